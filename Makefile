@@ -1,0 +1,54 @@
+# `make demo` and `make test` are the two commands of the README; each makes .venv when needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup demo test check coverage docs mutants bench soak lock clean
+help:           ## list the commands
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/ready  ## make .venv with the package and its development tools
+.venv/ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	touch .venv/ready
+
+demo: setup     ## a gateway whose providers change while it streams: no key, under a minute
+	$(BIN)/bridgepool demo
+
+test: setup     ## the test suite
+	$(BIN)/python -m pytest
+
+check: setup    ## format, lint, types, branch coverage
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/flake8-async src examples
+	$(BIN)/mypy
+	$(MAKE) coverage
+
+coverage: setup ## the suite once more, every branch of the core accounted for
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --include='src/bridgepool/_*.py' --fail-under=100
+	$(BIN)/coverage report --fail-under=90
+
+docs: setup     ## build docs/ into docs/_build, warnings are errors
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+mutants: setup  ## plant every known bug in a copy; the tests must catch each
+	$(BIN)/python tools/mutants.py
+
+bench: setup    ## the table of figures (nginx and wrk take part where installed)
+	$(BIN)/python -m benchmarks
+
+soak: setup     ## 200 streaming clients, 20 replacements a second, 30 s
+	$(BIN)/python -m pytest -m soak -s tests/soak
+
+lock:           ## resolve requirements.lock anew (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 --extra dev --no-emit-package bridgepool \
+	  pyproject.toml -o requirements.lock
+
+clean:          ## remove what the other commands made
+	rm -rf .venv docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

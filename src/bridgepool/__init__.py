@@ -1,0 +1,1 @@
+"""Change a Trio proxy's upstreams while it runs."""
