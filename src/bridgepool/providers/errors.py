@@ -1,0 +1,56 @@
+"""What can be wrong with a provider, its key and the file it stands in."""
+
+from bridgepool._errors import BridgePoolError, ReloadError
+
+
+class InvalidProviderError(BridgePoolError, ValueError):
+    """A field of a provider or client is not usable.
+
+    Raised by the constructors of `Provider` and `Client`; a provider file wraps it in a
+    `ProviderFileError` that says where the row stands. The text never repeats a secret, nor a
+    base URL (which may hold a password).
+
+    Args:
+        field: The field as it is written in a provider file, such as ``base_url``.
+        problem: What is wrong with it, without the field's name.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class ProviderKeyError(BridgePoolError):
+    """The environment variable that should hold a provider's key is not usable.
+
+    Raised by `Provider.resolve_keys`, so when a runtime is built and not when the file is
+    read: a variable that is not set is that provider's own trouble.
+
+    Args:
+        provider: The provider's name.
+        variable: The variable's name.
+        problem: What is wrong with it, such as ``is not set``.
+    """
+
+    status_hint = 503
+
+    def __init__(self, provider: str, variable: str, problem: str) -> None:
+        super().__init__(f"provider {provider!r}: environment variable {variable} {problem}")
+        self.provider = provider
+        self.variable = variable
+        self.problem = problem
+
+
+class ProviderFileError(ReloadError):
+    """A provider file cannot be read, parsed or used; what was in force stays.
+
+    Args:
+        path: The file as the user named it.
+        problem: What is wrong, naming the line, or the row and its field. No secrets.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = path
+        self.problem = problem

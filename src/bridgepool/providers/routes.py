@@ -1,0 +1,163 @@
+"""Which paths of a provider are open, and how a path is read so that none slips past the rules.
+
+Theory of operation. The gateway and the upstream read the same bytes; a path is dangerous where
+the two could read it differently, because the central key may do far more than the open routes
+offer. So a path is not repaired but refused when any reading of it has a dot segment, an empty
+segment, or a byte that some server treats as a separator (backslash, ";", "?", "#", a second
+layer of percent-encoding, anything outside ASCII). The fixed part of a route must be there byte
+for byte; only below a route that is open as a subtree may a segment carry percent-encodings, and
+there it is passed on as it came (model names hold an encoded slash).
+"""
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import attrs
+
+# As sent, before decoding. "%" is looked at in `_is_safe_segment`.
+_RAW_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@%-]+")
+_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+# As any server may read it, after decoding once. No "%": nothing may be left to decode again.
+_DECODED_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@ -]+")
+
+
+class RouteKind(enum.Enum):
+    """How a request on an open route is served."""
+
+    BRIDGED = "bridged"
+    """The main routes of the API: the bridge handles them."""
+    ALLOWED = "allowed"
+    """Passed through as it is."""
+
+
+@attrs.frozen
+class Route:
+    """One open route of a provider type, below the base URL."""
+
+    path: bytes
+    """Fixed, such as ``b"/chat/completions"``."""
+    methods: frozenset[bytes]
+    """Methods open on the path itself; may be empty."""
+    below: frozenset[bytes] = frozenset()
+    """Methods open on everything under it; empty when the route has no subtree."""
+    kind: RouteKind = RouteKind.BRIDGED
+
+
+@attrs.frozen
+class RouteMatch:
+    """An open route that a request fits."""
+
+    route: Route
+    path: bytes
+    """The path below the provider's base URL, to be sent as it is."""
+
+    @property
+    def kind(self) -> RouteKind:
+        """How the request is served."""
+        return self.route.kind
+
+
+@attrs.frozen
+class Target:
+    """A request target of the gateway in its parts: ``/{provider}{path}?{query}``."""
+
+    provider: str
+    """The first segment. It may name no provider at all."""
+    path: bytes
+    """What follows it; empty, or with a leading slash."""
+    query: bytes | None
+    """Without the ``?``; None when there was none. Kept byte for byte."""
+
+
+def split_target(target: bytes) -> Target | None:
+    """Take a request target in origin form apart.
+
+    Returns:
+        None when its first segment cannot be a provider's name, so that the answer is 404.
+    """
+    path, mark, query = target.partition(b"?")
+    if not path.startswith(b"/"):
+        return None
+    name, slash, rest = path[1:].partition(b"/")
+    if not name or not name.isascii():
+        return None
+    return Target(name.decode("ascii"), slash + rest, query if mark else None)
+
+
+@attrs.frozen(eq=False)
+class RouteTable:
+    """The open routes of one provider type; everything else is closed."""
+
+    routes: tuple[Route, ...]
+    _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
+    # (path with its slash, route), the longest path first
+    _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)
+
+    @_exact.default
+    def _build_exact(self) -> Mapping[tuple[bytes, bytes], RouteMatch]:
+        return {
+            (method, route.path): RouteMatch(route, route.path)
+            for route in self.routes
+            for method in route.methods
+        }
+
+    @_subtrees.default
+    def _build_subtrees(self) -> tuple[tuple[bytes, Route], ...]:
+        trees = [(route.path + b"/", route) for route in self.routes if route.below]
+        return tuple(sorted(trees, key=lambda tree: -len(tree[0])))
+
+    def match(self, method: bytes, path: bytes) -> RouteMatch | None:
+        """Find the open route for a method and a path below the base URL.
+
+        Pure. A path that any server could read as leaving the route fits none.
+
+        Args:
+            method: Upper case, as it came.
+            path: Without query, as it came, with a leading slash.
+
+        Returns:
+            None when the request is not open.
+        """
+        exact = self._exact.get((method, path))
+        if exact is not None:
+            return exact
+        for prefix, route in self._subtrees:
+            if path.startswith(prefix):
+                open_here = method in route.below and is_safe_tail(path[len(prefix) :])
+                return RouteMatch(route, path) if open_here else None
+        return None
+
+
+def is_safe_tail(tail: bytes) -> bool:
+    """Tell whether every reading of these path segments stays below where they start."""
+    return all(_is_safe_segment(segment) for segment in tail.split(b"/"))
+
+
+def _is_safe_segment(segment: bytes) -> bool:
+    if not _RAW_SEGMENT.fullmatch(segment):
+        return False
+    if b"%" not in segment:
+        return segment not in (b".", b"..")
+    if _BAD_ESCAPE.search(segment):
+        return False
+    # An encoded slash is one segment to some servers and two to others: both must be safe.
+    return all(
+        _DECODED_SEGMENT.fullmatch(part) is not None and part.strip() not in (b"", b".", b"..")
+        for part in unquote_to_bytes(segment).split(b"/")
+    )
+
+
+def methods(*names: str) -> frozenset[bytes]:
+    """Spell a set of methods."""
+    return frozenset(name.encode("ascii") for name in names)
+
+
+def table(*routes: Route | Iterable[Route]) -> RouteTable:
+    """Make a table of routes and groups of routes."""
+    flat: list[Route] = []
+    for route in routes:
+        flat.extend([route] if isinstance(route, Route) else route)
+    return RouteTable(tuple(flat))
