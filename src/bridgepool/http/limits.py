@@ -1,0 +1,59 @@
+"""How much and how long a server takes from one client."""
+
+import math
+from typing import Protocol
+
+import attrs
+
+
+class MessageLimits(Protocol):
+    """What a wire must know to refuse a message: how large its parts may be, in bytes."""
+
+    @property
+    def max_target_bytes(self) -> int:
+        """Longest request target."""
+        ...
+
+    @property
+    def max_header_bytes(self) -> int:
+        """Largest head, and largest trailer section."""
+        ...
+
+    @property
+    def max_header_count(self) -> int:
+        """Most fields in either."""
+        ...
+
+    @property
+    def max_body_bytes(self) -> float:
+        """Largest body that is to be received; `math.inf` for any."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class HttpLimits:
+    """The limits of `serve_http`, each for one connection or one request.
+
+    Args:
+        max_target_bytes: Longest request target; 414 beyond.
+        max_header_bytes: Largest head, and largest trailer section; 431 beyond.
+        max_header_count: Most fields in either; 431 beyond.
+        max_body_bytes: Largest request body, whatever its framing; 413 beyond.
+            `math.inf` for none.
+        header_timeout: Seconds from the first byte of a head to its last; 408 beyond.
+        idle_timeout: Seconds that a connection may wait for its next request.
+        body_timeout: Seconds that a handler which reads waits for the next body bytes.
+        send_timeout: Seconds that a client may take no byte of what is sent to it.
+        read_ahead_bytes: Bytes taken in before anybody asked for them: while a handler is
+            busy, reading ahead is how it is noticed that the client has left.
+    """
+
+    max_target_bytes: int = 8192
+    max_header_bytes: int = 65536
+    max_header_count: int = 128
+    max_body_bytes: float = math.inf
+    header_timeout: float = 15.0
+    idle_timeout: float = 75.0
+    body_timeout: float = 60.0
+    send_timeout: float = 60.0
+    read_ahead_bytes: int = 65536

@@ -1,0 +1,59 @@
+"""The parts of an HTTP message, as they travel between the wire, the server and the client."""
+
+import attrs
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Header or trailer fields: names in lower case, order and repetitions kept."""
+
+
+@attrs.frozen
+class Request:
+    """The head of a request, validated.
+
+    Attributes:
+        method: As sent; methods are case-sensitive.
+        target: In origin form (`/path?query`), or `*` of an OPTIONS request.
+        headers: All fields, also those about the connection and the framing.
+        http_version: `1.0` or `1.1`.
+    """
+
+    method: bytes
+    target: bytes
+    headers: Headers
+    http_version: bytes = b"1.1"
+
+
+@attrs.frozen
+class ResponseHead:
+    """The head of a response, validated; `status` below 200 is an interim one.
+
+    Attributes:
+        status: Three digits.
+        reason: The phrase as sent, possibly empty.
+        headers: All fields, also those about the connection and the framing.
+        http_version: `1.0` or `1.1`.
+    """
+
+    status: int
+    reason: bytes
+    headers: Headers
+    http_version: bytes = b"1.1"
+
+
+@attrs.frozen
+class EndOfMessage:
+    """The message that was being received is complete.
+
+    Attributes:
+        trailers: The fields after a chunked body; empty for every other framing.
+    """
+
+    trailers: Headers = ()
+
+
+def get_header(headers: Headers, name: bytes) -> bytes | None:
+    """Return the value of the first field with this (lower-case) name, or None."""
+    for candidate, value in headers:
+        if candidate == name:
+            return value
+    return None
