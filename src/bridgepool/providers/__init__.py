@@ -16,9 +16,11 @@ from bridgepool.providers.credentials import (
     swap_credentials,
 )
 from bridgepool.providers.errors import InvalidProviderError, ProviderFileError, ProviderKeyError
+from bridgepool.providers.file import ProviderFile, parse_provider_file
 from bridgepool.providers.model import MAX_KEYS, Provider
 from bridgepool.providers.routes import Route, RouteKind, RouteMatch, Target, split_target
 from bridgepool.providers.secret import Secret
+from bridgepool.providers.source import ProviderFileSource, open_provider_file
 from bridgepool.providers.types import ANTHROPIC, OPENAI, PROVIDER_TYPES, ProviderType
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "Headers",
     "InvalidProviderError",
     "Provider",
+    "ProviderFile",
     "ProviderFileError",
+    "ProviderFileSource",
     "ProviderKeyError",
     "ProviderType",
     "Route",
@@ -48,7 +52,9 @@ __all__ = [
     "find_client_token",
     "hash_key",
     "new_client_key",
+    "open_provider_file",
     "parse_base_url",
+    "parse_provider_file",
     "split_target",
     "swap_credentials",
 ]

@@ -47,10 +47,10 @@ class ProviderFileError(ReloadError):
 
     Args:
         path: The file as the user named it.
-        problem: What is wrong, naming the line, or the row and its field. No secrets.
+        problems: What is wrong; each names the line, or the row and its field. No secrets.
     """
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
+    def __init__(self, path: str, *problems: str) -> None:
+        super().__init__(f"{path}: {'; '.join(problems)}")
         self.path = path
-        self.problem = problem
+        self.problems = problems
