@@ -1,1 +1,38 @@
-"""Change a Trio proxy's upstreams while it runs."""
+"""Change a Trio proxy's upstreams while it runs: no stream cut, nothing leaked.
+
+`open_bridge_pool` is where to start. This package brings the core alone; HTTP, provider files
+and the gateway are in `bridgepool.http`, `bridgepool.providers` and `bridgepool.gateway`.
+"""
+
+from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError, ReloadError
+from ._keeper import OpenBridge, ShortLived
+from ._ledger import ReplaceOutcome, RetireReason
+from ._lookup import Lease, NowaitLease
+from ._pool import CachedBridgePool, Replacement, open_bridge_pool
+from ._singleflight import VersionedSingleflight, open_singleflight
+from ._snapshot import ProviderSnapshot
+from ._statistics import BuildOutcome, PoolStatistics
+from ._version import __version__
+
+__all__ = [
+    "BridgePoolError",
+    "BuildError",
+    "BuildOutcome",
+    "BuildTimeoutError",
+    "CachedBridgePool",
+    "Lease",
+    "NowaitLease",
+    "OpenBridge",
+    "PoolClosedError",
+    "PoolStatistics",
+    "ProviderSnapshot",
+    "ReloadError",
+    "ReplaceOutcome",
+    "Replacement",
+    "RetireReason",
+    "ShortLived",
+    "VersionedSingleflight",
+    "__version__",
+    "open_bridge_pool",
+    "open_singleflight",
+]

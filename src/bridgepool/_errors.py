@@ -1,0 +1,74 @@
+"""Every exception of the core: one small tree, with fields besides the text.
+
+Where Trio has a fitting exception, ours derives from it too, so that code written against
+Trio's own conventions needs no change: a closed pool is a `trio.ClosedResourceError`, a
+build that took too long a `trio.TooSlowError`.
+"""
+
+from collections.abc import Hashable
+from typing import ClassVar
+
+import trio
+
+
+class BridgePoolError(Exception):
+    """The base of all that bridgepool raises on its own account."""
+
+    status_hint: ClassVar[int] = 500
+    """The HTTP status that fits when a server has to show this error to its client."""
+
+
+class BuildError(BridgePoolError):
+    """The build that you waited for failed; its own exception is the `__cause__`.
+
+    You get it from an acquire whose bridge could not be built from the providers in force.
+    Nothing is kept of the failure: the next acquire builds anew. You get `BuildTimeoutError`
+    instead when the build did not end in time, and `PoolClosedError` when the pool was left.
+    """
+
+    status_hint = 502
+
+    def __init__(self, key: Hashable, generation: Hashable, reason: str = "failed") -> None:
+        super().__init__(key, generation, reason)
+        self.key = key
+        """The key that was being built."""
+        self.generation = generation
+        """The generation it was built for; in a singleflight, the version."""
+        self.reason = reason
+        """What went wrong, in one word or a short phrase."""
+
+    def __str__(self) -> str:
+        cause = self.__cause__
+        why = f": {type(cause).__name__}: {cause}" if cause is not None else ""
+        return f"build of {self.key!r} for generation {self.generation} {self.reason}{why}"
+
+
+class BuildTimeoutError(BuildError, trio.TooSlowError):
+    """The build that you waited for was cancelled after its `build_timeout`.
+
+    Raise the pool's `build_timeout` if builds are slow by nature.
+    """
+
+    status_hint = 504
+
+    def __init__(self, key: Hashable, generation: Hashable, reason: str = "timed out") -> None:
+        super().__init__(key, generation, reason)
+
+
+class PoolClosedError(BridgePoolError, trio.ClosedResourceError):
+    """The `async with` block of the pool or the singleflight has been left, or is being left.
+
+    Raised to those who come then and to those who wait; whoever holds a lease keeps it.
+    """
+
+    status_hint = 503
+
+
+class ReloadError(BridgePoolError):
+    """A reloader could not get a usable snapshot; the providers in force stay so.
+
+    Raise it from your own `ProviderReloader.reload` with a message that an operator can act
+    on. It must not hold secrets: it is logged and shown in `ReloadStatus`.
+    """
+
+    status_hint = 503

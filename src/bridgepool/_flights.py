@@ -1,0 +1,146 @@
+"""Who waits for which build: the pure half of the versioned singleflight.
+
+Theory of operation
+-------------------
+A *flight* is one running build, shared by all who wait for it. It is found by key and
+version while it is *joinable*. It stops being joinable for good, and always *before* it is
+cancelled, when one of these comes first:
+
+* it landed: its outcome was handed to its waiters;
+* its time is over: the deadline of its build, or the grace that an abandoned flight keeps;
+* it was unlisted: its version was closed, it was forgotten, or it was doomed.
+
+That the time is over is decided here, by comparing clocks, at the moment somebody looks; the
+task that runs the build hears of it a scheduling step later. In between, a newcomer must not
+join what is already dead (race 2 of `docs/invariants.md`), and a build that returns all the
+same must not be used (race 3).
+
+Waiters are opaque here: the asynchronous half parks Trio tasks. A waiter is in
+`Flight.waiters` exactly while it is parked, so the head count needs no second counter: it is
+taken out in the same step that wakes it, and the outcome travels with the wake-up.
+
+Nothing here awaits or reads a clock; time is an argument, in seconds.
+"""
+
+from collections.abc import Hashable
+from math import inf
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import attrs
+
+if TYPE_CHECKING:
+    import trio
+
+K = TypeVar("K", bound=Hashable)
+W = TypeVar("W", bound=Hashable)
+
+
+@attrs.define(eq=False)
+class Flight(Generic[K, W]):
+    """One running build and those who wait for it."""
+
+    key: K
+    version: Hashable
+    # what its build runs in; never touched here
+    scope: "trio.CancelScope"
+    # nobody needs to wait for it to be wanted (refresh-ahead)
+    background: bool = False
+    # waiter -> how often it was moved to a newer flight before it came here
+    waiters: dict[W, int] = attrs.field(factory=dict)
+    # seconds for which it lives on when its last waiter has gone
+    grace: float = 0.0
+    build_deadline: float = inf
+    abandon_deadline: float = inf
+    # being cancelled for a reason other than time; a success is not to be used
+    doomed: bool = False
+    landed: bool = False
+
+    @property
+    def deadline(self) -> float:
+        """When the build is to be cancelled, on Trio's clock."""
+        return min(self.build_deadline, self.abandon_deadline)
+
+    def is_dead(self, now: float) -> bool:
+        """Tell whether nobody may use what this flight still brings."""
+        return self.doomed or now >= self.deadline
+
+
+class FlightBook(Generic[K, W]):
+    """The flights that can be joined, by version and key, and the number of waiters."""
+
+    def __init__(self, abandon_grace: float) -> None:
+        self._abandon_grace = abandon_grace
+        # version -> key -> the one joinable flight; whole versions are closed in one step
+        self._joinable: dict[Hashable, dict[K, Flight[K, W]]] = {}
+        self.waiting = 0
+
+    def joinable(self) -> list[Flight[K, W]]:
+        """List the flights that a caller with the right key and version would find."""
+        return [flight for flights in self._joinable.values() for flight in flights.values()]
+
+    def find(self, key: K, version: Hashable, now: float) -> Flight[K, W] | None:
+        """Return the flight to join, or None when one has to be opened."""
+        flights = self._joinable.get(version)
+        flight = flights.get(key) if flights is not None else None
+        if flight is not None and flight.is_dead(now):
+            self.unlist(flight)
+            return None
+        return flight
+
+    def open(
+        self, key: K, version: Hashable, scope: "trio.CancelScope", *, background: bool = False
+    ) -> Flight[K, W]:
+        """Make a flight joinable; `find` has just returned None for it."""
+        flight: Flight[K, W] = Flight(
+            key, version, scope, background=background, grace=self._abandon_grace
+        )
+        self._joinable.setdefault(version, {})[key] = flight
+        return flight
+
+    def begin(self, flight: Flight[K, W], now: float, timeout: float) -> None:
+        """Start the clock of the build itself, after any wait for its turn."""
+        flight.build_deadline = now + timeout
+
+    def add(self, flight: Flight[K, W], waiter: W, moves: int = 0) -> None:
+        """Count `waiter` in; an abandoned flight is wanted again."""
+        flight.waiters[waiter] = moves
+        flight.abandon_deadline = inf
+        self.waiting += 1
+
+    def leave(self, flight: Flight[K, W], waiter: W, now: float) -> None:
+        """Count a cancelled waiter out; the last one to go starts the grace period."""
+        del flight.waiters[waiter]
+        self.waiting -= 1
+        if not flight.waiters and not flight.background:
+            flight.abandon_deadline = now + flight.grace
+
+    def unlist(self, flight: Flight[K, W]) -> None:
+        """Let nobody join any more; by identity: a late flight never unlists a fresh one."""
+        flights = self._joinable.get(flight.version)
+        if flights is not None and flights.get(flight.key) is flight:
+            del flights[flight.key]
+            if not flights:
+                del self._joinable[flight.version]
+
+    def doom(self, flight: Flight[K, W]) -> None:
+        """Unlist the flight and refuse its result; the caller cancels it afterwards."""
+        self.unlist(flight)
+        flight.doomed = True
+
+    def close_version(self, version: Hashable) -> None:
+        """Unlist all flights of `version`, at a cost that does not grow with their number."""
+        self._joinable.pop(version, None)
+
+    def land(self, flight: Flight[K, W]) -> list[W]:
+        """End the flight and take out all waiters; the caller wakes each with the outcome."""
+        self.unlist(flight)
+        flight.landed = True
+        return self.take(flight)
+
+    def take(self, flight: Flight[K, W], below: float = inf) -> list[W]:
+        """Take out the waiters that were moved fewer than `below` times so far."""
+        taken = [waiter for waiter, moves in flight.waiters.items() if moves < below]
+        for waiter in taken:
+            del flight.waiters[waiter]
+        self.waiting -= len(taken)
+        return taken

@@ -1,0 +1,347 @@
+"""The tasks that own bridges: each builds one, keeps it open, and closes it.
+
+Theory of operation
+-------------------
+One task is one bridge's whole life, written as one `async with`: enter the user's context
+manager (the build), publish, park until retired, leave it (the close). So a bridge may hold
+nurseries and cancel scopes open, and closing it is unwinding it, in the task that opened it.
+
+Two cancel scopes lie around that life. The outer one is the flight's: build timeout,
+abandonment, being overtaken and leaving the pool cancel it. The inner one is `life`: it is
+turned into a shield in the step in which the build succeeds, so that what cancels the *build*
+can no longer reach the *bridge*; not even when both happened in the same step, and the bridge
+has to be closed unused (race 3 of `docs/invariants.md`). Its deadline bounds the close.
+
+While a published bridge is parked, only its own context manager can cancel the task, as a
+nursery does when a task in it fails. That is how a crash is seen, in the very step in which
+the nursery is cancelled.
+"""
+
+import contextvars
+import enum
+import logging
+import random
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from math import inf
+from typing import Generic, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from ._alarm import Alarm
+from ._errors import BuildError, BuildTimeoutError, PoolClosedError
+from ._flights import Flight
+from ._generation import Entry, Generation
+from ._ledger import Ledger, RetireReason
+from ._options import PoolOptions
+from ._places import BuildPlaces
+from ._singleflight import FlightDeck, Task
+from ._snapshot import ProviderSnapshot
+from ._statistics import BuildOutcome
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+B = TypeVar("B")
+
+logger = logging.getLogger("bridgepool.pool")
+
+# By which part lifetimes are shortened at random: bridges born together do not die together.
+_TTL_SPREAD = 0.1
+
+
+@attrs.frozen
+class ShortLived(Generic[B]):
+    """Yield this from `open_bridge` to give one bridge a shorter time to live than the pool's.
+
+    For a bridge that was built degraded, with an upstream missing, say: it serves, and is
+    built anew in seconds rather than minutes.
+
+    Args:
+        bridge: The bridge; callers of `acquire` get it unwrapped.
+        ttl: Its time to live in seconds. The pool's own applies if that is shorter.
+    """
+
+    bridge: B
+    ttl: float
+
+
+OpenBridge: TypeAlias = Callable[
+    [K, ProviderSnapshot[P]], AbstractAsyncContextManager[B | ShortLived[B]]
+]
+
+
+class Moved(enum.Enum):
+    """What a waiter is handed instead of a lease when its build was overtaken."""
+
+    MOVED = enum.auto()
+
+
+@attrs.define(eq=False)
+class Owner(Generic[B]):
+    """What the pool keeps of one open bridge."""
+
+    bridge: B
+    task: Task
+    life: trio.CancelScope
+    # no longer parked: on its way to close, whether asked to or crashed
+    is_leaving: bool = False
+    has_crashed: bool = False
+    # made by the first lease that waits for it
+    retired: trio.Event | None = None
+
+    def tell_retired(self) -> None:
+        if self.retired is not None:
+            self.retired.set()
+
+
+PoolFlight: TypeAlias = Flight[K, Task]
+PoolEntry: TypeAlias = Entry[K, P, Owner[B], Flight[K, Task]]
+PoolGeneration: TypeAlias = Generation[K, P, Owner[B], Flight[K, Task]]
+PoolLedger: TypeAlias = Ledger[K, P, Owner[B], Flight[K, Task]]
+
+
+class BridgeKeeper(Generic[K, P, B]):
+    """Builds and closes what the ledger decides, in the pool's nursery."""
+
+    def __init__(
+        self,
+        open_bridge: OpenBridge[K, P, B],
+        ledger: PoolLedger[K, P, B],
+        options: PoolOptions,
+        nursery: trio.Nursery,
+        alarm: Alarm,
+    ) -> None:
+        self._open_bridge = open_bridge
+        self._ledger = ledger
+        self._options = options
+        self._nursery = nursery
+        self._alarm = alarm
+        # Builds and closes see the context variables of the pool, not those of a caller.
+        self._context = contextvars.copy_context()
+        self.deck: FlightDeck[K, PoolEntry[K, P, B] | Moved] = FlightDeck(options.abandon_grace)
+        self.places = BuildPlaces(
+            options.max_concurrent_builds, options.max_live, lambda: ledger.open_count
+        )
+        # those who wait for generations to drain; woken whenever a bridge or a build is gone
+        self.endings = trio.lowlevel.ParkingLot()
+        self.builds = dict.fromkeys(BuildOutcome, 0)
+        self.build_seconds = 0.0
+        self.forced_closes = 0
+        self.close_overruns = 0
+        self.close_failures = 0
+        self._leaving = 0
+
+    # -- from the pool --------------------------------------------------------------------
+
+    def launch(self, key: K, *, background: bool = False) -> PoolFlight[K]:
+        """Start a build of `key` for the generation in force."""
+        generation = self._ledger.current
+        flight = self.deck.open(key, generation.number, background=background)
+        generation.flights[flight] = None
+        self._context.run(self._nursery.start_soon, self._own, flight, generation)
+        return flight
+
+    def let_go(self, entry: PoolEntry[K, P, B]) -> None:
+        """Tell the lease holders of a retired entry, or close it if there are none."""
+        entry.value.tell_retired()
+        if not entry.leases:
+            self.close(entry)
+
+    def release(self, entry: PoolEntry[K, P, B]) -> None:
+        """End one lease. Cannot fail."""
+        if self._ledger.release(entry):
+            self.close(entry)
+        elif self.places.queued:
+            self.make_places()
+
+    def close(self, entry: PoolEntry[K, P, B]) -> None:
+        """Wake the owner to close its bridge, leases or not; once."""
+        owner = entry.value
+        if owner.is_leaving:
+            return
+        if entry.leases:
+            self.forced_closes += 1
+            logger.warning("closing the bridge of %r under %d leases", entry.key, entry.leases)
+        owner.is_leaving = True
+        self._leaving += 1
+        owner.tell_retired()
+        trio.lowlevel.reschedule(owner.task)
+
+    def overtake(self, flight: PoolFlight[K], *, everyone: bool = False) -> None:
+        """Move waiters on to a build of the current generation; cancel if none stays.
+
+        Those who were moved often enough stay, unless `everyone` has to go.
+        """
+        if flight.landed:
+            return
+        flight.grace = 0.0
+        below = inf if everyone else self._options.max_rebuilds
+        self.deck.hand(self.deck.book.take(flight, below), Moved.MOVED)
+        if not flight.waiters:
+            self.builds[BuildOutcome.OVERTAKEN] += 1
+            self.deck.land(flight, Moved.MOVED)
+            self.deck.cancel(flight)
+
+    def turn_away(self, flight: PoolFlight[K]) -> None:
+        """Cancel a flight because the pool is being left."""
+        if not flight.landed:
+            self.builds[BuildOutcome.ABANDONED] += 1
+            self.deck.fail(flight, lambda: PoolClosedError("the pool was closed"))
+        self.deck.cancel(flight)
+
+    def make_places(self) -> None:
+        """Let builds begin that can, and close idle bridges for those that lack a place."""
+        self.places.admit()
+        for _ in range(self.places.starved() - self._leaving):
+            victim = self._ledger.evict_idle()
+            if victim is None:
+                break
+            self.let_go(victim)
+
+    # -- the life of a bridge ---------------------------------------------------------------
+
+    async def _own(self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]) -> None:
+        entry: PoolEntry[K, P, B] | None = None
+        error: Exception | None = None
+        began: float | None = None
+        life = trio.CancelScope()
+        try:
+            with flight.scope, life:
+                await self._turn_to_build(flight, generation)
+                began = trio.current_time()
+                self.deck.begin(flight, self._options.build_timeout)
+                async with self._open_bridge(flight.key, generation.snapshot) as bridge:
+                    life.shield = True  # what cancels the build must not reach the bridge
+                    entry = self._landed(flight, generation, bridge, life, began)
+                    if entry is not None:
+                        await self._retirement(entry)
+                    life.deadline = trio.current_time() + self._options.close_timeout
+        except Exception as raised:  # the task's root: the bridge's code is the user's
+            error = raised
+        finally:
+            # No checkpoint in here: what has ended is recorded in one step.
+            if entry is not None:
+                self._closed(entry, error)
+            else:
+                self._failed(flight, generation, error)
+                self._build_ended(flight, generation, began)
+            self.make_places()
+            self.endings.unpark_all()
+            if self._ledger.closed:
+                self._alarm.ring_by(-inf)  # the reaper goes when nothing is left
+
+    async def _turn_to_build(
+        self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]
+    ) -> None:
+        """Wait out the pause after an error, and for a place. No checkpoint if none is due."""
+        begin_at = generation.pauses.get(flight.key)
+        if begin_at is not None and begin_at > trio.current_time():
+            await trio.sleep_until(begin_at)
+        if not self.places.try_take():
+            self.places.queue_up()
+            self.make_places()
+            await self.places.wait_turn()
+
+    def _landed(
+        self,
+        flight: PoolFlight[K],
+        generation: PoolGeneration[K, P, B],
+        opened: B | ShortLived[B],
+        life: trio.CancelScope,
+        began: float,
+    ) -> PoolEntry[K, P, B] | None:
+        """Publish the bridge with a lease for each waiter; None if it is to be closed unused."""
+        # No checkpoint in here: the head count, the leases and the wake-ups are one step.
+        now = trio.current_time()
+        is_current = generation is self._ledger.current
+        if not is_current:
+            self.overtake(flight)
+        if flight.is_dead(now):
+            self._failed(flight, generation, None)
+            return None
+        ttl = self._options.ttl
+        if isinstance(opened, ShortLived):
+            opened, ttl = opened.bridge, min(ttl, opened.ttl)
+        owner = Owner(opened, trio.lowlevel.current_task(), life)
+        expires_at = now + ttl * (1 - _TTL_SPREAD * random.random())  # noqa: S311 -- no secret
+        fresh_until = expires_at - self._options.refresh_ahead
+        entry: PoolEntry[K, P, B] = Entry(
+            flight.key, owner, generation, generation.once, fresh_until, expires_at
+        )
+        victim = self._ledger.publish(entry, leases=len(flight.waiters))
+        self.deck.land(flight, entry)
+        self.builds[BuildOutcome.OK if is_current else BuildOutcome.OVERTAKEN] += 1
+        self._build_ended(flight, generation, began)
+        if victim is not None:
+            self.let_go(victim)
+        self.make_places()
+        self._alarm.ring_by(expires_at)
+        return entry
+
+    async def _retirement(self, entry: PoolEntry[K, P, B]) -> None:
+        """Park until woken by `close`; `Cancelled` means that the bridge has crashed."""
+        owner = entry.value
+
+        def crashed(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            owner.is_leaving = owner.has_crashed = True
+            owner.life.deadline = trio.current_time() + self._options.close_timeout
+            self._leaving += 1
+            self._ledger.retire(entry, RetireReason.CRASHED)
+            owner.tell_retired()
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(crashed)
+
+    # -- endings ----------------------------------------------------------------------------
+
+    def _failed(
+        self,
+        flight: PoolFlight[K],
+        generation: PoolGeneration[K, P, B],
+        error: Exception | None,
+    ) -> None:
+        """Deliver the verdict on a build that brought no usable bridge, once."""
+        if flight.landed:
+            return
+        key, number, now = flight.key, generation.number, trio.current_time()
+        if generation is not self._ledger.current:
+            outcome = BuildOutcome.OVERTAKEN  # not even the last moved see an old error
+            self.deck.land(flight, Moved.MOVED)
+        elif not flight.is_dead(now):
+            outcome = BuildOutcome.FAILED
+            if self._options.retry_after_error:
+                generation.pause(key, now, now + self._options.retry_after_error)
+            self.deck.fail(flight, lambda: BuildError(key, number), error)
+        elif flight.waiters or now >= flight.build_deadline:
+            outcome = BuildOutcome.TIMED_OUT
+            self.deck.fail(flight, lambda: BuildTimeoutError(key, number), error)
+        else:
+            outcome = BuildOutcome.ABANDONED
+            self.deck.land(flight, Moved.MOVED)
+        self.builds[outcome] += 1
+
+    def _build_ended(
+        self,
+        flight: PoolFlight[K],
+        generation: PoolGeneration[K, P, B],
+        began: float | None,
+    ) -> None:
+        self._ledger.ended_flight(generation, flight)
+        if began is not None:  # it had its turn
+            self.places.building -= 1
+            self.build_seconds += trio.current_time() - began
+
+    def _closed(self, entry: PoolEntry[K, P, B], error: Exception | None) -> None:
+        owner = entry.value
+        self._leaving -= 1
+        self._ledger.closed_entry(entry)
+        if trio.current_time() >= owner.life.deadline:
+            self.close_overruns += 1
+            limit = self._options.close_timeout
+            logger.warning("closing the bridge of %r took over %g s: cancelled", entry.key, limit)
+        if owner.has_crashed:
+            logger.error("the bridge of %r crashed", entry.key, exc_info=error)
+        elif error is not None:
+            self.close_failures += 1
+            logger.error("closing the bridge of %r failed", entry.key, exc_info=error)

@@ -1,0 +1,184 @@
+"""Finding the bridge of a key, or waiting for it; and the leases that this gives."""
+
+from collections.abc import Hashable
+from types import TracebackType
+from typing import Generic, TypeVar
+
+import trio
+
+from ._errors import BuildError, PoolClosedError
+from ._keeper import BridgeKeeper, Moved, PoolEntry, PoolFlight, PoolLedger
+from ._ledger import RetireReason
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+class BridgeLookup(Generic[K, P, B]):
+    """Look-ups, in the ledger first and then among the flights, with their counts."""
+
+    def __init__(
+        self, ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], max_rebuilds: int
+    ) -> None:
+        self.ledger = ledger
+        self.keeper = keeper
+        self._max_rebuilds = max_rebuilds
+        # Trio's clock, looked up once: a hit is too short to look it up each time.
+        self.now = trio.lowlevel.current_clock().current_time
+        self.misses = self.joins = self.rebuilds = 0
+
+    def check_open(self) -> None:
+        """Raise `PoolClosedError` if admission is closed."""
+        if self.ledger.closed:
+            raise PoolClosedError("the pool is closed: its `async with` block was left")
+
+    async def acquire(self, key: K) -> PoolEntry[K, P, B]:
+        """Lease what a look-up, made since the caller's last checkpoint, did not find fresh."""
+        moves = 0
+        while True:
+            self.check_open()
+            entry = self.find(key)
+            if entry is not None:
+                return entry
+            handed = await self.keeper.deck.wait(self._flight(key, moves), moves)
+            if not isinstance(handed, Moved):
+                if self._is_usable(handed, moves):
+                    return handed
+                # Between the hand-over and this step things have changed.
+                self.keeper.release(handed)
+                self.check_open()
+                if handed.value.has_crashed and moves >= self._max_rebuilds:
+                    raise BuildError(key, handed.generation.number, "crashed before its first use")
+            moves += 1
+            self.rebuilds += 1
+
+    def find(self, key: K) -> PoolEntry[K, P, B] | None:
+        """Lease what is listed; retire it if expired, and build ahead if it soon will be."""
+        ledger, keeper, now = self.ledger, self.keeper, self.now()
+        entry = ledger.current.listed.get(key)
+        if entry is None:
+            return None
+        if now >= entry.expires_at:
+            ledger.retire(entry, RetireReason.EXPIRED)
+            keeper.let_go(entry)
+            return None
+        if now >= entry.fresh_until:
+            entry.fresh_until = entry.expires_at  # one build ahead is enough
+            if keeper.deck.book.find(key, ledger.current.number, now) is None:
+                keeper.launch(key, background=True)
+        return ledger.lease(key, now)
+
+    def _flight(self, key: K, moves: int) -> PoolFlight[K]:
+        """Return the flight to wait for; count how the caller's first look-up went."""
+        flight = self.keeper.deck.book.find(key, self.ledger.current.number, self.now())
+        if moves == 0:
+            if flight is None:
+                self.misses += 1
+            else:
+                self.joins += 1
+        return flight if flight is not None else self.keeper.launch(key)
+
+    def _is_usable(self, entry: PoolEntry[K, P, B], moves: int) -> bool:
+        if self.ledger.closed or entry.value.is_leaving:
+            return False
+        return entry.generation is self.ledger.current or moves >= self._max_rebuilds
+
+
+class LeaseState(Generic[K, P, B]):
+    """What a lease tells while it is held."""
+
+    __slots__ = ("_entry", "_key", "_lookup")
+
+    def __init__(self, lookup: BridgeLookup[K, P, B], key: K) -> None:
+        self._lookup = lookup
+        self._key = key
+        self._entry: PoolEntry[K, P, B] | None = None
+
+    @property
+    def generation(self) -> int:
+        """The generation that the bridge was built for."""
+        return self._held().generation.number
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether new acquires no longer find the bridge, so that a long user may finish early."""
+        return self._lookup.ledger.is_retired(self._held())
+
+    async def wait_retired(self) -> None:
+        """Wait until the bridge is retired, for whatever reason. A checkpoint.
+
+        A crashed bridge is retired too: a long user that watches this hears of it.
+        """
+        entry = self._held()
+        if self._lookup.ledger.is_retired(entry):
+            await trio.lowlevel.checkpoint()
+            return
+        if entry.value.retired is None:
+            entry.value.retired = trio.Event()
+        await entry.value.retired.wait()
+
+    def _held(self) -> PoolEntry[K, P, B]:
+        if self._entry is None:
+            raise RuntimeError("the lease is not held: ask inside its `with` block")
+        return self._entry
+
+    def _release(self) -> None:
+        entry = self._held()
+        self._entry = None
+        self._lookup.keeper.release(entry)
+
+
+class Lease(LeaseState[K, P, B]):
+    """The right to use one bridge inside one `async with`. Made by `CachedBridgePool.acquire`."""
+
+    __slots__ = ()
+
+    # An interrupt between the lease and the `with` body would leak the lease.
+    @trio.lowlevel.enable_ki_protection
+    async def __aenter__(self) -> B:
+        if self._entry is not None:
+            raise RuntimeError("the lease is held: call `acquire` for each `async with`")
+        await trio.lowlevel.checkpoint()
+        lookup = self._lookup
+        entry = lookup.ledger.lease(self._key, lookup.now())
+        if entry is None:
+            entry = await lookup.acquire(self._key)
+        self._entry = entry
+        return entry.value.bridge
+
+    @trio.lowlevel.enable_ki_protection
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()
+
+
+class NowaitLease(LeaseState[K, P, B]):
+    """The same inside one `with`. Made by `CachedBridgePool.acquire_nowait`."""
+
+    __slots__ = ()
+
+    @trio.lowlevel.enable_ki_protection
+    def __enter__(self) -> B:
+        if self._entry is not None:
+            raise RuntimeError("the lease is held: call `acquire_nowait` for each `with`")
+        lookup = self._lookup
+        entry = lookup.ledger.lease(self._key, lookup.now()) or lookup.find(self._key)
+        if entry is None:
+            lookup.check_open()
+            raise trio.WouldBlock
+        self._entry = entry
+        return entry.value.bridge
+
+    @trio.lowlevel.enable_ki_protection
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._release()

@@ -1,0 +1,278 @@
+"""The pool: leases on bridges that are built once, replaced atomically, never cut.
+
+What is decided is decided by the ledger, in one step between checkpoints; what has to run is
+run by the keeper, in tasks of the pool's nursery. This module is the face of both, and says
+what the pool promises.
+"""
+
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from math import inf
+from types import MappingProxyType
+from typing import Generic, TypeVar
+
+import attrs
+import trio
+
+from ._alarm import Alarm
+from ._keeper import BridgeKeeper, OpenBridge, PoolLedger
+from ._ledger import Ledger, ReplaceOutcome
+from ._lookup import BridgeLookup, Lease, NowaitLease
+from ._options import PoolOptions
+from ._reaper import reap
+from ._services import open_service_nursery
+from ._snapshot import ProviderSnapshot
+from ._statistics import PoolStatistics
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+@attrs.frozen
+class Replacement:
+    """What became of a snapshot given to `CachedBridgePool.replace_providers`."""
+
+    outcome: ReplaceOutcome
+    generation: int
+    """The generation in force after the call."""
+
+    @property
+    def applied(self) -> bool:
+        """Whether the snapshot is in force as a new generation."""
+        return self.outcome is ReplaceOutcome.APPLIED
+
+
+class CachedBridgePool(Generic[K, P, B]):
+    """A pool of live bridges, one for each key, built from the providers in force.
+
+    Made by `open_bridge_pool`.
+    """
+
+    def __init__(
+        self,
+        open_bridge: OpenBridge[K, P, B],
+        snapshot: ProviderSnapshot[P],
+        options: PoolOptions,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._options = options
+        self._ledger: PoolLedger[K, P, B] = Ledger(
+            snapshot,
+            max_items=options.max_items,
+            drain_timeout=options.drain_timeout,
+            reap_period=options.reap_period,
+        )
+        self._alarm = Alarm()
+        self._keeper: BridgeKeeper[K, P, B] = BridgeKeeper(
+            open_bridge, self._ledger, options, nursery, self._alarm
+        )
+        self._lookup = BridgeLookup(self._ledger, self._keeper, options.max_rebuilds)
+
+    def acquire(self, key: K) -> Lease[K, P, B]:
+        """Lease the bridge of `key` for the length of an `async with`, building it on a miss.
+
+            async with pool.acquire(key) as bridge:
+                ...
+
+        The bridge was built from the providers in force when the block is entered, and stays
+        open until the block is left, whatever is replaced, evicted or expires meanwhile; only
+        `drain_timeout` after a replacement, or `shutdown_timeout`, can end it earlier. (Under
+        replacements faster than builds a caller gets a bridge that was overtaken, after it
+        was moved `max_rebuilds` times.)
+
+        Returns:
+            A lease, to be entered once. It also tells when its bridge is retired.
+
+        Raises:
+            BuildError: On entering: the bridge could not be built. The exception is this
+                caller's own, its cause is the one that `open_bridge` raised.
+            BuildTimeoutError: On entering: the build was cancelled after `build_timeout`.
+            PoolClosedError: On entering: the pool's block was left, or is being left.
+
+        Cancellation:
+            Entering is a checkpoint, on a hit as on a miss, before the look-up; leaving is
+            none and cannot fail. A cancelled caller disturbs no other: the build goes on for
+            those who wait for it.
+        """
+        return Lease(self._lookup, key)
+
+    def acquire_nowait(self, key: K) -> NowaitLease[K, P, B]:
+        """Lease the bridge of `key` for the length of a `with` if it is there; else build nothing.
+
+        Not a checkpoint.
+
+        Raises:
+            trio.WouldBlock: No bridge of `key` is listed; here, or on entering.
+            PoolClosedError: The pool's block was left, or is being left.
+        """
+        if key not in self._ledger.current.listed:
+            self._lookup.check_open()
+            raise trio.WouldBlock
+        return NowaitLease(self._lookup, key)
+
+    def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
+        """Put `snapshot` in force, at once.
+
+        Every acquire that gets control from here on uses `snapshot`. The bridges built before
+        are retired: those in use close when their last lease ends, or `drain_timeout` later.
+        A snapshot with equal providers keeps every bridge; one with a lower revision is
+        refused; a pool being left ignores it. The return value tells which.
+
+        Not a checkpoint. The cost does not grow with the number of bridges.
+        """
+        number = self._ledger.current.number
+        outcome = self._ledger.replace(snapshot, trio.current_time())
+        if outcome is ReplaceOutcome.APPLIED:
+            self._keeper.deck.book.close_version(number)
+            self._alarm.ring_by(-inf)
+        return Replacement(outcome, self._ledger.current.number)
+
+    async def wait_drained(self, generation: int) -> None:
+        """Wait until nothing of `generation`, or of an earlier one, is open or being built.
+
+        After `r = pool.replace_providers(...)`, `await pool.wait_drained(r.generation - 1)`
+        returns when the last request on the old providers has ended and its bridge is closed.
+        For the generation in force it waits until nothing is open at all. A checkpoint.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._ledger.is_drained(generation):
+            await self._keeper.endings.park()
+
+    @property
+    def snapshot(self) -> ProviderSnapshot[P]:
+        """The snapshot in force."""
+        return self._ledger.current.snapshot
+
+    @property
+    def generation(self) -> int:
+        """The number of the snapshot in force: 1 for the first, then 1 more for each applied."""
+        return self._ledger.current.number
+
+    def statistics(self) -> PoolStatistics:
+        """Take stock. Not a checkpoint; cheap, and resets nothing."""
+        ledger, keeper = self._ledger, self._keeper
+        listed = len(ledger.current.listed)
+        return PoolStatistics(
+            generation=ledger.current.number,
+            listed=listed,
+            leased=ledger.leases,
+            draining=ledger.open_count - listed,
+            building=keeper.places.building,
+            queued=keeper.places.queued,
+            waiting=keeper.deck.book.waiting,
+            hits=ledger.hits,
+            misses=self._lookup.misses,
+            joins=self._lookup.joins,
+            rebuilds=self._lookup.rebuilds,
+            builds=MappingProxyType(dict(keeper.builds)),
+            build_seconds=keeper.build_seconds,
+            retired=MappingProxyType(dict(ledger.retired)),
+            forced_closes=keeper.forced_closes,
+            close_overruns=keeper.close_overruns,
+            close_failures=keeper.close_failures,
+            replacements=MappingProxyType(dict(ledger.replacements)),
+        )
+
+    async def _leave(self) -> None:
+        """Close admission, let leases end in their time, and wait until nothing is left."""
+        ledger, keeper, alarm = self._ledger, self._keeper, self._alarm
+        ledger.close(trio.current_time() + self._options.shutdown_timeout)
+        for generation in ledger.generations.values():
+            for flight in generation.flights:
+                keeper.turn_away(flight)
+        alarm.ring_by(-inf)
+        try:
+            while ledger.generations:
+                await keeper.endings.park()
+        except trio.Cancelled:
+            # Users leave before services: holders outside this block, who may be unwinding
+            # too, find working bridges for as long as a close may take. The nursery waits.
+            ledger.hasten(trio.current_time() + self._options.close_timeout)
+            alarm.ring_by(-inf)
+            raise
+
+
+@asynccontextmanager
+async def open_bridge_pool(
+    open_bridge: OpenBridge[K, P, B],
+    snapshot: ProviderSnapshot[P],
+    *,
+    max_items: float = 5000,
+    max_live: float = inf,
+    max_concurrent_builds: float = inf,
+    max_rebuilds: int = 3,
+    ttl: float = 900.0,
+    refresh_ahead: float = 0.0,
+    build_timeout: float = 30.0,
+    abandon_grace: float = 2.0,
+    retry_after_error: float = 0.0,
+    drain_timeout: float = 600.0,
+    shutdown_timeout: float = 30.0,
+    close_timeout: float = 5.0,
+) -> AsyncIterator[CachedBridgePool[K, P, B]]:
+    """Open a pool for the length of an `async with`.
+
+        async with open_bridge_pool(open_bridge, snapshot) as pool:
+            async with pool.acquire(key) as bridge:
+                ...
+
+    Durations are seconds; `math.inf` stands for no limit.
+
+    Args:
+        open_bridge: Called as `open_bridge(key, snapshot)`; returns an async context manager
+            that yields the bridge, or `ShortLived(bridge, ttl)`. It is entered, kept open and
+            left in one task of its own, so it may hold nurseries and cancel scopes open. It
+            sees the context variables of whoever opened the pool.
+        snapshot: What bridges are built from until `replace_providers` is called.
+        max_items: How many bridges may be listed. Room for one more is made by retiring an
+            idle one while any is idle.
+        max_live: How many may be listed, draining and building together; beyond it a build
+            waits for a place, and idle bridges are closed to make one.
+        max_concurrent_builds: How many builds may run at once; others wait for their turn,
+            which counts towards neither timeout nor error.
+        max_rebuilds: How often a waiting caller is moved to a newer build because its own was
+            overtaken, before it gets the overtaken bridge.
+        ttl: Seconds from its build after which a bridge is retired, used or not; shortened by
+            up to a tenth at random.
+        refresh_ahead: Seconds before a bridge is due in which a hit starts the next build in
+            the background; 0 to wait for the first miss.
+        build_timeout: Seconds after which a build is cancelled.
+        abandon_grace: Seconds for which a build that nobody waits for any more can still be
+            joined, before it is cancelled.
+        retry_after_error: Seconds after a failed build before the next one of that key may
+            begin; callers wait for it.
+        drain_timeout: Seconds after a replacement after which bridges of the old providers
+            are closed even under a lease.
+        shutdown_timeout: The same, after the block is left.
+        close_timeout: Seconds that the close of one bridge may take before it is cancelled.
+
+    Raises:
+        ValueError: An option makes no sense.
+
+    Cancellation:
+        Leaving the block closes admission, cancels builds, lets leases end, closes every
+        bridge and returns when nothing is left. If it is cancelled, leases outside the block
+        have no more than `close_timeout`. What the body raised comes out unchanged.
+    """
+    options = PoolOptions(
+        max_items=max_items,
+        max_live=max_live,
+        max_concurrent_builds=max_concurrent_builds,
+        max_rebuilds=max_rebuilds,
+        ttl=ttl,
+        refresh_ahead=refresh_ahead,
+        build_timeout=build_timeout,
+        abandon_grace=abandon_grace,
+        retry_after_error=retry_after_error,
+        drain_timeout=drain_timeout,
+        shutdown_timeout=shutdown_timeout,
+        close_timeout=close_timeout,
+    )
+    async with open_service_nursery() as nursery:
+        pool: CachedBridgePool[K, P, B] = CachedBridgePool(open_bridge, snapshot, options, nursery)
+        nursery.start_soon(reap, pool._ledger, pool._keeper, pool._alarm)
+        try:
+            yield pool
+        finally:
+            await pool._leave()  # noqa: ASYNC102 -- shields what it must by itself

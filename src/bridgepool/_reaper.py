@@ -1,0 +1,39 @@
+"""Retires what is due, a batch at a time, so that no other task is held up."""
+
+from collections.abc import Hashable
+from typing import TypeVar
+
+import trio
+
+from ._alarm import Alarm
+from ._keeper import BridgeKeeper, PoolLedger
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+B = TypeVar("B")
+
+# Waking 5,000 bridges at once holds the loop up for tens of milliseconds, a hundred for two.
+_BATCH = 100
+
+
+async def reap(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], alarm: Alarm) -> None:
+    """Carry out what the ledger says is due, until the pool is closed and empty."""
+    # Shielded without a deadline: leaving the pool is what ends it, and it is what keeps
+    # the deadlines that leaving sets.
+    with trio.CancelScope(shield=True):
+        while not (ledger.closed and not ledger.generations):
+            _reap_batch(ledger, keeper, trio.current_time())
+            await alarm.wait_until(ledger.next_due())
+
+
+def _reap_batch(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], now: float) -> None:
+    entries, overtaken = ledger.sweep(_BATCH)
+    for entry in [*entries, *ledger.expire(now, _BATCH)]:
+        keeper.let_go(entry)
+    for flight in overtaken:
+        keeper.overtake(flight)
+    forced, late = ledger.overdue(now, _BATCH)
+    for entry in forced:
+        keeper.close(entry)
+    for flight in late:
+        keeper.overtake(flight, everyone=True)

@@ -1,0 +1,213 @@
+"""One run for many callers, by key and version: the asynchronous half of the flights.
+
+`FlightDeck` parks callers on flights and wakes them; it serves both faces, the public
+`VersionedSingleflight` here and the pool. What is joinable, and who is counted, is decided in
+`_flights`; each method here makes one such decision and carries it out before the next
+checkpoint.
+
+A waiter is a parked task with an abort function, not an event and a counter: Trio aborts a
+task that it has not rescheduled, and never one that it has. So a caller is either still
+counted and can be cancelled, or was handed an outcome and gets it; there is no third state
+(race 1 of `docs/invariants.md`).
+"""
+
+import contextvars
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
+from contextlib import asynccontextmanager
+from math import inf
+from typing import Generic, TypeVar
+
+import outcome
+import trio
+
+from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError
+from ._flights import Flight, FlightBook
+from ._options import FlightOptions
+from ._services import open_service_nursery
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+Task = trio.lowlevel.Task
+
+
+class FlightDeck(Generic[K, T]):
+    """Parks callers on flights, wakes them, and keeps the flights' scopes to their deadlines."""
+
+    def __init__(self, abandon_grace: float) -> None:
+        self.book: FlightBook[K, Task] = FlightBook(abandon_grace)
+
+    def open(self, key: K, version: Hashable, *, background: bool = False) -> Flight[K, Task]:
+        """Open a flight; the caller runs it, all of it inside the flight's scope."""
+        # Shielded: cancelling a caller, or the block of all, does not cancel the build.
+        scope = trio.CancelScope(shield=True)
+        return self.book.open(key, version, scope, background=background)
+
+    def begin(self, flight: Flight[K, Task], timeout: float) -> None:
+        """Start the clock of the build itself."""
+        self.book.begin(flight, trio.current_time(), timeout)
+        flight.scope.deadline = flight.deadline
+
+    async def wait(self, flight: Flight[K, Task], moves: int = 0) -> T:
+        """Park until the flight's outcome is handed over. A checkpoint."""
+        task = trio.lowlevel.current_task()
+        self.book.add(flight, task, moves)
+        if flight.scope.deadline != flight.deadline:
+            flight.scope.deadline = flight.deadline
+
+        def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self.book.leave(flight, task, trio.current_time())
+            flight.scope.deadline = flight.deadline
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        handed: T = await trio.lowlevel.wait_task_rescheduled(leave)
+        return handed
+
+    def land(self, flight: Flight[K, Task], value: T) -> int:
+        """End the flight with `value`; return how many waiters were handed it."""
+        return self.hand(self.book.land(flight), value)
+
+    def hand(self, waiters: Iterable[Task], value: T) -> int:
+        """Wake `waiters`, taken off their flight, with `value`; return how many they were."""
+        count = 0
+        for task in waiters:
+            trio.lowlevel.reschedule(task, outcome.Value(value))
+            count += 1
+        return count
+
+    def fail(
+        self,
+        flight: Flight[K, Task],
+        error: Callable[[], BridgePoolError],
+        cause: BaseException | None = None,
+    ) -> None:
+        """End the flight; each waiter gets an exception object of its own, with `cause`."""
+        for task in self.book.land(flight):
+            raised = error()
+            raised.__cause__ = cause
+            trio.lowlevel.reschedule(task, outcome.Error(raised))
+
+    def cancel(self, flight: Flight[K, Task]) -> None:
+        """Cancel the flight's task; first of all, nobody can join it any more."""
+        self.book.doom(flight)
+        flight.scope.cancel()
+
+
+class VersionedSingleflight(Generic[K, T]):
+    """Share one run of a function among all who ask for the same key and version.
+
+    Made by `open_singleflight`. The pool is built on the same flights.
+    """
+
+    def __init__(self, nursery: trio.Nursery, options: FlightOptions) -> None:
+        self._deck: FlightDeck[K, T] = FlightDeck(options.abandon_grace)
+        self._nursery = nursery
+        self._build_timeout = options.build_timeout
+        self._context = contextvars.copy_context()
+        # flights whose task has not ended, joinable or not
+        self._running: dict[Flight[K, Task], None] = {}
+        self._closed = False
+
+    async def do(self, key: K, version: Hashable, fn: Callable[[], Awaitable[T]]) -> T:
+        """Run `fn`, or join the run that callers of the same key and version share.
+
+        A caller with another version never joins: its own run starts beside the older one,
+        which goes on for those who wait for it. `fn` runs in the singleflight's nursery, in
+        the context variables of whoever opened it, so a cancelled caller disturbs nobody.
+        When the last caller was cancelled, the run can still be joined for `abandon_grace`
+        seconds, and is cancelled then.
+
+        Args:
+            key: What is being made.
+            version: What it is made from; compared by equality.
+            fn: Makes it. Called once for all who share the run; the others' are ignored.
+
+        Returns:
+            What `fn` returned: the same object for every caller.
+
+        Raises:
+            BuildError: `fn` raised; its exception is the cause, the object is this caller's own.
+            BuildTimeoutError: `fn` was cancelled after `build_timeout`.
+            PoolClosedError: The block of `open_singleflight` was left.
+
+        Cancellation:
+            A checkpoint. A result that was handed over is not lost to a late cancellation.
+        """
+        if self._closed:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            raise PoolClosedError("the singleflight is closed")
+        flight = self._deck.book.find(key, version, trio.current_time())
+        if flight is None:
+            flight = self._deck.open(key, version)
+            self._running[flight] = None
+            self._context.run(self._nursery.start_soon, self._run, flight, fn)
+        return await self._deck.wait(flight)
+
+    def forget(self, key: K, version: Hashable) -> None:
+        """Let nobody join the present run any more; it goes on for those who wait for it.
+
+        Not a checkpoint. Does nothing if there is no such run.
+        """
+        flight = self._deck.book.find(key, version, trio.current_time())
+        if flight is not None:
+            self._deck.book.unlist(flight)
+
+    @property
+    def waiting(self) -> int:
+        """How many callers wait for a run."""
+        return self._deck.book.waiting
+
+    @property
+    def running(self) -> int:
+        """How many runs have not ended."""
+        return len(self._running)
+
+    async def _run(self, flight: Flight[K, Task], fn: Callable[[], Awaitable[T]]) -> None:
+        result: outcome.Outcome[T] | None = None
+        with flight.scope:
+            self._deck.begin(flight, self._build_timeout)
+            try:
+                result = outcome.Value(await fn())
+            except Exception as error:  # the user's function; every waiter is told
+                result = outcome.Error(error)
+        # No checkpoint from here on: the verdict and the wake-ups are one step.
+        self._settle(flight, result)
+        del self._running[flight]
+
+    def _settle(self, flight: Flight[K, Task], result: outcome.Outcome[T] | None) -> None:
+        key, version = flight.key, flight.version
+        if flight.is_dead(trio.current_time()) or result is None:
+            self._deck.fail(flight, lambda: BuildTimeoutError(key, version))
+        elif isinstance(result, outcome.Error):
+            self._deck.fail(flight, lambda: BuildError(key, version), result.error)
+        else:
+            self._deck.land(flight, result.value)
+
+    def _close(self) -> None:
+        self._closed = True
+        for flight in self._running:
+            self._deck.fail(flight, lambda: PoolClosedError("the singleflight was closed"))
+            self._deck.cancel(flight)
+
+
+@asynccontextmanager
+async def open_singleflight(
+    *, abandon_grace: float = 2.0, build_timeout: float = inf
+) -> AsyncIterator[VersionedSingleflight[K, T]]:
+    """Open a singleflight whose runs live no longer than this block.
+
+    Args:
+        abandon_grace: Seconds for which a run that nobody waits for any more can be joined
+            before it is cancelled; 0 for at once, `math.inf` to let it always finish.
+        build_timeout: Seconds after which a run is cancelled.
+
+    Cancellation:
+        Leaving the block cancels the runs, wakes those who wait with `PoolClosedError`, and
+        waits until every run has unwound. The body's own exception comes out unchanged.
+    """
+    options = FlightOptions(abandon_grace=abandon_grace, build_timeout=build_timeout)
+    async with open_service_nursery() as nursery:
+        flights: VersionedSingleflight[K, T] = VersionedSingleflight(nursery, options)
+        try:
+            yield flights
+        finally:
+            flights._close()

@@ -1,0 +1,68 @@
+"""What a pool tells about itself."""
+
+import enum
+from collections.abc import Mapping
+
+import attrs
+
+from ._ledger import ReplaceOutcome, RetireReason
+
+
+class BuildOutcome(enum.Enum):
+    """How a build ended."""
+
+    OK = "ok"
+    """Its bridge was listed."""
+    FAILED = "failed"
+    """It raised."""
+    TIMED_OUT = "timed out"
+    """It was cancelled after `build_timeout`."""
+    ABANDONED = "abandoned"
+    """Nobody waited for it any more, or the pool was left."""
+    OVERTAKEN = "overtaken"
+    """The providers were replaced before it ended."""
+
+
+@attrs.frozen(kw_only=True)
+class PoolStatistics:
+    """The state of a pool at one moment, and its counts since it was opened.
+
+    Counts only ever grow. Taking one is cheap and resets nothing.
+    """
+
+    generation: int
+    """The number of the snapshot in force."""
+    listed: int
+    """Bridges that an acquire can find."""
+    leased: int
+    """Leases held now, over all bridges."""
+    draining: int
+    """Bridges that are retired and not closed yet."""
+    building: int
+    """Builds that run now."""
+    queued: int
+    """Builds that wait for their turn, under `max_concurrent_builds` or `max_live`."""
+    waiting: int
+    """Callers that wait for a build."""
+    hits: int
+    """Leases given out on a bridge that was found at once."""
+    misses: int
+    """Acquires that had to start a build."""
+    joins: int
+    """Acquires that joined a build under way."""
+    rebuilds: int
+    """Times that a waiting caller was moved on, because its build was overtaken."""
+    builds: Mapping[BuildOutcome, int]
+    """Builds that ended, by how."""
+    build_seconds: float
+    """Seconds spent in the builds that ended, waiting for their turn not counted."""
+    retired: Mapping[RetireReason, int]
+    """Bridges that stopped being listed, by why."""
+    forced_closes: int
+    """Bridges closed under a lease, because a drain deadline had passed."""
+    close_overruns: int
+    """Bridges whose close was cancelled after `close_timeout`."""
+    close_failures: int
+    """Bridges whose close raised."""
+    replacements: Mapping[ReplaceOutcome, int]
+    """Calls of `replace_providers`, by what became of them."""
