@@ -85,9 +85,10 @@ def check_fields_to_send(headers: Headers) -> tuple[int | None, bool]:
         elif name == b"transfer-encoding":
             raise LocalProtocolError("transfer-encoding is written by the wire")
         elif name == b"connection":
-            if value.lower() != b"close":
-                raise LocalProtocolError("of connection only close can be sent")
-            close = True
+            option = value.lower()
+            if option not in (b"close", b"te"):
+                raise LocalProtocolError("of connection only close and te can be sent")
+            close |= option == b"close"
     return length, close
 
 

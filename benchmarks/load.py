@@ -1,0 +1,167 @@
+"""Load for the HTTP benchmarks: `wrk` where it is installed, otherwise a raw-socket loop."""
+
+import os
+import re
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+_CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@attrs.frozen
+class Target:
+    """Where a contender listens, what to ask it, and which process does the work."""
+
+    name: str
+    port: int
+    path: str
+    pid: int
+
+
+@attrs.frozen
+class Load:
+    """What one round of load gave."""
+
+    rate: float
+    """Answers a second."""
+    cpu: float
+    """Microseconds of the contender's CPU for one answer; counts its main process only."""
+
+
+def pin(core: int) -> list[str]:
+    """Return a command prefix that keeps a program on one core, where that can be had."""
+    if shutil.which("taskset") and len(os.sched_getaffinity(0)) > 1:
+        return ["taskset", "-c", str(sorted(os.sched_getaffinity(0))[core])]
+    return []
+
+
+def load(target: Target, *, connections: int, seconds: float, headers: Mapping[str, str]) -> Load:
+    """Put load on a contender and count.
+
+    Raises:
+        RuntimeError: An answer was not 2xx, or a connection broke: no figure would be true.
+    """
+    before, began = _cpu_seconds(target.pid), time.monotonic()
+    if shutil.which("wrk"):
+        answers = _wrk(target, connections, seconds, headers)
+    else:
+        answers = trio.run(_raw_load, target, connections, seconds, headers)
+    took = time.monotonic() - began
+    return Load(answers / took, (_cpu_seconds(target.pid) - before) / answers * 1e6)
+
+
+def _cpu_seconds(pid: int) -> float:
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():  # not Linux
+        return float("nan")
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
+def _wrk(target: Target, connections: int, seconds: float, headers: Mapping[str, str]) -> int:
+    command = [*pin(0), "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
+    for name, value in headers.items():
+        command += ["-H", f"{name}: {value}"]
+    command.append(f"http://127.0.0.1:{target.port}{target.path}")
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", out)
+    if bad:
+        raise RuntimeError(f"{target.name}: {bad.group()}")
+    counted = re.search(r"(\d+) requests in", out)
+    assert counted is not None, out
+    return int(counted.group(1))
+
+
+def _request(target: Target, headers: Mapping[str, str]) -> bytes:
+    lines = [f"GET {target.path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join((*lines, "", "")).encode("ascii")
+
+
+async def _raw_load(
+    target: Target, connections: int, seconds: float, headers: Mapping[str, str]
+) -> int:
+    """Ask on all connections at once, one request after the other, until the time is up."""
+    request = _request(target, headers)
+    answers = 0
+
+    async def ask_on() -> None:
+        nonlocal answers
+        stream = await trio.open_tcp_stream("127.0.0.1", target.port)
+        async with stream:
+            while True:
+                await stream.send_all(request)
+                await _read_answer(target, stream)
+                answers += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + seconds
+        for _ in range(connections):
+            nursery.start_soon(ask_on)
+    return answers
+
+
+async def _read_answer(target: Target, stream: trio.SocketStream) -> None:
+    got = b""
+    while b"\r\n\r\n" not in got:
+        data = await stream.receive_some()
+        if not data:
+            raise RuntimeError(f"{target.name}: connection closed")
+        got += data
+    head, _, body = got.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    if length is None or not head.startswith(b"HTTP/1.1 2"):
+        raise RuntimeError(f"{target.name}: answered {head!r}")
+    missing = int(length.group(1)) - len(body)
+    while missing > 0:
+        missing -= len(await stream.receive_some())
+
+
+def first_bytes(
+    target: Target, *, marker: bytes, end: bytes, samples: int, headers: Mapping[str, str]
+) -> list[float]:
+    """Return milliseconds from sending a request to the first streamed bytes, many times.
+
+    One kept connection and a blocking socket, so that nothing but the contender varies. The
+    stream is read to its end before the next sample.
+    """
+    request = _request(target, headers)
+    times: list[float] = []
+    with socket.create_connection(("127.0.0.1", target.port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(samples):
+            got = b""
+            began = time.perf_counter()
+            sock.sendall(request)
+            while marker not in got:
+                got += _some(target, sock)
+            times.append((time.perf_counter() - began) * 1e3)
+            while not got.endswith(end):
+                got += _some(target, sock)
+    return times
+
+
+def _some(target: Target, sock: socket.socket) -> bytes:
+    data = sock.recv(65536)
+    if not data:
+        raise RuntimeError(f"{target.name}: connection closed in a stream")
+    return data
+
+
+def python_module(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs one of the benchmark's own programs."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def middle(samples: Sequence[float]) -> float:
+    """Return the median."""
+    return statistics.median(samples)
