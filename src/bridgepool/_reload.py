@@ -1,0 +1,303 @@
+"""Keep a pool's providers as fresh as their source: reload on notice, on failure, and by poll.
+
+Theory of operation. One task reloads and applies, so reloads never overlap and none arrives out
+of order. Another does nothing but take notices and raise one flag, so publishers are never held
+up and a burst is one flag. The flag is lowered when a reload begins: a notice that comes while
+one runs causes another.
+
+    reload ── applied, unchanged ──▶ wait for the poll          ┐ a notice ends either wait,
+       ▲  └── failed, out of date ─▶ wait for the next retry    ┘ `min_interval` after the last
+       └───────────────────────────────────────────────────────   reload began at the earliest
+
+An out-of-date answer is retried like a failure, since it shows that the source (a replica, a
+cache) has not caught up, and nobody may give notice when it does.
+"""
+
+import logging
+import random
+from math import inf
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+import trio
+
+from ._changes import ChangeBus, ChangeSubscription
+from ._errors import PoolClosedError, ReloadError
+from ._ledger import ReplaceOutcome
+from ._pool import Replacement
+from ._services import open_service_nursery
+from ._snapshot import ProviderSnapshot
+
+P = TypeVar("P")
+
+_log = logging.getLogger("bridgepool.reload")
+# A poll comes up to this share early, so that many watchers do not poll in step.
+_POLL_SPREAD = 0.2
+
+
+class ProviderReloader(Protocol[P]):
+    """What gets a fresh snapshot from where the providers are kept. Yours to implement."""
+
+    async def reload(self) -> ProviderSnapshot[P]:
+        """Return the providers as they are now.
+
+        Called by one task, never twice at a time. It may be cancelled at any checkpoint.
+
+        Raises:
+            ReloadError: There is no usable answer; what is in force stays. Other exceptions
+                have the same effect, and are logged with their traceback as bugs.
+        """
+        ...
+
+
+class Replaceable(Protocol[P]):
+    """What `watch_providers` needs of a pool; a `CachedBridgePool` is one."""
+
+    def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
+        """Put a snapshot in force, or say why not."""
+        ...
+
+
+@attrs.define(eq=False)
+class ReloadStatus:
+    """What a `watch_providers` has done and found: read it for metrics and readiness.
+
+    Kept up to date by the watcher, in place. Times are `trio.current_time` of its run.
+    """
+
+    attempts: int = 0
+    """Reloads begun."""
+    applied: int = 0
+    """Reloads that put new providers in force."""
+    unchanged: int = 0
+    """Reloads that found the providers in force."""
+    out_of_date: int = 0
+    """Reloads that found a lower revision than the one in force, and were refused."""
+    failures: int = 0
+    """Reloads that raised, or took too long."""
+    failures_in_a_row: int = 0
+    """Failed and out-of-date reloads since the last good one; 0 when all is well."""
+    last_attempt: float | None = None
+    """When the last reload began."""
+    last_success: float | None = None
+    """When the last good reload began: what is in force was true at the source then."""
+    last_error: str | None = None
+    """Why the last bad reload was bad; kept when later ones are good. Holds no secrets as long
+    as the reloader's `ReloadError` texts hold none; of other exceptions it tells the type."""
+    last_error_time: float | None = None
+    """When it was found to be bad."""
+    revision: int | None = None
+    """The revision in force, as far as the source gives one."""
+    following: bool = True
+    """Whether notices can still come; False leaves the poll alone."""
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since the source last confirmed what is in force; `math.inf` before that."""
+        if self.last_success is None:
+            return inf
+        return trio.current_time() - self.last_success
+
+    def _note_good(self, snapshot: ProviderSnapshot[P], outcome: ReplaceOutcome) -> None:
+        self.last_success = self.last_attempt
+        self.revision = snapshot.revision
+        self.failures_in_a_row = 0
+        if outcome is ReplaceOutcome.APPLIED:
+            self.applied += 1
+        else:
+            self.unchanged += 1
+
+    def _note_bad(self, error: str) -> None:
+        self.failures_in_a_row += 1
+        self.last_error = error
+        self.last_error_time = trio.current_time()
+
+
+async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of every startable
+    pool: Replaceable[P],
+    reloader: ProviderReloader[P],
+    changes: trio.abc.ReceiveChannel[object],
+    *,
+    poll_interval: float = 300.0,
+    reload_timeout: float = 30.0,
+    min_interval: float = 0.1,
+    retry_delay: float = 0.1,
+    max_retry_delay: float = 30.0,
+    status: ReloadStatus | None = None,
+    task_status: trio.TaskStatus[ReloadStatus] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Keep `pool` at the providers that `reloader` gives, until cancelled.
+
+    ::
+
+        status = await nursery.start(watch_providers, pool, reloader, changes)
+
+    Started, with the `ReloadStatus`, when the source has confirmed what is in force. A reload
+    that fails keeps the last good snapshot and is retried until it succeeds; nothing but the
+    pool's end ends the watcher. When `changes` ends, it goes on by poll alone.
+
+    Args:
+        pool: The pool to keep up to date.
+        reloader: Where the providers come from.
+        changes: Notices that something may have changed; whatever is received counts the same.
+            Open it before this is called, and no change falls in between. It is not closed.
+        poll_interval: Seconds after a good reload until the next without a notice, up to a
+            fifth less at random; `math.inf` to rely on notices.
+        reload_timeout: Seconds after which a reload is cancelled and counts as failed.
+        min_interval: Seconds between the beginnings of two reloads that notices cause, so
+            that a storm of them cannot become a storm of reloads.
+        retry_delay: Seconds until the first retry at most; doubled for each further one, and
+            each wait is a random part of it.
+        max_retry_delay: Seconds that no wait for a retry exceeds.
+        status: Where to keep the status; give one to read it before the first success.
+        task_status: For `nursery.start`.
+
+    Raises:
+        PoolClosedError: The pool was closed before a snapshot was in force. Once started, the
+            watcher returns when the pool is closed.
+    """
+    watcher = _Watcher(
+        pool,
+        reloader,
+        ReloadStatus() if status is None else status,
+        poll_interval=poll_interval,
+        reload_timeout=reload_timeout,
+        min_interval=min_interval,
+        retry_delay=retry_delay,
+        max_retry_delay=max_retry_delay,
+    )
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(watcher.listen, changes)
+        try:
+            outcome = await watcher.reload()
+            while outcome not in (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED):
+                if outcome is ReplaceOutcome.CLOSED:
+                    raise PoolClosedError("the pool was closed before a snapshot was in force")
+                await watcher.pause()
+                outcome = await watcher.reload()
+            task_status.started(watcher.status)
+            while outcome is not ReplaceOutcome.CLOSED:
+                await watcher.pause()
+                outcome = await watcher.reload()
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def _seconds() -> float:
+    field: float = attrs.field(validator=attrs.validators.gt(0), kw_only=True)
+    return field
+
+
+@attrs.define(eq=False)
+class _Watcher(Generic[P]):
+    pool: Replaceable[P]
+    reloader: ProviderReloader[P]
+    status: ReloadStatus
+    poll_interval: float = _seconds()
+    reload_timeout: float = _seconds()
+    min_interval: float = _seconds()
+    retry_delay: float = _seconds()
+    max_retry_delay: float = _seconds()
+    began: float = attrs.field(default=-inf, init=False)  # when the last reload began
+    # set by a notice; a new one with each reload
+    noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def listen(self, changes: trio.abc.ReceiveChannel[object]) -> None:
+        try:
+            async for _ in changes:
+                self.noticed.set()
+            how = "ended"
+        except Exception as error:  # their channel: whatever is wrong with it, the poll goes on
+            how = f"failed ({type(error).__name__})"
+        self.status.following = False
+        _log.warning("change notices %s; polling every %g s from now on", how, self.poll_interval)
+
+    async def pause(self) -> None:
+        """Wait for a notice; until the poll, or after failures until a retry."""
+        with trio.move_on_after(self._longest_pause()) as pause:
+            await self.noticed.wait()
+        if not pause.cancelled_caught:
+            await trio.sleep_until(self.began + self.min_interval)
+
+    def _longest_pause(self) -> float:
+        part = random.random()  # noqa: S311 -- no secret
+        bad = self.status.failures_in_a_row
+        if not bad:
+            return self.poll_interval * (1 - _POLL_SPREAD * part)
+        # Full jitter: a random part of the whole, so that those who failed together come back
+        # spread out, also once the limit is reached. (The exponent is bounded for floats.)
+        return part * min(self.retry_delay * 2.0 ** min(bad - 1, 64), self.max_retry_delay)
+
+    async def reload(self) -> ReplaceOutcome | None:
+        """Reload once and note how it went; None when it failed."""
+        status = self.status
+        self.noticed = trio.Event()
+        self.began = status.last_attempt = trio.current_time()
+        status.attempts += 1
+        try:
+            return await self._fetch_and_apply()
+        except ReloadError as error:
+            problem = str(error)
+            # The same trouble is told once, not at each retry.
+            told = status.failures_in_a_row and status.last_error == problem
+            _log.log(logging.DEBUG if told else logging.WARNING, "reload failed: %s", problem)
+        except Exception as error:  # their code: a bug there must not end the watcher
+            problem = f"unexpected {type(error).__name__}; its traceback is in the log"
+            _log.exception("reload failed by an unexpected exception")
+        status.failures += 1
+        status._note_bad(problem)
+        return None
+
+    async def _fetch_and_apply(self) -> ReplaceOutcome:
+        with trio.move_on_after(self.reload_timeout):
+            snapshot = await self.reloader.reload()
+            # No checkpoint from here on: what the reloader shows beside its snapshot and what
+            # the pool has in force change in one tick.
+            outcome = self.pool.replace_providers(snapshot).outcome
+            self._note(snapshot, outcome)
+            return outcome
+        raise ReloadError(f"no answer within {self.reload_timeout:g} s")
+
+    def _note(self, snapshot: ProviderSnapshot[P], outcome: ReplaceOutcome) -> None:
+        status = self.status
+        if outcome is ReplaceOutcome.OUT_OF_DATE:
+            status.out_of_date += 1
+            status._note_bad(f"the source is at revision {snapshot.revision}, behind ours")
+        elif outcome is not ReplaceOutcome.CLOSED:
+            if status.failures_in_a_row:
+                _log.info("reload succeeded after %d bad ones", status.failures_in_a_row)
+            status._note_good(snapshot, outcome)
+
+
+class MemoryReloader(Generic[P]):
+    """Providers that live in this process: set them here, and every watcher follows.
+
+    ::
+
+        source = MemoryReloader(ProviderSnapshot([...]))
+        await nursery.start(watch_providers, pool, source, source.subscribe())
+        source.replace(ProviderSnapshot([...]))
+    """
+
+    def __init__(self, snapshot: ProviderSnapshot[P]) -> None:
+        self._snapshot = snapshot
+        self._bus = ChangeBus()
+
+    @property
+    def snapshot(self) -> ProviderSnapshot[P]:
+        """What the next reload returns."""
+        return self._snapshot
+
+    def replace(self, snapshot: ProviderSnapshot[P]) -> None:
+        """Set the providers and give notice. Not async, never blocks."""
+        self._snapshot = snapshot
+        self._bus.publish()
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices, for `watch_providers`; see `ChangeBus.subscribe`."""
+        return self._bus.subscribe()
+
+    async def reload(self) -> ProviderSnapshot[P]:
+        """Return the providers as they are set. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return self._snapshot

@@ -1,0 +1,438 @@
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import pairwise
+from math import inf
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from bridgepool import (
+    CachedBridgePool,
+    PoolClosedError,
+    ProviderSnapshot,
+    ReloadError,
+    open_bridge_pool,
+)
+from bridgepool._changes import ChangeBus
+from bridgepool._reload import MemoryReloader, ReloadStatus, watch_providers
+
+Snapshot = ProviderSnapshot[str]
+Pool = CachedBridgePool[str, str, str]
+
+
+@asynccontextmanager
+async def open_bridge(key: str, snapshot: Snapshot) -> AsyncIterator[str]:
+    yield f"{key} on {snapshot.providers}"
+
+
+@asynccontextmanager
+async def open_pool(*providers: str, revision: int | None = None) -> AsyncIterator[Pool]:
+    async with open_bridge_pool(open_bridge, Snapshot(providers, revision)) as pool:
+        yield pool
+
+
+@attrs.define(eq=False)
+class ScriptedReloader:
+    """Answers each reload by the next step of a script; the last one goes on for ever."""
+
+    script: list[Callable[[], Snapshot]]
+    times: list[float] = attrs.field(factory=list)
+    seconds: float = 0.0
+
+    async def reload(self) -> Snapshot:
+        self.times.append(trio.current_time())
+        step = self.script[min(len(self.times), len(self.script)) - 1]
+        await trio.sleep(self.seconds)
+        return step()
+
+
+def gives(*providers: str, revision: int | None = None) -> Callable[[], Snapshot]:
+    return lambda: Snapshot(providers, revision)
+
+
+def fails(error: Exception) -> Callable[[], Snapshot]:
+    def step() -> Snapshot:
+        raise error
+
+    return step
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+async def test_started_comes_when_the_first_snapshot_is_in_force(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    source = MemoryReloader(Snapshot(["new"]))
+    async with open_pool("old") as pool:
+        status = await nursery.start(watch_providers, pool, source, source.subscribe())
+        assert pool.snapshot.providers == ("new",)
+        assert (status.attempts, status.applied, status.unchanged) == (1, 1, 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_started_comes_as_well_when_the_source_confirms_what_is_in_force(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    source = MemoryReloader(Snapshot(["same"]))
+    async with open_pool("same") as pool:
+        status = await nursery.start(watch_providers, pool, source, source.subscribe())
+        assert pool.generation == 1
+        assert (status.applied, status.unchanged) == (0, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_change_in_memory_is_in_force_at_once(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    source = MemoryReloader(Snapshot(["a"], 1))
+    async with open_pool("a") as pool:
+        status = await nursery.start(watch_providers, pool, source, source.subscribe())
+        await trio.sleep(10)
+        before = trio.current_time()
+        source.replace(Snapshot(["b"], 2))
+        assert source.snapshot.providers == ("b",)
+        async with pool.acquire("k"):
+            pass
+        await wait_all_tasks_blocked()
+        assert pool.snapshot == Snapshot(["b"], 2)
+        assert status.revision == 2
+        assert trio.current_time() == before
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_burst_of_a_thousand_notices_costs_one_or_two_reloads(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    source = MemoryReloader(Snapshot(["0"]))
+    async with open_pool("0") as pool:
+        status = await nursery.start(watch_providers, pool, source, source.subscribe())
+        await trio.sleep(10)
+        for number in range(1000):
+            source.replace(Snapshot([str(number)]))
+        await trio.sleep(10)
+        assert pool.snapshot.providers == ("999",)
+        assert status.attempts <= 3
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("works", [True, False])
+async def test_a_storm_of_notices_is_not_a_storm_of_reloads(
+    nursery: trio.Nursery, autojump_clock: MockClock, works: bool
+) -> None:
+    bus = ChangeBus()
+    broken = fails(ReloadError("down"))
+    reloader = ScriptedReloader([gives("a"), gives("a") if works else broken])
+    async with open_pool("a") as pool:
+        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+        storm = trio.current_time()
+        while trio.current_time() < storm + 10:
+            bus.publish()
+            await trio.sleep(0.001)
+        assert 90 <= len(reloader.times) <= 102
+        # By a notice never sooner; by the timer a retry may fall anywhere.
+        if works:
+            assert min(gaps(reloader.times)) >= 0.0999
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_notice_during_a_reload_causes_another(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("a"), gives("b"), gives("c")], seconds=5)
+    async with open_pool("a") as pool:
+        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+        bus.publish()
+        await trio.sleep(1)
+        assert len(reloader.times) == 2
+        bus.publish()
+        await trio.sleep(10)
+        assert reloader.times == [0, 5, 10]
+        assert pool.snapshot.providers == ("c",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_failed_reload_keeps_the_last_good_and_is_retried_until_it_succeeds(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = ChangeBus()
+    down = fails(ReloadError("the source is down"))
+    reloader = ScriptedReloader([gives("a", revision=1)] + [down] * 40 + [gives("b", revision=2)])
+    caplog.set_level(logging.INFO, "bridgepool")
+    async with open_pool("a") as pool:
+        status = await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+        await trio.sleep(1)
+        bus.publish()
+        await trio.sleep(1)
+        assert pool.snapshot.providers == ("a",)
+        assert status.failures_in_a_row > 0
+        assert status.last_error == "the source is down"
+        assert status.last_error_time is not None
+        assert 1 < status.staleness <= 2
+        await trio.sleep(40 * 30)
+        assert pool.snapshot.providers == ("b",)
+        assert (status.failures, status.failures_in_a_row, status.revision) == (40, 0, 2)
+        assert status.last_error == "the source is down"
+        nursery.cancel_scope.cancel()
+    # Told when it begins and when it is over, not forty times.
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+async def test_waits_between_retries_grow_are_capped_and_stay_spread_at_the_cap(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("a"), fails(ReloadError("down"))])
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, retry_delay=1, max_retry_delay=8)
+        await nursery.start(watch, pool, reloader, bus.subscribe())
+        bus.publish()
+        await trio.sleep(2000)
+        waits = gaps(reloader.times[1:])
+        assert all(wait <= limit + 1e-6 for wait, limit in zip(waits, [1, 2, 4, 8], strict=False))
+        late = waits[4:]
+        assert max(late) <= 8 + 1e-6
+        assert len({round(wait, 6) for wait in late}) > len(late) // 2
+        assert 2 < sum(late) / len(late) < 6
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_notice_ends_the_wait_for_a_retry(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus = ChangeBus()
+    down = fails(ReloadError("down"))
+    reloader = ScriptedReloader([gives("a"), down, gives("b")])
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, retry_delay=1e9, max_retry_delay=1e9)
+        await nursery.start(watch, pool, reloader, bus.subscribe())
+        await trio.sleep(1)
+        bus.publish()
+        await trio.sleep(1)
+        assert len(reloader.times) == 2
+        bus.publish()
+        await wait_all_tasks_blocked()
+        assert reloader.times[2:] == [2]
+        assert pool.snapshot.providers == ("b",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_lost_notice_is_repaired_by_a_poll_that_is_not_in_step(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    reloader = ScriptedReloader([gives("a"), gives("a"), gives("b")])
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, poll_interval=100)
+        await nursery.start(watch, pool, reloader, ChangeBus().subscribe())
+        await trio.sleep(2000)
+        waits = gaps(reloader.times)
+        assert all(80 - 1e-6 <= wait <= 100 + 1e-6 for wait in waits)
+        assert len({round(wait, 3) for wait in waits}) > len(waits) // 2
+        assert pool.snapshot.providers == ("b",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_without_a_poll_only_notices_cause_reloads(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("a")])
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, poll_interval=inf)
+        await nursery.start(watch, pool, reloader, bus.subscribe())
+        await trio.sleep(80_000)
+        assert len(reloader.times) == 1
+        bus.publish()
+        await trio.sleep(1)
+        assert len(reloader.times) == 2
+        nursery.cancel_scope.cancel()
+
+
+async def test_when_the_notices_end_the_poll_goes_on_and_the_status_tells(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("a"), gives("b")])
+    async with open_pool("a") as pool:
+        status = await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+        assert status.following
+        bus.close()
+        await wait_all_tasks_blocked()
+        assert not status.following
+        assert "notices ended" in caplog.text
+        await trio.sleep(300)
+        assert pool.snapshot.providers == ("b",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_when_the_channel_of_notices_breaks_the_poll_goes_on(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes = ChangeBus().subscribe()
+    reloader = ScriptedReloader([gives("a"), gives("b")])
+    async with open_pool("a") as pool:
+        status = await nursery.start(watch_providers, pool, reloader, changes)
+        changes.close()
+        await trio.sleep(300)
+        assert not status.following
+        assert "notices failed (ClosedResourceError)" in caplog.text
+        assert pool.snapshot.providers == ("b",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_notices_may_come_from_any_receive_channel(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    send, receive = trio.open_memory_channel[int](0)
+    reloader = ScriptedReloader([gives("a"), gives("b")])
+    async with open_pool("a") as pool:
+        with send, receive:
+            await nursery.start(watch_providers, pool, reloader, receive)
+            await send.send(7)
+            await trio.sleep(1)
+            assert pool.snapshot.providers == ("b",)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_in_the_reloader_is_a_failed_reload_with_its_traceback_in_the_log(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    reloader = ScriptedReloader(
+        [
+            fails(ZeroDivisionError("hunter2")),
+            fails(ExceptionGroup("several", [KeyError("x")])),
+            lambda: None,  # type: ignore[return-value, list-item]  # what an untyped user may do
+            gives("b"),
+        ]
+    )
+    status = ReloadStatus()
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, status=status)
+        await nursery.start(watch, pool, reloader, ChangeBus().subscribe())
+        assert pool.snapshot.providers == ("b",)
+        assert (status.attempts, status.failures, status.failures_in_a_row) == (4, 3, 0)
+        assert status.last_error is not None
+        assert "AttributeError" in status.last_error
+        assert sum(record.exc_info is not None for record in caplog.records) == 3
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reload_that_hangs_is_cancelled_and_counts_as_failed(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    class Hanging:
+        calls = 0
+
+        async def reload(self) -> Snapshot:
+            self.calls += 1
+            if self.calls == 1:
+                await trio.sleep_forever()
+            return Snapshot(["b"])
+
+    status = ReloadStatus()
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, status=status)
+        await nursery.start(watch, pool, Hanging(), ChangeBus().subscribe())
+        assert 30 <= trio.current_time() <= 30.11
+        assert status.last_error == "no answer within 30 s"
+        assert status.failures == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_out_of_date_snapshot_is_counted_changes_nothing_and_is_retried(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus = ChangeBus()
+    reloader = ScriptedReloader(
+        [
+            gives("b", revision=2),
+            gives("a", revision=1),
+            gives("a", revision=1),
+            gives("c", revision=3),
+        ]
+    )
+    async with open_pool("a", revision=1) as pool:
+        status = await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+        await trio.sleep(1)
+        bus.publish()
+        await wait_all_tasks_blocked()
+        assert pool.snapshot == Snapshot(["b"], 2)
+        assert (status.out_of_date, status.failures, status.revision) == (1, 0, 2)
+        await trio.sleep(2)
+        assert pool.snapshot == Snapshot(["c"], 3)
+        assert (status.out_of_date, status.failures, status.revision) == (2, 0, 3)
+        assert status.last_error == "the source is at revision 1, behind ours"
+        nursery.cancel_scope.cancel()
+
+
+async def test_not_started_while_the_source_is_behind_what_is_in_force(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    reloader = ScriptedReloader([gives("a", revision=8)] * 5 + [gives("b", revision=9)])
+    async with open_pool("b", revision=9) as pool:
+        status = await nursery.start(watch_providers, pool, reloader, ChangeBus().subscribe())
+        assert (status.out_of_date, status.unchanged, pool.generation) == (5, 1, 1)
+        nursery.cancel_scope.cancel()
+
+
+async def test_before_the_first_success_the_status_says_that_nothing_was_confirmed() -> None:
+    status = ReloadStatus()
+    assert status.staleness == inf
+    assert status.last_attempt is None
+    assert status.revision is None
+
+
+async def test_when_the_pool_is_closed_the_watcher_returns(autojump_clock: MockClock) -> None:
+    source = MemoryReloader(Snapshot(["a"]))
+    async with trio.open_nursery() as nursery:
+        async with open_pool("a") as pool:
+            await nursery.start(watch_providers, pool, source, source.subscribe())
+        source.replace(Snapshot(["b"]))
+    assert trio.current_time() < 1
+
+
+async def test_starting_on_a_closed_pool_is_an_error_and_not_a_group_of_one(
+    autojump_clock: MockClock,
+) -> None:
+    source = MemoryReloader(Snapshot(["a"]))
+    async with open_pool("a") as pool:
+        pass
+    with pytest.raises(PoolClosedError):
+        await watch_providers(pool, source, source.subscribe())
+
+
+async def test_cancelling_the_watcher_cancels_its_reload_and_leaves_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    cancelled: list[bool] = []
+
+    class Slow:
+        async def reload(self) -> Snapshot:
+            try:
+                await trio.sleep_forever()
+            finally:
+                cancelled.append(True)
+            raise AssertionError
+
+    async with open_pool("a") as pool:
+        with trio.move_on_after(5) as scope:
+            await watch_providers(pool, Slow(), ChangeBus().subscribe())
+        assert scope.cancelled_caught
+        assert cancelled == [True]
+        assert pool.snapshot.providers == ("a",)
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+async def test_an_interval_that_would_make_a_hot_loop_is_refused(seconds: float) -> None:
+    source = MemoryReloader(Snapshot(["a"]))
+    async with open_pool("a") as pool:
+        with pytest.raises(ValueError, match="poll_interval"):
+            await watch_providers(pool, source, source.subscribe(), poll_interval=seconds)
+        with pytest.raises(ValueError, match="min_interval"):
+            await watch_providers(pool, source, source.subscribe(), min_interval=seconds)
