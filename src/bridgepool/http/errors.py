@@ -61,8 +61,8 @@ class VersionNotSupported(RemoteProtocolError):
     status_hint = 505
 
 
-class BodyTimeout(RemoteProtocolError, trio.TooSlowError):
-    """No byte of the request's body came within `body_timeout` while it was waited for."""
+class RequestTimeout(RemoteProtocolError, trio.TooSlowError):
+    """The request, its head or the next bytes of its body, did not come in time."""
 
     status_hint = 408
 

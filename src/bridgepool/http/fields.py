@@ -21,6 +21,7 @@ class AboutMessage:
         keep_alive: It is asked to stay, which HTTP/1.0 has to ask for.
         expect: The expectation, in lower case.
         hosts: Each host field.
+        telling: All fields that were looked at, as they came.
     """
 
     length: int | None = None
@@ -29,6 +30,7 @@ class AboutMessage:
     keep_alive: bool = False
     expect: bytes | None = None
     hosts: tuple[bytes, ...] = ()
+    telling: Headers = ()
 
 
 # Most fields are none of these, and are passed over quickly.
@@ -41,10 +43,8 @@ def read_about(headers: Headers, version: bytes) -> AboutMessage:
     Raises:
         RemoteProtocolError: They contradict each other, or leave room for two readings.
     """
-    about = AboutMessage()
-    for name, value in headers:
-        if name not in _TELLING:
-            continue
+    about = AboutMessage(telling=tuple([field for field in headers if field[0] in _TELLING]))
+    for name, value in about.telling:
         if name == b"content-length":
             if about.length is not None or _length.fullmatch(value) is None:
                 raise RemoteProtocolError("content-length is no number, or comes twice")

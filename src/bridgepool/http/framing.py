@@ -21,9 +21,8 @@ from bridgepool.http.errors import (
 )
 from bridgepool.http.heads import find_head_end, join_fields, parse_trailers
 from bridgepool.http.limits import MessageLimits
-from bridgepool.http.messages import EndOfMessage, Headers
+from bridgepool.http.messages import NO_TRAILERS, EndOfMessage, Headers
 
-_END = EndOfMessage()
 _MAX_CHUNK_LINE = 256  # bytes: extensions are ignored, so nobody needs long ones
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
@@ -80,14 +79,14 @@ BodyReader = Callable[[ReceiveBuffer], bytes | EndOfMessage | None]
 
 def read_nothing(buffer: ReceiveBuffer) -> EndOfMessage:
     """Be the reader of a message that has no body."""
-    return _END
+    return NO_TRAILERS
 
 
 def read_until_close(buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
     """Be the reader of a body that ends with the connection."""
     if buffer:
         return buffer.take(len(buffer))
-    return _END if buffer.ended else None
+    return NO_TRAILERS if buffer.ended else None
 
 
 @attrs.define(eq=False)
@@ -99,7 +98,7 @@ class ReadLength:
     def __call__(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
         """Give the next piece."""
         if self.remaining == 0:
-            return _END
+            return NO_TRAILERS
         if not buffer:
             return _nothing_yet(buffer)
         piece = buffer.take(self.remaining)
@@ -180,7 +179,7 @@ class ReadChunks:
         data, begin = buffer.data, buffer.start
         if data.startswith(b"\r\n", begin):
             buffer.start += 2
-            return _END
+            return NO_TRAILERS
         end = buffer.find_head(self.limits)
         if end < 0:
             return _nothing_yet(buffer)

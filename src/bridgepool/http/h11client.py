@@ -1,4 +1,4 @@
-"""The client's wire with h11 as the parser of heads; see `h11server` for who does what."""
+"""The client's wire with h11 as the judge of heads; see `h11server` for who does what."""
 
 import attrs
 import h11
@@ -17,14 +17,14 @@ from bridgepool.http.framing import (
     read_until_close,
     writing,
 )
-from bridgepool.http.heads import check_response_head, join_fields, join_request_line
+from bridgepool.http.heads import join_fields, join_request_line, parse_response_head
 from bridgepool.http.limits import MessageLimits
 from bridgepool.http.messages import EndOfMessage, Headers, Request, ResponseHead
 
 
 @attrs.define(eq=False)
 class H11ClientWire:
-    """A `ClientWire` with h11 as its parser."""
+    """A `ClientWire` with h11 as the judge of heads."""
 
     _limits: MessageLimits
     _buffer: ReceiveBuffer = attrs.field(factory=ReceiveBuffer)
@@ -101,11 +101,10 @@ class H11ClientWire:
             if buffer.ended:
                 raise RemoteProtocolError("the connection ended before the response")
             return None
-        raw = buffer.data[buffer.start : end]
-        check_response_head(raw, self._limits)
-        head = _parse(raw)
+        head = parse_response_head(buffer.data[buffer.start : end], self._limits)
+        about = read_about(head.headers, head.http_version)
+        _judge(head, about.telling)
         if head.status >= 200:
-            about = read_about(head.headers, head.http_version)
             self._reader = _reader_for(request.method, head.status, about, self._limits)
             stays = head.http_version == b"1.1" or about.keep_alive
             framed = self._reader is not read_until_close
@@ -123,18 +122,17 @@ class H11ClientWire:
         self._request, self._answered = None, False
 
 
-def _parse(raw: bytes) -> ResponseHead:
-    connection = h11.Connection(h11.CLIENT)
-    if raw[9:10] == b"1":  # h11 takes an interim response only after a request
-        connection.send(h11.Request(method="GET", target="/", headers=[("host", "h")]))
-    connection.receive_data(raw)
+def _judge(head: ResponseHead, telling: Headers) -> None:
+    kind = h11.Response if head.status >= 200 else h11.InformationalResponse
     try:
-        event = connection.next_event()
-    except h11.RemoteProtocolError as error:
+        kind(
+            status_code=head.status,
+            reason=head.reason,
+            headers=list(telling),
+            http_version=head.http_version,
+        )
+    except h11.LocalProtocolError as error:
         raise RemoteProtocolError(str(error)) from error
-    if not isinstance(event, (h11.Response, h11.InformationalResponse)):
-        raise RemoteProtocolError("not a response")
-    return ResponseHead(event.status_code, event.reason, tuple(event.headers), event.http_version)
 
 
 def _reader_for(

@@ -1,11 +1,15 @@
-"""The server's wire with h11 as the parser of heads.
+"""The server's wire with h11 as the judge of heads.
 
-h11 reads every head, each with a connection object of its own, after `heads` has held the
-raw bytes to the grammar: what h11 refuses stays refused, and what it is too lax about never
-reaches it. Bodies are cut and framed by `framing`, and heads to be sent are joined by
-`heads`, so h11's own sending side, which costs as much as its parsing, is not used; the
-little state that it kept for that is kept here: which message is where, and whether the
-connection can go on afterwards.
+`heads` holds the raw bytes of a head to the grammar and cuts it, so what h11 is too lax about
+never reaches it. The first line and the fields that decide where the message ends, whom it is
+for and what becomes of the connection are then made into h11's own event: what h11 refuses of
+these stays refused. Its connection object is left out on both ways. Receiving through it, it
+reads what has been read once more, 57 µs for a usual request where this takes 20; and sending
+through it costs as much again. The little state that it would keep is kept here: which message
+is where, and whether the connection can go on afterwards.
+
+Bodies are cut and framed by `framing`, heads to be sent are joined by `heads`. Properties in
+the tests hold all of this against an h11 connection that does everything.
 """
 
 import http
@@ -37,9 +41,9 @@ from bridgepool.http.framing import (
     read_nothing,
     writing,
 )
-from bridgepool.http.heads import check_request_head, join_fields, join_status_line
+from bridgepool.http.heads import join_fields, join_status_line, parse_request_head
 from bridgepool.http.limits import MessageLimits
-from bridgepool.http.messages import EndOfMessage, Headers, Request
+from bridgepool.http.messages import NO_TRAILERS, EndOfMessage, Headers, Request
 
 # RFC 3986 section 3.2.2, as far as it protects: nothing that could begin another part.
 _host = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]++")
@@ -51,7 +55,7 @@ _REASONS = {int(status): status.phrase.encode() for status in http.HTTPStatus}
 
 @attrs.define(eq=False)
 class H11ServerWire:
-    """A `ServerWire` with h11 as its parser."""
+    """A `ServerWire` with h11 as the judge of heads."""
 
     _limits: MessageLimits
     _buffer: ReceiveBuffer = attrs.field(factory=ReceiveBuffer)
@@ -77,6 +81,11 @@ class H11ServerWire:
         """See `ServerWire`."""
         return self._expects_continue and not self._buffer
 
+    @property
+    def framed_by_close(self) -> bool:
+        """See `ServerWire`."""
+        return isinstance(self._writer, WriteUntilClose)
+
     def receive_data(self, data: bytes) -> None:
         """See `ServerWire`."""
         self._buffer.feed(data)
@@ -91,6 +100,14 @@ class H11ServerWire:
         if type(event) is EndOfMessage:
             self._reader = None
         return event
+
+    def take_end(self) -> EndOfMessage | None:
+        """See `ServerWire`."""
+        reader = self._reader
+        if reader is read_nothing or (isinstance(reader, ReadLength) and not reader.remaining):
+            self._reader = None
+            return NO_TRAILERS
+        return None
 
     def _next_head(self) -> Request | None:
         buffer = self._buffer
@@ -114,17 +131,16 @@ class H11ServerWire:
         return request
 
     def _accept(self, head: bytes) -> Request:
-        check_request_head(head, self._limits)
-        event = _parse(head)
-        headers, version = tuple(event.headers), event.http_version
-        about = read_about(headers, version)
+        request = parse_request_head(head, self._limits)
+        version = request.http_version
+        about = read_about(request.headers, version)
         if len(about.hosts) != 1 and (about.hosts or version == b"1.1"):
             raise RemoteProtocolError("there must be exactly one host")
         if about.hosts and _host.fullmatch(about.hosts[0]) is None:
             raise RemoteProtocolError("the host is malformed")
-        target = event.target
-        if target[:1] != b"/" or b"#" in target:
-            target, headers = _to_origin_form(event.method, target, headers)
+        _judge(request, about.telling)
+        if not request.target.startswith(b"/") or b"#" in request.target:
+            request = _to_origin_form(request)
         if about.expect not in (None, b"100-continue"):
             raise ExpectationFailed("nothing but 100-continue can be expected")
         if about.length is not None and about.length > self._limits.max_body_bytes:
@@ -134,7 +150,7 @@ class H11ServerWire:
         self._expects_continue = (
             about.expect is not None and version == b"1.1" and self._reader is not read_nothing
         )
-        return Request(event.method, target, headers, version)
+        return request
 
     def send_interim(self, status: int, headers: Headers = ()) -> bytes:
         """See `ServerWire`."""
@@ -177,7 +193,7 @@ class H11ServerWire:
         elif old:
             extra = (_KEEP_ALIVE,)
         raw = join_status_line(status, reason or _reason(status)) + join_fields(headers + extra)
-        self._writer, self._responded = writer, True
+        self._writer, self._responded, self._expects_continue = writer, True, False
         return raw
 
     def send_data(self, data: bytes) -> bytes:
@@ -202,22 +218,23 @@ def _reason(status: int) -> bytes:
     return _REASONS.get(status, b"")
 
 
-def _parse(head: bytes) -> h11.Request:
-    connection = h11.Connection(h11.SERVER)
-    connection.receive_data(head)
+def _judge(request: Request, telling: Headers) -> None:
     try:
-        event = connection.next_event()
-    except h11.RemoteProtocolError as error:
+        h11.Request(
+            method=request.method,
+            target=request.target,
+            headers=list(telling),
+            http_version=request.http_version,
+        )
+    except h11.LocalProtocolError as error:
         raise RemoteProtocolError(str(error)) from error
-    if not isinstance(event, h11.Request):
-        raise RemoteProtocolError("not a request")
-    return event
 
 
-def _to_origin_form(method: bytes, target: bytes, headers: Headers) -> tuple[bytes, Headers]:
+def _to_origin_form(request: Request) -> Request:
     """Turn an absolute target into a path and its Host (RFC 9112 section 3.2.2)."""
+    method, target = request.method, request.target
     if target == b"*" and method == b"OPTIONS":
-        return target, headers
+        return request
     if method == b"CONNECT":
         raise NotSupported("this is no tunnel")
     parts = _absolute_target.fullmatch(target)
@@ -225,7 +242,8 @@ def _to_origin_form(method: bytes, target: bytes, headers: Headers) -> tuple[byt
         raise RemoteProtocolError("the target is malformed")
     path = parts.group(2)
     path = path if path.startswith(b"/") else b"/" + path
-    return path, ((b"host", parts.group(1)), *without_fields(headers, b"host"))
+    headers = ((b"host", parts.group(1)), *without_fields(request.headers, b"host"))
+    return Request(method, path, headers, request.http_version)
 
 
 def _reader_for(about: AboutMessage, limits: MessageLimits) -> BodyReader:

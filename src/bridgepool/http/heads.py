@@ -2,8 +2,8 @@
 
 h11 is made to get along with what is out there: it takes folded fields, bare line feeds and
 a head of any size that comes in one piece, and two of those are how requests are smuggled
-past a proxy. So a head is held to the letter of RFC 9112 before h11 sees it, by one regular
-expression, and only the head that fails is looked at line by line to say what is wrong.
+past a proxy. So a head is held to the letter of RFC 9112 first, by one regular expression
+that also cuts it, and only the head that fails is looked at line by line to say what is wrong.
 
 On the way out, fields are checked all at once and joined here: 2 µs where h11 takes 60.
 """
@@ -18,14 +18,14 @@ from bridgepool.http.errors import (
     VersionNotSupported,
 )
 from bridgepool.http.limits import MessageLimits
-from bridgepool.http.messages import Headers
+from bridgepool.http.messages import Headers, Request, ResponseHead
 
 # RFC 9110 section 5.6.2 and 5.5. Possessive: hostile input is read once, never backtracked.
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE = rb"[\t\x20-\x7e\x80-\xff]*+"
-_FIELDS = rb"(?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+\r\n"
-_REQUEST_LINE = _TOKEN + rb" [\x21-\x7e]++ HTTP/[0-9]\.[0-9]"
-_STATUS_LINE = rb"HTTP/[0-9]\.[0-9] [1-9][0-9][0-9](?: " + _VALUE + rb")?"
+_FIELDS = rb"((?:" + _TOKEN + rb":" + _VALUE + rb"\r\n)*+)\r\n"
+_REQUEST_LINE = rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/([0-9]\.[0-9])"
+_STATUS_LINE = rb"HTTP/([0-9]\.[0-9]) ([1-9][0-9][0-9])(?: (" + _VALUE + rb"))?"
 
 _request_head = re.compile(_REQUEST_LINE + rb"\r\n" + _FIELDS)
 _request_line = re.compile(_REQUEST_LINE)
@@ -69,32 +69,33 @@ def find_head_end(data: bytes, start: int, seen: int, limits: MessageLimits) -> 
     return -1
 
 
-def check_request_head(head: bytes, limits: MessageLimits) -> None:
-    """Hold the raw bytes of one complete request head to the grammar and the limits.
+def parse_request_head(head: bytes, limits: MessageLimits) -> Request:
+    """Hold one complete request head to the grammar and the limits, and cut it.
 
     Raises:
         RemoteProtocolError: Or the subclass that fits.
     """
-    if _request_head.fullmatch(head) is None:
+    match = _request_head.fullmatch(head)
+    if match is None:
         raise RemoteProtocolError(_explain(head, _request_line, "request line"))
-    line_end = head.index(b"\r\n")
-    _check_version(head[line_end - 8 : line_end])
-    target_length = line_end - head.index(b" ") - 10  # " ", target, " HTTP/1.1"
-    if target_length > limits.max_target_bytes:
+    method, target, version, lines = match.groups()
+    if len(target) > limits.max_target_bytes:
         raise TargetTooLong(f"the target is longer than {limits.max_target_bytes} bytes")
-    _check_count(head, 2, limits)
+    return Request(method, target, _cut_fields(lines, limits), _spoken(version))
 
 
-def check_response_head(head: bytes, limits: MessageLimits) -> None:
-    """Hold the raw bytes of one complete response head to the grammar and the limits.
+def parse_response_head(head: bytes, limits: MessageLimits) -> ResponseHead:
+    """Hold one complete response head to the grammar and the limits, and cut it.
 
     Raises:
         RemoteProtocolError: Or the subclass that fits.
     """
-    if _response_head.fullmatch(head) is None:
+    match = _response_head.fullmatch(head)
+    if match is None:
         raise RemoteProtocolError(_explain(head, _status_line, "status line"))
-    _check_version(head[:8])
-    _check_count(head, 2, limits)
+    version, status, reason, lines = match.groups()
+    fields = _cut_fields(lines, limits)
+    return ResponseHead(int(status), (reason or b"").strip(b" \t"), fields, _spoken(version))
 
 
 def parse_trailers(raw: bytes, limits: MessageLimits) -> Headers:
@@ -105,11 +106,10 @@ def parse_trailers(raw: bytes, limits: MessageLimits) -> Headers:
     """
     if raw == b"\r\n":
         return ()
-    if _trailers.fullmatch(raw) is None:
+    match = _trailers.fullmatch(raw)
+    if match is None:
         raise RemoteProtocolError(_explain_fields(raw.split(b"\r\n")[:-2]))
-    _check_count(raw, 1, limits)
-    pairs = (line.split(b":", 1) for line in raw.split(b"\r\n")[:-2])
-    fields = tuple((name.lower(), value.strip(b" \t")) for name, value in pairs)
+    fields = _cut_fields(match.group(1), limits)
     for name, _ in fields:
         if name in _NEVER_TRAILERS:
             raise RemoteProtocolError(f"{name.decode()} cannot come after the body")
@@ -122,14 +122,18 @@ _NEVER_TRAILERS = frozenset(
 )
 
 
-def _check_version(version: bytes) -> None:
-    if version not in (b"HTTP/1.1", b"HTTP/1.0"):
+def _spoken(version: bytes) -> bytes:
+    if version not in (b"1.1", b"1.0"):
         raise VersionNotSupported("only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return version
 
 
-def _check_count(raw: bytes, other_lines: int, limits: MessageLimits) -> None:
-    if raw.count(b"\r\n") - other_lines > limits.max_header_count:
+def _cut_fields(lines: bytes, limits: MessageLimits) -> Headers:
+    """Cut fields that are known to be well-formed, each with its line break."""
+    if lines.count(b"\n") > limits.max_header_count:
         raise HeadTooLarge(f"there are more than {limits.max_header_count} fields")
+    pairs = [line.partition(b":") for line in lines.split(b"\r\n")[:-1]]
+    return tuple([(name.lower(), value.strip(b" \t")) for name, _, value in pairs])
 
 
 def _name_of(bad: bytes) -> str:

@@ -51,6 +51,10 @@ class EndOfMessage:
     trailers: Headers = ()
 
 
+NO_TRAILERS = EndOfMessage()
+"""The end of most messages."""
+
+
 def get_header(headers: Headers, name: bytes) -> bytes | None:
     """Return the value of the first field with this (lower-case) name, or None."""
     for candidate, value in headers:

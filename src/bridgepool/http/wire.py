@@ -45,12 +45,25 @@ class ServerWire(_Receiving, Protocol):
         """
         ...
 
+    @property
+    def framed_by_close(self) -> bool:
+        """Whether the end of the response is the end of the connection."""
+        ...
+
     def next_event(self) -> Request | bytes | EndOfMessage | None:
         """Return the next event, or None until more bytes come.
 
         Raises:
             RemoteProtocolError: What was received is not a message that we take, now or ever
                 after; its `status_hint` says how to answer. What came before was returned.
+        """
+        ...
+
+    def take_end(self) -> EndOfMessage | None:
+        """Return the `EndOfMessage` if it is sure to be the next event, else None.
+
+        With a length told in front it is known together with the last piece of the body, and
+        without a body from the start; who asks is spared a turn.
         """
         ...
 
