@@ -1,0 +1,117 @@
+"""The commands, and nothing of what they do: each imports its own part when it is run, so that
+`bridgepool --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+from cyclopts import App, Parameter
+
+from bridgepool._version import __version__
+
+app = App(
+    name="bridgepool",
+    help="Change a proxy's upstreams while it runs: no stream cut, nothing leaked.",
+    version=__version__,
+)
+
+
+def _fail(message: str) -> NoReturn:
+    """End with the status for "asked for something that cannot be done"."""
+    print(f"bridgepool: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+@app.command
+def gateway(
+    *,
+    providers: Path,
+    listen: list[str] | None = None,
+    drain_timeout: float = 600.0,
+    log_format: Literal["auto", "json", "console"] = "auto",
+    access_log: str = "-",
+    expose_route_headers: bool = False,
+    max_stale: float = math.inf,
+    max_body_bytes: float = math.inf,
+    tls_cert: Path | None = None,
+    tls_key: Path | None = None,
+) -> None:
+    """Serve OpenAI- and Anthropic-style clients; follow every change of the provider file.
+
+    Prints one line `listening on URL` for each address once it serves. SIGINT or SIGTERM stops
+    accepting and lets running streams finish; a second signal ends at once.
+
+    Args:
+        providers: The provider file (TOML). It is watched: saving it changes the gateway.
+        listen: HOST:PORT to serve on, [HOST]:PORT for IPv6; port 0 takes a free one. May be
+            given several times. Default: 127.0.0.1:8080.
+        drain_timeout: Seconds that running requests may take when their provider was replaced,
+            or when the gateway shuts down.
+        log_format: How the log on standard error looks; auto is console on a terminal.
+        access_log: Where the line per request goes: a file to append to, - for standard output,
+            or none.
+        expose_route_headers: Tell in response headers which provider and generation served.
+        max_stale: Seconds since the provider file was last read well, after which /readyz says no.
+        max_body_bytes: Largest request body that is taken.
+        tls_cert: Certificate chain (PEM) to serve HTTPS with; needs --tls-key.
+        tls_key: The private key of --tls-cert (PEM).
+    """
+    from bridgepool.gateway.listening import StartError
+    from bridgepool.gateway.process import GatewayOptions, serve_gateway
+
+    try:
+        options = GatewayOptions(
+            providers=providers,
+            listen=listen or ["127.0.0.1:8080"],
+            drain_timeout=drain_timeout,
+            log_format=log_format,
+            access_log=access_log,
+            expose_route_headers=expose_route_headers,
+            max_stale=max_stale,
+            max_body_bytes=max_body_bytes,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+        )
+        status = serve_gateway(options)
+    except StartError as error:
+        _fail(str(error))
+    sys.exit(status)
+
+
+@app.command(name="hash-key")
+def hash_key(client: str, *, stdin: bool = False) -> None:
+    """Make a client's key and print its row for the provider file.
+
+    The row goes to standard output, so that it can be appended to the file; the new key is
+    shown once, on standard error. Only its hash is kept.
+
+    Args:
+        client: The client's id, as it stands in the access log.
+        stdin: Take the key from standard input instead of making a new one.
+    """
+    from bridgepool.gateway.keys import KeyInputError, client_row
+
+    given = sys.stdin.readline() if stdin else None
+    try:
+        row, key = client_row(client, given)
+    except KeyInputError as error:
+        _fail(str(error))
+    if given is None:
+        print(f"The key of {client}, shown only now: {key.reveal()}", file=sys.stderr, flush=True)
+    print(row)
+
+
+@app.command
+def demo(*, pace: Annotated[float, Parameter(show=False)] = 0.3) -> None:
+    """Show a gateway whose providers change while it streams. Needs no key, takes seconds.
+
+    Args:
+        pace: Seconds from word to word of the simulated answers.
+    """
+    from bridgepool.demo.story import run_demo
+
+    sys.exit(run_demo(pace))

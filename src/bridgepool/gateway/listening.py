@@ -1,0 +1,93 @@
+"""Where the gateway process listens."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import attrs
+import trio
+
+Listener = trio.abc.Listener[trio.abc.Stream]
+
+
+class StartError(Exception):
+    """The gateway cannot start as it was asked to; the text says why."""
+
+
+@attrs.frozen
+class Address:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read `HOST:PORT` or `[HOST]:PORT`.
+
+        Raises:
+            StartError: it is neither.
+        """
+        host, colon, port = text.rpartition(":")
+        bracketed = host.startswith("[") and host.endswith("]")
+        if bracketed:
+            host = host[1:-1]
+        sound = colon and host and port.isascii() and port.isdigit() and int(port) < 65536
+        if not sound or (":" in host and not bracketed):
+            raise StartError(f"--listen {text}: is not HOST:PORT or [HOST]:PORT")
+        return cls(host, int(port))
+
+
+def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """Make the context to serve HTTPS with; None when neither file is given.
+
+    Raises:
+        StartError: one is missing, or they cannot be used.
+    """
+    if cert is None and key is None:
+        return None
+    if cert is None or key is None:
+        raise StartError("--tls-cert and --tls-key need each other")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(cert, key)
+    except OSError as error:  # ssl.SSLError is one
+        raise StartError(f"--tls-cert {cert}, --tls-key {key}: cannot be used: {error}") from None
+    return context
+
+
+async def open_listeners(
+    addresses: Sequence[Address], tls: ssl.SSLContext | None
+) -> list[Listener]:
+    """Open every address; one host name may have several.
+
+    Raises:
+        StartError: one cannot be had.
+    """
+    listeners: list[Listener] = []
+    for address in addresses:
+        try:
+            opened = await trio.open_tcp_listeners(address.port, host=address.host)
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {address.host}:{address.port}: {error.strerror or error}"
+            ) from None
+        if tls is None:
+            listeners += opened
+        else:
+            listeners += [trio.SSLListener(listener, tls) for listener in opened]
+    return listeners
+
+
+def listener_url(listener: Listener) -> str:
+    """Return the URL by which clients reach a listener, its port the real one."""
+    scheme = "http"
+    if isinstance(listener, trio.SSLListener):
+        scheme, listener = "https", listener.transport_listener
+    if not isinstance(listener, trio.SocketListener):
+        raise AssertionError(listener)
+    host, port = listener.socket.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,180 @@
+"""Provider runtimes: what is live for one provider, shared by every bridge that needs it.
+
+Theory of operation. A runtime belongs to one `Provider` value, which is its own fingerprint:
+an unchanged provider keeps its runtime, and so its upstream connections, across any number of
+generations. A `RouteTable` names the runtimes of one snapshot. Tables are counted by those who
+use them (each bridge, and the gateway for the snapshot in force), runtimes by the tables that
+name them; what nobody counts any more is closed, idle connections and all. All of this is
+bookkeeping without an `await`; each runtime's life is one task in the registry's nursery.
+
+A provider that is disabled, or whose runtime cannot be built, is in the table as a `Sentinel`,
+so that it fails alone and says why. A failed build is not carried on: the next table that names
+the provider tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import attrs
+import trio
+
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway.refusals import Refusal, provider_disabled, provider_misconfigured
+from bridgepool.http.client import UpstreamClient
+from bridgepool.providers import Provider, Secret
+
+logger = logging.getLogger("bridgepool.gateway")
+
+Snapshot = ProviderSnapshot[Provider]
+
+
+@attrs.frozen(eq=False)
+class ProviderRuntime:
+    """One provider that can be called."""
+
+    provider: Provider
+    client: UpstreamClient
+    """Its connections."""
+    key: Secret | None
+    """The key in use; None where the upstream wants none or clients bring theirs."""
+
+
+@attrs.frozen(eq=False)
+class Sentinel:
+    """Stands in a route table where there is no runtime."""
+
+    provider: Provider
+    refusal: Refusal
+    """What requests get."""
+    reason: str = ""
+    """Why, for operators; never shown to clients."""
+
+
+OpenRuntime = Callable[[Provider], AbstractAsyncContextManager[ProviderRuntime]]
+"""Opens the runtime of one provider; raising means that it cannot be built."""
+
+
+@attrs.define(eq=False)
+class _Slot:
+    """One runtime with its count: the registry's side of it."""
+
+    provider: Provider
+    tables: int = 0  # route tables that name it
+    target: ProviderRuntime | Sentinel | None = None  # None while it is being opened
+    opened: trio.Event = attrs.field(factory=trio.Event)  # target is set
+    unused: trio.Event = attrs.field(factory=trio.Event)  # no table names it any more
+
+
+@attrs.define(eq=False)
+class RouteTable:
+    """The runtimes of one snapshot by provider name. Taken from `Runtimes`."""
+
+    snapshot: Snapshot
+    _slots: dict[str, _Slot]
+    _users: int = 0  # bridges, and the gateway while the snapshot is in force
+
+    def get(self, name: str) -> ProviderRuntime | Sentinel | None:
+        """Return what serves that provider; None if the snapshot has none of that name."""
+        slot = self._slots.get(name)
+        return slot.target if slot is not None else None
+
+    async def wait_opened(self) -> None:
+        """Wait until every runtime is open or has failed to open."""
+        await trio.lowlevel.checkpoint()
+        for slot in self._slots.values():
+            if slot.target is None:
+                await slot.opened.wait()
+
+
+@attrs.define(eq=False)
+class Runtimes:
+    """Every open runtime, and who needs it.
+
+    Args:
+        nursery: where the runtimes live; when it is cancelled they stay open until `close`
+            and the last `release`, so that bridges which are closing still find them.
+        open_runtime: opens one runtime; its exceptions become sentinels.
+    """
+
+    _nursery: trio.Nursery
+    _open_runtime: OpenRuntime
+    _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # may be joined
+    _tables: dict[int, RouteTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
+    _in_force: RouteTable | None = attrs.field(init=False, default=None)
+    _open: int = attrs.field(init=False, default=0)
+
+    @property
+    def open_count(self) -> int:
+        """Runtimes that are open, those that are closing included."""
+        return self._open
+
+    def put_in_force(self, snapshot: Snapshot) -> None:
+        """Keep this snapshot's runtimes open, used or not, and no longer those of the last."""
+        before, self._in_force = self._in_force, self.take(snapshot)
+        if before is not None:
+            self.release(before)
+
+    def close(self) -> None:
+        """Keep nothing open any more that no bridge uses."""
+        before, self._in_force = self._in_force, None
+        if before is not None:
+            self.release(before)
+
+    def take(self, snapshot: Snapshot) -> RouteTable:
+        """Lease the route table of a snapshot; `release` it exactly once."""
+        table = self._tables.get(id(snapshot))  # the table holds the snapshot: its id is its own
+        if table is None:
+            slots = {provider.name: self._slot(provider) for provider in snapshot.providers}
+            table = self._tables[id(snapshot)] = RouteTable(snapshot, slots)
+        table._users += 1
+        return table
+
+    def release(self, table: RouteTable) -> None:
+        """Give a table back; runtimes that no other table names close in the background."""
+        table._users -= 1
+        if table._users:
+            return
+        del self._tables[id(table.snapshot)]
+        for slot in table._slots.values():
+            slot.tables -= 1
+            if not slot.tables:
+                slot.unused.set()
+                if self._slots.get(slot.provider) is slot:
+                    del self._slots[slot.provider]
+
+    def _slot(self, provider: Provider) -> _Slot:
+        slot = self._slots.get(provider)
+        failed = slot is not None and isinstance(slot.target, Sentinel) and provider.enabled
+        if slot is None or failed:
+            slot = self._slots[provider] = _Slot(provider)
+            if provider.enabled:
+                self._open += 1
+                self._nursery.start_soon(self._live, slot, name=f"runtime of {provider.name}")
+            else:
+                slot.target = Sentinel(provider, provider_disabled(provider.name))
+        slot.tables += 1
+        return slot
+
+    async def _live(self, slot: _Slot) -> None:
+        """Open a runtime, keep it until no table names it, close it."""
+        provider = slot.provider
+        try:
+            # No deadline of its own: `unused` comes when the last bridge has closed, and the
+            # pool closes every bridge in bounded time, cancelled or not.
+            with trio.CancelScope(shield=True):
+                async with self._open_runtime(provider) as runtime:
+                    slot.target = runtime
+                    slot.opened.set()
+                    await slot.unused.wait()
+        except Exception as error:
+            # What cannot be built or breaks down is this provider's own trouble. The error
+            # comes from TLS set-up, the environment, or a bug: none may end the gateway.
+            logger.warning("provider %s is misconfigured: %s", provider.name, error)
+            refusal = provider_misconfigured(provider.name)
+            slot.target = Sentinel(provider, refusal, f"{type(error).__name__}: {error}")
+            slot.opened.set()
+        finally:
+            self._open -= 1

@@ -1,0 +1,165 @@
+"""The Anthropic Python SDK, unmodified, against the real gateway process."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import anthropic
+import pytest
+import trio
+from anthropic.types import MessageParam, TextBlock
+
+from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from tests.e2e.files import client_row_and_key, provider, write
+from tests.e2e.process import GatewayProcess, run_gateway
+
+# The SDK and its HTTP library leave async generators unfinished; Trio tells.
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+
+TEXT = "".join(WORDS)
+HELLO: list[MessageParam] = [{"role": "user", "content": "Hello."}]
+
+
+def sdk(
+    gateway: GatewayProcess, name: str = "claude", key: str = "anything"
+) -> anthropic.AsyncAnthropic:
+    """The SDK as a user makes it: only the base URL and a key are given."""
+    return anthropic.AsyncAnthropic(base_url=f"{gateway.url}/{name}", api_key=key)
+
+
+async def test_a_blocking_call_is_answered(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("claude", "anthropic", north.anthropic_url, key="sk-ant-central"))
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        answer = await client.messages.create(model="m", max_tokens=9, messages=HELLO)
+        block = answer.content[0]
+        assert isinstance(block, TextBlock)
+        assert block.text == TEXT
+        assert answer.model == "m@north"
+        counted = await client.messages.count_tokens(model="m", messages=HELLO)
+        assert counted.input_tokens == len(WORDS)
+    seen = north.received[0]
+    assert seen.header(b"x-api-key") == b"sk-ant-central"
+    assert seen.header(b"authorization") is None
+    assert seen.header(b"anthropic-version") is not None
+
+
+async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("claude", "anthropic", north.anthropic_url))
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        async with client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream:
+            assert "".join([text async for text in stream.text_stream]) == TEXT
+            message = await stream.get_final_message()
+        assert message.stop_reason == "end_turn"
+
+
+async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("claude", "anthropic", north.anthropic_url))
+
+    def run(url: str) -> str:
+        with (
+            anthropic.Anthropic(base_url=url, api_key="anything") as client,
+            client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream,
+        ):
+            return "".join(stream.text_stream)
+
+    async with run_gateway(file) as gateway:
+        assert await trio.to_thread.run_sync(run, f"{gateway.url}/claude") == TEXT
+
+
+async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(
+        file,
+        provider("off", "anthropic", north.anthropic_url, enabled=False),
+        provider("broken", "anthropic", north.anthropic_url, key_env="BRIDGEPOOL_TEST_NOT_SET"),
+    )
+    async with run_gateway(file) as gateway:
+        ask = partial(_ask, gateway)
+        disabled = await ask("off", anthropic.InternalServerError)
+        assert (disabled.status_code, disabled.type, _code(disabled)) == (
+            503,
+            "api_error",
+            "provider_disabled",
+        )
+        broken = await ask("broken", anthropic.InternalServerError)
+        assert (broken.status_code, _code(broken)) == (503, "provider_misconfigured")
+        unknown = await ask("nobody", anthropic.NotFoundError)
+        assert (unknown.status_code, unknown.type) == (404, "not_found_error")
+        assert len(await gateway.stop()) == 3, "the SDK retried although that is useless"
+    assert not north.received
+
+
+def _code(error: anthropic.APIStatusError) -> str:
+    assert isinstance(error.body, dict)
+    assert error.request_id == error.body["request_id"]
+    return str(error.body["error"]["code"])
+
+
+async def _ask(
+    gateway: GatewayProcess,
+    name: str,
+    kind: type[anthropic.APIStatusError],
+    key: str = "anything",
+) -> anthropic.APIStatusError:
+    async with sdk(gateway, name, key) as client:
+        with pytest.raises(kind) as caught:
+            await client.messages.create(model="m", max_tokens=9, messages=HELLO)
+    return caught.value
+
+
+async def test_a_refused_connection_is_a_502_that_it_retries(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("claude", "anthropic", north.anthropic_url))
+    north.scope.cancel()  # its port is closed from here on
+    async with run_gateway(file) as gateway:
+        async with anthropic.AsyncAnthropic(
+            base_url=f"{gateway.url}/claude", api_key="anything", max_retries=1
+        ) as client:
+            with pytest.raises(anthropic.InternalServerError) as caught:
+                await client.messages.create(model="m", max_tokens=9, messages=HELLO)
+        assert (caught.value.status_code, _code(caught.value)) == (502, "upstream_unreachable")
+        codes = [request["code"] for request in await gateway.stop()]
+        assert codes == ["upstream_unreachable"] * 2
+
+
+async def test_a_stream_cut_by_the_upstream_raises_its_api_error(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("claude", "anthropic", north.anthropic_url))
+    north.cut_after = 3
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        words: list[str] = []
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            async with client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream:
+                words += [text async for text in stream.text_stream]
+        assert words == list(WORDS[:3])
+        assert caught.value.type == "api_error"
+        await gateway.wait_request(outcome="upstream_cut")
+
+
+async def test_a_wrong_client_key_is_an_authentication_error(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    client_row, key = client_row_and_key("ada")
+    write(file, provider("claude", "anthropic", north.anthropic_url), client_row)
+    async with run_gateway(file) as gateway:
+        error = await _ask(gateway, "claude", anthropic.AuthenticationError, key="bp_wrong")
+        assert (error.status_code, error.type) == (401, "authentication_error")
+        assert not north.received
+        async with sdk(gateway, key=key) as client:
+            await client.messages.create(model="m", max_tokens=9, messages=HELLO)
+        token = anthropic.AsyncAnthropic(base_url=f"{gateway.url}/claude", auth_token=key)
+        async with token as client:
+            await client.messages.create(model="m", max_tokens=9, messages=HELLO)
+    assert len(north.received) == 2
+    assert all(key.encode() not in value for _, value in north.received[-1].headers)

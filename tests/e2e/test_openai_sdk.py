@@ -1,0 +1,144 @@
+"""The OpenAI Python SDK, unmodified, against the real gateway process."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import openai
+import pytest
+import trio
+from openai.types.chat import ChatCompletionUserMessageParam
+
+from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from tests.e2e.files import client_row_and_key, provider, write
+from tests.e2e.process import GatewayProcess, run_gateway
+
+# The SDK and its HTTP library leave their async generators unfinished at [DONE]; Trio tells.
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
+
+TEXT = "".join(WORDS)
+HELLO: list[ChatCompletionUserMessageParam] = [{"role": "user", "content": "Hello."}]
+
+
+def sdk(gateway: GatewayProcess, name: str = "ai", key: str = "anything") -> openai.AsyncOpenAI:
+    """The SDK as a user makes it: only the base URL and a key are given."""
+    return openai.AsyncOpenAI(base_url=f"{gateway.url}/{name}/v1", api_key=key)
+
+
+async def test_a_blocking_call_is_answered(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        answer = await client.chat.completions.create(model="m", messages=HELLO)
+        assert answer.choices[0].message.content == TEXT
+        assert answer.model == "m@north"
+        models = await client.models.list()
+        assert [model.id for model in models.data] == ["model@north"]
+        response = await client.responses.create(model="m", input="Hello.")
+        assert response.output_text == TEXT
+
+
+async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        words = [chunk.choices[0].delta.content async for chunk in stream]
+        assert "".join(word or "" for word in words) == TEXT
+        events = await client.responses.create(model="m", input="Hello.", stream=True)
+        kinds = [event.type async for event in events]
+        assert kinds[0] == "response.created"
+        assert kinds[-1] == "response.completed"
+
+
+async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+
+    def run(url: str) -> tuple[str | None, str]:
+        with openai.OpenAI(base_url=url, api_key="anything") as client:
+            whole = client.chat.completions.create(model="m", messages=HELLO)
+            stream = client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            return whole.choices[0].message.content, "".join(
+                chunk.choices[0].delta.content or "" for chunk in stream
+            )
+
+    async with run_gateway(file) as gateway:
+        assert await trio.to_thread.run_sync(run, f"{gateway.url}/ai/v1") == (TEXT, TEXT)
+
+
+async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(
+        file,
+        provider("off", "openai", north.openai_url, enabled=False),
+        provider("broken", "openai", north.openai_url, key_env="BRIDGEPOOL_TEST_NOT_SET"),
+    )
+    async with run_gateway(file) as gateway:
+        ask = partial(_ask, gateway)
+        disabled = await ask("off", openai.InternalServerError)
+        assert (disabled.status_code, disabled.code) == (503, "provider_disabled")
+        broken = await ask("broken", openai.InternalServerError)
+        assert (broken.status_code, broken.code) == (503, "provider_misconfigured")
+        unknown = await ask("nobody", openai.NotFoundError)
+        assert (unknown.status_code, unknown.code) == (404, "unknown_provider")
+        assert len(await gateway.stop()) == 3, "the SDK retried although that is useless"
+    assert not north.received
+
+
+async def _ask(
+    gateway: GatewayProcess, name: str, kind: type[openai.APIStatusError], key: str = "anything"
+) -> openai.APIStatusError:
+    async with sdk(gateway, name, key) as client:
+        with pytest.raises(kind) as caught:
+            await client.chat.completions.create(model="m", messages=HELLO)
+    return caught.value
+
+
+async def test_a_refused_connection_is_a_502_that_it_retries(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    north.scope.cancel()  # its port is closed from here on
+    async with run_gateway(file) as gateway:
+        async with openai.AsyncOpenAI(
+            base_url=f"{gateway.url}/ai/v1", api_key="anything", max_retries=1
+        ) as client:
+            with pytest.raises(openai.InternalServerError) as caught:
+                await client.chat.completions.create(model="m", messages=HELLO)
+        assert (caught.value.status_code, caught.value.code) == (502, "upstream_unreachable")
+        codes = [request["code"] for request in await gateway.stop()]
+        assert codes == ["upstream_unreachable"] * 2
+
+
+async def test_a_stream_cut_by_the_upstream_raises_its_api_error(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    north.cut_after = 3
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
+        words: list[str | None] = []
+        with pytest.raises(openai.APIError) as caught:  # noqa: PT012  # the words before it count
+            async for chunk in stream:
+                words.append(chunk.choices[0].delta.content)
+        assert words == list(WORDS[:3])
+        assert caught.value.code == "upstream_cut"
+        await gateway.wait_request(outcome="upstream_cut")
+
+
+async def test_a_wrong_client_key_is_an_authentication_error(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    client_row, _ = client_row_and_key("ada")
+    write(file, provider("ai", "openai", north.openai_url), client_row)
+    async with run_gateway(file) as gateway:
+        error = await _ask(gateway, "ai", openai.AuthenticationError, key="bp_wrong")
+        assert (error.status_code, error.code) == (401, "invalid_api_key")
+    assert not north.received
