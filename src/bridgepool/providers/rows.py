@@ -66,7 +66,7 @@ def field_problems(
 def unknown_field(name: str, known: Iterable[str]) -> str:
     """Say that a field is not known, and which one may have been meant."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    shown = name if len(name) <= _LONGEST_SHOWN and name.isidentifier() else "a name that is"
+    shown = name if len(name) <= _LONGEST_SHOWN and name.isidentifier() else "(name not shown)"
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{shown}: is not a known field{hint}"
 
