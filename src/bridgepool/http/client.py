@@ -12,7 +12,7 @@ from bridgepool.http.connections import ConnectionPool
 from bridgepool.http.dialing import Dial, Origin, dial_origin, parse_origin
 from bridgepool.http.h11client import H11ClientWire
 from bridgepool.http.messages import Headers, Request
-from bridgepool.http.upstream_call import RequestBody, UpstreamCall
+from bridgepool.http.upstream_call import UpstreamBody, UpstreamCall
 from bridgepool.http.upstream_link import UpstreamLink
 from bridgepool.http.upstream_links import (
     LinkKeeper,
@@ -35,7 +35,7 @@ class UpstreamClient:
     """What Host says when a request brings none."""
 
     def request(
-        self, method: bytes, target: bytes, headers: Headers = (), body: RequestBody = None
+        self, method: bytes, target: bytes, headers: Headers = (), body: UpstreamBody = None
     ) -> UpstreamCall:
         """Send a request; use as ``async with client.request(...) as response``.
 

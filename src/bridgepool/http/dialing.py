@@ -43,17 +43,19 @@ def parse_origin(base_url: str) -> Origin:
     Raises:
         ValueError: It is not an absolute http or https URL of host, port and path alone.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        base_path = parts.path.rstrip("/").encode("ascii")
+    except ValueError as error:  # UnicodeError is one, too
+        raise ValueError("a base URL has a name or address, a port and an ASCII path") from error
+    if parts.scheme not in _DEFAULT_PORTS or not host:
         raise ValueError("a base URL begins with http:// or https:// and a host")
     if parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError("a base URL has no user, query or fragment")
-    try:
-        base_path = parts.path.rstrip("/").encode("ascii")
-        host = parts.hostname.encode("idna").decode("ascii")
-    except UnicodeError as error:
-        raise ValueError("a base URL's path is ASCII, its host a name") from error
-    port = _DEFAULT_PORTS[parts.scheme] if parts.port is None else parts.port
+    if port is None:
+        port = _DEFAULT_PORTS[parts.scheme]
     return Origin(parts.scheme, host, port, base_path)
 
 

@@ -44,7 +44,7 @@ class ReceivesBody(Protocol):
         ...
 
 
-RequestBody: TypeAlias = ReceivesBody | bytes | None
+UpstreamBody: TypeAlias = ReceivesBody | bytes | None
 
 
 @attrs.define(eq=False)
@@ -202,7 +202,7 @@ class UpstreamCall:
     _keeper: LinkKeeper
     _nursery: trio.Nursery
     _request: Request
-    _body: RequestBody
+    _body: UpstreamBody
     _link: UpstreamLink | None = None  # while it is ours to give back or to close
     _upload: _Upload | None = None
     _response: UpstreamResponse | None = None

@@ -88,6 +88,8 @@ class UpstreamLink:
             data = await self.stream.receive_some()
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise self._why_gone() from error
+        if self.failure is not None:  # closed under us; some streams then give b""
+            raise self.failure
         if data:
             self.heard = True
         else:

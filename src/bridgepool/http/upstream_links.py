@@ -182,7 +182,7 @@ class LinkKeeper:
         if shortest == math.inf:
             return
         while True:
-            if not self._links:
+            while not self._links:
                 self._first_link = trio.Event()
                 await self._first_link.wait()
             # A due time set from now on lies at least `shortest` ahead, so none is missed.
