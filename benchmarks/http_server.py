@@ -100,7 +100,8 @@ def main() -> None:
         median = statistics.median(times)
         print(
             f"{name:20} {median:7.1f} us ({min(times):.1f} to {max(times):.1f})"
-            f"   over the floor {median - floor:6.1f}   of the bare loop {(median - floor) / loop:.2f}"
+            f"   over the floor {median - floor:6.1f}"
+            f"   of the bare loop {(median - floor) / loop:.2f}"
         )
 
 

@@ -150,7 +150,7 @@ class _Responding:
             self._port.cut()
             return
         try:
-            await self._port.send_end(self._stream.trailers)
+            await self._port.send_end(self._stream.trailers)  # noqa: ASYNC102 - not clean-up
         except BaseException:
             self._port.cut()
             raise

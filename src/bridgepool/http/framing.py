@@ -180,6 +180,8 @@ class ReadChunks:
         if data.startswith(b"\r\n", begin):
             buffer.start += 2
             return NO_TRAILERS
+        if len(buffer) < 2:
+            return _nothing_yet(buffer)
         end = buffer.find_head(self.limits)
         if end < 0:
             return _nothing_yet(buffer)

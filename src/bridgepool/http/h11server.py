@@ -111,9 +111,9 @@ class H11ServerWire:
 
     def _next_head(self) -> Request | None:
         buffer = self._buffer
-        if buffer.data.startswith(b"\r\n", buffer.start):  # RFC 9112 section 2.2
+        while buffer.data.startswith(b"\r\n", buffer.start):  # RFC 9112 section 2.2
             buffer.start += 2
-        if not buffer:
+        if not buffer or buffer.data[buffer.start :] == b"\r":
             return None
         try:
             end = buffer.find_head(self._limits)

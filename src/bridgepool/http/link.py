@@ -69,7 +69,7 @@ class Link:
                     self.leave()
             if not self._discarding:
                 self.wire.receive_data(bytes(data))  # no copy of bytes
-                if self.wire.buffered >= self.limits.read_ahead_bytes and not self._woken:
+                if self.wire.buffered >= self.limits.read_ahead_bytes and self._woken is None:
                     self._room = trio.Event()
             self.wake()
             if self._room is not None:
@@ -150,7 +150,7 @@ class Link:
                 await self._send_in_pieces(data)
         except trio.BrokenResourceError:
             self.leave()
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 - being cancelled comes first
             raise  # only where cancellation is shielded off
         finally:
             self.send_due = math.inf

@@ -55,7 +55,7 @@ class _Server:
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     conversations: set[Conversation] = attrs.field(factory=set)
 
-    async def run(
+    async def run(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
         self,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         task_status: trio.TaskStatus[Sequence[trio.abc.Listener[trio.abc.Stream]]],
@@ -116,7 +116,7 @@ class _Server:
                     nursery.cancel_scope.cancel()
         finally:
             self.conversations.discard(conversation)
-            await self._end(conversation)
+            await self._end(conversation)  # noqa: ASYNC102 - shields itself, with a deadline
 
     async def _end(self, conversation: Conversation) -> None:
         counters, link = self.service.counters, conversation.link
@@ -130,7 +130,7 @@ class _Server:
             await link.close()
 
 
-async def serve_http(
+async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
     handler: Handler,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     *,
