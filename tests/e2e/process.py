@@ -85,11 +85,12 @@ class GatewayProcess:
         return self.url.partition("://")[2]
 
     async def wait_event(self, event: str, *, after: int = 0, **fields: object) -> Line:
-        """Wait for a line of the log that has this event and these fields."""
+        """Wait for a line of the log whose event begins so and that has these fields."""
 
         def wanted(line: str) -> bool:
             document = as_json(line)
-            return document.get("event") == event and fields.items() <= document.items()
+            text = str(document.get("event", ""))
+            return text.startswith(event) and fields.items() <= document.items()
 
         return as_json(await self.stderr.wait_for(wanted, after=after))
 

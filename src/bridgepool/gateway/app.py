@@ -92,7 +92,8 @@ class Gateway:
         try:
             await self._serve(exchange, path, record)
         except trio.Cancelled:
-            record.outcome = Outcome.CLIENT_GONE
+            if record.outcome is Outcome.COMPLETE:
+                record.outcome = Outcome.CLIENT_GONE
             raise
         except Exception:
             # Whatever failed here is a bug of ours; it may cost this request and no more.
@@ -218,7 +219,6 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
         refusal = error.refusal
     except AnswerCutError as error:
         logger.warning("provider %s: %s", record.provider, error.__cause__)
-        record.outcome, record.code = Outcome.UPSTREAM_CUT, error.refusal.code
         return
     except RemoteProtocolError as error:
         refusal = refusals.bad_body(error)

@@ -16,7 +16,7 @@ import time
 
 import attrs
 
-from bridgepool.gateway.access_log import AccessRecord
+from bridgepool.gateway.access_log import AccessRecord, Outcome
 from bridgepool.gateway.refusals import (
     PROVIDER_KEY_REFUSED,
     UPSTREAM_BAD_ANSWER,
@@ -78,11 +78,10 @@ class AnswerWithheldError(Exception):
 
 
 class AnswerCutError(Exception):
-    """The upstream's answer broke off after its start had gone to the client."""
+    """The upstream's answer broke off after its start had gone to the client.
 
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(refusal.code)
-        self.refusal = refusal
+    The access record has the outcome; the cause is the upstream's error.
+    """
 
 
 def refusal_for(error: UpstreamError) -> Refusal:
@@ -147,8 +146,8 @@ async def _answer_whole(
 ) -> None:
     """Send an answer that is all there, head and body in one write."""
     headers = forward_response_headers(response.headers, drop=_WITHOUT_LENGTH)
-    await exchange.answer(response.status, headers + call.extra_headers, data)
     record.status, record.bytes_sent = response.status, len(data)
+    await exchange.answer(response.status, headers + call.extra_headers, data)
     record.first_byte = time.perf_counter()
 
 
@@ -157,10 +156,10 @@ async def _answer_in_pieces(
 ) -> None:
     """Send an answer as it comes in."""
     headers = forward_response_headers(response.headers, drop=_NOT_FOR_CLIENTS)
+    record.status, record.bytes_sent = response.status, len(data)
     async with exchange.respond(
         response.status, headers + call.extra_headers, reason=response.reason, data=data
     ) as stream:
-        record.status, record.bytes_sent = response.status, len(data)
         record.first_byte = time.perf_counter()
         tail = data
         failure: UpstreamError | None = None
@@ -176,9 +175,11 @@ async def _answer_in_pieces(
                     tail = data if len(data) > 3 else tail[-3:] + data
         if failure is not None:
             refusal = refusal_for(failure)
+            # Told now: who reads the event may leave before its sending has returned.
+            record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
             if _between_events(response.headers, tail):
                 await stream.send_all(render_event(refusal, call.shape))
-            raise AnswerCutError(refusal) from failure
+            raise AnswerCutError from failure
         stream.trailers = forward_trailers(response.trailers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +23,8 @@ from bridgepool.gateway.settings import GatewaySettings
 from bridgepool.http.client import open_upstream_client
 from bridgepool.http.upstream_links import UpstreamLimits
 from bridgepool.providers import Clients, Provider
+
+logger = logging.getLogger("bridgepool.gateway")
 
 _DEFAULT_SETTINGS = GatewaySettings()
 
@@ -137,4 +140,6 @@ class _PoolAndRuntimes:
         replacement = self._pool.replace_providers(snapshot)
         if replacement.applied:
             self._runtimes.put_in_force(snapshot)
+            facts = {"generation": replacement.generation, "providers": len(snapshot.providers)}
+            logger.info("providers replaced", extra=facts)
         return replacement
