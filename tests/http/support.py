@@ -109,8 +109,12 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
     def connect(self) -> RawClient:
         """Return the near end of a new connection; trio.BrokenResourceError when closed."""
         near, far = trio.testing.memory_stream_pair()
-        self._send.send_nowait(far)
+        self.accept_stream(far)
         return RawClient(near)
+
+    def accept_stream(self, far: trio.abc.Stream) -> None:
+        """Have the server accept this stream."""
+        self._send.send_nowait(far)
 
 
 @attrs.define(eq=False)

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from bridgepool.http import Exchange, GracefulClose, HttpLimits, serve_http
+from bridgepool.http import Exchange, HttpLimits
 from tests.http.support import GET, echo, serving
 
 HEAD = b"POST / HTTP/1.1\r\nHost: h\r\n"
@@ -170,25 +170,3 @@ async def test_a_bad_request_behind_a_good_one_leaves_the_good_one_its_answer() 
         assert (await client.answer()).status == 200
         assert (await client.answer()).status == 400
         assert await client.read_to_end() == b""
-
-
-async def test_the_answer_to_a_bad_request_survives_what_is_still_being_sent_over_tcp() -> None:
-    """Closing with unread bytes would reset the connection and could take the answer away."""
-    graceful = GracefulClose()
-    async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-
-        async def serve() -> None:
-            await serve_http(never, listeners, graceful=graceful)
-
-        nursery.start_soon(serve)
-        stream = await trio.open_tcp_stream("127.0.0.1", listeners[0].socket.getsockname()[1])
-        await stream.send_all(HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n")
-        for _ in range(20):
-            await stream.send_all(b"x" * 10_000)
-        answer = b""
-        while piece := await stream.receive_some():
-            answer += piece
-        assert answer.startswith(b"HTTP/1.1 400 ")
-        await stream.aclose()
-        graceful.begin(0)
