@@ -4,11 +4,10 @@ import os
 import re
 import shutil
 import socket
-import statistics
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -19,12 +18,27 @@ _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 @attrs.frozen
 class Target:
-    """Where a contender listens, what to ask it, and which process does the work."""
+    """Where a contender listens, and which process does the work."""
 
     name: str
     port: int
-    path: str
     pid: int
+    prefix: str = ""
+    """Goes before the path that is asked for."""
+
+
+@attrs.frozen
+class Ask:
+    """What is asked, the same of every contender."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: str = ""
+
+    @property
+    def method(self) -> str:
+        """POST where there is a body."""
+        return "POST" if self.body else "GET"
 
 
 @attrs.frozen
@@ -44,7 +58,7 @@ def pin(core: int) -> list[str]:
     return []
 
 
-def load(target: Target, *, connections: int, seconds: float, headers: Mapping[str, str]) -> Load:
+def load(target: Target, *, connections: int, seconds: float, ask: Ask) -> Load:
     """Put load on a contender and count.
 
     Raises:
@@ -52,9 +66,9 @@ def load(target: Target, *, connections: int, seconds: float, headers: Mapping[s
     """
     before, began = _cpu_seconds(target.pid), time.monotonic()
     if shutil.which("wrk"):
-        answers = _wrk(target, connections, seconds, headers)
+        answers = _wrk(target, connections, seconds, ask)
     else:
-        answers = trio.run(_raw_load, target, connections, seconds, headers)
+        answers = trio.run(_raw_load, target, connections, seconds, ask)
     took = time.monotonic() - began
     return Load(answers / took, (_cpu_seconds(target.pid) - before) / answers * 1e6)
 
@@ -67,12 +81,17 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
 
 
-def _wrk(target: Target, connections: int, seconds: float, headers: Mapping[str, str]) -> int:
+def _wrk(target: Target, connections: int, seconds: float, ask: Ask) -> int:
     command = [*pin(0), "wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s"]
-    for name, value in headers.items():
+    for name, value in ask.headers.items():
         command += ["-H", f"{name}: {value}"]
-    command.append(f"http://127.0.0.1:{target.port}{target.path}")
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        if ask.body:
+            script = Path(folder, "body.lua")
+            script.write_text(f"wrk.method = 'POST'\nwrk.body = [[{ask.body}]]\n")
+            command += ["-s", str(script)]
+        command.append(f"http://127.0.0.1:{target.port}{target.prefix}{ask.path}")
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     bad = re.search(r"Non-2xx or 3xx responses: \d+|Socket errors: .*", out)
     if bad:
         raise RuntimeError(f"{target.name}: {bad.group()}")
@@ -81,17 +100,17 @@ def _wrk(target: Target, connections: int, seconds: float, headers: Mapping[str,
     return int(counted.group(1))
 
 
-def _request(target: Target, headers: Mapping[str, str]) -> bytes:
-    lines = [f"GET {target.path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join((*lines, "", "")).encode("ascii")
+def _request(target: Target, ask: Ask) -> bytes:
+    lines = [f"{ask.method} {target.prefix}{ask.path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}"]
+    lines += [f"{name}: {value}" for name, value in ask.headers.items()]
+    if ask.body:
+        lines.append(f"Content-Length: {len(ask.body)}")
+    return "\r\n".join((*lines, "", ask.body)).encode("ascii")
 
 
-async def _raw_load(
-    target: Target, connections: int, seconds: float, headers: Mapping[str, str]
-) -> int:
+async def _raw_load(target: Target, connections: int, seconds: float, ask: Ask) -> int:
     """Ask on all connections at once, one request after the other, until the time is up."""
-    request = _request(target, headers)
+    request = _request(target, ask)
     answers = 0
 
     async def ask_on() -> None:
@@ -127,14 +146,14 @@ async def _read_answer(target: Target, stream: trio.SocketStream) -> None:
 
 
 def first_bytes(
-    target: Target, *, marker: bytes, end: bytes, samples: int, headers: Mapping[str, str]
+    target: Target, *, marker: bytes, end: bytes, samples: int, ask: Ask
 ) -> list[float]:
     """Return milliseconds from sending a request to the first streamed bytes, many times.
 
     One kept connection and a blocking socket, so that nothing but the contender varies. The
     stream is read to its end before the next sample.
     """
-    request = _request(target, headers)
+    request = _request(target, ask)
     times: list[float] = []
     with socket.create_connection(("127.0.0.1", target.port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -155,13 +174,3 @@ def _some(target: Target, sock: socket.socket) -> bytes:
     if not data:
         raise RuntimeError(f"{target.name}: connection closed in a stream")
     return data
-
-
-def python_module(name: str, *arguments: str) -> list[str]:
-    """Return the command that runs one of the benchmark's own programs."""
-    return [sys.executable, "-m", name, *arguments]
-
-
-def middle(samples: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(samples)

@@ -40,6 +40,8 @@ async def main(port: int) -> None:
                     break
             fields = [(n, v) for n, v in scope["headers"] if n not in _HOP]
             target = scope["path"]
+            if scope["query_string"]:
+                target += "?" + scope["query_string"].decode("ascii")
             async with client.stream(
                 scope["method"], target, headers=fields, content=body
             ) as response:

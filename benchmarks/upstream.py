@@ -1,8 +1,10 @@
 """The upstream of the HTTP benchmarks: raw Trio, answers from constants, far from the limit.
 
-`GET /sse` answers with one event and then stays silent until its client leaves; everything
-else gets 1 kB of JSON. `python -m benchmarks.upstream` prints its port.
+A target with `?stream` is answered with one event, a silence of 5 ms, and the end of the
+stream; everything else with 1 kB of JSON. `python -m benchmarks.upstream` prints its port.
 """
+
+import re
 
 import trio
 
@@ -18,23 +20,39 @@ STREAM = (
 )
 
 
+END = b"0\r\n\r\n"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+
+
+async def _answer(stream: trio.SocketStream, head: bytes) -> None:
+    if b"?stream" in head:
+        await stream.send_all(STREAM)
+        await trio.sleep(0.005)
+        await stream.send_all(END)
+    else:
+        await stream.send_all(ANSWER)
+
+
+async def _serve_requests(stream: trio.SocketStream) -> None:
+    buffer = b""
+    while data := await stream.receive_some():
+        buffer += data
+        while b"\r\n\r\n" in buffer:
+            head, _, rest = buffer.partition(b"\r\n\r\n")
+            length = _LENGTH.search(head)
+            body = int(length.group(1)) if length else 0
+            if len(rest) < body:
+                break
+            buffer = rest[body:]
+            await _answer(stream, head)
+
+
 async def _handle(stream: trio.SocketStream) -> None:
     async with stream:
-        buffer = b""
-        while True:
-            try:
-                data = await stream.receive_some()
-            except trio.BrokenResourceError:
-                return
-            if not data:
-                return
-            buffer += data
-            while b"\r\n\r\n" in buffer:
-                head, _, buffer = buffer.partition(b"\r\n\r\n")
-                try:
-                    await stream.send_all(STREAM if b" /sse" in head else ANSWER)
-                except trio.BrokenResourceError:
-                    return
+        try:
+            await _serve_requests(stream)
+        except trio.BrokenResourceError:
+            return  # the proxy under test has gone
 
 
 async def serve() -> None:

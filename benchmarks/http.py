@@ -1,0 +1,121 @@
+"""The gateway beside a floor and two peers: requests a second, CPU, time to the first byte.
+
+Every contender is a process on one core, asked by the same load through the same upstream, one
+after the other in each round, so that whatever else the machine does hits all of them. The
+gateway has everything on: client authentication, its provider's own key put in, access log to
+a file. The floor has nothing on. Run it with `python -m benchmarks http`.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.contenders import Contenders, running
+from benchmarks.load import Ask, Load, Target, first_bytes, load
+from benchmarks.table import Row, row
+from benchmarks.upstream import END, EVENT
+
+CONNECTIONS = 32
+ROUNDS = 7
+SECONDS = 2.0
+STREAMS = 50  # a round
+
+_CHAT = {
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip, deflate",
+    "Content-Type": "application/json",
+    "User-Agent": "AsyncOpenAI/Python 3.52.0",
+    "X-Stainless-Arch": "x64",
+    "X-Stainless-Async": "async:trio",
+    "X-Stainless-Lang": "python",
+    "X-Stainless-OS": "Linux",
+    "X-Stainless-Package-Version": "3.52.0",
+    "X-Stainless-Retry-Count": "0",
+    "X-Stainless-Runtime": "CPython",
+}
+_CHAT_BODY = '{"model": "m", "messages": [{"role": "user", "content": "%s"}]}' % ("why? " * 40)
+
+
+def run() -> list[Row]:
+    """Measure, and return the rows."""
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as contenders:
+        key = {"Authorization": f"Bearer {contenders.key}"}
+        rows = _throughput(contenders, contenders.all, Ask("/v1/models", key), "GET")
+        pair = (contenders.floor, contenders.gateway)
+        chat = Ask("/v1/chat/completions", {**key, **_CHAT}, _CHAT_BODY)
+        rows += _throughput(contenders, pair, chat, "SDK-like POST")
+        return rows + _first_bytes(contenders, Ask("/v1/models?stream=1", key))
+
+
+def _throughput(
+    contenders: Contenders, targets: Sequence[Target], ask: Ask, what: str
+) -> list[Row]:
+    loads: dict[Target, list[Load]] = {target: [] for target in targets}
+    for round_number in range(-1, ROUNDS):
+        for target in targets:
+            seconds = SECONDS if round_number >= 0 else 1  # a round to warm up, not counted
+            measured = load(target, connections=CONNECTIONS, seconds=seconds, ask=ask)
+            if round_number >= 0:
+                loads[target].append(measured)
+    floor, gateway = contenders.floor, contenders.gateway
+    rates = {target: [entry.rate for entry in loads[target]] for target in targets}
+    rows = []
+    for target in targets:
+        at_least = ">= 0.9" if target is gateway and not ask.body else ""
+        rows.append(
+            row(
+                f"{what}, 1 kB, {CONNECTIONS} connections: {target.name}",
+                rates[target],
+                "answers/s",
+                base=rates[floor],
+                to=floor.name,
+                target=at_least,
+            )
+        )
+        rows.append(
+            row(
+                f"{what}, 1 kB: CPU of {target.name}",
+                [entry.cpu for entry in loads[target]],
+                "us",
+                base=[entry.cpu for entry in loads[floor]],
+                to=floor.name,
+            )
+        )
+    if contenders.library in rates:
+        rows.append(
+            row(
+                f"{what}, 1 kB, {CONNECTIONS} connections: {gateway.name}",
+                rates[gateway],
+                "answers/s",
+                base=rates[contenders.library],
+                to=contenders.library.name,
+                target=">= 6",
+            )
+        )
+    return rows
+
+
+def _first_bytes(contenders: Contenders, ask: Ask) -> list[Row]:
+    targets = contenders.all
+    times: dict[Target, list[float]] = {target: [] for target in targets}
+    for round_number in range(-1, ROUNDS):
+        for target in targets:
+            took = first_bytes(target, marker=EVENT, end=END, samples=STREAMS, ask=ask)
+            if round_number >= 0:
+                times[target] += took
+    floor = contenders.floor
+    rows = [
+        row(
+            f"first streamed byte: {target.name}",
+            times[target],
+            "ms",
+            base=times[floor],
+            to=floor.name,
+        )
+        for target in targets
+    ]
+    ours, bare = (rows[targets.index(t)].median for t in (contenders.gateway, floor))
+    later = Row(
+        "first streamed byte: gateway later than floor by", ours - bare, 0, "ms", target="<= 0.5 ms"
+    )
+    return [*rows, later]
