@@ -45,12 +45,12 @@ class Flight(Generic[K, W]):
     scope: "trio.CancelScope"
     # nobody needs to wait for it to be wanted (refresh-ahead)
     background: bool = False
-    # waiter -> how often it was moved to a newer flight before it came here
-    waiters: dict[W, int] = attrs.field(factory=dict)
+    build_deadline: float = inf
     # seconds for which it lives on when its last waiter has gone
     grace: float = 0.0
-    build_deadline: float = inf
     abandon_deadline: float = inf
+    # waiter -> how often it was moved to a newer flight before it came here
+    waiters: dict[W, int] = attrs.field(factory=dict)
     # being cancelled for a reason other than time; a success is not to be used
     doomed: bool = False
     landed: bool = False
@@ -88,11 +88,16 @@ class FlightBook(Generic[K, W]):
         return flight
 
     def open(
-        self, key: K, version: Hashable, scope: "trio.CancelScope", *, background: bool = False
+        self,
+        key: K,
+        version: Hashable,
+        scope: "trio.CancelScope",
+        build_deadline: float = inf,
+        background: bool = False,
     ) -> Flight[K, W]:
         """Make a flight joinable; `find` has just returned None for it."""
         flight: Flight[K, W] = Flight(
-            key, version, scope, background=background, grace=self._abandon_grace
+            key, version, scope, background, build_deadline, self._abandon_grace
         )
         self._joinable.setdefault(version, {})[key] = flight
         return flight
@@ -101,11 +106,14 @@ class FlightBook(Generic[K, W]):
         """Start the clock of the build itself, after any wait for its turn."""
         flight.build_deadline = now + timeout
 
-    def add(self, flight: Flight[K, W], waiter: W, moves: int = 0) -> None:
-        """Count `waiter` in; an abandoned flight is wanted again."""
+    def add(self, flight: Flight[K, W], waiter: W, moves: int = 0) -> bool:
+        """Count `waiter` in; True if the flight was abandoned, and its deadline has changed."""
         flight.waiters[waiter] = moves
-        flight.abandon_deadline = inf
         self.waiting += 1
+        if flight.abandon_deadline == inf:
+            return False
+        flight.abandon_deadline = inf
+        return True
 
     def leave(self, flight: Flight[K, W], waiter: W, now: float) -> None:
         """Count a cancelled waiter out; the last one to go starts the grace period."""

@@ -134,12 +134,15 @@ class BridgeKeeper(Generic[K, P, B]):
 
     # -- from the pool --------------------------------------------------------------------
 
-    def launch(self, key: K, *, background: bool = False) -> PoolFlight[K]:
+    def launch(self, key: K, now: float, *, background: bool = False) -> PoolFlight[K]:
         """Start a build of `key` for the generation in force."""
         generation = self._ledger.current
-        flight = self.deck.open(key, generation.number, background=background)
+        has_place = not generation.pauses and self.places.try_take()
+        deadline = now + self._options.build_timeout if has_place else inf
+        flight = self.deck.open(key, generation.number, deadline, background=background)
         generation.flights[flight] = None
-        self._context.run(self._nursery.start_soon, self._own, flight, generation)
+        began = now if has_place else None
+        self._context.run(self._nursery.start_soon, self._own, flight, generation, began)
         return flight
 
     def let_go(self, entry: PoolEntry[K, P, B]) -> None:
@@ -148,11 +151,11 @@ class BridgeKeeper(Generic[K, P, B]):
         if not entry.leases:
             self.close(entry)
 
-    def release(self, entry: PoolEntry[K, P, B]) -> None:
-        """End one lease. Cannot fail."""
-        if self._ledger.release(entry):
+    def became_idle(self, entry: PoolEntry[K, P, B]) -> None:
+        """Close a retired bridge whose last lease has ended, or a listed one to free its place."""
+        if self._ledger.is_retired(entry):
             self.close(entry)
-        elif self.places.queued:
+        else:
             self.make_places()
 
     def close(self, entry: PoolEntry[K, P, B]) -> None:
@@ -192,25 +195,35 @@ class BridgeKeeper(Generic[K, P, B]):
 
     def make_places(self) -> None:
         """Let builds begin that can, and close idle bridges for those that lack a place."""
+        if not self.places.queued:
+            self._ledger.wants_idle = False
+            return
         self.places.admit()
         for _ in range(self.places.starved() - self._leaving):
             victim = self._ledger.evict_idle()
             if victim is None:
                 break
             self.let_go(victim)
+        self._ledger.wants_idle = self.places.starved() > 0
 
     # -- the life of a bridge ---------------------------------------------------------------
 
-    async def _own(self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]) -> None:
+    async def _own(
+        self,
+        flight: PoolFlight[K],
+        generation: PoolGeneration[K, P, B],
+        began: float | None,
+    ) -> None:
+        """Build, keep and close one bridge; `began` is None if the build has no place yet."""
         entry: PoolEntry[K, P, B] | None = None
         error: Exception | None = None
-        began: float | None = None
         life = trio.CancelScope()
         try:
             with flight.scope, life:
-                await self._turn_to_build(flight, generation)
-                began = trio.current_time()
-                self.deck.begin(flight, self._options.build_timeout)
+                if began is None:
+                    await self._turn_to_build(flight, generation)
+                    began = trio.current_time()
+                    self.deck.begin(flight, self._options.build_timeout)
                 async with self._open_bridge(flight.key, generation.snapshot) as bridge:
                     life.shield = True  # what cancels the build must not reach the bridge
                     entry = self._landed(flight, generation, bridge, life, began)
@@ -234,7 +247,7 @@ class BridgeKeeper(Generic[K, P, B]):
     async def _turn_to_build(
         self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]
     ) -> None:
-        """Wait out the pause after an error, and for a place. No checkpoint if none is due."""
+        """Wait out the pause after an error, and for a place."""
         begin_at = generation.pauses.get(flight.key)
         if begin_at is not None and begin_at > trio.current_time():
             await trio.sleep_until(begin_at)

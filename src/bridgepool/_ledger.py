@@ -81,8 +81,13 @@ class Ledger(Generic[K, P, V, F]):
         self._forced: deque[Entry[K, P, V, F]] = deque()
         self.closed = False
         self.open_count = 0
-        self.leases = 0
+        self.published = 0
+        # leases ever given to those who found a bridge, to those who waited for one, and ended
         self.hits = 0
+        self.handed = 0
+        self.ended = 0
+        # somebody waits for a bridge to become idle, so that it can make room
+        self.wants_idle = False
         self.retired = dict.fromkeys(RetireReason, 0)
         self.replacements = dict.fromkeys(ReplaceOutcome, 0)
 
@@ -98,20 +103,24 @@ class Ledger(Generic[K, P, V, F]):
             del entry.order[key]
         entry.order = current.again
         entry.leases += 1
-        self.leases += 1
         self.hits += 1
         return entry
 
     def release(self, entry: Entry[K, P, V, F]) -> bool:
-        """End one lease; True asks the caller to close the bridge."""
-        self.leases -= 1
+        """End one lease; True if the bridge is to be closed, or its being idle was waited for."""
+        self.ended += 1
         entry.leases -= 1
         if entry.leases:
             return False
         if entry.is_unlisted or entry.generation is not self.current:
             return True
         entry.order[entry.key] = entry
-        return False
+        return self.wants_idle
+
+    @property
+    def leases(self) -> int:
+        """How many leases are held."""
+        return self.hits + self.handed - self.ended
 
     # -- listing --------------------------------------------------------------------------
 
@@ -122,8 +131,9 @@ class Ledger(Generic[K, P, V, F]):
         that only its waiters use. Returns the entry that had to make room, if one had to.
         """
         entry.leases = leases
-        self.leases += leases
+        self.handed += leases
         self.open_count += 1
+        self.published += 1
         entry.generation.open[entry] = None
         if entry.generation is not self.current:
             entry.is_unlisted = True

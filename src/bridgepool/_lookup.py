@@ -34,28 +34,43 @@ class BridgeLookup(Generic[K, P, B]):
             raise PoolClosedError("the pool is closed: its `async with` block was left")
 
     async def acquire(self, key: K) -> PoolEntry[K, P, B]:
-        """Lease what a look-up, made since the caller's last checkpoint, did not find fresh."""
+        """Look again, after a checkpoint or for what is not listed, and wait for a build."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         moves = 0
         while True:
             self.check_open()
-            entry = self.find(key)
+            now = self.now()
+            entry = self.find(key, now)
             if entry is not None:
                 return entry
-            handed = await self.keeper.deck.wait(self._flight(key, moves), moves)
-            if not isinstance(handed, Moved):
-                if self._is_usable(handed, moves):
-                    return handed
-                # Between the hand-over and this step things have changed.
-                self.keeper.release(handed)
-                self.check_open()
-                if handed.value.has_crashed and moves >= self._max_rebuilds:
-                    raise BuildError(key, handed.generation.number, "crashed before its first use")
+            entry = await self._await_build(self._flight(key, moves, now), moves)
+            if entry is not None:
+                return entry
             moves += 1
             self.rebuilds += 1
 
-    def find(self, key: K) -> PoolEntry[K, P, B] | None:
+    async def _await_build(self, flight: PoolFlight[K], moves: int) -> PoolEntry[K, P, B] | None:
+        """Wait for the build's outcome; None if it was overtaken. The checkpoint of a miss."""
+        # What was handed over may be out of date by the time that this task runs: another
+        # one may have replaced the providers, or left the pool, in between.
+        try:
+            handed = await self.keeper.deck.wait(flight, moves)
+        except BuildError as error:
+            if error.generation == self.ledger.current.number:
+                raise
+            return None
+        if isinstance(handed, Moved):
+            return None
+        if self._is_usable(handed, moves):
+            return handed
+        self.release(handed)
+        if handed.value.has_crashed and moves >= self._max_rebuilds:
+            raise BuildError(flight.key, handed.generation.number, "crashed before its first use")
+        return None
+
+    def find(self, key: K, now: float) -> PoolEntry[K, P, B] | None:
         """Lease what is listed; retire it if expired, and build ahead if it soon will be."""
-        ledger, keeper, now = self.ledger, self.keeper, self.now()
+        ledger, keeper = self.ledger, self.keeper
         entry = ledger.current.listed.get(key)
         if entry is None:
             return None
@@ -66,18 +81,23 @@ class BridgeLookup(Generic[K, P, B]):
         if now >= entry.fresh_until:
             entry.fresh_until = entry.expires_at  # one build ahead is enough
             if keeper.deck.book.find(key, ledger.current.number, now) is None:
-                keeper.launch(key, background=True)
+                keeper.launch(key, now, background=True)
         return ledger.lease(key, now)
 
-    def _flight(self, key: K, moves: int) -> PoolFlight[K]:
+    def release(self, entry: PoolEntry[K, P, B]) -> None:
+        """End one lease. Cannot fail."""
+        if self.ledger.release(entry):
+            self.keeper.became_idle(entry)
+
+    def _flight(self, key: K, moves: int, now: float) -> PoolFlight[K]:
         """Return the flight to wait for; count how the caller's first look-up went."""
-        flight = self.keeper.deck.book.find(key, self.ledger.current.number, self.now())
+        flight = self.keeper.deck.book.find(key, self.ledger.current.number, now)
         if moves == 0:
             if flight is None:
                 self.misses += 1
             else:
                 self.joins += 1
-        return flight if flight is not None else self.keeper.launch(key)
+        return flight if flight is not None else self.keeper.launch(key, now)
 
     def _is_usable(self, entry: PoolEntry[K, P, B], moves: int) -> bool:
         if self.ledger.closed or entry.value.is_leaving:
@@ -123,11 +143,6 @@ class LeaseState(Generic[K, P, B]):
             raise RuntimeError("the lease is not held: ask inside its `with` block")
         return self._entry
 
-    def _release(self) -> None:
-        entry = self._held()
-        self._entry = None
-        self._lookup.keeper.release(entry)
-
 
 class Lease(LeaseState[K, P, B]):
     """The right to use one bridge inside one `async with`. Made by `CachedBridgePool.acquire`."""
@@ -139,11 +154,13 @@ class Lease(LeaseState[K, P, B]):
     async def __aenter__(self) -> B:
         if self._entry is not None:
             raise RuntimeError("the lease is held: call `acquire` for each `async with`")
-        await trio.lowlevel.checkpoint()
-        lookup = self._lookup
-        entry = lookup.ledger.lease(self._key, lookup.now())
+        lookup, key = self._lookup, self._key
+        entry = None
+        if key in lookup.ledger.current.listed:
+            await trio.lowlevel.checkpoint()
+            entry = lookup.ledger.lease(key, lookup.now())
         if entry is None:
-            entry = await lookup.acquire(self._key)
+            entry = await lookup.acquire(key)
         self._entry = entry
         return entry.value.bridge
 
@@ -154,7 +171,13 @@ class Lease(LeaseState[K, P, B]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._release()
+        entry = self._entry
+        if entry is None:
+            raise RuntimeError("the lease is not held: it was left already")
+        self._entry = None
+        lookup = self._lookup
+        if lookup.ledger.release(entry):
+            lookup.keeper.became_idle(entry)
 
 
 class NowaitLease(LeaseState[K, P, B]):
@@ -167,7 +190,8 @@ class NowaitLease(LeaseState[K, P, B]):
         if self._entry is not None:
             raise RuntimeError("the lease is held: call `acquire_nowait` for each `with`")
         lookup = self._lookup
-        entry = lookup.ledger.lease(self._key, lookup.now()) or lookup.find(self._key)
+        now = lookup.now()
+        entry = lookup.ledger.lease(self._key, now) or lookup.find(self._key, now)
         if entry is None:
             lookup.check_open()
             raise trio.WouldBlock
@@ -181,4 +205,10 @@ class NowaitLease(LeaseState[K, P, B]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._release()
+        entry = self._entry
+        if entry is None:
+            raise RuntimeError("the lease is not held: it was left already")
+        self._entry = None
+        lookup = self._lookup
+        if lookup.ledger.release(entry):
+            lookup.keeper.became_idle(entry)

@@ -36,11 +36,18 @@ class FlightDeck(Generic[K, T]):
     def __init__(self, abandon_grace: float) -> None:
         self.book: FlightBook[K, Task] = FlightBook(abandon_grace)
 
-    def open(self, key: K, version: Hashable, *, background: bool = False) -> Flight[K, Task]:
+    def open(
+        self,
+        key: K,
+        version: Hashable,
+        build_deadline: float = inf,
+        *,
+        background: bool = False,
+    ) -> Flight[K, Task]:
         """Open a flight; the caller runs it, all of it inside the flight's scope."""
         # Shielded: cancelling a caller, or the block of all, does not cancel the build.
-        scope = trio.CancelScope(shield=True)
-        return self.book.open(key, version, scope, background=background)
+        scope = trio.CancelScope(shield=True, deadline=build_deadline)
+        return self.book.open(key, version, scope, build_deadline, background)
 
     def begin(self, flight: Flight[K, Task], timeout: float) -> None:
         """Start the clock of the build itself."""
@@ -50,8 +57,7 @@ class FlightDeck(Generic[K, T]):
     async def wait(self, flight: Flight[K, Task], moves: int = 0) -> T:
         """Park until the flight's outcome is handed over. A checkpoint."""
         task = trio.lowlevel.current_task()
-        self.book.add(flight, task, moves)
-        if flight.scope.deadline != flight.deadline:
+        if self.book.add(flight, task, moves):
             flight.scope.deadline = flight.deadline
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -135,9 +141,10 @@ class VersionedSingleflight(Generic[K, T]):
         if self._closed:
             await trio.lowlevel.checkpoint_if_cancelled()
             raise PoolClosedError("the singleflight is closed")
-        flight = self._deck.book.find(key, version, trio.current_time())
+        now = trio.current_time()
+        flight = self._deck.book.find(key, version, now)
         if flight is None:
-            flight = self._deck.open(key, version)
+            flight = self._deck.open(key, version, now + self._build_timeout)
             self._running[flight] = None
             self._context.run(self._nursery.start_soon, self._run, flight, fn)
         return await self._deck.wait(flight)
@@ -164,7 +171,6 @@ class VersionedSingleflight(Generic[K, T]):
     async def _run(self, flight: Flight[K, Task], fn: Callable[[], Awaitable[T]]) -> None:
         result: outcome.Outcome[T] | None = None
         with flight.scope:
-            self._deck.begin(flight, self._build_timeout)
             try:
                 result = outcome.Value(await fn())
             except Exception as error:  # the user's function; every waiter is told

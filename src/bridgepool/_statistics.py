@@ -39,7 +39,7 @@ class PoolStatistics:
     draining: int
     """Bridges that are retired and not closed yet."""
     building: int
-    """Builds that run now."""
+    """Builds that run now, and bridges built too late that are being closed unused."""
     queued: int
     """Builds that wait for their turn, under `max_concurrent_builds` or `max_live`."""
     waiting: int

@@ -1,0 +1,191 @@
+"""Bridges whose every step a script decides, and which notice what is done to them.
+
+A `BridgeFactory` is an `open_bridge`. Each build waits at a gate until the script opens it,
+with success or failure; then the user's own `open_bridge` is entered, if there is one. Each
+bridge has a background task that the script can crash, and a close that is quick, slow,
+failing or endless. The factory writes down what happened, and notes what must never
+happen: a second close, a close in another task, a caller's context variables.
+"""
+
+import contextvars
+import enum
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from .._snapshot import ProviderSnapshot
+
+# Set by every scripted caller; a build or a close that sees it runs in the wrong context.
+caller_mark: contextvars.ContextVar[bool] = contextvars.ContextVar("caller_mark", default=False)
+
+
+class PoolPromiseBrokenError(AssertionError):
+    """An invariant of the pool does not hold; the message begins with its number."""
+
+
+class Findings:
+    """What was found broken, wherever it was seen; a pool's own tasks would only log it."""
+
+    def __init__(self) -> None:
+        self._broken: list[str] = []
+
+    def must(self, number: int, holds: bool, what: str) -> None:
+        """Note that invariant `number` does not hold, unless it does."""
+        if not holds:
+            self._broken.append(f"invariant {number}: {what}")
+
+    def check(self) -> None:
+        """Raise if anything was noted."""
+        if self._broken:
+            raise PoolPromiseBrokenError("; ".join(self._broken))
+
+
+class ScriptedError(Exception):
+    """The failure that a script asked for."""
+
+
+class Closing(enum.Enum):
+    """How a bridge closes."""
+
+    QUICK = "quick"
+    SLOW = "slow"
+    RAISES = "raises"
+    HANGS = "hangs"
+
+
+# The providers of a script are versions of nothing in particular.
+Snapshot: TypeAlias = ProviderSnapshot[int]
+InnerOpen: TypeAlias = Callable[[str, Snapshot], AbstractAsyncContextManager[object]]
+
+
+@attrs.define(eq=False)
+class ScriptedBuild:
+    """One call of `open_bridge`, from its begin to the end of the bridge."""
+
+    key: str
+    snapshot: Snapshot
+    closing: Closing
+    # set by the script: True to succeed, False to fail
+    verdict: bool | None = None
+    gate: trio.Event = attrs.field(factory=trio.Event)
+    crash: trio.Event = attrs.field(factory=trio.Event)
+    task: trio.lowlevel.Task = attrs.field(factory=trio.lowlevel.current_task)
+    began_at: float = attrs.field(factory=trio.current_time)
+    opened_at: float | None = None
+    # what the script's callers hold of it now
+    holders: int = 0
+    close_began_at: float | None = None
+    close_ended_at: float | None = None
+    close_is_whole: bool = False
+    has_crashed: bool = False
+    build_ended: bool = False
+
+    @property
+    def is_building(self) -> bool:
+        """Whether the build has not ended yet."""
+        return not self.build_ended
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the close has ended."""
+        return self.close_ended_at is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the bridge was opened and its close has not begun."""
+        return self.opened_at is not None and self.close_began_at is None
+
+    def succeed(self) -> None:
+        """Let the build go on to its bridge."""
+        self.verdict = True
+        self.gate.set()
+
+    def fail(self) -> None:
+        """Let the build raise `ScriptedError`."""
+        self.verdict = False
+        self.gate.set()
+
+    def break_down(self) -> None:
+        """Crash the bridge: its background task raises."""
+        self.has_crashed = True
+        self.crash.set()
+
+
+class BridgeFactory:
+    """An instrumented `open_bridge`.
+
+    Args:
+        inner: The user's own `open_bridge`, entered once the script lets a build succeed; what
+            it yields is kept open inside the scripted bridge.
+        closings: Called for each build, to draw how its bridge closes.
+        on_close: Called as a close begins, to check that it may.
+        findings: Where broken invariants are noted.
+    """
+
+    def __init__(
+        self,
+        inner: InnerOpen | None,
+        closings: Callable[[], Closing],
+        on_close: Callable[[ScriptedBuild], None],
+        findings: Findings,
+    ) -> None:
+        self._inner = inner
+        self._findings = findings
+        self._closings = closings
+        self._on_close = on_close
+        self.builds: list[ScriptedBuild] = []
+
+    @asynccontextmanager
+    async def open_bridge(self, key: str, snapshot: Snapshot) -> AsyncIterator[ScriptedBuild]:
+        """Build, keep and close one bridge as the script says."""
+        self._check_context()
+        build = ScriptedBuild(key, snapshot, self._closings())
+        self.builds.append(build)
+        async with AsyncExitStack() as stack:
+            try:
+                await build.gate.wait()
+                if build.verdict is False:
+                    raise ScriptedError(f"build {len(self.builds)} of {key}")
+                if self._inner is not None:
+                    await stack.enter_async_context(self._inner(key, snapshot))
+            finally:
+                build.build_ended = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._background, build)
+                build.opened_at = trio.current_time()
+                try:
+                    yield build
+                finally:
+                    self._close_begins(build)
+                    try:
+                        await self._close(build)
+                    finally:
+                        build.close_ended_at = trio.current_time()
+                        nursery.cancel_scope.cancel()
+
+    async def _background(self, build: ScriptedBuild) -> None:
+        await build.crash.wait()
+        raise ScriptedError(f"crash of {build.key}")
+
+    def _close_begins(self, build: ScriptedBuild) -> None:
+        self._check_context()
+        must = self._findings.must
+        must(14, build.close_began_at is None, f"{build.key} is closed twice")
+        must(14, trio.lowlevel.current_task() is build.task, f"{build.key}: another task closes it")
+        build.close_began_at = trio.current_time()
+        self._on_close(build)
+
+    async def _close(self, build: ScriptedBuild) -> None:
+        if build.closing is Closing.SLOW:
+            await trio.sleep(0.3)
+        elif build.closing is Closing.HANGS:
+            await trio.sleep_forever()
+        build.close_is_whole = True
+        if build.closing is Closing.RAISES:
+            raise ScriptedError(f"close of {build.key}")
+
+    def _check_context(self) -> None:
+        self._findings.must(39, not caller_mark.get(), "a caller's context variables are visible")
