@@ -179,7 +179,7 @@ class FileWatcher:
                         step=_QUIET_MS,
                         stop_event=stop,
                         recursive=False,
-                        ignore_permission_denied=True,
+                        ignore_permission_denied=False,  # True swallows more than that
                     )
                 ) as batches:
                     async for batch in batches:

@@ -1,0 +1,391 @@
+"""The provider file on a real file system, with the real watcher. Nothing here waits for time:
+`look_interval` is an hour where events must do, and tiny where only a look can."""
+
+import os
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from bridgepool import ProviderSnapshot, open_bridge_pool
+from bridgepool._reload import watch_providers
+from bridgepool.providers import (
+    Provider,
+    ProviderFileError,
+    ProviderFileSource,
+    hash_key,
+    new_client_key,
+    open_provider_file,
+)
+from bridgepool.providers.source import _read
+
+EVENTS_ONLY = 3600.0
+KEY = new_client_key()
+
+
+def text(name: str, *, client: str = "alice") -> str:
+    return (
+        f'[[providers]]\nname = "{name}"\ntype = "openai"\nkeys = ["sk-hunter2"]\n'
+        f'base_url = "https://{name}.example/v1"\n'
+        f'[[clients]]\nid = "{client}"\nkey_hash = "{hash_key(KEY)}"\n'
+    )
+
+
+def names(snapshot: ProviderSnapshot[Provider]) -> list[str]:
+    return [provider.name for provider in snapshot.providers]
+
+
+async def follow_until(
+    source: ProviderFileSource, done: Callable[[list[str] | ProviderFileError], bool]
+) -> None:
+    """Reload at each notice until the outcome is as wanted."""
+    with trio.fail_after(20):
+        while True:
+            await source.changes.receive()
+            try:
+                outcome: list[str] | ProviderFileError = names(await source.reload())
+            except ProviderFileError as error:
+                outcome = error
+            if done(outcome):
+                return
+
+
+async def follow_to(source: ProviderFileSource, *wanted: str) -> None:
+    await follow_until(source, lambda outcome: outcome == list(wanted))
+
+
+async def follow_to_error(source: ProviderFileSource, problem: str) -> None:
+    await follow_until(source, lambda outcome: problem in str(outcome))
+
+
+def write(file: Path, text: str) -> None:
+    file.write_text(text)
+
+
+def move(file: Path, to: Path) -> None:
+    file.rename(to)
+
+
+def remove(file: Path) -> None:
+    file.unlink()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "providers.toml"
+    file.write_text(text("one"))
+    return file
+
+
+@asynccontextmanager
+async def opened(
+    file: Path, look_interval: float = EVENTS_ONLY
+) -> AsyncIterator[ProviderFileSource]:
+    async with open_provider_file(file, look_interval=look_interval) as source:
+        assert names(await source.reload()) == ["one"]
+        yield source
+
+
+async def test_an_edit_in_place_is_noticed(file: Path) -> None:
+    async with opened(file) as source:
+        write(file, text("two"))
+        await follow_to(source, "two")
+        write(file, text("three"))
+        await follow_to(source, "three")
+
+
+async def test_a_file_renamed_into_its_place_is_noticed_again_and_again(file: Path) -> None:
+    async with opened(file) as source:
+        for name in ("two", "three", "four"):
+            draft = file.with_name(f".{name}.tmp")
+            draft.write_text(text(name))
+            draft.rename(file)
+            await follow_to(source, name)
+
+
+async def test_an_editor_that_moves_the_old_file_away_first_loses_nothing(file: Path) -> None:
+    async with opened(file) as source:
+        backup = file.with_name("providers.toml~")
+        move(file, backup)
+        write(file, text("two"))
+        remove(backup)
+        await follow_to(source, "two")
+
+
+async def test_a_half_written_file_keeps_what_is_in_force_until_it_is_whole(file: Path) -> None:
+    whole = text("two", client="bob")
+    async with opened(file) as source:
+        with file.open("w") as writing:
+            writing.write(whole[:50])
+            writing.flush()
+            await follow_to_error(source, "is not TOML")
+            assert source.file is not None
+            assert names(source.file.snapshot) == ["one"]
+            assert [client.id for client in source.clients.rows] == ["alice"]
+            writing.write(whole[50:])
+        await follow_to(source, "two")
+        assert [client.id for client in source.clients.rows] == ["bob"]
+
+
+async def test_a_truncated_file_is_not_taken_for_a_wish_to_have_no_providers(file: Path) -> None:
+    async with opened(file) as source:
+        write(file, "")
+        await follow_to_error(source, "has no [[providers]]")
+        assert source.file is not None
+        assert names(source.file.snapshot) == ["one"]
+        write(file, "providers = []")
+        await follow_to(source)
+        assert not source.clients
+
+
+async def test_a_deleted_file_that_comes_back_is_noticed_both_times(file: Path) -> None:
+    async with opened(file) as source:
+        remove(file)
+        await follow_to_error(source, "does not exist")
+        write(file, text("two"))
+        await follow_to(source, "two")
+
+
+async def test_a_file_that_is_not_there_yet_is_noticed_when_it_comes(tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    async with open_provider_file(file, look_interval=EVENTS_ONLY) as source:
+        with pytest.raises(ProviderFileError, match="does not exist"):
+            await source.reload()
+        assert source.file is None
+        assert not source.clients
+        write(file, text("one"))
+        await follow_to(source, "one")
+
+
+async def test_links_that_are_switched_as_kubernetes_does_it_are_noticed(tmp_path: Path) -> None:
+    def publish(version: str, name: str) -> None:
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "providers.toml").write_text(text(name))
+        (tmp_path / "..data_tmp").symlink_to(version)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    publish("..v1", "one")
+    file = tmp_path / "providers.toml"
+    file.symlink_to("..data/providers.toml")
+    async with opened(file) as source:
+        for version, name in (("..v2", "two"), ("..v3", "three")):
+            old = os.readlink(tmp_path / "..data")
+            publish(version, name)
+            shutil.rmtree(tmp_path / old)
+            await follow_to(source, name)
+
+
+async def test_an_edit_at_the_end_of_a_chain_of_links_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real = tmp_path / "real" / "file.toml"
+    real.write_text(text("one"))
+    (tmp_path / "middle").symlink_to("real/file.toml")
+    (tmp_path / "etc").mkdir()
+    file = tmp_path / "etc" / "providers.toml"
+    file.symlink_to("../middle")
+    async with opened(file) as source:
+        real.write_text(text("two"))
+        await follow_to(source, "two")
+        other = tmp_path / "other.toml"
+        other.write_text(text("three"))
+        (tmp_path / "new").symlink_to(other)
+        (tmp_path / "new").rename(tmp_path / "middle")
+        await follow_to(source, "three")
+        other.write_text(text("four"))
+        await follow_to(source, "four")
+
+
+async def test_a_directory_that_goes_and_comes_back_is_followed(tmp_path: Path) -> None:
+    directory = tmp_path / "etc"
+    directory.mkdir()
+    file = directory / "providers.toml"
+    write(file, text("one"))
+    async with opened(file, look_interval=0.01) as source:
+        for name in ("two", "three"):
+            shutil.rmtree(directory)
+            await follow_to_error(source, "does not exist")
+            directory.mkdir()
+            write(file, text(name))
+            await follow_to(source, name)
+
+
+async def test_without_a_directory_to_watch_a_look_finds_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "not" / "yet" / "providers.toml"
+    async with open_provider_file(file, look_interval=0.01) as source:
+        file.parent.mkdir(parents=True)
+        write(file, text("one"))
+        await follow_to(source, "one")
+
+
+async def test_a_change_of_permissions_is_noticed(file: Path) -> None:
+    async with opened(file) as source:
+        os.chmod(file, 0o400)
+        await follow_to(source, "one")
+
+
+async def test_the_path_is_that_of_the_moment_of_opening(
+    file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.chdir(file.parent)
+    async with open_provider_file("providers.toml", look_interval=EVENTS_ONLY) as source:
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        assert names(await source.reload()) == ["one"]
+        write(file, "x")
+        await follow_to_error(source, "providers.toml: end of document: is not TOML")
+
+
+async def test_a_reload_that_is_cancelled_changes_nothing(file: Path) -> None:
+    async with opened(file) as source:
+        before = source.file
+        write(file, text("two"))
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await source.reload()
+        assert scope.cancelled_caught
+        assert source.file is before
+        assert names(await source.reload()) == ["two"]
+
+
+async def test_leaving_ends_the_changes_and_what_the_block_raises_comes_out_as_it_is(
+    file: Path,
+) -> None:
+    error = ValueError("mine")
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with opened(file) as source:
+            raise error
+    assert caught.value is error
+    with pytest.raises(trio.ClosedResourceError):
+        await source.changes.receive()
+
+    async def reader() -> None:
+        with pytest.raises((trio.ClosedResourceError, trio.EndOfChannel)):
+            await source.changes.receive()
+
+    async with trio.open_nursery() as nursery, opened(file) as source:
+        nursery.start_soon(reader)
+        await wait_all_tasks_blocked()
+
+    with trio.CancelScope() as scope:
+        async with opened(file):
+            scope.cancel()
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"# \xff\n", "line 1: is not UTF-8"),
+        (b"x = 1\n\n# \xc3(\n", "line 3: is not UTF-8"),
+        (text("one").encode("utf-16"), "line 1: is not UTF-8"),
+        (b"\x00" * 100, "is not TOML"),
+        (b"# long\n" * 1000, "is larger than 4096 bytes"),
+    ],
+)
+def test_bytes_that_are_no_text_of_a_file_are_refused(
+    file: Path, data: bytes, problem: str
+) -> None:
+    file.write_bytes(data)
+    result = _read(file, 4096, "shown.toml")
+    assert isinstance(result, ProviderFileError)
+    assert problem in str(result)
+    assert str(result).startswith("shown.toml: ")
+    assert result.__context__ is None or "hunter2" not in repr(result.__context__)
+
+
+def test_a_byte_order_mark_is_read_over(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + text("one").encode())
+    assert not isinstance(_read(file, 4096, "x"), ProviderFileError)
+
+
+def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    for path, problem in [
+        (tmp_path, "is not a regular file"),
+        (tmp_path / "pipe", "is not a regular file"),
+        (tmp_path / "loop", "cannot be read: Too many levels of symbolic links"),
+        (tmp_path / "none", "does not exist"),
+        (Path("/proc/self/mem"), "cannot be read: Input/output error"),
+        (Path("a\0b"), "cannot be read: embedded null byte"),
+    ]:
+        result = _read(path, 4096, "x")
+        assert isinstance(result, ProviderFileError)
+        assert result.problems == (problem,)
+
+
+def test_a_file_that_may_not_be_read_is_refused(file: Path) -> None:
+    file.chmod(0)
+    privileged = os.geteuid() == 0
+    if privileged:
+        os.seteuid(65534)  # whoever that is, it is not the owner
+    try:
+        result = _read(file, 4096, "x")
+    finally:
+        if privileged:
+            os.seteuid(0)
+    assert isinstance(result, ProviderFileError)
+    assert result.problems == ("cannot be read: Permission denied",)
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_not_taken(file: Path) -> None:
+    """Half of one version and half of the next can be a good file that nobody wrote."""
+    write(file, text("one") + "# padding\n" * 300_000)
+    stop = threading.Event()
+
+    def touch() -> None:
+        moment = 0
+        while not stop.is_set():
+            moment += 1_000_000
+            os.utime(file, ns=(moment, moment))
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        for _ in range(1000):
+            result = _read(file, 1 << 24, "x")
+            if isinstance(result, ProviderFileError):
+                break
+    finally:
+        stop.set()
+        thread.join()
+    assert isinstance(result, ProviderFileError)
+    assert result.problems == ("was written to while it was read",)
+
+
+@asynccontextmanager
+async def open_bridge(key: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[list[str]]:
+    yield names(snapshot)
+
+
+async def test_a_pool_follows_the_file_and_keeps_the_last_good_providers(file: Path) -> None:
+    async with (
+        opened(file) as source,
+        open_bridge_pool(open_bridge, await source.reload()) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        status = await nursery.start(watch_providers, pool, source, source.changes)
+        assert pool.generation == 1
+
+        async def wait_for(reached: Callable[[], bool]) -> None:
+            # A subscription of the test's own would see the notice, not its effect.
+            with trio.fail_after(20):
+                while not reached():
+                    await trio.testing.wait_all_tasks_blocked(0.001)
+
+        async with pool.acquire("a request that lasts") as before:
+            write(file, "providers = [ broken")
+            await wait_for(lambda: status.failures_in_a_row > 0)
+            assert "line 1" in (status.last_error or "")
+            assert pool.generation == 1
+            write(file, text("two"))
+            await wait_for(lambda: pool.generation == 2)
+            async with pool.acquire("a request that lasts") as after:
+                assert (before, after) == (["one"], ["two"])
+        assert status.failures_in_a_row == 0
+        nursery.cancel_scope.cancel()
