@@ -82,8 +82,9 @@ class Owner(Generic[B]):
     """What the pool keeps of one open bridge."""
 
     bridge: B
-    task: Task
     life: trio.CancelScope
+    # set while parked, which it is from the step in which it was published
+    task: Task | None = None
     # no longer parked: on its way to close, whether asked to or crashed
     is_leaving: bool = False
     has_crashed: bool = False
@@ -169,7 +170,8 @@ class BridgeKeeper(Generic[K, P, B]):
         owner.is_leaving = True
         self._leaving += 1
         owner.tell_retired()
-        trio.lowlevel.reschedule(owner.task)
+        if owner.task is not None:
+            trio.lowlevel.reschedule(owner.task)
 
     def overtake(self, flight: PoolFlight[K], *, everyone: bool = False) -> None:
         """Move waiters on to a build of the current generation; cancel if none stays.
@@ -195,10 +197,12 @@ class BridgeKeeper(Generic[K, P, B]):
 
     def make_places(self) -> None:
         """Let builds begin that can, and close idle bridges for those that lack a place."""
-        if not self.places.queued:
-            self._ledger.wants_idle = False
-            return
-        self.places.admit()
+        self._ledger.wants_idle = False
+        if self.places.queued:
+            self.places.admit()
+            self._evict_for_queue()
+
+    def _evict_for_queue(self) -> None:
         for _ in range(self.places.starved() - self._leaving):
             victim = self._ledger.evict_idle()
             if victim is None:
@@ -253,7 +257,7 @@ class BridgeKeeper(Generic[K, P, B]):
             await trio.sleep_until(begin_at)
         if not self.places.try_take():
             self.places.queue_up()
-            self.make_places()
+            self._evict_for_queue()
             await self.places.wait_turn()
 
     def _landed(
@@ -276,7 +280,7 @@ class BridgeKeeper(Generic[K, P, B]):
         ttl = self._options.ttl
         if isinstance(opened, ShortLived):
             opened, ttl = opened.bridge, min(ttl, opened.ttl)
-        owner = Owner(opened, trio.lowlevel.current_task(), life)
+        owner = Owner(opened, life)
         expires_at = now + ttl * (1 - _TTL_SPREAD * random.random())  # noqa: S311 -- no secret
         fresh_until = expires_at - self._options.refresh_ahead
         entry: PoolEntry[K, P, B] = Entry(
@@ -295,6 +299,9 @@ class BridgeKeeper(Generic[K, P, B]):
     async def _retirement(self, entry: PoolEntry[K, P, B]) -> None:
         """Park until woken by `close`; `Cancelled` means that the bridge has crashed."""
         owner = entry.value
+        if owner.is_leaving:  # displaced as soon as it was listed
+            return
+        owner.task = trio.lowlevel.current_task()
 
         def crashed(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             owner.is_leaving = owner.has_crashed = True
