@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -184,6 +184,3 @@ def cancelled_at(
         if steps == step:
             scope.cancel()
         value = yield trap
-
-
-Check = Callable[[Served], Awaitable[None]]

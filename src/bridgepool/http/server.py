@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from bridgepool.http.conversation import Conversation, HttpCounters, Service
-from bridgepool.http.exchange import Handler
+from bridgepool.http.exchange import Handler, format_address
 from bridgepool.http.h11server import H11ServerWire
 from bridgepool.http.limits import HttpLimits
 from bridgepool.http.link import Link
@@ -189,4 +189,4 @@ def _describe(stream: trio.abc.Stream) -> tuple[str, str]:
     if not isinstance(address, tuple):
         return "", scheme
     host, port = address[:2]
-    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), scheme
+    return format_address(host, port), scheme

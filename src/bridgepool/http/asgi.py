@@ -1,0 +1,264 @@
+"""A handler of exchanges as an ASGI application, for servers of ASGI that run on Trio.
+
+What `serve_http` does with bytes, the ASGI server does here: it parses, keeps its own limits
+and closes. Of each request one task of ours listens, so that a client that leaves cancels its
+handler also while that waits on something silent. Websockets are refused.
+"""
+
+import logging
+import math
+import urllib.parse
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+import attrs
+import trio
+
+from bridgepool._errors import BridgePoolError
+from bridgepool.http.errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
+from bridgepool.http.exchange import Exchange, Handler, RequestBody, format_address
+from bridgepool.http.fields import check_fields_to_send, without_fields
+from bridgepool.http.framing import BodyWriter, WriteLength, WriteNothing, WriteUntilClose
+from bridgepool.http.heads import join_fields
+from bridgepool.http.messages import NO_TRAILERS, EndOfMessage, Headers, Request
+
+_READ_AHEAD = 4  # messages
+_log = logging.getLogger("bridgepool.http")
+
+Scope = Mapping[str, object]
+Message = Mapping[str, object]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[dict[str, object]], Awaitable[None]]
+
+
+def asgi_app(handler: Handler, *, max_body_bytes: float = math.inf) -> "AsgiApp":
+    """Make an ASGI application of a handler.
+
+    Args:
+        handler: As for `serve_http`.
+        max_body_bytes: Largest request body; 413 beyond.
+    """
+    return AsgiApp(lambda: nullcontext(handler), max_body_bytes, handler)
+
+
+def asgi_app_from(
+    open_handler: Callable[[], AbstractAsyncContextManager[Handler]],
+    *,
+    max_body_bytes: float = math.inf,
+) -> "AsgiApp":
+    """Make an ASGI application of a handler that needs something opened, such as a pool.
+
+    It is opened when the ASGI server starts (its lifespan) and closed when that stops; until
+    then requests are answered with 503.
+
+    Args:
+        open_handler: Opens what the handler needs, and yields it.
+        max_body_bytes: Largest request body; 413 beyond.
+    """
+    return AsgiApp(open_handler, max_body_bytes)
+
+
+@attrs.define(eq=False)
+class AsgiApp:
+    """An ASGI 3 application; made by `asgi_app` and `asgi_app_from`."""
+
+    _open_handler: Callable[[], AbstractAsyncContextManager[Handler]]
+    _max_body_bytes: float
+    _handler: Handler | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope of the ASGI server."""
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Keep the handler open for as long as the server runs."""
+        await receive()
+        phase = "startup"
+        try:
+            async with self._open_handler() as self._handler:
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+                self._handler = None
+        except Exception as error:
+            _log.exception("%s failed", phase)
+            await send({"type": f"lifespan.{phase}.failed", "message": repr(error)})
+        else:
+            await send({"type": "lifespan.shutdown.complete"})
+        finally:
+            self._handler = None
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        port = _AsgiPort(scope, receive, send, self._max_body_bytes)
+        raised: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(port.listen, nursery.cancel_scope)
+            try:
+                await self._run(port, scope)
+            except Exception as error:
+                raised = error
+            nursery.cancel_scope.cancel()
+        if raised is not None:
+            raise raised  # not from inside the nursery, which would make a group of it
+
+    async def _run(self, port: "_AsgiPort", scope: Scope) -> None:
+        """Run the handler; raise what the ASGI server has to log, and to cut the response for."""
+        exchange = Exchange(
+            port.request,
+            _client_of(scope),
+            str(scope.get("scheme", "http")),
+            RequestBody(port),
+            port,
+        )
+        try:
+            if self._handler is None:
+                await exchange.answer(503, body=b"not started\n")
+            else:
+                await self._handler(exchange)
+            if not port.responded:
+                raise LocalProtocolError("the handler returned without a response")
+        except Exception as error:
+            if port.responded:
+                raise
+            if not isinstance(error, RemoteProtocolError):
+                _log.exception("handler failed")
+            status = error.status_hint if isinstance(error, BridgePoolError) else 500
+            await exchange.answer(status, body=b"the request could not be served\n")
+        if not port.finished:
+            raise LocalProtocolError("the response was left unfinished")
+
+
+@attrs.define(eq=False)
+class _AsgiPort:
+    """Carries out one exchange by ASGI's messages; an `ExchangePort`."""
+
+    _scope: Scope
+    _receive: Receive
+    _send: Send
+    _max_body_bytes: float
+    responded: bool = False
+    finished: bool = False
+    request: Request = attrs.field(init=False)
+    _into: trio.MemorySendChannel[Message] = attrs.field(init=False)
+    _out_of: trio.MemoryReceiveChannel[Message] = attrs.field(init=False)
+    _received: int = 0
+    _writer: BodyWriter = attrs.field(factory=WriteNothing)
+    _trailers: bool = False  # the server was told that trailers come
+
+    def __attrs_post_init__(self) -> None:
+        self.request = _request_of(self._scope)
+        # A few pieces are taken in ahead of the handler: that the client has left is heard only
+        # behind the last piece of the body. A handler that does not read still holds it back.
+        self._into, self._out_of = trio.open_memory_channel[Message](_READ_AHEAD)
+
+    async def listen(self, scope: trio.CancelScope) -> None:
+        """Take in the server's messages until the client leaves, which cancels `scope`."""
+        while (message := await self._receive())["type"] != "http.disconnect":
+            await self._into.send(message)
+        scope.cancel()
+
+    async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
+        """See `ExchangePort`."""
+        while True:
+            message = await self._out_of.receive()
+            piece = message.get("body", b"")
+            if not isinstance(piece, bytes):
+                raise LocalProtocolError("the ASGI server sent a body that is no bytes")
+            self._received += len(piece)
+            if self._received > self._max_body_bytes:
+                raise BodyTooLarge(f"the body is larger than {self._max_body_bytes} bytes")
+            end = None if message.get("more_body", False) else NO_TRAILERS
+            if piece or end:
+                return piece, end
+
+    async def send_interim(self, status: int, headers: Headers) -> None:
+        """See `ExchangePort`; only early hints exist in ASGI, and only with some servers."""
+        join_fields(headers)
+        if status == 103 and self._offers("http.response.early_hint"):
+            links = [value for name, value in headers if name == b"link"]
+            await self._send({"type": "http.response.early_hint", "links": links})
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def send_head(
+        self, status: int, headers: Headers, reason: bytes, data: bytes, *, finish: bool
+    ) -> None:
+        """See `ExchangePort`; ASGI has no reason phrases."""
+        join_fields(headers)
+        length, _ = check_fields_to_send(headers)
+        headers = without_fields(headers, b"connection")
+        if status < 200:
+            raise LocalProtocolError("not a final response")
+        if status == 204:
+            headers = without_fields(headers, b"content-length")
+        if status in (204, 304) or self.request.method == b"HEAD":
+            self._writer = WriteNothing()
+        elif length is not None:
+            self._writer = WriteLength(length)
+        else:
+            self._writer = WriteUntilClose()
+            self._trailers = not finish and self._offers("http.response.trailers")
+        self.responded = True
+        start: dict[str, object] = {"type": "http.response.start", "status": status}
+        start["headers"] = list(headers)
+        if self._trailers:
+            start["trailers"] = True
+        await self._send(start)
+        if finish:
+            data = self._writer.data(data)
+            self._writer.end(())
+            await self._send({"type": "http.response.body", "body": data})
+            self.finished = True
+        else:
+            # Most servers hold the head back until the first message of the body.
+            await self.send_data(data)
+
+    async def send_data(self, data: bytes) -> None:
+        """See `ExchangePort`."""
+        piece = self._writer.data(data)
+        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+
+    async def send_end(self, trailers: Headers) -> None:
+        """See `ExchangePort`."""
+        self._writer.end(trailers)
+        await self._send({"type": "http.response.body", "body": b""})
+        if self._trailers:
+            join_fields(trailers)
+            await self._send({"type": "http.response.trailers", "headers": list(trailers)})
+        self.finished = True
+
+    def cut(self) -> None:
+        """See `ExchangePort`: what is not finished is cut at the end."""
+
+    def _offers(self, extension: str) -> bool:
+        extensions = self._scope.get("extensions")
+        return isinstance(extensions, Mapping) and extension in extensions
+
+
+def _request_of(scope: Scope) -> Request:
+    method, version = str(scope["method"]).encode(), str(scope["http_version"]).encode()
+    path = scope.get("raw_path")
+    if not isinstance(path, bytes):
+        path = urllib.parse.quote(str(scope["path"])).encode()
+    mounted_at = urllib.parse.quote(str(scope.get("root_path") or "")).encode()
+    if mounted_at and path.startswith(mounted_at):
+        path = path[len(mounted_at) :] or b"/"
+    query = scope.get("query_string")
+    target = path + b"?" + query if isinstance(query, bytes) and query else path
+    headers = scope["headers"]
+    if not isinstance(headers, Iterable):
+        raise LocalProtocolError("the ASGI server sent no headers")
+    return Request(method, target, tuple((bytes(n), bytes(v)) for n, v in headers), version)
+
+
+def _client_of(scope: Scope) -> str:
+    client = scope.get("client")
+    if not isinstance(client, Sequence) or len(client) < 2:
+        return ""
+    return format_address(str(client[0]), int(client[1]))

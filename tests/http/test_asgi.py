@@ -1,0 +1,304 @@
+"""The same handlers behind an ASGI server: for real under hypercorn, and message by message."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import h11
+import hypercorn.trio
+import pytest
+import trio
+import trio.testing
+from hypercorn.config import Config
+
+from bridgepool.http import Exchange, Handler
+from bridgepool.http.asgi import AsgiApp, asgi_app, asgi_app_from
+from bridgepool.http.errors import LocalProtocolError, UpstreamTimeout
+from tests.http.support import GET, RawClient, cancelled_at, echo
+
+
+@asynccontextmanager
+async def hypercorn_serving(app: AsgiApp) -> AsyncIterator[int]:
+    """Serve on a loopback socket under hypercorn; yields the port."""
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = logging.getLogger("hypercorn.error")
+    stop = trio.Event()
+
+    async def serve(task_status: trio.TaskStatus[list[str]]) -> None:
+        await hypercorn.trio.serve(
+            cast("Any", app),  # hypercorn's types name every message; ours are plain mappings
+            config,
+            shutdown_trigger=stop.wait,
+            task_status=task_status,
+        )
+
+    async with trio.open_nursery() as nursery:
+        binds: list[str] = await nursery.start(serve)
+        yield int(binds[0].rsplit(":", 1)[1])
+        stop.set()
+
+
+async def connect(port: int) -> RawClient:
+    return RawClient(await trio.open_tcp_stream("127.0.0.1", port))
+
+
+async def test_a_handler_serves_under_hypercorn_as_under_our_own_server() -> None:
+    seen: list[Exchange] = []
+
+    async def handler(exchange: Exchange) -> None:
+        seen.append(exchange)
+        await echo(exchange)
+
+    async with hypercorn_serving(asgi_app(handler)) as port:
+        client = await connect(port)
+        head = b"POST /a%20b?c=d HTTP/1.1\r\nHost: h\r\nX-A: 1\r\n"
+        answer = await client.ask(head + b"Content-Length: 3\r\n\r\nabc")
+        assert (answer.status, answer.body) == (200, b"abc")
+        assert answer.headers[b"x-method"] == b"POST"
+        answer = await client.ask(head + b"Transfer-Encoding: chunked\r\n\r\n1\r\nz\r\n0\r\n\r\n")
+        assert answer.body == b"z"
+        assert (await client.ask(GET.replace(b"GET", b"HEAD"), "HEAD")).body == b""
+        await client.stream.aclose()
+    request = seen[0].request
+    assert (request.method, request.target, request.http_version) == (
+        b"POST",
+        b"/a%20b?c=d",
+        b"1.1",
+    )
+    assert (b"x-a", b"1") in request.headers
+    assert (seen[0].scheme, seen[0].client.split(":")[0]) == ("http", "127.0.0.1")
+
+
+async def test_a_stream_comes_through_hypercorn_piece_by_piece() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200, data=b"one") as stream:
+            await go_on.wait()
+            await stream.send_all(b"two")
+
+    go_on = trio.Event()
+    async with hypercorn_serving(asgi_app(handler)) as port:
+        client = await connect(port)
+        await client.send(GET)
+        assert (await client.read_until(b"one")).startswith(b"HTTP/1.1 200")
+        go_on.set()
+        await client.read_until(b"two")
+        await client.stream.aclose()
+
+
+async def test_a_client_that_leaves_hypercorn_cancels_a_silent_handler() -> None:
+    async def handler(exchange: Exchange) -> None:
+        started.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    started, ended = trio.Event(), trio.Event()
+    async with hypercorn_serving(asgi_app(handler)) as port:
+        client = await connect(port)
+        await client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc")
+        await started.wait()
+        await client.stream.aclose()
+        await ended.wait()
+
+
+async def test_a_response_that_breaks_off_is_visibly_cut_under_hypercorn() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200, data=b"part"):
+            raise ValueError
+
+    async with hypercorn_serving(asgi_app(handler)) as port:
+        client = await connect(port)
+        with pytest.raises(h11.RemoteProtocolError):
+            await client.ask()
+        await client.stream.aclose()
+        client = await connect(port)
+        with pytest.raises(h11.RemoteProtocolError):
+            await client.ask()
+        await client.stream.aclose()
+
+
+async def test_what_a_handler_needs_is_open_while_hypercorn_runs() -> None:
+    events: list[str] = []
+
+    @asynccontextmanager
+    async def open_handler() -> AsyncIterator[Handler]:
+        events.append("open")
+        async with trio.open_nursery():
+            yield echo
+        events.append("closed")
+
+    async with hypercorn_serving(asgi_app_from(open_handler)) as port:
+        client = await connect(port)
+        assert (await client.ask()).status == 200
+        await client.stream.aclose()
+        assert events == ["open"]
+    assert events == ["open", "closed"]
+
+
+# Message by message
+
+Messages = list[dict[str, object]]
+
+
+def scope_of(**more: object) -> dict[str, object]:
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(b"host", b"h")],
+        **more,
+    }
+
+
+END: dict[str, object] = {"type": "http.request"}
+
+
+async def run(
+    app: AsgiApp, scope: dict[str, object], incoming: Messages, *, then_leave: bool = False
+) -> Messages:
+    """Run one scope with these messages; after them the client leaves, or says no more."""
+    sent: Messages = []
+    left = list(incoming)
+
+    async def receive() -> dict[str, object]:
+        await trio.lowlevel.checkpoint()
+        if left:
+            return left.pop(0)
+        if not then_leave:
+            await trio.sleep_forever()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+async def test_trailers_are_sent_if_the_server_offers_them() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200) as stream:
+            stream.trailers = ((b"x-t", b"1"),)
+
+    extensions: dict[str, object] = {"http.response.trailers": {}}
+    with_trailers = await run(asgi_app(handler), scope_of(extensions=extensions), [END])
+    assert with_trailers[0]["trailers"] is True
+    assert with_trailers[-1] == {"type": "http.response.trailers", "headers": [(b"x-t", b"1")]}
+    without = await run(asgi_app(handler), scope_of(), [END])
+    assert "trailers" not in without[0]
+    assert without[-1] == {"type": "http.response.body", "body": b""}
+
+
+async def test_early_hints_are_sent_if_the_server_offers_them() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.inform(103, ((b"link", b"</a>"), (b"x", b"y")))
+        await exchange.answer(200)
+
+    extensions: dict[str, object] = {"http.response.early_hint": {}}
+    sent = await run(asgi_app(handler), scope_of(extensions=extensions), [END])
+    assert sent[0] == {"type": "http.response.early_hint", "links": [b"</a>"]}
+    assert len(await run(asgi_app(handler), scope_of(), [END])) == 2
+
+
+@pytest.mark.parametrize(
+    ("scope", "target"),
+    [
+        ({"path": "/a b", "query_string": b"c"}, b"/a%20b?c"),
+        ({"path": "/x", "raw_path": b"/%78"}, b"/%78"),
+        ({"path": "/gw/a", "raw_path": b"/gw/a", "root_path": "/gw"}, b"/a"),
+        ({"path": "/gw", "root_path": "/gw"}, b"/"),
+        ({"path": "/other", "root_path": "/gw"}, b"/other"),
+    ],
+)
+async def test_the_target_is_what_the_application_is_asked_for(
+    scope: dict[str, object], target: bytes
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(200, body=exchange.request.target)
+
+    sent = await run(asgi_app(handler), scope_of(**scope), [END])
+    assert sent[-1]["body"] == target
+
+
+async def test_a_body_too_large_is_answered_with_413() -> None:
+    piece: dict[str, object] = {"type": "http.request", "body": b"x" * 600, "more_body": True}
+    sent = await run(asgi_app(echo, max_body_bytes=1000), scope_of(), [piece, piece])
+    assert sent[0]["status"] == 413
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError(), 500), (UpstreamTimeout(), 504)])
+async def test_a_handler_that_raises_is_answered_for(error: Exception, status: int) -> None:
+    async def handler(exchange: Exchange) -> None:
+        raise error
+
+    assert (await run(asgi_app(handler), scope_of(), [END]))[0]["status"] == status
+
+
+async def test_a_response_left_unfinished_is_the_servers_to_cut() -> None:
+    async def handler(exchange: Exchange) -> None:
+        with trio.CancelScope() as scope:
+            async with exchange.respond(200):
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+
+    with pytest.raises(LocalProtocolError, match="unfinished"):
+        await run(asgi_app(handler), scope_of(), [END])
+
+
+async def test_wherever_a_handler_is_cancelled_its_client_is_answered_or_cut() -> None:
+    step, reached = 0, True
+    outcomes: set[str] = set()
+
+    async def handler(exchange: Exchange) -> None:
+        nonlocal reached
+        with trio.CancelScope() as scope:
+            reached = await cancelled_at(step, scope, echo(exchange))
+
+    while reached:
+        step, reached = step + 1, True
+        try:
+            sent = await run(asgi_app(handler), scope_of(), [END])
+        except LocalProtocolError:
+            outcomes.add("cut")
+        else:
+            outcomes.add(str(sent[0]["status"]))
+    assert outcomes == {"200", "500", "cut"}
+
+
+async def test_responses_without_a_body_have_none() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(204, ((b"content-length", b"1"),), data=b"x") as stream:
+            await stream.send_all(b"y")
+
+    sent = await run(asgi_app(handler), scope_of(), [END])
+    assert sent[0]["headers"] == []
+    assert {message.get("body") for message in sent[1:]} == {b""}
+
+
+async def test_websockets_are_refused() -> None:
+    sent = await run(asgi_app(echo), {"type": "websocket"}, [{"type": "websocket.connect"}])
+    assert sent == [{"type": "websocket.close", "code": 1003}]
+
+
+@pytest.mark.parametrize("phase", ["startup", "shutdown"])
+async def test_requests_before_the_start_are_refused_and_failures_of_it_are_told(
+    phase: str,
+) -> None:
+    @asynccontextmanager
+    async def open_handler() -> AsyncIterator[Handler]:
+        if phase == "startup":
+            raise ValueError("no such file")
+        yield echo
+        raise ValueError("no such file")
+
+    app = asgi_app_from(open_handler)
+    assert (await run(app, scope_of(), [END]))[0]["status"] == 503
+    sent = await run(app, {"type": "lifespan"}, [{"type": "x"}, {"type": "y"}])
+    assert sent[-1]["type"] == f"lifespan.{phase}.failed"
+    assert "no such file" in str(sent[-1]["message"])
