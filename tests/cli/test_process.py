@@ -104,12 +104,14 @@ async def test_the_drain_timeout_ends_it(north: SimulatedUpstream, tmp_path: Pat
     write(file, provider("ai", "openai", north.openai_url))
     said: list[bytes] = []
     broken: list[Exception] = []
-    async with run_gateway(file, "--drain-timeout", "0.2") as gateway:
-        async with trio.open_nursery() as clients:
-            clients.start_soon(stream, gateway, said, broken)
-            await gate.reached.wait()
-            gateway.signal(signal.SIGTERM)
-            assert await gateway.wait() == 1
+    async with (
+        run_gateway(file, "--drain-timeout", "0.2") as gateway,
+        trio.open_nursery() as clients,
+    ):
+        clients.start_soon(stream, gateway, said, broken)
+        await gate.reached.wait()
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 1
     assert len(broken) == 1
 
 
