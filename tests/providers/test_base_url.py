@@ -208,10 +208,7 @@ def test_any_text_after_the_scheme_is_parsed_to_a_stable_form_or_refused(text: s
     assert "@" not in url.authority
 
 
-def test_targets_and_authority_are_put_together_from_the_parts() -> None:
-    url = parse_base_url("https://host:8443/base/v1/")
-    assert url.authority == "host:8443"
-    assert url.target(b"/chat/completions", b"a=b?c") == b"/base/v1/chat/completions?a=b?c"
-    assert url.target(b"/models", None) == b"/base/v1/models"
-    assert url.target(b"/models", b"") == b"/base/v1/models?"
+def test_the_authority_names_the_port_only_where_it_is_needed() -> None:
+    assert parse_base_url("https://host:8443/base/v1/").authority == "host:8443"
     assert parse_base_url("http://[::1]:80").authority == "[::1]"
+    assert parse_base_url("https://[::1]:80").authority == "[::1]:80"

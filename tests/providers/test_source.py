@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -363,29 +364,51 @@ async def open_bridge(key: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIt
     yield names(snapshot)
 
 
+@attrs.define(eq=False)
+class Observed:
+    """A reloader that tells, for each reload of another, how it went."""
+
+    source: ProviderFileSource
+    outcomes: trio.MemorySendChannel[str]
+
+    async def reload(self) -> ProviderSnapshot[Provider]:
+        try:
+            snapshot = await self.source.reload()
+        except ProviderFileError as error:
+            self.outcomes.send_nowait(str(error))
+            raise
+        self.outcomes.send_nowait("good")
+        return snapshot
+
+
 async def test_a_pool_follows_the_file_and_keeps_the_last_good_providers(file: Path) -> None:
+    send, outcomes = trio.open_memory_channel[str](1000)
+
+    async def wait_for(wanted: str) -> None:
+        with trio.fail_after(20):
+            while wanted not in await outcomes.receive():
+                pass
+
     async with (
         opened(file) as source,
         open_bridge_pool(open_bridge, await source.reload()) as pool,
         trio.open_nursery() as nursery,
     ):
-        status = await nursery.start(watch_providers, pool, source, source.changes)
+        observed = Observed(source, send)
+        status = await nursery.start(watch_providers, pool, observed, source.changes)
+        await wait_for("good")
         assert pool.generation == 1
-
-        async def wait_for(reached: Callable[[], bool]) -> None:
-            # A subscription of the test's own would see the notice, not its effect.
-            with trio.fail_after(20):
-                while not reached():
-                    await trio.testing.wait_all_tasks_blocked(0.001)
-
         async with pool.acquire("a request that lasts") as before:
             write(file, "providers = [ broken")
-            await wait_for(lambda: status.failures_in_a_row > 0)
+            await wait_for("line 1")
             assert "line 1" in (status.last_error or "")
             assert pool.generation == 1
             write(file, text("two"))
-            await wait_for(lambda: pool.generation == 2)
+            await wait_for("good")
+            assert pool.generation == 2
             async with pool.acquire("a request that lasts") as after:
                 assert (before, after) == (["one"], ["two"])
         assert status.failures_in_a_row == 0
         nursery.cancel_scope.cancel()
+    send.close()
+    outcomes.close()

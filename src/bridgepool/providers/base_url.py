@@ -73,11 +73,6 @@ class BaseURL:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
-    def target(self, path: bytes, query: bytes | None) -> bytes:
-        """Put together the request target of a path below this URL; the query as it came."""
-        whole = self.path.encode("ascii") + path
-        return whole if query is None else whole + b"?" + query
-
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.path}"
 
