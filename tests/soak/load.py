@@ -112,7 +112,7 @@ class Load:
     client: UpstreamClient
     tally: Tally
     stopping: bool = False
-    asking: int = 0  # requests sent whose answer has not begun
+    asking: set[bytes] = attrs.field(factory=set)  # keys whose request has no answer yet
     begun: trio.Event = attrs.field(factory=trio.Event)  # one of them has; renewed each time
 
     async def stop(self) -> None:
@@ -132,20 +132,23 @@ class Load:
             try:
                 await self.stream_once(key, floor)
             except HttpError as error:
-                phase = "in shutdown" if self.stopping else "under load"
-                self.tally.fault("truncated", f"{phase}: {error!r}")
+                self.tally.fault("truncated", repr(error))
+                self.has_begun(key)
+
+    def has_begun(self, key: bytes) -> None:
+        self.asking.discard(key)
+        self.begun.set()
+        self.begun = trio.Event()
 
     async def stream_once(self, key: bytes, floor: int) -> None:
         headers = ((b"authorization", b"Bearer " + key),)
         body = b'{"model": "m", "stream": true}'
         data = b""
-        self.asking += 1
+        self.asking.add(key)
         async with self.client.request(
             b"POST", b"/ai/v1/chat/completions", headers, body
         ) as response:
-            self.asking -= 1
-            self.begun.set()
-            self.begun = trio.Event()
+            self.has_begun(key)
             while piece := await response.receive_some():
                 data += piece
         tally = self.tally
