@@ -4,11 +4,13 @@
 and the gateway are in `bridgepool.http`, `bridgepool.providers` and `bridgepool.gateway`.
 """
 
+from ._changes import ChangeBus, ChangeSubscription
 from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError, ReloadError
 from ._keeper import OpenBridge, ShortLived
 from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool
+from ._reload import MemoryReloader, ProviderReloader, ReloadStatus, watch_providers
 from ._singleflight import VersionedSingleflight, open_singleflight
 from ._snapshot import ProviderSnapshot
 from ._statistics import BuildOutcome, PoolStatistics
@@ -20,13 +22,18 @@ __all__ = [
     "BuildOutcome",
     "BuildTimeoutError",
     "CachedBridgePool",
+    "ChangeBus",
+    "ChangeSubscription",
     "Lease",
+    "MemoryReloader",
     "NowaitLease",
     "OpenBridge",
     "PoolClosedError",
     "PoolStatistics",
+    "ProviderReloader",
     "ProviderSnapshot",
     "ReloadError",
+    "ReloadStatus",
     "ReplaceOutcome",
     "Replacement",
     "RetireReason",
@@ -35,4 +42,5 @@ __all__ = [
     "__version__",
     "open_bridge_pool",
     "open_singleflight",
+    "watch_providers",
 ]
