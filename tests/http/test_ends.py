@@ -154,6 +154,52 @@ async def test_a_half_closed_client_with_half_a_body_is_told_so() -> None:
         assert (await client.answer()).status == 400
 
 
+async def test_a_client_that_leaves_with_its_answer_leaves_the_handler_to_its_work() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(200)
+        await left.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        done.set()
+
+    left, done = trio.Event(), trio.Event()
+    async with serving(handler) as server:
+        client = server.connect()
+        await client.ask()
+        await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        left.set()
+        await done.wait()
+    assert (server.counters.clients_left, server.counters.responses_cut) == (0, 0)
+
+
+async def test_a_handler_whose_clean_up_fails_while_it_is_cancelled_harms_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail_at_the_end() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError
+
+    async def handler(exchange: Exchange) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fail_at_the_end)
+            await trio.sleep_forever()
+
+    async with serving(handler) as server:
+        client, other = server.connect(), server.connect()
+        await client.send(GET)
+        await other.send(GET)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (server.counters.handler_errors, server.counters.clients_left) == (1, 1)
+        server.graceful.begin(0)
+        await server.done.wait()
+    assert server.counters.handler_errors == 2
+    assert [record.message for record in caplog.records] == ["handler failed"] * 2
+
+
 # Clients that dawdle
 
 

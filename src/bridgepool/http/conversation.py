@@ -122,6 +122,12 @@ class Conversation:
                 raise LocalProtocolError("the handler returned without a response")
         except Exception as error:
             await self._failed(request, error)
+        except BaseExceptionGroup as group:  # of a nursery that was cancelled
+            cancelled, errors = group.split(trio.Cancelled)
+            if cancelled is not None and isinstance(errors, ExceptionGroup):
+                self._report(request, errors)
+                raise cancelled from None
+            raise
         self.was_cut = self.was_cut or link.torn or not self.finished
         link.watched = False
 
@@ -166,9 +172,7 @@ class Conversation:
             self.service.counters.refused += 1
             _log.info("request refused: %s", cause, extra={"client": self.client})
         else:
-            self.service.counters.handler_errors += 1
-            where = {"client": self.client, "method": request.method, "target": request.target}
-            _log.error("handler failed", exc_info=error, extra=where)
+            self._report(request, error)
         if self.responded:
             self.was_cut = True
         elif cause is not None:
@@ -176,6 +180,11 @@ class Conversation:
         else:
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await self._answer_for_handler(status, "the request could not be served", close=False)
+
+    def _report(self, request: Request, error: Exception) -> None:
+        self.service.counters.handler_errors += 1
+        where = {"client": self.client, "method": request.method, "target": request.target}
+        _log.error("handler failed", exc_info=error, extra=where)
 
     async def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer what is no request."""
@@ -235,7 +244,8 @@ class Conversation:
         if finish:
             raw += wire.send_end()
         await self.link.send(raw)
-        self.finished = finish
+        if finish:
+            self._finish()
 
     async def send_data(self, data: bytes) -> None:
         """See `ExchangePort`."""
@@ -244,8 +254,15 @@ class Conversation:
     async def send_end(self, trailers: Headers) -> None:
         """See `ExchangePort`."""
         raw = self.wire.send_end(trailers)
-        await self.link.send(raw)
+        if raw:
+            await self.link.send(raw)
+        else:
+            await trio.lowlevel.checkpoint()
+        self._finish()
+
+    def _finish(self) -> None:
         self.finished = True
+        self.link.watched = False  # what the handler does from here on is its own business
 
     def cut(self) -> None:
         """See `ExchangePort`."""

@@ -44,7 +44,7 @@ class Link:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # all that happens here
     read_due: float = math.inf  # until when somebody waits for the reader
     send_due: float = math.inf  # until when the client has to take what is being sent
-    watched: bool = False  # an exchange is on: to leave now is to give it up
+    watched: bool = False  # a response is owed: to leave now is to give it up
     ended: bool = False  # the client sends no more
     gone: bool = False  # the client takes no more
     torn: bool = False  # a send has begun and not ended: nothing can follow
@@ -56,16 +56,15 @@ class Link:
 
     async def read(self) -> None:
         """Be the reader."""
+        reset = False
         while not self.ended:
             try:
                 data = await self.stream.receive_some()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self.ended = True
-                self.leave()
-                return
+                data, reset = b"", True
             if not data:
                 self.ended = True
-                if self.watched and not self.half_close:
+                if self.watched and (reset or not self.half_close):
                     self.leave()
             if not self._discarding:
                 self.wire.receive_data(bytes(data))  # no copy of bytes
