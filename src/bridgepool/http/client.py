@@ -11,7 +11,7 @@ from bridgepool._services import open_service_nursery
 from bridgepool.http.connections import ConnectionPool
 from bridgepool.http.dialing import Dial, Origin, dial_origin, parse_origin
 from bridgepool.http.h11client import H11ClientWire
-from bridgepool.http.messages import Headers, Request
+from bridgepool.http.messages import Headers, Request, get_header
 from bridgepool.http.upstream_call import UpstreamBody, UpstreamCall
 from bridgepool.http.upstream_link import UpstreamLink
 from bridgepool.http.upstream_links import (
@@ -73,7 +73,7 @@ class UpstreamClient:
 
         Cancellation: Ends the request and closes its connection.
         """
-        if not any(name == b"host" for name, _ in headers):
+        if get_header(headers, b"host") is None:
             headers = ((b"host", self.authority), *headers)
         request = Request(method, self._origin.base_path + target, headers)
         return UpstreamCall(self._keeper, self._nursery, request, body)

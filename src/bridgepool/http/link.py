@@ -25,6 +25,7 @@ import attrs
 import trio
 
 from bridgepool.http.limits import HttpLimits
+from bridgepool.http.sockets import receive_some, send_all
 from bridgepool.http.wire import ServerWire
 
 _LINGER = 2.0  # seconds for the client to take the last answer and close
@@ -59,7 +60,7 @@ class Link:
         reset = False
         while not self.ended:
             try:
-                data = await self.stream.receive_some()
+                data = await receive_some(self.stream)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data, reset = b"", True
             if not data:
@@ -67,7 +68,7 @@ class Link:
                 if self.watched and (reset or not self.half_close):
                     self.leave()
             if not self._discarding:
-                self.wire.receive_data(bytes(data))  # no copy of bytes
+                self.wire.receive_data(data)
                 if self.wire.buffered >= self.limits.read_ahead_bytes and self._woken is None:
                     self._room = trio.Event()
             self.wake()
@@ -144,7 +145,7 @@ class Link:
         try:
             if len(data) <= _PIECE:
                 self.send_due = trio.current_time() + self.limits.send_timeout
-                await self.stream.send_all(data)
+                await send_all(self.stream, data)
             else:
                 await self._send_in_pieces(data)
         except trio.BrokenResourceError:

@@ -290,7 +290,7 @@ class UpstreamCall:
             link.spoiled = True  # its answer may be to nothing that we ask
         link.read_due = trio.current_time() + self.limits.head_timeout
         try:
-            await link.send(data)
+            await link.send_first(data)
         except UpstreamCut:
             await link.fill()  # it may have answered before it closed
         if body is not None:

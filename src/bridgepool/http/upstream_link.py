@@ -9,6 +9,7 @@ import trio
 
 from bridgepool.http.errors import RemoteProtocolError, UpstreamCut, UpstreamProtocolError
 from bridgepool.http.messages import EndOfMessage, ResponseHead
+from bridgepool.http.sockets import receive_some, send_all, send_now
 from bridgepool.http.wire import ClientWire
 
 
@@ -31,6 +32,7 @@ class UpstreamLink:
     spoiled: bool = False  # cannot carry another request, whatever the wire says
     failure: Exception | None = None  # why our own side closed it
     _transport: trio.abc.Stream = attrs.field(init=False)  # below TLS
+    _tcp: trio.SocketStream | None = None  # the stream, where it is plain TCP
     _poll: Callable[[float], object] | None = None  # true for bytes, or the end, to be read
 
     def __attrs_post_init__(self) -> None:
@@ -42,6 +44,7 @@ class UpstreamLink:
             poller = select.poll()
             poller.register(transport.socket.fileno(), select.POLLIN)
             self._poll = poller.poll
+            self._tcp = transport if transport is self.stream else None
 
     @property
     def is_dead(self) -> bool:
@@ -85,7 +88,7 @@ class UpstreamLink:
             UpstreamCut: The connection broke; or `failure`, if we closed it ourselves.
         """
         try:
-            data = await self.stream.receive_some()
+            data = await receive_some(self.stream)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise self._why_gone() from error
         if self.failure is not None:  # closed under us; some streams then give b""
@@ -94,7 +97,7 @@ class UpstreamLink:
             self.heard = True
         else:
             self.ended = True
-        self.wire.receive_data(bytes(data))
+        self.wire.receive_data(data)
 
     async def send(self, data: bytes) -> None:
         """Send all of it.
@@ -103,10 +106,27 @@ class UpstreamLink:
             UpstreamCut: The connection broke; or `failure`, if we closed it ourselves.
         """
         try:
-            await self.stream.send_all(data)
+            await send_all(self.stream, data)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self.spoiled = True
             raise self._why_gone() from error
+
+    async def send_first(self, data: bytes) -> None:
+        """Send what begins a request: no checkpoint unless it must wait, for `fill` follows.
+
+        Raises:
+            UpstreamCut: As `send`.
+        """
+        if self._tcp is None:
+            await self.send(data)
+            return
+        try:
+            sent = send_now(self._tcp, data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.spoiled = True
+            raise self._why_gone() from error
+        if sent < len(data):
+            await self.send(data[sent:])
 
     def _why_gone(self) -> Exception:
         if self.failure is None:
