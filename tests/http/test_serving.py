@@ -447,3 +447,24 @@ async def test_wherever_a_handler_is_cancelled_its_client_is_answered_or_sees_a_
         assert (await server.connect().ask(request + b"0\r\n\r\n")).status == 200
     assert step > 6
     assert outcomes == {"200", "500", "cut"}
+
+
+async def test_only_one_task_at_a_time_can_send() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200) as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"abc")
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError):
+                await stream.send_all(b"def")
+            busy.set()
+
+    busy = trio.Event()
+    near, far = trio.testing.lockstep_stream_pair()
+    async with serving(handler) as server:
+        server.listener.accept_stream(far)
+        await near.send_all(GET)
+        client = RawClient(near)
+        await client.read_until(b"\r\n\r\n")
+        await busy.wait()
+        await client.read_until(b"abc\r\n0\r\n\r\n")
+        await near.aclose()

@@ -30,6 +30,7 @@ from bridgepool.http.wire import ServerWire
 
 _LINGER = 2.0  # seconds for the client to take the last answer and close
 _GOODBYE = 2.0  # seconds for the closing messages of TLS
+_NEVER = 1e9  # seconds; `send_due` is infinite only while nothing is being sent
 _PIECE = 262144  # bytes sent under one deadline
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
@@ -139,15 +140,18 @@ class Link:
             await self._send(data)
 
     async def _send(self, data: bytes) -> None:
+        if self.send_due < math.inf:
+            raise trio.BusyResourceError("another task is sending to this client")
         if self.torn:
             raise trio.BrokenResourceError("an earlier send to this client was cut off")
         self.torn = True
+        seconds = min(self.limits.send_timeout, _NEVER)
         try:
             if len(data) <= _PIECE:
-                self.send_due = trio.current_time() + self.limits.send_timeout
+                self.send_due = trio.current_time() + seconds
                 await send_all(self.stream, data)
             else:
-                await self._send_in_pieces(data)
+                await self._send_in_pieces(data, seconds)
         except trio.BrokenResourceError:
             self.leave()
             await trio.lowlevel.checkpoint()  # noqa: ASYNC120 - being cancelled comes first
@@ -156,11 +160,11 @@ class Link:
             self.send_due = math.inf
         self.torn = False
 
-    async def _send_in_pieces(self, data: bytes) -> None:
-        """Send so that each piece has `send_timeout` to itself."""
+    async def _send_in_pieces(self, data: bytes, seconds: float) -> None:
+        """Send so that each piece has so many seconds to itself."""
         view = memoryview(data)
         for begin in range(0, len(data), _PIECE):
-            self.send_due = trio.current_time() + self.limits.send_timeout
+            self.send_due = trio.current_time() + seconds
             await self.stream.send_all(view[begin : begin + _PIECE])
 
     async def linger(self) -> None:
