@@ -3,6 +3,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -192,7 +194,8 @@ async def test_an_edit_at_the_end_of_a_chain_of_links_is_noticed(tmp_path: Path)
     async with opened(file) as source:
         real.write_text(text("two"))
         await follow_to(source, "two")
-        other = tmp_path / "other.toml"
+        (tmp_path / "other").mkdir()
+        other = tmp_path / "other" / "file.toml"
         other.write_text(text("three"))
         (tmp_path / "new").symlink_to(other)
         (tmp_path / "new").rename(tmp_path / "middle")
@@ -362,6 +365,26 @@ def test_a_file_that_is_written_to_while_it_is_read_is_not_taken(file: Path) -> 
 @asynccontextmanager
 async def open_bridge(key: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[list[str]]:
     yield names(snapshot)
+
+
+async def test_without_watchfiles_the_parser_works_and_the_error_names_the_extra(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
+    monkeypatch.delitem(sys.modules, "bridgepool.providers.watching", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'bridgepool\[files\]'"):
+        async with open_provider_file(file):
+            raise AssertionError
+
+
+def test_importing_the_providers_brings_no_heavier_part() -> None:
+    heavy = {"watchfiles", "h11", "structlog", "cyclopts", "truststore", "hypothesis"}
+    program = (
+        "import sys, bridgepool.providers, bridgepool._reload\n"
+        f"print(sorted({heavy!r} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
 
 
 @attrs.define(eq=False)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from bridgepool.providers.watching import FileWatcher, Scene, file_identity, link_chain, look
 
@@ -34,6 +35,24 @@ async def test_a_change_of_a_neighbour_is_looked_at_and_is_no_news(tmp_path: Pat
                 assert changed == 0
             news = trio.Event()
             file.write_text("two")
+            await news.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def test_an_event_about_the_file_is_news_though_it_looks_the_same(tmp_path: Path) -> None:
+    """Two edits of the same length within one tick of the file system's clock look alike."""
+    file = tmp_path / "providers.toml"
+    file.write_text("one")
+    news = trio.Event()
+    watcher = FileWatcher(file, news.set, look_interval=3600)
+    await watcher.look_first()
+    scene = look(file)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watcher._follow_scene, scene)
+            await trio.testing.wait_all_tasks_blocked()
+            assert not news.is_set()
+            watcher._take({str(file)}, scene)
             await news.wait()
             nursery.cancel_scope.cancel()
 

@@ -19,8 +19,8 @@ import attrs
 
 # As sent, before decoding. "%" is looked at in `_is_safe_segment`.
 _RAW_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@%-]+")
-_BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# As any server may read it, after decoding once. No "%": nothing may be left to decode again.
+# As any server may read it, after decoding once. No "%": nothing may be left to decode again,
+# and no escape may have been incomplete.
 _DECODED_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@ -]+")
 
 
@@ -141,8 +141,6 @@ def _is_safe_segment(segment: bytes) -> bool:
         return False
     if b"%" not in segment:
         return segment not in (b".", b"..")
-    if _BAD_ESCAPE.search(segment):
-        return False
     # An encoded slash is one segment to some servers and two to others: both must be safe.
     return all(
         _DECODED_SEGMENT.fullmatch(part) is not None and part.strip() not in (b"", b".", b"..")

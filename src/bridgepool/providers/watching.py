@@ -24,7 +24,7 @@ from bridgepool._changes import ChangeBus
 
 try:
     import watchfiles
-except ImportError as error:  # pragma: no cover - the extra is installed wherever tests run
+except ImportError as error:
     raise ImportError(
         "watching a provider file needs watchfiles: pip install 'bridgepool[files]'"
     ) from error
