@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from bridgepool.demo.upstream import SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway import AccessRecord, Gateway, GatewaySettings, open_gateway
 from bridgepool.http import Headers, HttpLimits, serve_http
 from bridgepool.http.client import UpstreamClient, open_upstream_client
-from bridgepool.providers import Clients, Provider
+from bridgepool.providers import Client, Clients, Provider
 
 CHAT = "/chat/completions"
 
@@ -64,6 +64,17 @@ class Rig:
                 await self._record.wait()
         return self.records
 
+    async def wait_requests(self, count: int) -> None:
+        """Wait until so many requests are being served, and wait for something."""
+        with trio.fail_after(10):
+            while self.gateway.statistics().requests < count:  # noqa: ASYNC110  # no event tells
+                await trio.sleep(0.001)
+        await trio.testing.wait_all_tasks_blocked()
+
+    def set_clients(self, *clients: Client) -> None:
+        """Change who may come."""
+        self.clients = Clients(clients)
+
     async def replace(self, *providers: Provider) -> None:
         """Change the providers, and wait until that is in force."""
         snapshot = ProviderSnapshot(providers)
@@ -88,6 +99,16 @@ class Rig:
             return Answer(response.status, dict(response.headers), b"".join(pieces))
 
 
+class SlowReloader(MemoryReloader[Provider]):
+    """Waits before it answers."""
+
+    wait: Callable[[], Awaitable[None]]
+
+    async def reload(self) -> ProviderSnapshot[Provider]:
+        await self.wait()
+        return await super().reload()
+
+
 @asynccontextmanager
 async def open_rig(
     *providers: Provider,
@@ -96,9 +117,15 @@ async def open_rig(
     settings: GatewaySettings | None = None,
     limits: HttpLimits | None = None,
     loaded: bool = True,
+    reload: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
 ) -> AsyncIterator[Rig]:
-    """Open a gateway on a free port; it stops with the block."""
-    source = MemoryReloader(ProviderSnapshot(providers))
+    """Open a gateway on a free port; it stops with the block.
+
+    `loaded` gives it the providers at its start; else they come by the first reload, which
+    waits for `reload`.
+    """
+    source = SlowReloader(ProviderSnapshot(providers))
+    source.wait = reload
     settings = settings or GatewaySettings(allow_anyone=True, min_reload_interval=0.001)
     rig: Rig | None = None
 
