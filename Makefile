@@ -37,7 +37,7 @@ docs: setup     ## build docs/ into docs/_build, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 
 mutants: setup  ## plant every known bug in a copy; the tests must catch each
-	$(BIN)/python tools/mutants.py
+	$(BIN)/python -m tools.mutants
 
 bench: setup    ## the table of figures (nginx and wrk take part where installed)
 	$(BIN)/python -m benchmarks

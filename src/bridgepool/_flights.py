@@ -62,7 +62,7 @@ class Flight(Generic[K, W]):
 
     def is_dead(self, now: float) -> bool:
         """Tell whether nobody may use what this flight still brings."""
-        return self.doomed or now >= self.deadline
+        return self.doomed or now >= self.build_deadline or now >= self.abandon_deadline
 
 
 class FlightBook(Generic[K, W]):
@@ -148,7 +148,10 @@ class FlightBook(Generic[K, W]):
     def take(self, flight: Flight[K, W], below: float = inf) -> list[W]:
         """Take out the waiters that were moved fewer than `below` times so far."""
         taken = [waiter for waiter, moves in flight.waiters.items() if moves < below]
-        for waiter in taken:
-            del flight.waiters[waiter]
+        if len(taken) == len(flight.waiters):
+            flight.waiters.clear()
+        else:
+            for waiter in taken:
+                del flight.waiters[waiter]
         self.waiting -= len(taken)
         return taken

@@ -226,14 +226,14 @@ class BridgeKeeper(Generic[K, P, B]):
             with flight.scope, life:
                 if began is None:
                     await self._turn_to_build(flight, generation)
-                    began = trio.current_time()
+                    began = self.deck.now()
                     self.deck.begin(flight, self._options.build_timeout)
                 async with self._open_bridge(flight.key, generation.snapshot) as bridge:
                     life.shield = True  # what cancels the build must not reach the bridge
                     entry = self._landed(flight, generation, bridge, life, began)
                     if entry is not None:
                         await self._retirement(entry)
-                    life.deadline = trio.current_time() + self._options.close_timeout
+                    life.deadline = self.deck.now() + self._options.close_timeout
         except Exception as raised:  # the task's root: the bridge's code is the user's
             error = raised
         finally:
@@ -253,7 +253,7 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> None:
         """Wait out the pause after an error, and for a place."""
         begin_at = generation.pauses.get(flight.key)
-        if begin_at is not None and begin_at > trio.current_time():
+        if begin_at is not None and begin_at > self.deck.now():
             await trio.sleep_until(begin_at)
         if not self.places.try_take():
             self.places.queue_up()
@@ -270,7 +270,7 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> PoolEntry[K, P, B] | None:
         """Publish the bridge with a lease for each waiter; None if it is to be closed unused."""
         # No checkpoint in here: the head count, the leases and the wake-ups are one step.
-        now = trio.current_time()
+        now = self.deck.now()
         is_current = generation is self._ledger.current
         if not is_current:
             self.overtake(flight)
@@ -305,7 +305,7 @@ class BridgeKeeper(Generic[K, P, B]):
 
         def crashed(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             owner.is_leaving = owner.has_crashed = True
-            owner.life.deadline = trio.current_time() + self._options.close_timeout
+            owner.life.deadline = self.deck.now() + self._options.close_timeout
             self._leaving += 1
             self._ledger.retire(entry, RetireReason.CRASHED)
             owner.tell_retired()
@@ -324,7 +324,7 @@ class BridgeKeeper(Generic[K, P, B]):
         """Deliver the verdict on a build that brought no usable bridge, once."""
         if flight.landed:
             return
-        key, number, now = flight.key, generation.number, trio.current_time()
+        key, number, now = flight.key, generation.number, self.deck.now()
         if generation is not self._ledger.current:
             outcome = BuildOutcome.OVERTAKEN  # not even the last moved see an old error
             self.deck.land(flight, Moved.MOVED)
@@ -350,13 +350,13 @@ class BridgeKeeper(Generic[K, P, B]):
         self._ledger.ended_flight(generation, flight)
         if began is not None:  # it had its turn
             self.places.building -= 1
-            self.build_seconds += trio.current_time() - began
+            self.build_seconds += self.deck.now() - began
 
     def _closed(self, entry: PoolEntry[K, P, B], error: Exception | None) -> None:
         owner = entry.value
         self._leaving -= 1
         self._ledger.closed_entry(entry)
-        if trio.current_time() >= owner.life.deadline:
+        if self.deck.now() >= owner.life.deadline:
             self.close_overruns += 1
             limit = self._options.close_timeout
             logger.warning("closing the bridge of %r took over %g s: cancelled", entry.key, limit)

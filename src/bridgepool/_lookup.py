@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import trio
 
 from ._errors import BuildError, PoolClosedError
-from ._keeper import BridgeKeeper, Moved, PoolEntry, PoolFlight, PoolLedger
+from ._keeper import BridgeKeeper, Moved, PoolEntry, PoolLedger
 from ._ledger import RetireReason
 
 K = TypeVar("K", bound=Hashable)
@@ -34,8 +34,7 @@ class BridgeLookup(Generic[K, P, B]):
             raise PoolClosedError("the pool is closed: its `async with` block was left")
 
     async def acquire(self, key: K) -> PoolEntry[K, P, B]:
-        """Look again, after a checkpoint or for what is not listed, and wait for a build."""
-        await trio.lowlevel.checkpoint_if_cancelled()
+        """Look again, for what is not listed or not fresh, and wait for a build."""
         moves = 0
         while True:
             self.check_open()
@@ -43,30 +42,27 @@ class BridgeLookup(Generic[K, P, B]):
             entry = self.find(key, now)
             if entry is not None:
                 return entry
-            entry = await self._await_build(self._flight(key, moves, now), moves)
-            if entry is not None:
-                return entry
+            flight = self.keeper.deck.book.find(key, self.ledger.current.number, now)
+            if flight is None:
+                # Nothing is built for a caller that is cancelled already.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                flight = self.keeper.launch(key, now)
+                self.misses += not moves
+            else:
+                self.joins += not moves
+            # Parking on the flight is the checkpoint of a miss. What is handed over may be
+            # out of date by the time that this task runs: another one may have replaced the
+            # providers, or left the pool, in between.
+            try:
+                handed = await self.keeper.deck.wait(flight, moves)
+            except BuildError as error:
+                if error.generation == self.ledger.current.number:
+                    raise
+            else:
+                if not isinstance(handed, Moved) and self._is_usable(handed, moves):
+                    return handed
             moves += 1
             self.rebuilds += 1
-
-    async def _await_build(self, flight: PoolFlight[K], moves: int) -> PoolEntry[K, P, B] | None:
-        """Wait for the build's outcome; None if it was overtaken. The checkpoint of a miss."""
-        # What was handed over may be out of date by the time that this task runs: another
-        # one may have replaced the providers, or left the pool, in between.
-        try:
-            handed = await self.keeper.deck.wait(flight, moves)
-        except BuildError as error:
-            if error.generation == self.ledger.current.number:
-                raise
-            return None
-        if isinstance(handed, Moved):
-            return None
-        if self._is_usable(handed, moves):
-            return handed
-        self.release(handed)
-        if handed.value.has_crashed and moves >= self._max_rebuilds:
-            raise BuildError(flight.key, handed.generation.number, "crashed before its first use")
-        return None
 
     def find(self, key: K, now: float) -> PoolEntry[K, P, B] | None:
         """Lease what is listed; retire it if expired, and build ahead if it soon will be."""
@@ -89,20 +85,15 @@ class BridgeLookup(Generic[K, P, B]):
         if self.ledger.release(entry):
             self.keeper.became_idle(entry)
 
-    def _flight(self, key: K, moves: int, now: float) -> PoolFlight[K]:
-        """Return the flight to wait for; count how the caller's first look-up went."""
-        flight = self.keeper.deck.book.find(key, self.ledger.current.number, now)
-        if moves == 0:
-            if flight is None:
-                self.misses += 1
-            else:
-                self.joins += 1
-        return flight if flight is not None else self.keeper.launch(key, now)
-
     def _is_usable(self, entry: PoolEntry[K, P, B], moves: int) -> bool:
-        if self.ledger.closed or entry.value.is_leaving:
-            return False
-        return entry.generation is self.ledger.current or moves >= self._max_rebuilds
+        """Tell whether a bridge that was handed over may be used; if not, give it back."""
+        is_open = not self.ledger.closed and not entry.value.is_leaving
+        if is_open and (entry.generation is self.ledger.current or moves >= self._max_rebuilds):
+            return True
+        self.release(entry)
+        if entry.value.has_crashed and moves >= self._max_rebuilds:
+            raise BuildError(entry.key, entry.generation.number, "crashed before its first use")
+        return False
 
 
 class LeaseState(Generic[K, P, B]):

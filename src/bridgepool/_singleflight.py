@@ -35,6 +35,8 @@ class FlightDeck(Generic[K, T]):
 
     def __init__(self, abandon_grace: float) -> None:
         self.book: FlightBook[K, Task] = FlightBook(abandon_grace)
+        # Trio's clock, looked up once: it is read several times for each caller.
+        self.now = trio.lowlevel.current_clock().current_time
 
     def open(
         self,
@@ -51,22 +53,21 @@ class FlightDeck(Generic[K, T]):
 
     def begin(self, flight: Flight[K, Task], timeout: float) -> None:
         """Start the clock of the build itself."""
-        self.book.begin(flight, trio.current_time(), timeout)
+        self.book.begin(flight, self.now(), timeout)
         flight.scope.deadline = flight.deadline
 
-    async def wait(self, flight: Flight[K, Task], moves: int = 0) -> T:
-        """Park until the flight's outcome is handed over. A checkpoint."""
+    def wait(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
+        """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint."""
         task = trio.lowlevel.current_task()
         if self.book.add(flight, task, moves):
             flight.scope.deadline = flight.deadline
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self.book.leave(flight, task, trio.current_time())
+            self.book.leave(flight, task, self.now())
             flight.scope.deadline = flight.deadline
             return trio.lowlevel.Abort.SUCCEEDED
 
-        handed: T = await trio.lowlevel.wait_task_rescheduled(leave)
-        return handed
+        return trio.lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
 
     def land(self, flight: Flight[K, Task], value: T) -> int:
         """End the flight with `value`; return how many waiters were handed it."""
@@ -141,9 +142,10 @@ class VersionedSingleflight(Generic[K, T]):
         if self._closed:
             await trio.lowlevel.checkpoint_if_cancelled()
             raise PoolClosedError("the singleflight is closed")
-        now = trio.current_time()
+        now = self._deck.now()
         flight = self._deck.book.find(key, version, now)
         if flight is None:
+            await trio.lowlevel.checkpoint_if_cancelled()
             flight = self._deck.open(key, version, now + self._build_timeout)
             self._running[flight] = None
             self._context.run(self._nursery.start_soon, self._run, flight, fn)
@@ -154,7 +156,7 @@ class VersionedSingleflight(Generic[K, T]):
 
         Not a checkpoint. Does nothing if there is no such run.
         """
-        flight = self._deck.book.find(key, version, trio.current_time())
+        flight = self._deck.book.find(key, version, self._deck.now())
         if flight is not None:
             self._deck.book.unlist(flight)
 
@@ -181,7 +183,7 @@ class VersionedSingleflight(Generic[K, T]):
 
     def _settle(self, flight: Flight[K, Task], result: outcome.Outcome[T] | None) -> None:
         key, version = flight.key, flight.version
-        if flight.is_dead(trio.current_time()) or result is None:
+        if flight.is_dead(self._deck.now()) or result is None:
             self._deck.fail(flight, lambda: BuildTimeoutError(key, version))
         elif isinstance(result, outcome.Error):
             self._deck.fail(flight, lambda: BuildError(key, version), result.error)

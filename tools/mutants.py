@@ -1,0 +1,79 @@
+"""`make mutants`: plant each known bug in a copy of the source; the tests must catch each.
+
+Usage: python -m tools.mutants [PART OF A NAME ...]
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tools.planted_bugs import BUGS, Bug
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("tests/core", "tests/properties")
+# A bug may show as a test that never ends.
+TIMEOUT = 240
+
+
+def plant(bug: Bug, copy: Path) -> None:
+    """Edit the copy; every edit must fit exactly once."""
+    for edit in bug.edits:
+        path = copy / "bridgepool" / edit.file
+        text = path.read_text()
+        if text.count(edit.old) != 1:
+            raise SystemExit(f"{bug.name!r} does not fit {edit.file} any more: {edit.old!r}")
+        path.write_text(text.replace(edit.old, edit.new))
+
+
+def run_tests(copy: Path) -> tuple[bool, str]:
+    """Run the core's tests on the copy; return whether they passed, and what they said last."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line", *TESTS]
+    command += ["-p", "no:cacheprovider", "-W", "ignore"]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"a test did not end in {TIMEOUT} s"
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    last = failed[0] if failed else (done.stdout.splitlines() or ["nothing"])[-1]
+    return done.returncode == 0, last.removeprefix("FAILED ")[:110]
+
+
+def try_bug(bug: Bug | None) -> tuple[bool, str, float]:
+    """Plant `bug`, or none, in a fresh copy and run the tests on it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "src" / "bridgepool", copy / "bridgepool")
+        if bug is not None:
+            plant(bug, copy)
+        begun = time.monotonic()
+        passed, last = run_tests(copy)
+        return passed, last, time.monotonic() - begun
+
+
+def main(names: list[str]) -> int:
+    bugs = [bug for bug in BUGS if not names or any(name in bug.name for name in names)]
+    passed, last, seconds = try_bug(None)
+    print(f"{'no bug':45} {'passes' if passed else 'FAILS'} in {seconds:.0f} s", flush=True)
+    if not passed:
+        print(f"the tests fail without any bug: {last}", file=sys.stderr)
+        return 2
+    missed = []
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        for bug, (passed, last, seconds) in zip(bugs, workers.map(try_bug, bugs), strict=True):
+            verdict = "MISSED" if passed else "caught"
+            print(f"{bug.name:45} {verdict} in {seconds:3.0f} s  {last}", flush=True)
+            missed += [bug.name] if passed else []
+    print(f"{len(bugs) - len(missed)} of {len(bugs)} planted bugs caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,298 @@
+"""Bugs that pools of this kind have had, as edits of our source: each must be caught.
+
+The names are those of `docs/invariants.md`. An edit replaces one piece of text, which must
+occur exactly once, so that a bug that no longer fits the code is noticed.
+"""
+
+import attrs
+
+KEEPER, LEDGER, LOOKUP = "_keeper.py", "_ledger.py", "_lookup.py"
+FLIGHTS, DECK, SERVICES = "_flights.py", "_singleflight.py", "_services.py"
+PLACES, GENERATION, POOL = "_places.py", "_generation.py", "_pool.py"
+
+
+@attrs.frozen
+class Edit:
+    """One replacement in a file of `src/bridgepool`."""
+
+    file: str
+    old: str
+    new: str
+
+
+@attrs.frozen
+class Bug:
+    """A bug to plant."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+def bug(name: str, *edits: tuple[str, str, str]) -> Bug:
+    """Describe a bug by its edits: file, old text, new text."""
+    return Bug(name, tuple(Edit(*edit) for edit in edits))
+
+
+_EVENT_WAIT = """        waiter = _EventWaiter()
+        self.book.add(flight, waiter, moves)  # type: ignore
+        async def wait():  # type: ignore
+            try:
+                await waiter.event.wait()
+            except trio.Cancelled:
+                if waiter in flight.waiters:  # type: ignore
+                    self.book.leave(flight, waiter, self.now())  # type: ignore
+                    flight.scope.deadline = flight.deadline
+                raise
+            return waiter.box.unwrap()
+        return wait()
+
+    def _unused(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
+        task = trio.lowlevel.current_task()
+"""
+
+_EVENT_WAITER = """class _EventWaiter:
+    def __init__(self) -> None:
+        self.event = trio.Event()
+
+
+def _wake(waiter, box) -> None:  # type: ignore
+    waiter.box = box
+    waiter.event.set()
+
+
+class FlightDeck(Generic[K, T]):
+"""
+
+BUGS = (
+    bug(
+        "event plus counter",
+        (DECK, "class FlightDeck(Generic[K, T]):\n", _EVENT_WAITER),
+        (DECK, "        task = trio.lowlevel.current_task()\n", _EVENT_WAIT),
+        (
+            DECK,
+            "trio.lowlevel.reschedule(task, outcome.Value(value))",
+            "_wake(task, outcome.Value(value))",
+        ),
+        (
+            DECK,
+            "trio.lowlevel.reschedule(task, outcome.Error(raised))",
+            "_wake(task, outcome.Error(raised))",
+        ),
+    ),
+    bug(
+        "outcome read from state",
+        (
+            LOOKUP,
+            "                handed = await self.keeper.deck.wait(flight, moves)\n",
+            "                handed = await self.keeper.deck.wait(flight, moves)\n"
+            "                handed = self.ledger.current.listed.get(key, handed)\n",
+        ),
+    ),
+    bug(
+        "late success listed",
+        (
+            KEEPER,
+            "        if flight.is_dead(now):\n            self._failed(flight, generation, None)",
+            "        if False:\n            self._failed(flight, generation, None)",
+        ),
+    ),
+    bug(
+        "lease taken back",
+        (
+            LOOKUP,
+            "if is_open and (entry.generation is self.ledger.current or",
+            "if is_open and (not self.ledger.is_retired(entry) or",
+        ),
+    ),
+    bug(
+        "join of a timed-out flight",
+        (
+            FLIGHTS,
+            "if flight is not None and flight.is_dead(now):",
+            "if flight is not None and flight.doomed:",
+        ),
+    ),
+    bug(
+        "doomed flight left in the map",
+        (
+            FLIGHTS,
+            "        self.unlist(flight)\n        flight.doomed = True",
+            "        flight.doomed = True",
+        ),
+        (
+            FLIGHTS,
+            "if flight is not None and flight.is_dead(now):",
+            "if flight is not None and now >= flight.deadline:",
+        ),
+    ),
+    bug(
+        "removal by key instead of identity",
+        (FLIGHTS, "flights.get(flight.key) is flight:", "flight.key in flights:"),
+    ),
+    bug(
+        "stale build listed",
+        (
+            LEDGER,
+            "        if entry.generation is not self.current:\n            entry.is_unlisted",
+            "        if False:\n            entry.is_unlisted",
+        ),
+    ),
+    bug(
+        "close in use",
+        (
+            KEEPER,
+            "        entry.value.tell_retired()\n        if not entry.leases:\n",
+            "        entry.value.tell_retired()\n        if True:\n",
+        ),
+    ),
+    bug(
+        "no re-check after wake-up",
+        (
+            LOOKUP,
+            "        is_open = not self.ledger.closed",
+            "        return True\n        is_open = not self.ledger.closed",
+        ),
+    ),
+    bug(
+        "no hand-over",
+        (
+            KEEPER,
+            "leases=len(flight.waiters))\n        self.deck.land(flight, entry)",
+            "leases=0)\n        self.deck.land(flight, Moved.MOVED)",
+        ),
+    ),
+    bug(
+        "waiters dropped",
+        (
+            DECK,
+            "        for task in self.book.land(flight):\n",
+            "        for task in self.book.land(flight)[1:]:\n",
+        ),
+    ),
+    bug(
+        "orphan runs on",
+        (FLIGHTS, "            flight.abandon_deadline = now + flight.grace", "            pass"),
+    ),
+    bug(
+        "stale error delivered",
+        (LOOKUP, "if error.generation == self.ledger.current.number:", "if True:"),
+    ),
+    bug(
+        "stale verdict delivered",
+        (
+            KEEPER,
+            "        if generation is not self._ledger.current:\n            outcome = BuildO",
+            "        if False:\n            outcome = BuildO",
+        ),
+    ),
+    bug(
+        "expired served",
+        (LEDGER, "if entry is None or now >= entry.fresh_until:", "if entry is None:"),
+    ),
+    bug(
+        "unbounded", (LEDGER, "if victim is None and len(listed) >= self._max_items:", "if False:")
+    ),
+    bug(
+        "close without a shield",
+        (
+            KEEPER,
+            "                    life.shield = True",
+            "                    life.shield = False",
+        ),
+    ),
+    bug(
+        "owner leak",
+        (
+            KEEPER,
+            "        if victim is not None:\n            self.let_go(victim)\n        self.make",
+            "        self.make",
+        ),
+    ),
+    bug("double release", (LEDGER, "        entry.leases -= 1\n", "        entry.leases -= 2\n")),
+    bug(
+        "crash strands waiters",
+        (
+            KEEPER,
+            "                self._failed(flight, generation, error)\n                self._b",
+            "                if error is None:\n"
+            "                    self._failed(flight, generation, error)\n                self._b",
+        ),
+    ),
+    bug(
+        "caller's cancellation cancels the build",
+        (
+            FLIGHTS,
+            "        if not flight.waiters and not flight.background:",
+            "        if not flight.background:",
+        ),
+    ),
+    bug(
+        "equal set clears",
+        (LEDGER, "        if snapshot.same_providers(self.current.snapshot):", "        if False:"),
+    ),
+    bug(
+        "body's exception wrapped in a group",
+        (SERVICES, "            raised = error", "            raise"),
+    ),
+    # beyond the list: what else these promises stand on
+    bug(
+        "victim in use while others are idle",
+        (
+            LEDGER,
+            "self.current.oldest_idle(self._probation) or next(iter(listed.values()))",
+            "next(iter(listed.values()))",
+        ),
+    ),
+    bug(
+        "build sees the caller's context",
+        (
+            KEEPER,
+            "self._context.run(self._nursery.start_soon, self._own,",
+            "self._nursery.start_soon(self._own,",
+        ),
+    ),
+    bug("drain deadline ignored", (LEDGER, "self._forced.extend(generation.open)", "pass")),
+    bug(
+        "place leaked by a failed build",
+        (
+            KEEPER,
+            "            self.places.building -= 1\n",
+            "            self.places.building -= not flight.doomed\n",
+        ),
+    ),
+    bug(
+        "crashed bridge stays listed",
+        (KEEPER, "            self._ledger.retire(entry, RetireReason.CRASHED)\n", ""),
+    ),
+    bug(
+        "overtaken build joined",
+        (POOL, "            self._keeper.deck.book.close_version(number)\n", ""),
+    ),
+    bug(
+        "waiters left behind on leaving",
+        (
+            KEEPER,
+            '            self.deck.fail(flight, lambda: PoolClosedError("the pool was closed"))\n',
+            "            flight.landed = True\n",
+        ),
+    ),
+    bug(
+        "hit without a checkpoint",
+        (
+            LOOKUP,
+            "            await trio.lowlevel.checkpoint()\n            entry = lookup",
+            "            entry = lookup",
+        ),
+    ),
+    bug(
+        "look-up before the checkpoint",
+        (
+            LOOKUP,
+            "            await trio.lowlevel.checkpoint()\n"
+            "            entry = lookup.ledger.lease(key, lookup.now())\n",
+            "            entry = lookup.ledger.lease(key, lookup.now())\n"
+            "            await trio.lowlevel.checkpoint()\n",
+        ),
+    ),
+    bug("all bridges retired in one tick", ("_reaper.py", "_BATCH = 100", "_BATCH = 10**9")),
+)
