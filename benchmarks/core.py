@@ -37,7 +37,6 @@ async def open_bridge(
 
 
 Pool = bridgepool.CachedBridgePool[int, int, Bridge]
-Flights = bridgepool.VersionedSingleflight[int, int]
 Sample = Callable[[], Awaitable[None]]
 
 
@@ -150,8 +149,7 @@ async def waiters(pool: Pool) -> list[Row]:
     """Time callers that share one build against tasks that take one checkpoint."""
     rows = []
     for n in (1, 100, 10_000):
-        opening: contextlib.AbstractAsyncContextManager[Flights] = bridgepool.open_singleflight()
-        async with opening as flights:
+        async with bridgepool.open_singleflight() as flights:
 
             async def make() -> int:
                 return 1

@@ -15,7 +15,7 @@ import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import outcome
 import trio
@@ -99,22 +99,22 @@ class FlightDeck(Generic[K, T]):
         flight.scope.cancel()
 
 
-class VersionedSingleflight(Generic[K, T]):
+class VersionedSingleflight:
     """Share one run of a function among all who ask for the same key and version.
 
     Made by `open_singleflight`. The pool is built on the same flights.
     """
 
     def __init__(self, nursery: trio.Nursery, options: FlightOptions) -> None:
-        self._deck: FlightDeck[K, T] = FlightDeck(options.abandon_grace)
+        self._deck: FlightDeck[Hashable, Any] = FlightDeck(options.abandon_grace)
         self._nursery = nursery
         self._build_timeout = options.build_timeout
         self._context = contextvars.copy_context()
         # flights whose task has not ended, joinable or not
-        self._running: dict[Flight[K, Task], None] = {}
+        self._running: dict[Flight[Hashable, Task], None] = {}
         self._closed = False
 
-    async def do(self, key: K, version: Hashable, fn: Callable[[], Awaitable[T]]) -> T:
+    async def do(self, key: Hashable, version: Hashable, fn: Callable[[], Awaitable[T]]) -> T:
         """Run `fn`, or join the run that callers of the same key and version share.
 
         A caller with another version never joins: its own run starts beside the older one,
@@ -149,9 +149,10 @@ class VersionedSingleflight(Generic[K, T]):
             flight = self._deck.open(key, version, now + self._build_timeout)
             self._running[flight] = None
             self._context.run(self._nursery.start_soon, self._run, flight, fn)
-        return await self._deck.wait(flight)
+        result: T = await self._deck.wait(flight)
+        return result
 
-    def forget(self, key: K, version: Hashable) -> None:
+    def forget(self, key: Hashable, version: Hashable) -> None:
         """Let nobody join the present run any more; it goes on for those who wait for it.
 
         Not a checkpoint. Does nothing if there is no such run.
@@ -170,8 +171,10 @@ class VersionedSingleflight(Generic[K, T]):
         """How many runs have not ended."""
         return len(self._running)
 
-    async def _run(self, flight: Flight[K, Task], fn: Callable[[], Awaitable[T]]) -> None:
-        result: outcome.Outcome[T] | None = None
+    async def _run(
+        self, flight: Flight[Hashable, Task], fn: Callable[[], Awaitable[object]]
+    ) -> None:
+        result: outcome.Outcome[object] | None = None
         with flight.scope:
             try:
                 result = outcome.Value(await fn())
@@ -181,7 +184,9 @@ class VersionedSingleflight(Generic[K, T]):
         self._settle(flight, result)
         del self._running[flight]
 
-    def _settle(self, flight: Flight[K, Task], result: outcome.Outcome[T] | None) -> None:
+    def _settle(
+        self, flight: Flight[Hashable, Task], result: outcome.Outcome[object] | None
+    ) -> None:
         key, version = flight.key, flight.version
         if flight.is_dead(self._deck.now()) or result is None:
             self._deck.fail(flight, lambda: BuildTimeoutError(key, version))
@@ -200,7 +205,7 @@ class VersionedSingleflight(Generic[K, T]):
 @asynccontextmanager
 async def open_singleflight(
     *, abandon_grace: float = 2.0, build_timeout: float = inf
-) -> AsyncIterator[VersionedSingleflight[K, T]]:
+) -> AsyncIterator[VersionedSingleflight]:
     """Open a singleflight whose runs live no longer than this block.
 
     Args:
@@ -214,7 +219,7 @@ async def open_singleflight(
     """
     options = FlightOptions(abandon_grace=abandon_grace, build_timeout=build_timeout)
     async with open_service_nursery() as nursery:
-        flights: VersionedSingleflight[K, T] = VersionedSingleflight(nursery, options)
+        flights = VersionedSingleflight(nursery, options)
         try:
             yield flights
         finally:
