@@ -17,6 +17,7 @@ app = App(
     name="bridgepool",
     help="Change a proxy's upstreams while it runs: no stream cut, nothing leaked.",
     version=__version__,
+    default_parameter=Parameter(negative=""),
 )
 
 
