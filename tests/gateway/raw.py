@@ -50,6 +50,15 @@ async def silence(_: trio.SocketStream) -> None:
     await trio.sleep_forever()
 
 
+async def silence_to_end(stream: trio.SocketStream) -> None:
+    """Say nothing more until the gateway hangs up."""
+    try:
+        while await stream.receive_some():
+            pass
+    except trio.BrokenResourceError:
+        pass
+
+
 @attrs.define(eq=False)
 class RawClient:
     """A client's connection to the gateway."""

@@ -6,7 +6,9 @@ Each claim printed at the end is checked against what the clients saw; the exit 
 
 from __future__ import annotations
 
+import io
 import logging
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -160,6 +162,8 @@ def run_demo(pace: float) -> int:
     Args:
         pace: Seconds from word to word of the simulated answers.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ is no reason to fail
     # The story tells what happens; the log would tell it twice.
     logging.getLogger("bridgepool").addHandler(logging.NullHandler())
     return 0 if trio.run(_main, pace) else 1

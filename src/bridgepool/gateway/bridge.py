@@ -41,6 +41,8 @@ class Bridge:
     def enter(self, scope: trio.CancelScope) -> None:
         """Count a request in, with the scope that ends it if the bridge has to close first."""
         self._requests.add(scope)
+        if self.closing:
+            scope.cancel()
 
     def leave(self, scope: trio.CancelScope) -> None:
         """Count a request out."""

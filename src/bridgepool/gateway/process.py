@@ -129,6 +129,8 @@ async def _main(options: GatewayOptions) -> int:
         allow_anyone=all(is_loopback(address.host) for address in addresses),
         expose_route_headers=options.expose_route_headers,
         max_stale=options.max_stale,
+        # Read again in time, so that a file that nobody changes does not grow too old.
+        poll_interval=min(300.0, options.max_stale / 3),
         drain_timeout=options.drain_timeout,
     )
     async with AsyncExitStack() as stack:
