@@ -9,14 +9,15 @@ def main() -> None:
     """Run the command line; the entry point of the `bridgepool` script."""
     try:
         from bridgepool._commands import app
-    except ModuleNotFoundError as error:
+
+        app()
+    except ModuleNotFoundError as error:  # from the imports here or in the command that was run
         if (error.name or "").startswith("bridgepool"):
             raise
         sys.exit(
             f"bridgepool: the command needs {error.name}, which is not installed: "
             "pip install 'bridgepool[gateway]'"
         )
-    app()
 
 
 if __name__ == "__main__":

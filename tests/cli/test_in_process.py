@@ -30,7 +30,7 @@ from bridgepool.gateway.listening import (
 )
 from bridgepool.gateway.logs import set_up_logging, use_json
 from bridgepool.gateway.process import GatewayOptions
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from bridgepool.demo.upstream import WORDS, SimulatedUpstream
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import open_upstream_client
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import GatewayProcess, as_json, run_command, run_gateway
 

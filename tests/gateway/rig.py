@@ -11,12 +11,10 @@ from typing import Any
 import attrs
 import trio
 
-from bridgepool import ProviderSnapshot
-from bridgepool._reload import MemoryReloader
+from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.demo.upstream import SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway import AccessRecord, Gateway, GatewaySettings, open_gateway
-from bridgepool.http import Headers, HttpLimits, serve_http
-from bridgepool.http.client import UpstreamClient, open_upstream_client
+from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
 from bridgepool.providers import Client, Clients, Provider
 
 CHAT = "/chat/completions"

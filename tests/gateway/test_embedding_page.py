@@ -8,9 +8,8 @@ from typing import Any
 
 import trio
 
-from bridgepool import ProviderSnapshot
-from bridgepool._reload import MemoryReloader
-from bridgepool.http.client import open_upstream_client
+from bridgepool import MemoryReloader, ProviderSnapshot
+from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
 from tests.gateway.rig import openai, start_upstream
 

@@ -9,12 +9,10 @@ import math
 import pytest
 import trio
 
-from bridgepool import ProviderSnapshot
-from bridgepool._reload import MemoryReloader
+from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import Gateway, GatewaySettings, Outcome, app, open_gateway
 from bridgepool.gateway.runtime import Runtimes
-from bridgepool.http import Exchange, serve_http
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import Exchange, open_upstream_client, serve_http
 from bridgepool.http.errors import UpstreamCut
 from tests.gateway.raw import connect, post, raw_upstream, says, silence_to_end
 from tests.gateway.rig import open_rig, openai, start_upstream

@@ -11,8 +11,7 @@ import pytest
 import trio
 
 from bridgepool.gateway import GatewaySettings, Outcome
-from bridgepool.http import HttpLimits
-from bridgepool.http.upstream_links import UpstreamLimits
+from bridgepool.http import HttpLimits, UpstreamLimits
 from bridgepool.providers import Client, hash_key, new_client_key
 from tests.gateway.raw import connect, post, raw_upstream, read_head, says, silence
 from tests.gateway.rig import anthropic, open_rig, openai, start_upstream

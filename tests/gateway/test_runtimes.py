@@ -11,7 +11,7 @@ import trio
 
 from bridgepool import ProviderSnapshot
 from bridgepool.gateway.runtime import ProviderRuntime, Runtimes, Sentinel, Snapshot
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import open_upstream_client
 from bridgepool.providers import Provider
 
 

@@ -8,9 +8,8 @@ import trio
 
 from bridgepool.demo.upstream import WORDS, SimulatedUpstream
 from bridgepool.gateway import GatewaySettings, Outcome
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import UpstreamLimits, open_upstream_client
 from bridgepool.http.errors import UpstreamCut
-from bridgepool.http.upstream_links import UpstreamLimits
 from tests.gateway.raw import connect, post, raw_upstream, read_head, says, silence
 from tests.gateway.rig import anthropic, open_rig, openai, start_upstream
 

@@ -21,13 +21,17 @@ import attrs
 import pytest
 import trio
 
-from bridgepool import PoolStatistics, ProviderSnapshot
-from bridgepool._reload import MemoryReloader
+from bridgepool import MemoryReloader, PoolStatistics, ProviderSnapshot
 from bridgepool.gateway import Bridge, BridgeKey, Gateway, GatewaySettings, opening
 from bridgepool.gateway.bridge import open_bridge
 from bridgepool.gateway.runtime import Runtimes, Snapshot
-from bridgepool.http import Exchange, GracefulClose, serve_http
-from bridgepool.http.client import UpstreamClient, open_upstream_client
+from bridgepool.http import (
+    Exchange,
+    GracefulClose,
+    UpstreamClient,
+    open_upstream_client,
+    serve_http,
+)
 from bridgepool.http.errors import HttpError
 from bridgepool.providers import Client, Clients, Provider, hash_key, new_client_key
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import open_upstream_client
 from bridgepool.http.errors import UpstreamError
 
 _BODY = json.dumps(

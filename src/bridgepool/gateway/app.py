@@ -19,8 +19,7 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool import BuildError, CachedBridgePool, PoolClosedError
-from bridgepool._reload import ReloadStatus
+from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway import refusals
 from bridgepool.gateway.access_log import AccessLog, AccessRecord, Outcome
 from bridgepool.gateway.auth import Identity, identify

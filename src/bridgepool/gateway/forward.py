@@ -30,7 +30,7 @@ from bridgepool.gateway.refusals import (
     render_event,
 )
 from bridgepool.gateway.runtime import ProviderRuntime
-from bridgepool.http import Exchange, Headers
+from bridgepool.http import Exchange, Headers, UpstreamResponse
 from bridgepool.http.errors import (
     ConnectFailed,
     PoolFull,
@@ -44,7 +44,6 @@ from bridgepool.http.headers import (
     forward_response_headers,
     forward_trailers,
 )
-from bridgepool.http.upstream_call import UpstreamResponse
 from bridgepool.providers import swap_credentials
 
 # What a provider says of itself to the browser of its one user; ours has many clients.

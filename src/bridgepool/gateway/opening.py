@@ -11,8 +11,15 @@ from functools import partial
 import attrs
 import trio
 
-from bridgepool import CachedBridgePool, ProviderSnapshot, Replacement, open_bridge_pool
-from bridgepool._reload import ProviderReloader, ReloadStatus, watch_providers
+from bridgepool import (
+    CachedBridgePool,
+    ProviderReloader,
+    ProviderSnapshot,
+    ReloadStatus,
+    Replacement,
+    open_bridge_pool,
+    watch_providers,
+)
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.access_log import AccessLog
 from bridgepool.gateway.app import Gateway
@@ -20,8 +27,7 @@ from bridgepool.gateway.bridge import Bridge, BridgeKey, open_bridge
 from bridgepool.gateway.dialing import dial_provider
 from bridgepool.gateway.runtime import ProviderRuntime, Runtimes, Snapshot
 from bridgepool.gateway.settings import GatewaySettings
-from bridgepool.http.client import open_upstream_client
-from bridgepool.http.upstream_links import UpstreamLimits
+from bridgepool.http import UpstreamLimits, open_upstream_client
 from bridgepool.providers import Clients, Provider
 
 logger = logging.getLogger("bridgepool.gateway")

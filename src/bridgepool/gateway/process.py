@@ -42,7 +42,7 @@ from bridgepool.gateway.listening import (
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.logs import LogFormat, set_up_logging
+from bridgepool.gateway.logs import LogFormat, set_up_logging, use_json
 from bridgepool.gateway.opening import open_gateway
 from bridgepool.gateway.settings import GatewaySettings
 from bridgepool.http import GracefulClose, HttpLimits, serve_http
@@ -174,9 +174,10 @@ async def _open_access_log(options: GatewayOptions) -> AsyncIterator[AccessLog |
     if options.access_log == "none":
         yield None
         return
-    as_json = options.log_format == "json" or not (
-        options.access_log == "-" and sys.stdout.isatty()
-    )
+    if options.access_log == "-":
+        as_json = use_json(options.log_format, sys.stdout)
+    else:
+        as_json = options.log_format != "console"
     line = json_line if as_json else console_line
     descriptor = 1
     if options.access_log != "-":

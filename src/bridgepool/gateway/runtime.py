@@ -21,9 +21,9 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import trio
 
-from bridgepool._snapshot import ProviderSnapshot
+from bridgepool import ProviderSnapshot
 from bridgepool.gateway.refusals import Refusal, provider_disabled, provider_misconfigured
-from bridgepool.http.client import UpstreamClient
+from bridgepool.http import UpstreamClient
 from bridgepool.providers import Provider, Secret
 
 logger = logging.getLogger("bridgepool.gateway")

@@ -6,7 +6,7 @@ import math
 
 import attrs
 
-from bridgepool.http.upstream_links import UpstreamLimits
+from bridgepool.http import UpstreamLimits
 
 
 @attrs.frozen(kw_only=True)
