@@ -145,6 +145,51 @@ async def test_half_closed_clients_are_answered_if_the_server_is_told_to() -> No
         assert await client.read_to_end() == b""
 
 
+async def test_where_clients_may_half_close_one_that_left_is_noticed_by_the_next_send() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200, data=b"x") as stream:
+            await left.wait()
+            try:
+                await stream.send_all(b"y")
+            except trio.Cancelled:
+                cancelled.set()
+                raise
+
+    left, cancelled = trio.Event(), trio.Event()
+    async with serving(handler, half_close=True) as server:
+        client = server.connect()
+        await client.send(GET)
+        await client.stream.receive_some()
+        await client.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        left.set()
+        await cancelled.wait()
+    assert (server.counters.clients_left, server.counters.handler_errors) == (1, 0)
+
+
+async def test_a_client_is_watched_again_once_its_read_ahead_was_used() -> None:
+    async def handler(exchange: Exchange) -> None:
+        await full.wait()
+        async for _ in exchange.body:
+            pass
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    full, ended = trio.Event(), trio.Event()
+    async with serving(handler, limits=HttpLimits(read_ahead_bytes=100)) as server:
+        client = server.connect()
+        await client.send(POST + b"Content-Length: 200\r\n\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        await client.send(b"x" * 200)
+        await trio.testing.wait_all_tasks_blocked()
+        full.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await client.stream.aclose()
+        await ended.wait()
+
+
 async def test_a_half_closed_client_with_half_a_body_is_told_so() -> None:
     async with serving(echo, half_close=True) as server:
         client = server.connect()

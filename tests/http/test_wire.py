@@ -343,3 +343,14 @@ def test_a_body_without_framing_lasts_until_the_connection_ends() -> None:
     assert wire.framed_by_close
     assert fed(wire, [b"cd", b""]) == [b"cd", EndOfMessage()]
     assert not wire.reusable
+
+
+def test_a_client_whose_body_has_begun_to_come_need_not_be_asked_for_it() -> None:
+    wire = H11ServerWire(LIMITS)
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
+    wire.receive_data(head + b"Transfer-Encoding: chunked\r\n\r\n")
+    assert isinstance(wire.next_event(), Request)
+    assert wire.expects_continue
+    wire.receive_data(b"5")
+    assert wire.next_event() is None
+    assert not wire.expects_continue
