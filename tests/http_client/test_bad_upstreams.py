@@ -197,6 +197,25 @@ async def test_an_upstream_that_never_answers_times_out(
         assert client.statistics().in_use == client.statistics().idle == 0
 
 
+async def test_an_upstream_that_never_answers_a_streamed_body_times_out_after_its_end(
+    autojump_clock: MockClock,
+) -> None:
+    class Slow:
+        def __init__(self) -> None:
+            self.left = 3
+
+        async def receive_some(self) -> bytes:
+            await trio.sleep(100)
+            self.left -= 1
+            return b"x" if self.left else b""
+
+    async with client_of(Peer.wait_closed, limits=UpstreamLimits(head_timeout=20)) as (client, _):
+        with pytest.raises(UpstreamTimeout):
+            async with client.request(b"POST", b"/", (), Slow()):
+                raise AssertionError
+        assert 320 <= trio.current_time() <= 321
+
+
 async def test_an_upstream_that_falls_silent_in_a_body_times_out(autojump_clock: MockClock) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()

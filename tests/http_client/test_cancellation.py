@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridgepool.http.client import UpstreamClient
+from bridgepool.http.client import UpstreamClient, open_upstream_client
 from bridgepool.http.errors import PoolFull, UpstreamError
 from bridgepool.http.upstream_links import UpstreamLimits
 from tests.http_client.support import (
@@ -176,6 +176,26 @@ async def test_leaving_the_client_ends_requests_that_still_run_and_those_that_wa
         await read_all(client)
     statistics = client.statistics()
     assert statistics.in_use == statistics.idle == statistics.waiting == 0
+
+
+async def test_a_connection_that_is_made_after_the_client_was_left_is_closed() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+
+    async def dial() -> trio.abc.Stream:
+        await connected.wait()
+        return ours
+
+    async def ask(client: UpstreamClient) -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await read_all(client)
+
+    connected = trio.Event()
+    async with trio.open_nursery() as nursery:
+        async with open_upstream_client("http://upstream", dial=dial) as client:
+            nursery.start_soon(ask, client)  # noqa: ASYNC111 -- outliving it is what is tested
+            await wait_all_tasks_blocked()
+        connected.set()
+    assert await theirs.receive_some() == b""
 
 
 async def test_the_body_of_the_client_block_raises_as_it_is() -> None:

@@ -312,8 +312,26 @@ async def test_a_complete_answer_ends_an_upload_that_still_goes_on() -> None:
     async with client_of(script) as (client, _):
         async with client.request(b"POST", b"/", (), body) as response:
             assert await response.receive_some() == b"ok"
-        assert body.readers == 0
+            assert response.ended
+            given = body.given
+            await wait_all_tasks_blocked()
+            assert (body.given, body.readers) == (given, 0)
         assert client.statistics().idle == 0
+
+
+async def test_a_connection_whose_upload_was_stopped_half_written_is_not_used_again() -> None:
+    """The wire has framed the whole request, but the last bytes of it were never taken."""
+
+    async def script(peer: Peer) -> None:
+        assert await peer.read_until(b"body\r\n")
+        await peer.send(OK)
+        await trio.sleep_forever()
+
+    async with client_of(script, pair=lockstep_stream_pair) as (client, _):
+        async with client.request(b"POST", b"/", (), Pieces(b"body")) as response:
+            await wait_all_tasks_blocked()  # the last chunk is being written, and never read
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().idle == client.statistics().in_use == 0
 
 
 async def test_with_expect_the_body_waits_for_the_upstream_to_ask_for_it() -> None:
