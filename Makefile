@@ -22,7 +22,7 @@ test: setup     ## the test suite
 check: setup    ## format, lint, types, branch coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/flake8-async src examples
+	$(BIN)/flake8-async $$(find src examples -name "*.py")
 	$(BIN)/mypy
 	$(MAKE) coverage
 

@@ -17,7 +17,7 @@ from tools.planted_bugs import BUGS, Bug
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("tests/core", "tests/properties")
 # A bug may show as a test that never ends.
-TIMEOUT = 240
+TIMEOUT = 150
 
 
 def plant(bug: Bug, copy: Path) -> None:

@@ -85,7 +85,17 @@ BUGS = (
             LOOKUP,
             "                handed = await self.keeper.deck.wait(flight, moves)\n",
             "                handed = await self.keeper.deck.wait(flight, moves)\n"
-            "                handed = self.ledger.current.listed.get(key, handed)\n",
+            "                handed = self.keeper.results.get(flight, handed)\n",
+        ),
+        (
+            KEEPER,
+            "        self._leaving = 0\n",
+            "        self._leaving = 0\n        self.results = {}\n",
+        ),
+        (
+            KEEPER,
+            "        victim = self._ledger.publish(",
+            "        self.results[flight] = entry\n        victim = self._ledger.publish(",
         ),
     ),
     bug(

@@ -1,9 +1,33 @@
 """For your own tests: what bridgepool's property tests are made of.
 
 Needs hypothesis: `pip install 'bridgepool[testing]'`.
+
+`check_pool` holds a pool that builds your bridges to every invariant; `check_reloader` holds
+your reloader to its contract; `TrioMachine` is a Hypothesis state machine with a Trio run of
+its own; `BridgeFactory` is an `open_bridge` whose every step a test decides.
 """
 
-from ._bridges import PoolPromiseBrokenError
-from ._check import check_pool, pool_scripts, run_pool_script
+try:
+    import hypothesis as _hypothesis  # noqa: F401 -- looked for, to name the extra
+except ImportError as error:
+    raise ImportError("bridgepool.testing needs `pip install 'bridgepool[testing]'`") from error
 
-__all__ = ["PoolPromiseBrokenError", "check_pool", "pool_scripts", "run_pool_script"]
+from ._bridges import BridgeFactory, Closing, Findings, PoolPromiseBrokenError, ScriptedBuild
+from ._check import check_pool, pool_scripts, run_pool_script
+from ._machine import TrioMachine
+from ._reloader import ReloaderPromiseBrokenError, ReloaderRig, check_reloader
+
+__all__ = [
+    "BridgeFactory",
+    "Closing",
+    "Findings",
+    "PoolPromiseBrokenError",
+    "ReloaderPromiseBrokenError",
+    "ReloaderRig",
+    "ScriptedBuild",
+    "TrioMachine",
+    "check_pool",
+    "check_reloader",
+    "pool_scripts",
+    "run_pool_script",
+]

@@ -10,7 +10,7 @@ happen: a second close, a close in another task, a caller's context variables.
 import contextvars
 import enum
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 import attrs
@@ -35,7 +35,11 @@ class Findings:
     def must(self, number: int, holds: bool, what: str) -> None:
         """Note that invariant `number` does not hold, unless it does."""
         if not holds:
-            self._broken.append(f"invariant {number}: {what}")
+            self.note(f"invariant {number}: {what}")
+
+    def note(self, what: str) -> None:
+        """Note that something is broken."""
+        self._broken.append(what)
 
     def check(self) -> None:
         """Raise if anything was noted."""
@@ -127,13 +131,13 @@ class BridgeFactory:
 
     def __init__(
         self,
-        inner: InnerOpen | None,
-        closings: Callable[[], Closing],
-        on_close: Callable[[ScriptedBuild], None],
-        findings: Findings,
+        inner: InnerOpen | None = None,
+        closings: Callable[[], Closing] = lambda: Closing.QUICK,
+        on_close: Callable[[ScriptedBuild], None] = lambda build: None,
+        findings: Findings | None = None,
     ) -> None:
         self._inner = inner
-        self._findings = findings
+        self._findings = findings if findings is not None else Findings()
         self._closings = closings
         self._on_close = on_close
         self.builds: list[ScriptedBuild] = []
@@ -144,16 +148,8 @@ class BridgeFactory:
         self._check_context()
         build = ScriptedBuild(key, snapshot, self._closings())
         self.builds.append(build)
-        async with AsyncExitStack() as stack:
-            try:
-                await build.gate.wait()
-                if build.verdict is False:
-                    raise ScriptedError(f"build {len(self.builds)} of {key}")
-                if self._inner is not None:
-                    await stack.enter_async_context(self._inner(key, snapshot))
-            finally:
-                build.build_ended = True
-            async with trio.open_nursery() as nursery:
+        try:
+            async with self._gated(build), trio.open_nursery() as nursery:
                 nursery.start_soon(self._background, build)
                 build.opened_at = trio.current_time()
                 try:
@@ -163,8 +159,35 @@ class BridgeFactory:
                     try:
                         await self._close(build)
                     finally:
-                        build.close_ended_at = trio.current_time()
                         nursery.cancel_scope.cancel()
+        finally:
+            if build.close_began_at is not None:
+                build.close_ended_at = trio.current_time()
+
+    @asynccontextmanager
+    async def _gated(self, build: ScriptedBuild) -> AsyncIterator[None]:
+        """Build when the script says so; keep the user's bridge open, if there is one."""
+        inner = None
+        try:
+            await build.gate.wait()
+            if build.verdict is False:
+                raise ScriptedError(f"build {len(self.builds)} of {build.key}")
+            if self._inner is not None:
+                inner = self._inner(build.key, build.snapshot)
+                await inner.__aenter__()
+        finally:
+            build.build_ended = True
+        if inner is None:
+            yield
+            return
+        try:
+            yield
+        finally:
+            try:
+                await inner.__aexit__(None, None, None)
+            except Exception as error:
+                self._findings.note(f"your bridge of {build.key} raised as it closed: {error!r}")
+                raise
 
     async def _background(self, build: ScriptedBuild) -> None:
         await build.crash.wait()

@@ -11,6 +11,7 @@ import trio.testing
 
 from ._bridges import InnerOpen, PoolPromiseBrokenError
 from ._driver import Choices, Driver
+from ._groups import first_of
 
 
 def pool_scripts(max_steps: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
@@ -19,8 +20,9 @@ def pool_scripts(max_steps: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
     Args:
         max_steps: About how many steps a script has at most.
     """
-    numbers = st.integers(0, 255)
-    return st.lists(numbers, min_size=12, max_size=12 + 4 * max_steps).map(tuple)
+    # The length first: lists of their own accord are mostly short, and races need a history.
+    sizes = st.integers(1, max_steps).map(lambda steps: 12 + 4 * steps)
+    return sizes.flatmap(lambda size: st.binary(min_size=size, max_size=size)).map(tuple)
 
 
 def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = None) -> None:
@@ -45,7 +47,7 @@ def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = Non
         try:
             trio.run(main, clock=clock)
         except BaseExceptionGroup as group:
-            broken = _first_broken(group) or group
+            broken = first_of(PoolPromiseBrokenError, group) or group
             broken.add_note("steps: " + "; ".join(choices.trace))
             raise broken from None
 
@@ -82,13 +84,6 @@ def check_pool(
         run_pool_script(script, open_bridge)
 
     scripts_keep_the_invariants()
-
-
-def _first_broken(error: BaseException) -> PoolPromiseBrokenError | None:
-    """Find the broken promise in what a script's nurseries made a group of."""
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(_first_broken, error.exceptions)), None)
-    return error if isinstance(error, PoolPromiseBrokenError) else None
 
 
 @contextmanager
