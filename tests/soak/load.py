@@ -36,7 +36,7 @@ from bridgepool.http.errors import HttpError
 from bridgepool.providers import Client, Clients, Provider, hash_key, new_client_key
 
 EVENTS = 10
-PACE = 0.1  # seconds between two events of a stream
+PACE = 0.2  # seconds between two events of a stream
 
 
 @attrs.define(eq=False)
@@ -213,7 +213,7 @@ async def _run(tally: Tally, clients: int, seconds: float, interval: float) -> N
                 async with trio.open_nursery() as nursery:
                     for key in keys:
                         nursery.start_soon(load.stream_on, key.reveal().encode())
-                    await _keep_replacing(source, address, seconds, interval)
+                    await _keep_replacing(source, gateway, address, seconds, interval)
                     await load.stop()
                     graceful.begin(within=60)
         tally.replacements = gateway.pool.generation - 1
@@ -222,12 +222,19 @@ async def _run(tally: Tally, clients: int, seconds: float, interval: float) -> N
 
 
 async def _keep_replacing(
-    source: MemoryReloader[Provider], address: str, seconds: float, interval: float
+    source: MemoryReloader[Provider],
+    gateway: Gateway,
+    address: str,
+    seconds: float,
+    interval: float,
 ) -> None:
+    """Replace on schedule, and only when the one before is in force: none is skipped."""
     start = trio.current_time()
     for number in range(int(seconds / interval)):
         await trio.sleep_until(start + number * interval)  # the load is paced
         source.replace(snapshot(address, number + 2))
+        while gateway.pool.snapshot.revision != number + 2:  # noqa: ASYNC110  # no event tells
+            await trio.sleep(0.001)
 
 
 @asynccontextmanager
