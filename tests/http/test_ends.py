@@ -1,6 +1,7 @@
 """How connections end: clients that leave or dawdle, and servers that close."""
 
 import math
+from functools import partial
 
 import h11
 import pytest
@@ -8,6 +9,8 @@ import trio
 import trio.testing
 
 from bridgepool.http import Exchange, GracefulClose, HttpLimits, serve_http
+from bridgepool.http.h11server import H11ServerWire
+from bridgepool.http.wire import ServerWire
 from tests.http.support import GET, MemoryListener, RawClient, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
@@ -442,6 +445,22 @@ async def test_a_server_that_is_started_after_the_close_began_ends() -> None:
     await serve_http(echo, [listener], graceful=graceful)
     with pytest.raises(trio.BrokenResourceError):
         listener.connect()
+
+
+async def test_another_wire_can_take_the_place_of_the_usual_one() -> None:
+    def new_wire(limits: HttpLimits) -> ServerWire:
+        made.append(H11ServerWire(limits))
+        return made[-1]
+
+    made: list[ServerWire] = []
+    listener, graceful = MemoryListener(), GracefulClose()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            partial(serve_http, echo, [listener], graceful=graceful, new_wire=new_wire)
+        )
+        assert (await listener.connect().ask()).status == 200
+        graceful.begin(0)
+    assert len(made) == 1
 
 
 async def test_cancelling_the_server_cuts_everything_and_leaves_no_task() -> None:

@@ -3,7 +3,7 @@
 import email.utils
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import trio
@@ -13,6 +13,7 @@ from bridgepool.http.exchange import Handler, format_address
 from bridgepool.http.h11server import H11ServerWire
 from bridgepool.http.limits import HttpLimits
 from bridgepool.http.link import Link
+from bridgepool.http.wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
 _DEFAULT_LIMITS = HttpLimits()
@@ -51,6 +52,7 @@ class _Server:
     """One run of `serve_http`."""
 
     service: Service
+    new_wire: Callable[[HttpLimits], ServerWire]
     accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     conversations: set[Conversation] = attrs.field(factory=set)
@@ -103,7 +105,7 @@ class _Server:
 
     async def _converse(self, stream: trio.abc.Stream) -> None:
         service = self.service
-        wire = H11ServerWire(service.limits)
+        wire = self.new_wire(service.limits)
         client, scheme = _describe(stream)
         link = Link(stream, wire, service.limits, service.half_close)
         conversation = Conversation(service, link, wire, client, scheme)
@@ -138,6 +140,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
     graceful: GracefulClose | None = None,
     counters: HttpCounters | None = None,
     half_close: bool = False,
+    new_wire: Callable[[HttpLimits], ServerWire] = H11ServerWire,
     task_status: trio.TaskStatus[
         Sequence[trio.abc.Listener[trio.abc.Stream]]
     ] = trio.TASK_STATUS_IGNORED,
@@ -156,6 +159,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
         counters: Where to count; may be shared with other servers.
         half_close: Answer clients also that have closed their sending direction. It is then
             noticed by a failing send only that a client has left.
+        new_wire: Makes the parser of a connection.
         task_status: `started()` gets the listeners, once they accept.
 
     Returns:
@@ -165,7 +169,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
     """
     graceful = graceful if graceful is not None else GracefulClose()
     counters = counters if counters is not None else HttpCounters()
-    server = _Server(Service(handler, limits, counters, half_close))
+    server = _Server(Service(handler, limits, counters, half_close), new_wire)
     graceful._servers.add(server)
     try:
         if graceful.begun:
