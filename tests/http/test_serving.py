@@ -416,7 +416,9 @@ async def test_bodies_can_go_both_ways_at_once_and_the_question_for_one_does_not
     assert got == [b"hello", b"hello"]
 
 
-async def test_wherever_a_handler_is_cancelled_its_client_is_answered_or_sees_a_cut() -> None:
+async def test_wherever_a_handler_is_cancelled_its_client_is_answered_or_sees_a_cut(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The handler's own scope is cancelled at its n-th wait, for each n; it swallows that."""
     step, reached = 0, True
     outcomes: set[str] = set()
@@ -450,6 +452,7 @@ async def test_wherever_a_handler_is_cancelled_its_client_is_answered_or_sees_a_
                 outcomes.add(str(answer.status))
         assert (await server.connect().ask(request + b"0\r\n\r\n")).status == 200
     assert step > 6
+    assert {record.message for record in caplog.records} == {"handler failed"}
     assert outcomes == {"200", "500", "cut"}
 
 

@@ -173,7 +173,7 @@ class Conversation:
             _log.info("request refused: %s", cause, extra={"client": self.client})
         else:
             self._report(request, error)
-        if self.responded:
+        if self.responded or self.link.torn:
             self.was_cut = True
         elif cause is not None:
             await self._answer_for_handler(cause.status_hint, str(cause), close=True)
