@@ -220,7 +220,8 @@ class UpstreamCall:
         return self._keeper.limits
 
     async def __aenter__(self) -> UpstreamResponse:
-        await self._prepare_body()
+        if self._body is not None:
+            await self._prepare_body(self._body)
         link = self._link = await self._keeper.take()
         try:
             try:
@@ -254,15 +255,13 @@ class UpstreamCall:
         if self._link is not None:
             await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
 
-    async def _prepare_body(self) -> None:
+    async def _prepare_body(self, body: ReceivesBody | bytes) -> None:
         """Turn a short body into bytes, so that it needs no task and can be sent again.
 
         A slow sender then does not keep a link busy either. Not with Expect: there the
         upstream is to be asked before the body is.
         """
-        body, headers = self._body, self._request.headers
-        if body is None:
-            return
+        headers = self._request.headers
         told = get_header(headers, b"content-length")
         if isinstance(body, bytes):
             if told is None:
