@@ -178,13 +178,15 @@ async def test_a_lease_handed_over_as_the_pool_is_left_is_given_back() -> None:
     seen: set[bool] = set()
     for _ in range(100):
         bridges = Bridges(held=True)
-        async with trio.open_nursery() as nursery:
-            async with open_bridge_pool(bridges.open, providers(1)) as pool:
-                outside = await Callers(pool, nursery).settled()
-                nursery.start_soon(_succeed_when_quiet, bridges)
-                async with pool.acquire("a"):
-                    pass
-                outside.release()
+        async with (
+            trio.open_nursery() as nursery,
+            open_bridge_pool(bridges.open, providers(1)) as pool,
+        ):
+            outside = await Callers(pool, nursery).settled()
+            nursery.start_soon(_succeed_when_quiet, bridges)
+            async with pool.acquire("a"):
+                pass
+            outside.release()
         seen.add(isinstance(outside.error, PoolClosedError))
         assert (outside.error is None) == (outside.bridge is not None)
         assert pool.statistics().leased == 0
