@@ -12,7 +12,7 @@ from bridgepool.http.connections import ConnectionPool
 from bridgepool.http.dialing import Dial, Origin, dial_origin, parse_origin
 from bridgepool.http.h11client import H11ClientWire
 from bridgepool.http.messages import Headers, Request, get_header
-from bridgepool.http.upstream_call import UpstreamBody, UpstreamCall
+from bridgepool.http.upstream_call import UpstreamCall
 from bridgepool.http.upstream_link import UpstreamLink
 from bridgepool.http.upstream_links import (
     LinkKeeper,
@@ -20,6 +20,7 @@ from bridgepool.http.upstream_links import (
     UpstreamStatistics,
     WireFactory,
 )
+from bridgepool.http.upstream_upload import UpstreamBody
 
 _DEFAULT_LIMITS = UpstreamLimits()
 

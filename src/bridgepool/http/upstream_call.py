@@ -15,106 +15,20 @@ its upstream may have answered before it closed.
 import math
 from contextlib import suppress
 from types import TracebackType
-from typing import Protocol, TypeAlias
 
 import attrs
 import trio
 
 from bridgepool.http.errors import UpstreamCut, UpstreamError, UpstreamProtocolError
-from bridgepool.http.headers import forward_trailers
 from bridgepool.http.messages import EndOfMessage, Headers, Request, ResponseHead, get_header
 from bridgepool.http.upstream_link import UpstreamLink
 from bridgepool.http.upstream_links import LinkKeeper, UpstreamLimits
+from bridgepool.http.upstream_upload import Pieces, ReceivesBody, Upload, UpstreamBody
 
 # RFC 9110 section 9.2.2: asking twice has the effect of asking once.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _SHORT = 65536  # bytes of a body that are sent with the head; a socket takes them unread
 _MAX_INTERIMS = 16  # 1xx responses to one request
-_CLOSE_GRACE = 1.0  # seconds for a body's `receive_some` to obey its cancellation
-
-
-class ReceivesBody(Protocol):
-    """A request body that is read piece by piece.
-
-    Where it has an attribute `trailers`, that is read after its end.
-    """
-
-    async def receive_some(self) -> bytes | bytearray:
-        """Return the next piece, empty at the end."""
-        ...
-
-
-UpstreamBody: TypeAlias = ReceivesBody | bytes | None
-
-
-@attrs.define(eq=False)
-class _Pieces:
-    """A long `bytes` body as one that is read piece by piece."""
-
-    _data: bytes
-    _start: int = 0
-
-    async def receive_some(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        piece = self._data[self._start : self._start + _SHORT]
-        self._start += len(piece)
-        return piece
-
-
-@attrs.define(eq=False)
-class _Upload:
-    """Sends a body in a task of its own; see the module's theory of operation."""
-
-    _link: UpstreamLink
-    _body: ReceivesBody
-    _limits: UpstreamLimits
-    _waits: bool  # for 100 (Continue)
-    _go_ahead: trio.Event = attrs.field(factory=trio.Event)
-    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _done: trio.Event = attrs.field(factory=trio.Event)
-
-    async def run(self) -> None:
-        try:
-            with self._scope:
-                if self._waits:
-                    with trio.move_on_after(self._limits.expect_timeout):
-                        await self._go_ahead.wait()
-                await self._send()
-        except UpstreamCut:
-            self._link.spoiled = True  # the reader learns why, or finds an answer
-        except Exception as error:  # the body is not our code: its error goes to the reader
-            await self._link.abort(error)
-        finally:
-            self._done.set()
-
-    async def _send(self) -> None:
-        link, wire = self._link, self._link.wire
-        while piece := await self._body.receive_some():
-            await self._write(wire.send_data(bytes(piece)))
-        trailers: Headers = getattr(self._body, "trailers", ())
-        await self._write(wire.send_end(forward_trailers(trailers)))
-        if link.read_due == math.inf:
-            link.read_due = trio.current_time() + self._limits.head_timeout
-
-    async def _write(self, data: bytes) -> None:
-        if data:
-            self._link.write_due = trio.current_time() + self._limits.write_timeout
-            await self._link.send(data)
-            self._link.write_due = math.inf
-
-    def go_ahead(self) -> None:
-        self._go_ahead.set()
-
-    def stop(self) -> None:
-        """Send no more; whatever was not sent by now spoils the link."""
-        if not self._done.is_set():
-            self._scope.cancel()
-            self._link.spoiled = True
-
-    async def wait_stopped(self) -> None:
-        self.stop()
-        with trio.move_on_after(_CLOSE_GRACE, shield=True):
-            await self._done.wait()
 
 
 @attrs.define(eq=False)
@@ -204,7 +118,7 @@ class UpstreamCall:
     _request: Request
     _body: UpstreamBody
     _link: UpstreamLink | None = None  # while it is ours to give back or to close
-    _upload: _Upload | None = None
+    _upload: Upload | None = None
     _response: UpstreamResponse | None = None
 
     @property
@@ -270,7 +184,7 @@ class UpstreamCall:
                     self._request, headers=(*headers, (b"content-length", length))
                 )
             if len(body) > _SHORT or get_header(headers, b"expect") is not None:
-                self._body = _Pieces(body)
+                self._body = Pieces(body)
         elif told is not None and told.isdigit() and get_header(headers, b"expect") is None:
             length_told = int(told)
             if length_told <= _SHORT:
@@ -295,7 +209,7 @@ class UpstreamCall:
         if body is not None:
             link.read_due = math.inf
             waits = get_header(self._request.headers, b"expect") is not None
-            self._upload = _Upload(link, body, self.limits, waits)
+            self._upload = Upload(link, body, self.limits, waits)
             self._nursery.start_soon(self._upload.run)
         return await self._receive_head(link)
 
