@@ -188,14 +188,6 @@ BUGS = (
         (LOOKUP, "if error.generation == self.ledger.current.number:", "if True:"),
     ),
     bug(
-        "stale verdict delivered",
-        (
-            KEEPER,
-            "        if generation is not self._ledger.current:\n            outcome = BuildO",
-            "        if False:\n            outcome = BuildO",
-        ),
-    ),
-    bug(
         "expired served",
         (LEDGER, "if entry is None or now >= entry.fresh_until:", "if entry is None:"),
     ),

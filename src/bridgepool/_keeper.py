@@ -66,6 +66,13 @@ class ShortLived(Generic[B]):
     ttl: float
 
 
+def _unwrap(opened: B | ShortLived[B], ttl: float) -> tuple[B, float]:
+    """Return the bridge itself, and its time to live where the pool's is `ttl`."""
+    if isinstance(opened, ShortLived):
+        return opened.bridge, min(ttl, opened.ttl)
+    return opened, ttl
+
+
 OpenBridge: TypeAlias = Callable[
     [K, ProviderSnapshot[P]], AbstractAsyncContextManager[B | ShortLived[B]]
 ]
@@ -277,10 +284,8 @@ class BridgeKeeper(Generic[K, P, B]):
         if flight.is_dead(now):
             self._failed(flight, generation, None)
             return None
-        ttl = self._options.ttl
-        if isinstance(opened, ShortLived):
-            opened, ttl = opened.bridge, min(ttl, opened.ttl)
-        owner = Owner(opened, life)
+        bridge, ttl = _unwrap(opened, self._options.ttl)
+        owner = Owner(bridge, life)
         expires_at = now + ttl * (1 - _TTL_SPREAD * random.random())  # noqa: S311 -- no secret
         fresh_until = expires_at - self._options.refresh_ahead
         entry: PoolEntry[K, P, B] = Entry(

@@ -193,7 +193,7 @@ class VersionedSingleflight:
         elif isinstance(result, outcome.Error):
             self._deck.fail(flight, lambda: BuildError(key, version), result.error)
         else:
-            self._deck.land(flight, result.value)
+            self._deck.land(flight, result.unwrap())
 
     def _close(self) -> None:
         self._closed = True

@@ -102,7 +102,9 @@ class Driver:
                 clock.autojump_threshold = 0
                 self._outside.cancel_scope.cancel()
 
-    async def _host(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _host(  # noqa: ASYNC114 -- the linter cannot be told of every startable
+        self, task_status: trio.TaskStatus[None]
+    ) -> None:
         options = attrs.asdict(self._options)
         snapshot = ProviderSnapshot([1], self._revision)
         with self._block:
