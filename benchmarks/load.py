@@ -142,7 +142,10 @@ async def _read_answer(target: Target, stream: trio.SocketStream) -> None:
         raise RuntimeError(f"{target.name}: answered {head!r}")
     missing = int(length.group(1)) - len(body)
     while missing > 0:
-        missing -= len(await stream.receive_some())
+        data = await stream.receive_some()
+        if not data:
+            raise RuntimeError(f"{target.name}: connection closed in an answer")
+        missing -= len(data)
 
 
 def first_bytes(
