@@ -1,0 +1,41 @@
+"""One bridge for each user; the providers change while one is in use. Run it: it prints."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from bridgepool import ProviderSnapshot, open_bridge_pool
+
+
+@attrs.frozen
+class Bridge:
+    """What is kept open for one user: in your program connections, sessions, tasks."""
+
+    user: str
+    upstream: str
+
+
+@asynccontextmanager
+async def open_bridge(user: str, providers: ProviderSnapshot[str]) -> AsyncIterator[Bridge]:
+    upstream = providers.providers[0]
+    print(f"  open   {user}'s bridge to {upstream}")
+    yield Bridge(user, upstream)
+    print(f"  close  {user}'s bridge to {upstream}")
+
+
+async def main() -> None:
+    async with open_bridge_pool(open_bridge, ProviderSnapshot(["north"])) as pool:
+        async with pool.acquire("ada") as bridge:
+            print(f"a long request of ada's begins on {bridge.upstream}")
+            pool.replace_providers(ProviderSnapshot(["south"]))
+            async with pool.acquire("ada") as newer:
+                print(f"another one of hers begins on {newer.upstream}")
+            print(f"the first still runs on {bridge.upstream}, and now ends")
+        await pool.wait_drained(1)
+        print("generation 1 is closed")
+
+
+if __name__ == "__main__":
+    trio.run(main)

@@ -1,0 +1,65 @@
+"""A pool that follows its providers, and many requests at once. Run it: it prints."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from bridgepool import (
+    CachedBridgePool,
+    MemoryReloader,
+    ProviderSnapshot,
+    open_bridge_pool,
+    watch_providers,
+)
+
+Pool = CachedBridgePool[str, str, str]
+
+
+@asynccontextmanager
+async def open_bridge(user: str, providers: ProviderSnapshot[str]) -> AsyncIterator[str]:
+    print(f"  build for {user} from {', '.join(providers.providers)}")
+    await trio.sleep(0.1)  # a bridge that takes its time
+    yield f"{user}@{providers.providers[0]}"
+
+
+async def ask(pool: Pool, user: str, answers: list[str]) -> None:
+    async with pool.acquire(user) as bridge:
+        answers.append(bridge)
+
+
+async def stream(pool: Pool, user: str, begun: trio.Event) -> None:
+    lease = pool.acquire(user)
+    async with lease as bridge:
+        begun.set()
+        await lease.wait_retired()
+        print(f"{bridge} is retired, and mine until I am done")
+
+
+async def main() -> None:
+    source = MemoryReloader(ProviderSnapshot(["north"]))
+    changes = source.subscribe()
+    async with (
+        open_bridge_pool(open_bridge, source.snapshot) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        await nursery.start(watch_providers, pool, source, changes)
+
+        answers: list[str] = []
+        async with trio.open_nursery() as requests:
+            for _ in range(100):
+                requests.start_soon(ask, pool, "ada", answers)
+        print(f"{len(answers)} requests, {len(set(answers))} bridge")
+
+        begun = trio.Event()
+        nursery.start_soon(stream, pool, "ada", begun)
+        await begun.wait()
+        source.replace(ProviderSnapshot(["south"]))  # from anywhere in this Trio run
+        await pool.wait_drained(1)
+        await ask(pool, "ada", answers)
+        print(f"and now {answers[-1]}")
+        nursery.cancel_scope.cancel()  # the watcher goes on until it is told to end
+
+
+if __name__ == "__main__":
+    trio.run(main)

@@ -1,0 +1,117 @@
+"""A reloader of your own: the list of upstreams comes from an HTTP endpoint.
+
+    python own_reloader.py http://127.0.0.1:9000/upstreams.json 8080
+
+The endpoint answers `{"revision": 7, "upstreams": ["10.0.0.1:80", ...]}`. It is
+asked every 15 s, and at once on SIGHUP.
+"""
+
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from bridgepool import (
+    CachedBridgePool,
+    ChangeBus,
+    ProviderSnapshot,
+    ReloadError,
+    ReloadStatus,
+    open_bridge_pool,
+    watch_providers,
+)
+from bridgepool.http import Exchange, Handler, serve_http
+from bridgepool.http.client import UpstreamClient, open_upstream_client
+from bridgepool.http.errors import HttpError
+
+POLL_INTERVAL = 15.0  # seconds
+ENOUGH = 1 << 20  # bytes
+
+
+@attrs.frozen
+class HttpReloader:
+    """A `ProviderReloader[str]`."""
+
+    _client: UpstreamClient
+    _target: bytes
+
+    async def reload(self) -> ProviderSnapshot[str]:
+        """Ask once. Whatever is wrong with the answer keeps the upstreams in force."""
+        try:
+            async with self._client.request(b"GET", self._target) as response:
+                body = b""
+                while piece := await response.receive_some():
+                    body += piece
+                    if len(body) > ENOUGH:
+                        raise ReloadError("the list of upstreams has no end")
+        except HttpError as error:
+            raise ReloadError(f"the list of upstreams cannot be had: {error}") from error
+        if response.status != 200:
+            raise ReloadError(f"the list of upstreams: status {response.status}")
+        return parse(body)
+
+
+def parse(body: bytes) -> ProviderSnapshot[str]:
+    """Read a whole list or none of it: half a list is a list that nobody meant."""
+    try:
+        document = json.loads(body)
+        revision, upstreams = document["revision"], document["upstreams"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ReloadError(f"the list of upstreams is malformed: {error!r}") from None
+    if not isinstance(revision, int) or not isinstance(upstreams, list):
+        raise ReloadError("the list of upstreams has fields of the wrong kind")
+    bad = [row for row in upstreams if not (isinstance(row, str) and ":" in row)]
+    if bad:
+        raise ReloadError(f"the list of upstreams has {bad[0]!r}, which is not HOST:PORT")
+    return ProviderSnapshot(upstreams, revision)
+
+
+@asynccontextmanager
+async def open_bridge(_: str, snapshot: ProviderSnapshot[str]) -> AsyncIterator[str]:
+    yield ", ".join(snapshot.providers)  # your program opens something to them here
+
+
+async def main(url: str, port: int) -> None:
+    parts = urlsplit(url)
+    async with open_upstream_client(f"{parts.scheme}://{parts.netloc}") as client:
+        reloader = HttpReloader(client, (parts.path or "/").encode())
+        nothing: ProviderSnapshot[str] = ProviderSnapshot([])
+        with ChangeBus() as bus, bus.subscribe() as changes:
+            async with (
+                open_bridge_pool(open_bridge, nothing) as pool,
+                trio.open_nursery() as nursery,
+            ):
+                # Started when the endpoint has given its first good answer.
+                watch = partial(
+                    watch_providers, pool, reloader, changes, poll_interval=POLL_INTERVAL
+                )
+                status: ReloadStatus = await nursery.start(watch)
+                await nursery.start(serve, partial(show, pool, status), port)
+                with trio.open_signal_receiver(signal.SIGHUP) as signals:
+                    async for _ in signals:
+                        bus.publish()  # do not wait for the poll
+
+
+async def show(pool: CachedBridgePool[str, str, str], status: ReloadStatus, ex: Exchange) -> None:
+    async with pool.acquire(ex.client) as bridge:
+        text = f"revision {status.revision}: {bridge}\nlast error: {status.last_error}\n"
+        await ex.answer(200, body=text.encode())
+
+
+async def serve(
+    handler: Handler, port: int, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+    print(f"listening on port {listeners[0].socket.getsockname()[1]}", flush=True)
+    task_status.started()
+    await serve_http(handler, listeners)
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1], int(sys.argv[2]))

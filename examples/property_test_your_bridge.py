@@ -1,0 +1,67 @@
+"""Property tests of a bridge of your own: `pytest property_test_your_bridge.py`.
+
+Every script acquires, cancels, replaces, crashes, closes and moves the clock, in any order and
+within one tick, on a clock that only moves when the script says so.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+from hypothesis import given
+
+from bridgepool import ProviderSnapshot
+from bridgepool.testing import check_pool, pool_scripts, run_pool_script
+
+
+@attrs.define(eq=False)
+class Sessions:
+    """A stand-in for a server: it knows which of its sessions are open."""
+
+    opened: list[str] = attrs.field(factory=list)
+
+    async def open(self, name: str) -> str:
+        """Open a session; takes a moment, so that a build can be cancelled half way."""
+        self.opened.append(name)
+        try:
+            await trio.sleep(0.2)
+        except trio.Cancelled:
+            self.opened.remove(name)
+            raise
+        return name
+
+    def close(self, name: str) -> None:
+        """Close a session."""
+        self.opened.remove(name)
+
+
+@attrs.define(eq=False)
+class Bridges:
+    """The code under test: a bridge has two sessions, and must not leave one behind."""
+
+    sessions: Sessions = attrs.field(factory=Sessions)
+
+    @asynccontextmanager
+    async def open_bridge(self, key: str, _: ProviderSnapshot[int]) -> AsyncIterator[list[str]]:
+        """Open one bridge; what `open_bridge_pool` would be given."""
+        tools = await self.sessions.open(f"tools of {key}")
+        try:
+            models = await self.sessions.open(f"models of {key}")
+            try:
+                yield [tools, models]
+            finally:
+                self.sessions.close(models)
+        finally:
+            self.sessions.close(tools)
+
+
+def test_the_pool_keeps_its_promises_with_this_bridge() -> None:
+    check_pool(Bridges().open_bridge)
+
+
+@given(script=pool_scripts())
+def test_no_script_leaves_a_session_open(script: tuple[int, ...]) -> None:
+    bridges = Bridges()
+    run_pool_script(script, bridges.open_bridge)
+    assert bridges.sessions.opened == []  # noqa: S101  -- it is a test
