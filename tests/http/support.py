@@ -184,3 +184,24 @@ def cancelled_at(
         if steps == step:
             scope.cancel()
         value = yield trap
+
+
+class Waiting:
+    """A handler that waits in silence until released, and notes how it ended."""
+
+    def __init__(self) -> None:
+        self.started = trio.Event()
+        self.release = trio.Event()
+        self.ended = trio.Event()
+        self.cancelled = False
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.started.set()
+        try:
+            await self.release.wait()
+            await exchange.answer(200, body=exchange.request.target)
+        except trio.Cancelled:
+            self.cancelled = True
+            raise
+        finally:
+            self.ended.set()

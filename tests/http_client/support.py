@@ -176,3 +176,15 @@ async def cancel_at_every_step(
             if not await cancelled_at_step(step, function):
                 return step - 1
         assert step < 500
+
+
+class Pieces:
+    """A request body that gives these pieces, one by one."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = list(pieces)
+        self.trailers: tuple[tuple[bytes, bytes], ...] = ()
+
+    async def receive_some(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return self.pieces.pop(0) if self.pieces else b""

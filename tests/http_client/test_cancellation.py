@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridgepool.http.client import UpstreamClient, open_upstream_client
 from bridgepool.http.errors import PoolFull, UpstreamError
 from bridgepool.http.upstream_links import UpstreamLimits
-from tests.http_client.support import (
+from tests.http_client.support import Pieces, (
     OK,
     Peer,
     Script,
@@ -20,7 +20,6 @@ from tests.http_client.support import (
     client_of,
     read_all,
 )
-from tests.http_client.test_requests import Pieces
 
 Run = Callable[[UpstreamClient], Awaitable[object]]
 

@@ -5,8 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,77 +20,19 @@ from bridgepool.providers import (
     Provider,
     ProviderFileError,
     ProviderFileSource,
-    hash_key,
-    new_client_key,
     open_provider_file,
 )
-from bridgepool.providers.source import _read
-
-EVENTS_ONLY = 3600.0
-KEY = new_client_key()
-
-
-def text(name: str, *, client: str = "alice") -> str:
-    return (
-        f'[[providers]]\nname = "{name}"\ntype = "openai"\nkeys = ["sk-hunter2"]\n'
-        f'base_url = "https://{name}.example/v1"\n'
-        f'[[clients]]\nid = "{client}"\nkey_hash = "{hash_key(KEY)}"\n'
-    )
-
-
-def names(snapshot: ProviderSnapshot[Provider]) -> list[str]:
-    return [provider.name for provider in snapshot.providers]
-
-
-async def follow_until(
-    source: ProviderFileSource, done: Callable[[list[str] | ProviderFileError], bool]
-) -> None:
-    """Reload at each notice until the outcome is as wanted."""
-    with trio.fail_after(20):
-        while True:
-            await source.changes.receive()
-            try:
-                outcome: list[str] | ProviderFileError = names(await source.reload())
-            except ProviderFileError as error:
-                outcome = error
-            if done(outcome):
-                return
-
-
-async def follow_to(source: ProviderFileSource, *wanted: str) -> None:
-    await follow_until(source, lambda outcome: outcome == list(wanted))
-
-
-async def follow_to_error(source: ProviderFileSource, problem: str) -> None:
-    await follow_until(source, lambda outcome: problem in str(outcome))
-
-
-def write(file: Path, text: str) -> None:
-    file.write_text(text)
-
-
-def move(file: Path, to: Path) -> None:
-    file.rename(to)
-
-
-def remove(file: Path) -> None:
-    file.unlink()
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    file = tmp_path / "providers.toml"
-    file.write_text(text("one"))
-    return file
-
-
-@asynccontextmanager
-async def opened(
-    file: Path, look_interval: float = EVENTS_ONLY
-) -> AsyncIterator[ProviderFileSource]:
-    async with open_provider_file(file, look_interval=look_interval) as source:
-        assert names(await source.reload()) == ["one"]
-        yield source
+from tests.providers.provider_files import (
+    EVENTS_ONLY,
+    follow_to,
+    follow_to_error,
+    move,
+    names,
+    opened,
+    remove,
+    text,
+    write,
+)
 
 
 async def test_an_edit_in_place_is_noticed(file: Path) -> None:
@@ -291,77 +232,6 @@ async def test_leaving_ends_the_changes_and_what_the_block_raises_comes_out_as_i
         (b"# long\n" * 1000, "is larger than 4096 bytes"),
     ],
 )
-def test_bytes_that_are_no_text_of_a_file_are_refused(
-    file: Path, data: bytes, problem: str
-) -> None:
-    file.write_bytes(data)
-    result = _read(file, 4096, "shown.toml")
-    assert isinstance(result, ProviderFileError)
-    assert problem in str(result)
-    assert str(result).startswith("shown.toml: ")
-    assert result.__context__ is None or "hunter2" not in repr(result.__context__)
-
-
-def test_a_byte_order_mark_is_read_over(file: Path) -> None:
-    file.write_bytes(b"\xef\xbb\xbf" + text("one").encode())
-    assert not isinstance(_read(file, 4096, "x"), ProviderFileError)
-
-
-def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "loop").symlink_to("loop")
-    for path, problem in [
-        (tmp_path, "is not a regular file"),
-        (tmp_path / "pipe", "is not a regular file"),
-        (tmp_path / "loop", "cannot be read: Too many levels of symbolic links"),
-        (tmp_path / "none", "does not exist"),
-        (Path("/proc/self/mem"), "cannot be read: Input/output error"),
-        (Path("a\0b"), "cannot be read: embedded null byte"),
-    ]:
-        result = _read(path, 4096, "x")
-        assert isinstance(result, ProviderFileError)
-        assert result.problems == (problem,)
-
-
-def test_a_file_that_may_not_be_read_is_refused(file: Path) -> None:
-    file.chmod(0)
-    privileged = os.geteuid() == 0
-    if privileged:
-        os.seteuid(65534)  # whoever that is, it is not the owner
-    try:
-        result = _read(file, 4096, "x")
-    finally:
-        if privileged:
-            os.seteuid(0)
-    assert isinstance(result, ProviderFileError)
-    assert result.problems == ("cannot be read: Permission denied",)
-
-
-def test_a_file_that_is_written_to_while_it_is_read_is_not_taken(file: Path) -> None:
-    """Half of one version and half of the next can be a good file that nobody wrote."""
-    write(file, text("one") + "# padding\n" * 300_000)
-    stop = threading.Event()
-
-    def touch() -> None:
-        moment = 0
-        while not stop.is_set():
-            moment += 1_000_000
-            os.utime(file, ns=(moment, moment))
-
-    thread = threading.Thread(target=touch)
-    thread.start()
-    try:
-        for _ in range(1000):
-            result = _read(file, 1 << 24, "x")
-            if isinstance(result, ProviderFileError):
-                break
-    finally:
-        stop.set()
-        thread.join()
-    assert isinstance(result, ProviderFileError)
-    assert result.problems == ("was written to while it was read",)
-
-
 @asynccontextmanager
 async def open_bridge(key: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[list[str]]:
     yield names(snapshot)

@@ -1,0 +1,103 @@
+"""Clients that dawdle, and how long they may."""
+
+import trio
+import trio.testing
+
+from bridgepool.http import Exchange, HttpLimits
+from tests.http.support import GET, echo, serving
+
+POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
+
+
+async def test_a_head_that_comes_too_slowly_is_answered_with_408(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(echo, limits=HttpLimits(header_timeout=10)) as server:
+        client = server.connect()
+        async with trio.open_nursery() as nursery:
+
+            async def drip() -> None:
+                for byte in GET[:-1]:
+                    await client.send(bytes([byte]))
+                    await trio.sleep(1)
+
+            nursery.start_soon(drip)
+            assert (await client.answer()).status == 408
+            assert 10 <= trio.current_time() < 12
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_time_for_a_head_counts_from_its_first_byte_on_a_kept_connection(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits = HttpLimits(header_timeout=10, idle_timeout=100)
+    async with serving(echo, limits=limits) as server:
+        client = server.connect()
+        assert (await client.ask()).status == 200
+        await trio.sleep(50)
+        await client.send(GET[:5])
+        await trio.sleep(5)
+        assert (await client.ask(GET[5:])).status == 200
+        await client.send(GET[:5])
+        assert (await client.answer()).status == 408
+
+
+async def test_connections_that_stay_silent_are_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits = HttpLimits(header_timeout=10, idle_timeout=100)
+    async with serving(echo, limits=limits) as server:
+        fresh, kept = server.connect(), server.connect()
+        await kept.ask()
+        assert await fresh.read_to_end() == b""
+        assert 10 <= trio.current_time() < 12
+        assert await kept.read_to_end() == b""
+        assert 100 <= trio.current_time() < 102
+
+
+async def test_a_body_that_stops_coming_is_answered_with_408(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(echo, limits=HttpLimits(body_timeout=20)) as server:
+        client = server.connect()
+        await client.send(POST + b"Content-Length: 10\r\n\r\nabc")
+        await trio.sleep(15)
+        await client.send(b"d")
+        assert (await client.answer()).status == 408
+        assert 35 <= trio.current_time() < 38
+
+
+async def test_a_client_that_takes_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200) as stream:
+            await stream.send_all(b"x")
+            await trio.sleep(1000)
+            await stream.send_all(b"y")
+
+    near, far = trio.testing.lockstep_stream_pair()
+    async with serving(handler, limits=HttpLimits(send_timeout=30)) as server:
+        server.listener.accept_stream(far)
+        await near.send_all(GET)
+        assert await near.receive_some()
+        assert await near.receive_some()
+        await trio.sleep(1000)
+        assert server.counters.clients_left == 0
+        await trio.sleep(40)
+        assert server.counters.clients_left == 1
+        await near.aclose()
+
+
+async def test_a_long_answer_to_a_slow_client_is_no_dawdling(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        await exchange.answer(200, body=b"x" * 2_000_000)
+
+    near, far = trio.testing.lockstep_stream_pair()
+    async with serving(handler, limits=HttpLimits(send_timeout=30)) as server:
+        server.listener.accept_stream(far)
+        await near.send_all(GET)
+        received = 0
+        while received < 2_000_000:
+            received += len(await near.receive_some(200_000))
+            await trio.sleep(10)

@@ -1,0 +1,251 @@
+"""Request bodies: how they are framed, sent, stopped and refused."""
+
+import pytest
+import trio
+from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
+
+from bridgepool.http.errors import LocalProtocolError
+from tests.http_client.support import OK, Peer, Pieces, answer_all, client_of, read_all
+
+
+async def test_a_body_of_unknown_length_is_sent_in_chunks_with_its_trailers() -> None:
+    async def script(peer: Peer) -> None:
+        head = await peer.read_head()
+        assert b"transfer-encoding: chunked\r\n" in head
+        assert await peer.read_until(b"0\r\nx-sum: 3\r\n\r\n") == (
+            b"1\r\na\r\n2\r\nbc\r\n0\r\nx-sum: 3\r\n\r\n"
+        )
+        await peer.send(OK)
+
+    body = Pieces(b"a", b"bc")
+    body.trailers = ((b"x-sum", b"3"), (b"authorization", b"not here"))
+    async with client_of(script) as (client, _):
+        async with client.request(b"POST", b"/", (), body) as response:
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().idle == 1
+
+
+async def test_a_short_body_of_known_length_is_sent_together_with_the_head() -> None:
+    sent: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        sent.append(bytes(await peer.stream.receive_some()))
+        await peer.send(OK)
+
+    async with client_of(script) as (client, _):
+        headers = ((b"content-length", b"3"),)
+        async with client.request(b"POST", b"/", headers, Pieces(b"a", b"bc")) as response:
+            assert await response.receive_some() == b"ok"
+    assert sent[0].endswith(b"\r\n\r\nabc")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+async def test_a_long_body_of_known_length_is_streamed(kind: str) -> None:
+    length = 1_000_000
+
+    async def script(peer: Peer) -> None:
+        head = await peer.read_head()
+        assert b"content-length: 1000000\r\n" in head
+        assert await peer.read_exactly(length) == b"x" * length
+        await peer.send(OK)
+
+    pieces = Pieces(*[b"x" * 100_000] * 10)
+    async with client_of(script) as (client, _):
+        headers = () if kind == "bytes" else ((b"content-length", b"1000000"),)
+        body = b"x" * length if kind == "bytes" else pieces
+        async with client.request(b"PUT", b"/", headers, body) as response:
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().idle == 1
+
+
+async def test_answer_and_body_may_flow_at_the_same_time() -> None:
+    """An upstream that echoes while the request is still being sent."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while await peer.read_until(b"\r\n") != b"0\r\n":
+            piece = await peer.read_until(b"\r\n")
+            await peer.send(b"%x\r\n%b\r\n" % (len(piece) - 2, piece[:-2]))
+        await peer.send(b"0\r\n\r\n")
+
+    send, receive = trio.testing.memory_stream_one_way_pair()
+    async with client_of(script) as (client, _):
+        async with client.request(b"POST", b"/", (), receive) as response:
+            for word in (b"ping", b"pong"):
+                await send.send_all(word)
+                assert await response.receive_some() == word
+            await send.aclose()
+            assert await response.receive_some() == b""
+        assert client.statistics().idle == 1
+
+
+class Endless:
+    """A body without end that counts what was taken from it, and who still reads."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.readers = 0
+
+    async def receive_some(self) -> bytes:
+        self.readers += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            self.given += 1
+            return b"x" * 1000
+        finally:
+            self.readers -= 1
+
+
+@pytest.mark.parametrize("answer", [b"401 Unauthorized", b"413 Content Too Large"])
+async def test_an_early_refusal_is_seen_at_once_and_ends_the_upload(answer: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 %b\r\ncontent-length: 2\r\n\r\nno" % answer)
+        await peer.wait_closed()
+
+    body = Endless()
+    async with client_of(script) as (client, upstream):
+        async with client.request(b"POST", b"/", (), body) as response:
+            assert response.status == int(answer[:3])
+            await wait_all_tasks_blocked()
+            given = body.given
+            assert await response.receive_some() == b"no"
+            await wait_all_tasks_blocked()
+        assert body.given == given
+        assert client.statistics().idle == client.statistics().in_use == 0
+        assert await read_all(client) == b"no"
+        assert upstream.dialled == 2
+
+
+async def test_a_complete_answer_ends_an_upload_that_still_goes_on() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(OK)
+        await peer.wait_closed()
+
+    body = Endless()
+    async with client_of(script) as (client, _):
+        async with client.request(b"POST", b"/", (), body) as response:
+            assert await response.receive_some() == b"ok"
+            assert response.ended
+            given = body.given
+            await wait_all_tasks_blocked()
+            assert (body.given, body.readers) == (given, 0)
+        assert client.statistics().idle == 0
+
+
+async def test_a_connection_whose_upload_was_stopped_half_written_is_not_used_again() -> None:
+    """The wire has framed the whole request, but the last bytes of it were never taken."""
+
+    async def script(peer: Peer) -> None:
+        assert await peer.read_until(b"body\r\n")
+        await peer.send(OK)
+        await trio.sleep_forever()
+
+    async with client_of(script, pair=lockstep_stream_pair) as (client, _):
+        async with client.request(b"POST", b"/", (), Pieces(b"body")) as response:
+            await wait_all_tasks_blocked()  # the last chunk is being written, and never read
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().idle == client.statistics().in_use == 0
+
+
+async def test_with_expect_the_body_waits_for_the_upstream_to_ask_for_it() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await wait_all_tasks_blocked()
+        assert body.pieces == [b"abc"]
+        assert peer.buffer == b""
+        await peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert await peer.read_exactly(3) == b"abc"
+        await peer.send(OK)
+
+    body = Pieces(b"abc")
+    headers = ((b"content-length", b"3"), (b"expect", b"100-continue"))
+    async with client_of(script) as (client, _):
+        async with client.request(b"POST", b"/", headers, body) as response:
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().idle == 1
+
+
+async def test_with_expect_a_refused_body_is_never_read() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 417 Expectation Failed\r\ncontent-length: 0\r\n\r\n")
+
+    body = Pieces(b"abc")
+    headers = ((b"content-length", b"3"), (b"expect", b"100-continue"))
+    async with client_of(script) as (client, _):
+        async with client.request(b"POST", b"/", headers, body) as response:
+            assert response.status == 417
+        assert body.pieces == [b"abc"]
+        assert client.statistics().in_use == 0
+
+
+async def test_with_expect_the_body_is_sent_in_the_end_also_when_nobody_asks(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        began = trio.current_time()
+        assert await peer.read_exactly(3) == b"abc"
+        assert trio.current_time() - began == pytest.approx(1)
+        await peer.send(OK)
+
+    headers = ((b"content-length", b"3"), (b"expect", b"100-continue"))
+    async with (
+        client_of(script) as (client, _),
+        client.request(b"POST", b"/", headers, b"abc") as response,
+    ):
+        assert await response.receive_some() == b"ok"
+
+
+async def test_what_the_body_raises_comes_out_of_the_request() -> None:
+    class Bad:
+        async def receive_some(self) -> bytes:
+            await trio.lowlevel.checkpoint()
+            raise ValueError("the sender left")
+
+    async with client_of(answer_all) as (client, upstream):
+        for headers in ((), ((b"content-length", b"100"),), ((b"content-length", b"100000"),)):
+            with pytest.raises(ValueError, match="the sender left"):
+                async with client.request(b"POST", b"/", headers, Bad()):
+                    raise AssertionError
+        await wait_all_tasks_blocked()
+        assert upstream.open == 0
+        assert client.statistics().in_use == client.statistics().idle == 0
+
+
+@pytest.mark.parametrize(
+    ("length", "pieces"),
+    [(b"5", [b"abc"]), (b"2", [b"abc"]), (b"100000", [b"abc"]), (b"70000", [b"a" * 70001])],
+)
+async def test_a_body_that_is_not_as_long_as_told_is_never_sent_as_complete(
+    length: bytes, pieces: list[bytes]
+) -> None:
+    async with client_of(Peer.wait_closed) as (client, _):
+        headers = ((b"content-length", length),)
+        with pytest.raises(LocalProtocolError):
+            async with client.request(b"POST", b"/", headers, Pieces(*pieces)):
+                raise AssertionError
+        assert client.statistics().in_use == client.statistics().idle == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        (b"GET", b"/a b", ()),
+        (b"G T", b"/", ()),
+        (b"GET", b"/", ((b"x", b"a\r\nb: c"),)),
+        (b"GET", b"/", ((b"x y", b"a"),)),
+        (b"GET", b"/", ((b"transfer-encoding", b"chunked"),)),
+    ],
+)
+async def test_a_request_that_must_not_be_sent_is_not(
+    method: bytes, target: bytes, headers: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    async with client_of(answer_all) as (client, _):
+        with pytest.raises(LocalProtocolError):
+            async with client.request(method, target, headers):
+                raise AssertionError
+        assert client.statistics().in_use == client.statistics().idle == 0
