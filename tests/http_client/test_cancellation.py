@@ -11,9 +11,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridgepool.http.client import UpstreamClient, open_upstream_client
 from bridgepool.http.errors import PoolFull, UpstreamError
 from bridgepool.http.upstream_links import UpstreamLimits
-from tests.http_client.support import Pieces, (
+from tests.http_client.support import (
     OK,
     Peer,
+    Pieces,
     Script,
     answer_all,
     cancel_at_every_step,
