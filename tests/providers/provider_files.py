@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import pytest
 import trio
 
 from bridgepool import ProviderSnapshot
@@ -66,13 +65,6 @@ def move(file: Path, to: Path) -> None:
 
 def remove(file: Path) -> None:
     file.unlink()
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    file = tmp_path / "providers.toml"
-    file.write_text(text("one"))
-    return file
 
 
 @asynccontextmanager
