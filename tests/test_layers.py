@@ -1,0 +1,160 @@
+"""How the package is laid out: who may import whom, what a bare import brings, how long a room is.
+
+The levels are those of `docs/design.md`, section 3.
+"""
+
+import ast
+import importlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parent.parent
+_PACKAGE = _ROOT / "src" / "bridgepool"
+
+# Each part may import those in the lines above it, and itself; no others in its own line.
+_LEVELS: tuple[tuple[str, ...], ...] = (
+    ("_errors", "_version"),
+    ("_snapshot", "_flights", "_options", "_services", "_alarm"),
+    ("_generation",),
+    ("_ledger",),
+    ("_singleflight", "_changes", "_statistics", "_places"),
+    ("_keeper",),
+    ("_lookup", "_reaper"),
+    ("_pool", "http"),
+    ("_reload",),
+    ("bridgepool",),  # the names that `import bridgepool` offers
+    ("providers",),
+    ("gateway",),
+    ("testing",),
+    ("demo",),
+    ("_commands",),
+    ("cli",),
+)
+_LEVEL_OF = {part: level for level, parts in enumerate(_LEVELS) for part in parts}
+# Decide and record; no I/O, no clock, no scheduler.
+_PURE = ("_snapshot", "_flights", "_generation", "_ledger")
+_NOT_IN_THE_CORE = (
+    "anyio", "cyclopts", "h11", "hypercorn", "hypothesis", "msgspec", "structlog", "truststore",
+    "trio_websocket", "watchfiles",
+)  # fmt: skip
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(_PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+_MODULES = {_module_name(path): path for path in sorted(_PACKAGE.rglob("*.py"))}
+
+
+def _imports(name: str) -> Iterator[str]:
+    """Yield the modules that `name` imports as it runs, those in functions too."""
+    tree = ast.parse(_MODULES[name].read_text())
+    for_types = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test).endswith("TYPE_CHECKING")
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
+    package = name if _MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if id(node) in for_types:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join(([*base] if node.level else []) + ([node.module or ""]))
+            source = source.rstrip(".")
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                yield inner if inner in _MODULES else source
+
+
+def _own_imports(name: str) -> set[str]:
+    return {found for found in _imports(name) if found in _MODULES}
+
+
+def _part(name: str) -> str:
+    return name.split(".")[1] if "." in name else "bridgepool"
+
+
+def test_every_part_has_its_level() -> None:
+    assert {_part(name) for name in _MODULES} == set(_LEVEL_OF)
+
+
+@pytest.mark.parametrize("name", _MODULES)
+def test_imports_point_down(name: str) -> None:
+    part = _part(name)
+    allowed = {other for other, level in _LEVEL_OF.items() if level < _LEVEL_OF[part]} | {part}
+    assert {_part(found) for found in _own_imports(name)} <= allowed
+
+
+def test_there_is_no_cycle() -> None:
+    order = TopologicalSorter({name: _own_imports(name) for name in _MODULES}).static_order()
+    assert set(order) == set(_MODULES)
+
+
+@pytest.mark.parametrize("part", _PURE)
+def test_what_is_pure_neither_waits_nor_knows_trio(part: str) -> None:
+    name = f"bridgepool.{part}"
+    outside = {found.partition(".")[0] for found in _imports(name)} - {"bridgepool"}
+    assert outside <= {"attrs", "collections", "enum", "math", "typing"}
+    tree = ast.parse(_MODULES[name].read_text())
+    waits = (ast.AsyncFunctionDef, ast.Await, ast.AsyncWith, ast.AsyncFor)
+    assert not any(isinstance(node, waits) for node in ast.walk(tree))
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sorted(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(ran.stdout.split())
+
+
+def test_a_bare_import_brings_the_core_alone() -> None:
+    loaded = _modules_after("import bridgepool")
+    assert "trio" in loaded
+    assert not loaded & set(_NOT_IN_THE_CORE)
+    core = {_part(name) for name in loaded if name.startswith("bridgepool")}
+    assert not core & {"http", "providers", "gateway", "testing", "demo", "cli", "_commands"}
+
+
+def test_the_test_kit_needs_only_hypothesis() -> None:
+    loaded = _modules_after("import bridgepool.testing")
+    assert loaded & set(_NOT_IN_THE_CORE) == {"hypothesis"}
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "examples", "benchmarks", "tools"])
+def test_no_module_is_longer_than_400_lines(folder: str) -> None:
+    files = sorted((_ROOT / folder).rglob("*.py"))
+    lengths = {str(path.relative_to(_ROOT)): len(path.read_text().splitlines()) for path in files}
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def _rank(name: str) -> tuple[int, str]:
+    """Constants first, then classes, then functions, each in the order of the alphabet."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, path in _MODULES.items() if path.name == "__init__.py"]
+)
+def test_public_names_are_listed_sorted_and_complete(name: str) -> None:
+    package = importlib.import_module(name)
+    listed: list[str] = list(getattr(package, "__all__", []))
+    assert listed == sorted(listed, key=_rank)
+    tree = ast.parse(_MODULES[name].read_text())
+    imported = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert imported <= set(listed)
+    assert all(hasattr(package, public) for public in listed)
