@@ -4,6 +4,8 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from bridgepool.providers import (
     ProviderFileError,
 )
@@ -14,6 +16,16 @@ from tests.providers.provider_files import (
 )
 
 
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"# \xff\n", "line 1: is not UTF-8"),
+        (b"x = 1\n\n# \xc3(\n", "line 3: is not UTF-8"),
+        (text("one").encode("utf-16"), "line 1: is not UTF-8"),
+        (b"\x00" * 100, "is not TOML"),
+        (b"# long\n" * 1000, "is larger than 4096 bytes"),
+    ],
+)
 def test_bytes_that_are_no_text_of_a_file_are_refused(
     file: Path, data: bytes, problem: str
 ) -> None:

@@ -222,16 +222,6 @@ async def test_leaving_ends_the_changes_and_what_the_block_raises_comes_out_as_i
     assert scope.cancelled_caught
 
 
-@pytest.mark.parametrize(
-    ("data", "problem"),
-    [
-        (b"# \xff\n", "line 1: is not UTF-8"),
-        (b"x = 1\n\n# \xc3(\n", "line 3: is not UTF-8"),
-        (text("one").encode("utf-16"), "line 1: is not UTF-8"),
-        (b"\x00" * 100, "is not TOML"),
-        (b"# long\n" * 1000, "is larger than 4096 bytes"),
-    ],
-)
 @asynccontextmanager
 async def open_bridge(key: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[list[str]]:
     yield names(snapshot)
