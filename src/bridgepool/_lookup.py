@@ -76,8 +76,7 @@ class BridgeLookup(Generic[K, P, B]):
             return None
         if now >= entry.fresh_until:
             entry.fresh_until = entry.expires_at  # one build ahead is enough
-            if keeper.deck.book.find(key, ledger.current.number, now) is None:
-                keeper.launch(key, now, background=True)
+            keeper.launch(key, now, background=True)
         return ledger.lease(key, now)
 
     def release(self, entry: PoolEntry[K, P, B]) -> None:
