@@ -18,7 +18,7 @@ INTERNAL_PREFIX = b"x-bridgepool-"
 
 
 class ForwardedMode(enum.Enum):
-    """What the upstream is told about the client, in Forwarded (RFC 7239) and X-Forwarded-*."""
+    """What the upstream is told about the client, in Forwarded (RFC 7239) and its forerunners."""
 
     APPEND = "append"
     """Add ourselves to what the client claims: only behind a proxy of your own."""

@@ -24,6 +24,8 @@ _STEP_TIMEOUT = 60.0
 class TrioMachine(RuleBasedStateMachine):
     """A `RuleBasedStateMachine` with a Trio run of its own.
 
+    ::
+
         class Machine(TrioMachine):
             @rule(n=st.integers())
             def send(self, n):
