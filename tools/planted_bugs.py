@@ -296,5 +296,5 @@ BUGS = (
             "            await trio.lowlevel.checkpoint()\n",
         ),
     ),
-    bug("all bridges retired in one tick", ("_reaper.py", "_BATCH = 100", "_BATCH = 10**9")),
+    bug("all bridges retired in one tick", ("_reaper.py", "_BATCH = 50", "_BATCH = 10**9")),
 )

@@ -12,8 +12,8 @@ K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
 B = TypeVar("B")
 
-# Waking 5,000 bridges at once holds the loop up for tens of milliseconds, a hundred for two.
-_BATCH = 100
+# Waking 5,000 bridges at once holds the loop up for hundreds of milliseconds, fifty for three.
+_BATCH = 50
 
 
 async def reap(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], alarm: Alarm) -> None:

@@ -64,10 +64,13 @@ async def test_a_request_that_is_on_its_way_when_the_close_begins_is_served(
 ) -> None:
     async with serving(echo) as server:
         begun, fresh, silent = server.connect(), server.connect(), server.connect()
+        kept = server.connect()
+        await kept.ask()
         await begun.send(GET[:10])
         await trio.testing.wait_all_tasks_blocked()
         server.graceful.begin(60)
         assert (await fresh.ask()).headers[b"connection"] == b"close"
+        assert (await kept.ask()).headers[b"connection"] == b"close"
         assert (await begun.ask(GET[10:])).headers[b"connection"] == b"close"
         assert await silent.read_to_end() == b""
         await server.done.wait()

@@ -116,18 +116,6 @@ class Load:
     client: UpstreamClient
     tally: Tally
     stopping: bool = False
-    asking: set[bytes] = attrs.field(factory=set)  # keys whose request has no answer yet
-    begun: trio.Event = attrs.field(factory=trio.Event)  # one of them has; renewed each time
-
-    async def stop(self) -> None:
-        """Let no client begin another stream; wait until all that asked are streaming.
-
-        A request that crosses with the closing of its kept connection is lost by the rules of
-        HTTP, and says nothing about streams.
-        """
-        self.stopping = True
-        while self.asking:
-            await self.begun.wait()
 
     async def stream_on(self, key: bytes) -> None:
         """Stream one answer after another until told to stop."""
@@ -137,22 +125,14 @@ class Load:
                 await self.stream_once(key, floor)
             except HttpError as error:
                 self.tally.fault("truncated", repr(error))
-                self.has_begun(key)
-
-    def has_begun(self, key: bytes) -> None:
-        self.asking.discard(key)
-        self.begun.set()
-        self.begun = trio.Event()
 
     async def stream_once(self, key: bytes, floor: int) -> None:
         headers = ((b"authorization", b"Bearer " + key),)
         body = b'{"model": "m", "stream": true}'
         data = b""
-        self.asking.add(key)
         async with self.client.request(
             b"POST", b"/ai/v1/chat/completions", headers, body
         ) as response:
-            self.has_begun(key)
             while piece := await response.receive_some():
                 data += piece
         tally = self.tally
@@ -214,7 +194,8 @@ async def _run(tally: Tally, clients: int, seconds: float, interval: float) -> N
                     for key in keys:
                         nursery.start_soon(load.stream_on, key.reveal().encode())
                     await _keep_replacing(source, gateway, address, seconds, interval)
-                    await load.stop()
+                    # Requests on their way, and streams that have just begun, are served.
+                    load.stopping = True
                     graceful.begin(within=60)
         tally.replacements = gateway.pool.generation - 1
         tally.runtimes = gateway.statistics().runtimes

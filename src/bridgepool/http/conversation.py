@@ -19,7 +19,7 @@ from bridgepool.http.messages import EndOfMessage, Headers, Request, get_header
 from bridgepool.http.wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
-_LAST_CHANCE = 0.5  # seconds for the first request of a connection when the server closes
+_LAST_CHANCE = 0.5  # seconds for a request that is on its way as the server closes
 _UNREAD_WAIT = 2.0  # seconds for the rest of a body that the handler did not want
 _TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -84,7 +84,7 @@ class Conversation:
     async def _next_request(self) -> Request | None:
         """Wait for a request; None when none will come."""
         wire, link, limits = self.wire, self.link, self.service.limits
-        begun = last_chance = self._fresh
+        begun, last_chance = self._fresh, True
         until = trio.current_time() + (limits.header_timeout if begun else limits.idle_timeout)
         while True:
             event = wire.next_event()
