@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import trio
 
 from bridgepool.http import Exchange, serve_http
-from tests.examples.support import Example, ask, running
+from tests.examples.support import EXAMPLES, Example, ask, running
 
 
 class Endpoint:
@@ -83,3 +85,16 @@ async def test_it_waits_for_the_first_good_answer(nursery: trio.Nursery) -> None
                 await trio.sleep(0.01)
         endpoint.give(1, "10.0.0.1:80")
         await program.said("listening on port ")
+
+
+def test_it_keeps_the_contract_of_reloaders() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    result = subprocess.run(
+        [*command, "--import-mode=prepend", "check_your_reloader.py"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES,
+    )
+    assert result.returncode == 0, result.stdout
+    assert "1 passed" in result.stdout
