@@ -120,6 +120,23 @@ async def test_a_response_that_breaks_off_is_visibly_cut_under_hypercorn() -> No
         await client.stream.aclose()
 
 
+async def test_an_exchange_that_another_task_cancels_is_visibly_cut_under_hypercorn() -> None:
+    async def handler(exchange: Exchange) -> None:
+        async with trio.open_nursery() as nursery, exchange.respond(200, data=b"begun"):
+            nursery.start_soon(cancel, exchange)
+            await trio.sleep_forever()
+
+    async def cancel(exchange: Exchange) -> None:
+        exchange.cancel()
+
+    async with hypercorn_serving(asgi_app(handler)) as port:
+        client = await connect(port)
+        await client.send(GET)
+        data = await client.read_to_end()
+        assert not data.endswith(b"0\r\n\r\n"), "it looks complete"
+        await client.stream.aclose()
+
+
 async def test_what_a_handler_needs_is_open_while_hypercorn_runs() -> None:
     events: list[str] = []
 

@@ -154,3 +154,21 @@ async def test_cancelling_the_server_cuts_everything_and_leaves_no_task() -> Non
     assert trio.lowlevel.current_statistics().tasks_living == before
     for client in clients:
         assert await RawClient(client.stream).read_to_end() == b""
+
+
+async def test_an_exchange_that_another_task_cancels_is_cut_where_the_client_can_see() -> None:
+    exchanges: list[Exchange] = []
+
+    async def handler(exchange: Exchange) -> None:
+        async with exchange.respond(200, data=b"begun"):
+            exchanges.append(exchange)
+            await trio.sleep_forever()
+
+    async with serving(handler) as server:
+        client = server.connect()
+        await client.send(GET)
+        await trio.testing.wait_all_tasks_blocked()
+        exchanges[0].cancel()
+        data = await client.read_to_end()
+        assert b"begun" in data
+        assert not data.endswith(b"0\r\n\r\n"), "it looks complete"

@@ -40,6 +40,7 @@ from bridgepool.providers import Clients, Provider, split_target
 
 logger = logging.getLogger("bridgepool.gateway")
 
+_LAST_WORD: Final = 1.0  # seconds for a client to take the answer that its time is over
 _JSON: Final = ((b"content-type", b"application/json"),)
 _SHAPES: Final = {"openai": Shape.OPENAI, "anthropic": Shape.ANTHROPIC}
 
@@ -203,13 +204,15 @@ def _route_headers(record: AccessRecord) -> Headers:
 
 
 async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: AccessRecord) -> None:
-    """Forward in a scope by which the bridge can end it; answer for what goes wrong."""
-    scope = trio.CancelScope()
-    bridge.enter(scope)
+    """Forward, known to the bridge so that it can end it; answer for what goes wrong."""
+    bridge.enter(exchange)
     try:
-        with scope:
-            await forward(call, exchange, record)
-            return
+        await forward(call, exchange, record)
+        return
+    except trio.Cancelled:
+        if bridge.closing:
+            await _end_by_deadline(call, exchange, record)  # noqa: ASYNC102 -- it shields itself
+        raise
     except UpstreamError as error:
         logger.warning("provider %s: %s", record.provider, error)
         refusal = refusal_for(error)
@@ -224,14 +227,17 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
         if exchange.response_started:  # its answer had begun before it sent the rest
             record.outcome, record.code = Outcome.CLIENT_GONE, refusal.code
             return
-    else:
-        record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
-        if exchange.response_started:
-            return
-        refusal = refusals.DRAIN_DEADLINE
     finally:
-        bridge.leave(scope)
+        bridge.leave(exchange)
     await _refuse(exchange, refusal, call.shape, record)
+
+
+async def _end_by_deadline(call: Call, exchange: Exchange, record: AccessRecord) -> None:
+    """Say why it ends, if there is still a way to."""
+    if not exchange.response_started:
+        with trio.move_on_after(_LAST_WORD, shield=True):
+            await _refuse(exchange, refusals.DRAIN_DEADLINE, call.shape, record)
+    record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
 
 
 async def _refuse(exchange: Exchange, refusal: Refusal, shape: Shape, record: AccessRecord) -> None:

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from bridgepool.gateway.runtime import ProviderRuntime, RouteTable, Runtimes, Sentinel, Snapshot
+from bridgepool.http import Exchange
 
 
 @attrs.frozen
@@ -29,7 +30,7 @@ class Bridge:
 
     key: BridgeKey
     _table: RouteTable
-    _requests: set[trio.CancelScope] = attrs.field(factory=set)
+    _requests: set[Exchange] = attrs.field(factory=set)
     _idle: trio.Event | None = None  # wanted by the close; set by the last request
     closing: bool = False
     """The bridge is being closed: requests that are still running are ended."""
@@ -38,15 +39,15 @@ class Bridge:
         """Return what serves that provider; None if there is none of that name."""
         return self._table.get(name)
 
-    def enter(self, scope: trio.CancelScope) -> None:
-        """Count a request in, with the scope that ends it if the bridge has to close first."""
-        self._requests.add(scope)
+    def enter(self, exchange: Exchange) -> None:
+        """Count a request in; it is cancelled if the bridge has to close first."""
+        self._requests.add(exchange)
         if self.closing:
-            scope.cancel()
+            exchange.cancel()
 
-    def leave(self, scope: trio.CancelScope) -> None:
+    def leave(self, exchange: Exchange) -> None:
         """Count a request out."""
-        self._requests.discard(scope)
+        self._requests.discard(exchange)
         if self._idle is not None and not self._requests:
             self._idle.set()
 
@@ -56,8 +57,8 @@ class Bridge:
         if not self._requests:
             return
         self._idle = trio.Event()
-        for scope in self._requests:
-            scope.cancel()
+        for exchange in self._requests:
+            exchange.cancel()
         await self._idle.wait()  # the pool's close_timeout bounds it
 
 

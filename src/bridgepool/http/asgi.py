@@ -98,12 +98,15 @@ class AsgiApp:
         port = _AsgiPort(scope, receive, send, self._max_body_bytes)
         raised: Exception | None = None
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(port.listen, nursery.cancel_scope)
+            port.handling = nursery.cancel_scope
+            nursery.start_soon(port.listen)
             try:
                 await self._run(port, scope)
             except Exception as error:
                 raised = error
             nursery.cancel_scope.cancel()
+        if raised is None and port.was_cancelled and not port.finished:
+            raised = LocalProtocolError("the exchange was cancelled")
         if raised is not None:
             raise raised  # not from inside the nursery, which would make a group of it
 
@@ -144,6 +147,8 @@ class _AsgiPort:
     _max_body_bytes: float
     responded: bool = False
     finished: bool = False
+    was_cancelled: bool = False  # from our side
+    handling: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # what the handler runs in
     request: Request = attrs.field(init=False)
     _into: trio.MemorySendChannel[Message] = attrs.field(init=False)
     _out_of: trio.MemoryReceiveChannel[Message] = attrs.field(init=False)
@@ -157,11 +162,16 @@ class _AsgiPort:
         # behind the last piece of the body. A handler that does not read still holds it back.
         self._into, self._out_of = trio.open_memory_channel[Message](_READ_AHEAD)
 
-    async def listen(self, scope: trio.CancelScope) -> None:
-        """Take in the server's messages until the client leaves, which cancels `scope`."""
+    async def listen(self) -> None:
+        """Take in the server's messages until the client leaves, which cancels the handler."""
         while (message := await self._receive())["type"] != "http.disconnect":
             await self._into.send(message)
-        scope.cancel()
+        self.handling.cancel()
+
+    def cancel(self) -> None:
+        """See `ExchangePort`."""
+        self.was_cancelled = True
+        self.handling.cancel()
 
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
         """See `ExchangePort`."""

@@ -268,6 +268,10 @@ class Conversation:
         """See `ExchangePort`."""
         self.was_cut = True
 
+    def cancel(self) -> None:
+        """See `ExchangePort`."""
+        self.link.scope.cancel()
+
 
 def _protocol_error_in(error: Exception) -> RemoteProtocolError | None:
     """Return the client's fault that a handler let out, also from a nursery of its own."""

@@ -56,6 +56,10 @@ class ExchangePort(Protocol):
         """Leave the response unfinished, so that the client can see that it is."""
         ...
 
+    def cancel(self) -> None:
+        """Cancel the handler; from another task."""
+        ...
+
 
 @attrs.define(eq=False)
 class RequestBody:
@@ -222,6 +226,14 @@ class Exchange:
         """
         self._check_first()
         await self._port.send_interim(status, headers)
+
+    def cancel(self) -> None:
+        """End the exchange from another task: its handler is cancelled wherever it waits.
+
+        A response that was begun is cut visibly, and the connection ends. So a server-side
+        deadline needs no cancel scope for each request.
+        """
+        self._port.cancel()
 
     def _check_first(self) -> None:
         if self._port.responded:
