@@ -136,6 +136,9 @@ async def test_a_place_is_free_only_when_the_bridge_before_is_closed(
             await use(pool, key)
         caller = await Callers(pool, nursery).settled("d")
         assert [bridge.closes for bridge in bridges.made] == [1, 0, 0]
+        await use(pool, "c")  # becomes idle once more, and is asked for no more than it was
+        await wait_all_tasks_blocked()
+        assert [bridge.closes for bridge in bridges.made] == [1, 0, 0]
         assert caller.bridge is None
         mock_clock.jump(3)
         await wait_all_tasks_blocked()
@@ -297,3 +300,29 @@ async def test_a_caller_that_comes_too_late_joins_the_build_ahead(mock_clock: Mo
         await wait_all_tasks_blocked()
         assert late.bridge is bridges.made[1]
         late.release()
+
+
+async def test_a_build_ahead_needs_nobody_to_wait_for_it(mock_clock: MockClock) -> None:
+    """Promise 11; invariant 21: a caller that joins it and gives up does not end it."""
+    bridges = Bridges(held=True)
+    async with (
+        open_bridge_pool(
+            bridges.open, providers(1), ttl=100, refresh_ahead=20, abandon_grace=0
+        ) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        callers = Callers(pool, nursery)
+        (await callers.settled()).release()
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        mock_clock.jump(85)
+        await use(pool)
+        mock_clock.jump(15)
+        await wait_all_tasks_blocked()
+        impatient = await callers.settled()
+        impatient.scope.cancel()
+        await wait_all_tasks_blocked()
+        assert not bridges.last.build_was_cancelled
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        assert await use(pool) is bridges.made[1]

@@ -200,6 +200,32 @@ async def test_after_an_error_the_next_build_of_the_key_has_to_wait(
         hopeful.release()
 
 
+async def test_every_key_has_a_pause_of_its_own(mock_clock: MockClock) -> None:
+    """Promise 8, `retry_after_error`: a later failure of one key does not end another's pause."""
+    bridges = Bridges(held=True)
+    async with (
+        open_bridge_pool(bridges.open, providers(1), retry_after_error=5) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        callers = Callers(pool, nursery)
+        for key in "ab":
+            await callers.settled(key)
+            bridges.last.fail()
+            await wait_all_tasks_blocked()
+            mock_clock.jump(2)
+        for key in "ab":
+            await callers.settled(key)
+        assert len(bridges.made) == 2
+        mock_clock.jump(1)
+        await wait_all_tasks_blocked()
+        assert [bridge.key for bridge in bridges.made] == ["a", "b", "a"]
+        mock_clock.jump(2)
+        await wait_all_tasks_blocked()
+        assert [bridge.key for bridge in bridges.made] == ["a", "b", "a", "b"]
+        for bridge in bridges.made:
+            bridge.fail()
+
+
 async def test_a_build_may_shorten_the_life_of_its_bridge(mock_clock: MockClock) -> None:
     """Promise 8, `ShortLived`; callers get the bridge unwrapped."""
 
@@ -257,19 +283,21 @@ async def test_waiting_for_a_turn_counts_towards_no_timeout(mock_clock: MockCloc
         ) as pool,
         trio.open_nursery() as nursery,
     ):
-        first = await Callers(pool, nursery).settled("a")
-        second = await Callers(pool, nursery).settled("b")
-        mock_clock.jump(9)
-        bridges.last.succeed()
-        await wait_all_tasks_blocked()
+        first, second, third = [await Callers(pool, nursery).settled(key) for key in "abc"]
+        for _ in range(2):
+            mock_clock.jump(9)
+            bridges.last.succeed()
+            await wait_all_tasks_blocked()
+        assert second.bridge is bridges.made[1]
         mock_clock.jump(9.9)
         await wait_all_tasks_blocked()
-        assert (second.error, pool.statistics().building) == (None, 1)
+        assert (third.error, pool.statistics().building) == (None, 1)
         mock_clock.jump(0.1)
         await wait_all_tasks_blocked()
-        assert isinstance(second.error, BuildTimeoutError)
-        assert pool.statistics().build_seconds == pytest.approx(19, abs=0.001)
+        assert isinstance(third.error, BuildTimeoutError)
+        assert pool.statistics().build_seconds == pytest.approx(28, abs=0.001)
         first.release()
+        second.release()
 
 
 async def test_a_build_that_gives_up_its_wait_for_a_turn_takes_none() -> None:

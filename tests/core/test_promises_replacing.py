@@ -99,6 +99,7 @@ async def test_the_cost_of_a_replacement_does_not_grow_with_the_bridges() -> Non
 
         async with open_bridge_pool(Bridges().open, providers(1)) as pool:
             await _fill(pool, bridge_count)
+            await wait_all_tasks_blocked()
             snapshot = providers(2)
             gc.disable()  # a collection may call back, and would be counted
             sys.setprofile(count)
