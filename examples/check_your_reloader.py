@@ -11,8 +11,7 @@ import trio.testing
 from own_reloader import HttpReloader  # type: ignore[import-not-found] # the file beside this
 
 from bridgepool import ChangeBus
-from bridgepool.http import Exchange, serve_http
-from bridgepool.http.client import open_upstream_client
+from bridgepool.http import Exchange, open_upstream_client, serve_http
 from bridgepool.testing import check_reloader
 
 

@@ -30,8 +30,14 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool.http import Exchange, GracefulClose, Request, serve_http
-from bridgepool.http.client import UpstreamClient, open_upstream_client
+from bridgepool.http import (
+    Exchange,
+    GracefulClose,
+    Request,
+    UpstreamClient,
+    open_upstream_client,
+    serve_http,
+)
 from bridgepool.http.headers import (
     forward_request_headers,
     forward_response_headers,

@@ -26,8 +26,7 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool.http import Exchange, Handler, serve_http
-from bridgepool.http.client import UpstreamClient, open_upstream_client
+from bridgepool.http import Exchange, Handler, UpstreamClient, open_upstream_client, serve_http
 from bridgepool.http.errors import HttpError
 
 POLL_INTERVAL = 15.0  # seconds

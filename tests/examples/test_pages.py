@@ -1,0 +1,109 @@
+"""What the documentation states about names, defaults and messages is what the code has."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+import bridgepool
+import bridgepool.gateway
+import bridgepool.http
+import bridgepool.providers
+from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
+from bridgepool._commands import gateway as gateway_command
+from tests.examples.support import EXAMPLES, ROOT
+from tests.test_invariants import _named_in
+from tools.planted_bugs import BUGS
+
+DOCS = ROOT / "docs"
+PACKAGE = ROOT / "src" / "bridgepool"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def defaults(function: Callable[..., object]) -> dict[str, object]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def test_every_option_stands_on_its_page_with_its_default() -> None:
+    shown = dict(re.findall(r"\*\*`(\w+)`\*\* \(`?([\w.]+)`?\)", page("howto/options.md")))
+    real = defaults(open_bridge_pool) | defaults(watch_providers)
+    assert real.keys() - shown.keys() == {"status", "task_status"}
+    for name, text in shown.items():
+        assert float(text.removeprefix("math.")) == real[name], name
+
+
+@pytest.mark.parametrize("kind", [PoolStatistics, ReloadStatus])
+def test_every_count_of_the_pool_and_what_to_watch_of_reloads_stands_on_the_page(
+    kind: type[attrs.AttrsInstance],
+) -> None:
+    text = page("howto/statistics.md")
+    missing = {a.name for a in attrs.fields(kind) if not re.search(rf"`{a.name}[`\[]", text)}
+    assert kind is ReloadStatus or not missing
+    assert not {"failures_in_a_row", "last_error", "revision", "following"} & missing
+
+
+def test_every_log_message_on_the_page_is_one_that_is_logged() -> None:
+    sources = " ".join(file.read_text() for file in PACKAGE.rglob("*.py"))
+    rows = re.findall(r"^\|[^|]*\| (?:\w+) \| `([^`]+)` \|", page("howto/statistics.md"), re.M)
+    assert len(rows) >= 11
+    for message in rows:
+        pattern = r"%\w+".join(re.escape(part) for part in message.split("…"))
+        assert re.search(pattern, sources), message
+
+
+PARTS: tuple[tuple[types.ModuleType, tuple[str, ...]], ...] = (
+    (bridgepool, ("core", "errors")),
+    (bridgepool.http, ("http",)),
+    (bridgepool.providers, ("providers", "errors")),
+    (bridgepool.gateway, ("gateway",)),
+)
+
+
+@pytest.mark.parametrize(("module", "pages"), PARTS)
+def test_every_public_name_has_its_place_in_the_reference(
+    module: types.ModuleType, pages: tuple[str, ...]
+) -> None:
+    text = " ".join(page(f"reference/{name}.md") for name in pages)
+    assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_option_of_the_command_stands_on_its_page() -> None:
+    text = page("reference/command-line.md")
+    options = {f"--{name.replace('_', '-')}" for name in defaults(gateway_command)}
+    assert options - set(re.findall(r"--[a-z-]+", text)) == set()
+
+
+def test_every_part_of_the_package_stands_in_the_table_of_layers() -> None:
+    named = set(re.findall(r"`(\w+)/?`", page("design.md")))
+    private = {"_alarm", "_options", "_services", "_version", "__init__"}  # a helper each
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert parts - named - private - {"__pycache__"} == set()
+
+
+def test_the_tests_that_the_table_of_invariants_names_do_name_them() -> None:
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", page("invariants.md"), re.M)
+    assert len(rows) == 41
+    for number, names in rows:
+        for name in re.findall(r"\b[a-z]\w+\b", names.replace("**kit**", "")):
+            folder = "properties" if name.endswith("_machine") else "core"
+            text = (ROOT / "tests" / folder / f"test_{name}.py").read_text()
+            assert int(number) in _named_in(text), (number, name)
+
+
+def test_every_planted_bug_stands_on_the_page() -> None:
+    text = " ".join(page("invariants.md").lower().split())
+    assert [bug.name for bug in BUGS if bug.name not in text] == []
+
+
+def test_every_example_is_shown_somewhere() -> None:
+    text = " ".join(file.read_text() for file in DOCS.rglob("*.md"))
+    assert [f.name for f in EXAMPLES.iterdir() if f.is_file() and f.name not in text] == []
