@@ -36,4 +36,7 @@ autodoc_preserve_defaults = True
 autodoc_class_signature = "separated"
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = [("Cancellation", "Cancellation"), ("Resource handling", "Resource handling")]
+napoleon_custom_sections = [
+    ("Cancellation", "Cancellation"),
+    ("Resource handling", "Resource handling"),
+]

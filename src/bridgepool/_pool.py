@@ -72,6 +72,8 @@ class CachedBridgePool(Generic[K, P, B]):
     def acquire(self, key: K) -> Lease[K, P, B]:
         """Lease the bridge of `key` for the length of an `async with`, building it on a miss.
 
+        ::
+
             async with pool.acquire(key) as bridge:
                 ...
 
@@ -212,6 +214,8 @@ async def open_bridge_pool(
     close_timeout: float = 5.0,
 ) -> AsyncIterator[CachedBridgePool[K, P, B]]:
     """Open a pool for the length of an `async with`.
+
+    ::
 
         async with open_bridge_pool(open_bridge, snapshot) as pool:
             async with pool.acquire(key) as bridge:
