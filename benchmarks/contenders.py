@@ -24,7 +24,8 @@ class Contenders:
 
     floor: Target
     gateway: Target
-    library: Target
+    libraries: Sequence[Target]
+    """A proxy made of well-known libraries, with either client library."""
     nginx: Target | None
     """None where it is not installed."""
     key: str
@@ -33,7 +34,7 @@ class Contenders:
     @property
     def all(self) -> Sequence[Target]:
         """Those there are."""
-        found = (self.floor, self.gateway, self.library, self.nginx)
+        found = (self.floor, self.gateway, *self.libraries, self.nginx)
         return [target for target in found if target is not None]
 
 
@@ -61,7 +62,10 @@ def running(folder: Path) -> Iterator[Contenders]:
 
         _, upstream = start_module("upstream", core=0)
         floor_pid, floor = start_module("floor_h11_proxy", str(upstream))
-        library_pid, library = start_module("peer_hypercorn_httpx", str(upstream))
+        libraries = []
+        for name in ("httpx", "httpx2"):
+            pid, port = start_module("peer_hypercorn_httpx", str(upstream), name)
+            libraries.append(Target(f"hypercorn + {name}", port, pid))
         row, key = client_row("bench")
         providers = folder / "providers.toml"
         providers.write_text(_PROVIDERS.format(upstream=upstream, client=row))
@@ -82,7 +86,7 @@ def running(folder: Path) -> Iterator[Contenders]:
         yield Contenders(
             Target("bare h11 proxy loop", floor, floor_pid),
             Target("bridgepool gateway", gateway, gateway_pid, "/bench"),
-            Target("hypercorn + httpx2", library, library_pid),
+            libraries,
             nginx,
             key.reveal(),
         )

@@ -60,7 +60,7 @@ def _throughput(
             measured = load(target, connections=CONNECTIONS, seconds=SECONDS, ask=ask)
             if round_number >= 0:  # the first one warms up
                 loads[target].append(measured)
-    floor, gateway, library = contenders.floor, contenders.gateway, contenders.library
+    floor, gateway = contenders.floor, contenders.gateway
     rates = {target: [entry.rate for entry in loads[target]] for target in targets}
     cpu = {target: [entry.cpu for entry in loads[target]] for target in targets}
     title = f"{what}, 1 kB, {CONNECTIONS} connections: "
@@ -72,7 +72,7 @@ def _throughput(
             _beside(title + target.name, rates[target], "answers/s", rates[floor], floor, goal),
             _beside(f"{what}, 1 kB: CPU of {target.name}", cpu[target], "us", cpu[floor], floor),
         ]
-    if library in rates:
+    for library in contenders.libraries if not ask.body else ():
         rows += [
             _beside(
                 title + gateway.name, rates[gateway], "answers/s", rates[library], library, ">= 6"

@@ -1,13 +1,14 @@
 """The peer: a reverse proxy as one would write it from libraries, hypercorn and httpx on Trio.
 
-`python -m benchmarks.peer_hypercorn_httpx UPSTREAM_PORT` prints its port.
+`python -m benchmarks.peer_hypercorn_httpx UPSTREAM_PORT LIBRARY` prints its port; the library
+is `httpx`, or its faster successor `httpx2`, which has the same API.
 """
 
+import importlib
 import logging
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import httpx2
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
 _HOP = {b"connection", b"keep-alive", b"transfer-encoding", b"te", b"upgrade", b"host"}
 
 
-async def main(port: int) -> None:
+async def main(port: int, library: Any) -> None:  # Any: a module of either name
     """Serve on a free loopback port, printed, and send everything to `port`."""
-    limits = httpx2.Limits(max_connections=200, max_keepalive_connections=200)
+    limits = library.Limits(max_connections=200, max_keepalive_connections=200)
     base = f"http://127.0.0.1:{port}"
     # No timeouts: the floor has none either.
-    async with httpx2.AsyncClient(base_url=base, limits=limits, timeout=None) as client:
+    async with library.AsyncClient(base_url=base, limits=limits, timeout=None) as client:
 
         async def app(
             scope: "Scope", receive: "ASGIReceiveCallable", send: "ASGISendCallable"
@@ -69,4 +70,4 @@ async def main(port: int) -> None:
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    trio.run(main, int(sys.argv[1]))
+    trio.run(main, int(sys.argv[1]), importlib.import_module(sys.argv[2]))
