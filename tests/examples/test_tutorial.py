@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from bridgepool.providers import parse_provider_file
 from tests.e2e.process import run_gateway
 from tests.examples.support import EXAMPLES, ROOT, ask, output_of, running, streaming
 
@@ -22,6 +24,12 @@ def test_the_readme_shows_the_first_program_and_its_output_as_they_are() -> None
     readme = (ROOT / "README.md").read_text()
     assert (EXAMPLES / "first_pool.py").read_text() in readme
     assert (ROOT / "docs" / "output" / "first_pool.txt").read_text() in readme
+
+
+def test_the_provider_file_of_the_readme_is_good() -> None:
+    readme = (ROOT / "README.md").read_text()
+    files = re.findall(r"^```toml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    assert [parse_provider_file(text).providers[0].name for text in files] == ["openai"]
 
 
 async def test_an_edit_of_the_file_moves_the_next_stream_and_not_the_one_that_runs(
