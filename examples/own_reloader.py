@@ -91,8 +91,8 @@ async def main(url: str, port: int) -> None:
                     watch_providers, pool, reloader, changes, poll_interval=POLL_INTERVAL
                 )
                 status: ReloadStatus = await nursery.start(watch)
-                await nursery.start(serve, partial(show, pool, status), port)
                 with trio.open_signal_receiver(signal.SIGHUP) as signals:
+                    await nursery.start(serve, partial(show, pool, status), port)
                     async for _ in signals:
                         bus.publish()  # do not wait for the poll
 
