@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from bridgepool import ProviderSnapshot, RetireReason, open_bridge_pool
 from tests.core.rig import Bridges, BrokenBridgeError, Callers, providers, use
@@ -127,6 +127,17 @@ async def test_a_lease_tells_its_generation_and_when_its_bridge_is_retired() -> 
         await wait_all_tasks_blocked()
         assert sorted(heard) == ["one", "two"]
         assert bridges.last.closes_ended == 1
+
+
+async def test_waiting_for_a_retirement_that_was_is_a_checkpoint_and_no_wait() -> None:
+    """Promise 5: nobody waited as it happened."""
+    async with open_bridge_pool(Bridges().open, providers(1)) as pool:
+        lease = pool.acquire("a")
+        async with lease:
+            pool.replace_providers(providers(2))
+            await wait_all_tasks_blocked()
+            with assert_checkpoints(), trio.fail_after(1):
+                await lease.wait_retired()
 
 
 async def test_waiting_for_retirement_can_be_cancelled() -> None:

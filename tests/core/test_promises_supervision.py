@@ -179,3 +179,27 @@ async def test_a_crash_of_a_retired_bridge_in_use_leaves_the_fresh_one_alone() -
         stats = pool.statistics()
         assert stats.retired[RetireReason.REPLACED] == 1
         assert stats.retired[RetireReason.CRASHED] == 0
+
+
+async def test_what_a_crashed_bridge_does_to_clean_up_is_bounded_too(
+    autojump_clock: MockClock,
+) -> None:
+    """Promises 6 and 9; invariant 31: from the crash on it has `close_timeout`."""
+
+    @asynccontextmanager
+    async def open_bridge(key: str, snapshot: ProviderSnapshot[int]) -> AsyncIterator[str]:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_fail)
+                yield key
+        finally:
+            await trio.sleep(1000)  # noqa: ASYNC102 -- what the pool has to bound
+
+    async with open_bridge_pool(open_bridge, providers(1), close_timeout=5) as pool:
+        async with pool.acquire("a"):
+            await wait_all_tasks_blocked()
+            assert pool.statistics().retired[RetireReason.CRASHED] == 1
+        await trio.sleep(6)
+        stats = pool.statistics()
+        assert (stats.draining, stats.close_overruns) == (0, 1)
+    assert trio.current_time() == pytest.approx(6, abs=0.001)
