@@ -81,3 +81,9 @@ def test_a_goodbye_that_nothing_can_end_is_found(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert "PoolPromiseBrokenError: invariant " in result.stdout
     assert "steps: " in result.stdout
+
+
+def test_the_example_of_testing_code_that_uses_a_pool_passes(tmp_path: Path) -> None:
+    result = run_tests(tmp_path, (EXAMPLES / "test_your_proxy.py").read_text())
+    assert result.returncode == 0, result.stdout
+    assert "1 passed" in result.stdout
