@@ -176,7 +176,7 @@ class CachedBridgePool(Generic[K, P, B]):
             replacements=MappingProxyType(dict(ledger.replacements)),
         )
 
-    async def _leave(self) -> None:
+    async def _leave(self, body_raised: bool) -> None:
         """Close admission, let leases end in their time, and wait until nothing is left."""
         ledger, keeper, alarm = self._ledger, self._keeper, self._alarm
         ledger.close(trio.current_time() + self._options.shutdown_timeout)
@@ -187,12 +187,13 @@ class CachedBridgePool(Generic[K, P, B]):
         try:
             while ledger.generations:
                 await keeper.endings.park()
-        except trio.Cancelled:
+        except trio.Cancelled:  # noqa: ASYNC103 -- unless something else is on its way out
             # Users leave before services: holders outside this block, who may be unwinding
             # too, find working bridges for as long as a close may take. The nursery waits.
             ledger.hasten(trio.current_time() + self._options.close_timeout)
             alarm.ring_by(-inf)
-            raise
+            if not body_raised:
+                raise
 
 
 @asynccontextmanager
@@ -276,7 +277,9 @@ async def open_bridge_pool(
     async with open_service_nursery() as nursery:
         pool: CachedBridgePool[K, P, B] = CachedBridgePool(open_bridge, snapshot, options, nursery)
         nursery.start_soon(reap, pool._ledger, pool._keeper, pool._alarm)
+        body_raised = True
         try:
             yield pool
+            body_raised = False
         finally:
-            await pool._leave()  # noqa: ASYNC102 -- shields what it must by itself
+            await pool._leave(body_raised)  # noqa: ASYNC102 -- shields what it must by itself
