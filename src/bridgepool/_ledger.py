@@ -267,12 +267,13 @@ class Ledger(Generic[K, P, V, F]):
         while self._overtaken:
             flights.extend(self._overtaken.popleft().flights)
         entries: list[Entry[K, P, V, F]] = []
-        while self._unswept and len(entries) < limit:
+        while self._unswept:
             listed = self._unswept[0].listed
             while listed and len(entries) < limit:
                 entries.append(listed.popitem()[1])
-            if not listed:
-                self._unswept.popleft()
+            if listed:
+                break
+            self._unswept.popleft()
         return entries, flights
 
     def overdue(self, now: float, limit: int) -> tuple[list[Entry[K, P, V, F]], list[F]]:

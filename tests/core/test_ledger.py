@@ -62,3 +62,14 @@ def test_a_lease_never_goes_to_what_is_due_for_a_second_look() -> None:
     assert ledger.lease("a", 5.0) is None
     assert ledger.lease("b", 4.9) is None
     assert entry.leases == 1
+
+
+def test_a_sweep_that_took_the_last_entry_leaves_a_reaper_nothing_to_come_for() -> None:
+    """Regression: an empty generation behind the last entry kept the reaper awake for one turn."""
+    ledger = _ledger()
+    entry = _publish(ledger, "a")
+    ledger.replace(ProviderSnapshot([2]), now=0.0)
+    ledger.current.flights["build"] = None
+    ledger.replace(ProviderSnapshot([3]), now=0.0)
+    assert ledger.sweep(limit=1) == ([entry], ["build"])
+    assert ledger.next_due() == 10.0
