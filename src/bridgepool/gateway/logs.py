@@ -49,3 +49,5 @@ def set_up_logging(log_format: LogFormat, out: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # It tells of every event it sees; we tell of what came of them.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
