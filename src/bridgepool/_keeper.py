@@ -21,6 +21,7 @@ import contextvars
 import enum
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from math import inf
@@ -139,17 +140,22 @@ class BridgeKeeper(Generic[K, P, B]):
         self.close_overruns = 0
         self.close_failures = 0
         self._leaving = 0
+        # builds under way, the first to time out first; landed ones are dropped as they are met
+        self._timed: deque[PoolFlight[K]] = deque()
 
     # -- from the pool --------------------------------------------------------------------
 
     def launch(self, key: K, now: float, *, background: bool = False) -> PoolFlight[K]:
         """Start a build of `key` for the generation in force."""
         generation = self._ledger.current
-        has_place = not generation.pauses and self.places.try_take()
-        deadline = now + self._options.build_timeout if has_place else inf
-        flight = self.deck.open(key, generation.number, deadline, background=background)
+        # Shielded: cancelling a caller, or the pool's block, does not cancel the build.
+        scope = trio.CancelScope(shield=True)
+        flight = self.deck.book.open(key, generation.number, scope, background=background)
         generation.flights[flight] = None
-        began = now if has_place else None
+        began = None
+        if not generation.pauses and self.places.try_take():
+            began = now
+            self._begin(flight, now)
         self._context.run(self._nursery.start_soon, self._own, flight, generation, began)
         return flight
 
@@ -202,6 +208,27 @@ class BridgeKeeper(Generic[K, P, B]):
             self.deck.fail(flight, lambda: PoolClosedError("the pool was closed"))
         self.deck.cancel(flight)
 
+    def _begin(self, flight: PoolFlight[K], now: float) -> None:
+        """Start the clock of a build that has its place."""
+        # Kept here and not by the scope's own deadline: builds land long before it, and Trio
+        # would have to clear thousands of deadlines out of its heap at some later tick.
+        self.deck.book.begin(flight, now, self._options.build_timeout)
+        if flight.build_deadline < inf:
+            self.next_timeout()
+            self._timed.append(flight)
+            self._alarm.ring_by(flight.build_deadline)
+
+    def next_timeout(self) -> float:
+        """Return when the next build times out, `math.inf` for never."""
+        while self._timed and self._timed[0].landed:
+            self._timed.popleft()
+        return self._timed[0].build_deadline if self._timed else inf
+
+    def cancel_late_builds(self, now: float) -> None:
+        """Cancel the builds whose time is over."""
+        while self.next_timeout() <= now:
+            self.deck.cancel(self._timed.popleft())
+
     def make_places(self) -> None:
         """Let builds begin that can, and close idle bridges for those that lack a place."""
         self._ledger.wants_idle = False
@@ -234,7 +261,7 @@ class BridgeKeeper(Generic[K, P, B]):
                 if began is None:
                     await self._turn_to_build(flight, generation)
                     began = self.deck.now()
-                    self.deck.begin(flight, self._options.build_timeout)
+                    self._begin(flight, began)
                 async with self._open_bridge(flight.key, generation.snapshot) as bridge:
                     life.shield = True  # what cancels the build must not reach the bridge
                     entry = self._landed(flight, generation, bridge, life, began)

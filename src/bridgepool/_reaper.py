@@ -23,7 +23,7 @@ async def reap(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], alarm
     with trio.CancelScope(shield=True):
         while not (ledger.closed and not ledger.generations):
             _reap_batch(ledger, keeper, trio.current_time())
-            await alarm.wait_until(ledger.next_due())
+            await alarm.wait_until(min(ledger.next_due(), keeper.next_timeout()))
 
 
 def _reap_batch(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], now: float) -> None:
@@ -33,6 +33,7 @@ def _reap_batch(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], now:
     for flight in overtaken:
         keeper.overtake(flight)
     forced, late = ledger.overdue(now, _BATCH)
+    keeper.cancel_late_builds(now)
     for entry in forced:
         keeper.close(entry)
     for flight in late:

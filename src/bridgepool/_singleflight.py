@@ -42,19 +42,12 @@ class FlightDeck(Generic[K, T]):
         self,
         key: K,
         version: Hashable,
-        build_deadline: float = inf,
-        *,
-        background: bool = False,
+        build_deadline: float,
     ) -> Flight[K, Task]:
         """Open a flight; the caller runs it, all of it inside the flight's scope."""
         # Shielded: cancelling a caller, or the block of all, does not cancel the build.
         scope = trio.CancelScope(shield=True, deadline=build_deadline)
-        return self.book.open(key, version, scope, build_deadline, background)
-
-    def begin(self, flight: Flight[K, Task], timeout: float) -> None:
-        """Start the clock of the build itself."""
-        self.book.begin(flight, self.now(), timeout)
-        flight.scope.deadline = flight.deadline
+        return self.book.open(key, version, scope, build_deadline)
 
     def wait(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
         """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint."""
