@@ -23,6 +23,7 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("_generation",),
     ("_ledger",),
     ("_singleflight", "_changes", "_statistics", "_places"),
+    ("_bridge",),
     ("_keeper",),
     ("_lookup", "_reaper"),
     ("_pool", "http"),

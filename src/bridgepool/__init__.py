@@ -4,9 +4,9 @@
 and the gateway are in `bridgepool.http`, `bridgepool.providers` and `bridgepool.gateway`.
 """
 
+from ._bridge import OpenBridge, ShortLived
 from ._changes import ChangeBus, ChangeSubscription
 from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError, ReloadError
-from ._keeper import OpenBridge, ShortLived
 from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool

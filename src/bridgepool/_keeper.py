@@ -18,27 +18,33 @@ the nursery is cancelled.
 """
 
 import contextvars
-import enum
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Hashable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Hashable
 from math import inf
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, TypeVar
 
-import attrs
 import trio
 
 from ._alarm import Alarm
+from ._bridge import (
+    Moved,
+    OpenBridge,
+    Owner,
+    PoolEntry,
+    PoolFlight,
+    PoolGeneration,
+    PoolLedger,
+    ShortLived,
+    unwrap,
+)
 from ._errors import BuildError, BuildTimeoutError, PoolClosedError
-from ._flights import Flight
-from ._generation import Entry, Generation
-from ._ledger import Ledger, RetireReason
+from ._generation import Entry
+from ._ledger import RetireReason
 from ._options import PoolOptions
 from ._places import BuildPlaces
-from ._singleflight import FlightDeck, Task
-from ._snapshot import ProviderSnapshot
+from ._singleflight import FlightDeck
 from ._statistics import BuildOutcome
 
 K = TypeVar("K", bound=Hashable)
@@ -49,65 +55,6 @@ logger = logging.getLogger("bridgepool.pool")
 
 # By which part lifetimes are shortened at random: bridges born together do not die together.
 _TTL_SPREAD = 0.1
-
-
-@attrs.frozen
-class ShortLived(Generic[B]):
-    """Yield this from `open_bridge` to give one bridge a shorter time to live than the pool's.
-
-    For a bridge that was built degraded, with an upstream missing, say: it serves, and is
-    built anew in seconds rather than minutes.
-
-    Args:
-        bridge: The bridge; callers of `acquire` get it unwrapped.
-        ttl: Its time to live in seconds. The pool's own applies if that is shorter.
-    """
-
-    bridge: B
-    ttl: float
-
-
-def _unwrap(opened: B | ShortLived[B], ttl: float) -> tuple[B, float]:
-    """Return the bridge itself, and its time to live where the pool's is `ttl`."""
-    if isinstance(opened, ShortLived):
-        return opened.bridge, min(ttl, opened.ttl)
-    return opened, ttl
-
-
-OpenBridge: TypeAlias = Callable[
-    [K, ProviderSnapshot[P]], AbstractAsyncContextManager[B | ShortLived[B]]
-]
-
-
-class Moved(enum.Enum):
-    """What a waiter is handed instead of a lease when its build was overtaken."""
-
-    MOVED = enum.auto()
-
-
-@attrs.define(eq=False)
-class Owner(Generic[B]):
-    """What the pool keeps of one open bridge."""
-
-    bridge: B
-    life: trio.CancelScope
-    # set while parked, which it is from the step in which it was published
-    task: Task | None = None
-    # no longer parked: on its way to close, whether asked to or crashed
-    is_leaving: bool = False
-    has_crashed: bool = False
-    # made by the first lease that waits for it
-    retired: trio.Event | None = None
-
-    def tell_retired(self) -> None:
-        if self.retired is not None:
-            self.retired.set()
-
-
-PoolFlight: TypeAlias = Flight[K, Task]
-PoolEntry: TypeAlias = Entry[K, P, Owner[B], Flight[K, Task]]
-PoolGeneration: TypeAlias = Generation[K, P, Owner[B], Flight[K, Task]]
-PoolLedger: TypeAlias = Ledger[K, P, Owner[B], Flight[K, Task]]
 
 
 class BridgeKeeper(Generic[K, P, B]):
@@ -311,7 +258,7 @@ class BridgeKeeper(Generic[K, P, B]):
         if flight.is_dead(now):
             self._failed(flight, generation, None)
             return None
-        bridge, ttl = _unwrap(opened, self._options.ttl)
+        bridge, ttl = unwrap(opened, self._options.ttl)
         owner = Owner(bridge, life)
         expires_at = now + ttl * (1 - _TTL_SPREAD * random.random())  # noqa: S311 -- no secret
         fresh_until = expires_at - self._options.refresh_ahead

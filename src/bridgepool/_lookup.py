@@ -6,8 +6,9 @@ from typing import Generic, TypeVar
 
 import trio
 
+from ._bridge import Moved, PoolEntry, PoolLedger
 from ._errors import BuildError, PoolClosedError
-from ._keeper import BridgeKeeper, Moved, PoolEntry, PoolLedger
+from ._keeper import BridgeKeeper
 from ._ledger import RetireReason
 
 K = TypeVar("K", bound=Hashable)

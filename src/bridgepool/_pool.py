@@ -15,7 +15,8 @@ import attrs
 import trio
 
 from ._alarm import Alarm
-from ._keeper import BridgeKeeper, OpenBridge, PoolLedger
+from ._bridge import OpenBridge, PoolLedger
+from ._keeper import BridgeKeeper
 from ._ledger import Ledger, ReplaceOutcome
 from ._lookup import BridgeLookup, Lease, NowaitLease
 from ._options import PoolOptions

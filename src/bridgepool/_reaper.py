@@ -6,7 +6,8 @@ from typing import TypeVar
 import trio
 
 from ._alarm import Alarm
-from ._keeper import BridgeKeeper, PoolLedger
+from ._bridge import PoolLedger
+from ._keeper import BridgeKeeper
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")

@@ -11,8 +11,8 @@ from itertools import chain
 import attrs
 import trio
 
+from .._bridge import PoolEntry
 from .._flights import Flight
-from .._keeper import PoolEntry
 from .._ledger import ReplaceOutcome
 from .._options import PoolOptions
 from .._statistics import BuildOutcome

@@ -1,0 +1,81 @@
+"""What a pool keeps of a bridge, and how its parts are called with that.
+
+The ledger and the flights know neither bridges nor tasks; here they are given both.
+"""
+
+import enum
+from collections.abc import Callable, Hashable
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from ._flights import Flight
+from ._generation import Entry, Generation
+from ._ledger import Ledger
+from ._singleflight import Task
+from ._snapshot import ProviderSnapshot
+
+K = TypeVar("K", bound=Hashable)
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+@attrs.frozen
+class ShortLived(Generic[B]):
+    """Yield this from `open_bridge` to give one bridge a shorter time to live than the pool's.
+
+    For a bridge that was built degraded, with an upstream missing, say: it serves, and is
+    built anew in seconds rather than minutes.
+
+    Args:
+        bridge: The bridge; callers of `acquire` get it unwrapped.
+        ttl: Its time to live in seconds. The pool's own applies if that is shorter.
+    """
+
+    bridge: B
+    ttl: float
+
+
+def unwrap(opened: B | ShortLived[B], ttl: float) -> tuple[B, float]:
+    """Return the bridge itself, and its time to live where the pool's is `ttl`."""
+    if isinstance(opened, ShortLived):
+        return opened.bridge, min(ttl, opened.ttl)
+    return opened, ttl
+
+
+OpenBridge: TypeAlias = Callable[
+    [K, ProviderSnapshot[P]], AbstractAsyncContextManager[B | ShortLived[B]]
+]
+
+
+class Moved(enum.Enum):
+    """What a waiter is handed instead of a lease when its build was overtaken."""
+
+    MOVED = enum.auto()
+
+
+@attrs.define(eq=False)
+class Owner(Generic[B]):
+    """What the pool keeps of one open bridge."""
+
+    bridge: B
+    life: trio.CancelScope
+    # set while parked, which it is from the step in which it was published
+    task: Task | None = None
+    # no longer parked: on its way to close, whether asked to or crashed
+    is_leaving: bool = False
+    has_crashed: bool = False
+    # made by the first lease that waits for it
+    retired: trio.Event | None = None
+
+    def tell_retired(self) -> None:
+        if self.retired is not None:
+            self.retired.set()
+
+
+PoolFlight: TypeAlias = Flight[K, Task]
+PoolEntry: TypeAlias = Entry[K, P, Owner[B], Flight[K, Task]]
+PoolGeneration: TypeAlias = Generation[K, P, Owner[B], Flight[K, Task]]
+PoolLedger: TypeAlias = Ledger[K, P, Owner[B], Flight[K, Task]]
