@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 import attrs
@@ -172,6 +173,15 @@ class InterruptOnce:
                 signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Take interrupts as Python does by itself; programs in the background start without."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("way", ["acquire", "acquire_nowait"])
 def test_an_interrupt_in_the_middle_of_a_hit_leaks_no_lease(way: str) -> None:
     """Promise 16; invariants 10 and 34: it waits for a checkpoint, where no lease is lost.
