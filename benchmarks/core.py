@@ -204,26 +204,33 @@ async def longest_stall(act: Callable[[], Awaitable[None]]) -> float:
 
 
 async def replacements() -> list[Row]:
-    """Time the call with few and many bridges, and see how long others are held up."""
+    """Time the call with few and many bridges, and see how long others are held up.
+
+    There are always as many bridges, in this pool or another, so that processor caches are as
+    cold after building few as after building many.
+    """
     rows, few = [], [0.0]
     for n in (5, 0, 100, 5000):
         calls: list[float] = []
         stalls: list[float] = []
-        async with open_pool() as pool:
+        async with open_pool() as pool, open_pool() as other:
 
             async def drain(pool: Pool = pool) -> None:
                 await pool.wait_drained(pool.generation - 1)
 
-            for _ in range(15):
+            for _ in range(11):
+                for key in range(5000 - n):
+                    async with other.acquire(key):
+                        pass
                 for key in range(n):
                     async with pool.acquire(key):
                         pass
                 snapshot = bridgepool.ProviderSnapshot([pool.generation])
-                pool.replace_providers(pool.snapshot)  # a no-op, so that no cache is cold
                 begun = time.process_time()
                 pool.replace_providers(snapshot)
                 calls.append((time.process_time() - begun) * 1e6)
                 stalls.append(await longest_stall(drain))
+                await replace(other)
         if n == 5:
             few = calls
         to = "the same with 5 bridges"
