@@ -140,6 +140,9 @@ class Lease(LeaseState[K, P, B]):
 
     __slots__ = ()
 
+    # The two kinds of lease end by the same lines, written twice: one more call would be felt
+    # in the cost of a hit.
+
     # An interrupt between the lease and the `with` body would leak the lease.
     @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> B:
