@@ -29,7 +29,9 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("_pool", "http"),
     ("_reload",),
     ("bridgepool",),  # the names that `import bridgepool` offers
-    ("providers",),
+    ("providers", "transports", "serving"),
+    ("remote",),
+    ("control",),
     ("gateway",),
     ("testing",),
     ("demo",),
@@ -40,8 +42,8 @@ _LEVEL_OF = {part: level for level, parts in enumerate(_LEVELS) for part in part
 # Decide and record; no I/O, no clock, no scheduler.
 _PURE = ("_snapshot", "_flights", "_generation", "_ledger")
 _NOT_IN_THE_CORE = (
-    "anyio", "cyclopts", "h11", "hypercorn", "hypothesis", "msgspec", "structlog", "truststore",
-    "trio_websocket", "watchfiles",
+    "anyio", "cryptography", "cyclopts", "fastapi", "h11", "httpx2", "hypercorn", "hypothesis",
+    "msgspec", "psycopg", "structlog", "truststore", "trio_websocket", "watchfiles",
 )  # fmt: skip
 
 
@@ -123,7 +125,10 @@ def test_a_bare_import_brings_the_core_alone() -> None:
     assert "trio" in loaded
     assert not loaded & set(_NOT_IN_THE_CORE)
     core = {_part(name) for name in loaded if name.startswith("bridgepool")}
-    assert not core & {"http", "providers", "gateway", "testing", "demo", "cli", "_commands"}
+    assert not core & {
+        *("http", "providers", "gateway", "testing", "demo", "cli", "_commands"),
+        *("transports", "remote", "control", "serving"),
+    }
 
 
 def test_the_test_kit_needs_only_hypothesis() -> None:

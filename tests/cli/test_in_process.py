@@ -21,16 +21,16 @@ from bridgepool.demo.screen import Screen, wants_colour
 from bridgepool.demo.upstream import SimulatedUpstream
 from bridgepool.gateway import process
 from bridgepool.gateway.keys import KeyInputError, client_row
-from bridgepool.gateway.listening import (
+from bridgepool.gateway.process import GatewayOptions
+from bridgepool.http import open_upstream_client
+from bridgepool.serving.listening import (
     Address,
     StartError,
     listener_url,
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.logs import set_up_logging, use_json
-from bridgepool.gateway.process import GatewayOptions
-from bridgepool.http import open_upstream_client
+from bridgepool.serving.logs import set_up_logging, use_json
 from tests.e2e.files import provider, write
 
 

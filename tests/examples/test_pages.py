@@ -15,7 +15,7 @@ import bridgepool.gateway
 import bridgepool.http
 import bridgepool.providers
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
-from bridgepool._commands import gateway as gateway_command
+from bridgepool._commands.gateway import gateway as gateway_command
 from tests.examples.support import EXAMPLES, ROOT
 from tools.planted_bugs import BUGS
 

@@ -21,9 +21,9 @@ from bridgepool.demo.screen import Screen
 from bridgepool.demo.stage import Play, Stage
 from bridgepool.demo.upstream import WORDS, serve_simulated_upstream
 from bridgepool.gateway import GatewaySettings, open_gateway
-from bridgepool.gateway.listening import listener_url
 from bridgepool.http import GracefulClose, serve_http
 from bridgepool.providers import open_provider_file
+from bridgepool.serving.listening import listener_url
 
 
 def _whole(seen: Seen, server: str) -> bool:

@@ -34,7 +34,11 @@ from bridgepool.gateway.access_log import (
 )
 from bridgepool.gateway.app import Gateway
 from bridgepool.gateway.auth import is_loopback
-from bridgepool.gateway.listening import (
+from bridgepool.gateway.opening import open_gateway
+from bridgepool.gateway.settings import GatewaySettings
+from bridgepool.http import GracefulClose, HttpLimits, serve_http
+from bridgepool.providers import ProviderFileSource, open_provider_file
+from bridgepool.serving.listening import (
     Address,
     Listener,
     StartError,
@@ -42,11 +46,7 @@ from bridgepool.gateway.listening import (
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.logs import LogFormat, set_up_logging, use_json
-from bridgepool.gateway.opening import open_gateway
-from bridgepool.gateway.settings import GatewaySettings
-from bridgepool.http import GracefulClose, HttpLimits, serve_http
-from bridgepool.providers import ProviderFileSource, open_provider_file
+from bridgepool.serving.logs import LogFormat, set_up_logging, use_json
 
 logger = logging.getLogger("bridgepool.gateway")
 

@@ -1,30 +1,13 @@
-"""The commands, and nothing of what they do: each imports its own part when it is run, so that
-`bridgepool --help` answers at once.
-"""
+"""`bridgepool gateway` and what goes with it."""
 
 from __future__ import annotations
 
 import math
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Literal
 
-from cyclopts import App, Parameter
-
-from bridgepool._version import __version__
-
-app = App(
-    name="bridgepool",
-    help="Change a proxy's upstreams while it runs: no stream cut, nothing leaked.",
-    version=__version__,
-    default_parameter=Parameter(negative=""),
-)
-
-
-def _fail(message: str) -> NoReturn:
-    """End with the status for "asked for something that cannot be done"."""
-    print(f"bridgepool: {message}", file=sys.stderr)
-    sys.exit(2)
+from bridgepool._commands.root import app, fail
 
 
 @app.command
@@ -61,8 +44,8 @@ def gateway(
         tls_cert: Certificate chain (PEM) to serve HTTPS with; needs --tls-key.
         tls_key: The private key of --tls-cert (PEM).
     """
-    from bridgepool.gateway.listening import StartError
     from bridgepool.gateway.process import GatewayOptions, serve_gateway
+    from bridgepool.serving.listening import StartError
 
     try:
         options = GatewayOptions(
@@ -79,7 +62,7 @@ def gateway(
         )
         status = serve_gateway(options)
     except StartError as error:
-        _fail(str(error))
+        fail(str(error))
     sys.exit(status)
 
 
@@ -100,19 +83,7 @@ def hash_key(client: str, *, stdin: bool = False) -> None:
     try:
         row, key = client_row(client, given)
     except KeyInputError as error:
-        _fail(str(error))
+        fail(str(error))
     if given is None:
         print(f"The key of {client}, shown only now: {key.reveal()}", file=sys.stderr, flush=True)
     print(row)
-
-
-@app.command
-def demo(*, pace: Annotated[float, Parameter(show=False)] = 0.3) -> None:
-    """Show a gateway whose providers change while it streams. Needs no key, takes seconds.
-
-    Args:
-        pace: Seconds from word to word of the simulated answers.
-    """
-    from bridgepool.demo.story import run_demo
-
-    sys.exit(run_demo(pace))

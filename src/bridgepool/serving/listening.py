@@ -1,4 +1,4 @@
-"""Where the gateway process listens."""
+"""Where a process listens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Listener = trio.abc.Listener[trio.abc.Stream]
 
 
 class StartError(Exception):
-    """The gateway cannot start as it was asked to; the text says why."""
+    """The program cannot start as it was asked to; the text says why."""
 
 
 @attrs.frozen

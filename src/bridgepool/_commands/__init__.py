@@ -1,0 +1,8 @@
+"""The commands, and nothing of what they do: each imports its own part when it is run, so that
+`bridgepool --help` answers at once.
+"""
+
+from bridgepool._commands import demo, gateway
+from bridgepool._commands.root import app
+
+__all__ = ["app", "demo", "gateway"]
