@@ -15,7 +15,12 @@ from bridgepool.providers.credentials import (
     find_client_token,
     swap_credentials,
 )
-from bridgepool.providers.errors import InvalidProviderError, ProviderFileError, ProviderKeyError
+from bridgepool.providers.errors import (
+    AuthorizationUnavailableError,
+    InvalidProviderError,
+    ProviderFileError,
+    ProviderKeyError,
+)
 from bridgepool.providers.file import ProviderFile, parse_provider_file
 from bridgepool.providers.model import MAX_KEYS, Provider
 from bridgepool.providers.routes import Route, RouteKind, RouteMatch, Target, split_target
@@ -30,6 +35,7 @@ __all__ = [
     "MAX_KEYS",
     "OPENAI",
     "PROVIDER_TYPES",
+    "AuthorizationUnavailableError",
     "BaseURL",
     "Caller",
     "Client",

@@ -1,4 +1,4 @@
-"""What can be wrong with a provider, its key and the file it stands in."""
+"""What can be wrong with a provider, its key, its clients and the file it stands in."""
 
 from bridgepool._errors import BridgePoolError, ReloadError
 
@@ -40,6 +40,23 @@ class ProviderKeyError(BridgePoolError):
         self.provider = provider
         self.variable = variable
         self.problem = problem
+
+
+class AuthorizationUnavailableError(BridgePoolError):
+    """Whose key this is cannot be told now: who knows cannot be reached.
+
+    Raised by what authorizes clients from afar, for a key that it has no answer for at hand.
+    The gateway answers 503 with ``Retry-After``, never 401: the key may be good.
+
+    Args:
+        retry_after: Seconds after which it may be worth asking again.
+    """
+
+    status_hint = 503
+
+    def __init__(self, retry_after: float = 1.0) -> None:
+        super().__init__("who this key belongs to cannot be asked at the moment")
+        self.retry_after = retry_after
 
 
 class ProviderFileError(ReloadError):
