@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup demo test check coverage docs mutants bench soak lock clean
+.PHONY: help setup demo test check coverage docs mutants bench soak fuzz lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
@@ -45,10 +45,20 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 soak: setup     ## 200 streaming clients, 20 replacements a second, 30 s
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-lock:           ## resolve requirements.lock anew (needs uv)
+fuzz: setup .venv-fuzz/ready  ## the control plane's API against generated requests, from its OpenAPI description
+	$(BIN)/python -m tools.fuzz_api .venv-fuzz/bin/schemathesis
+# A venv of its own: the fuzzer pins libraries that the tests use in other versions.
+.venv-fuzz/ready: tools/fuzz.lock
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/fuzz.lock
+	touch .venv-fuzz/ready
+
+lock:           ## resolve requirements.lock and tools/fuzz.lock anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 --extra dev --no-emit-package bridgepool \
 	  pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
+	  --python-version 3.11 tools/fuzz.in -o tools/fuzz.lock
 
 clean:          ## remove what the other commands made
-	rm -rf .venv docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-fuzz docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
