@@ -1,35 +1,24 @@
-"""Who may use the gateway: clients, their keys, and the hashes that are kept of them.
+"""Who may use the gateway: clients, and the hashes that are kept of their keys.
 
-A key is ``bp_{id}_{secret}``. The id is public: it finds the row and may stand in a log. The
-secret is 256 random bits, so nothing can be guessed from a hash of it, and one round of salted
-SHA-256 is enough and cheap enough to be done for every request: nothing is cached, so nothing
-has to be forgotten when a key is taken away. A hash is ``sha256:{id}:{salt}:{digest}``.
+The keys are those of `bridgepool.providers.access_keys`, with the prefix ``bp``.
 """
 
-import hashlib
-import hmac
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
 
+from bridgepool.providers.access_keys import CLIENT_KEYS, KeyHash, parse_hash
 from bridgepool.providers.errors import InvalidProviderError
 from bridgepool.providers.secret import Secret
 
-_ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-_ID_LENGTH: Final = 12
-_SECRET_BYTES: Final = 32
-_KEY: Final = re.compile(rb"bp_([a-z0-9]{12})_[A-Za-z0-9_-]{43}")
-_HASH: Final = re.compile(r"sha256:([a-z0-9]{12}):([0-9a-f]{32}):([0-9a-f]{64})")
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?")
 
 
 def new_client_key() -> Secret:
     """Make a new client key of 256 random bits. Show it once, keep `hash_key` of it."""
-    key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_LENGTH))
-    return Secret(f"bp_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}")
+    return CLIENT_KEYS.new()
 
 
 def hash_key(key: Secret | str) -> str:
@@ -42,17 +31,10 @@ def hash_key(key: Secret | str) -> str:
     Raises:
         ValueError: It is no such key; the message does not repeat it.
     """
-    text = key.reveal() if isinstance(key, Secret) else key
-    token = text.encode("utf-8", "surrogatepass")
-    match = _KEY.fullmatch(token)
-    if match is None:
+    hashed = CLIENT_KEYS.hash(key)
+    if hashed is None:
         raise ValueError("this is not a bridgepool client key (bp_…); make one with new_client_key")
-    salt = secrets.token_bytes(16)
-    return f"sha256:{match[1].decode('ascii')}:{salt.hex()}:{_digest(salt, token).hex()}"
-
-
-def _digest(salt: bytes, token: bytes) -> bytes:
-    return hashlib.sha256(salt + token).digest()
+    return hashed
 
 
 def _to_hashes(values: Iterable[str]) -> tuple[str, ...]:
@@ -83,11 +65,11 @@ class Client:
     def _check_key_hashes(self, _: object, value: tuple[str, ...]) -> None:
         if not value:
             raise InvalidProviderError("key_hashes", "is empty; a client has at least one key")
-        if not all(_HASH.fullmatch(text) for text in value):
-            # Someone may have put the key itself here; so the value is not repeated.
-            raise InvalidProviderError(
-                "key_hashes", "has a value that `bridgepool hash-key` did not make"
-            )
+        try:
+            for text in value:
+                parse_hash(text)
+        except ValueError as error:
+            raise InvalidProviderError("key_hashes", str(error)) from None
 
 
 @attrs.frozen
@@ -103,8 +85,7 @@ class Caller:
 @attrs.frozen
 class _KeyRow:
     caller: Caller
-    salt: bytes
-    digest: bytes
+    hash: KeyHash
 
 
 def _to_rows(values: Iterable[Client]) -> tuple[Client, ...]:
@@ -132,12 +113,11 @@ class Clients:
                 raise InvalidProviderError("id", f"{client.id!r} is there twice")
             ids.add(client.id)
             for text in client.key_hashes:
-                _, key_id, salt, digest = text.split(":")
-                if key_id.encode("ascii") in index:
-                    raise InvalidProviderError("key_hashes", f"key {key_id} is there twice")
-                index[key_id.encode("ascii")] = _KeyRow(
-                    Caller(client.id, key_id), bytes.fromhex(salt), bytes.fromhex(digest)
-                )
+                parsed = parse_hash(text)
+                key_id = parsed.key_id.encode("ascii")
+                if key_id in index:
+                    raise InvalidProviderError("key_hashes", f"key {parsed.key_id} is there twice")
+                index[key_id] = _KeyRow(Caller(client.id, parsed.key_id), parsed)
         return index
 
     def authenticate(self, token: bytes) -> Caller | None:
@@ -151,11 +131,9 @@ class Clients:
         Returns:
             None when it is nobody's.
         """
-        match = _KEY.fullmatch(token)
-        row = self._by_key.get(match[1]) if match is not None else None
-        if row is None or not hmac.compare_digest(_digest(row.salt, token), row.digest):
-            return None
-        return row.caller
+        key_id = CLIENT_KEYS.id_of(token)
+        row = self._by_key.get(key_id) if key_id is not None else None
+        return row.caller if row is not None and row.hash.matches(token) else None
 
     def __len__(self) -> int:
         return len(self.rows)
