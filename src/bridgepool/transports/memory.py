@@ -1,0 +1,113 @@
+"""Two ends of a channel in one process."""
+
+from typing import Self
+
+import attrs
+import trio
+
+from bridgepool.transports.errors import BreakReason, ChannelBrokenError, MessageTooLargeError
+
+# As a socket has one: code may send a little before the other side looks.
+_UNREAD_MESSAGES = 16
+
+
+@attrs.define(eq=False)
+class MemoryChannel(trio.abc.Channel[bytes]):
+    """One end of a pair; see `open_memory_channel_pair`."""
+
+    _outgoing: trio.MemorySendChannel[bytes]
+    _incoming: trio.MemoryReceiveChannel[bytes]
+    _max_message_bytes: int
+    _peer: "MemoryChannel | None" = attrs.field(default=None, init=False, repr=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _broken: bool = attrs.field(default=False, init=False)
+    _receiving: bool = attrs.field(default=False, init=False)
+
+    def _pair(self, peer: Self) -> None:
+        self._peer, peer._peer = peer, self
+
+    async def send(self, value: bytes) -> None:
+        """Send one message; waits while the other end has 16 to receive.
+
+        Raises:
+            MessageTooLargeError: Nothing was sent.
+            trio.BrokenResourceError: The other end is closed, or the pair was broken.
+            trio.ClosedResourceError: This end is closed.
+
+        Cancellation: Nothing was sent.
+        """
+        if not isinstance(value, bytes):
+            raise TypeError(f"a message is bytes, not {type(value).__name__}")
+        if len(value) > self._max_message_bytes:
+            raise MessageTooLargeError(len(value), self._max_message_bytes)
+        try:
+            await self._outgoing.send(value)
+        except trio.ClosedResourceError:
+            if self._closed:
+                raise
+            raise self._cut() from None
+        except trio.BrokenResourceError:
+            raise self._cut() from None
+
+    async def receive(self) -> bytes:
+        """Receive the next message.
+
+        Raises:
+            trio.EndOfChannel: The other end was closed, and all that it sent is received.
+            trio.BrokenResourceError: The pair was broken.
+            trio.ClosedResourceError: This end is closed.
+            trio.BusyResourceError: Another task receives.
+
+        Cancellation: No message is lost.
+        """
+        if self._receiving:
+            raise trio.BusyResourceError("another task receives from this channel")
+        self._receiving = True
+        try:
+            return await self._incoming.receive()
+        except trio.EndOfChannel:
+            if self._broken:
+                raise self._cut() from None
+            raise
+        except trio.ClosedResourceError:
+            if self._closed:
+                raise
+            raise self._cut() from None
+        finally:
+            self._receiving = False
+
+    async def aclose(self) -> None:
+        """Close this end: the other receives what was sent, then `trio.EndOfChannel`."""
+        self._closed = True
+        self._outgoing.close()
+        self._incoming.close()
+        await trio.lowlevel.checkpoint()
+
+    def break_link(self) -> None:
+        """Break the pair, as a lost connection would: what is under way is lost."""
+        for end in (self, self._peer):
+            if end is not None:
+                end._broken = True
+                end._outgoing.close()
+                end._incoming.close()
+
+    def _cut(self) -> ChannelBrokenError:
+        if self._broken:
+            return ChannelBrokenError(BreakReason.CUT, "the pair was broken")
+        return ChannelBrokenError(BreakReason.CUT, "the other end is closed")
+
+
+def open_memory_channel_pair(
+    *, max_message_bytes: int = 16 << 20
+) -> tuple[MemoryChannel, MemoryChannel]:
+    """Open a pair of channels; what is sent to one is received from the other.
+
+    Args:
+        max_message_bytes: The largest message that is taken.
+    """
+    to_right, at_right = trio.open_memory_channel[bytes](_UNREAD_MESSAGES)
+    to_left, at_left = trio.open_memory_channel[bytes](_UNREAD_MESSAGES)
+    left = MemoryChannel(to_right, at_left, max_message_bytes)
+    right = MemoryChannel(to_left, at_right, max_message_bytes)
+    left._pair(right)
+    return left, right
