@@ -74,3 +74,47 @@ class InvalidChangeError(StoreError):
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class StoreUnavailableError(StoreError):
+    """The database cannot be used now: away, locked, full, damaged, not writable.
+
+    The text says what is the matter and what to do. Nothing was changed, and another attempt
+    may succeed without a restart.
+    """
+
+    status_hint = 503
+
+
+class CommitUnknownError(StoreUnavailableError):
+    """The connection broke while a change was being committed: it was made, or it was not.
+
+    Read before you try again.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the connection to the database broke during the commit; the change may have been "
+            "made or not: look before you try again"
+        )
+
+
+class NewerSchemaError(StoreError):
+    """The database was brought up to date by a newer bridgepool than this one.
+
+    Args:
+        found: The version of its tables.
+        known: The newest version that this program knows.
+    """
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"the tables of this store are of version {found}, and this bridgepool knows them up "
+            f"to version {known}: run the bridgepool that made them, or a newer one"
+        )
+        self.found = found
+        self.known = known
+
+
+class EncryptionError(StoreError):
+    """Something cannot be decrypted, or the encryption keys cannot be used; says what to do."""
