@@ -87,12 +87,28 @@ class ProviderSet:
 class WatchProviders:
     """Ask for a `Changed` with every move of the revision; answered with the `Revisions`."""
 
+    send: bool = False
+    """Have the providers sent along when they are others: that saves asking for them."""
+
 
 @attrs.frozen
 class Changed:
     """A notice: the revision moved. Several moves may be one notice."""
 
     revisions: Revisions
+    rows: tuple[ProviderRow, ...] | None = None
+    """All providers, when they were to be sent and are others than those of the answer or
+    notice before; else None, whatever they are."""
+
+
+@attrs.frozen
+class Goodbye:
+    """A notice: whoever sends it ends the session now, and why."""
+
+    code: str
+    """A word for programs, such as ``key_revoked`` or ``shutting_down``."""
+    reason: str
+    """A sentence for people."""
 
 
 @attrs.frozen
