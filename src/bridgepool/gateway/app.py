@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -22,7 +22,7 @@ import trio
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway import refusals
 from bridgepool.gateway.access_log import AccessLog, AccessRecord, Outcome
-from bridgepool.gateway.auth import Identity, identify
+from bridgepool.gateway.auth import Authorizer, Identity, identify
 from bridgepool.gateway.bridge import Bridge, BridgeKey
 from bridgepool.gateway.forward import (
     AnswerCutError,
@@ -31,12 +31,13 @@ from bridgepool.gateway.forward import (
     forward,
     refusal_for,
 )
+from bridgepool.gateway.readiness import Readiness
 from bridgepool.gateway.refusals import Refusal, Shape, guess_shape, render
 from bridgepool.gateway.runtime import Runtimes, Sentinel
 from bridgepool.gateway.settings import GatewaySettings
 from bridgepool.http import Exchange, Headers
 from bridgepool.http.errors import RemoteProtocolError, UpstreamError
-from bridgepool.providers import Clients, Provider, split_target
+from bridgepool.providers import Provider, split_target
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -67,10 +68,9 @@ class Gateway:
     """How the reloads of the providers go."""
     _runtimes: Runtimes
     _settings: GatewaySettings
-    _clients: Callable[[], Clients]
+    _authorizer: Authorizer
+    _readiness: Readiness
     _access_log: AccessLog | None
-    _has_snapshot: Callable[[], bool]
-    _draining: bool = False
     _requests: int = 0
     _ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0))
 
@@ -118,35 +118,32 @@ class Gateway:
 
     def start_draining(self) -> None:
         """Say at `/readyz` that no new work is wanted; what comes is served all the same."""
-        self._draining = True
+        self._readiness.draining = True
+
+    @property
+    def staleness(self) -> float:
+        """Seconds since the source confirmed what is in force, from before this start if a
+        snapshot file knows; `math.inf` if it never has."""
+        return self._readiness.staleness
 
     def why_not_ready(self) -> str | None:
         """Return why new work should go elsewhere; None if the gateway is ready."""
-        if self._draining:
-            return "draining"
-        if not self._has_snapshot():
-            return "no snapshot of providers yet"
-        if self.reload_status.staleness > self._settings.max_stale:
-            return "the providers are too old"
-        return None
+        return self._readiness.why_not()
 
     async def _answer_ready(self, exchange: Exchange) -> None:
-        reason = self.why_not_ready()
-        document: dict[str, object] = {"ready": reason is None}
-        if reason is not None:
-            document["reason"] = reason
-        if self._has_snapshot():
-            document["generation"] = self.pool.generation
-        status = 200 if reason is None else 503
+        document = self._readiness.document(self.pool.generation, self.pool.snapshot.revision)
+        status = 200 if document["ready"] else 503
         await exchange.answer(status, _JSON, json.dumps(document).encode() + b"\n")
 
     async def _serve(self, exchange: Exchange, path: bytes, record: AccessRecord) -> None:
         """Take a request as far as its bridge."""
         headers = exchange.request.headers
-        if not self._has_snapshot():
+        if not self._readiness.has_snapshot:
             await _refuse(exchange, refusals.NOT_READY, guess_shape(path, headers), record)
             return
-        identity = identify(headers, self._clients(), allow_anyone=self._settings.allow_anyone)
+        identity = await identify(
+            headers, self._authorizer, allow_anyone=self._settings.allow_anyone
+        )
         if isinstance(identity, Refusal):
             await _refuse(exchange, identity, guess_shape(path, headers), record)
             return

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable, Coroutine
+from typing import Protocol, runtime_checkable
 
 import attrs
 
 from bridgepool.gateway.bridge import ANYONE, BridgeKey
-from bridgepool.gateway.refusals import WRONG_CLIENT_KEY, Refusal, Retry
+from bridgepool.gateway.refusals import (
+    WRONG_CLIENT_KEY,
+    Refusal,
+    Retry,
+    authorization_unavailable,
+)
 from bridgepool.http import Headers
-from bridgepool.providers import Clients, find_client_token
+from bridgepool.providers import (
+    AuthorizationUnavailableError,
+    Caller,
+    Clients,
+    find_client_token,
+)
 
 NOT_FROM_HERE = Refusal(
     403,
@@ -32,23 +44,87 @@ class Identity:
 _ANYONE = Identity(ANYONE, own_key=True)
 
 
-def identify(headers: Headers, clients: Clients, *, allow_anyone: bool) -> Identity | Refusal:
-    """Tell who sent a request.
+@runtime_checkable
+class Authorizer(Protocol):
+    """Tells whose key a client sent. Yours to implement; `ListedClients` is one."""
+
+    @property
+    def has_clients(self) -> bool:
+        """False when no clients are configured at all, as on a gateway for one's own machine.
+
+        Only then, and only where `GatewaySettings.allow_anyone` says so, local programs are
+        served without a key. One who cannot tell says True.
+        """
+        ...
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Return whose key this is; None when it is nobody's.
+
+        Called for each request, so it should have most answers at hand; it is no checkpoint
+        then.
+
+        Raises:
+            AuthorizationUnavailableError: It has no answer, and nobody to ask.
+        """
+        ...
+
+
+@attrs.frozen
+class ListedClients:
+    """An `Authorizer` of clients that are all known here.
+
+    Args:
+        in_force: Returns those in force; asked for each request, so it must be cheap.
+    """
+
+    _in_force: Callable[[], Clients]
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether the list has any."""
+        return len(self._in_force()) > 0
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Look the key up. Not a checkpoint."""
+        return self._in_force().authenticate(token)
+
+
+@attrs.frozen
+class AskedClients:
+    """An `Authorizer` of clients that somebody else knows, who is asked key by key.
+
+    Args:
+        authorize: Returns whose key it is, as `Authorizer.authorize` does.
+    """
+
+    authorize: Callable[[bytes], Coroutine[object, object, Caller | None]]
+    has_clients: bool = True
+
+
+async def identify(
+    headers: Headers, authorizer: Authorizer, *, allow_anyone: bool
+) -> Identity | Refusal:
+    """Tell who sent a request. Not a checkpoint when the authorizer has the answer at hand.
 
     Args:
         headers: the request's.
-        clients: those in force now.
+        authorizer: knows the clients.
         allow_anyone: whether a gateway without clients is open. Then the client must be a
             local program: a web page that reaches this machine from a browser (by a foreign
             origin, or by a name rebound to a loopback address) is refused.
     """
-    if not clients:
+    if not authorizer.has_clients:
         if not allow_anyone:
             return WRONG_CLIENT_KEY
         return _ANYONE if _is_local_program(headers) else NOT_FROM_HERE
     found = find_client_token(headers)
-    caller = clients.authenticate(found.token) if found is not None else None
-    if found is None or caller is None:
+    if found is None:
+        return WRONG_CLIENT_KEY
+    try:
+        caller = await authorizer.authorize(found.token)
+    except AuthorizationUnavailableError as error:
+        return authorization_unavailable(error.retry_after)
+    if caller is None:
         return WRONG_CLIENT_KEY
     return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
 

@@ -17,14 +17,18 @@ from bridgepool import (
     ProviderSnapshot,
     ReloadStatus,
     Replacement,
+    ReplaceOutcome,
     open_bridge_pool,
     watch_providers,
 )
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.access_log import AccessLog
 from bridgepool.gateway.app import Gateway
+from bridgepool.gateway.auth import Authorizer, ListedClients
 from bridgepool.gateway.bridge import Bridge, BridgeKey, open_bridge
 from bridgepool.gateway.dialing import dial_provider
+from bridgepool.gateway.readiness import Readiness, SourceReport
+from bridgepool.gateway.receipts import OnApplied, Receipts
 from bridgepool.gateway.runtime import ProviderRuntime, Runtimes, Snapshot
 from bridgepool.gateway.settings import GatewaySettings
 from bridgepool.http import UpstreamLimits, open_upstream_client
@@ -40,10 +44,13 @@ async def open_gateway(
     reloader: ProviderReloader[Provider],
     changes: trio.abc.ReceiveChannel[object],
     *,
-    clients: Callable[[], Clients] = Clients,
+    clients: Callable[[], Clients] | Authorizer = Clients,
     first: Snapshot | None = None,
+    first_age: float = 0.0,
     settings: GatewaySettings = _DEFAULT_SETTINGS,
     access_log: AccessLog | None = None,
+    on_applied: OnApplied | None = None,
+    report: Callable[[], SourceReport] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Open a gateway: its pool of bridges, its provider runtimes, its watcher of changes.
 
@@ -62,18 +69,26 @@ async def open_gateway(
         reloader: Where the providers come from, such as a `MemoryReloader` or the source of
             `open_provider_file`.
         changes: Notices that they may have changed; open before this is called.
-        clients: Returns the clients in force; asked for each request, so it must be cheap. The
-            default has none: then nobody is served, unless `settings.allow_anyone`.
+        clients: Returns the clients in force; asked for each request, so it must be cheap. Or
+            an `Authorizer`, when they are known elsewhere. The default has none: then nobody
+            is served, unless `settings.allow_anyone`.
         first: What the reloader has already given, to be ready at once.
+        first_age: Seconds since the source confirmed `first`; `math.inf` if nobody knows.
         settings: The gateway's policy.
         access_log: Called once for each request, after its end.
+        on_applied: Called with a `Receipt` after every good reload, once the runtimes of its
+            providers have opened or failed. Must not block.
+        report: Returns what the source says of itself, for `/readyz`.
 
     Resource handling:
         Leaving the block admits no more requests, gives those that run `settings.drain_timeout`
         to end, and closes everything. What the block raises comes out as it is.
     """
     status = ReloadStatus()
-    watching = trio.CancelScope()
+    authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
+    age = first_age if first is not None else None
+    readiness = Readiness(status, settings.max_stale, age, report)
+    watching, giving = trio.CancelScope(), trio.CancelScope()
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
             nursery, partial(open_provider_runtime, limits=settings.upstream_limits)
@@ -88,7 +103,12 @@ async def open_gateway(
                 shutdown_timeout=settings.drain_timeout,
             ) as pool:
                 runtimes.put_in_force(pool.snapshot)
-                target = _PoolAndRuntimes(pool, runtimes)
+                receipts = Receipts(runtimes, on_applied) if on_applied is not None else None
+                target = _PoolAndRuntimes(pool, runtimes, receipts)
+
+                async def give_receipts(receipts: Receipts) -> None:
+                    with giving:
+                        await receipts.run()
 
                 async def watch() -> None:
                     with watching:
@@ -102,18 +122,18 @@ async def open_gateway(
                         )
 
                 nursery.start_soon(watch)
-
-                def has_snapshot() -> bool:
-                    return first is not None or status.last_success is not None
-
+                if receipts is not None:
+                    nursery.start_soon(give_receipts, receipts)
                 try:
                     yield Gateway(
-                        pool, status, runtimes, settings, clients, access_log, has_snapshot
+                        pool, status, runtimes, settings, authorizer, readiness, access_log
                     )
                 finally:
                     watching.cancel()
+                    giving.cancel()
         finally:
             watching.cancel()
+            giving.cancel()
             runtimes.close()
 
 
@@ -140,6 +160,7 @@ class _PoolAndRuntimes:
 
     _pool: CachedBridgePool[BridgeKey, Provider, Bridge]
     _runtimes: Runtimes
+    _receipts: Receipts | None
 
     def replace_providers(self, snapshot: Snapshot) -> Replacement:
         """Put a snapshot in force in both, in one step."""
@@ -148,4 +169,7 @@ class _PoolAndRuntimes:
             self._runtimes.put_in_force(snapshot)
             facts = {"generation": replacement.generation, "providers": len(snapshot.providers)}
             logger.info("providers replaced", extra=facts)
+        good = (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED)
+        if self._receipts is not None and replacement.outcome in good:
+            self._receipts.note(snapshot.revision)
         return replacement

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import os
 
 import attrs
@@ -35,7 +36,7 @@ class Retry(enum.Enum):
     USELESS = "useless"
     """The same request fails until an operator acts; SDKs are told not to repeat it."""
     SOON = "soon"
-    """It may work in a second; `Retry-After: 1`."""
+    """It may work soon; `Retry-After` says when."""
 
 
 @attrs.frozen
@@ -49,6 +50,8 @@ class Refusal:
     message: str
     """The same for people. Shown to clients: holds no address, key or setting."""
     retry: Retry = Retry.CLIENT_DECIDES
+    retry_after: int = 1
+    """Whole seconds, with `Retry.SOON`."""
 
 
 NOT_READY = Refusal(503, "not_ready", "The gateway has no providers yet.", Retry.SOON)
@@ -56,6 +59,12 @@ SHUTTING_DOWN = Refusal(503, "shutting_down", "The gateway is shutting down.", R
 BRIDGE_FAILED = Refusal(503, "bridge_failed", "The gateway could not serve this client.")
 WRONG_CLIENT_KEY = Refusal(
     401, "invalid_api_key", "The gateway does not know this API key.", Retry.USELESS
+)
+AUTHORIZATION_UNAVAILABLE = Refusal(
+    503,
+    "authorization_unavailable",
+    "The gateway cannot check this API key at the moment.",
+    Retry.SOON,
 )
 UPSTREAM_UNREACHABLE = Refusal(502, "upstream_unreachable", "The provider cannot be reached.")
 UPSTREAM_BAD_ANSWER = Refusal(
@@ -115,6 +124,11 @@ def provider_misconfigured(name: str) -> Refusal:
     return Refusal(
         503, "provider_misconfigured", f"Provider {name!r} is misconfigured.", Retry.USELESS
     )
+
+
+def authorization_unavailable(retry_after: float) -> Refusal:
+    """Who could tell whose key this is cannot be reached; the key may be good."""
+    return attrs.evolve(AUTHORIZATION_UNAVAILABLE, retry_after=max(1, math.ceil(retry_after)))
 
 
 def bad_body(error: RemoteProtocolError) -> Refusal:
@@ -182,7 +196,7 @@ def render(refusal: Refusal, shape: Shape) -> tuple[Headers, bytes]:
     if refusal.retry is Retry.USELESS:
         headers.append((b"x-should-retry", b"false"))
     elif refusal.retry is Retry.SOON:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     return tuple(headers), body

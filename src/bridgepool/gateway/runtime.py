@@ -21,7 +21,7 @@ from contextlib import AbstractAsyncContextManager
 import attrs
 import trio
 
-from bridgepool import ProviderSnapshot
+from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool.gateway.refusals import Refusal, provider_disabled, provider_misconfigured
 from bridgepool.http import UpstreamClient
 from bridgepool.providers import Provider, Secret
@@ -50,7 +50,8 @@ class Sentinel:
     refusal: Refusal
     """What requests get."""
     reason: str = ""
-    """Why, for operators; never shown to clients."""
+    """Why, for operators; never shown to clients. Empty for one that is switched off. Holds no
+    secrets: it is told to the control plane."""
 
 
 OpenRuntime = Callable[[Provider], AbstractAsyncContextManager[ProviderRuntime]]
@@ -132,6 +133,13 @@ class Runtimes:
         table._users += 1
         return table
 
+    def take_in_force(self) -> RouteTable:
+        """Lease the route table of what is in force; `release` it exactly once."""
+        if self._in_force is None:
+            raise AssertionError("nothing is in force")
+        self._in_force._users += 1
+        return self._in_force
+
     def release(self, table: RouteTable) -> None:
         """Give a table back; runtimes that no other table names close in the background."""
         table._users -= 1
@@ -174,7 +182,14 @@ class Runtimes:
             # comes from TLS set-up, the environment, or a bug: none may end the gateway.
             logger.warning("provider %s is misconfigured: %s", provider.name, error)
             refusal = provider_misconfigured(provider.name)
-            slot.target = Sentinel(provider, refusal, f"{type(error).__name__}: {error}")
+            slot.target = Sentinel(provider, refusal, _reason(error))
             slot.opened.set()
         finally:
             self._open -= 1
+
+
+def _reason(error: Exception) -> str:
+    """Say why a runtime could not be built; of errors that are not foreseen, only the type."""
+    if isinstance(error, (BridgePoolError, ImportError)):
+        return f"{type(error).__name__}: {error}"
+    return f"unexpected {type(error).__name__}; the gateway's log has more"
