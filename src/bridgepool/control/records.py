@@ -286,6 +286,18 @@ class AuditEntry:
     """None when it was made by the change, or cannot be decrypted."""
     after: Mapping[str, object] | None
     """None when it was removed by the change, or cannot be decrypted."""
+    fields: tuple[str, ...] = ()
+    """The fields that changed in an update: also those whose values look alike when masked."""
+
+
+@attrs.frozen
+class RotationReport:
+    """What `Store.rotate_encryption` did."""
+
+    rewritten: int
+    """Rows that were encrypted anew."""
+    unreadable: int
+    """Rows that no key decrypts. Keep the old keys until there are none."""
 
 
 @attrs.frozen(kw_only=True)

@@ -8,10 +8,26 @@ never half.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import attrs
 
 from bridgepool._changes import ChangeSubscription
+from bridgepool.control import (
+    applying,
+    audit_rows,
+    client_rows,
+    gateway_rows,
+    key_rows,
+    provider_rows,
+    seeding,
+)
+from bridgepool.control.database import Database, Transaction, open_database
+from bridgepool.control.key_rows import Kind
 from bridgepool.control.records import (
     AccessKeyView,
     Actor,
@@ -26,35 +42,50 @@ from bridgepool.control.records import (
     ProviderPatch,
     ProviderView,
     Role,
+    RotationReport,
     SeedReport,
     StoreSnapshot,
 )
-from bridgepool.providers import Caller, ProviderFile, Secret
-from bridgepool.remote.messages import Revisions
+from bridgepool.control.rotation import Rotation
+from bridgepool.control.writing import Encryption, Reading, Writing, to_text
+from bridgepool.providers import MAX_KEYS, Caller, ProviderFile, Secret
+from bridgepool.remote.messages import Rejection, Revisions
+
+T = TypeVar("T")
+
+_NOBODY: Final = Actor("program", "bridgepool")  # of what is not audited
 
 
+@attrs.define(eq=False)
 class Store:
     """Providers, clients and keys in a database; made by `open_store`."""
+
+    _database: Database
+    _encryption: Encryption
+    _max_keys: int
+    _clock: Callable[[], float]
 
     # -- what is in force
 
     async def revisions(self) -> Revisions:
         """Return the revision in force, and those of the last changes by kind."""
-        raise NotImplementedError
+        return await self._read(Reading.revisions)
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that the revision moved, by whatever process."""
-        raise NotImplementedError
+        return self._database.subscribe()
 
     async def snapshot(self) -> StoreSnapshot:
         """Read all that gateways serve by, consistently. The one reading that holds secrets."""
-        raise NotImplementedError
+        return await self._read(_snapshot)
 
     # -- providers
 
     async def list_providers(self) -> tuple[ProviderView, ...]:
         """Return all living providers, in the order in which they were added."""
-        raise NotImplementedError
+        return await self._read(
+            lambda reading: tuple(row.view() for row in provider_rows.living(reading))
+        )
 
     async def get_provider(self, name: str) -> ProviderView:
         """Return one provider by its name or id.
@@ -62,7 +93,7 @@ class Store:
         Raises:
             NotFoundError: There is none.
         """
-        raise NotImplementedError
+        return await self._read(lambda reading: provider_rows.find(reading, name).view())
 
     async def add_provider(self, actor: Actor, draft: ProviderDraft) -> Change[ProviderView]:
         """Add a provider.
@@ -71,7 +102,9 @@ class Store:
             InvalidChangeError: It breaks a rule; says which.
             NameTakenError: A living provider has that name.
         """
-        raise NotImplementedError
+        return await self._write(
+            actor, lambda writing: provider_rows.add(writing, draft, self._max_keys)
+        )
 
     async def update_provider(
         self, actor: Actor, name: str, patch: ProviderPatch, *, if_revision: int | None = None
@@ -90,7 +123,10 @@ class Store:
             NameTakenError: Another living provider has the new name.
             ConflictError: Its row is not at ``if_revision`` any more.
         """
-        raise NotImplementedError
+        return await self._write(
+            actor,
+            lambda writing: provider_rows.change(writing, name, patch, if_revision, self._max_keys),
+        )
 
     async def remove_provider(
         self, actor: Actor, name: str, *, if_revision: int | None = None
@@ -101,7 +137,9 @@ class Store:
             NotFoundError: There is no such provider.
             ConflictError: Its row is not at ``if_revision`` any more.
         """
-        raise NotImplementedError
+        return await self._write(
+            actor, lambda writing: provider_rows.remove(writing, name, if_revision)
+        )
 
     async def apply_providers(
         self,
@@ -122,7 +160,15 @@ class Store:
         Raises:
             InvalidChangeError: A draft breaks a rule; says which and why, for all of them.
         """
-        raise NotImplementedError
+
+        def plan(reading: Reading) -> applying.Plan:
+            return applying.plan(reading, drafts, self._max_keys, prune=prune)
+
+        if dry_run:
+            return await self._read(
+                lambda reading: plan(reading).result(reading.revisions().revision)
+            )
+        return await self._write(actor, lambda writing: plan(writing).carry_out(writing))
 
     async def export_providers(self) -> tuple[ProviderDraft, ...]:
         """Return drafts of all living providers, with keys by id and headers without values.
@@ -130,17 +176,19 @@ class Store:
         Applied to the same store, they change nothing. See `documents.draft_document` for their
         form in a file.
         """
-        raise NotImplementedError
+        return await self._read(applying.export)
 
     # -- clients
 
     async def list_clients(self) -> tuple[ClientView, ...]:
         """Return all living clients, in the order in which they were added."""
-        raise NotImplementedError
+        return await self._read(
+            lambda reading: tuple(row.view() for row in client_rows.living(reading))
+        )
 
     async def get_client(self, client_id: str) -> ClientView:
         """Return one client; raises `NotFoundError`."""
-        raise NotImplementedError
+        return await self._read(lambda reading: client_rows.find(reading, client_id).view())
 
     async def add_client(
         self, actor: Actor, client_id: str, *, key_hashes: Iterable[str] | None = None
@@ -151,15 +199,16 @@ class Store:
             InvalidChangeError: The id, or a hash, is not usable.
             NameTakenError: A living client has that id.
         """
-        raise NotImplementedError
+        hashes = tuple(key_hashes) if key_hashes is not None else None
+        return await self._write(actor, lambda writing: client_rows.add(writing, client_id, hashes))
 
     async def remove_client(self, actor: Actor, client_id: str) -> Change[ClientView]:
         """Remove a client and revoke all of its keys; raises `NotFoundError`."""
-        raise NotImplementedError
+        return await self._write(actor, lambda writing: client_rows.remove(writing, client_id))
 
     async def add_client_key(self, actor: Actor, client_id: str) -> Change[NewKey]:
         """Make one more key for a client; raises `NotFoundError`."""
-        raise NotImplementedError
+        return await self._write(actor, lambda writing: client_rows.add_key(writing, client_id))
 
     async def revoke_client_key(
         self, actor: Actor, client_id: str, key_id: str
@@ -169,17 +218,20 @@ class Store:
         Raises:
             NotFoundError: The client has no such key.
         """
-        raise NotImplementedError
+        return await self._write(
+            actor, lambda writing: client_rows.revoke_key(writing, client_id, key_id)
+        )
 
     async def authenticate_client(self, token: Secret) -> Caller | None:
         """Tell whose key this is, by one look into the database."""
-        raise NotImplementedError
+        view = await self._authenticate("client", token)
+        return Caller(view.name, view.id) if view is not None else None
 
     # -- keys of gateways
 
     async def list_gateway_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
         """Return the keys of gateways, the oldest first; with ``revoked`` those, too."""
-        raise NotImplementedError
+        return await self._list_keys("gateway", revoked)
 
     async def create_gateway_key(self, actor: Actor, name: str) -> Change[NewKey]:
         """Make a key for the gateway of that name, which may have several.
@@ -187,7 +239,7 @@ class Store:
         Raises:
             InvalidChangeError: The name is not usable.
         """
-        raise NotImplementedError
+        return await self._write(actor, lambda writing: key_rows.create(writing, "gateway", name))
 
     async def revoke_gateway_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
         """Revoke a gateway's key, found by its id, or by the name if only one good key has it.
@@ -196,17 +248,17 @@ class Store:
             NotFoundError: There is no such key.
             InvalidChangeError: Several good keys have that name; say which by its id.
         """
-        raise NotImplementedError
+        return await self._write(actor, lambda writing: key_rows.revoke(writing, "gateway", key))
 
     async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
         """Tell which gateway's key this is; None if it is nobody's, or revoked."""
-        raise NotImplementedError
+        return await self._authenticate("gateway", token)
 
     # -- keys of admins
 
     async def list_admin_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
         """Return the keys of the API, the oldest first; with ``revoked`` those, too."""
-        raise NotImplementedError
+        return await self._list_keys("admin", revoked)
 
     async def create_admin_key(self, actor: Actor, name: str, role: Role) -> Change[NewKey]:
         """Make a key for the API.
@@ -214,15 +266,17 @@ class Store:
         Raises:
             InvalidChangeError: The name or the role is not usable.
         """
-        raise NotImplementedError
+        return await self._write(
+            actor, lambda writing: key_rows.create(writing, "admin", name, role)
+        )
 
     async def revoke_admin_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
         """Revoke a key of the API; see `revoke_gateway_key`."""
-        raise NotImplementedError
+        return await self._write(actor, lambda writing: key_rows.revoke(writing, "admin", key))
 
     async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
         """Tell which admin's key this is; None if it is nobody's, or revoked."""
-        raise NotImplementedError
+        return await self._authenticate("admin", token)
 
     # -- seed, audit, gateways, encryption
 
@@ -238,7 +292,11 @@ class Store:
             declared: What `parse_provider_file` made of it.
             source: Its name in the audit.
         """
-        raise NotImplementedError
+        return await self._database.seed(
+            lambda tx: seeding.seed(
+                self._writing(tx, Actor("seed", source)), declared, self._max_keys
+            )
+        )
 
     async def audit(
         self, *, limit: int = 100, before: int | None = None, name: str | None = None
@@ -250,7 +308,7 @@ class Store:
             before: Only those with a lower id: the last one's of the page before.
             name: Only those about rows of that name or id.
         """
-        raise NotImplementedError
+        return await self._read(lambda reading: audit_rows.page(reading, limit, before, name))
 
     async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
         """Keep what is known of gateways; makes no revision.
@@ -258,11 +316,12 @@ class Store:
         A session that has ended does not overwrite what another control plane recorded of a
         newer one of the same instance.
         """
-        raise NotImplementedError
+        rows = tuple(sessions)
+        await self._database.write(lambda tx: gateway_rows.record(self._reading(tx), rows))
 
     async def list_gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of gateways, by name and instance."""
-        raise NotImplementedError
+        return await self._read(lambda reading: tuple(gateway_rows.list_all(reading)))
 
     async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
         """Note as not connected those that a dead control plane has left, and forget the old.
@@ -274,27 +333,80 @@ class Store:
         Returns:
             How many rows were changed or forgotten.
         """
-        raise NotImplementedError
+        now = self._now()
+        return await self._database.write(
+            lambda tx: gateway_rows.expire(self._reading(tx), now, stale_after, forget_after)
+        )
 
-    async def rotate_encryption(self) -> int:
+    async def rotate_encryption(self) -> RotationReport:
         """Encrypt everything anew that is not under the first encryption key.
 
         In small transactions, while everybody works on; it may be cut and run again. Makes no
         revision. Afterwards the other keys are of no use to this store.
-
-        Returns:
-            How many rows were encrypted anew.
         """
-        raise NotImplementedError
+        progress = Rotation()
+        while not progress.done:
+            progress = await self._write(_NOBODY, progress.step)
+        return RotationReport(progress.rewritten, progress.unreadable)
+
+    # -- how it is done
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def _reading(self, tx: Transaction) -> Reading:
+        return Reading(tx, self._encryption)
+
+    def _writing(self, tx: Transaction, actor: Actor) -> Writing:
+        return Writing(tx, self._encryption, actor, to_text(self._now()))
+
+    async def _read(self, work: Callable[[Reading], T]) -> T:
+        return await self._database.read(lambda tx: work(self._reading(tx)))
+
+    async def _write(self, actor: Actor, work: Callable[[Writing], T]) -> T:
+        return await self._database.write(lambda tx: work(self._writing(tx, actor)))
+
+    async def _list_keys(self, kind: Kind, revoked: bool) -> tuple[AccessKeyView, ...]:
+        return await self._read(
+            lambda reading: tuple(
+                key.view for key in key_rows.list_keys(reading, kind, revoked=revoked)
+            )
+        )
+
+    async def _authenticate(self, kind: Kind, token: Secret) -> AccessKeyView | None:
+        stored = await self._read(lambda reading: key_rows.authenticate(reading, kind, token))
+        return stored.view if stored is not None else None
+
+
+def _snapshot(reading: Reading) -> StoreSnapshot:
+    stored = provider_rows.living(reading)
+    return StoreSnapshot(
+        reading.revisions(),
+        tuple(row.content.row(row.id) for row in stored),
+        client_rows.known(reading),
+        tuple(
+            Rejection(row.content.name, row.problem) for row in stored if row.problem is not None
+        ),
+    )
 
 
 @asynccontextmanager
-async def open_store(url: str, *, max_keys: int = 5) -> AsyncIterator[Store]:
+async def open_store(
+    url: str,
+    keys: Encryption,
+    *,
+    max_keys: int = MAX_KEYS,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Store]:
     """Open a store.
 
     Args:
         url: ``path.db``, ``sqlite:path`` or ``postgresql://…``.
+        keys: The encryption keys.
         max_keys: How many keys a provider may have.
+        clock: Tells the time since the epoch, for the times that people are shown.
     """
-    raise NotImplementedError
-    yield Store()
+    if not 1 <= max_keys <= MAX_KEYS:
+        raise ValueError(f"max_keys is not from 1 to {MAX_KEYS}")
+    async with open_database(url) as database:
+        yield Store(database, keys, max_keys, clock)

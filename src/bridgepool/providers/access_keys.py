@@ -49,16 +49,18 @@ class KeyFormat:
         match = self._pattern.fullmatch(token)
         return match[1] if match is not None else None
 
-    def hash(self, key: Secret | str) -> str | None:
-        """Hash a key; None when it is no key of this kind.
+    def hash(self, key: Secret | str) -> str:
+        """Hash a key.
 
-        A fast hash is safe only for keys that nobody can guess.
+        Raises:
+            ValueError: It is no key of this kind. A fast hash is safe only for keys that nobody
+                can guess. The message does not repeat it.
         """
         text = key.reveal() if isinstance(key, Secret) else key
         token = text.encode("utf-8", "surrogatepass")
         key_id = self.id_of(token)
         if key_id is None:
-            return None
+            raise ValueError(f"this is not a bridgepool key of this kind ({self.prefix}_…)")
         salt = secrets.token_bytes(16)
         return f"sha256:{key_id.decode('ascii')}:{salt.hex()}:{_digest(salt, token).hex()}"
 

@@ -31,10 +31,19 @@ def hash_key(key: Secret | str) -> str:
     Raises:
         ValueError: It is no such key; the message does not repeat it.
     """
-    hashed = CLIENT_KEYS.hash(key)
-    if hashed is None:
-        raise ValueError("this is not a bridgepool client key (bp_…); make one with new_client_key")
-    return hashed
+    try:
+        return CLIENT_KEYS.hash(key)
+    except ValueError:
+        pass
+    raise ValueError("this is not a bridgepool client key (bp_…); make one with new_client_key")
+
+
+def check_client_id(value: str) -> None:
+    """Refuse an id that no client can have; raises `InvalidProviderError`."""
+    if not _CLIENT_ID.fullmatch(value):
+        raise InvalidProviderError(
+            "id", "is not made of letters, digits and . _ @ - (at most 64 characters)"
+        )
 
 
 def _to_hashes(values: Iterable[str]) -> tuple[str, ...]:
@@ -56,10 +65,7 @@ class Client:
 
     @id.validator
     def _check_id(self, _: object, value: str) -> None:
-        if not _CLIENT_ID.fullmatch(value):
-            raise InvalidProviderError(
-                "id", "is not made of letters, digits and . _ @ - (at most 64 characters)"
-            )
+        check_client_id(value)
 
     @key_hashes.validator
     def _check_key_hashes(self, _: object, value: tuple[str, ...]) -> None:
