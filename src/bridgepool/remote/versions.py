@@ -1,0 +1,44 @@
+"""The rule for protocol versions. Pure.
+
+A version is ``major.minor``. A server serves its own major version with every minor version up
+to its own; anything else it refuses with a reason. So a control plane is upgraded before its
+gateways, and nothing has to be upgraded in the same minute.
+"""
+
+import re
+from typing import Final
+
+import attrs
+
+_VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
+
+
+@attrs.frozen(order=True)
+class ProtocolVersion:
+    """A version of the protocol."""
+
+    major: int
+    minor: int
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+    def serves(self, asked: "ProtocolVersion") -> bool:
+        """Tell whether a server of this version serves a gateway of the version asked for."""
+        return asked.major == self.major and asked.minor <= self.minor
+
+
+PROTOCOL: Final = ProtocolVersion(1, 0)
+"""What this release speaks, at both ends."""
+
+
+def parse_version(text: str) -> ProtocolVersion:
+    """Read ``major.minor``.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    match = _VERSION.fullmatch(text)
+    if match is None:
+        raise ValueError("is not major.minor")
+    return ProtocolVersion(int(match[1]), int(match[2]))
