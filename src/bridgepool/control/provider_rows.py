@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import attrs
 
+from bridgepool.control.database import Row
 from bridgepool.control.errors import (
     ConflictError,
     EncryptionError,
@@ -29,6 +32,7 @@ _SELECT: Final = (
     "WHERE removed IS NULL"
 )
 _UNREADABLE: Final = Settings(base_url="")
+_NONE: Final[Mapping[str, Settings]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
@@ -42,6 +46,8 @@ class StoredProvider:
     revision: int
     problem: str | None
     """Why the settings could not be decrypted; then they are empty in `content`."""
+    sealed: str = attrs.field(repr=False)
+    """The settings as they are in the row."""
 
     def view(self) -> ProviderView:
         """Mask it."""
@@ -71,9 +77,15 @@ class StoredProvider:
         return {"name": content.name, "type": content.type, "enabled": content.enabled}
 
 
-def living(reading: Reading) -> list[StoredProvider]:
-    """Return all living providers, in the order in which they were added."""
-    return [_stored(reading, row) for row in reading.tx.all(f"{_SELECT} ORDER BY position")]
+def living(reading: Reading, known: Mapping[str, Settings] = _NONE) -> list[StoredProvider]:
+    """Return all living providers, in the order in which they were added.
+
+    Args:
+        reading: The transaction.
+        known: Settings by what they are encrypted: those need not be decrypted again.
+    """
+    rows = reading.tx.all(f"{_SELECT} ORDER BY position")
+    return [_stored(reading, row, known) for row in rows]
 
 
 def find(reading: Reading, name: str) -> StoredProvider:
@@ -126,6 +138,7 @@ def remove(writing: Writing, name: str, if_revision: int | None) -> Change[Provi
 def insert(writing: Writing, content: Content) -> StoredProvider:
     """Add a row whose content has been checked and whose name is free."""
     revision = writing.move_revision(providers=True)
+    sealed, sealed_by = writing.seal(content.settings.to_json())
     stored = StoredProvider(
         id=f"prv_{new_id()}",
         content=content,
@@ -133,6 +146,7 @@ def insert(writing: Writing, content: Content) -> StoredProvider:
         updated=writing.now,
         revision=revision,
         problem=None,
+        sealed=sealed,
     )
     writing.tx.run(
         "INSERT INTO providers (id, position, name, type, enabled, sealed, sealed_by, created, "
@@ -142,7 +156,8 @@ def insert(writing: Writing, content: Content) -> StoredProvider:
         content.name,
         content.type,
         int(content.enabled),
-        *writing.seal(content.settings.to_json()),
+        sealed,
+        sealed_by,
         stored.created,
         stored.updated,
         revision,
@@ -157,8 +172,14 @@ def update(writing: Writing, present: StoredProvider, content: Content) -> Store
     if not fields and present.problem is None:
         return present
     revision = writing.move_revision(providers=True)
+    sealed, sealed_by = writing.seal(content.settings.to_json())
     stored = attrs.evolve(
-        present, content=content, updated=writing.now, revision=revision, problem=None
+        present,
+        content=content,
+        updated=writing.now,
+        revision=revision,
+        problem=None,
+        sealed=sealed,
     )
     writing.tx.run(
         "UPDATE providers SET name = ?, type = ?, enabled = ?, sealed = ?, sealed_by = ?, "
@@ -166,7 +187,8 @@ def update(writing: Writing, present: StoredProvider, content: Content) -> Store
         content.name,
         content.type,
         int(content.enabled),
-        *writing.seal(content.settings.to_json()),
+        sealed,
+        sealed_by,
         stored.updated,
         revision,
         stored.id,
@@ -215,16 +237,19 @@ def _switch(writing: Writing, present: StoredProvider, enabled: bool) -> StoredP
     return stored
 
 
-def _stored(reading: Reading, row: tuple[object, ...]) -> StoredProvider:
+def _stored(reading: Reading, row: Row, known: Mapping[str, Settings] = _NONE) -> StoredProvider:
     row_id, name, type_, enabled, sealed, created, updated, revision = row
-    settings, problem = _settings(reading, str(sealed))
+    settings, problem = known.get(sealed), None
+    if settings is None:
+        settings, problem = _settings(reading, sealed)
     return StoredProvider(
-        id=str(row_id),
-        content=Content(name=str(name), type=str(type_), enabled=bool(enabled), settings=settings),
-        created=str(created),
-        updated=str(updated),
-        revision=int(str(revision)),
+        id=row_id,
+        content=Content(name=name, type=type_, enabled=bool(enabled), settings=settings),
+        created=created,
+        updated=updated,
+        revision=revision,
         problem=problem,
+        sealed=sealed,
     )
 
 

@@ -9,7 +9,7 @@ never half.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -28,6 +28,7 @@ from bridgepool.control import (
 )
 from bridgepool.control.database import Database, Transaction, open_database
 from bridgepool.control.key_rows import Kind
+from bridgepool.control.provider_settings import Settings
 from bridgepool.control.records import (
     AccessKeyView,
     Actor,
@@ -64,6 +65,8 @@ class Store:
     _encryption: Encryption
     _max_keys: int
     _clock: Callable[[], float]
+    # encrypted -> decrypted, of the last snapshot: what did not change is not decrypted again
+    _known: Mapping[str, Settings] = attrs.field(factory=dict, init=False, repr=False)
 
     # -- what is in force
 
@@ -77,7 +80,7 @@ class Store:
 
     async def snapshot(self) -> StoreSnapshot:
         """Read all that gateways serve by, consistently. The one reading that holds secrets."""
-        return await self._read(_snapshot)
+        return await self._read(self._read_snapshot)
 
     # -- providers
 
@@ -377,17 +380,20 @@ class Store:
         stored = await self._read(lambda reading: key_rows.authenticate(reading, kind, token))
         return stored.view if stored is not None else None
 
-
-def _snapshot(reading: Reading) -> StoreSnapshot:
-    stored = provider_rows.living(reading)
-    return StoreSnapshot(
-        reading.revisions(),
-        tuple(row.content.row(row.id) for row in stored),
-        client_rows.known(reading),
-        tuple(
-            Rejection(row.content.name, row.problem) for row in stored if row.problem is not None
-        ),
-    )
+    def _read_snapshot(self, reading: Reading) -> StoreSnapshot:
+        stored = provider_rows.living(reading, self._known)
+        good = [row for row in stored if row.problem is None]
+        self._known = {row.sealed: row.content.settings for row in good}
+        return StoreSnapshot(
+            reading.revisions(),
+            tuple(row.content.row(row.id) for row in stored),
+            client_rows.known(reading),
+            tuple(
+                Rejection(row.content.name, row.problem)
+                for row in stored
+                if row.problem is not None
+            ),
+        )
 
 
 @asynccontextmanager
