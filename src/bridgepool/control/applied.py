@@ -1,0 +1,67 @@
+"""Whether a change is live: what each gateway made of a revision. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import attrs
+
+from bridgepool.control.records import GatewaySession
+from bridgepool.remote.messages import Rejection
+
+AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "offline"]
+
+
+@attrs.frozen(kw_only=True)
+class GatewayApplied:
+    """What one gateway made of a revision."""
+
+    gateway: str
+    instance: str
+    state: AppliedState
+    """``applied``: it serves by this revision or a later one; ``rejected``: but for some
+    providers; ``pending``: it is connected and has not said so yet; ``offline``."""
+    revision: int | None
+    """The last that it told of; None before its first receipt."""
+    rejected: tuple[Rejection, ...] = ()
+
+
+@attrs.frozen
+class AppliedReport:
+    """What all gateways made of a revision."""
+
+    revision: int
+    gateways: tuple[GatewayApplied, ...]
+
+    @property
+    def complete(self) -> bool:
+        """No connected gateway has still to answer."""
+        return all(one.state != "pending" for one in self.gateways)
+
+    @property
+    def applied(self) -> bool:
+        """Every connected gateway serves by it, nothing rejected."""
+        return all(one.state in ("applied", "offline") for one in self.gateways)
+
+
+def applied_report(revision: int, sessions: Iterable[GatewaySession]) -> AppliedReport:
+    """Tell what each gateway made of a revision, from what is known of their sessions."""
+    return AppliedReport(revision, tuple(_judge(revision, session) for session in sessions))
+
+
+def _judge(revision: int, session: GatewaySession) -> GatewayApplied:
+    state: AppliedState = "offline"
+    rejected: tuple[Rejection, ...] = ()
+    if session.connected:
+        state = "pending"
+        if session.revision is not None and session.revision >= revision:
+            rejected = session.rejected
+            state = "rejected" if rejected else "applied"
+    return GatewayApplied(
+        gateway=session.gateway,
+        instance=session.instance,
+        state=state,
+        revision=session.revision,
+        rejected=rejected,
+    )
