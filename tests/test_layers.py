@@ -29,7 +29,8 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("_pool", "http"),
     ("_reload",),
     ("bridgepool",),  # the names that `import bridgepool` offers
-    ("providers", "transports", "serving"),
+    ("providers", "serving"),
+    ("transports",),
     ("remote",),
     ("control",),
     ("gateway",),
