@@ -90,6 +90,15 @@ def list_all(reading: Reading) -> list[GatewaySession]:
     ]
 
 
+def touch(writing: Reading, control_plane: str, now: datetime) -> int:
+    """Note that the gateways of a control plane are still connected; return how many."""
+    return writing.tx.run(
+        "UPDATE gateways SET last_contact = ? WHERE control_plane = ? AND connected = 1",
+        to_text(now),
+        control_plane,
+    )
+
+
 def expire(writing: Reading, now: datetime, stale_after: float, forget_after: float) -> int:
     """Note the stale as not connected, and forget the old."""
     stale = writing.tx.run(

@@ -177,6 +177,18 @@ class ApplyResult:
 
 
 @attrs.frozen
+class GatewayKey:
+    """A good key of a gateway, as its control plane knows it again."""
+
+    id: str
+    """The public part of the key; may stand in logs."""
+    name: str
+    """The gateway that it was made for."""
+    hash: str = attrs.field(repr=False)
+    """For `parse_hash`."""
+
+
+@attrs.frozen
 class StoreSnapshot:
     """One consistent reading of what gateways serve by."""
 
@@ -188,6 +200,8 @@ class StoreSnapshot:
     """Rows that could not be decrypted, and why. They stand in `rows`, too, without keys and
     with an empty base URL: whoever builds a provider of one rejects it and keeps its last good
     form."""
+    gateway_keys: tuple[GatewayKey, ...] = ()
+    """The keys of gateways that are good, the oldest first."""
 
 
 # -- keys of clients, gateways and admins ------------------------------------------------------

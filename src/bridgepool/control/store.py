@@ -27,6 +27,7 @@ from bridgepool.control import (
     seeding,
 )
 from bridgepool.control.database import Database, Transaction, open_database
+from bridgepool.control.encryption import EncryptionKeys
 from bridgepool.control.key_rows import Kind
 from bridgepool.control.provider_settings import Settings
 from bridgepool.control.records import (
@@ -36,6 +37,7 @@ from bridgepool.control.records import (
     AuditEntry,
     Change,
     ClientView,
+    GatewayKey,
     GatewaySession,
     NewClient,
     NewKey,
@@ -48,7 +50,7 @@ from bridgepool.control.records import (
     StoreSnapshot,
 )
 from bridgepool.control.rotation import Rotation
-from bridgepool.control.writing import Encryption, Reading, Writing, to_text
+from bridgepool.control.writing import Reading, Writing, to_text
 from bridgepool.providers import MAX_KEYS, Caller, ProviderFile, Secret
 from bridgepool.remote.messages import Rejection, Revisions
 
@@ -62,7 +64,7 @@ class Store:
     """Providers, clients and keys in a database; made by `open_store`."""
 
     _database: Database
-    _encryption: Encryption
+    _encryption: EncryptionKeys
     _max_keys: int
     _clock: Callable[[], float]
     # encrypted -> decrypted, of the last snapshot: what did not change is not decrypted again
@@ -91,11 +93,7 @@ class Store:
         )
 
     async def get_provider(self, name: str) -> ProviderView:
-        """Return one provider by its name or id.
-
-        Raises:
-            NotFoundError: There is none.
-        """
+        """Return one provider by its name or id; raises `NotFoundError`."""
         return await self._read(lambda reading: provider_rows.find(reading, name).view())
 
     async def add_provider(self, actor: Actor, draft: ProviderDraft) -> Change[ProviderView]:
@@ -118,7 +116,7 @@ class Store:
             actor: Who asks for it.
             name: Its name, or its id.
             patch: What is to be different.
-            if_revision: Change it only if this is still the revision of its row.
+            if_revision: Only if this is still the revision of its row.
 
         Raises:
             NotFoundError: There is no such provider.
@@ -216,11 +214,7 @@ class Store:
     async def revoke_client_key(
         self, actor: Actor, client_id: str, key_id: str
     ) -> Change[AccessKeyView]:
-        """Revoke one key of a client. Unchanged if it was revoked before.
-
-        Raises:
-            NotFoundError: The client has no such key.
-        """
+        """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
         return await self._write(
             actor, lambda writing: client_rows.revoke_key(writing, client_id, key_id)
         )
@@ -237,11 +231,7 @@ class Store:
         return await self._list_keys("gateway", revoked)
 
     async def create_gateway_key(self, actor: Actor, name: str) -> Change[NewKey]:
-        """Make a key for the gateway of that name, which may have several.
-
-        Raises:
-            InvalidChangeError: The name is not usable.
-        """
+        """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
         return await self._write(actor, lambda writing: key_rows.create(writing, "gateway", name))
 
     async def revoke_gateway_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
@@ -264,11 +254,7 @@ class Store:
         return await self._list_keys("admin", revoked)
 
     async def create_admin_key(self, actor: Actor, name: str, role: Role) -> Change[NewKey]:
-        """Make a key for the API.
-
-        Raises:
-            InvalidChangeError: The name or the role is not usable.
-        """
+        """Make a key for the API; raises `InvalidChangeError` for a bad name."""
         return await self._write(
             actor, lambda writing: key_rows.create(writing, "admin", name, role)
         )
@@ -321,6 +307,17 @@ class Store:
         """
         rows = tuple(sessions)
         await self._database.write(lambda tx: gateway_rows.record(self._reading(tx), rows))
+
+    async def touch_gateways(self, control_plane: str) -> int:
+        """Note that those connected to a control plane still are, by one statement.
+
+        Returns:
+            How many it has according to the store.
+        """
+        now = self._now()
+        return await self._database.write(
+            lambda tx: gateway_rows.touch(self._reading(tx), control_plane, now)
+        )
 
     async def list_gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of gateways, by name and instance."""
@@ -398,8 +395,8 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    url: str,
-    keys: Encryption,
+    url: str | Secret,
+    keys: EncryptionKeys,
     *,
     max_keys: int = MAX_KEYS,
     clock: Callable[[], float] = time.time,
@@ -408,7 +405,7 @@ async def open_store(
 
     Args:
         url: ``path.db``, ``sqlite:path`` or ``postgresql://…``.
-        keys: The encryption keys.
+        keys: The encryption keys, such as `find_encryption_keys` finds.
         max_keys: How many keys a provider may have.
         clock: Tells the time since the epoch, for the times that people are shown.
     """
