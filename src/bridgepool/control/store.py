@@ -390,6 +390,10 @@ class Store:
                 for row in stored
                 if row.problem is not None
             ),
+            tuple(
+                GatewayKey(key.view.id, key.view.name, key.hash)
+                for key in key_rows.list_keys(reading, "gateway")
+            ),
         )
 
 
