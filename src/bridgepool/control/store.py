@@ -134,9 +134,7 @@ class Store:
     ) -> Change[ProviderView]:
         """Remove a provider. Its name is free again; its keys are gone for good.
 
-        Raises:
-            NotFoundError: There is no such provider.
-            ConflictError: Its row is not at ``if_revision`` any more.
+        Raises `NotFoundError`, or `ConflictError` as `update_provider` does.
         """
         return await self._write(
             actor, lambda writing: provider_rows.remove(writing, name, if_revision)
@@ -196,9 +194,7 @@ class Store:
     ) -> Change[NewClient]:
         """Add a client, with a new key, or with the hashes of keys that it has already.
 
-        Raises:
-            InvalidChangeError: The id, or a hash, is not usable.
-            NameTakenError: A living client has that id.
+        Raises `InvalidChangeError`, or `NameTakenError` if a living client has that id.
         """
         hashes = tuple(key_hashes) if key_hashes is not None else None
         return await self._write(actor, lambda writing: client_rows.add(writing, client_id, hashes))

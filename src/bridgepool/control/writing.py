@@ -10,30 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Protocol
 
 import attrs
 
 from bridgepool.control.database import Transaction
+from bridgepool.control.encryption import EncryptionKeys
 from bridgepool.control.records import Actor
 from bridgepool.remote.messages import Revisions
-
-
-class Encryption(Protocol):
-    """What the store needs of its encryption keys."""
-
-    @property
-    def current(self) -> str:
-        """A name of the key that `encrypt` uses, which tells nothing about it."""
-        ...
-
-    def encrypt(self, data: bytes) -> bytes:
-        """Encrypt with the first key; the result is ASCII."""
-        ...
-
-    def decrypt(self, token: bytes) -> bytes:
-        """Decrypt with whichever key fits; raises `EncryptionError`."""
-        ...
 
 
 @attrs.define(eq=False)
@@ -41,7 +24,7 @@ class Reading:
     """A transaction that changes nothing."""
 
     tx: Transaction
-    encryption: Encryption
+    encryption: EncryptionKeys
 
     def revisions(self) -> Revisions:
         """Return the revisions in force."""
