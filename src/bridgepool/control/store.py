@@ -9,7 +9,7 @@ never half.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -29,7 +29,6 @@ from bridgepool.control import (
 from bridgepool.control.database import Database, Transaction, open_database
 from bridgepool.control.encryption import EncryptionKeys
 from bridgepool.control.key_rows import Kind
-from bridgepool.control.provider_settings import Settings
 from bridgepool.control.records import (
     AccessKeyView,
     Actor,
@@ -37,7 +36,6 @@ from bridgepool.control.records import (
     AuditEntry,
     Change,
     ClientView,
-    GatewayKey,
     GatewaySession,
     NewClient,
     NewKey,
@@ -50,9 +48,10 @@ from bridgepool.control.records import (
     StoreSnapshot,
 )
 from bridgepool.control.rotation import Rotation
+from bridgepool.control.snapshots import SnapshotReader
 from bridgepool.control.writing import Reading, Writing, to_text
 from bridgepool.providers import MAX_KEYS, Caller, ProviderFile, Secret
-from bridgepool.remote.messages import Rejection, Revisions
+from bridgepool.remote.messages import Revisions
 
 T = TypeVar("T")
 
@@ -67,8 +66,7 @@ class Store:
     _encryption: EncryptionKeys
     _max_keys: int
     _clock: Callable[[], float]
-    # encrypted -> decrypted, of the last snapshot: what did not change is not decrypted again
-    _known: Mapping[str, Settings] = attrs.field(factory=dict, init=False, repr=False)
+    _snapshots: SnapshotReader = attrs.field(factory=SnapshotReader, init=False)
 
     # -- what is in force
 
@@ -82,7 +80,7 @@ class Store:
 
     async def snapshot(self) -> StoreSnapshot:
         """Read all that gateways serve by, consistently. The one reading that holds secrets."""
-        return await self._read(self._read_snapshot)
+        return await self._read(self._snapshots.read)
 
     # -- providers
 
@@ -372,25 +370,6 @@ class Store:
     async def _authenticate(self, kind: Kind, token: Secret) -> AccessKeyView | None:
         stored = await self._read(lambda reading: key_rows.authenticate(reading, kind, token))
         return stored.view if stored is not None else None
-
-    def _read_snapshot(self, reading: Reading) -> StoreSnapshot:
-        stored = provider_rows.living(reading, self._known)
-        good = [row for row in stored if row.problem is None]
-        self._known = {row.sealed: row.content.settings for row in good}
-        return StoreSnapshot(
-            reading.revisions(),
-            tuple(row.content.row(row.id) for row in stored),
-            client_rows.known(reading),
-            tuple(
-                Rejection(row.content.name, row.problem)
-                for row in stored
-                if row.problem is not None
-            ),
-            tuple(
-                GatewayKey(key.view.id, key.view.name, key.hash)
-                for key in key_rows.list_keys(reading, "gateway")
-            ),
-        )
 
 
 @asynccontextmanager
