@@ -21,7 +21,7 @@ from bridgepool.demo.screen import Screen, wants_colour
 from bridgepool.demo.upstream import SimulatedUpstream
 from bridgepool.gateway import process
 from bridgepool.gateway.keys import KeyInputError, client_row
-from bridgepool.gateway.process import GatewayOptions
+from bridgepool.gateway.options import GatewayOptions
 from bridgepool.http import open_upstream_client
 from bridgepool.serving.listening import (
     Address,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import attrs
@@ -87,18 +87,6 @@ class ListedClients:
     async def authorize(self, token: bytes) -> Caller | None:
         """Look the key up. Not a checkpoint."""
         return self._in_force().authenticate(token)
-
-
-@attrs.frozen
-class AskedClients:
-    """An `Authorizer` of clients that somebody else knows, who is asked key by key.
-
-    Args:
-        authorize: Returns whose key it is, as `Authorizer.authorize` does.
-    """
-
-    authorize: Callable[[bytes], Coroutine[object, object, Caller | None]]
-    has_clients: bool = True
 
 
 async def identify(

@@ -30,6 +30,8 @@ class HttpCounters:
 
     connections: int = 0
     """Connections accepted."""
+    connections_refused: int = 0
+    """Those of them that were sent away, since `HttpLimits.max_connections` were served."""
     requests: int = 0
     """Requests handed to the handler."""
     refused: int = 0

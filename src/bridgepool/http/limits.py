@@ -32,9 +32,11 @@ class MessageLimits(Protocol):
 
 @attrs.frozen(kw_only=True)
 class HttpLimits:
-    """The limits of `serve_http`, each for one connection or one request.
+    """The limits of `serve_http`, each for one connection or one request but for the first.
 
     Args:
+        max_connections: Most connections that are served at the same time. Those beyond are
+            answered with 503 and closed. `math.inf` for no limit but the system's.
         max_target_bytes: Longest request target; 414 beyond.
         max_header_bytes: Largest head, and largest trailer section; 431 beyond.
         max_header_count: Most fields in either; 431 beyond.
@@ -48,6 +50,7 @@ class HttpLimits:
             busy, reading ahead is how it is noticed that the client has left.
     """
 
+    max_connections: float = math.inf
     max_target_bytes: int = 8192
     max_header_bytes: int = 65536
     max_header_count: int = 128

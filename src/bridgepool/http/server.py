@@ -17,6 +17,12 @@ from bridgepool.http.wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
 _DEFAULT_LIMITS = HttpLimits()
+_MOST_REFUSING = 100  # connections that are told why they are sent away, at the same time
+_REFUSING = 1.0  # seconds for each of them
+_ONE_TOO_MANY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n"
+    b"retry-after: 1\r\nconnection: close\r\n\r\ntoo many connections\n"
+)
 
 
 @attrs.define(eq=False)
@@ -56,6 +62,7 @@ class _Server:
     accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     conversations: set[Conversation] = attrs.field(factory=set)
+    refusing: int = 0  # connections that are being told that they are too many
 
     async def run(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
         self,
@@ -99,9 +106,28 @@ class _Server:
         """Serve one connection; whatever happens on it, the server goes on."""
         self.service.counters.connections += 1
         try:
-            await self._converse(stream)
+            if len(self.conversations) < self.service.limits.max_connections:
+                await self._converse(stream)
+            else:
+                await self._refuse(stream)
         except Exception:
             _log.exception("a connection ended by an error of the server's own")
+
+    async def _refuse(self, stream: trio.abc.Stream) -> None:
+        """Send a connection away that is one too many, and say why if that costs little."""
+        self.service.counters.connections_refused += 1
+        self.refusing += 1
+        try:
+            if self.refusing <= _MOST_REFUSING:
+                with trio.move_on_after(_REFUSING):
+                    # Its request first: closing with that unread would reset the answer away.
+                    await stream.receive_some(65536)
+                    await stream.send_all(_ONE_TOO_MANY)
+        except trio.BrokenResourceError:
+            pass  # it has left already
+        finally:
+            self.refusing -= 1
+            await trio.aclose_forcefully(stream)
 
     async def _converse(self, stream: trio.abc.Stream) -> None:
         service = self.service

@@ -1,0 +1,113 @@
+"""Where a gateway process has its providers from; all ways give the same `Source`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import attrs
+import trio
+
+from bridgepool import ProviderReloader, ReloadError
+from bridgepool.gateway.auth import Authorizer, ListedClients
+from bridgepool.gateway.options import GatewayOptions
+from bridgepool.gateway.readiness import SourceReport
+from bridgepool.gateway.receipts import OnApplied
+from bridgepool.gateway.runtime import Snapshot
+from bridgepool.providers import Clients, Provider, open_provider_file
+from bridgepool.serving.listening import StartError
+
+logger = logging.getLogger("bridgepool.gateway")
+
+
+async def _never() -> str:
+    """Nothing that comes later makes this source useless."""
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+@attrs.frozen(kw_only=True)
+class Source:
+    """What a gateway needs of where its providers are."""
+
+    reloader: ProviderReloader[Provider]
+    changes: trio.abc.ReceiveChannel[object]
+    clients: Authorizer
+    report: Callable[[], SourceReport]
+    """What to say at `/readyz`."""
+    first: Snapshot | None = None
+    """What to begin with; None if there is nothing yet."""
+    first_age: float = 0.0
+    """Seconds since `first` was confirmed."""
+    on_applied: OnApplied | None = None
+    """Who wants receipts."""
+    wait_refused: Callable[[], Awaitable[str]] = _never
+    """Returns, with the reason, when there is no point in going on."""
+
+
+def open_source(
+    options: GatewayOptions, *, allow_anyone: bool
+) -> AbstractAsyncContextManager[Source]:
+    """Open the source that was asked for.
+
+    Args:
+        options: They were checked.
+        allow_anyone: Whether a gateway without clients may serve, since only programs of this
+            machine reach it.
+
+    Raises:
+        StartError: on entering: it cannot be used.
+    """
+    if options.providers is not None:
+        return _open_file(options.providers, allow_anyone)
+    if options.store is not None:
+        from bridgepool.gateway.store_source import open_store_source
+
+        return open_store_source(options.store, options.encryption_key_file, allow_anyone)
+    from bridgepool.gateway.control_source import open_control_source
+
+    return open_control_source(options)
+
+
+@asynccontextmanager
+async def _open_file(path: Path, allow_anyone: bool) -> AsyncIterator[Source]:
+    async with open_provider_file(path) as file:
+        try:
+            first = await file.reload()
+        except ReloadError as error:
+            raise StartError(str(error)) from None
+        make_one = f"{file.path}: has no [[clients]]", "`bridgepool hash-key`"
+        check_clients(file.clients, allow_anyone, *make_one)
+        report = SourceReport(source="provider file")
+        yield Source(
+            reloader=file,
+            changes=file.changes,
+            clients=ListedClients(lambda: file.clients),
+            report=lambda: report,
+            first=first,
+        )
+
+
+def check_clients(clients: Clients, allow_anyone: bool, problem: str, remedy: str) -> None:
+    """Say who may come, and refuse to serve everybody on a network.
+
+    Args:
+        clients: Who is known at the start.
+        allow_anyone: Whether only programs of this machine can reach the gateway.
+        problem: What to say when there are none.
+        remedy: The command that makes one.
+
+    Raises:
+        StartError: there are none, and others could come.
+    """
+    if clients:
+        logger.info("clients are configured", extra={"clients": len(clients)})
+    elif allow_anyone:
+        logger.warning("no clients are configured: every program on this machine is served")
+    else:
+        raise StartError(
+            f"{problem}, and without clients a gateway may listen on "
+            f"loopback addresses only; make one with {remedy}"
+        )
