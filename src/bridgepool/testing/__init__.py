@@ -14,20 +14,25 @@ except ImportError as error:
 
 from ._bridges import BridgeFactory, Closing, Findings, PoolPromiseBrokenError, ScriptedBuild
 from ._check import check_pool, pool_scripts, run_pool_script
+from ._faults import FaultProxy, FaultProxyStatistics, Toward, open_fault_proxy
 from ._machine import TrioMachine
 from ._reloader import ReloaderPromiseBrokenError, ReloaderRig, check_reloader
 
 __all__ = [
     "BridgeFactory",
     "Closing",
+    "FaultProxy",
+    "FaultProxyStatistics",
     "Findings",
     "PoolPromiseBrokenError",
     "ReloaderPromiseBrokenError",
     "ReloaderRig",
     "ScriptedBuild",
+    "Toward",
     "TrioMachine",
     "check_pool",
     "check_reloader",
+    "open_fault_proxy",
     "pool_scripts",
     "run_pool_script",
 ]
