@@ -2,7 +2,7 @@
 `bridgepool --help` answers at once.
 """
 
-from bridgepool._commands import demo, gateway
+from bridgepool._commands import audit, demo, encryption, gateway, gateways, keys, providers
 from bridgepool._commands.root import app
 
-__all__ = ["app", "demo", "gateway"]
+__all__ = ["app", "audit", "demo", "encryption", "gateway", "gateways", "keys", "providers"]
