@@ -15,6 +15,7 @@ import attrs
 
 from bridgepool.control.database import Transaction
 from bridgepool.control.encryption import EncryptionKeys
+from bridgepool.control.errors import StoreUnavailableError
 from bridgepool.control.records import Actor
 from bridgepool.remote.messages import Revisions
 
@@ -28,7 +29,9 @@ class Reading:
 
     def revisions(self) -> Revisions:
         """Return the revisions in force."""
-        [row] = self.tx.all("SELECT revision, providers_revision, clients_revision FROM state")
+        row = self.tx.one("SELECT revision, providers_revision, clients_revision FROM state")
+        if row is None:
+            raise StoreUnavailableError("the store is damaged: bring it back from a copy")
         return Revisions(*row)
 
     def unseal(self, sealed: str) -> str:
