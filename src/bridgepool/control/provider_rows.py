@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -31,6 +32,7 @@ _SELECT: Final = (
     "SELECT id, name, type, enabled, sealed, created, updated, revision FROM providers "
     "WHERE removed IS NULL"
 )
+_AT_ONCE: Final = 20  # rows that are decrypted without a pause; some 20 µs each
 _UNREADABLE: Final = Settings(base_url="")
 _NONE: Final[Mapping[str, Settings]] = MappingProxyType({})
 
@@ -84,8 +86,12 @@ def living(reading: Reading, known: Mapping[str, Settings] = _NONE) -> list[Stor
         reading: The transaction.
         known: Settings by what they are encrypted: those need not be decrypted again.
     """
-    rows = reading.tx.all(f"{_SELECT} ORDER BY position")
-    return [_stored(reading, row, known) for row in rows]
+    stored: list[StoredProvider] = []
+    for row in reading.tx.all(f"{_SELECT} ORDER BY position"):
+        stored.append(_stored(reading, row, known))
+        if len(stored) % _AT_ONCE == 0:
+            time.sleep(0)  # lets the threads go on that wait for the interpreter's lock
+    return stored
 
 
 def find(reading: Reading, name: str) -> StoredProvider:
