@@ -207,3 +207,26 @@ async def test_a_clock_that_is_set_back_changes_no_order(database_url: str) -> N
         assert changed.value.updated < changed.value.created
         assert await names(store) == ["one", "two", "three"]
         assert [entry.revision for entry in await store.audit()] == [4, 3, 2, 1]
+
+
+async def test_writers_of_several_processes_get_one_revision_each_and_a_name_once(
+    database_url: str,
+) -> None:
+    revisions: list[int] = []
+    refused: list[str] = []
+
+    async def add(store: Store, name: str) -> None:
+        try:
+            revisions.append((await store.add_provider(ADA, draft(name))).revision)
+        except NameTakenError as error:
+            refused.append(error.name)
+
+    async with opened(database_url) as one, opened(database_url) as other:
+        async with trio.open_nursery() as nursery:
+            for store in (one, other):
+                for number in range(10):
+                    nursery.start_soon(add, store, f"p{number}")
+        assert sorted(revisions) == list(range(1, 11))
+        assert sorted(refused) == sorted(f"p{number}" for number in range(10))
+        assert sorted(await names(one)) == sorted(refused)
+        assert [entry.id for entry in await other.audit()] == list(range(10, 0, -1))
