@@ -127,4 +127,4 @@ async def open_child(url: str, action: str) -> AsyncIterator[Child]:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1], sys.argv[2])

@@ -1,4 +1,6 @@
-"""Real processes at one database, on both engines: the seed's lock, writers, notices, migrations."""
+"""Real processes at one database, on both engines: seeds, writers, notices, migrations."""
+
+# ruff: noqa: SIM117 -- the child is a part of the story, not of its frame
 
 from contextlib import AsyncExitStack
 
@@ -40,7 +42,7 @@ async def test_a_reader_that_comes_during_a_seed_waits_and_sees_all_of_it(
                     readers = [await stack.enter_async_context(open_child(database_url, "read"))
                                for _ in range(2)]  # fmt: skip
                     with trio.move_on_after(1.5) as scope:
-                        assert await database.read(parts) == "never"
+                        await database.read(parts)
                     assert scope.cancelled_caught
                     for reader in readers:
                         assert reader.process.poll() is None

@@ -92,7 +92,12 @@ class Target:
             found = conninfo.conninfo_to_dict(url.reveal())
         except psycopg.Error:
             found = None
-        if found is None:  # out of the handler: the error there quotes the URL
+        # A password with a bare / ? or @ ends up in the host, the port or the name.
+        if (
+            found is None
+            or "@" in f"{found.get('host')}{found.get('dbname')}"
+            or not re.fullmatch(r"[\d,]*", str(found.get("port", "")))
+        ):  # out of the handler: the error there quotes the URL
             raise StoreUnavailableError(
                 "the URL of the store cannot be read: it is "
                 "postgresql://user:password@host:port/name, with special characters as %XX"

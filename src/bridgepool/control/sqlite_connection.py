@@ -17,6 +17,7 @@ import trio
 
 from bridgepool.control.database import Row, Transaction, Value
 from bridgepool.control.errors import StoreUnavailableError
+from bridgepool.control.migrations import TABLE
 
 T = TypeVar("T")
 
@@ -163,6 +164,12 @@ class Connection:
         if readonly:
             self._sqlite.execute("PRAGMA query_only = ON")
         else:
+            tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+            found = {name for (name,) in self._sqlite.execute(tables)}
+            if found and TABLE not in found:
+                raise StoreUnavailableError(
+                    f"{self._file.path} is the database of another program; name another file"
+                )
             self._patiently(lambda: self._sqlite.execute("PRAGMA journal_mode = WAL"))
         self._sqlite.execute("PRAGMA synchronous = FULL")
         self._sqlite.execute("PRAGMA foreign_keys = ON")
