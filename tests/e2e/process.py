@@ -154,9 +154,20 @@ async def run_gateway(
     listen: Iterable[str] = ("127.0.0.1:0",),
     env: dict[str, str] | None = None,
 ) -> AsyncIterator[GatewayProcess]:
-    """Run a gateway on free ports, and wait until it serves."""
+    """Run a gateway of a provider file on free ports, and wait until it serves."""
+    async with run_gateway_of(
+        "--providers", str(providers), *options, listen=listen, env=env
+    ) as run:
+        yield run
+
+
+@asynccontextmanager
+async def run_gateway_of(
+    *options: str, listen: Iterable[str] = ("127.0.0.1:0",), env: dict[str, str] | None = None
+) -> AsyncIterator[GatewayProcess]:
+    """Run a gateway on free ports, and wait until it listens."""
     listens = [part for address in listen for part in ("--listen", address)]
-    arguments = ("gateway", "--providers", str(providers), *listens, "--log-format", "json")
+    arguments = ("gateway", *listens, "--log-format", "json")
     async with run_command(*arguments, *options, env=env) as run:
         count = len(listens) // 2
         while len(run.urls) < count:

@@ -65,7 +65,7 @@ def open_source(
     if options.store is not None:
         from bridgepool.gateway.store_source import open_store_source
 
-        return open_store_source(options.store, options.encryption_key_file, allow_anyone)
+        return open_store_source(options.store, options.encryption_key_file)
     from bridgepool.gateway.control_source import open_control_source
 
     return open_control_source(options)
@@ -78,8 +78,7 @@ async def _open_file(path: Path, allow_anyone: bool) -> AsyncIterator[Source]:
             first = await file.reload()
         except ReloadError as error:
             raise StartError(str(error)) from None
-        make_one = f"{file.path}: has no [[clients]]", "`bridgepool hash-key`"
-        check_clients(file.clients, allow_anyone, *make_one)
+        _check_clients(file.clients, file.path, allow_anyone)
         report = SourceReport(source="provider file")
         yield Source(
             reloader=file,
@@ -90,24 +89,14 @@ async def _open_file(path: Path, allow_anyone: bool) -> AsyncIterator[Source]:
         )
 
 
-def check_clients(clients: Clients, allow_anyone: bool, problem: str, remedy: str) -> None:
-    """Say who may come, and refuse to serve everybody on a network.
-
-    Args:
-        clients: Who is known at the start.
-        allow_anyone: Whether only programs of this machine can reach the gateway.
-        problem: What to say when there are none.
-        remedy: The command that makes one.
-
-    Raises:
-        StartError: there are none, and others could come.
-    """
+def _check_clients(clients: Clients, path: str, allow_anyone: bool) -> None:
+    """Say who may come, and refuse to serve everybody on a network."""
     if clients:
         logger.info("clients are configured", extra={"clients": len(clients)})
-    elif allow_anyone:
-        logger.warning("no clients are configured: every program on this machine is served")
-    else:
+        return
+    if not allow_anyone:
         raise StartError(
-            f"{problem}, and without clients a gateway may listen on "
-            f"loopback addresses only; make one with {remedy}"
+            f"{path}: has no [[clients]], and without clients a gateway may listen on "
+            "loopback addresses only; make one with `bridgepool hash-key`"
         )
+    logger.warning("no clients are configured: every program on this machine is served")

@@ -1,28 +1,47 @@
-"""The providers of a store that the gateway opens itself, without a control plane."""
+"""The providers of a store that the gateway opens itself, without a control plane.
+
+As with a control plane, every client needs a key: that the last one's was revoked must not open
+the gateway to every program of the machine.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import attrs
 import trio
 
 from bridgepool import BridgePoolError
-from bridgepool.control.embedded import open_store_providers
+from bridgepool.control.embedded import StoreProviders, open_store_providers
 from bridgepool.control.encryption import find_encryption_keys
 from bridgepool.control.store import open_store
-from bridgepool.gateway.auth import ListedClients
 from bridgepool.gateway.readiness import SourceReport
-from bridgepool.gateway.sources import Source, check_clients
+from bridgepool.gateway.receipts import Receipt
+from bridgepool.gateway.sources import Source
+from bridgepool.providers import Caller
 from bridgepool.serving.listening import StartError
+
+logger = logging.getLogger("bridgepool.gateway")
+
+
+@attrs.frozen
+class _KeysOnly:
+    """The clients of a store, as an `Authorizer`."""
+
+    _providers: StoreProviders
+    has_clients: bool = True
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Look the key up. Not a checkpoint."""
+        return self._providers.clients.authenticate(token)
 
 
 @asynccontextmanager
-async def open_store_source(
-    url: str, key_file: Path | None, allow_anyone: bool
-) -> AsyncIterator[Source]:
+async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[Source]:
     """Open a store, and read it once.
 
     Raises:
@@ -37,13 +56,19 @@ async def open_store_source(
             first = await providers.reload()
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
-        problem = "the store has no clients"
-        check_clients(providers.clients, allow_anyone, problem, "`bridgepool keys add`")
+        if not providers.clients:
+            logger.warning("the store has no clients yet: nobody is served")
         report = SourceReport(source="store")
+
+        def say_rejected(_: Receipt) -> None:
+            for row in providers.rejected:
+                logger.warning("provider %s is rejected: %s", row.name, row.reason)
+
         yield Source(
             reloader=providers,
             changes=providers.changes,
-            clients=ListedClients(lambda: providers.clients),
+            clients=_KeysOnly(providers),
             report=lambda: report,
             first=first,
+            on_applied=say_rejected,
         )
