@@ -17,6 +17,7 @@ from ._check import check_pool, pool_scripts, run_pool_script
 from ._faults import FaultProxy, FaultProxyStatistics, Toward, open_fault_proxy
 from ._machine import TrioMachine
 from ._reloader import ReloaderPromiseBrokenError, ReloaderRig, check_reloader
+from ._transport import TransportPromiseBrokenError, TransportRig, check_transport
 
 __all__ = [
     "BridgeFactory",
@@ -29,9 +30,12 @@ __all__ = [
     "ReloaderRig",
     "ScriptedBuild",
     "Toward",
+    "TransportPromiseBrokenError",
+    "TransportRig",
     "TrioMachine",
     "check_pool",
     "check_reloader",
+    "check_transport",
     "open_fault_proxy",
     "pool_scripts",
     "run_pool_script",

@@ -337,9 +337,9 @@ async def run_connection(  # noqa: ASYNC114 - the linter cannot be told of every
             except* Exception as group:
                 crash = _one_of(group)
     finally:
-        await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - does not wait
         if channel is not None:
             channel._finished(crash)
+        await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - does not wait
     if channel is None:
         if crash is not None:
             raise GreetingFailedError from crash

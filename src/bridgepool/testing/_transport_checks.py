@@ -1,0 +1,287 @@
+"""The promises of a transport, one function each. They are run for both ends."""
+
+from functools import partial
+
+import trio
+import trio.testing
+
+from ._transport import (
+    _PATIENCE,
+    _SIZES,
+    Channel,
+    Check,
+    TransportRig,
+    cancel_after,
+    ends_with,
+    get,
+    must,
+    wrong,
+)
+
+
+def _message(number: int, size: int) -> bytes:
+    """Make a message that tells its number and shows damage."""
+    return (b"%d:" % number + bytes(i % 251 for i in range(min(size, 1000))) * (size // 1000 + 1))[
+        :size
+    ]
+
+
+async def _whole_and_in_order(rig: TransportRig, a: Channel, b: Channel) -> None:
+    limit = rig.max_message_bytes
+    sizes = [size for size in _SIZES if limit is None or size <= limit]
+    if limit is not None and limit <= 64 << 20:
+        sizes.append(limit)
+    async with trio.open_nursery() as nursery:
+
+        async def send_all() -> None:
+            for number, size in enumerate(sizes):
+                await a.send(_message(number, size))
+
+        nursery.start_soon(send_all)
+        for number, size in enumerate(sizes):
+            got = await get(b, f"a message of {size} bytes")
+            must(got == _message(number, size), f"a message of {size} bytes must arrive whole")
+
+
+async def _both_ways_and_many_senders(rig: TransportRig, a: Channel, b: Channel) -> None:
+    senders, each = 5, 8
+
+    async def send_some(end: Channel, sender: int) -> None:
+        for number in range(each):
+            await end.send(b"%d %d " % (sender, number) + bytes(20_000))
+
+    async def receive_all(end: Channel) -> None:
+        next_of = [0] * senders
+        for _ in range(senders * each):
+            got = await get(end, "messages of several senders")
+            sender, number, rest = got.split(b" ", 2)
+            must(rest == bytes(20_000), "messages of several senders must not be mixed")
+            must(int(number) == next_of[int(sender)], "each task's messages must keep their order")
+            next_of[int(sender)] += 1
+
+    async with trio.open_nursery() as nursery:
+        for sender in range(senders):
+            nursery.start_soon(send_some, a, sender)
+            nursery.start_soon(send_some, b, sender)
+        nursery.start_soon(receive_all, a)
+        nursery.start_soon(receive_all, b)
+
+
+async def _everything_is_a_checkpoint(rig: TransportRig, a: Channel, b: Channel) -> None:
+    async def send() -> None:
+        with trio.testing.assert_checkpoints():
+            await a.send(b"1")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.sleep(0.05)  # so that there is something to receive
+        with trio.testing.assert_checkpoints():
+            await b.receive()
+    for _ in range(2):
+        with trio.testing.assert_checkpoints():
+            await a.aclose()
+
+
+async def _too_large_is_refused(rig: TransportRig, a: Channel, b: Channel) -> None:
+    if rig.max_message_bytes is None:
+        return
+    try:
+        with trio.move_on_after(_PATIENCE):
+            await a.send(bytes(rig.max_message_bytes + 1))
+            must(False, "a message that is too large must be refused")
+    except ValueError:
+        pass
+    except Exception as error:
+        wrong("a message that is too large must be refused by a ValueError, not", error)
+    await _pass_one(a, b, "a message after one that was refused")
+
+
+async def _pass_one(a: Channel, b: Channel, what: str) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(a.send, b"sound")
+        must(await get(b, what) == b"sound", f"{what} must arrive whole")
+
+
+async def _closing_is_an_end(rig: TransportRig, a: Channel, b: Channel) -> None:
+    async def send_and_close() -> None:
+        for number in range(3):
+            await a.send(b"%d" % number)
+        await a.aclose()
+        await a.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send_and_close)
+        for number in range(3):
+            got = await get(b, "what was sent before aclose()")
+            must(got == b"%d" % number, "what was sent before aclose() must arrive")
+        await ends_with(trio.EndOfChannel, b.receive, "receive() from an end that closed")
+        await ends_with(trio.EndOfChannel, b.receive, "receive() once more")
+    await ends_with(trio.BrokenResourceError, partial(b.send, b""), "send() to an end that closed")
+    await ends_with(trio.ClosedResourceError, a.receive, "receive() after aclose()")
+    await ends_with(trio.ClosedResourceError, partial(a.send, b""), "send() after aclose()")
+    await b.aclose()
+    await ends_with(trio.ClosedResourceError, b.receive, "receive() after aclose() of both")
+
+
+async def _closing_wakes_who_receives(rig: TransportRig, a: Channel, b: Channel) -> None:
+    async with trio.open_nursery() as nursery:
+        what = "receive() that waits while another task closes the channel"
+        nursery.start_soon(ends_with, trio.ClosedResourceError, a.receive, what)
+        await trio.sleep(0.05)
+        await a.aclose()
+
+
+async def _a_cancelled_close_closes(rig: TransportRig, a: Channel, b: Channel) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await a.aclose()
+    await ends_with(trio.ClosedResourceError, partial(a.send, b""), "send() after aclose()")
+    try:
+        await ends_with(trio.EndOfChannel, b.receive, "")
+    except AssertionError:
+        await ends_with(trio.BrokenResourceError, b.receive, "receive() after a cancelled aclose()")
+
+
+async def _two_receivers(rig: TransportRig, a: Channel, b: Channel) -> None:
+    got: list[bytes] = []
+
+    async def receive() -> None:
+        got.append(await b.receive())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.sleep(0.05)
+        nursery.start_soon(a.send, b"1")
+        try:
+            nursery.start_soon(a.send, b"2")
+            await receive()
+        except trio.BusyResourceError:
+            await trio.sleep(0.05)
+            await receive()
+    must(sorted(got) == [b"1", b"2"], "each message must go to one receiver, once")
+
+
+async def _cancelled_receives(rig: TransportRig, a: Channel, b: Channel) -> None:
+    count = 40
+
+    async def send() -> None:
+        for number in range(count):
+            await a.send(b"%d" % number)
+            for _ in range(number % 5):
+                await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        got: list[bytes] = []
+        for attempt in range(5_000):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as inner:
+                    inner.start_soon(cancel_after, scope, attempt % 7)
+                    got.append(await b.receive())  # noqa: ASYNC913 - cancelled soon
+                    inner.cancel_scope.cancel()
+            if len(got) == count:
+                break
+            if attempt % 50 == 49:
+                await trio.sleep(0.001)  # sockets need the loop
+        must(got == [b"%d" % n for n in range(count)], "a cancelled receive() must lose nothing")
+
+
+async def _cancelled_sends(rig: TransportRig, a: Channel, b: Channel) -> None:
+    count, sent = 60, []
+    got: list[int] = []
+    size = 100_000 if rig.max_message_bytes is None else min(100_000, rig.max_message_bytes)
+
+    async def send() -> None:
+        for number in range(count):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as inner:
+                    inner.start_soon(cancel_after, scope, number % 9)
+                    await a.send(_message(number, size))
+                    sent.append(number)
+                    inner.cancel_scope.cancel()
+            await trio.lowlevel.checkpoint()
+        await a.send(_message(count, size))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        while not got or got[-1] != count:
+            message = await get(b, "messages after a cancelled send()")
+            number = int(message.partition(b":")[0])
+            must(message == _message(number, size), "a cancelled send() must send all or nothing")
+            got.append(number)
+    must(got == sorted(set(got)), "messages must keep their order, and come once")
+    must(set(sent) <= set(got), "what send() returned from must arrive")
+
+
+async def _a_lost_connection_is_no_end(rig: TransportRig, a: Channel, b: Channel) -> None:
+    broken = trio.BrokenResourceError
+    async with trio.open_nursery() as nursery:
+        what = "receive() that waits while the connection is lost"
+        nursery.start_soon(ends_with, broken, a.receive, what)
+        nursery.start_soon(ends_with, broken, b.receive, what)
+        await trio.sleep(0.05)
+        await rig.break_link()
+    for end in (a, b):
+        await ends_with(broken, end.receive, "receive() after a lost connection")
+        await ends_with(broken, partial(end.send, b"x"), "send() after a lost connection")
+        await end.aclose()
+        await ends_with(trio.ClosedResourceError, end.receive, "receive() after aclose()")
+
+
+checks: tuple[Check, ...] = (
+    _whole_and_in_order,
+    _both_ways_and_many_senders,
+    _everything_is_a_checkpoint,
+    _too_large_is_refused,
+    _closing_is_an_end,
+    _closing_wakes_who_receives,
+    _a_cancelled_close_closes,
+    _two_receivers,
+    _cancelled_receives,
+    _cancelled_sends,
+    _a_lost_connection_is_no_end,
+)
+
+
+async def _fill(rig: TransportRig, a: Channel, limit: int) -> int:
+    """Send until held up; return how many messages were sent."""
+    size = 64 << 10 if rig.max_message_bytes is None else min(64 << 10, rig.max_message_bytes)
+    sent = 0
+    while sent * size <= limit:
+        with trio.move_on_after(_PATIENCE) as scope:
+            await a.send(_message(sent, size))
+            sent += 1
+        if scope.cancelled_caught:
+            return sent
+    must(False, f"{limit} bytes were sent that nobody received; a sender must be held up")
+    return sent
+
+
+def backpressure(limit: int) -> Check:
+    """Make the check that a sender is held up, and nothing is lost by it."""
+
+    async def a_sender_is_held_up(rig: TransportRig, a: Channel, b: Channel) -> None:
+        sent = await _fill(rig, a, limit)
+        for number in range(sent):
+            got = await get(b, "a message that waited to be received")
+            must(got.startswith(b"%d:" % number), "messages must keep their order")
+        with trio.move_on_after(_PATIENCE):  # the send that was held up and cancelled
+            await b.receive()
+        await _pass_one(a, b, "a message after a sender was held up")
+
+    return a_sender_is_held_up
+
+
+def closing_is_bounded(seconds: float) -> Check:
+    """Make the check that nobody who does not receive can hold up a close."""
+
+    async def closing_ends(rig: TransportRig, a: Channel, b: Channel) -> None:
+        await _fill(rig, a, 1 << 40)
+        with trio.move_on_after(seconds) as scope:
+            await a.aclose()
+        must(not scope.cancelled_caught, f"aclose() must end within {seconds} s")
+        with trio.move_on_after(seconds) as scope:
+            await b.aclose()
+        must(not scope.cancelled_caught, f"aclose() must end within {seconds} s")
+
+    return closing_ends

@@ -1,0 +1,115 @@
+"""Scripts over both ends of a transport: sends, receives, cancellations, closes, losses."""
+
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from ._transport import Channel, TransportRig, cancel_after, ends_with, get, must, wrong
+
+_STEPS = ("send", "send large", "receive", "cancelled receive", "rest")
+STEPS = (*(f"{end} {step}" for end in ("left", "right") for step in _STEPS),) * 2 + (
+    "left close",
+    "right close",
+    "left break",
+)
+
+
+@attrs.define(eq=False)
+class _End:
+    """One end, and what its own task has sent."""
+
+    channel: Channel
+    work: trio.MemorySendChannel[bytes]
+    # in order; and how many of them `send` has returned from
+    offered: list[bytes] = attrs.field(factory=list)
+    sent: int = 0
+    received: int = 0
+    closed: bool = False
+
+    async def run(self, work: trio.MemoryReceiveChannel[bytes]) -> None:
+        async for message in work:
+            try:
+                await self.channel.send(message)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+            self.sent += 1
+
+
+async def play(rig: TransportRig, steps: Sequence[str]) -> None:
+    """Play one script, then close what is open, and hold each end to what the other sent."""
+    ends: dict[str, _End] = {}
+    async with trio.open_nursery() as nursery:
+        for name, channel in (("left", rig.left), ("right", rig.right)):
+            give, take = trio.open_memory_channel[bytes](100)
+            ends[name] = _End(channel, give)
+            nursery.start_soon(ends[name].run, take)
+        left, right = ends["left"], ends["right"]
+        lost = False
+        for step in steps:
+            name, _, act = step.partition(" ")
+            end, other = (left, right) if name == "left" else (right, left)
+            if act == "break":
+                await rig.break_link()
+                lost = True
+            if lost or end.closed or other.closed:
+                break
+            await _perform(rig, end, other, act)
+        if lost:
+            for end in (left, right):
+                what = "receive() after a lost connection"
+                await ends_with(trio.BrokenResourceError, end.channel.receive, what)
+        else:
+            await _finish(left, right) if right.closed else await _finish(right, left)
+        nursery.cancel_scope.cancel()
+
+
+async def _perform(rig: TransportRig, end: _End, other: _End, act: str) -> None:
+    if act.startswith("send"):
+        size = 100_000 if act == "send large" else 10
+        size = min(size, rig.max_message_bytes or size)
+        message = (b"%d:" % len(end.offered)).ljust(size, b".")
+        end.offered.append(message)
+        await end.work.send(message)
+    elif act == "receive":
+        if end.received < other.sent:
+            _take(end, other, await get(end.channel, "what was sent"))
+    elif act == "cancelled receive":
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(cancel_after, scope, len(end.offered))
+                _take(end, other, await end.channel.receive())
+                nursery.cancel_scope.cancel()
+    elif act == "close":
+        await _close(end)
+    else:
+        await trio.sleep(0.001)
+
+
+def _take(end: _End, other: _End, message: bytes) -> None:
+    must(end.received < len(other.offered), "a message was received that nobody sent")
+    must(message == other.offered[end.received], "messages must arrive whole and in order")
+    end.received += 1
+
+
+async def _finish(open_end: _End, closing: _End) -> None:
+    """Close one end, and let the other receive all that was sent to it."""
+    if not closing.closed:
+        await _close(closing)
+    for _ in range(len(closing.offered) + 1):
+        with trio.move_on_after(20):
+            try:
+                _take(open_end, closing, await open_end.channel.receive())
+            except trio.EndOfChannel:
+                missing = closing.sent - open_end.received
+                must(missing <= 0, f"{missing} messages sent before aclose() did not arrive")
+                return
+            except Exception as error:
+                wrong("the other end closed; receive() must end the channel, not raise", error)
+    must(False, "the other end closed; receive() must end the channel")
+
+
+async def _close(end: _End) -> None:
+    sent = end.sent
+    await end.channel.aclose()
+    end.closed, end.sent = True, sent  # more may have been sent meanwhile; that much was
