@@ -110,10 +110,17 @@ async def open_database(
         StoreUnavailableError: It cannot be opened; says why, without the password.
         NewerSchemaError: A newer bridgepool has been here.
         ValueError: The URL is of no kind that is known; the message does not repeat it.
+        ImportError: PostgreSQL was named, and psycopg is missing.
     """
     text = url.reveal() if isinstance(url, Secret) else url
     scheme, colon, rest = text.partition(":")
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):
+        try:
+            import psycopg  # noqa: F401 -- to say what is missing
+        except ImportError as error:
+            raise ImportError(
+                "a store in PostgreSQL needs psycopg: pip install 'bridgepool[postgres]'"
+            ) from error
         from bridgepool.control.postgres import open_postgres
 
         async with open_postgres(Secret(text), migrations) as database:

@@ -24,10 +24,14 @@ from pathlib import Path
 from typing import Final, final
 
 import attrs
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from bridgepool.control.errors import EncryptionError
 from bridgepool.providers.secret import Secret
+
+try:
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+except ImportError as error:
+    raise ImportError("the store needs cryptography: pip install 'bridgepool[store]'") from error
 
 logger = logging.getLogger("bridgepool.store")
 
