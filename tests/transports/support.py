@@ -42,6 +42,7 @@ class Server:
     counters: WebSocketCounters
     given: trio.MemoryReceiveChannel[tuple[Channel, Handshake]]
     release: trio.Event
+    stop: Callable[[], None]
 
     @property
     def url(self) -> str:
@@ -83,9 +84,19 @@ async def running(
         counters=counters,
     )
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve)
-        yield Server(port, "wss" if tls else "ws", counters, given, release)
+        serving: trio.Nursery = await nursery.start(_serve_apart, serve)
+        stop = serving.cancel_scope.cancel
+        yield Server(port, "wss" if tls else "ws", counters, given, release, stop)
         nursery.cancel_scope.cancel()
+
+
+async def _serve_apart(  # noqa: ASYNC114 - the linter cannot be told of every startable
+    serve: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[trio.Nursery]
+) -> None:
+    """Serve in a nursery that can be cancelled by itself."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve)
+        task_status.started(nursery)
 
 
 def messages_logged(caplog: pytest.LogCaptureFixture) -> list[str]:

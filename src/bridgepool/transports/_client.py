@@ -30,6 +30,10 @@ _DEFAULT_LIMITS = WebSocketLimits()
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 
+def _is_plain(text: str) -> bool:
+    return all("!" <= char <= "~" for char in text)
+
+
 @attrs.frozen
 class _Target:
     """A URL, taken apart."""
@@ -52,8 +56,8 @@ class _Target:
             ) from None
         path = base[base.find("/") :] if "/" in base else "/"
         resource = path + mark + query
-        if not (resource.isascii() and resource.isprintable()) or "#" in resource:
-            raise ValueError("the path and the query of a websocket's URL are ASCII")
+        if not _is_plain(resource) or "#" in resource:
+            raise ValueError("the path and the query of a websocket's URL are ASCII without spaces")
         return cls(origin, resource)
 
 
@@ -82,7 +86,7 @@ async def open_websocket_channel(
     Cancellation: The block's end takes up to `close_timeout`, for the goodbye.
     """
     target = _Target.parse(url)
-    if bearer is not None and not _fits_a_header(bearer):
+    if bearer is not None and not _is_plain(bearer.reveal()):
         raise ValueError("the bearer token must be printable ASCII without spaces")
     async with open_service_nursery() as nursery:
         dial = partial(_dial, target, bearer, ssl_context, limits)
@@ -120,10 +124,6 @@ async def _dial(  # noqa: ASYNC114, ASYNC128 - run_connection calls started()
         await run_connection(stream, limits, deadline, greet, task_status=task_status)
     except GreetingFailedError as failure:
         raise _why(name, failure.__cause__) from failure.__cause__
-
-
-def _fits_a_header(bearer: Secret) -> bool:
-    return all("!" <= char <= "~" for char in bearer.reveal())
 
 
 def _context(target: _Target, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
