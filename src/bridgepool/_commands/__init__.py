@@ -2,7 +2,26 @@
 `bridgepool --help` answers at once.
 """
 
-from bridgepool._commands import audit, demo, encryption, gateway, gateways, keys, providers
+from bridgepool._commands import (
+    audit,
+    control_plane,
+    demo,
+    encryption,
+    gateway,
+    gateways,
+    keys,
+    providers,
+)
 from bridgepool._commands.root import app
 
-__all__ = ["app", "audit", "demo", "encryption", "gateway", "gateways", "keys", "providers"]
+__all__ = [
+    "app",
+    "audit",
+    "control_plane",
+    "demo",
+    "encryption",
+    "gateway",
+    "gateways",
+    "keys",
+    "providers",
+]
