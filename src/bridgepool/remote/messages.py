@@ -7,9 +7,19 @@ whole answer.
 
 from __future__ import annotations
 
+from typing import Annotated, Final
+
 import attrs
+from msgspec import Meta
 
 from bridgepool.providers import Secret
+
+MAX_PROVIDERS: Final = 10_000
+"""The most providers in a message, and the most rejections."""
+MAX_ROW_KEYS: Final = 64
+"""The most keys of one provider in a message."""
+MAX_ROW_HEADERS: Final = 64
+"""The most headers of one provider in a message."""
 
 
 @attrs.frozen
@@ -33,12 +43,12 @@ class ProviderRow:
     name: str
     type: str
     base_url: str = attrs.field(repr=False)
-    keys: tuple[Secret, ...] = ()
+    keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_ROW_KEYS)] = ()
     """In order of use."""
     key_env: str | None = None
     client_keys: bool = False
     enabled: bool = True
-    headers: tuple[tuple[str, Secret], ...] = ()
+    headers: Annotated[tuple[tuple[str, Secret], ...], Meta(max_length=MAX_ROW_HEADERS)] = ()
     allow_private: bool = False
 
 
@@ -79,7 +89,7 @@ class ProviderSet:
     """The answer to `GetProviders`."""
 
     revisions: Revisions
-    rows: tuple[ProviderRow, ...] | None
+    rows: Annotated[tuple[ProviderRow, ...], Meta(max_length=MAX_PROVIDERS)] | None
     """None: the providers are those that the asker knows."""
 
 
@@ -96,9 +106,16 @@ class Changed:
     """A notice: the revision moved. Several moves may be one notice."""
 
     revisions: Revisions
-    rows: tuple[ProviderRow, ...] | None = None
+    rows: Annotated[tuple[ProviderRow, ...], Meta(max_length=MAX_PROVIDERS)] | None = None
     """All providers, when they were to be sent and are others than those of the answer or
     notice before; else None, whatever they are."""
+
+
+@attrs.frozen
+class Cancel:
+    """A notice: nobody waits for the answer to this call. It is answered all the same."""
+
+    id: int
 
 
 @attrs.frozen
@@ -141,7 +158,7 @@ class Acknowledge:
     """A receipt: what the gateway serves by now."""
 
     revision: int
-    rejected: tuple[Rejection, ...] = ()
+    rejected: Annotated[tuple[Rejection, ...], Meta(max_length=MAX_PROVIDERS)] = ()
 
 
 @attrs.frozen

@@ -1,0 +1,230 @@
+"""Messages to bytes and back: MessagePack-RPC frames. Pure; `docs/protocol.md` describes them.
+
+Theory of operation. A frame is decoded in two steps. The envelope first, with what it carries
+left as bytes: so an unknown method, or parameters that do not fit, can be answered and cost one
+call, not the connection. Then the parameters, when it is known of which class they are.
+
+Nothing is allocated because a header announces it: counts are limited by the classes
+(`bridgepool.remote.messages`) and are checked before the items are read, texts are no longer
+than the frame, and what is unknown is skipped in place. A `Secret` is the one thing for which
+msgspec would build whatever is there, and ask afterwards; so a message that may hold one is
+first checked against a twin of its class that has texts in place of secrets.
+
+No error tells a value: a bad secret may be anywhere.
+"""
+
+import re
+import types
+from collections.abc import Hashable
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from bridgepool.providers import Secret
+from bridgepool.remote.errors import (
+    FRAME_TOO_LARGE,
+    INVALID_PARAMS,
+    MALFORMED_FRAME,
+    InvalidMessageError,
+    UnsendableError,
+)
+
+T = TypeVar("T")
+
+MAX_FRAME_BYTES: Final = 16 << 20
+"""The largest frame that is sent or taken."""
+MAX_METHOD_CHARACTERS: Final = 64
+"""The longest name of a method."""
+MAX_CALL_ID: Final = (1 << 32) - 1
+"""Ids of calls go from 0 to this."""
+
+_Method = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_METHOD_CHARACTERS)]
+_CallId = Annotated[int, msgspec.Meta(ge=0, le=MAX_CALL_ID)]
+_NIL: Final = msgspec.Raw(b"\xc0")
+# What msgspec raises for bad bytes; bad UTF-8 and deep nesting are no errors of its own.
+_BAD_BYTES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Why a call has no result."""
+
+    code: str
+    message: str
+
+
+class Request(msgspec.Struct, array_like=True, tag=0, frozen=True):
+    """A call: ``[0, id, method, [params]]``."""
+
+    id: _CallId
+    method: _Method
+    params: tuple[msgspec.Raw]
+
+
+class Response(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """The answer to a call: ``[1, id, error or nil, result or nil]``."""
+
+    id: _CallId
+    error: ErrorBody | None
+    result: msgspec.Raw
+
+
+class Notice(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """A message without an answer: ``[2, method, [params]]``."""
+
+    method: _Method
+    params: tuple[msgspec.Raw]
+
+
+Frame = Request | Response | Notice
+
+
+@attrs.frozen(eq=False)
+class Encoded:
+    """A message in its bytes, to be sent many times; made by `encode`."""
+
+    raw: msgspec.Raw = attrs.field(repr=False)
+
+
+def _to_wire(value: object) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError
+
+
+def _from_wire(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError
+
+
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_frames: Final = msgspec.msgpack.Decoder(Frame)
+
+
+def encode(message: object) -> Encoded:
+    """Return the message in its bytes.
+
+    Raises:
+        UnsendableError: It holds what cannot be sent.
+    """
+    if isinstance(message, Encoded):
+        return message
+    return Encoded(msgspec.Raw(_to_bytes(message)))
+
+
+def encode_request(call_id: int, method: str, params: object) -> bytes:
+    """Return the frame of a call."""
+    return _to_bytes(Request(call_id, method, (encode(params).raw,)))
+
+
+def encode_result(call_id: int, result: object) -> bytes:
+    """Return the frame of the answer to a call."""
+    return _to_bytes(Response(call_id, None, encode(result).raw))
+
+
+def encode_error(call_id: int, code: str, message: str) -> bytes:
+    """Return the frame of an answer that says why there is no result."""
+    return _to_bytes(Response(call_id, ErrorBody(code, message), _NIL))
+
+
+def encode_notice(method: str, params: object) -> bytes:
+    """Return the frame of a notice."""
+    return _to_bytes(Notice(method, (encode(params).raw,)))
+
+
+def decode_frame(data: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Frame:
+    """Read the envelope of a frame.
+
+    Raises:
+        InvalidMessageError: It is too large, or no frame.
+    """
+    if len(data) > max_bytes:
+        reason = f"a frame of {len(data)} bytes; at most {max_bytes} are taken"
+        raise InvalidMessageError(FRAME_TOO_LARGE, reason)
+    try:
+        frame: Frame = _frames.decode(data)
+        return frame
+    except _BAD_BYTES as error:
+        reason = f"what came is no frame: {_describe(error)}"
+    raise InvalidMessageError(MALFORMED_FRAME, reason)
+
+
+def decode(raw: msgspec.Raw, kind: type[T]) -> T:
+    """Read what a frame carries; unknown fields are ignored.
+
+    Args:
+        raw: Parameters or result of a frame.
+        kind: Of which class it should be.
+
+    Raises:
+        InvalidMessageError: It does not fit the class, or is nested too deep.
+    """
+    check, decoder = _decoders(cast(Hashable, kind))
+    try:
+        if check is not None:
+            check.decode(raw)
+        message: T = decoder.decode(raw)
+        return message
+    except _BAD_BYTES as error:
+        reason = f"not a good {kind.__name__}: {_describe(error)}"
+    raise InvalidMessageError(INVALID_PARAMS, reason)
+
+
+def _to_bytes(message: object) -> bytes:
+    try:
+        return _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
+        # A lone surrogate is a ValueError that quotes the text; so only its kind is told.
+        reason = f"a {type(message).__name__} cannot be encoded: {type(error).__name__}"
+    raise UnsendableError(reason)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return "a text is not UTF-8"
+    # msgspec tells types and places, and one value: that of an unknown kind of frame
+    return re.sub(r"Invalid value \S*", "unknown kind", str(error))
+
+
+@cache
+def _decoders(
+    kind: Hashable,
+) -> tuple[msgspec.msgpack.Decoder[Any] | None, msgspec.msgpack.Decoder[Any]]:
+    twin = _twin(kind)
+    check = None if twin is kind else msgspec.msgpack.Decoder(twin)
+    return check, msgspec.msgpack.Decoder[Any](kind, dec_hook=_from_wire)
+
+
+@cache
+def _twin(kind: Any) -> Any:
+    """Return the type with texts in place of secrets; the type itself if it can hold none."""
+    if kind is Secret:
+        return Annotated[str, msgspec.Meta(min_length=1)]
+    if attrs.has(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        names = [field.name for field in attrs.fields(kind)]
+        twins = {name: _twin(hints[name]) for name in names}
+        if all(twins[name] == hints[name] for name in names):
+            return kind
+        optional = {f.name for f in attrs.fields(kind) if f.default is not attrs.NOTHING}
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+            (name, twins[name], msgspec.UNSET) if name in optional else (name, twins[name])
+            for name in names
+        ]
+        return msgspec.defstruct(f"_{kind.__name__}", fields, kw_only=True, gc=False)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is None:
+        return kind
+    if origin is Annotated:
+        found = _twin(inner[0])
+        return kind if found == inner[0] else Annotated[(found, *inner[1:])]
+    found_inner = tuple(_twin(item) for item in inner)
+    if found_inner == inner:
+        return kind
+    if origin in (Union, types.UnionType):
+        return Union[found_inner]  # noqa: UP007 -- the members are in a tuple
+    return origin[found_inner]
