@@ -20,7 +20,7 @@ back makes nothing last longer.
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from math import inf
 from typing import Final
@@ -63,6 +63,18 @@ class AuthorizationLimits:
     """Keys of clients that are remembered, about 300 bytes each."""
     max_unknown: int = attrs.field(default=1_000, validator=attrs.validators.ge(1))
     """Keys of nobody that are remembered."""
+
+
+@attrs.frozen
+class KnownClient:
+    """A client's key that was good when it was last asked about; for keeping it elsewhere."""
+
+    digest: bytes = attrs.field(repr=False)
+    """The SHA-256 of the key, of which nothing can be guessed: a key is 256 random bits."""
+    client_id: str
+    key_id: str
+    age: float
+    """Seconds since that was confirmed."""
 
 
 @attrs.frozen
@@ -109,6 +121,29 @@ class AuthorizationCache:
     def known(self) -> int:
         """How many clients' keys are remembered."""
         return len(self._known)
+
+    def known_clients(self) -> tuple[KnownClient, ...]:
+        """Return what is remembered, the longest confirmed first, to be kept over a restart."""
+        now = trio.current_time()
+        return tuple(
+            KnownClient(
+                digest, answer.caller.client_id, answer.caller.key_id, now - answer.confirmed
+            )
+            for digest, answer in self._known.items()
+            if answer.caller is not None
+        )
+
+    def remember(self, clients: Iterable[KnownClient]) -> None:
+        """Take what was remembered before a restart, as stale answers.
+
+        So each of them is asked about as soon as that can be done, and until then is served up
+        to `hard_limit` after its confirmation.
+        """
+        now = trio.current_time()
+        for client in clients:
+            if client.digest not in self._known:
+                caller = Caller(client.client_id, client.key_id)
+                self._keep(client.digest, _Answer(caller, -1, now - client.age))
 
     async def authorize(self, token: bytes) -> Caller | None:
         """Return whose key this is; None when it is nobody's.
