@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import attrs
 import trio
 import trio.testing
 
@@ -16,11 +15,8 @@ from bridgepool.providers import Provider
 SETTINGS = GatewaySettings(allow_anyone=True, max_stale=100.0)
 
 
-@attrs.define(eq=False)
 class Away(MemoryReloader[Provider]):
     """Does not answer until it is back."""
-
-    back: trio.Event = attrs.field(factory=trio.Event)
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__(snapshot)

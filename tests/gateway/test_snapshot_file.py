@@ -28,6 +28,7 @@ from bridgepool.gateway.snapshot_format import (
     rows_of,
 )
 from bridgepool.providers import Provider
+from bridgepool.remote.authorization import KnownClient
 from bridgepool.serving.listening import StartError
 
 PROVIDERS = ProviderSnapshot(
@@ -62,7 +63,7 @@ def saved() -> SavedSnapshot:
 
 async def write(path: Path, keys: EncryptionKeys | None = None) -> None:
     """Write a file as a gateway does."""
-    file = SnapshotFile(path, keys)
+    file = SnapshotFile(path, keys, lambda: (KnownClient(b"d" * 32, "ada", "k1", 5.0),))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(file.run)
         file.keep(PROVIDERS, Moment.now())
@@ -76,9 +77,11 @@ async def test_what_was_kept_is_read_again(tmp_path: Path, keys: EncryptionKeys 
     await write(path, keys)
     found = await SnapshotFile(path, keys).load()
     assert found is not None
-    snapshot, age = found
-    assert snapshot == PROVIDERS
-    assert 0 <= age < 60
+    assert found.snapshot == PROVIDERS
+    assert 0 <= found.age < 60
+    [client] = found.clients
+    assert (client.digest, client.client_id, client.key_id) == (b"d" * 32, "ada", "k1")
+    assert 5 <= client.age < 65
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["snapshot"]
     assert (b"5ecre7" in path.read_bytes()) is (keys is None)
@@ -189,7 +192,7 @@ async def test_a_provider_that_this_version_cannot_use_costs_only_itself(
     path.chmod(0o600)
     found = await SnapshotFile(path).load()
     assert found is not None
-    assert found[0] == PROVIDERS
+    assert found.snapshot == PROVIDERS
     assert "unusable provider: x" in caplog.text
 
 
@@ -233,7 +236,7 @@ async def test_how_old_it_has_become_is_noted_while_nobody_confirms_it(
     file = SnapshotFile(path)
     found = await file.load()
     assert found is not None
-    assert 5000 <= found[1] < 5060
+    assert 5000 <= found.age < 5060
     async with trio.open_nursery() as nursery:
         nursery.start_soon(file.run)
         with trio.fail_after(10):
@@ -244,7 +247,7 @@ async def test_how_old_it_has_become_is_noted_while_nobody_confirms_it(
     monkeypatch.setattr(Moment, "now", staticmethod(lambda: back))
     again = await SnapshotFile(path).load()
     assert again is not None
-    assert again[1] >= 5000
+    assert again.age >= 5000
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.booleans())

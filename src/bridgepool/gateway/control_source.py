@@ -109,29 +109,30 @@ async def open_control_source(options: GatewayOptions) -> AsyncIterator[Source]:
     url = check_url(options.control)
     key = await trio.to_thread.run_sync(read_gateway_key, options.key_file)
     context = _tls_context(url, options.ca_file)
-    file, first, age = None, None, 0.0
+    file, loaded = None, None
     if options.snapshot_file is not None:
         file = SnapshotFile(options.snapshot_file, read_snapshot_keys(options.snapshot_key_file))
         file.remove_drafts()
         loaded = await file.load()
-        if loaded is not None:
-            first, age = loaded
     connect = websocket_connector(url, key, ssl_context=context)
     async with (
         open_remote_providers(connect, gateway=options.name) as remote,
         open_service_nursery() as nursery,
     ):
         if file is not None:
+            file.known_clients = remote.known_clients
             nursery.start_soon(file.run)
-        plane = _ControlPlane(remote, file, first is not None)
+        if loaded is not None:
+            remote.remember_clients(loaded.clients)
+        plane = _ControlPlane(remote, file, loaded is not None)
         try:
             yield Source(
                 reloader=plane,
                 changes=remote.changes,
                 clients=remote,
                 report=plane.report,
-                first=first,
-                first_age=age,
+                first=loaded.snapshot if loaded is not None else None,
+                first_age=loaded.age if loaded is not None else 0.0,
                 on_applied=plane.note_applied,
                 wait_refused=plane.wait_refused,
             )

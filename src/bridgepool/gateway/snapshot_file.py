@@ -12,6 +12,7 @@ import logging
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from bridgepool.gateway.snapshot_format import (
     rows_of,
 )
 from bridgepool.providers import Provider
+from bridgepool.remote.authorization import KnownClient
 from bridgepool.serving.listening import StartError
 
 if TYPE_CHECKING:
@@ -41,23 +43,32 @@ _LAST_SAVE: Final = 2.0  # seconds that closing waits for the disk
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
+@attrs.frozen
+class LoadedSnapshot:
+    """What a snapshot file gave."""
+
+    snapshot: ProviderSnapshot[Provider]
+    age: float
+    """Seconds since the control plane confirmed it; `math.inf` if nobody knows."""
+    clients: tuple[KnownClient, ...]
+    """Clients that had been authorized."""
+
+
 @attrs.define(eq=False)
 class SnapshotFile:
     """A snapshot file: read once at the start, and kept up to date by its task `run`."""
 
     path: Path
     _keys: EncryptionKeys | None = None
+    known_clients: Callable[[], tuple[KnownClient, ...]] = tuple
+    """Returns the clients to keep along with the providers."""
     _saved: SavedSnapshot | None = attrs.field(default=None, init=False)  # what it is to hold
     _due: trio.Event = attrs.field(factory=trio.Event, init=False)
     _writing: bool = attrs.field(default=False, init=False)
     _failing: bool = attrs.field(default=False, init=False)  # the last write failed: reported
 
-    async def load(self) -> tuple[ProviderSnapshot[Provider], float] | None:
-        """Read the file; None, and a line in the log, when there is nothing to be used.
-
-        Returns:
-            The providers, and the seconds since the control plane confirmed them.
-        """
+    async def load(self) -> LoadedSnapshot | None:
+        """Read the file; None, and a line in the log, when there is nothing to be used."""
         try:
             data = await trio.to_thread.run_sync(self._read)
             saved = decode_snapshot(data, self._keys)
@@ -71,11 +82,14 @@ class SnapshotFile:
         snapshot, rejected = saved.snapshot()
         for row in rejected:
             logger.warning("the snapshot file has an unusable provider: %s", row.name)
-        age = age_of(saved.confirmed, Moment.now(), saved.known_age)
+        now = Moment.now()
+        age = age_of(saved.confirmed, now, saved.known_age)
+        since = age_of(saved.written or saved.confirmed, now)
+        clients = tuple(attrs.evolve(client, age=client.age + since) for client in saved.clients)
         self._saved = saved
         facts = {**self._facts(), "providers": len(snapshot.providers), "age": round(age, 1)}
         logger.info("the snapshot file was read", extra=facts)
-        return snapshot, age
+        return LoadedSnapshot(snapshot, age, clients)
 
     def keep(self, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> None:
         """Have the file hold this; the task writes it."""
@@ -92,9 +106,9 @@ class SnapshotFile:
                     await self._due.wait()
                 await self._save()
         finally:
-            if self._due.is_set():
-                with trio.move_on_after(_LAST_SAVE, shield=True):
-                    await self._save()
+            # Once more: clients were authorized since, and time has passed.
+            with trio.move_on_after(_LAST_SAVE, shield=True):
+                await self._save()
 
     async def _save(self) -> None:
         self._due = trio.Event()
@@ -104,6 +118,7 @@ class SnapshotFile:
             return
         self._writing = True
         try:
+            saved = attrs.evolve(saved, clients=self.known_clients())
             await trio.to_thread.run_sync(self._write, saved)
         except OSError as error:
             if not self._failing:
@@ -143,8 +158,10 @@ class SnapshotFile:
 
     def _write(self, saved: SavedSnapshot) -> None:
         """Replace the file in one step, so that a crash leaves the old one or the new one."""
-        known_age = age_of(saved.confirmed, Moment.now(), saved.known_age)
-        data = encode_snapshot(attrs.evolve(saved, known_age=known_age), self._keys)
+        now = Moment.now()
+        known_age = age_of(saved.confirmed, now, saved.known_age)
+        saved = attrs.evolve(saved, known_age=known_age, written=now)
+        data = encode_snapshot(saved, self._keys)
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.draft")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_LINK
         try:

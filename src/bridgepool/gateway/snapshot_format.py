@@ -17,6 +17,7 @@ import msgspec
 from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool.gateway.moments import Moment
 from bridgepool.providers import Provider, Secret
+from bridgepool.remote.authorization import KnownClient
 from bridgepool.remote.messages import ProviderRow, Rejection
 from bridgepool.remote.rows import ProviderTable
 
@@ -42,6 +43,10 @@ class SavedSnapshot:
     """When the control plane last said that these are its providers."""
     known_age: float = 0.0
     """How long ago that was at least, when this was written."""
+    clients: tuple[KnownClient, ...] = ()
+    """Clients that had been authorized, with the age of that when this was written."""
+    written: Moment | None = None
+    """When this was written."""
 
     def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[Rejection, ...]]:
         """Return the providers, and those that this version cannot use."""
@@ -124,8 +129,10 @@ def _parsed(payload: bytes) -> SavedSnapshot | None:
 
 
 def _is_sound(saved: SavedSnapshot) -> bool:
-    numbers = (saved.confirmed.wall, saved.confirmed.uptime, saved.known_age)
-    return not any(math.isnan(number) for number in numbers) and saved.known_age >= 0
+    ages = (saved.known_age, *(client.age for client in saved.clients))
+    moments = (saved.confirmed, saved.written or saved.confirmed)
+    clocks = [clock for moment in moments for clock in (moment.wall, moment.uptime)]
+    return all(age >= 0 for age in ages) and all(math.isfinite(clock) for clock in clocks)
 
 
 def _reveal(value: object) -> object:
