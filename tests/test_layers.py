@@ -24,6 +24,7 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("_ledger",),
     ("_singleflight", "_changes", "_statistics", "_places"),
     ("_bridge",),
+    ("_build_deck",),
     ("_keeper",),
     ("_lookup", "_reaper"),
     ("_pool", "http"),
