@@ -135,14 +135,35 @@ async def misses(pool: Pool) -> list[Row]:
             async with pool.acquire(key):
                 pass
 
+    async def own(caller: trio.lowlevel.Task) -> None:
+        with trio.CancelScope(shield=True) as scope:
+            scopes.append(scope)
+            trio.lowlevel.reschedule(caller)
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+
+    async def spawn() -> None:
+        caller = trio.lowlevel.current_task()
+        for _ in range(n):
+            nursery.start_soon(own, caller)
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.FAILED)
+
     ticks: list[float] = []
+    floor: list[float] = []
     extra: list[float] = []
+    scopes: list[trio.CancelScope] = []
     for _ in range(_ROUNDS):
         await replace(pool)
         ticks.append(await timed(tick, n))
+        async with trio.open_nursery() as nursery:
+            floor.append(await timed(spawn, n))
+            while scopes:
+                scopes.pop().cancel()
         bare = await timed(build, n)
         extra.append(await timed(miss, n) - bare)
-    return [row("a miss over its build", extra, "us", base=ticks, to=_TICK, target="<= 6 x")]
+    return [
+        row("a task in a scope that wakes its caller", floor, "us", base=ticks, to=_TICK),
+        row("a miss over its build", extra, "us", base=ticks, to=_TICK, target="<= 6 x"),
+    ]
 
 
 async def waiters(pool: Pool) -> list[Row]:

@@ -41,7 +41,7 @@ _EVENT_WAIT = """        waiter = _EventWaiter()
             except trio.Cancelled:
                 if waiter in flight.waiters:  # type: ignore
                     self.book.leave(flight, waiter, self.now())  # type: ignore
-                    flight.scope.deadline = flight.deadline
+                    self.keep_time(flight)  # type: ignore
                 raise
             return waiter.box.unwrap()
         return wait()
@@ -70,8 +70,13 @@ BUGS = (
         (DECK, "        task = trio.lowlevel.current_task()\n", _EVENT_WAIT),
         (
             DECK,
-            "trio.lowlevel.reschedule(task, outcome.Value(value))",
-            "_wake(task, outcome.Value(value))",
+            "in self.book.land(flight):\n            trio.lowlevel.reschedule(",
+            "in self.book.land(flight):\n            _wake(",
+        ),
+        (
+            DECK,
+            "in waiters:\n            trio.lowlevel.reschedule(",
+            "in waiters:\n            _wake(",
         ),
         (
             DECK,
@@ -102,8 +107,8 @@ BUGS = (
         "late success listed",
         (
             KEEPER,
-            "        if flight.is_dead(now):\n            self._failed(flight, generation, None)",
-            "        if False:\n            self._failed(flight, generation, None)",
+            "        if flight.landed or flight.is_dead(now):\n",
+            "        if flight.landed:\n",
         ),
     ),
     bug(
@@ -143,7 +148,7 @@ BUGS = (
         "stale build listed",
         (
             LEDGER,
-            "        if entry.generation is not self.current:\n            entry.is_unlisted",
+            "        if generation is not self.current:\n            entry.is_unlisted",
             "        if False:\n            entry.is_unlisted",
         ),
     ),
@@ -175,8 +180,8 @@ BUGS = (
         "waiters dropped",
         (
             DECK,
-            "        for task in self.book.land(flight):\n",
-            "        for task in self.book.land(flight)[1:]:\n",
+            "        for task in self.book.land(flight):\n            raised",
+            "        for task in [*self.book.land(flight)][1:]:\n            raised",
         ),
     ),
     bug(
@@ -191,15 +196,13 @@ BUGS = (
         "expired served",
         (LEDGER, "if entry is None or now >= entry.fresh_until:", "if entry is None:"),
     ),
-    bug(
-        "unbounded", (LEDGER, "if victim is None and len(listed) >= self._max_items:", "if False:")
-    ),
+    bug("unbounded", (LEDGER, "elif len(listed) >= self._max_items:", "elif False:")),
     bug(
         "close without a shield",
         (
             KEEPER,
-            "                    life.shield = True",
-            "                    life.shield = False",
+            "                            life.shield = True  # what cancels",
+            "                            pass  # what cancels",
         ),
     ),
     bug(
@@ -241,7 +244,7 @@ BUGS = (
         "victim in use while others are idle",
         (
             LEDGER,
-            "self.current.oldest_idle(self._probation) or next(iter(listed.values()))",
+            "generation.oldest_idle(self._probation) or next(iter(listed.values()))",
             "next(iter(listed.values()))",
         ),
     ),
@@ -249,8 +252,25 @@ BUGS = (
         "build sees the caller's context",
         (
             KEEPER,
-            "self._context.run(self._nursery.start_soon, self._own,",
-            "self._nursery.start_soon(self._own,",
+            "self._context.run(self._start_owner, flight, generation)",
+            "self._start_owner(flight, generation)",
+        ),
+    ),
+    bug(
+        "overtaken build cancelled as it succeeds",
+        (
+            KEEPER,
+            "            self._move_on(flight, self._options.max_rebuilds)\n        if flight.landed or",
+            "            self.overtake(flight)\n"
+            "            flight.scope.shield = True\n        if flight.landed or",
+        ),
+    ),
+    bug(
+        "cancellation left over by a build",
+        (
+            KEEPER,
+            "                    if flight.doomed:  # what is left",
+            "                    if False:  #",
         ),
     ),
     bug("drain deadline ignored", (LEDGER, "self._forced.extend(generation.open)", "pass")),

@@ -22,7 +22,7 @@ taken out in the same step that wakes it, and the outcome travels with the wake-
 Nothing here awaits or reads a clock; time is an argument, in seconds.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -46,6 +46,8 @@ class Flight(Generic[K, W]):
     # nobody needs to wait for it to be wanted (refresh-ahead)
     background: bool = False
     build_deadline: float = inf
+    # when the build itself began, after any wait for its turn
+    began_at: float | None = None
     # seconds for which it lives on when its last waiter has gone
     grace: float = 0.0
     abandon_deadline: float = inf
@@ -97,13 +99,14 @@ class FlightBook(Generic[K, W]):
     ) -> Flight[K, W]:
         """Make a flight joinable; `find` has just returned None for it."""
         flight: Flight[K, W] = Flight(
-            key, version, scope, background, build_deadline, self._abandon_grace
+            key, version, scope, background, build_deadline, grace=self._abandon_grace
         )
         self._joinable.setdefault(version, {})[key] = flight
         return flight
 
     def begin(self, flight: Flight[K, W], now: float, timeout: float) -> None:
         """Start the clock of the build itself, after any wait for its turn."""
+        flight.began_at = now
         flight.build_deadline = now + timeout
 
     def add(self, flight: Flight[K, W], waiter: W, moves: int = 0) -> bool:
@@ -139,11 +142,13 @@ class FlightBook(Generic[K, W]):
         """Unlist all flights of `version`, at a cost that does not grow with their number."""
         self._joinable.pop(version, None)
 
-    def land(self, flight: Flight[K, W]) -> list[W]:
+    def land(self, flight: Flight[K, W]) -> Iterable[W]:
         """End the flight and take out all waiters; the caller wakes each with the outcome."""
         self.unlist(flight)
         flight.landed = True
-        return self.take(flight)
+        waiters, flight.waiters = flight.waiters, {}
+        self.waiting -= len(waiters)
+        return waiters
 
     def take(self, flight: Flight[K, W], below: float = inf) -> list[W]:
         """Take out the waiters that were moved fewer than `below` times so far."""

@@ -6,11 +6,12 @@ One task is one bridge's whole life, written as one `async with`: enter the user
 manager (the build), publish, park until retired, leave it (the close). So a bridge may hold
 nurseries and cancel scopes open, and closing it is unwinding it, in the task that opened it.
 
-Two cancel scopes lie around that life. The outer one is the flight's: build timeout,
-abandonment, being overtaken and leaving the pool cancel it. The inner one is `life`: it is
-turned into a shield in the step in which the build succeeds, so that what cancels the *build*
-can no longer reach the *bridge*; not even when both happened in the same step, and the bridge
-has to be closed unused (race 3 of `docs/invariants.md`). Its deadline bounds the close.
+One cancel scope lies around that life: the flight's. It shields the task from the nursery that
+it runs in, which is cancelled from the start. What cancels the *build* (timeout, abandonment,
+being overtaken, leaving the pool) takes the shield away; it is back in the step in which the
+build succeeds, so that it never reaches the *bridge*, not even when both happened in the same
+step, and the bridge has to be closed unused (race 3 of `docs/invariants.md`). The deadline of
+the scope bounds the close.
 
 While a published bridge is parked, only its own context manager can cancel the task, as a
 nursery does when a task in it fails. That is how a crash is seen, in the very step in which
@@ -20,8 +21,7 @@ the nursery is cancelled.
 import contextvars
 import logging
 import random
-from collections import deque
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable
 from math import inf
 from typing import Generic, TypeVar
 
@@ -39,12 +39,12 @@ from ._bridge import (
     ShortLived,
     unwrap,
 )
+from ._build_deck import BuildDeck
 from ._errors import BuildError, BuildTimeoutError, PoolClosedError
 from ._generation import Entry
 from ._ledger import RetireReason
 from ._options import PoolOptions
 from ._places import BuildPlaces
-from ._singleflight import FlightDeck
 from ._statistics import BuildOutcome
 
 K = TypeVar("K", bound=Hashable)
@@ -66,19 +66,20 @@ class BridgeKeeper(Generic[K, P, B]):
         ledger: PoolLedger[K, P, B],
         options: PoolOptions,
         nursery: trio.Nursery,
+        owners: trio.Nursery,
         alarm: Alarm,
     ) -> None:
         self._open_bridge = open_bridge
         self._ledger = ledger
         self._options = options
         self._nursery = nursery
+        # `owners` is cancelled from the start, see above
+        self._owners = owners
         self._alarm = alarm
         # Builds and closes see the context variables of the pool, not those of a caller.
         self._context = contextvars.copy_context()
-        self.deck: FlightDeck[K, PoolEntry[K, P, B] | Moved] = FlightDeck(options.abandon_grace)
-        self.places = BuildPlaces(
-            options.max_concurrent_builds, options.max_live, lambda: ledger.open_count
-        )
+        self.deck: BuildDeck[K, P, B] = BuildDeck(options, alarm)
+        self.places = BuildPlaces(options.max_concurrent_builds, options.max_live)
         # those who wait for generations to drain; woken whenever a bridge or a build is gone
         self.endings = trio.lowlevel.ParkingLot()
         self.builds = dict.fromkeys(BuildOutcome, 0)
@@ -87,24 +88,22 @@ class BridgeKeeper(Generic[K, P, B]):
         self.close_overruns = 0
         self.close_failures = 0
         self._leaving = 0
-        # builds under way, the first to time out first; landed ones are dropped as they are met
-        self._timed: deque[PoolFlight[K]] = deque()
 
     # -- from the pool --------------------------------------------------------------------
 
     def launch(self, key: K, now: float, *, background: bool = False) -> PoolFlight[K]:
         """Start a build of `key` for the generation in force."""
         generation = self._ledger.current
-        # Shielded: cancelling a caller, or the pool's block, does not cancel the build.
         scope = trio.CancelScope(shield=True)
         flight = self.deck.book.open(key, generation.number, scope, background=background)
         generation.flights[flight] = None
-        began = None
-        if not generation.pauses and self.places.try_take():
-            began = now
-            self._begin(flight, now)
-        self._context.run(self._nursery.start_soon, self._own, flight, generation, began)
+        if not generation.pauses and self.places.try_take(self._ledger.open_count):
+            self.deck.begin(flight, now)
+        self._context.run(self._start_owner, flight, generation)
         return flight
+
+    def _start_owner(self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]) -> None:
+        self._owners.start_soon(self._own, flight, generation, name="owner of a bridge")
 
     def let_go(self, entry: PoolEntry[K, P, B]) -> None:
         """Tell the lease holders of a retired entry, or close it if there are none."""
@@ -138,49 +137,31 @@ class BridgeKeeper(Generic[K, P, B]):
 
         Those who were moved often enough stay, unless `everyone` has to go.
         """
-        if flight.landed:
-            return
+        if not flight.landed:
+            self._move_on(flight, inf if everyone else self._options.max_rebuilds)
+            if flight.landed:
+                self.deck.cancel(flight)
+
+    def _move_on(self, flight: PoolFlight[K], below: float) -> None:
+        """Move waiters that were moved fewer than `below` times; end the flight if none stays."""
         flight.grace = 0.0
-        below = inf if everyone else self._options.max_rebuilds
         self.deck.hand(self.deck.book.take(flight, below), Moved.MOVED)
         if not flight.waiters:
             self.builds[BuildOutcome.OVERTAKEN] += 1
             self.deck.land(flight, Moved.MOVED)
-            self.deck.cancel(flight)
 
     def turn_away(self, flight: PoolFlight[K]) -> None:
         """Cancel a flight because the pool is being left."""
         if not flight.landed:
             self.builds[BuildOutcome.ABANDONED] += 1
             self.deck.fail(flight, lambda: PoolClosedError("the pool was closed"))
-        self.deck.cancel(flight)
-
-    def _begin(self, flight: PoolFlight[K], now: float) -> None:
-        """Start the clock of a build that has its place."""
-        # Kept here and not by the scope's own deadline: builds land long before it, and Trio
-        # would have to clear thousands of deadlines out of its heap at some later tick.
-        self.deck.book.begin(flight, now, self._options.build_timeout)
-        if flight.build_deadline < inf:
-            self.next_timeout()
-            self._timed.append(flight)
-            self._alarm.ring_by(flight.build_deadline)
-
-    def next_timeout(self) -> float:
-        """Return when the next build times out, `math.inf` for never."""
-        while self._timed and self._timed[0].landed:
-            self._timed.popleft()
-        return self._timed[0].build_deadline if self._timed else inf
-
-    def cancel_late_builds(self, now: float) -> None:
-        """Cancel the builds whose time is over."""
-        while self.next_timeout() <= now:
-            self.deck.cancel(self._timed.popleft())
+            self.deck.cancel(flight)
 
     def make_places(self) -> None:
         """Let builds begin that can, and close idle bridges for those that lack a place."""
         self._ledger.wants_idle = False
-        if self.places.queued:
-            self.places.admit()
+        if self.places.queue:
+            self.places.admit(self._ledger.open_count)
             self._evict_for_queue()
 
     def _evict_for_queue(self) -> None:
@@ -193,37 +174,41 @@ class BridgeKeeper(Generic[K, P, B]):
 
     # -- the life of a bridge ---------------------------------------------------------------
 
-    async def _own(
-        self,
-        flight: PoolFlight[K],
-        generation: PoolGeneration[K, P, B],
-        began: float | None,
-    ) -> None:
-        """Build, keep and close one bridge; `began` is None if the build has no place yet."""
+    async def _own(self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]) -> None:
+        """Build, keep and close one bridge."""
         entry: PoolEntry[K, P, B] | None = None
         error: Exception | None = None
-        life = trio.CancelScope()
+        life = flight.scope
         try:
-            with flight.scope, life:
-                if began is None:
-                    await self._turn_to_build(flight, generation)
-                    began = self.deck.now()
-                    self._begin(flight, began)
-                async with self._open_bridge(flight.key, generation.snapshot) as bridge:
-                    life.shield = True  # what cancels the build must not reach the bridge
-                    entry = self._landed(flight, generation, bridge, life, began)
-                    if entry is not None:
-                        await self._retirement(entry)
-                    life.deadline = self.deck.now() + self._options.close_timeout
+            with life:
+                try:
+                    if flight.began_at is None:
+                        await self._turn_to_build(flight, generation)
+                        self.deck.begin(flight, self.deck.now())
+                    async with self._open_bridge(flight.key, generation.snapshot) as bridge:
+                        if flight.doomed:
+                            life.shield = True  # what cancels the build must not reach the bridge
+                        entry = self._landed(flight, generation, bridge)
+                        if entry is not None and not entry.value.is_leaving:
+                            await self._retirement(entry)
+                        life.deadline = self.deck.now() + self._options.close_timeout
+                finally:
+                    if flight.doomed:  # what is left of its cancellation ends here
+                        life.shield = True
+                        life.cancel()
         except Exception as raised:  # the task's root: the bridge's code is the user's
             error = raised
+        except BaseException:
+            # An interrupt, say. Trio cancels the nursery for it, but that one is cancelled.
+            self._nursery.cancel_scope.cancel()
+            raise
         finally:
             # No checkpoint in here: what has ended is recorded in one step.
             if entry is not None:
                 self._closed(entry, error)
             else:
                 self._failed(flight, generation, error)
-                self._build_ended(flight, generation, began)
+                self._build_ended(flight, generation, self.deck.now())
             self.make_places()
             self.endings.unpark_all()
             if self._ledger.closed:
@@ -236,7 +221,7 @@ class BridgeKeeper(Generic[K, P, B]):
         begin_at = generation.pauses.get(flight.key)
         if begin_at is not None and begin_at > self.deck.now():
             await trio.sleep_until(begin_at)
-        if not self.places.try_take():
+        if not self.places.try_take(self._ledger.open_count):
             self.places.queue_up()
             self._evict_for_queue()
             await self.places.wait_turn()
@@ -246,20 +231,18 @@ class BridgeKeeper(Generic[K, P, B]):
         flight: PoolFlight[K],
         generation: PoolGeneration[K, P, B],
         opened: B | ShortLived[B],
-        life: trio.CancelScope,
-        began: float,
     ) -> PoolEntry[K, P, B] | None:
         """Publish the bridge with a lease for each waiter; None if it is to be closed unused."""
         # No checkpoint in here: the head count, the leases and the wake-ups are one step.
         now = self.deck.now()
         is_current = generation is self._ledger.current
-        if not is_current:
-            self.overtake(flight)
-        if flight.is_dead(now):
+        if not is_current and not flight.landed:
+            self._move_on(flight, self._options.max_rebuilds)
+        if flight.landed or flight.is_dead(now):
             self._failed(flight, generation, None)
             return None
         bridge, ttl = unwrap(opened, self._options.ttl)
-        owner = Owner(bridge, life)
+        owner = Owner(bridge, flight.scope)
         expires_at = now + ttl * (1 - _TTL_SPREAD * random.random())  # noqa: S311 -- no secret
         fresh_until = expires_at - self._options.refresh_ahead
         entry: PoolEntry[K, P, B] = Entry(
@@ -268,18 +251,16 @@ class BridgeKeeper(Generic[K, P, B]):
         victim = self._ledger.publish(entry, leases=len(flight.waiters))
         self.deck.land(flight, entry)
         self.builds[BuildOutcome.OK if is_current else BuildOutcome.OVERTAKEN] += 1
-        self._build_ended(flight, generation, began)
+        self._build_ended(flight, generation, now)
         if victim is not None:
             self.let_go(victim)
         self.make_places()
         self._alarm.ring_by(expires_at)
         return entry
 
-    async def _retirement(self, entry: PoolEntry[K, P, B]) -> None:
-        """Park until woken by `close`; `Cancelled` means that the bridge has crashed."""
+    def _retirement(self, entry: PoolEntry[K, P, B]) -> Awaitable[None]:
+        """Awaiting, at once, parks until `close`; `Cancelled` means that the bridge has crashed."""
         owner = entry.value
-        if owner.is_leaving:  # displaced as soon as it was listed
-            return
         owner.task = trio.lowlevel.current_task()
 
         def crashed(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
@@ -290,7 +271,7 @@ class BridgeKeeper(Generic[K, P, B]):
             owner.tell_retired()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(crashed)
+        return trio.lowlevel.wait_task_rescheduled(crashed)  # noqa: ASYNC105 -- by the caller
 
     # -- endings ----------------------------------------------------------------------------
 
@@ -321,15 +302,12 @@ class BridgeKeeper(Generic[K, P, B]):
         self.builds[outcome] += 1
 
     def _build_ended(
-        self,
-        flight: PoolFlight[K],
-        generation: PoolGeneration[K, P, B],
-        began: float | None,
+        self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B], now: float
     ) -> None:
         self._ledger.ended_flight(generation, flight)
-        if began is not None:  # it had its turn
+        if flight.began_at is not None:  # it had its turn
             self.places.building -= 1
-            self.build_seconds += self.deck.now() - began
+            self.build_seconds += now - flight.began_at
 
     def _closed(self, entry: PoolEntry[K, P, B], error: Exception | None) -> None:
         owner = entry.value

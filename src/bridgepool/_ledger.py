@@ -128,30 +128,26 @@ class Ledger(Generic[K, P, V, F]):
         """Enter an open bridge, leased by those who waited for it, and list it.
 
         If its generation is not the current one it is retired from birth: an overtaken build
-        that only its waiters use. Returns the entry that had to make room, if one had to.
+        that only its waiters use. Returns the entry whose place it takes, retired, if any.
         """
         entry.leases = leases
         self.handed += leases
         self.open_count += 1
         self.published += 1
-        entry.generation.open[entry] = None
-        if entry.generation is not self.current:
+        generation = entry.generation
+        generation.open[entry] = None
+        if generation is not self.current:
             entry.is_unlisted = True
             self.retired[RetireReason.REPLACED] += 1
             return None
-        victim = self._displaced_by(entry.key)
-        self.current.enlist(entry)
-        return victim
-
-    def _displaced_by(self, key: K) -> Entry[K, P, V, F] | None:
-        """Retire and return what an entry for `key` takes the place of."""
-        listed = self.current.listed
-        victim, reason = listed.get(key), RetireReason.EXPIRED  # refreshed ahead of its time
-        if victim is None and len(listed) >= self._max_items:
-            reason = RetireReason.CAPACITY
-            victim = self.current.oldest_idle(self._probation) or next(iter(listed.values()))
+        listed = generation.listed
+        victim = listed.get(entry.key)
         if victim is not None:
-            self.retire(victim, reason)
+            self.retire(victim, RetireReason.EXPIRED)  # refreshed ahead of its time
+        elif len(listed) >= self._max_items:
+            victim = generation.oldest_idle(self._probation) or next(iter(listed.values()))
+            self.retire(victim, RetireReason.CAPACITY)
+        generation.enlist(entry)
         return victim
 
     def retire(self, entry: Entry[K, P, V, F], reason: RetireReason) -> bool:

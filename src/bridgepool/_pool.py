@@ -56,6 +56,7 @@ class CachedBridgePool(Generic[K, P, B]):
         snapshot: ProviderSnapshot[P],
         options: PoolOptions,
         nursery: trio.Nursery,
+        owners: trio.Nursery,
     ) -> None:
         self._options = options
         self._ledger: PoolLedger[K, P, B] = Ledger(
@@ -66,7 +67,7 @@ class CachedBridgePool(Generic[K, P, B]):
         )
         self._alarm = Alarm()
         self._keeper: BridgeKeeper[K, P, B] = BridgeKeeper(
-            open_bridge, self._ledger, options, nursery, self._alarm
+            open_bridge, self._ledger, options, nursery, owners, self._alarm
         )
         self._lookup = BridgeLookup(self._ledger, self._keeper, options.max_rebuilds)
 
@@ -162,7 +163,7 @@ class CachedBridgePool(Generic[K, P, B]):
             leased=ledger.leases,
             draining=ledger.open_count - listed,
             building=keeper.places.building,
-            queued=keeper.places.queued,
+            queued=len(keeper.places.queue),
             waiting=keeper.deck.book.waiting,
             hits=ledger.hits,
             misses=self._lookup.misses,
@@ -276,11 +277,30 @@ async def open_bridge_pool(
         close_timeout=close_timeout,
     )
     async with open_service_nursery() as nursery:
-        pool: CachedBridgePool[K, P, B] = CachedBridgePool(open_bridge, snapshot, options, nursery)
-        nursery.start_soon(reap, pool._ledger, pool._keeper, pool._alarm)
+        with trio.CancelScope(shield=True):  # it starts in its first step
+            pool: CachedBridgePool[K, P, B] = await nursery.start(
+                _run_pool, open_bridge, snapshot, options, nursery
+            )
         body_raised = True
         try:
             yield pool
             body_raised = False
         finally:
             await pool._leave(body_raised)  # noqa: ASYNC102 -- shields what it must by itself
+
+
+async def _run_pool(  # noqa: ASYNC114 -- the linter cannot be told of every startable
+    open_bridge: OpenBridge[K, P, B],
+    snapshot: ProviderSnapshot[P],
+    options: PoolOptions,
+    nursery: trio.Nursery,
+    *,
+    task_status: trio.TaskStatus[CachedBridgePool[K, P, B]],
+) -> None:
+    """Make a pool, hand it to `task_status`, and keep it until it is left and empty."""
+    async with trio.open_nursery() as owners:
+        # Each owner of a bridge shields itself from this, and is cancelled by losing its shield.
+        owners.cancel_scope.cancel()
+        pool = CachedBridgePool(open_bridge, snapshot, options, nursery, owners)
+        task_status.started(pool)
+        await reap(pool._ledger, pool._keeper, pool._alarm)

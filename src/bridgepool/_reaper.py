@@ -24,7 +24,7 @@ async def reap(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], alarm
     with trio.CancelScope(shield=True):
         while not (ledger.closed and not ledger.generations):
             _reap_batch(ledger, keeper, trio.current_time())
-            await alarm.wait_until(min(ledger.next_due(), keeper.next_timeout()))
+            await alarm.wait_until(min(ledger.next_due(), keeper.deck.next_due()))
 
 
 def _reap_batch(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], now: float) -> None:
@@ -34,7 +34,7 @@ def _reap_batch(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], now:
     for flight in overtaken:
         keeper.overtake(flight)
     forced, late = ledger.overdue(now, _BATCH)
-    keeper.cancel_late_builds(now)
+    keeper.deck.cancel_late(now)
     for entry in forced:
         keeper.close(entry)
     for flight in late:

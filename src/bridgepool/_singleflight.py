@@ -53,26 +53,24 @@ class FlightDeck(Generic[K, T]):
         """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint."""
         task = trio.lowlevel.current_task()
         if self.book.add(flight, task, moves):
-            flight.scope.deadline = flight.deadline
+            self.keep_time(flight)
 
         def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
             self.book.leave(flight, task, self.now())
-            flight.scope.deadline = flight.deadline
+            self.keep_time(flight)
             return trio.lowlevel.Abort.SUCCEEDED
 
         return trio.lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
 
-    def land(self, flight: Flight[K, Task], value: T) -> int:
-        """End the flight with `value`; return how many waiters were handed it."""
-        return self.hand(self.book.land(flight), value)
+    def land(self, flight: Flight[K, Task], value: T) -> None:
+        """End the flight and wake its waiters, each with `value`."""
+        for task in self.book.land(flight):
+            trio.lowlevel.reschedule(task, outcome.Value(value))
 
-    def hand(self, waiters: Iterable[Task], value: T) -> int:
-        """Wake `waiters`, taken off their flight, with `value`; return how many they were."""
-        count = 0
+    def hand(self, waiters: Iterable[Task], value: T) -> None:
+        """Wake `waiters`, taken off their flight, each with `value`."""
         for task in waiters:
             trio.lowlevel.reschedule(task, outcome.Value(value))
-            count += 1
-        return count
 
     def fail(
         self,
@@ -90,6 +88,10 @@ class FlightDeck(Generic[K, T]):
         """Cancel the flight's task; first of all, nobody can join it any more."""
         self.book.doom(flight)
         flight.scope.cancel()
+
+    def keep_time(self, flight: Flight[K, Task]) -> None:
+        """See that the flight is cancelled at its deadline, which has changed."""
+        flight.scope.deadline = flight.deadline
 
 
 class VersionedSingleflight:

@@ -326,3 +326,27 @@ async def test_a_build_ahead_needs_nobody_to_wait_for_it(mock_clock: MockClock) 
         bridges.last.succeed()
         await wait_all_tasks_blocked()
         assert await use(pool) is bridges.made[1]
+
+
+async def test_a_bridge_that_nobody_waits_for_makes_room_as_soon_as_it_is_listed() -> None:
+    """Promise 10; invariants 26 and 37: evicted in the step in which it was published."""
+    bridges = Bridges(held=True)
+    async with (
+        open_bridge_pool(bridges.open, providers(1), max_live=1, abandon_grace=inf) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        gone = await Callers(pool, nursery).settled("a")
+        gone.scope.cancel()
+        stays = await Callers(pool, nursery).settled("b")
+        assert pool.statistics().queued == 1
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        assert [(bridge.key, bridge.closes_ended) for bridge in bridges.made] == [
+            ("a", 1),
+            ("b", 0),
+        ]
+        assert pool.statistics().retired[RetireReason.CAPACITY] == 1
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        assert stays.bridge is bridges.last
+        stays.release()

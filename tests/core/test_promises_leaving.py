@@ -17,7 +17,7 @@ from bridgepool import (
     RetireReason,
     open_bridge_pool,
 )
-from tests.core.rig import Bridges, Caller, Callers, Pool, providers, use
+from tests.core.rig import Bridge, Bridges, Caller, Callers, Pool, providers, use
 
 _GROUP = ExceptionGroup("of the body's own", [ValueError(), KeyError()])
 
@@ -357,3 +357,34 @@ async def test_a_caller_in_the_bodys_own_nursery_is_cancelled_with_the_body() ->
             scope.cancel()
     assert (caller.error, caller.bridge) == (None, None)
     assert bridges.last.build_was_cancelled
+
+
+async def test_an_interrupt_in_the_code_of_a_bridge_ends_the_block(
+    autojump_clock: MockClock,
+) -> None:
+    """Promise 15: as in any nursery, at once; the other bridges are closed all the same."""
+
+    class InterruptError(BaseException):
+        pass
+
+    bridges = Bridges()
+
+    @asynccontextmanager
+    async def open_bridge(key: str, snapshot: ProviderSnapshot[int]) -> AsyncIterator[Bridge]:
+        async with bridges.open(key, snapshot) as bridge:
+            yield bridge
+            if key == "a":
+                raise InterruptError
+
+    async def run() -> None:
+        async with open_bridge_pool(open_bridge, providers(1), max_items=2) as pool:
+            for key in "abc":  # the third takes the place of the first
+                await use(pool, key)
+            await trio.sleep(1000)
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await run()
+    assert caught.group_contains(InterruptError)
+    assert trio.current_time() < 1
+    assert [bridge.closes for bridge in bridges.made] == [1, 1, 1]
+    assert [bridge.closes_ended for bridge in bridges.made] == [1, 1, 1]

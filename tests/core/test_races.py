@@ -1,4 +1,6 @@
-"""The six races of `docs/invariants.md`, and the two mistakes beside them, one test each.
+"""The races of `docs/invariants.md`, and the two mistakes beside them, one test each.
+
+Race 3 is in `test_race_of_success.py`.
 
 Events of one tick are arranged by acting from one task without a checkpoint between; each test
 runs under several orders of the pool's own tasks.
@@ -113,62 +115,6 @@ async def test_a_newcomer_in_the_tick_of_a_timeout_gets_a_build_of_its_own(
 async def let_the_next_succeed(bridges: Bridges) -> None:
     await wait_all_tasks_blocked()
     bridges.last.succeed()
-
-
-@under_many_schedules
-async def test_a_build_that_succeeds_in_the_tick_of_its_timeout_is_closed_unused(
-    clock: MockClock,
-) -> None:
-    """Race 3; invariants 7, 14, 28.
-
-    The bug: the build returns although its scope is cancelled, and the dying bridge is listed.
-    The gate: the build is let go, and the clock jumps to its deadline, in one step.
-    The proof: the waiter gets its timeout, nothing is listed, and the bridge is closed, once,
-    to the end: the cancellation of the build does not reach the close.
-    """
-    bridges = Bridges(held=True, close_time=1.0)
-    async with (
-        open_bridge_pool(bridges.open, providers(1), build_timeout=5) as pool,
-        trio.open_nursery() as nursery,
-    ):
-        caller = await Callers(pool, nursery).settled()
-        bridges.last.succeed()
-        clock.jump(5)
-        await wait_all_tasks_blocked()
-        assert isinstance(caller.error, BuildTimeoutError)
-        assert pool.statistics().listed == 0
-        assert bridges.last.closes == 1
-        assert pool.statistics().building == 1  # until it is closed it has its place
-        clock.jump(1)
-        await wait_all_tasks_blocked()
-        assert bridges.last.closes_ended == 1
-        assert pool.statistics().building == 0
-
-
-@under_many_schedules
-async def test_a_build_that_succeeds_in_the_tick_of_a_replacement_is_closed_unused(
-    clock: MockClock,
-) -> None:
-    """Race 3; invariants 3, 8, 14.
-
-    The bug: a build of the old providers is listed under the new ones.
-    The gate: the build is let go and the providers are replaced, in one step.
-    The proof: the waiter gets a bridge of the new providers, and the old one is closed, once.
-    """
-    bridges = Bridges(held=True)
-    async with open_bridge_pool(bridges.open, providers(1)) as pool, trio.open_nursery() as nursery:
-        caller = await Callers(pool, nursery).settled()
-        bridges.last.succeed()
-        pool.replace_providers(providers(2))
-        await wait_all_tasks_blocked()
-        assert caller.bridge is None
-        assert bridges.made[0].closes_ended == 1
-        bridges.last.succeed()
-        await wait_all_tasks_blocked()
-        assert caller.generation == bridges.last.generation == 2
-        assert len(bridges.made) == 2
-        assert pool.statistics().builds[BuildOutcome.OVERTAKEN] == 1
-        caller.release()
 
 
 @under_many_schedules

@@ -141,7 +141,7 @@ class FlightMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def land(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(self.flying()))
-        assert self.book.land(run.real) == list(run.waiters)
+        assert list(self.book.land(run.real)) == list(run.waiters)
         run.waiters = {}
         run.is_listed, run.has_landed = False, True
 

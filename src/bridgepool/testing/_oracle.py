@@ -99,7 +99,7 @@ class Oracle:
             must(19, not is_old or bool(flight.waiters), f"{flight.key}: an old build runs on")
             kept = flight.waiters or flight.background or now < flight.abandon_deadline
             must(21, bool(kept), f"{flight.key}: a flight without waiters")
-        owners = len(self.nursery.child_tasks) - (0 if self._is_empty() else 1)
+        owners = len(self.nursery.child_tasks)
         alive = ledger.open_count + len(flights)
         must(22, owners == alive, f"{owners} owners for {alive} bridges and builds")
         for entry in self._open_entries():
