@@ -25,7 +25,6 @@ class _End:
     offered: list[bytes] = attrs.field(factory=list)
     sent: int = 0
     received: int = 0
-    closed: bool = False
 
     async def run(self, work: trio.MemoryReceiveChannel[bytes]) -> None:
         async for message in work:
@@ -37,30 +36,26 @@ class _End:
 
 
 async def play(rig: TransportRig, steps: Sequence[str]) -> None:
-    """Play one script, then close what is open, and hold each end to what the other sent."""
+    """Play one script to its end: the first loss or close, or a close by the right end."""
     ends: dict[str, _End] = {}
     async with trio.open_nursery() as nursery:
         for name, channel in (("left", rig.left), ("right", rig.right)):
             give, take = trio.open_memory_channel[bytes](100)
             ends[name] = _End(channel, give)
             nursery.start_soon(ends[name].run, take)
-        left, right = ends["left"], ends["right"]
-        lost = False
-        for step in steps:
+        for step in (*steps, "right close"):
             name, _, act = step.partition(" ")
-            end, other = (left, right) if name == "left" else (right, left)
+            end, other = ends[name], ends["right" if name == "left" else "left"]
+            if act == "close":
+                await _finish(other, closing=end)
+                break
             if act == "break":
                 await rig.break_link()
-                lost = True
-            if lost or end.closed or other.closed:
+                for end in ends.values():
+                    what = "receive() after a lost connection"
+                    await ends_with(trio.BrokenResourceError, end.channel.receive, what)
                 break
             await _perform(rig, end, other, act)
-        if lost:
-            for end in (left, right):
-                what = "receive() after a lost connection"
-                await ends_with(trio.BrokenResourceError, end.channel.receive, what)
-        else:
-            await _finish(left, right) if right.closed else await _finish(right, left)
         nursery.cancel_scope.cancel()
 
 
@@ -80,8 +75,6 @@ async def _perform(rig: TransportRig, end: _End, other: _End, act: str) -> None:
                 nursery.start_soon(cancel_after, scope, len(end.offered))
                 _take(end, other, await end.channel.receive())
                 nursery.cancel_scope.cancel()
-    elif act == "close":
-        await _close(end)
     else:
         await trio.sleep(0.001)
 
@@ -92,24 +85,20 @@ def _take(end: _End, other: _End, message: bytes) -> None:
     end.received += 1
 
 
-async def _finish(open_end: _End, closing: _End) -> None:
-    """Close one end, and let the other receive all that was sent to it."""
-    if not closing.closed:
-        await _close(closing)
-    for _ in range(len(closing.offered) + 1):
+async def _finish(end: _End, closing: _End) -> None:
+    """Close one end while the other receives all that was sent to it."""
+    sent = closing.sent  # more may be sent meanwhile; that much was
+    ended = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(closing.channel.aclose)
         with trio.move_on_after(20):
-            try:
-                _take(open_end, closing, await open_end.channel.receive())
-            except trio.EndOfChannel:
-                missing = closing.sent - open_end.received
-                must(missing <= 0, f"{missing} messages sent before aclose() did not arrive")
-                return
-            except Exception as error:
-                wrong("the other end closed; receive() must end the channel, not raise", error)
-    must(False, "the other end closed; receive() must end the channel")
-
-
-async def _close(end: _End) -> None:
-    sent = end.sent
-    await end.channel.aclose()
-    end.closed, end.sent = True, sent  # more may have been sent meanwhile; that much was
+            while not ended:
+                try:
+                    _take(end, closing, await end.channel.receive())
+                except trio.EndOfChannel:
+                    ended = True
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                    wrong("the other end closed; receive() must end the channel, not raise", error)
+    must(ended, "the other end closed; receive() must end the channel")
+    missing = sent - end.received
+    must(missing <= 0, f"{missing} messages sent before aclose() did not arrive")
