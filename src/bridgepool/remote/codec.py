@@ -161,7 +161,7 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
     Raises:
         InvalidMessageError: It does not fit the class, or is nested too deep.
     """
-    check, decoder = _decoders(cast(Hashable, kind))
+    check, decoder = _decoders(cast("Hashable", kind))
     try:
         if check is not None:
             check.decode(raw)

@@ -20,9 +20,9 @@ learns of the end by its calls, or by `wait_lost`.
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import trio
@@ -36,68 +36,27 @@ from bridgepool.remote.errors import (
     UnsendableError,
 )
 from bridgepool.remote.messages import Cancel, Goodbye
+from bridgepool.remote.rpc_handlers import (
+    MAX_CALLS_IN_FLIGHT,
+    MAX_REASON_CHARACTERS,
+    Method,
+    NoticeHandler,
+    PendingCall,
+    RpcCounters,
+    as_lost,
+    check_size,
+)
 from bridgepool.transports.errors import MessageTooLargeError
 
 P = TypeVar("P")
 R = TypeVar("R")
 
-MAX_CALLS_IN_FLIGHT: Final = 64
-"""The most calls that one side has unanswered by the other. Part of the protocol."""
-MAX_REASON_CHARACTERS: Final = 1000
-"""Messages of errors and reasons of goodbyes are cut to this."""
 _FEW: Final = 16  # frames in the outbox; beyond, notices wait
 _CLOSING: Final = 2.0  # seconds for a goodbye to go out, and for the channel to close
 
+__all__ = ["MAX_CALLS_IN_FLIGHT", "Method", "NoticeHandler", "RpcCounters", "RpcPeer", "open_rpc"]
+
 _log = logging.getLogger("bridgepool.remote")
-
-
-@attrs.frozen(eq=False)
-class Method(Generic[P]):
-    """How calls of one method are answered."""
-
-    params: type[P]
-    handle: Callable[[P], Awaitable[object]]
-    """Returns the result: a message, or one that was `codec.encode`d before. It may raise
-    `RemoteError`; anything else it raises is logged, and told as ``internal``."""
-    at_once: Callable[[P], object | None] | None = None
-    """Asked first, if given: returns the result, or None to have `handle` called in a task.
-    Must be fast."""
-
-
-@attrs.frozen(eq=False)
-class NoticeHandler(Generic[P]):
-    """What is done with notices of one method."""
-
-    params: type[P]
-    handle: Callable[[P], object]
-    """Must be fast; what it returns is ignored."""
-
-
-@attrs.define(eq=False)
-class RpcCounters:
-    """What happened on a connection; may be shared by several."""
-
-    calls_sent: int = 0
-    """Calls that were made here."""
-    calls_received: int = 0
-    """Calls that the other side made."""
-    handler_errors: int = 0
-    """Unexpected exceptions of handlers."""
-    invalid_messages: int = 0
-    """Calls and notices whose parameters did not fit, and unknown methods of calls."""
-    late_answers: int = 0
-    """Answers that nobody waited for."""
-    violations: int = 0
-    """Connections that were ended because the other side broke the protocol."""
-
-
-@attrs.define(eq=False)
-class _Call:
-    """A call that was made here."""
-
-    answered: trio.Event = attrs.field(factory=trio.Event)
-    answer: codec.Response | None = None
-    given_up: bool = False
 
 
 @attrs.define(eq=False)
@@ -115,7 +74,7 @@ class RpcPeer:
     _work: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     _room: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     # id -> what was called here and is not answered
-    _calls: dict[int, _Call] = attrs.field(factory=dict, init=False)
+    _calls: dict[int, PendingCall] = attrs.field(factory=dict, init=False)
     _places: trio.Semaphore = attrs.field(
         factory=lambda: trio.Semaphore(MAX_CALLS_IN_FLIGHT), init=False
     )
@@ -157,11 +116,11 @@ class RpcPeer:
             self._check_open()
             call_id = self._new_id()
             frame = codec.encode_request(call_id, method, encoded)
-            self._check_size(frame)
+            check_size(frame, self._max_frame_bytes)
         except BaseException:
             self._places.release()
             raise
-        call = self._calls[call_id] = _Call()
+        call = self._calls[call_id] = PendingCall()
         self.counters.calls_sent += 1
         self._post(frame)
         try:
@@ -192,7 +151,7 @@ class RpcPeer:
         await trio.lowlevel.checkpoint()
         self._check_open()
         frame = codec.encode_notice(method, params)
-        self._check_size(frame)
+        check_size(frame, self._max_frame_bytes)
         while len(self._outbox) >= _FEW:
             await self._room.park()
             self._check_open()
@@ -212,8 +171,6 @@ class RpcPeer:
         await self._lost.wait()
         return self._why or ConnectionLostError(errors.CLOSED, "it ended")
 
-    # --- what is done by the two tasks, and by the steps that do not await ---
-
     async def _read(self) -> None:
         try:
             while self._why is None:
@@ -225,7 +182,7 @@ class RpcPeer:
         except trio.EndOfChannel:
             self._end(ConnectionLostError(errors.CLOSED, "the other side closed it"))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._end(_broken(error))
+            self._end(as_lost(error))
 
     async def _write(self) -> None:
         channel, outbox = self._channel, self._outbox
@@ -243,7 +200,7 @@ class RpcPeer:
         except MessageTooLargeError as error:
             self._end(ConnectionLostError(errors.TOO_LARGE, str(error)))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._end(_broken(error))
+            self._end(as_lost(error))
         finally:
             with trio.move_on_after(_CLOSING, shield=True):
                 await channel.aclose()
@@ -260,15 +217,12 @@ class RpcPeer:
 
     def _take_answer(self, frame: codec.Response) -> None:
         call = self._calls.pop(frame.id, None)
-        if call is None:
+        if call is None or call.given_up:
             self.counters.late_answers += 1
-            return
-        self._places.release()
-        if call.given_up:
-            self.counters.late_answers += 1
-            return
-        call.answer = frame
-        call.answered.set()
+        if call is not None:
+            self._places.release()
+            call.answer = frame
+            call.answered.set()
 
     def _take_call(self, frame: codec.Request) -> None:
         self.counters.calls_received += 1
@@ -385,9 +339,8 @@ class RpcPeer:
             self._outbox.append((codec.encode_notice("goodbye", farewell), False))
         for scope in self._handlers.values():
             scope.cancel()
-        calls = list(self._calls.values())
-        self._calls.clear()
-        for call in calls:
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
             self._places.release()
             call.answered.set()
         self._room.unpark_all()
@@ -403,21 +356,12 @@ class RpcPeer:
         if self._why is not None:
             raise ConnectionLostError(self._why.code, self._why.reason, told=self._why.told)
 
-    def _check_size(self, frame: bytes) -> None:
-        if len(frame) > self._max_frame_bytes:
-            text = f"a frame of {len(frame)} bytes; at most {self._max_frame_bytes} are sent"
-            raise UnsendableError(text)
-
     def _new_id(self) -> int:
-        while self._next_id in self._calls:
-            self._next_id = (self._next_id + 1) & codec.MAX_CALL_ID
         found = self._next_id
+        while found in self._calls:
+            found = (found + 1) & codec.MAX_CALL_ID
         self._next_id = (found + 1) & codec.MAX_CALL_ID
         return found
-
-
-def _broken(error: Exception) -> ConnectionLostError:
-    return ConnectionLostError(errors.BROKEN, str(error) or "the connection broke")
 
 
 @asynccontextmanager

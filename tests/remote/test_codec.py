@@ -1,0 +1,168 @@
+"""Frames and messages to bytes and back, and bytes that are neither."""
+
+import contextlib
+import json
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bridgepool.providers import Secret
+from bridgepool.remote import codec, messages
+from bridgepool.remote.errors import InvalidMessageError, UnsendableError
+
+VECTORS = Path(__file__).parent / "vectors"
+CLASSES: dict[str, type] = {
+    name: kind
+    for name, kind in vars(messages).items()
+    if isinstance(kind, type) and attrs.has(kind)
+}
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+_secrets = st.builds(Secret, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+_numbers = st.integers(-(2**63), 2**64 - 1)
+_revisions = st.builds(messages.Revisions, _numbers, _numbers, _numbers)
+_rows = st.builds(
+    messages.ProviderRow,
+    id=_texts,
+    name=_texts,
+    type=_texts,
+    base_url=_texts,
+    keys=st.lists(_secrets, max_size=5).map(tuple),
+    key_env=st.none() | _texts,
+    client_keys=st.booleans(),
+    enabled=st.booleans(),
+    headers=st.lists(st.tuples(_texts, _secrets), max_size=5).map(tuple),
+    allow_private=st.booleans(),
+)
+_some_rows = st.none() | st.lists(_rows, max_size=4).map(tuple)
+_rejections = st.lists(st.builds(messages.Rejection, _texts, _texts), max_size=4).map(tuple)
+_BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
+    "Revisions": _revisions,
+    "ProviderRow": _rows,
+    "Hello": st.builds(messages.Hello, gateway=_texts, instance=_texts, software=_texts),
+    "Welcome": st.builds(
+        messages.Welcome, session=_texts, software=_texts, protocol=_texts, revisions=_revisions
+    ),
+    "GetProviders": st.builds(messages.GetProviders, st.none() | _numbers),
+    "ProviderSet": st.builds(messages.ProviderSet, _revisions, _some_rows),
+    "WatchProviders": st.builds(messages.WatchProviders, st.booleans()),
+    "Changed": st.builds(messages.Changed, _revisions, _some_rows),
+    "Cancel": st.builds(messages.Cancel, _numbers),
+    "Goodbye": st.builds(messages.Goodbye, _texts, _texts),
+    "Authorize": st.builds(messages.Authorize, _secrets),
+    "Authorization": st.builds(
+        messages.Authorization,
+        client_id=st.none() | _texts,
+        key_id=st.none() | _texts,
+        revisions=_revisions,
+    ),
+    "Rejection": st.builds(messages.Rejection, _texts, _texts),
+    "Acknowledge": st.builds(messages.Acknowledge, _numbers, _rejections),
+    "Acknowledged": st.builds(messages.Acknowledged),
+}
+
+
+def test_every_message_is_tried() -> None:
+    assert set(_BY_CLASS) == set(CLASSES)
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_what_is_encoded_is_decoded_as_it_was(name: str) -> None:
+    @settings(max_examples=50, deadline=None)
+    @given(_BY_CLASS[name])
+    def check(message: object) -> None:
+        frame = codec.decode_frame(codec.encode_request(5, "m", message))
+        assert isinstance(frame, codec.Request)
+        assert codec.decode(frame.params[0], CLASSES[name]) == message
+
+    check()
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.binary(max_size=200), st.sampled_from(sorted(CLASSES)))
+def test_hostile_bytes_are_refused_by_one_error(data: bytes, name: str) -> None:
+    with contextlib.suppress(InvalidMessageError):
+        codec.decode_frame(data)
+    with contextlib.suppress(InvalidMessageError):
+        _decode(data, name)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_BY_CLASS["ProviderSet"], st.data())
+def test_a_good_message_with_a_bad_byte_is_read_or_refused(message: object, data: Any) -> None:
+    good = bytearray(bytes(codec.encode(message).raw))
+    good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(InvalidMessageError):
+        _decode(bytes(good), "ProviderSet")
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xdb\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\x91" * 1_000_000,
+        b"\x81\xa1z" + b"\x91" * 1_000_000,
+        b"\x81\xa5token\xdd\x00\x10\x00\x00" + b"\x90" * (1 << 20),
+        b"\x82\xa9revisions\x83\xa8revision\x01\xa9providers\x01\xa7clients\x01\xa4rows"
+        b"\xdd\x00\x10\x00\x00" + b"\x80" * (1 << 20),
+    ],
+)
+def test_a_bomb_takes_no_memory(name: str, bomb: bytes) -> None:
+    raw = msgspec.Raw(bomb)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidMessageError):
+            codec.decode_frame(bomb)
+        with contextlib.suppress(InvalidMessageError):  # unknown fields are skipped, whatever
+            codec.decode(raw, CLASSES[name])
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_errors_show_no_value() -> None:
+    bad = codec.encode({"token": ["sk-hidden"]}).raw
+    with pytest.raises(InvalidMessageError) as refused:
+        codec.decode(bad, messages.Authorize)
+    assert "hidden" not in repr(refused.value)
+    with pytest.raises(UnsendableError) as unsendable:
+        codec.encode(messages.Authorize(Secret("sk-hidden\ud800")))
+    assert "hidden" not in repr(unsendable.value)
+    assert "hidden" not in repr(codec.encode(messages.Authorize(Secret("sk-hidden"))))
+
+
+def test_unknown_fields_are_ignored() -> None:
+    raw = codec.encode({"id": 7, "later": [{"deep": [1, 2]}]}).raw
+    assert codec.decode(raw, messages.Cancel) == messages.Cancel(7)
+
+
+@pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_vectors_say_what_the_bytes_mean(path: Path) -> None:
+    vector = json.loads(path.read_text())
+    data = bytes.fromhex(vector["hex"])
+    if "error" in vector:
+        with pytest.raises(InvalidMessageError) as refused:
+            codec.decode_frame(data)
+        assert refused.value.code == vector["error"]
+        return
+    frame = codec.decode_frame(data)
+    assert msgspec.msgpack.decode(data) == vector["frame"]
+    if "message" in vector:
+        raw = frame.result if isinstance(frame, codec.Response) else frame.params[0]
+        message: object = codec.decode(raw, CLASSES[vector["message"]])
+        plain = json.loads(msgspec.json.encode(message, enc_hook=lambda secret: secret.reveal()))
+        sent = vector["frame"][3] if vector["frame"][0] == 1 else vector["frame"][-1][0]
+        assert {name: plain[name] for name in sent} == sent
+
+
+def _decode(data: bytes, name: str) -> object:
+    return codec.decode(msgspec.Raw(data), CLASSES[name])
