@@ -1,0 +1,41 @@
+"""The page of the protocol names everything that the code has."""
+
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+from bridgepool.remote import codec, errors, messages
+from bridgepool.remote.rpc_handlers import MAX_CALLS_IN_FLIGHT, MAX_REASON_CHARACTERS
+
+_PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+_CLASSES = [kind for kind in vars(messages).values() if isinstance(kind, type) and attrs.has(kind)]
+
+
+@pytest.mark.parametrize("kind", _CLASSES)
+def test_the_fields_of_each_message_are_on_the_page(kind: type[attrs.AttrsInstance]) -> None:
+    section = _PAGE.partition(f"### {kind.__name__}\n")[2].partition("\n### ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.M) == [f.name for f in attrs.fields(kind)]
+
+
+def test_each_code_is_on_the_page() -> None:
+    codes = {text for name, text in vars(errors).items() if name.isupper()}
+    assert {code for code in codes if f"`{code}`" not in _PAGE} == set()
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        codec.MAX_FRAME_BYTES,
+        codec.MAX_METHOD_CHARACTERS,
+        codec.MAX_CALL_ID,
+        MAX_CALLS_IN_FLIGHT,
+        MAX_REASON_CHARACTERS,
+        messages.MAX_PROVIDERS,
+        messages.MAX_ROW_KEYS,
+        messages.MAX_ROW_HEADERS,
+    ],
+)
+def test_each_limit_is_on_the_page(limit: int) -> None:
+    assert re.search(rf"\b{limit}\b", _PAGE)
