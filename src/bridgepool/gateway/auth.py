@@ -101,20 +101,17 @@ async def identify(
             local program: a web page that reaches this machine from a browser (by a foreign
             origin, or by a name rebound to a loopback address) is refused.
     """
-    if not authorizer.has_clients:
-        if not allow_anyone:
-            return WRONG_CLIENT_KEY
-        return _ANYONE if _is_local_program(headers) else NOT_FROM_HERE
     found = find_client_token(headers)
-    if found is None:
+    if found is not None:
+        try:
+            caller = await authorizer.authorize(found.token)
+        except AuthorizationUnavailableError as error:
+            return authorization_unavailable(error.retry_after)
+        if caller is not None:
+            return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
+    if authorizer.has_clients or not allow_anyone:
         return WRONG_CLIENT_KEY
-    try:
-        caller = await authorizer.authorize(found.token)
-    except AuthorizationUnavailableError as error:
-        return authorization_unavailable(error.retry_after)
-    if caller is None:
-        return WRONG_CLIENT_KEY
-    return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
+    return _ANYONE if _is_local_program(headers) else NOT_FROM_HERE
 
 
 def _is_local_program(headers: Headers) -> bool:
