@@ -50,6 +50,7 @@ async def test_a_row_that_cannot_be_decrypted_is_its_own_trouble(database_url: s
         snapshot = await store.snapshot()
         assert [row.name for row in snapshot.rows] == ["lost", "good"]
         assert [row.name for row in snapshot.unreadable] == ["lost"]
+        assert await store.snapshot() == snapshot
         assert (snapshot.rows[0].base_url, snapshot.rows[0].keys) == ("", ())
         assert snapshot.rows[1].keys == (Secret("key-good"),)
         view = await store.get_provider("lost")

@@ -48,6 +48,8 @@ async def test_the_end_of_an_old_session_does_not_hide_a_new_one(database_url: s
     async with opened(database_url) as store:
         await store.record_gateways([old])
         await store.record_gateways([new])
+        await store.record_gateways([old])
+        assert await store.list_gateways() == (new,)
         await store.record_gateways([attrs.evolve(old, connected=False)])
         assert await store.list_gateways() == (new,)
 

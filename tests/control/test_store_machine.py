@@ -17,7 +17,7 @@ from bridgepool.control.store import Store
 from bridgepool.providers import Clients, Provider, ProviderFile, Secret
 from tests.control.stores import ADA, Clock, opened
 
-NAMES = ("one", "two", "three")
+NAMES = ("one", "two")
 TABLES = ("providers", "clients", "access_keys", "audit", "seeds", "gateways")
 
 
@@ -216,7 +216,8 @@ scripts = st.lists(
         st.builds(apply, st.lists(any_rows, max_size=3), st.booleans()),
         st.builds(seed, st.lists(rows, max_size=3)),
     ),
-    max_size=12,
+    min_size=4,
+    max_size=20,
 )
 
 

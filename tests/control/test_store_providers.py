@@ -111,6 +111,14 @@ async def test_a_name_is_unique_among_the_living_and_free_again_afterwards(
         assert second.revision == 3
 
 
+async def test_of_what_was_removed_no_secret_is_kept(database_url: str) -> None:
+    async with opened(database_url) as store:
+        await store.add_provider(ADA, draft("openai", LONG))
+        await store.remove_provider(ADA, "openai")
+        rows = await store._database.read(lambda tx: tx.all("SELECT sealed FROM providers"))
+        assert rows == [(None,)]
+
+
 async def test_keys_are_kept_added_dropped_and_put_in_order_by_id(database_url: str) -> None:
     async with opened(database_url) as store:
         added = await store.add_provider(ADA, draft("openai", "key-a", "key-b", "key-c"))
