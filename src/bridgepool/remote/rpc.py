@@ -130,8 +130,7 @@ class RpcPeer:
                 call.given_up = True
                 self._post(codec.encode_notice("cancel", Cancel(call_id)))
             raise
-        answer = call.answer
-        if answer is None:
+        if (answer := call.answer) is None:
             self._check_open()
             raise AssertionError("a call ends with an answer or with the connection")
         if answer.error is not None:
@@ -357,9 +356,8 @@ class RpcPeer:
             raise ConnectionLostError(self._why.code, self._why.reason, told=self._why.told)
 
     def _new_id(self) -> int:
-        found = self._next_id
-        while found in self._calls:
-            found = (found + 1) & codec.MAX_CALL_ID
+        while (found := self._next_id) in self._calls:
+            self._next_id = (found + 1) & codec.MAX_CALL_ID
         self._next_id = (found + 1) & codec.MAX_CALL_ID
         return found
 
