@@ -377,7 +377,7 @@ def _one_of(error: BaseException) -> Exception:
 async def keep_time(channels: Collection[WebSocketChannel], limits: WebSocketLimits) -> None:
     """Look after all `channels` until cancelled."""
     rest = limits.heartbeat_timeout - limits.heartbeat_interval
-    period = min(0.25, limits.heartbeat_interval / 4, rest / 4)
+    period = min(1.0, limits.heartbeat_interval / 4, rest / 4)
     while True:
         await trio.sleep(period)
         now = trio.current_time()

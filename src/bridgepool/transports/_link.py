@@ -7,6 +7,8 @@ is an estimate (headers of fragments and pings count too), put right whenever th
 channel is seen to wait for a message.
 """
 
+import contextlib
+import os
 from collections.abc import Callable
 
 import attrs
@@ -95,7 +97,9 @@ class Link(trio.abc.Stream):
         self.written = trio.current_time()
         try:
             if len(data) <= _PIECE:
-                await self.stream.send_all(data)
+                rest = self._write_at_once(data)
+                if rest:
+                    await self.stream.send_all(rest)
             else:
                 with memoryview(data) as view:
                     for start in range(0, len(view), _PIECE):
@@ -106,6 +110,18 @@ class Link(trio.abc.Stream):
             raise
         finally:
             self.sending = False
+
+    def _write_at_once(self, data: bytes | bytearray | memoryview) -> memoryview | None:
+        """Write what the kernel takes now, and return the rest, if any.
+
+        Saves a turn of the scheduler for each message; trio-websocket has just had one, for its
+        lock. Whatever goes wrong shows again, and properly, when the rest is written.
+        """
+        written = 0
+        if isinstance(self.stream, trio.SocketStream):
+            with contextlib.suppress(OSError):
+                written = os.write(self.stream.socket.fileno(), data)
+        return memoryview(data)[written:] if written < len(data) else None
 
     async def wait_send_all_might_not_block(self) -> None:
         """Pass on."""
