@@ -208,10 +208,12 @@ class Hub:
                 stored = await self._store.list_gateways()
                 look = min(deadline, trio.current_time() + poll)
                 while True:
-                    report = applied_report(revision, self._receipts.merged(stored))
                     now = trio.current_time()
-                    if report.complete or now >= deadline or self._ending.is_set():
-                        return report
+                    over = now >= deadline or self._ending.is_set()
+                    if over or not self._receipts.is_pending(revision):
+                        report = applied_report(revision, self._receipts.merged(stored))
+                        if over or report.complete:
+                            return report
                     if now >= look:
                         break
                     with trio.move_on_at(look):

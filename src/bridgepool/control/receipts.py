@@ -137,21 +137,31 @@ class Receipts:
         """Open a channel of notices that something was heard here."""
         return self._heard.subscribe()
 
+    def is_pending(self, revision: int) -> bool:
+        """Tell, cheaply, whether a gateway that is connected here has still to answer."""
+        return any(
+            session.connected and (session.revision is None or session.revision < revision)
+            for session in self._sessions.values()
+        )
+
     def merged(self, stored: Iterable[GatewaySession]) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, given what the store says; by name and instance."""
         known = {session.instance: session for session in stored}
-        now = self._clock()
         for session in self._sessions.values():
             other = known.get(session.instance)
-            if session.connected:
-                known[session.instance] = attrs.evolve(session, last_contact=now)
-            elif other is None or other.session == session.session:
+            if session.connected or other is None or other.session == session.session:
                 known[session.instance] = session
         return tuple(sorted(known.values(), key=lambda row: (row.gateway, row.instance)))
 
     async def everywhere(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, those of other control planes too."""
-        return self.merged(await self._records.list_gateways())
+        now = self._clock()  # heartbeats keep those here connected
+        return tuple(
+            attrs.evolve(session, last_contact=now)
+            if session.session in self._sessions and session.connected
+            else session
+            for session in self.merged(await self._records.list_gateways())
+        )
 
     # -- the tasks
 
