@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 import sys
 from pathlib import Path
@@ -45,7 +46,8 @@ def gateway(
     Args:
         providers: The provider file (TOML). It is watched: saving it changes the gateway.
         control: The control plane's URL, wss://HOST:PORT. It is followed, and may come and go.
-        store: The store of a control plane: PATH.db or postgresql://…. It is followed.
+        store: The store of a control plane: PATH.db or postgresql://…. It is followed. When none
+            of the three is given: BRIDGEPOOL_STORE of the environment, if that is set.
         key_file: With --control: the file that holds this gateway's key.
         name: With --control: what this gateway calls itself. Default: the machine's name.
         ca_file: With --control: certificates (PEM) to trust in place of the system's.
@@ -71,6 +73,8 @@ def gateway(
     from bridgepool.gateway.process import serve_gateway
     from bridgepool.serving.listening import StartError
 
+    if providers is None and control is None and store is None:
+        store = os.environ.get("BRIDGEPOOL_STORE")  # keeps a password out of the argument list
     try:
         options = GatewayOptions(
             providers=providers,

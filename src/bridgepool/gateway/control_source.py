@@ -33,7 +33,7 @@ from bridgepool.gateway.readiness import SourceReport
 from bridgepool.gateway.receipts import Receipt
 from bridgepool.gateway.runtime import Snapshot
 from bridgepool.gateway.snapshot_file import SnapshotFile, read_snapshot_keys
-from bridgepool.gateway.sources import Source
+from bridgepool.gateway.source import Source
 from bridgepool.providers import Provider, Secret
 from bridgepool.remote.client import RemoteProviders, open_remote_providers, websocket_connector
 from bridgepool.remote.messages import Rejection

@@ -23,7 +23,8 @@ from bridgepool.gateway.app import Gateway
 from bridgepool.gateway.opening import open_gateway
 from bridgepool.gateway.options import GatewayOptions
 from bridgepool.gateway.shutdown import Shutdown
-from bridgepool.gateway.sources import Source, open_source
+from bridgepool.gateway.source import Source
+from bridgepool.gateway.sources import open_source
 from bridgepool.http import GracefulClose, HttpLimits, serve_http
 from bridgepool.serving.listening import (
     Address,

@@ -1,50 +1,21 @@
-"""Where a gateway process has its providers from; all ways give the same `Source`."""
+"""The three ways to the providers of a gateway process; each gives the same `Source`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import attrs
-import trio
-
-from bridgepool import ProviderReloader, ReloadError
-from bridgepool.gateway.auth import Authorizer, ListedClients
+from bridgepool import ReloadError
+from bridgepool.gateway.auth import ListedClients
 from bridgepool.gateway.options import GatewayOptions
 from bridgepool.gateway.readiness import SourceReport
-from bridgepool.gateway.receipts import OnApplied
-from bridgepool.gateway.runtime import Snapshot
-from bridgepool.providers import Clients, Provider, open_provider_file
+from bridgepool.gateway.source import Source
+from bridgepool.providers import Clients, open_provider_file
 from bridgepool.serving.listening import StartError
 
 logger = logging.getLogger("bridgepool.gateway")
-
-
-async def _never() -> str:
-    """Nothing that comes later makes this source useless."""
-    await trio.sleep_forever()
-    raise AssertionError
-
-
-@attrs.frozen(kw_only=True)
-class Source:
-    """What a gateway needs of where its providers are."""
-
-    reloader: ProviderReloader[Provider]
-    changes: trio.abc.ReceiveChannel[object]
-    clients: Authorizer
-    report: Callable[[], SourceReport]
-    """What to say at `/readyz`."""
-    first: Snapshot | None = None
-    """What to begin with; None if there is nothing yet."""
-    first_age: float = 0.0
-    """Seconds since `first` was confirmed."""
-    on_applied: OnApplied | None = None
-    """Who wants receipts."""
-    wait_refused: Callable[[], Awaitable[str]] = _never
-    """Returns, with the reason, when there is no point in going on."""
 
 
 def open_source(

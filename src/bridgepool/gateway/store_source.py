@@ -21,7 +21,7 @@ from bridgepool.control.encryption import find_encryption_keys
 from bridgepool.control.store import open_store
 from bridgepool.gateway.readiness import SourceReport
 from bridgepool.gateway.receipts import Receipt
-from bridgepool.gateway.sources import Source
+from bridgepool.gateway.source import Source
 from bridgepool.providers import Caller
 from bridgepool.serving.listening import StartError
 
