@@ -116,8 +116,9 @@ class RemoteProviders:
         """
         session = self._session
         if session is None:
+            problem = f"the control plane cannot be asked: {self.status}"
             await trio.lowlevel.checkpoint()
-            raise ReloadError(f"the control plane cannot be asked: {self.status}")
+            raise ReloadError(problem)
         fresh = session.take_sent()
         if fresh is None:
             fresh = await session.get_providers()
