@@ -16,7 +16,7 @@ class Handshake:
     query: Mapping[str, str]
     """Decoded; of a name that comes twice, the last value."""
     bearer: Secret | None
-    """The token of `Authorization: Bearer`; None when there is none, or more than one."""
+    """The token that came as `Authorization`; None when there is none, or more than one."""
     peer: str
     """The client's address, for logs; empty if it is not known."""
 
