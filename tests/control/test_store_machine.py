@@ -204,20 +204,29 @@ def seed(rows: list[Row]) -> Step:
 
 
 names = st.sampled_from(NAMES)
-keys = st.lists(st.sampled_from(("k1", "k2", "k3")), max_size=3).map(tuple)
+keys = st.lists(st.sampled_from(("k1", "k2", "k3")), max_size=2, unique=True).map(tuple)
+repeated = st.just(("k1", "k1"))
 rows = st.builds(Row, names, st.sampled_from(("a.example", "b.example")), keys, st.booleans())
-bad = st.builds(Row, st.sampled_from(("", "No", "a b")), st.just("a.example"), keys, st.booleans())
+bad = st.one_of(
+    st.builds(Row, st.sampled_from(("", "No", "a b")), st.just("a.example"), keys, st.booleans()),
+    st.builds(Row, names, st.just("a.example"), repeated, st.booleans()),
+)
 any_rows = st.one_of(rows, rows, rows, bad)
-scripts = st.lists(
-    st.one_of(
-        st.builds(add, any_rows),
-        st.builds(change, names, any_rows),
-        st.builds(remove, names),
-        st.builds(apply, st.lists(any_rows, max_size=3), st.booleans()),
-        st.builds(seed, st.lists(rows, max_size=3)),
-    ),
-    min_size=4,
-    max_size=20,
+seeds = st.lists(rows, min_size=1, max_size=3).map(seed)
+steps = st.one_of(
+    st.builds(add, any_rows),
+    st.builds(change, names, any_rows),
+    st.builds(change, names, rows),
+    st.builds(remove, names),
+    st.builds(apply, st.lists(any_rows, max_size=3), st.booleans()),
+    seeds,
+    seeds,
+)
+# Half of them begin with a seed, as stores do.
+scripts = st.builds(
+    lambda first, rest: [*first, *rest],
+    st.lists(seeds, max_size=1),
+    st.lists(steps, min_size=2, max_size=12),
 )
 
 
