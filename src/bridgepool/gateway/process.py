@@ -20,6 +20,7 @@ import trio
 
 from bridgepool.gateway.access_output import open_access_log
 from bridgepool.gateway.app import Gateway
+from bridgepool.gateway.open_files import raise_open_files_limit
 from bridgepool.gateway.opening import open_gateway
 from bridgepool.gateway.options import GatewayOptions
 from bridgepool.gateway.shutdown import Shutdown
@@ -49,6 +50,7 @@ def serve_gateway(options: GatewayOptions) -> int:
         StartError: it could not start, or the control plane refuses it.
     """
     set_up_logging(options.log_format)
+    raise_open_files_limit(options.max_connections)
     return trio.run(_main, options)
 
 
