@@ -205,9 +205,10 @@ class Hub:
         deadline = trio.current_time() + wait
         with self._receipts.subscribe() as heard:
             while True:
-                stored = await self._store.list_gateways()
+                stored = await self._receipts.stored()
+                forgotten = self._receipts.forgotten
                 look = min(deadline, trio.current_time() + poll)
-                while True:
+                while forgotten == self._receipts.forgotten:
                     now = trio.current_time()
                     over = now >= deadline or self._ending.is_set()
                     if over or not self._receipts.is_pending(revision):
@@ -248,15 +249,13 @@ class Hub:
     async def _follow(self, notices: ChangeSubscription) -> None:
         """Follow the store until cancelled."""
         retry = _FIRST_RETRY
-        noticed = False
         while True:
             try:
-                # Without a notice, one number says whether there is more to read.
-                if noticed or (await self._store.revisions()).revision != self.revisions.revision:
+                # A notice may come without a change: one number says whether there is any.
+                if (await self._store.revisions()).revision != self.revisions.revision:
                     await self.refresh()
             except Exception as error:
                 self._note_problem(error)
-                noticed = False
                 await trio.sleep(retry)
                 retry = min(2 * retry, _LAST_RETRY)
                 continue
@@ -264,10 +263,8 @@ class Hub:
                 logger.warning("the store is back", extra={"revision": self.revisions.revision})
                 self._problem = None
             retry = _FIRST_RETRY
-            noticed = False
             with trio.move_on_after(self._poll_interval):
                 await notices.receive()
-                noticed = True
 
     def _note_problem(self, error: Exception) -> None:
         known = isinstance(error, StoreError)

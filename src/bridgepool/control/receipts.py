@@ -74,6 +74,8 @@ class Receipts:
     _forget_after: float = attrs.field(default=7 * 86400.0, kw_only=True)
     dropped: int = attrs.field(default=0, init=False)
     """Batches that the store would not take, for a reason other than being away."""
+    forgotten: int = attrs.field(default=0, init=False)
+    """Sessions that have ended and are only in the store: one that was read before lacks them."""
     _sessions: dict[str, GatewaySession] = attrs.field(factory=dict, init=False)  # by session
     _unwritten: set[str] = attrs.field(factory=set, init=False)  # sessions
     _dirty: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -155,13 +157,22 @@ class Receipts:
 
     async def everywhere(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, those of other control planes too."""
+        merged = self.merged(await self.stored())
         now = self._clock()  # heartbeats keep those here connected
         return tuple(
-            attrs.evolve(session, last_contact=now)
-            if session.session in self._sessions and session.connected
-            else session
-            for session in self.merged(await self._records.list_gateways())
+            attrs.evolve(row, last_contact=now)
+            if row.connected and row.session in self._sessions
+            else row
+            for row in merged
         )
+
+    async def stored(self) -> tuple[GatewaySession, ...]:
+        """Return what the store says, and nothing was forgotten here since."""
+        while True:
+            forgotten = self.forgotten
+            rows = await self._records.list_gateways()
+            if forgotten == self.forgotten:
+                return rows
 
     # -- the tasks
 
@@ -192,6 +203,8 @@ class Receipts:
                 self._unwritten.discard(session.session)
                 if not session.connected:
                     del self._sessions[session.session]
+                    self.forgotten += 1
+                    self._heard.publish()
         return True
 
     async def keep(self) -> None:
