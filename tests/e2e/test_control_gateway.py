@@ -129,3 +129,5 @@ async def test_over_tls_with_an_authority_of_ones_own(
     options = plane.options("--ca-file", str(pem), scheme="wss")
     async with plane.up(context), run_gateway_of(*options) as gateway:
         await wait_model(gateway.url, plane.client_key.reveal(), "m@north")
+        await gateway.stop()
+    assert "reload failed" not in gateway.everything, "a start without trouble is quiet"

@@ -197,8 +197,9 @@ async def test_a_provider_that_this_version_cannot_use_costs_only_itself(
 
 
 async def test_a_disk_that_does_not_take_it_is_told_once_and_tried_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(snapshot_file, "_GATHER", 0.001)
     caplog.set_level("INFO")
     folder = tmp_path / "folder"
     file = SnapshotFile(folder / "snapshot")
@@ -214,6 +215,29 @@ async def test_a_disk_that_does_not_take_it_is_told_once_and_tried_again(
         assert "is written again" in caplog.text
         nursery.cancel_scope.cancel()
     assert await file.load() is not None
+
+
+async def test_a_storm_of_changes_is_few_writes_and_the_last_one_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, writes = SnapshotFile(tmp_path / "snapshot"), []
+    real = SnapshotFile._write
+
+    def write(self: SnapshotFile, saved: SavedSnapshot) -> None:
+        writes.append(saved)
+        real(self, saved)
+
+    monkeypatch.setattr(SnapshotFile, "_write", write)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(file.run)
+        for revision in range(1000):
+            file.keep(attrs.evolve(PROVIDERS, revision=revision), Moment.now())
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    found = await file.load()
+    assert found is not None
+    assert found.snapshot.revision == 999
+    assert len(writes) <= 5
 
 
 async def _settle(file: SnapshotFile) -> None:

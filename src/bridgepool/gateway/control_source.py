@@ -41,6 +41,7 @@ from bridgepool.serving.listening import StartError
 
 logger = logging.getLogger("bridgepool.gateway")
 
+_FIRST_TRY: Final = 2.0  # seconds
 _LONGEST_KEY: Final = 1024  # bytes of a key file
 
 
@@ -64,10 +65,18 @@ class _ControlPlane:
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Ask the control plane, and remember what goes with its answer."""
+        await self._first_try()
         began = Moment.now()
         snapshot = await self._remote.reload()
         self._last = _Reading(snapshot, began, tuple(self._remote.rejected))
         return snapshot
+
+    async def _first_try(self) -> None:
+        """Give the first connection its time, so that no start begins with a failed reload."""
+        status = self._remote.status
+        with trio.move_on_after(_FIRST_TRY):
+            while not status.ever_connected and status.last_error is None:  # noqa: ASYNC110
+                await trio.sleep(0.01)
 
     def note_applied(self, receipt: Receipt) -> None:
         """Pass a receipt on, and keep in the file what it is for."""

@@ -39,6 +39,7 @@ logger = logging.getLogger("bridgepool.gateway")
 
 _MAX_BYTES: Final = 64 << 20
 _NOTE_INTERVAL: Final = 300.0  # seconds between two notes of how old the file has become
+_GATHER: Final = 0.5  # seconds after a write before the next: notices may come in storms
 _LAST_SAVE: Final = 2.0  # seconds that closing waits for the disk
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 
@@ -105,6 +106,7 @@ class SnapshotFile:
                 with trio.move_on_after(_NOTE_INTERVAL):
                     await self._due.wait()
                 await self._save()
+                await trio.sleep(_GATHER)
         finally:
             # Once more: clients were authorized since, and time has passed.
             with trio.move_on_after(_LAST_SAVE, shield=True):
