@@ -195,7 +195,7 @@ async def _seed(store: Store, path: Path) -> None:
     for drift in report.drift:
         logger.warning(
             "drift: the store differs from the seed and stays as it is",
-            extra={"kind": drift.kind, "name": drift.name, "reason": drift.reason},
+            extra={"kind": drift.kind, "row": drift.name, "reason": drift.reason},
         )
 
 
