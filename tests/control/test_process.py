@@ -22,6 +22,7 @@ from bridgepool.providers import Secret
 from bridgepool.remote.client import RemoteProviders, open_remote_providers, websocket_connector
 from tests.control.planes import DRAFT, SECRET, wait_for
 from tests.e2e.process import GatewayProcess, run_command
+from tests.postgres import PostgresServer
 
 ANY = ("--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--log-format", "json")
 KEYS = "BRIDGEPOOL_ENCRYPTION_KEYS"
@@ -154,6 +155,36 @@ async def test_a_change_through_one_control_plane_reaches_a_gateway_on_the_other
             return bool(told["gateways"] and told["applied"])
 
         await wait_for(is_applied)
+
+
+async def test_while_postgresql_is_away_gateways_are_served_what_was_read_last(
+    own_postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    url = own_postgres_server.create_database()
+    async with run_control(tmp_path, url) as control:
+        change = await control.ask("POST", "/api/v1/providers", DRAFT)
+
+        async def is_read() -> bool:
+            ready: bool = (await control.ask("GET", "/readyz"))["revision"] == change["revision"]
+            return ready
+
+        await wait_for(is_read)
+        await trio.to_thread.run_sync(own_postgres_server.stop)
+        async with control.gateway() as remote:  # one that comes only now
+            assert await follow(remote, change["revision"]) == ["openai"]
+            async with httpx2.AsyncClient(base_url=control.api, timeout=30) as client:
+                headers = {"Authorization": f"Bearer {control.admin_key}"}
+                answer = await client.post("/api/v1/providers", json=DRAFT, headers=headers)
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "store_unavailable"
+                await control.run.wait_event("the store cannot be read")
+                assert (await client.get("/readyz")).status_code == 503
+            await trio.to_thread.run_sync(own_postgres_server.start)
+            await control.run.wait_event("the store is back")
+            gone = await control.ask("DELETE", "/api/v1/providers/openai")
+            assert await follow(remote, gone["revision"]) == []
+            path = f"/api/v1/revisions/{gone['revision']}/applied?wait=20"
+            assert (await control.ask("GET", path))["applied"]
 
 
 async def test_keys_are_made_once_for_their_user_only(tmp_path: Path) -> None:
