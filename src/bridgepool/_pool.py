@@ -104,15 +104,12 @@ class CachedBridgePool(Generic[K, P, B]):
     def acquire_nowait(self, key: K) -> NowaitLease[K, P, B]:
         """Lease the bridge of `key` for the length of a `with` if it is there; else build nothing.
 
-        Not a checkpoint.
+        Not a checkpoint. The look-up, and so each of these errors, comes on entering the `with`.
 
         Raises:
-            trio.WouldBlock: No bridge of `key` is listed; here, or on entering.
+            trio.WouldBlock: No bridge of `key` is listed.
             PoolClosedError: The pool's block was left, or is being left.
         """
-        if key not in self._ledger.current.listed:
-            self._lookup.check_open()
-            raise trio.WouldBlock
         return NowaitLease(self._lookup, key)
 
     def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:

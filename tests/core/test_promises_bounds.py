@@ -48,7 +48,7 @@ async def test_with_everything_in_use_the_longest_listed_makes_room() -> None:
             assert a.is_open
             assert pool.statistics().draining == 1
             with pytest.raises(trio.WouldBlock):
-                pool.acquire_nowait("a")
+                pool.acquire_nowait("a").__enter__()
             with pool.acquire_nowait("b") as b:
                 assert b is bridges.made[1]
         await wait_all_tasks_blocked()

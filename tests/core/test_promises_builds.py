@@ -249,7 +249,7 @@ async def test_a_build_may_shorten_the_life_of_its_bridge(mock_clock: MockClock)
         mock_clock.jump(97)
         await wait_all_tasks_blocked()
         with pytest.raises(trio.WouldBlock):  # a longer life than the pool's is not given
-            pool.acquire_nowait("rich")
+            pool.acquire_nowait("rich").__enter__()
 
 
 # -- promise 14: storm control --------------------------------------------------------------

@@ -106,7 +106,7 @@ async def _assert_closed(pool: Pool) -> None:
             raise AssertionError("the pool is closed")
     assert isinstance(caught.value, trio.ClosedResourceError)
     with pytest.raises(PoolClosedError):
-        pool.acquire_nowait("a")
+        pool.acquire_nowait("a").__enter__()
     before = pool.statistics()
     result = pool.replace_providers(providers(99))
     assert (result.outcome, result.generation) == (ReplaceOutcome.CLOSED, before.generation)

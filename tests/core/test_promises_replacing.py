@@ -175,7 +175,7 @@ async def test_a_replacement_is_in_force_before_the_next_checkpoint() -> None:
         pool.replace_providers(providers(2))
         assert (pool.generation, pool.snapshot) == (2, providers(2))
         with pytest.raises(trio.WouldBlock):
-            pool.acquire_nowait("a")
+            pool.acquire_nowait("a").__enter__()
 
 
 # -- waiting for the old to be gone ---------------------------------------------------------

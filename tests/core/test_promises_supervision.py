@@ -68,7 +68,7 @@ async def test_a_bridge_that_ends_itself_without_an_exception_is_retired_too() -
             pass
         scopes[0].cancel()
         with pytest.raises(trio.WouldBlock):  # in the very step in which it is cancelled
-            pool.acquire_nowait("a")
+            pool.acquire_nowait("a").__enter__()
         async with pool.acquire("a"):
             assert len(scopes) == 2
         assert pool.statistics().retired[RetireReason.CRASHED] == 1

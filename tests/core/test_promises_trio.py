@@ -76,7 +76,7 @@ async def test_acquire_nowait_is_no_checkpoint() -> None:
     """Promise 16; invariant 36."""
     async with open_bridge_pool(Bridges().open, providers(1)) as pool:
         with assert_no_checkpoints(), pytest.raises(trio.WouldBlock):
-            pool.acquire_nowait("a")
+            pool.acquire_nowait("a").__enter__()
         bridge = await use(pool)
         with assert_no_checkpoints(), pool.acquire_nowait("a") as at_once:
             assert at_once is bridge
