@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bridgepool.gateway.control_source import check_url, read_gateway_key
+from bridgepool.gateway.control_source import check_url
+from bridgepool.gateway.key_file import KeyFile
 from bridgepool.gateway.options import GatewayOptions
 from bridgepool.serving.listening import Address, StartError
 
@@ -85,15 +86,32 @@ def test_a_key_file_holds_one_key(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     path = tmp_path / "key"
     path.write_text("bpg_5ecre7\n")
     path.chmod(0o600)
-    assert read_gateway_key(path).reveal() == "bpg_5ecre7"
+    assert KeyFile.open(path).read().reveal() == "bpg_5ecre7"
     assert not caplog.records
     path.chmod(0o644)
-    read_gateway_key(path)
+    KeyFile.open(path)
     assert "can be read by others" in caplog.text
     for bad in ("", "\n", "two 5ecre7", "5ecre7-ü", "x" * 2000):
         path.write_text(bad)
         with pytest.raises(StartError, match="does not hold one key") as caught:
-            read_gateway_key(path)
+            KeyFile.open(path)
         assert "5ecre7" not in str(caught.value)
     with pytest.raises(StartError, match="No such file"):
-        read_gateway_key(tmp_path / "none")
+        KeyFile.open(tmp_path / "none")
+
+
+def test_a_key_is_replaced_by_writing_another_into_its_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "key"
+    path.write_text("bpg_5ecre7-1\n")
+    path.chmod(0o600)
+    file = KeyFile.open(path)
+    path.write_text("bpg_5ecre7-2\n")
+    assert file.read().reveal() == "bpg_5ecre7-2"
+    path.write_text("")
+    assert file.read().reveal() == "bpg_5ecre7-2", "the last good one stays"
+    path.unlink()
+    assert file.read().reveal() == "bpg_5ecre7-2"
+    assert "of no use" in caplog.text
+    assert "5ecre7" not in caplog.text

@@ -12,9 +12,7 @@ again now and then, and says at `/readyz` that it is refused.
 from __future__ import annotations
 
 import logging
-import os
 import ssl
-import stat
 import urllib.parse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,6 +25,7 @@ import trio
 from bridgepool import ProviderSnapshot
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.auth import is_loopback
+from bridgepool.gateway.key_file import KeyFile
 from bridgepool.gateway.moments import Moment
 from bridgepool.gateway.options import GatewayOptions
 from bridgepool.gateway.readiness import SourceReport
@@ -34,15 +33,18 @@ from bridgepool.gateway.receipts import Receipt
 from bridgepool.gateway.runtime import Snapshot
 from bridgepool.gateway.snapshot_file import SnapshotFile, read_snapshot_keys
 from bridgepool.gateway.source import Source
-from bridgepool.providers import Provider, Secret
+from bridgepool.providers import Provider
 from bridgepool.remote.client import RemoteProviders, open_remote_providers, websocket_connector
 from bridgepool.remote.messages import Rejection
+from bridgepool.remote.status import RemoteLimits
 from bridgepool.serving.listening import StartError
+from bridgepool.transports.handshake import WebSocketLimits
 
 logger = logging.getLogger("bridgepool.gateway")
 
 _FIRST_TRY: Final = 2.0  # seconds
-_LONGEST_KEY: Final = 1024  # bytes of a key file
+_PATIENCE: Final = RemoteLimits()
+_LINE: Final = WebSocketLimits()
 
 
 @attrs.frozen
@@ -107,8 +109,18 @@ class _ControlPlane:
 
 
 @asynccontextmanager
-async def open_control_source(options: GatewayOptions) -> AsyncIterator[Source]:
+async def open_control_source(
+    options: GatewayOptions,
+    *,
+    patience: RemoteLimits = _PATIENCE,
+    line: WebSocketLimits = _LINE,
+) -> AsyncIterator[Source]:
     """Open the way to a control plane; it need not be there.
+
+    Args:
+        options: they were checked.
+        patience: how long to wait for what.
+        line: the limits of the connection.
 
     Raises:
         StartError: the options cannot be used.
@@ -116,16 +128,22 @@ async def open_control_source(options: GatewayOptions) -> AsyncIterator[Source]:
     if options.control is None or options.key_file is None:
         raise AssertionError("the options were not checked")
     url = check_url(options.control)
-    key = await trio.to_thread.run_sync(read_gateway_key, options.key_file)
+    key_file = await trio.to_thread.run_sync(KeyFile.open, options.key_file)
     context = _tls_context(url, options.ca_file)
     file, loaded = None, None
     if options.snapshot_file is not None:
         file = SnapshotFile(options.snapshot_file, read_snapshot_keys(options.snapshot_key_file))
         file.remove_drafts()
         loaded = await file.load()
-    connect = websocket_connector(url, key, ssl_context=context)
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
+        key = await trio.to_thread.run_sync(key_file.read)
+        async with websocket_connector(url, key, ssl_context=context, limits=line)() as channel:
+            yield channel
+
     async with (
-        open_remote_providers(connect, gateway=options.name) as remote,
+        open_remote_providers(connect, gateway=options.name, limits=patience) as remote,
         open_service_nursery() as nursery,
     ):
         if file is not None:
@@ -165,25 +183,6 @@ def check_url(url: str) -> str:
     if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
         logger.warning("--control is ws://: the keys of all providers cross the network readable")
     return url
-
-
-def read_gateway_key(path: Path) -> Secret:
-    """Read a gateway's key: the one line of a file.
-
-    Raises:
-        StartError: it cannot be read, or is no key.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(_LONGEST_KEY + 1).strip()
-    except OSError as error:
-        raise StartError(f"--key-file {path}: {error.strerror}") from None
-    if not data or len(data) > _LONGEST_KEY or not all(0x21 <= byte <= 0x7E for byte in data):
-        raise StartError(f"--key-file {path}: does not hold one key")
-    if mode & 0o077:
-        logger.warning("the key file can be read by others", extra={"path": str(path)})
-    return Secret(data.decode("ascii"))
 
 
 def _tls_context(url: str, ca_file: Path | None) -> ssl.SSLContext | None:
