@@ -20,6 +20,7 @@ def control_plane(
     encryption_key_file: Path | None = None,
     admin_key_file: Path | None = None,
     gateway_key_file: Path | None = None,
+    client_key_file: Path | None = None,
     seed: Path | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
@@ -44,6 +45,7 @@ def control_plane(
         admin_key_file: A file with an admin key. If it is not there, it is made, with a new key
             that may write.
         gateway_key_file: The same for a gateway's key.
+        client_key_file: The same for a client's key.
         seed: A provider file that is applied at the start. What was changed by hand since stays.
         tls_cert: Certificate chain (PEM) to serve HTTPS and WSS with; needs --tls-key.
         tls_key: The private key of --tls-cert (PEM).
@@ -65,6 +67,7 @@ def control_plane(
             encryption_key_file=encryption_key_file,
             admin_key_file=admin_key_file,
             gateway_key_file=gateway_key_file,
+            client_key_file=client_key_file,
             seed=seed,
             tls_cert=tls_cert,
             tls_key=tls_key,

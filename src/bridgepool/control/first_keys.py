@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool.control.records import AccessKeyView, Actor, Change, NewKey
+from bridgepool.control.records import Actor, Change, NewKey
 from bridgepool.control.store import Store
 from bridgepool.providers import Secret
 from bridgepool.serving.listening import StartError
@@ -20,6 +20,7 @@ from bridgepool.serving.listening import StartError
 logger = logging.getLogger("bridgepool.control")
 
 _ACTOR: Final = Actor("program", "control-plane")
+_FIRST: Final = "first"  # the name of what such a key is made for
 
 
 @attrs.frozen
@@ -27,8 +28,8 @@ class _Kind:
     option: str
     what: str
     make: Callable[[], Awaitable[Change[NewKey]]]
-    revoke: Callable[[Actor, str], Awaitable[Change[AccessKeyView]]]
-    authenticate: Callable[[Secret], Awaitable[AccessKeyView | None]]
+    revoke: Callable[[Actor, str], Awaitable[object]]
+    authenticate: Callable[[Secret], Awaitable[object | None]]
 
 
 async def ensure_admin_key(store: Store, path: Path) -> None:
@@ -43,7 +44,7 @@ async def ensure_admin_key(store: Store, path: Path) -> None:
         _Kind(
             "--admin-key-file",
             "admin key",
-            lambda: store.create_admin_key(_ACTOR, "first", "write"),
+            lambda: store.create_admin_key(_ACTOR, _FIRST, "write"),
             store.revoke_admin_key,
             store.authenticate_admin,
         ),
@@ -62,9 +63,38 @@ async def ensure_gateway_key(store: Store, path: Path) -> None:
         _Kind(
             "--gateway-key-file",
             "gateway key",
-            lambda: store.create_gateway_key(_ACTOR, "first"),
+            lambda: store.create_gateway_key(_ACTOR, _FIRST),
             store.revoke_gateway_key,
             store.authenticate_gateway,
+        ),
+    )
+
+
+async def ensure_client_key(store: Store, path: Path) -> None:
+    """Make a client's key into a new file, or see that the one in it is good.
+
+    Raises:
+        StartError: The file cannot be used, or its key is no good.
+        StoreError: The store refuses, or is away.
+    """
+
+    async def make() -> Change[NewKey]:
+        if any(client.id == _FIRST for client in await store.list_clients()):
+            return await store.add_client_key(_ACTOR, _FIRST)
+        change = await store.add_client(_ACTOR, _FIRST)
+        if change.value.key is None:
+            raise AssertionError("a client without hashes has a new key")
+        key = NewKey(change.value.view.keys[0], change.value.key)
+        return Change(change.revision, change.changed, key)
+
+    await _ensure(
+        path,
+        _Kind(
+            "--client-key-file",
+            "client key",
+            make,
+            lambda actor, key: store.revoke_client_key(actor, _FIRST, key),
+            store.authenticate_client,
         ),
     )
 

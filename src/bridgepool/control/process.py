@@ -25,7 +25,7 @@ from bridgepool import BridgePoolError
 from bridgepool.control.api import make_api
 from bridgepool.control.api_server import Certificate, serve_api
 from bridgepool.control.encryption import find_encryption_keys
-from bridgepool.control.first_keys import ensure_admin_key, ensure_gateway_key
+from bridgepool.control.first_keys import ensure_admin_key, ensure_client_key, ensure_gateway_key
 from bridgepool.control.hub import Hub, open_hub
 from bridgepool.control.store import Store, open_store
 from bridgepool.providers import ProviderFileError, parse_provider_file
@@ -59,6 +59,7 @@ class ControlPlaneOptions:
     encryption_key_file: Path | None = None
     admin_key_file: Path | None = None
     gateway_key_file: Path | None = None
+    client_key_file: Path | None = None
     seed: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -179,6 +180,8 @@ async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
         )
     if options.gateway_key_file is not None:
         await ensure_gateway_key(store, options.gateway_key_file)
+    if options.client_key_file is not None:
+        await ensure_client_key(store, options.client_key_file)
 
 
 async def _seed(store: Store, path: Path) -> None:
