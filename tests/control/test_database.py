@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from bridgepool.control.database import Database, Transaction, open_database
+from bridgepool.control.errors import StoreBrokenError, StoreUnavailableError
 from tests.control.database_child import TABLES, increment, parts
 
 
@@ -134,11 +135,26 @@ async def test_a_read_cannot_write(database: Database) -> None:
     assert await _count(database) == 0
 
 
-async def test_a_statement_that_is_wrong_is_an_error_of_the_programs(database: Database) -> None:
+async def test_a_table_that_is_gone_breaks_the_store_and_is_said(database: Database) -> None:
     for method in (database.read, database.write, database.seed):
-        with pytest.raises(Exception, match="nowhere") as caught:
+        with pytest.raises(StoreBrokenError, match=r"nowhere.*put a backup in its place") as caught:
             await method(lambda tx: tx.one("SELECT * FROM nowhere"))
-        assert "bridgepool" not in type(caught.value).__module__
+        assert not isinstance(caught.value, StoreUnavailableError)
+    await database.write(increment)
+    assert await _count(database) == 1
+
+
+async def test_a_constraint_that_should_hold_is_said_without_the_values(
+    database: Database,
+) -> None:
+    def twice(tx: Transaction) -> None:
+        tx.run("CREATE TABLE words (word TEXT PRIMARY KEY)")
+        for _ in range(2):
+            tx.run("INSERT INTO words VALUES (?)", "the-value")
+
+    with pytest.raises(StoreBrokenError, match="does not hold what bridgepool needs") as caught:
+        await database.write(twice)
+    assert "the-value" not in str(caught.value)
     await database.write(increment)
     assert await _count(database) == 1
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from bridgepool.control.database import Value
 from bridgepool.control.errors import EncryptionError
 from bridgepool.control.records import Actor, AuditEntry
+from bridgepool.control.transactions import Value
 from bridgepool.control.writing import Reading, to_time
 
 _MOST = 1000

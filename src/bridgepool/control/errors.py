@@ -99,6 +99,25 @@ class CommitUnknownError(StoreUnavailableError):
         )
 
 
+class StoreBrokenError(StoreError):
+    """The database took for wrong what is right for a store: a table is missing, say.
+
+    Nothing was changed. It is for the operator, not for who asked: no other attempt will succeed.
+
+    Args:
+        where: Which store.
+        problem: What the database said, without values.
+    """
+
+    status_hint = 500
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            f"{where} does not hold what bridgepool needs ({problem}): its tables were changed by "
+            "something else, or bridgepool has a fault; put a backup in its place, or report it"
+        )
+
+
 class NewerSchemaError(StoreError):
     """The database was brought up to date by a newer bridgepool than this one.
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from bridgepool._version import __version__
-from bridgepool.control.database import Migrations, Transaction
 from bridgepool.control.errors import NewerSchemaError
+from bridgepool.control.transactions import Migrations, Transaction
 
 logger = logging.getLogger("bridgepool.store")
 

@@ -29,7 +29,6 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._services import open_service_nursery
 from bridgepool.control.connecting import connect_in_thread
-from bridgepool.control.database import Migrations, Transaction
 from bridgepool.control.errors import CommitUnknownError
 from bridgepool.control.migrations import TABLE, migration_work
 from bridgepool.control.postgres_connection import (
@@ -39,6 +38,7 @@ from bridgepool.control.postgres_connection import (
     Target,
 )
 from bridgepool.control.postgres_notices import listen
+from bridgepool.control.transactions import Migrations, Transaction
 from bridgepool.providers.secret import Secret
 
 T = TypeVar("T")

@@ -15,8 +15,12 @@ from psycopg import conninfo
 from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import IntDumper
 
-from bridgepool.control.database import Row, Transaction, Value
-from bridgepool.control.errors import CommitUnknownError, StoreUnavailableError
+from bridgepool.control.errors import (
+    CommitUnknownError,
+    StoreBrokenError,
+    StoreUnavailableError,
+)
+from bridgepool.control.transactions import Row, Transaction, Value
 from bridgepool.providers.secret import Secret
 
 T = TypeVar("T")
@@ -46,6 +50,8 @@ _UNAVAILABLE: Final = (
     psycopg.InterfaceError,
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.DataCorrupted,
+    psycopg.errors.IndexCorrupted,
 )
 _TOKENS: Final = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\?|\bBLOB\b""")
 
@@ -117,6 +123,15 @@ class Target:
             f"the store in PostgreSQL at {self.label} cannot be used: {said or 'no reason given'}"
         )
 
+    def broken(self, error: psycopg.Error) -> StoreBrokenError:
+        """Say what the database took for wrong."""
+        # What is said of bad data quotes it.
+        quotes = isinstance(error, psycopg.DataError)
+        said = None if quotes else error.diag.message_primary
+        return StoreBrokenError(
+            f"the store in PostgreSQL at {self.label}", said or type(error).__name__
+        )
+
     def connect(self) -> psycopg.Connection[Row]:
         """Connect; blocks for at most ``connect_timeout`` for each address of the host."""
         try:
@@ -179,6 +194,7 @@ class Connection:
 
     Raises:
         StoreUnavailableError: Here and from each method, when the database cannot be used.
+        StoreBrokenError: From each method, when it holds something else than a store.
     """
 
     def __init__(self, target: Target) -> None:
@@ -244,6 +260,8 @@ class Connection:
                 self._commit()
         except _UNAVAILABLE as error:
             raise self._target.unavailable(error) from error
+        except psycopg.Error as error:
+            raise self._target.broken(error) from error
         finally:
             self._roll_back()
         return Done(value, transaction.notified)

@@ -12,9 +12,9 @@ import psycopg
 import trio
 
 from bridgepool.control.connecting import connect_in_thread
-from bridgepool.control.database import Row
 from bridgepool.control.errors import StoreUnavailableError
 from bridgepool.control.postgres_connection import CHANNEL, Target, notices
+from bridgepool.control.transactions import Row
 
 logger = logging.getLogger("bridgepool.store")
 

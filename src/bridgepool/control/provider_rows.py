@@ -9,7 +9,6 @@ from typing import Final
 
 import attrs
 
-from bridgepool.control.database import Row
 from bridgepool.control.errors import (
     ConflictError,
     EncryptionError,
@@ -25,6 +24,7 @@ from bridgepool.control.provider_settings import (
     content_of_patch,
 )
 from bridgepool.control.records import Change, ProviderDraft, ProviderPatch, ProviderView, Unset
+from bridgepool.control.transactions import Row
 from bridgepool.control.writing import Reading, Writing, to_time
 from bridgepool.providers.access_keys import new_id
 

@@ -6,8 +6,8 @@ from typing import Final
 
 import attrs
 
-from bridgepool.control.database import Value
 from bridgepool.control.errors import EncryptionError
+from bridgepool.control.transactions import Value
 from bridgepool.control.writing import Writing
 
 _BATCH: Final = 50

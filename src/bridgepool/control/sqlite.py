@@ -28,10 +28,10 @@ import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._services import open_service_nursery
-from bridgepool.control.database import Migrations, Transaction
 from bridgepool.control.errors import StoreUnavailableError
 from bridgepool.control.migrations import TABLE, migration_work
 from bridgepool.control.sqlite_connection import Connection, StoreFile
+from bridgepool.control.transactions import Migrations, Transaction
 
 T = TypeVar("T")
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, Generic, TypeVar, final
+from typing import Final, Generic, NoReturn, TypeVar, final
 
 import attrs
 import trio
 
-from bridgepool.control.database import Row, Transaction, Value
-from bridgepool.control.errors import StoreUnavailableError
+from bridgepool.control.errors import StoreBrokenError, StoreUnavailableError
 from bridgepool.control.migrations import TABLE
+from bridgepool.control.transactions import Row, Transaction, Value
 
 T = TypeVar("T")
 
@@ -132,6 +132,7 @@ class Connection:
 
     Raises:
         StoreUnavailableError: Here and from each method, when the file cannot be used.
+        StoreBrokenError: From each method, when the file holds something else than a store.
     """
 
     def __init__(self, file: StoreFile, readonly: bool) -> None:
@@ -157,7 +158,6 @@ class Connection:
                 ) from error
             except sqlite3.Error as error:
                 self._explain(error)
-                raise
             undo.pop_all()
 
     def _prepare(self, readonly: bool) -> None:
@@ -193,7 +193,6 @@ class Connection:
             return Done(work(_Transaction(self._sqlite)))
         except sqlite3.Error as error:
             self._explain(error)
-            raise
         finally:
             self._roll_back()
 
@@ -212,7 +211,6 @@ class Connection:
             self._sqlite.execute("COMMIT")
         except sqlite3.Error as error:
             self._explain(error)
-            raise
         finally:
             self._roll_back()
             if seeding:
@@ -227,7 +225,6 @@ class Connection:
         except sqlite3.Error as error:
             self.usable = False
             self._explain(error)
-            raise
         return number
 
     def _next_notice(self) -> int:
@@ -274,11 +271,11 @@ class Connection:
         except sqlite3.Error:
             self.usable = False  # closing it undoes what is open
 
-    def _explain(self, error: sqlite3.Error) -> None:
-        """Raise what the world has done to us; return at a mistake of the program's."""
+    def _explain(self, error: sqlite3.Error) -> NoReturn:
+        """Raise what it means."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        if code not in _WHY:
-            return
+        if code not in _WHY:  # no such table, a constraint: SQLite's texts name no values
+            raise StoreBrokenError(f"the store {self._file.path}", str(error)) from error
         if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             self.usable = False
         raise StoreUnavailableError(

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 
 import attrs
 
-from bridgepool.control.database import Transaction
 from bridgepool.control.encryption import EncryptionKeys
 from bridgepool.control.errors import StoreUnavailableError
 from bridgepool.control.records import Actor
+from bridgepool.control.transactions import Transaction
 from bridgepool.remote.messages import Revisions
 
 
