@@ -43,6 +43,8 @@ class Target:
             planes and gateways follow. Environment: BRIDGEPOOL_STORE.
         encryption_key_file: The encryption keys of --store. Default: those in
             BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
+        max_keys: With --store, how many keys a provider may have, from 1 to 64: as the control
+            planes of the store were told.
     """
 
     url: str | None = None
@@ -50,6 +52,7 @@ class Target:
     ca_file: Path | None = None
     store: str | None = None
     encryption_key_file: Path | None = None
+    max_keys: int = 5
 
 
 WHERE_DEFAULT = Target()
@@ -58,7 +61,6 @@ Where = Annotated[Target, Parameter(name="*")]
 
 def ask(target: Target, question: Callable[[Admin], Awaitable[T]]) -> T:
     """Open what the options name, ask it, and end the program with the reason if it refuses."""
-    import msgspec
     import trio
 
     from bridgepool import BridgePoolError
@@ -71,8 +73,6 @@ def ask(target: Target, question: Callable[[Admin], Awaitable[T]]) -> T:
         return trio.run(main)
     except BridgePoolError as error:
         fail(str(error))
-    except (KeyError, msgspec.ValidationError) as error:
-        fail(f"the control plane's answer is not understood ({error}); is it a newer version?")
 
 
 @asynccontextmanager
@@ -92,9 +92,12 @@ async def _open(target: Target) -> AsyncIterator[Admin]:
         from bridgepool.control.encryption import find_encryption_keys
         from bridgepool.control.records import Actor
         from bridgepool.control.store import open_store
+        from bridgepool.providers import KEYS_LIMIT
 
+        if not 1 <= target.max_keys <= KEYS_LIMIT:
+            fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
         keys = find_encryption_keys(store, key_file=target.encryption_key_file)
-        async with open_store(store, keys) as opened:
+        async with open_store(store, keys, max_keys=target.max_keys) as opened:
             yield StoreAdmin(opened, Actor("local", _user()))
     elif url is not None:
         from bridgepool.control.http_admin import open_http_admin

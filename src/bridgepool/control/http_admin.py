@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 import attrs
@@ -15,7 +15,8 @@ import msgspec
 from bridgepool._errors import BridgePoolError
 from bridgepool.control.admin import KeyKind
 from bridgepool.control.applied import AppliedReport, GatewayApplied
-from bridgepool.control.documents import draft_document
+from bridgepool.control.documents import draft_document, parse_draft
+from bridgepool.control.errors import InvalidChangeError
 from bridgepool.control.records import (
     AccessKeyView,
     AppliedProvider,
@@ -24,8 +25,6 @@ from bridgepool.control.records import (
     Change,
     ClientView,
     GatewaySession,
-    KeyRef,
-    KeyValue,
     NewClient,
     NewKey,
     ProviderDraft,
@@ -36,8 +35,6 @@ from bridgepool.control.records import (
 from bridgepool.providers import Secret
 
 T = TypeVar("T")
-# JSON has no closer static type; what is used of it is converted to a view first.
-Document = Mapping[str, Any]
 
 _TIMEOUT = 30.0
 _LONGEST_WAIT = 60.0  # that one request may ask for
@@ -59,6 +56,48 @@ class AdminError(BridgePoolError):
 
 
 @attrs.frozen
+class _Refusal:
+    code: str
+    message: str
+    problems: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class _Answer:
+    """The JSON of one answer, of which each part is checked as it is taken."""
+
+    document: Mapping[str, object]
+    _where: str
+
+    def one(self, kind: type[T], name: str) -> T:
+        try:
+            return msgspec.convert(self.document.get(name), kind)
+        except ValueError:
+            raise self.not_understood() from None
+
+    def all(self, kind: type[T], name: str) -> tuple[T, ...]:
+        try:
+            rows = self.one(list, name)
+            return tuple(msgspec.convert(row, kind) for row in rows)
+        except ValueError:
+            raise self.not_understood() from None
+
+    def key(self) -> Secret | None:
+        text = self.document.get("key")
+        return Secret(text) if isinstance(text, str) and text else None
+
+    def change(self, value: T) -> Change[T]:
+        return Change(self.one(int, "revision"), self.one(bool, "changed"), value)
+
+    def not_understood(self) -> AdminError:
+        return AdminError(
+            "not_understood",
+            f"{self._where} gave no answer of a control plane of this version; is that its "
+            "--listen address?",
+        )
+
+
+@attrs.frozen
 class HttpAdmin:
     """An `Admin` over HTTP. See there for the methods."""
 
@@ -66,26 +105,26 @@ class HttpAdmin:
 
     async def list_providers(self) -> Sequence[ProviderView]:
         """See `Admin`."""
-        return _all(ProviderView, (await self._get("providers"))["providers"])
+        return (await self._get("providers")).all(ProviderView, "providers")
 
     async def get_provider(self, name: str) -> ProviderView:
         """See `Admin`."""
-        return _one(ProviderView, (await self._get(f"providers/{_part(name)}"))["provider"])
+        return (await self._get(f"providers/{_part(name)}")).one(ProviderView, "provider")
 
     async def add_provider(self, draft: ProviderDraft) -> Change[ProviderView]:
         """See `Admin`."""
         answer = await self._send("POST", "providers", _body(draft))
-        return _change(answer, _one(ProviderView, answer["provider"]))
+        return answer.change(answer.one(ProviderView, "provider"))
 
     async def update_provider(self, name: str, patch: ProviderPatch) -> Change[ProviderView]:
         """See `Admin`."""
         answer = await self._send("PATCH", f"providers/{_part(name)}", _body(patch))
-        return _change(answer, _one(ProviderView, answer["provider"]))
+        return answer.change(answer.one(ProviderView, "provider"))
 
     async def remove_provider(self, name: str) -> Change[ProviderView]:
         """See `Admin`."""
         answer = await self._send("DELETE", f"providers/{_part(name)}")
-        return _change(answer, _one(ProviderView, answer["provider"]))
+        return answer.change(answer.one(ProviderView, "provider"))
 
     async def apply_providers(
         self, drafts: Sequence[ProviderDraft], *, prune: bool, dry_run: bool
@@ -93,27 +132,28 @@ class HttpAdmin:
         """See `Admin`."""
         body = {"providers": [_body(one) for one in drafts], "prune": prune, "dry_run": dry_run}
         answer = await self._send("POST", "apply", body)
-        providers = _all(AppliedProvider, answer["providers"])
-        return ApplyResult(answer["revision"], answer["changed"], providers)
+        providers = answer.all(AppliedProvider, "providers")
+        change = answer.change(providers)
+        return ApplyResult(change.revision, change.changed, change.value)
 
     async def export_providers(self) -> Sequence[ProviderDraft]:
         """See `Admin`."""
-        return [_draft(row) for row in (await self._get("export"))["providers"]]
+        answer = await self._get("export")
+        return [_draft(row, answer) for row in answer.all(dict, "providers")]
 
     async def list_clients(self) -> Sequence[ClientView]:
         """See `Admin`."""
-        return _all(ClientView, (await self._get("clients"))["clients"])
+        return (await self._get("clients")).all(ClientView, "clients")
 
     async def add_client(self, client: str) -> Change[NewClient]:
         """See `Admin`."""
         answer = await self._send("POST", "clients", {"id": client})
-        key = Secret(answer["key"]) if answer["key"] else None
-        return _change(answer, NewClient(_one(ClientView, answer["client"]), key))
+        return answer.change(NewClient(answer.one(ClientView, "client"), answer.key()))
 
     async def remove_client(self, client: str) -> Change[ClientView]:
         """See `Admin`."""
         answer = await self._send("DELETE", f"clients/{_part(client)}")
-        return _change(answer, _one(ClientView, answer["client"]))
+        return answer.change(answer.one(ClientView, "client"))
 
     async def add_client_key(self, client: str) -> Change[NewKey]:
         """See `Admin`."""
@@ -122,12 +162,12 @@ class HttpAdmin:
     async def revoke_client_key(self, client: str, key: str) -> Change[AccessKeyView]:
         """See `Admin`."""
         answer = await self._send("DELETE", f"clients/{_part(client)}/keys/{_part(key)}")
-        return _change(answer, _one(AccessKeyView, answer["access_key"]))
+        return answer.change(answer.one(AccessKeyView, "access_key"))
 
     async def list_keys(self, kind: KeyKind, *, revoked: bool) -> Sequence[AccessKeyView]:
         """See `Admin`."""
         answer = await self._get(f"{kind}-keys", {"revoked": "true"} if revoked else None)
-        return _all(AccessKeyView, answer["keys"])
+        return answer.all(AccessKeyView, "keys")
 
     async def create_key(self, kind: KeyKind, name: str, role: Role) -> Change[NewKey]:
         """See `Admin`."""
@@ -137,12 +177,12 @@ class HttpAdmin:
     async def revoke_key(self, kind: KeyKind, key: str) -> Change[AccessKeyView]:
         """See `Admin`."""
         answer = await self._send("DELETE", f"{kind}-keys/{_part(key)}")
-        return _change(answer, _one(AccessKeyView, answer["access_key"]))
+        return answer.change(answer.one(AccessKeyView, "access_key"))
 
     async def list_gateways(self) -> tuple[int, Sequence[GatewaySession]]:
         """See `Admin`."""
         answer = await self._get("gateways")
-        return answer["revision"], _all(GatewaySession, answer["gateways"])
+        return answer.one(int, "revision"), answer.all(GatewaySession, "gateways")
 
     async def applied(self, revision: int, wait: float) -> AppliedReport:
         """See `Admin`."""
@@ -151,8 +191,8 @@ class HttpAdmin:
             query = {"wait": f"{part:g}"}
             answer = await self._get(f"revisions/{revision}/applied", query, part)
             wait -= part
-            if answer["complete"] or wait <= 0:
-                return AppliedReport(revision, _all(GatewayApplied, answer["gateways"]))
+            if answer.one(bool, "complete") or wait <= 0:
+                return AppliedReport(revision, answer.all(GatewayApplied, "gateways"))
 
     async def audit(
         self, *, limit: int, before: int | None, name: str | None
@@ -163,14 +203,14 @@ class HttpAdmin:
             query["before"] = str(before)
         if name is not None:
             query["name"] = name
-        return _all(AuditEntry, (await self._get("audit", query))["entries"])
+        return (await self._get("audit", query)).all(AuditEntry, "entries")
 
     async def _get(
         self, path: str, query: Mapping[str, str] | None = None, patience: float = 0.0
-    ) -> Document:
+    ) -> _Answer:
         return await self._ask("GET", path, query, None, patience)
 
-    async def _send(self, method: str, path: str, body: object = None) -> Document:
+    async def _send(self, method: str, path: str, body: object = None) -> _Answer:
         return await self._ask(method, path, None, body, 0.0)
 
     async def _ask(
@@ -180,7 +220,7 @@ class HttpAdmin:
         query: Mapping[str, str] | None,
         body: object,
         patience: float,
-    ) -> Document:
+    ) -> _Answer:
         try:
             response = await self._client.request(
                 method,
@@ -219,41 +259,27 @@ async def open_http_admin(
         yield HttpAdmin(client)
 
 
-def _understand(response: httpx2.Response) -> Document:
+def _understand(response: httpx2.Response) -> _Answer:
+    answer = _Answer({}, f"{response.url.copy_with(query=None)} ({response.status_code})")
     try:
-        document: Document = response.json()
-        if response.is_success:
-            return document
-        error = document["error"]
-        raise AdminError(error["code"], error["message"], error.get("problems", ()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    raise AdminError(
-        "not_understood",
-        f"{response.url.copy_with(query=None)} answered {response.status_code}, but not as a "
-        "control plane does; is that its --listen address?",
-    )
+        document = msgspec.convert(response.json(), dict[str, object])
+    except ValueError:  # msgspec's errors are of its kind
+        raise answer.not_understood() from None
+    if response.is_success:
+        return attrs.evolve(answer, document=document)
+    error = attrs.evolve(answer, document=document).one(_Refusal, "error")
+    raise AdminError(error.code, error.message, error.problems)
 
 
 def _part(name: str) -> str:
     return quote(name, safe="")
 
 
-def _one(kind: type[T], value: object) -> T:
-    return msgspec.convert(value, kind)
-
-
-def _all(kind: type[T], values: Sequence[object]) -> tuple[T, ...]:
-    return tuple(msgspec.convert(value, kind) for value in values)
-
-
-def _change(answer: Document, value: T) -> Change[T]:
-    return Change(answer["revision"], answer["changed"], value)
-
-
-def _new_key(answer: Document) -> Change[NewKey]:
-    view = _one(AccessKeyView, answer["access_key"])
-    return _change(answer, NewKey(view, Secret(answer["key"])))
+def _new_key(answer: _Answer) -> Change[NewKey]:
+    key = answer.key()
+    if key is None:
+        raise answer.not_understood()
+    return answer.change(NewKey(answer.one(AccessKeyView, "access_key"), key))
 
 
 def _body(change: ProviderDraft | ProviderPatch) -> dict[str, object]:
@@ -266,12 +292,13 @@ def _body(change: ProviderDraft | ProviderPatch) -> dict[str, object]:
     return document
 
 
-def _draft(row: Document) -> ProviderDraft:
-    keys = [
-        KeyRef(key["id"]) if "id" in key else KeyValue(Secret(key["value"])) for key in row["keys"]
-    ]
-    headers = {
-        name: None if text is None else Secret(text) for name, text in row["headers"].items()
-    }
-    plain = {name: value for name, value in row.items() if name not in ("keys", "headers")}
-    return ProviderDraft(keys=tuple(keys), headers=headers, **plain)
+def _draft(row: Mapping[str, object], answer: _Answer) -> ProviderDraft:
+    """Read a draft of an export, in which null keeps a header."""
+    headers = row.get("headers")
+    if isinstance(headers, Mapping):
+        keeping = {name: {"keep": True} if text is None else text for name, text in headers.items()}
+        row = {**row, "headers": keeping}
+    try:
+        return parse_draft(row)
+    except InvalidChangeError:
+        raise answer.not_understood() from None
