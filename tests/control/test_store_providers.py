@@ -4,6 +4,7 @@ import attrs
 import pytest
 import trio
 
+from bridgepool.control.embedded import open_store_providers
 from bridgepool.control.errors import (
     ConflictError,
     InvalidChangeError,
@@ -238,3 +239,22 @@ async def test_writers_of_several_processes_get_one_revision_each_and_a_name_onc
         assert sorted(refused) == sorted(f"p{number}" for number in range(10))
         assert sorted(await names(one)) == sorted(refused)
         assert [entry.id for entry in await other.audit()] == list(range(10, 0, -1))
+
+
+async def test_a_provider_has_as_many_keys_as_the_store_was_told(database_url: str) -> None:
+    many = [f"sk-{number}" for number in range(64)]
+    async with opened(database_url) as store:
+        with pytest.raises(InvalidChangeError, match="more than 5 keys"):
+            await store.add_provider(ADA, draft("many", *many[:6]))
+    async with opened(database_url, max_keys=64) as store:
+        await store.add_provider(ADA, draft("many", *many))
+        [row] = (await store.snapshot()).rows
+        with open_store_providers(store) as providers:
+            [provider] = (await providers.reload()).providers
+        assert provider.keys == row.keys == tuple(Secret(key) for key in many)
+    # One that was told less leaves what is there, and takes no more.
+    async with opened(database_url) as store:
+        assert (await store.snapshot()).rows == (row,)
+    with pytest.raises(ValueError, match="1 to 64"):
+        async with opened(database_url, max_keys=65):
+            pass

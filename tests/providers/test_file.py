@@ -208,3 +208,12 @@ def test_any_part_of_a_file_is_parsed_or_refused_without_a_secret(start: int, en
     else:
         return
     assert "hunter2" not in told
+
+
+def test_how_many_keys_a_row_may_have_can_be_said() -> None:
+    keys = ", ".join(f'"sk-{number}"' for number in range(6))
+    text = row(name='"a"', keys=f"[{keys}]")
+    with pytest.raises(ProviderFileError, match="more than 5 keys"):
+        parse_provider_file(text)
+    [made] = parse_provider_file(text, max_keys=6).providers
+    assert len(made.keys) == 6

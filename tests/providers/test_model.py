@@ -85,7 +85,7 @@ def test_names_are_words_joined_by_a_dash(name: str) -> None:
         ({"keys": ["hunter2 "]}, "keys"),
         ({"keys": ["hunter2é"]}, "keys"),
         ({"keys": ["hunter2", "hunter2"]}, "keys"),
-        ({"keys": list("abcdef")}, "keys"),
+        ({"keys": [f"key-{number}" for number in range(65)]}, "keys"),
         ({"key_env": "KEY"}, "key_env"),
         ({"keys": [], "key_env": "sk-hunter2"}, "key_env"),
         ({"keys": [], "key_env": ""}, "key_env"),

@@ -22,6 +22,7 @@ def control_plane(
     gateway_key_file: Path | None = None,
     client_key_file: Path | None = None,
     seed: Path | None = None,
+    max_keys: int = 5,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
     insecure: bool = False,
@@ -47,6 +48,7 @@ def control_plane(
         gateway_key_file: The same for a gateway's key.
         client_key_file: The same for a client's key.
         seed: A provider file that is applied at the start. What was changed by hand since stays.
+        max_keys: How many keys a provider may have, from 1 to 64.
         tls_cert: Certificate chain (PEM) to serve HTTPS and WSS with; needs --tls-key.
         tls_key: The private key of --tls-cert (PEM).
         insecure: Listen without TLS on addresses that others can reach: something else encrypts.
@@ -69,6 +71,7 @@ def control_plane(
             gateway_key_file=gateway_key_file,
             client_key_file=client_key_file,
             seed=seed,
+            max_keys=max_keys,
             tls_cert=tls_cert,
             tls_key=tls_key,
             insecure=insecure,

@@ -28,7 +28,7 @@ from bridgepool.control.encryption import find_encryption_keys
 from bridgepool.control.first_keys import ensure_admin_key, ensure_client_key, ensure_gateway_key
 from bridgepool.control.hub import Hub, open_hub
 from bridgepool.control.store import Store, open_store
-from bridgepool.providers import ProviderFileError, parse_provider_file
+from bridgepool.providers import KEYS_LIMIT, MAX_KEYS, ProviderFileError, parse_provider_file
 from bridgepool.remote.admission import Admitted
 from bridgepool.remote.service import ProviderService, open_provider_service
 from bridgepool.serving.listening import (
@@ -61,6 +61,7 @@ class ControlPlaneOptions:
     gateway_key_file: Path | None = None
     client_key_file: Path | None = None
     seed: Path | None = None
+    max_keys: int = MAX_KEYS
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
@@ -123,13 +124,17 @@ async def _main(options: ControlPlaneOptions) -> int:
     api_addresses = _addresses("--listen", options.listen, options)
     rpc_addresses = _addresses("--rpc-listen", options.rpc_listen, options)
     tls = tls_context(options.tls_cert, options.tls_key)
+    if not 1 <= options.max_keys <= KEYS_LIMIT:
+        raise StartError(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
     async with AsyncExitStack() as stack:
         try:
             find = partial(
                 find_encryption_keys, options.store, key_file=options.encryption_key_file
             )
             keys = await trio.to_thread.run_sync(find)
-            store = await stack.enter_async_context(open_store(options.store, keys))
+            store = await stack.enter_async_context(
+                open_store(options.store, keys, max_keys=options.max_keys)
+            )
             await _prepare(store, options)
             hub = await stack.enter_async_context(open_hub(store))
         except BridgePoolError as error:
@@ -170,7 +175,7 @@ def _is_loopback(host: str) -> bool:
 async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
     """Apply the seed, and see to the first keys."""
     if options.seed is not None:
-        await _seed(store, options.seed)
+        await _seed(store, options.seed, options.max_keys)
     if options.admin_key_file is not None:
         await ensure_admin_key(store, options.admin_key_file)
     elif not await store.list_admin_keys():
@@ -184,9 +189,10 @@ async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
         await ensure_client_key(store, options.client_key_file)
 
 
-async def _seed(store: Store, path: Path) -> None:
+async def _seed(store: Store, path: Path, max_keys: int) -> None:
     try:
-        declared = parse_provider_file(await trio.Path(path).read_text("utf-8"), str(path))
+        text = await trio.Path(path).read_text("utf-8")
+        declared = parse_provider_file(text, str(path), max_keys=max_keys)
     except ProviderFileError as error:
         raise StartError(f"--seed: {error}") from None
     except (OSError, UnicodeDecodeError) as error:

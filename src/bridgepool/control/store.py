@@ -50,7 +50,7 @@ from bridgepool.control.records import (
 from bridgepool.control.rotation import Rotation
 from bridgepool.control.snapshots import SnapshotReader
 from bridgepool.control.writing import Reading, Writing, to_text
-from bridgepool.providers import MAX_KEYS, Caller, ProviderFile, Secret
+from bridgepool.providers import KEYS_LIMIT, MAX_KEYS, Caller, ProviderFile, Secret
 from bridgepool.remote.messages import Revisions
 
 T = TypeVar("T")
@@ -385,10 +385,10 @@ async def open_store(
     Args:
         url: ``path.db``, ``sqlite:path`` or ``postgresql://…``.
         keys: The encryption keys, such as `find_encryption_keys` finds.
-        max_keys: How many keys a provider may have.
+        max_keys: How many keys a provider may have, at most `KEYS_LIMIT`.
         clock: Tells the time since the epoch, for the times that people are shown.
     """
-    if not 1 <= max_keys <= MAX_KEYS:
-        raise ValueError(f"max_keys is not from 1 to {MAX_KEYS}")
+    if not 1 <= max_keys <= KEYS_LIMIT:
+        raise ValueError(f"max_keys is not from 1 to {KEYS_LIMIT}")
     async with open_database(url) as database:
         yield Store(database, keys, max_keys, clock)

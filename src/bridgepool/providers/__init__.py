@@ -22,7 +22,7 @@ from bridgepool.providers.errors import (
     ProviderKeyError,
 )
 from bridgepool.providers.file import ProviderFile, parse_provider_file
-from bridgepool.providers.model import MAX_KEYS, Provider
+from bridgepool.providers.model import KEYS_LIMIT, MAX_KEYS, Provider
 from bridgepool.providers.routes import Route, RouteKind, RouteMatch, Target, split_target
 from bridgepool.providers.secret import Secret
 from bridgepool.providers.source import ProviderFileSource, open_provider_file
@@ -32,6 +32,7 @@ __all__ = [
     "ANTHROPIC",
     "CLIENT_CREDENTIALS",
     "GATEWAY_KEY_HEADER",
+    "KEYS_LIMIT",
     "MAX_KEYS",
     "OPENAI",
     "PROVIDER_TYPES",

@@ -14,7 +14,7 @@ import attrs
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.providers.clients import Client, Clients
 from bridgepool.providers.errors import InvalidProviderError, ProviderFileError
-from bridgepool.providers.model import Provider
+from bridgepool.providers.model import MAX_KEYS, Provider
 from bridgepool.providers.rows import (
     RowError,
     convert_rows,
@@ -58,7 +58,9 @@ class ProviderFile:
         return ProviderSnapshot(self.providers)
 
 
-def parse_provider_file(text: str, path: str = "providers.toml") -> ProviderFile:
+def parse_provider_file(
+    text: str, path: str = "providers.toml", *, max_keys: int = MAX_KEYS
+) -> ProviderFile:
     """Read the text of a provider file.
 
     A text without `providers` is refused, since an empty file is far more often one that is
@@ -67,6 +69,7 @@ def parse_provider_file(text: str, path: str = "providers.toml") -> ProviderFile
     Args:
         text: TOML.
         path: Its name, for messages only.
+        max_keys: How many keys a provider may have.
 
     Raises:
         ProviderFileError: It is not usable. The message names the line of a syntax error, or
@@ -81,7 +84,10 @@ def parse_provider_file(text: str, path: str = "providers.toml") -> ProviderFile
     if "providers" not in data:
         problems.append("has no [[providers]]; if none are meant, say providers = []")
     providers, provider_problems = convert_rows(
-        "providers", data.get("providers", []), "name", lambda row: _provider(row, allow_private)
+        "providers",
+        data.get("providers", []),
+        "name",
+        lambda row: _provider(row, allow_private, max_keys),
     )
     clients, client_problems = convert_rows("clients", data.get("clients", []), "id", _client)
     problems += provider_problems + client_problems + _repeated_names(providers)
@@ -122,7 +128,7 @@ def _syntax_problem(message: str) -> str:
     return f"{where}: is not TOML: {what}"
 
 
-def _provider(row: Mapping[str, Any], allow_private: bool) -> Provider:
+def _provider(row: Mapping[str, Any], allow_private: bool, max_keys: int) -> Provider:
     problems = field_problems(row, _PROVIDER_FIELDS, ("name", "type", "base_url"))
     if not {"keys", "key_env", "client_keys"} & row.keys():
         problems.append(
@@ -131,6 +137,8 @@ def _provider(row: Mapping[str, Any], allow_private: bool) -> Provider:
         )
     if "keys" in row and "key_env" in row:
         problems.append("key_env: is given beside keys; give one of them")
+    if isinstance(row.get("keys"), list) and len(row["keys"]) > max_keys:
+        problems.append(f"keys: has more than {max_keys} keys")
     if problems:
         raise RowError(*problems)
     return Provider(**{"allow_private": allow_private, **row})

@@ -12,6 +12,9 @@ from bridgepool.providers.secret import Secret
 from bridgepool.providers.types import PROVIDER_TYPES, ProviderType
 
 MAX_KEYS: Final = 5
+"""The most keys of a provider in a file or a store, where nothing else was said."""
+KEYS_LIMIT: Final = 64
+"""The most keys of any provider, whatever was said; also in the protocol."""
 _MAX_NAME: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -81,7 +84,7 @@ class Provider:
     base_url: BaseURL = attrs.field(converter=_to_base_url)
     """Where the upstream is. Text is taken too; see `parse_base_url`."""
     keys: tuple[Secret, ...] = attrs.field(default=(), converter=_to_secrets)
-    """Keys in order of use; at most `MAX_KEYS`. Text is taken too."""
+    """Keys in order of use; at most `KEYS_LIMIT`. Text is taken too."""
     key_env: str | None = attrs.field(default=None)
     """The environment variable that holds the one key; see `resolve_keys`."""
     client_keys: bool = attrs.field(default=False)
@@ -137,8 +140,8 @@ class Provider:
 
     @keys.validator
     def _check_keys(self, _: object, value: tuple[Secret, ...]) -> None:
-        if len(value) > MAX_KEYS:
-            raise InvalidProviderError("keys", f"has more than {MAX_KEYS} keys")
+        if len(value) > KEYS_LIMIT:
+            raise InvalidProviderError("keys", f"has more than {KEYS_LIMIT} keys")
         if not all(_visible_ascii(key.reveal()) for key in value):
             raise InvalidProviderError(
                 "keys", "has a key with a space, a control character or one outside ASCII"
