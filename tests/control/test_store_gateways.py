@@ -4,6 +4,8 @@ import math
 from datetime import UTC, datetime, timedelta
 
 import attrs
+import trio
+import trio.testing
 
 from bridgepool.control.records import GatewaySession
 from bridgepool.remote.messages import Rejection
@@ -82,9 +84,44 @@ async def test_what_a_dead_control_plane_left_is_noted_and_later_forgotten(
         assert [row.instance for row in await store.list_gateways()] == ["live"]
 
 
-async def test_a_clock_that_is_set_back_expires_nobody(database_url: str) -> None:
+async def test_clocks_that_are_set_expire_nobody_who_is_heard_of_and_save_nobody_who_is_not(
+    database_url: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    # The database's works run in threads, for which this clock does not wait.
+    autojump_clock.autojump_threshold = math.inf
     clock = Clock()
     async with opened(database_url, clock=clock) as store:
-        await store.record_gateways([session()])
-        clock.now -= 86_400
+        # Written by control planes whose clocks are an hour ahead of this one's.
+        ahead = THEN + timedelta(hours=1)
+        rows = [
+            session(name, control_plane=plane, session=name, since=ahead, last_contact=ahead)
+            for name, plane in (("heard", "c2"), ("silent", "c3"))
+        ]
+        await store.record_gateways(rows)
+        for turn in range(1, 5):
+            autojump_clock.jump(10)
+            clock.now += -86_400 if turn % 2 else 172_800
+            heard = attrs.evolve(rows[0], last_contact=ahead + timedelta(seconds=turn))
+            await store.record_gateways([heard])
+            expired = await store.expire_gateways(stale_after=30, forget_after=math.inf)
+            assert expired == int(turn == 4)  # first seen in turn 1, 30 s ago
+        assert [row.connected for row in await store.list_gateways()] == [True, False]
+
+
+async def test_a_session_after_a_dead_one_is_kept_once_that_is_stale(
+    database_url: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    autojump_clock.autojump_threshold = math.inf
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        await store.record_gateways([session(session="of-the-dead")])
         assert await store.expire_gateways(stale_after=30, forget_after=60) == 0
+        clock.now -= 3600  # the next control plane is started with its clock set back
+        earlier = THEN - timedelta(hours=1)
+        new = session(session="new", control_plane="c2", since=earlier, last_contact=earlier)
+        await store.record_gateways([new])
+        assert (await store.list_gateways())[0].session == "of-the-dead"
+        autojump_clock.jump(30)
+        assert await store.expire_gateways(stale_after=30, forget_after=7200) == 1
+        await store.record_gateways([new])
+        assert await store.list_gateways() == (new,)

@@ -33,7 +33,7 @@ class StoreProviders:
     _snapshot: StoreSnapshot | None = attrs.field(default=None, init=False)
 
     async def reload(self) -> ProviderSnapshot[Provider]:
-        """Read the store.
+        """Read the store; only its revision if that has not moved.
 
         `clients` and `rejected` are of the same reading as the snapshot that is returned, from
         the moment it is returned. After an error they are what they were.
@@ -42,14 +42,20 @@ class StoreProviders:
             ReloadError: The store cannot be read now; says why.
         """
         try:
-            snapshot = await self._store.snapshot()
+            snapshot = await self._read()
         except StoreError as error:
             problem = str(error)
         else:
-            self._table = await _updated(self._table, snapshot.rows)
-            self._snapshot = snapshot
+            if snapshot is not self._snapshot:
+                self._table = await _updated(self._table, snapshot.rows)
+                self._snapshot = snapshot
             return ProviderSnapshot(self._table.providers, snapshot.revisions.revision)
         raise ReloadError(problem)
+
+    async def _read(self) -> StoreSnapshot:
+        if self._snapshot is not None and await self._store.revisions() == self._snapshot.revisions:
+            return self._snapshot
+        return await self._store.snapshot()
 
     @property
     def clients(self) -> Clients:

@@ -6,9 +6,11 @@ Written in batches by control planes. No change here moves the revision.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+import attrs
 
 from bridgepool.control.records import GatewaySession
 from bridgepool.control.writing import Reading, to_text, to_time
@@ -99,17 +101,54 @@ def touch(writing: Reading, control_plane: str, now: datetime) -> int:
     )
 
 
-def expire(writing: Reading, now: datetime, stale_after: float, forget_after: float) -> int:
-    """Note the stale as not connected, and forget the old."""
-    stale = writing.tx.run(
-        "UPDATE gateways SET connected = 0 WHERE connected = 1 AND last_contact < ?",
-        to_text(_before(now, stale_after)),
-    )
-    forgotten = writing.tx.run(
-        "DELETE FROM gateways WHERE connected = 0 AND last_contact < ?",
-        to_text(_before(now, forget_after)),
-    )
-    return stale + forgotten
+@attrs.define(eq=False)
+class Staleness:
+    """Finds those that a dead control plane has left, though no clock of a machine is right.
+
+    Stale is whose last contact has stayed the same for so long, by a clock that nobody sets.
+    Only the first look has nothing but the dates to go by.
+    """
+
+    # session and last contact -> when it was first seen so
+    _seen: Mapping[tuple[str, str], float] | None = attrs.field(default=None, init=False)
+
+    def expire(
+        self,
+        writing: Reading,
+        now: datetime,
+        seconds: float,
+        stale_after: float,
+        forget_after: float,
+    ) -> int:
+        """Note the stale as not connected, and forget the old; return how many that were.
+
+        Args:
+            writing: The transaction.
+            now: The time, for what is old.
+            seconds: The time by the clock that nobody sets.
+            stale_after: See `Store.expire_gateways`.
+            forget_after: See there.
+        """
+        seen: dict[tuple[str, str], float] = {}
+        changed = 0
+        limit = to_text(_before(now, stale_after))
+        for session, contact in writing.tx.all(
+            "SELECT session, last_contact FROM gateways WHERE connected = 1"
+        ):
+            first = (self._seen or {}).get((session, contact), seconds)
+            if seconds - first >= stale_after or (self._seen is None and contact < limit):
+                changed += writing.tx.run(
+                    "UPDATE gateways SET connected = 0 WHERE session = ? AND last_contact = ?",
+                    session,
+                    contact,
+                )
+            else:
+                seen[session, contact] = first
+        self._seen = seen
+        return changed + writing.tx.run(
+            "DELETE FROM gateways WHERE connected = 0 AND last_contact < ?",
+            to_text(_before(now, forget_after)),
+        )
 
 
 def _before(now: datetime, seconds: float) -> datetime:

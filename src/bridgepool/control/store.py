@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 import attrs
+import trio
 
 from bridgepool._changes import ChangeSubscription
 from bridgepool.control import (
@@ -28,6 +29,7 @@ from bridgepool.control import (
 )
 from bridgepool.control.database import Database, Transaction, open_database
 from bridgepool.control.encryption import EncryptionKeys
+from bridgepool.control.gateway_rows import Staleness
 from bridgepool.control.key_rows import Kind
 from bridgepool.control.records import (
     AccessKeyView,
@@ -67,6 +69,7 @@ class Store:
     _max_keys: int
     _clock: Callable[[], float]
     _snapshots: SnapshotReader = attrs.field(factory=SnapshotReader, init=False)
+    _staleness: Staleness = attrs.field(factory=Staleness, init=False)
 
     # -- what is in force
 
@@ -320,6 +323,8 @@ class Store:
     async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
         """Note as not connected those that a dead control plane has left, and forget the old.
 
+        It goes by how long a last contact has stayed the same, so it is to be called regularly.
+
         Args:
             stale_after: Seconds since the last contact of one that is said to be connected.
             forget_after: Seconds since the last contact of one that is not.
@@ -327,9 +332,10 @@ class Store:
         Returns:
             How many rows were changed or forgotten.
         """
-        now = self._now()
+        now, seconds = self._now(), trio.current_time()
+        expire = self._staleness.expire
         return await self._database.write(
-            lambda tx: gateway_rows.expire(self._reading(tx), now, stale_after, forget_after)
+            lambda tx: expire(self._reading(tx), now, seconds, stale_after, forget_after)
         )
 
     async def rotate_encryption(self) -> RotationReport:

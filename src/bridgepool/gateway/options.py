@@ -83,7 +83,8 @@ class GatewayOptions:
             allow_anyone=all(is_loopback(address.host) for address in addresses),
             expose_route_headers=self.expose_route_headers,
             max_stale=self.max_stale,
-            # Read again in time, so that providers that nobody changes do not grow too old.
-            poll_interval=min(300.0, self.max_stale / 3),
+            # Read again in time, so that providers that nobody changes do not grow too old. A
+            # store is asked for one number only, which makes good what its notices missed.
+            poll_interval=min(300.0 if self.store is None else 5.0, self.max_stale / 3),
             drain_timeout=self.drain_timeout,
         )

@@ -23,6 +23,7 @@ from bridgepool.gateway.readiness import SourceReport
 from bridgepool.gateway.receipts import Receipt
 from bridgepool.gateway.source import Source
 from bridgepool.providers import Caller
+from bridgepool.remote.messages import Rejection
 from bridgepool.serving.listening import StartError
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -60,9 +61,14 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             logger.warning("the store has no clients yet: nobody is served")
         report = SourceReport(source="store")
 
+        said: tuple[Rejection, ...] = ()
+
         def say_rejected(_: Receipt) -> None:
+            nonlocal said
             for row in providers.rejected:
-                logger.warning("provider %s is rejected: %s", row.name, row.reason)
+                if row not in said:
+                    logger.warning("provider %s is rejected: %s", row.name, row.reason)
+            said = providers.rejected
 
         yield Source(
             reloader=providers,
