@@ -181,7 +181,7 @@ async def open_world(
     async with (
         opened(url or f"sqlite:{folder / 'store.db'}") as store,
         open_hub(store, gather=0.05) as hub,
-        open_provider_service(hub) as service,
+        open_provider_service(hub, max_message_bytes=line.max_message_bytes) as service,
         open_fault_proxy("127.0.0.1", port) as proxy,
         trio.open_nursery() as nursery,
     ):

@@ -1,19 +1,23 @@
 """One reading of the providers for all sessions, encoded once."""
 
 import logging
+from typing import Final
 
 import attrs
 import trio
 
 from bridgepool.remote.backend import ProviderBackend
 from bridgepool.remote.codec import Encoded, encode
-from bridgepool.remote.messages import Changed, ProviderSet, Revisions
+from bridgepool.remote.messages import Changed, ProviderRow, ProviderSet, Revisions
 
 _log = logging.getLogger("bridgepool.remote")
 
 
+_ENVELOPE: Final = 64  # bytes of a frame besides the message in it, at most
+
+
 class ReadingFailedError(Exception):
-    """The backend could not read its providers; its log tells why."""
+    """There are no providers to be sent; the text tells gateways why."""
 
 
 @attrs.frozen
@@ -25,6 +29,8 @@ class Reading:
     """As a `ProviderSet`."""
     notice: Encoded
     """As a `Changed` with the providers."""
+    problem: str | None = None
+    """Why neither of them can be sent."""
 
 
 @attrs.define(eq=False)
@@ -40,6 +46,7 @@ class SharedReading:
     """Keeps the latest reading; one is made at a time, for all who ask meanwhile."""
 
     _backend: ProviderBackend
+    _max_bytes: int  # of a frame
     _latest: Reading | None = attrs.field(default=None, init=False)
     _flight: _Flight | None = attrs.field(default=None, init=False)
 
@@ -56,21 +63,42 @@ class SharedReading:
                 return await self._read()
             await flight.done.wait()
             if flight.failed:
-                raise ReadingFailedError
-        return self._latest
+                raise _unreadable()
+        return _checked(self._latest)
 
     async def _read(self) -> Reading:
         flight = self._flight = _Flight()
         try:
-            revisions, rows = await self._backend.provider_rows()
-            answer = encode(ProviderSet(revisions, rows))
-            self._latest = Reading(revisions, answer, encode(Changed(revisions, rows)))
-            return self._latest
+            self._latest = self._encode(*await self._backend.provider_rows())
         except Exception:  # the backend's: the sessions go on without an answer
             _log.exception("the providers could not be read")
             flight.failed = True
-            raise ReadingFailedError from None
+            raise _unreadable() from None
         finally:
             # When the reader was cancelled, the next one who waits becomes it.
             self._flight = None
             flight.done.set()
+        return _checked(self._latest)
+
+    def _encode(self, revisions: Revisions, rows: tuple[ProviderRow, ...]) -> Reading:
+        answer = encode(ProviderSet(revisions, rows))
+        notice = encode(Changed(revisions, rows))
+        problem = None
+        size = memoryview(notice.raw).nbytes + _ENVELOPE
+        if size > self._max_bytes:
+            problem = (
+                f"the providers are too large to be sent: {size} bytes, and {self._max_bytes} at "
+                "most; make them fewer or smaller"
+            )
+            _log.error("%s", problem, extra={"revision": revisions.revision})
+        return Reading(revisions, answer, notice, problem)
+
+
+def _unreadable() -> ReadingFailedError:
+    return ReadingFailedError("the providers cannot be read now; ask again later")
+
+
+def _checked(reading: Reading) -> Reading:
+    if reading.problem is not None:
+        raise ReadingFailedError(reading.problem)
+    return reading

@@ -24,7 +24,7 @@ from bridgepool._version import __version__
 from bridgepool.remote.admission import Admitted, admit
 from bridgepool.remote.answers import ReadingFailedError, SharedReading
 from bridgepool.remote.backend import ProviderBackend, SessionInfo
-from bridgepool.remote.codec import Encoded
+from bridgepool.remote.codec import MAX_FRAME_BYTES, Encoded
 from bridgepool.remote.errors import RemoteError
 from bridgepool.remote.messages import (
     Acknowledge,
@@ -64,12 +64,13 @@ class ProviderService:
     """The owner of the providers."""
     _hello_timeout: float
     _goodbye_timeout: float
+    _max_message_bytes: int
     _reading: SharedReading = attrs.field(init=False)
     _asking: trio.CapacityLimiter = attrs.field(init=False)
     _sessions: set["_Session"] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._reading = SharedReading(self.backend)
+        self._reading = SharedReading(self.backend, self._max_message_bytes)
         self._asking = trio.CapacityLimiter(_AUTHORIZATIONS)
 
     @property
@@ -144,7 +145,8 @@ class _Session:
             "authorize": Method(Authorize, self.authorize),
             "acknowledge": Method(Acknowledge, self.acknowledge),
         }
-        async with open_rpc(channel, methods=methods) as rpc:
+        limit = self.service._max_message_bytes
+        async with open_rpc(channel, methods=methods, max_frame_bytes=limit) as rpc:
             async with open_service_nursery() as nursery:
                 nursery.start_soon(self.tell, rpc)
                 with self.running:
@@ -207,8 +209,8 @@ class _Session:
         self._after_hello()
         try:
             reading = await self.service._reading.get()
-        except ReadingFailedError:
-            raise _unavailable("the providers cannot be read now; ask again later") from None
+        except ReadingFailedError as error:
+            raise _unavailable(str(error)) from None
         if asked.known == reading.revisions.providers:
             return ProviderSet(reading.revisions, None)
         return reading.answer
@@ -262,7 +264,11 @@ def _unavailable(message: str) -> RemoteError:
 
 @asynccontextmanager
 async def open_provider_service(
-    backend: ProviderBackend, *, hello_timeout: float = 10.0, goodbye_timeout: float = 0.5
+    backend: ProviderBackend,
+    *,
+    hello_timeout: float = 10.0,
+    goodbye_timeout: float = 0.5,
+    max_message_bytes: int = MAX_FRAME_BYTES,
 ) -> AsyncIterator[ProviderService]:
     """Open a service of one backend, for channels of your own; else use `serve_providers`.
 
@@ -270,13 +276,14 @@ async def open_provider_service(
         backend: The owner of the providers.
         hello_timeout: Seconds after which a session without a hello is ended.
         goodbye_timeout: Seconds that a gateway has to take the reason why its session is ended.
+        max_message_bytes: The largest message that the channels take.
 
     Resource handling:
         Leaving the block ends all sessions with a goodbye, and waits for nobody: the tasks that
         run `ProviderService.serve` are the caller's.
     """
     with backend.subscribe() as changes:
-        service = ProviderService(backend, hello_timeout, goodbye_timeout)
+        service = ProviderService(backend, hello_timeout, goodbye_timeout, max_message_bytes)
         async with open_service_nursery() as nursery:
             nursery.start_soon(service._follow, changes)
             try:
@@ -312,7 +319,9 @@ async def serve_providers(  # noqa: ASYNC114, ASYNC128 -- serve_websockets calls
     """
     from bridgepool.transports.websocket import serve_websockets  # needs the extra
 
-    async with open_provider_service(backend) as service:
+    async with open_provider_service(
+        backend, max_message_bytes=limits.max_message_bytes
+    ) as service:
         await serve_websockets(
             service.serve, listeners, admit=service.admit, limits=limits, task_status=task_status
         )
