@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core|http ...]`: run the parts named (all, when none is) in turn."""
+"""`python -m benchmarks [core|http|remote ...]`: run the parts named, or all, in turn."""
 
 import importlib
 import platform
@@ -8,7 +8,7 @@ import trio
 
 from benchmarks.table import Row, format_table
 
-PARTS = ("core", "http")
+PARTS = ("core", "http", "remote")
 
 
 def main(arguments: list[str]) -> int:
