@@ -59,10 +59,15 @@ class Home:
         files = (self.encryption_file, self.admin_file, self.gateway_file, self.client_file)
         return [file.read_text().strip() for file in files if file.exists()]
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """Where the programs find the store: a URL with a password is no argument."""
+        return {"BRIDGEPOOL_STORE": self.store_url}
+
     def plane_options(self) -> tuple[str, ...]:
         """Return the options of `bridgepool control-plane`."""
         return (
-            *("--store", self.store_url, "--encryption-key-file", str(self.encryption_file)),
+            *("--encryption-key-file", str(self.encryption_file)),
             *("--listen", f"127.0.0.1:{self.api_port}"),
             *("--rpc-listen", f"127.0.0.1:{self.rpc_port}"),
             *("--admin-key-file", str(self.admin_file)),

@@ -117,7 +117,7 @@ async def open_plane(home: Home, *, line: WebSocketLimits = _LINE) -> AsyncItera
 async def run_plane(home: Home, *options: str) -> AsyncIterator[GatewayProcess]:
     """Run `bridgepool control-plane`, and wait until it serves; it is killed at the end."""
     arguments = ("control-plane", *home.plane_options(), "--log-format", "json", *options)
-    async with run_command(*arguments) as plane:
+    async with run_command(*arguments, env=home.environ) as plane:
         await plane.stdout.wait_for(lambda line: line.startswith("serving gateways on"))
         yield plane
 

@@ -1,0 +1,127 @@
+"""Another process at the same store: ``python -m tests.system.store_child URL KEYS ACTION``.
+
+It says on standard output what it does, and where it stops it goes on with the next line of
+standard input.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeSubscription
+from bridgepool.control.database import Database, Row, Transaction, Value, open_database
+from bridgepool.control.encryption import read_encryption_keys
+from bridgepool.control.store import Store
+from bridgepool.providers import Clients, Provider, ProviderFile
+from tests.control.database_child import Child, say
+from tests.system.asking import Home
+
+T = TypeVar("T")
+SEEDED = 200
+"""Providers in the seed."""
+
+
+@attrs.frozen
+class _Stopping:
+    """A transaction that stops in the middle of what it is to do, until it is told to go on."""
+
+    _tx: Transaction
+    _runs: list[str]
+
+    def all(self, sql: str, *args: Value) -> list[Row]:
+        return self._tx.all(sql, *args)
+
+    def one(self, sql: str, *args: Value) -> Row | None:
+        return self._tx.one(sql, *args)
+
+    def run(self, sql: str, *args: Value) -> int:
+        if sql.lstrip().startswith("INSERT INTO providers"):
+            self._runs.append(sql)
+            if len(self._runs) == SEEDED // 2:
+                say("half")
+                sys.stdin.readline()
+        return self._tx.run(sql, *args)
+
+    def notify(self) -> None:
+        self._tx.notify()
+
+
+@attrs.frozen
+class _StoppingDatabase:
+    """A database whose seeds stop in the middle."""
+
+    _database: Database
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        return await self._database.read(work)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        return await self._database.write(work)
+
+    async def seed(self, work: Callable[[Transaction], T]) -> T:
+        return await self._database.seed(lambda tx: work(_Stopping(tx, [])))
+
+    def subscribe(self) -> ChangeSubscription:
+        return self._database.subscribe()
+
+
+def seed_file(base_url: str = "https://api.openai.example/v1") -> ProviderFile:
+    """Return what the seeder seeds."""
+    return ProviderFile(
+        tuple(
+            Provider(name=f"seeded-{number}", type="openai", base_url=base_url, keys=["sk-seed"],
+                     allow_private=True)
+            for number in range(SEEDED)
+        ),
+        Clients(),
+    )  # fmt: skip
+
+
+async def main(*arguments: str) -> None:
+    url, keys, action, base_url = arguments
+    async with open_database(url) as database:
+        encryption = read_encryption_keys(Path(keys))
+        store = Store(_StoppingDatabase(database), encryption, 5, lambda: 1_800_000_000.0)
+        say("opened")
+        if action == "seed":
+            report = await store.seed(seed_file(base_url))
+            say(f"seeded {len(report.applied)}")
+        else:
+            await trio.to_thread.run_sync(sys.stdin.readline)
+            say("reading")
+            say(str(len((await store.snapshot()).rows)))
+
+
+@asynccontextmanager
+async def open_store_child(home: Home, action: str, base_url: str = "") -> AsyncIterator[Child]:
+    """Start one, and wait until it has opened the store."""
+    process = await trio.lowlevel.open_process(
+        [
+            *(sys.executable, "-W", "error", "-m", "tests.system.store_child"),
+            *(home.store_url, str(home.encryption_file), action, base_url),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    child = Child(process)
+    try:
+        with trio.fail_after(20):
+            assert await child.hear() == "opened"
+        yield child
+    finally:
+        with trio.CancelScope(shield=True):
+            process.kill()
+            await process.wait()
+
+
+if __name__ == "__main__":
+    trio.run(main, *sys.argv[1:])
