@@ -25,12 +25,14 @@ from bridgepool.gateway.control_source import open_control_source
 from bridgepool.gateway.options import GatewayOptions
 from bridgepool.http import serve_http
 from bridgepool.providers import Secret
+from bridgepool.remote.admission import Admitted, check_version
 from bridgepool.remote.authorization import AuthorizationLimits
 from bridgepool.remote.service import ProviderService, open_provider_service
 from bridgepool.remote.status import RemoteLimits
+from bridgepool.remote.versions import PROTOCOL, ProtocolVersion
 from bridgepool.serving.listening import Address
 from bridgepool.testing import FaultProxy, open_fault_proxy
-from bridgepool.transports.handshake import WebSocketLimits
+from bridgepool.transports.handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports.websocket import serve_websockets
 from tests.control.stores import ADA, opened
 from tests.e2e.asking import Asked, ask, ready, wait_ready
@@ -95,7 +97,9 @@ class World:
     south: SimulatedUpstream
     key: str
     """Of a client."""
-    gateway_key_id: str
+    gateway_key_id: str = ""
+    speaks: ProtocolVersion = PROTOCOL
+    """The protocol version of the control plane, as far as gateways are told."""
     ca_file: Path | None = None
 
     @property
@@ -110,9 +114,21 @@ class World:
         self.key_file.chmod(0o600)
         self.gateway_key_id = made.view.id
 
+    async def admit(self, handshake: Handshake) -> Admitted | Refused:
+        """Decide on a handshake as a control plane of that version does."""
+        version = check_version(handshake.query.get("version"), self.speaks)
+        if isinstance(version, Refused):
+            return version
+        return await self.service.admit(handshake)
+
     async def point_at(self, upstream: SimulatedUpstream) -> None:
         """Change the provider."""
         await self.store.update_provider(ADA, "ai", ProviderPatch(base_url=upstream.openai_url))
+
+    async def wait_heard(self) -> None:
+        """Wait until the control plane serves by the store's revision."""
+        revision = (await self.store.revisions()).revision
+        await wait_for(lambda: self.hub.revisions.revision >= revision)
 
     def options(self, **more: object) -> GatewayOptions:
         """Return the options of a gateway."""
@@ -189,8 +205,6 @@ async def open_world(
         south = await nursery.start(partial(serve_simulated_upstream, "south"))
         for upstream in (north, south):
             upstream.before_word = _slowly
-        serve = partial(serve_websockets, service.serve, admit=service.admit, limits=line)
-        await nursery.start(serve, listeners)
         draft = ProviderDraft(
             name="ai",
             type="openai",
@@ -201,10 +215,11 @@ async def open_world(
         await store.add_provider(ADA, draft)
         client = (await store.add_client(ADA, "ann")).value.key
         assert client is not None
-        world = World(
-            folder, store, hub, service, proxy, north, south, client.reveal(), "", ca_file
-        )
+        world = World(folder, store, hub, service, proxy, north, south, client.reveal())
+        world.ca_file = ca_file
         await world.new_gateway_key()
+        serve = partial(serve_websockets, world.service.serve, admit=world.admit, limits=line)
+        await nursery.start(serve, listeners)
         yield world
         nursery.cancel_scope.cancel()
 

@@ -17,13 +17,6 @@ from tests.system.faulty import LINE, Front, World, open_world, wait_for
 ANOTHER_HEARTBEAT = 1.2 * LINE.heartbeat_timeout
 
 
-async def wait_heard(world: World) -> None:
-    """Wait until the control plane's sessions could have told of the change."""
-    revision = (await world.store.revisions()).revision
-    await wait_for(lambda: world.hub.revisions.revision >= revision)
-    await trio.sleep(0.1)
-
-
 async def serves_still(front: Front, world: World) -> None:
     assert (await front.ask()).model == f"m@{world.north.identity}"
 
@@ -99,7 +92,7 @@ async def test_connections_that_are_refused_for_a_while_are_tried_again(tmp_path
         world.proxy.cut()
         await front.wait_ready(connected=False, ready=True)
         await world.point_at(world.south)
-        await wait_heard(world)
+        await world.wait_heard()
         await wait_for(lambda: world.proxy.statistics().refused >= 3)
         await serves_still(front, world)
         world.proxy.heal()

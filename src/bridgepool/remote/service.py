@@ -157,6 +157,8 @@ class _Session:
                 _log.info("session ended: %s", goodbye.reason, extra={"session": self.id})
                 with trio.move_on_after(self.service._goodbye_timeout):
                     await rpc.say_goodbye(goodbye.code, goodbye.reason)
+                # Who does not take it gets no more time, however patient the channel is.
+                await trio.aclose_forcefully(channel)
 
     async def tell(self, rpc: RpcPeer) -> None:
         """Send notices of what has changed, until cancelled or the connection is lost."""
