@@ -12,10 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import attrs
 import trio
 
+from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.control.hub import Hub, open_hub
 from bridgepool.control.records import KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.control.store import Store
@@ -188,15 +190,19 @@ async def open_world(
     line: WebSocketLimits = LINE,
     context: ssl.SSLContext | None = None,
     ca_file: Path | None = None,
+    notices: bool = True,
 ) -> AsyncIterator[World]:
-    """Open a control plane with one provider, which is `north`, and one client."""
+    """Open a control plane with one provider, which is `north`, and one client.
+
+    Without `notices` its store tells nobody of changes.
+    """
     listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
     for listener in await trio.open_tcp_listeners(0, host="127.0.0.1"):
         port = listener.socket.getsockname()[1]
         listeners.append(trio.SSLListener(listener, context) if context else listener)
     async with (
         opened(url or f"sqlite:{folder / 'store.db'}") as store,
-        open_hub(store, gather=0.05) as hub,
+        open_hub(store if notices else cast(Store, _Mute(store)), gather=0.05) as hub,
         open_provider_service(hub, max_message_bytes=line.max_message_bytes) as service,
         open_fault_proxy("127.0.0.1", port) as proxy,
         trio.open_nursery() as nursery,
@@ -222,6 +228,20 @@ async def open_world(
         await nursery.start(serve, listeners)
         yield world
         nursery.cancel_scope.cancel()
+
+
+class _Mute:
+    """A store that tells of no change; else the same."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._bus = ChangeBus()
+
+    def subscribe(self) -> ChangeSubscription:
+        return self._bus.subscribe()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
 
 
 async def _slowly(_: int) -> None:
