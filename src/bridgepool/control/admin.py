@@ -201,14 +201,15 @@ class StoreAdmin:
 
     async def applied(self, revision: int, wait: float) -> AppliedReport:
         """See `Admin`."""
-        in_force = (await self._store.revisions()).revision
-        if revision > in_force:
+        latest, gateways = await self.list_gateways()
+        if revision > latest:
             raise NotFoundError("revision", str(revision))
-        report = applied_report(revision, await self._store.list_gateways())
+        report = applied_report(revision, gateways, latest)
         with trio.move_on_after(wait):
             while not report.complete:
                 await trio.sleep(_LOOK_INTERVAL)
-                report = applied_report(revision, await self._store.list_gateways())
+                latest, gateways = await self.list_gateways()
+                report = applied_report(revision, gateways, latest)
         return report
 
     async def audit(

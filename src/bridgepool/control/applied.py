@@ -21,7 +21,8 @@ class GatewayApplied:
     instance: str
     state: AppliedState
     """``applied``: it serves by this revision or a later one; ``rejected``: but for some
-    providers; ``pending``: it is connected and has not said so yet; ``offline``."""
+    providers; ``pending``: it is connected and has not said so yet, or it is at a revision that
+    the store has not, since a backup was put back; ``offline``."""
     revision: int | None
     """The last that it told of; None before its first receipt."""
     rejected: tuple[Rejection, ...] = ()
@@ -45,17 +46,29 @@ class AppliedReport:
         return all(one.state in ("applied", "offline") for one in self.gateways)
 
 
-def applied_report(revision: int, sessions: Iterable[GatewaySession]) -> AppliedReport:
-    """Tell what each gateway made of a revision, from what is known of their sessions."""
-    return AppliedReport(revision, tuple(_judge(revision, session) for session in sessions))
+def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: int) -> AppliedReport:
+    """Tell what each gateway made of a revision, from what is known of their sessions.
+
+    Args:
+        revision: Which.
+        sessions: Those of all gateways.
+        latest: The revision that the store is at. A gateway that is beyond it serves what a
+            backup, which was put back since, does not have: it has not applied anything here.
+    """
+    return AppliedReport(revision, tuple(_judge(revision, row, latest) for row in sessions))
 
 
-def _judge(revision: int, session: GatewaySession) -> GatewayApplied:
+def has_told(revision: int, session: GatewaySession, latest: int) -> bool:
+    """Tell whether a gateway has said what it made of a revision; see `applied_report`."""
+    return session.revision is not None and revision <= session.revision <= latest
+
+
+def _judge(revision: int, session: GatewaySession, latest: int) -> GatewayApplied:
     state: AppliedState = "offline"
     rejected: tuple[Rejection, ...] = ()
     if session.connected:
         state = "pending"
-        if session.revision is not None and session.revision >= revision:
+        if has_told(revision, session, latest):
             rejected = session.rejected
             state = "rejected" if rejected else "applied"
     return GatewayApplied(

@@ -26,7 +26,7 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._services import open_service_nursery
 from bridgepool.control.applied import AppliedReport, applied_report
-from bridgepool.control.errors import NotFoundError, StoreError
+from bridgepool.control.errors import NotFoundError, StoreError, StoreUnavailableError
 from bridgepool.control.receipts import GatewayRecords, Receipts
 from bridgepool.control.records import AccessKeyView, GatewaySession, StoreSnapshot
 from bridgepool.providers import Caller, Secret
@@ -38,6 +38,10 @@ logger = logging.getLogger("bridgepool.control")
 
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 2.0
+_BACKWARDS: Final = (
+    "the store went back to an earlier revision, which is not served; if a backup was put back, "
+    "restart the control planes and the gateways"
+)
 
 
 class HubStore(GatewayRecords, Protocol):
@@ -103,7 +107,7 @@ class Hub:
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one reading at a time
     _problem: str | None = attrs.field(default=None, init=False)
-    _backwards: int | None = attrs.field(default=None, init=False)  # the revision last told of
+    _backwards: bool = attrs.field(default=False, init=False)  # the store went there
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     # -- what `serve_providers` asks
@@ -169,9 +173,8 @@ class Hub:
 
     def status(self) -> HubStatus:
         """Return how it stands."""
-        return HubStatus(
-            self.revisions, self._receipts.connected, self._problem, self._ending.is_set()
-        )
+        problem = self._problem or (_BACKWARDS if self._backwards else None)
+        return HubStatus(self.revisions, self._receipts.connected, problem, self._ending.is_set())
 
     async def gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, whichever control plane they are connected to.
@@ -196,8 +199,9 @@ class Hub:
 
         Raises:
             NotFoundError: The store is not at that revision yet.
-            StoreUnavailableError: The store is away.
+            StoreUnavailableError: The store is away, or went back.
         """
+        self._check_direction()
         if revision > self.revisions.revision:
             latest = (await self._store.revisions()).revision
             if revision > latest:
@@ -211,8 +215,9 @@ class Hub:
                 while forgotten == self._receipts.forgotten:
                     now = trio.current_time()
                     over = now >= deadline or self._ending.is_set()
-                    if over or not self._receipts.is_pending(revision):
-                        report = applied_report(revision, self._receipts.merged(stored))
+                    latest = self.revisions.revision
+                    if over or not self._receipts.is_pending(revision, latest):
+                        report = applied_report(revision, self._receipts.merged(stored), latest)
                         if over or report.complete:
                             return report
                     if now >= look:
@@ -238,13 +243,16 @@ class Hub:
         if fresh.revision > present.revision:
             self._reading = reading
             self._changed.publish()
-        elif fresh.revision < present.revision and self._backwards != fresh.revision:
-            self._backwards = fresh.revision
-            logger.error(
-                "the store went back to an earlier revision, which is not served; if a backup "
-                "was put back, restart the control planes and the gateways",
-                extra={"revision": fresh.revision, "served": present.revision},
-            )
+            self._backwards = False
+        elif fresh.revision < present.revision and not self._backwards:
+            self._backwards = True
+            facts = {"revision": fresh.revision, "served": present.revision}
+            logger.error(_BACKWARDS, extra=facts)
+
+    def _check_direction(self) -> None:
+        """Raise `StoreUnavailableError` if nothing that is written now is served."""
+        if self._backwards:
+            raise StoreUnavailableError(_BACKWARDS)
 
     async def _follow(self, notices: ChangeSubscription) -> None:
         """Follow the store until cancelled."""

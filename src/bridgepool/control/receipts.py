@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool.control.applied import has_told
 from bridgepool.control.errors import StoreUnavailableError
 from bridgepool.control.records import GatewaySession
 from bridgepool.remote.backend import SessionInfo
@@ -139,10 +140,10 @@ class Receipts:
         """Open a channel of notices that something was heard here."""
         return self._heard.subscribe()
 
-    def is_pending(self, revision: int) -> bool:
+    def is_pending(self, revision: int, latest: int) -> bool:
         """Tell, cheaply, whether a gateway that is connected here has still to answer."""
         return any(
-            session.connected and (session.revision is None or session.revision < revision)
+            session.connected and not has_told(revision, session, latest)
             for session in self._sessions.values()
         )
 
