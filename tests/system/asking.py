@@ -119,7 +119,7 @@ class Home:
         return int((await self.api("POST", "providers", draft | fields))["revision"])
 
     async def change(self, name: str, /, **fields: object) -> int:
-        """Change a provider; return the revision."""
+        """Change fields of a provider; return the revision."""
         return int((await self.api("PATCH", f"providers/{name}", fields))["revision"])
 
     async def wait_applied(self, revision: int) -> list[dict[str, object]]:

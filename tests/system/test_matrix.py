@@ -119,6 +119,9 @@ async def test_each_change_is_served_without_a_restart_and_no_stream_is_cut(
                 async with open_load(front.url, front.key) as load:
                     story = Story(front, load, upstreams, gates)
                     await _tell(home, story, north, south)
+                revision = (await home.api("GET", "revision"))["revision"]
+                told = [row["state"] for row in await home.wait_applied(revision)]
+                assert told == (["applied"] if opener is standalone else [])
     listed = ", ".join(f"{what} {took * 1000:.0f} ms" for what, took in story.took.items())
     print(f"from the API's answer to the first request served by it: {listed}")
     assert max(story.took.values()) < 10
