@@ -119,7 +119,7 @@ class World:
     async def admit(self, handshake: Handshake) -> Admitted | Refused:
         """Decide on a handshake as a control plane of that version does."""
         version = check_version(handshake.query.get("version"), self.speaks)
-        if isinstance(version, Refused):
+        if self.speaks != PROTOCOL and isinstance(version, Refused):
             return version
         return await self.service.admit(handshake)
 
@@ -202,7 +202,7 @@ async def open_world(
         listeners.append(trio.SSLListener(listener, context) if context else listener)
     async with (
         opened(url or f"sqlite:{folder / 'store.db'}") as store,
-        open_hub(store if notices else cast(Store, _Mute(store)), gather=0.05) as hub,
+        open_hub(store if notices else cast("Store", _Mute(store)), gather=0.05) as hub,
         open_provider_service(hub, max_message_bytes=line.max_message_bytes) as service,
         open_fault_proxy("127.0.0.1", port) as proxy,
         trio.open_nursery() as nursery,

@@ -98,6 +98,8 @@ async def test_a_newer_gateway_is_told_to_wait_for_the_control_plane(
         f"the gateway speaks protocol {version}, the control plane 1.0; upgrade the control plane"
     )
     assert refusal.reason == reason
+    refusals = [vars(r) for r in caplog.records if r.message == "gateway refused"]
+    assert refusals[0]["reason"] == reason
     assert f"the control plane refuses this gateway: {reason}" in caplog.text
 
 
