@@ -86,15 +86,23 @@ async def open_home_store(home: Home) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def open_plane(home: Home, *, line: WebSocketLimits = _LINE) -> AsyncIterator[Plane]:
-    """Run a control plane in this process, its API and its service of gateways on real sockets."""
+async def open_plane(
+    home: Home, *, line: WebSocketLimits = _LINE, poll_interval: float = 60.0
+) -> AsyncIterator[Plane]:
+    """Run a control plane in this process, its API and its service of gateways on real sockets.
+
+    Args:
+        home: Where it has everything.
+        line: Limits of the gateways' connections.
+        poll_interval: Of its hub; by default so long that a notice that is lost is not hidden.
+    """
     async with open_home_store(home) as store:
         await ensure_admin_key(store, home.admin_file)
         await ensure_gateway_key(store, home.gateway_file)
         await ensure_client_key(store, home.client_file)
         ending = trio.Event()
         async with (
-            open_hub(store, gather=0.01) as hub,
+            open_hub(store, gather=0.01, poll_interval=poll_interval) as hub,
             open_provider_service(hub) as service,
             open_service_nursery() as nursery,
         ):
