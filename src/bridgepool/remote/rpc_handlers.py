@@ -66,6 +66,20 @@ class PendingCall:
     given_up: bool = False
 
 
+def sends_at_once(channel: trio.abc.Channel[bytes]) -> Callable[[bytes], bool]:
+    """Return the channel's `send_at_once`, or what always declines.
+
+    A channel may have it, to send a message in one step without an await if that can be done
+    now: it tells whether it was sent, and never raises.
+    """
+    found: Callable[[bytes], bool] = getattr(channel, "send_at_once", _decline)
+    return found
+
+
+def _decline(frame: bytes) -> bool:
+    return False
+
+
 def as_lost(error: Exception) -> ConnectionLostError:
     """Return what callers are told when the channel raised this."""
     return ConnectionLostError(BROKEN, str(error) or "the connection broke")

@@ -18,11 +18,11 @@ from bridgepool.transports._connection import (
     UNREAD_MESSAGES,
     GreetingFailedError,
     WebSocketChannel,
-    keep_time,
     printable,
     run_connection,
 )
 from bridgepool.transports._link import Link
+from bridgepool.transports._timekeeper import keep_time
 from bridgepool.transports.errors import ConnectError, HandshakeRefusedError
 from bridgepool.transports.handshake import WebSocketLimits
 

@@ -9,6 +9,7 @@ channel is seen to wait for a message.
 
 import contextlib
 import os
+import struct
 from collections.abc import Callable
 
 import attrs
@@ -42,6 +43,9 @@ class Link(trio.abc.Stream):
     error: Exception | None = None
     # set while reading is held up
     _opened: trio.Event | None = None
+    # of what `write_now` wrote, the part that the kernel did not take: goes before all else
+    rest: bytes = b""
+    _turn: trio.Lock = attrs.field(factory=trio.Lock)
 
     def establish(self) -> None:
         """The handshake is done: from now on messages come."""
@@ -93,6 +97,12 @@ class Link(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write, piece by piece if it is much."""
+        try:
+            self._turn.acquire_nowait()
+        except trio.WouldBlock:
+            await self._turn.acquire()
+        if self.rest:
+            data, self.rest = self.rest + data, b""
         self.sending = True
         self.written = trio.current_time()
         try:
@@ -110,6 +120,26 @@ class Link(trio.abc.Stream):
             raise
         finally:
             self.sending = False
+            self._turn.release()
+
+    def write_now(self, *parts: bytes) -> bool:
+        """Write what belongs together, if nothing else is being written; tell whether it was.
+
+        Not a checkpoint. What the kernel does not take is in `rest` then: call `flush`.
+        """
+        if self.sending or self.rest or not isinstance(self.stream, trio.SocketStream):
+            return False
+        try:
+            written = os.writev(self.stream.socket.fileno(), parts)
+        except OSError:
+            return False  # whoever writes in the usual way is told
+        if written < sum(map(len, parts)):
+            self.rest = b"".join(parts)[written:]
+        return True
+
+    async def flush(self) -> None:
+        """Write what `write_now` left."""
+        await self.send_all(b"")
 
     def _write_at_once(self, data: bytes | bytearray | memoryview) -> memoryview | None:
         """Write what the kernel takes now, and return the rest, if any.
@@ -136,3 +166,12 @@ class Link(trio.abc.Stream):
         self.error = self.error or error
         if self.on_end is not None:
             self.on_end()
+
+
+def binary_head(size: int) -> bytes:
+    """Return the head of an unmasked frame that is a whole binary message (RFC 6455, 5.2)."""
+    if size < 126:
+        return bytes((0x82, size))
+    if size < 65536:
+        return struct.pack("!BBH", 0x82, 126, size)
+    return struct.pack("!BBQ", 0x82, 127, size)

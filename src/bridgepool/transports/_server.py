@@ -17,10 +17,10 @@ from bridgepool.transports._connection import (
     UNREAD_MESSAGES,
     GreetingFailedError,
     WebSocketChannel,
-    keep_time,
     run_connection,
 )
 from bridgepool.transports._link import Link
+from bridgepool.transports._timekeeper import keep_time
 from bridgepool.transports.handshake import Handshake, Refused, WebSocketLimits
 
 T = TypeVar("T")

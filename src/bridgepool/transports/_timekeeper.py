@@ -1,0 +1,19 @@
+"""The task that looks after all websockets of a server, or after the one of a client."""
+
+from collections.abc import Collection
+
+import trio
+
+from bridgepool.transports._connection import WebSocketChannel
+from bridgepool.transports.handshake import WebSocketLimits
+
+
+async def keep_time(channels: Collection[WebSocketChannel], limits: WebSocketLimits) -> None:
+    """Look after all `channels` until cancelled."""
+    rest = limits.heartbeat_timeout - limits.heartbeat_interval
+    period = min(1.0, limits.heartbeat_interval / 4, rest / 4)
+    while True:
+        await trio.sleep(period)
+        now = trio.current_time()
+        for channel in channels:
+            channel.check(now)
