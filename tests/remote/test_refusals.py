@@ -1,5 +1,8 @@
 """Keys and versions that will not do: who is told what, and when all is well again."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 import trio.testing
@@ -7,6 +10,7 @@ import trio.testing
 from bridgepool import ReloadError
 from bridgepool.providers import Secret
 from bridgepool.remote import GatewayIdentity, MemoryBackend, RemoteLimits, open_remote_providers
+from bridgepool.transports.errors import HandshakeRefusedError
 
 from .rig import follow, open_plane, row
 
@@ -113,3 +117,22 @@ async def test_a_control_plane_that_cannot_look_keys_up_is_an_outage_and_no_refu
         assert remote.status.refused is None
         assert remote.status.attempts > 4
         assert "503" in str(remote.status.last_error)
+
+
+async def test_what_answers_without_a_reason_is_no_control_plane_and_so_an_outage(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
+        await trio.lowlevel.checkpoint()
+        raise HandshakeRefusedError(404, "unexpected_status", "the server there gave no reason")
+        yield
+
+    async with open_remote_providers(connect, gateway="front") as remote:
+        await trio.sleep(60)
+        assert remote.status.attempts > 8
+        assert remote.status.refused is None
+        assert "404" in str(remote.status.last_error)
+        with trio.move_on_after(1) as waiting:
+            await remote.wait_refused()
+        assert waiting.cancelled_caught

@@ -61,8 +61,10 @@ Connect = Callable[[], AbstractAsyncContextManager[trio.abc.Channel[bytes]]]
 _log = logging.getLogger("bridgepool.remote")
 _AT_ONCE: Final = 50  # rows that are checked without a pause; some 10 µs each
 _DEFAULT_LIMITS: Final = RemoteLimits()
-# Answers with these statuses say "later", not "no".
+# Answers with these statuses say "later", not "no"; one without a reason is not of a control
+# plane: a proxy before one that is not there, say.
 _LATER: Final = frozenset({408, 425, 429})
+_NO_REASON: Final = "unexpected_status"
 # How a session ends, or does not come about, when nothing is wrong with this program.
 _TROUBLE: Final = (
     ConnectError,
@@ -289,7 +291,7 @@ class RemoteProviders:
         self._authorizations.note_session(reachable=False)
 
     def _note_refused(self, error: HandshakeRefusedError) -> None:
-        if error.status >= 500 or error.status in _LATER:
+        if error.status >= 500 or error.status in _LATER or error.code == _NO_REASON:
             self._note_trouble(str(error))
             return
         refusal = Refusal(error.status, error.code, error.reason)
