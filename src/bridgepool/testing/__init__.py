@@ -17,7 +17,8 @@ from ._check import check_pool, pool_scripts, run_pool_script
 from ._faults import FaultProxy, FaultProxyStatistics, Toward, open_fault_proxy
 from ._machine import TrioMachine
 from ._reloader import ReloaderPromiseBrokenError, ReloaderRig, check_reloader
-from ._transport import TransportPromiseBrokenError, TransportRig, check_transport
+from ._transport import check_transport
+from ._transport_promises import TransportPromiseBrokenError, TransportRig
 
 __all__ = [
     "BridgeFactory",

@@ -1,8 +1,8 @@
 """The contract of a message channel between two ends, to be run over any implementation."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NoReturn, Protocol, TypeAlias
+from typing import TypeAlias
 
 import hypothesis
 import hypothesis.strategies as st
@@ -10,44 +10,18 @@ import trio
 import trio.testing
 
 from ._groups import first_of
-
-Channel: TypeAlias = trio.abc.Channel[bytes]
-
-_SIZES = (0, 1, 125, 126, 65535, 65536, 300_000)  # around the limits of frame heads and buffers
-# Seconds after which a send counts as held up, and after which a hang is one.
-_PATIENCE = 0.5
-_HANG = 20.0
-
-
-class TransportPromiseBrokenError(AssertionError):
-    """A transport does not keep the contract; the message tells which part."""
-
-
-class TransportRig(Protocol):
-    """Two connected ends of a transport under test."""
-
-    @property
-    def left(self) -> Channel:
-        """One end."""
-        ...
-
-    @property
-    def right(self) -> Channel:
-        """The other end."""
-        ...
-
-    @property
-    def max_message_bytes(self) -> int | None:
-        """The largest message that is taken; None for no limit."""
-        ...
-
-    async def break_link(self) -> None:
-        """Lose the connection as by a cut cable: neither end says goodbye, both find out."""
-        ...
-
+from ._transport_checks import backpressure, checks, closing_is_bounded
+from ._transport_promises import (
+    HANG,
+    Channel,
+    Check,
+    TransportPromiseBrokenError,
+    TransportRig,
+    must,
+)
+from ._transport_script import STEPS, play
 
 OpenRig: TypeAlias = Callable[[], AbstractAsyncContextManager[TransportRig]]
-Check: TypeAlias = Callable[[TransportRig, Channel, Channel], Awaitable[None]]
 
 
 def check_transport(
@@ -79,9 +53,6 @@ def check_transport(
     Raises:
         TransportPromiseBrokenError: The transport breaks the contract.
     """
-    from ._transport_checks import backpressure, checks, closing_is_bounded
-    from ._transport_script import STEPS, play
-
     for check in (*checks, backpressure(max_buffered_bytes), closing_is_bounded(close_within)):
         for swap in (False, True):
             _run(open_rig, make_clock, check, swap)
@@ -103,7 +74,7 @@ def _run(
     async def main() -> None:
         async with open_rig() as rig:
             a, b = (rig.right, rig.left) if swap else (rig.left, rig.right)
-            with trio.move_on_after(6 * _HANG) as scope:
+            with trio.move_on_after(6 * HANG) as scope:
                 await check(rig, a, b)
             must(not scope.cancelled_caught, f"{check.__name__} hangs")
 
@@ -111,48 +82,3 @@ def _run(
         trio.run(main, clock=make_clock())
     except BaseExceptionGroup as group:
         raise first_of(TransportPromiseBrokenError, group) or group from None
-
-
-def must(holds: bool, what: str) -> None:
-    """Raise unless it holds."""
-    if not holds:
-        raise TransportPromiseBrokenError(what)
-
-
-async def get(end: Channel, what: str) -> bytes:
-    """Receive a message that must be there, or come soon."""
-    with trio.move_on_after(_HANG):
-        try:
-            message = await end.receive()
-        except Exception as error:
-            wrong(f"{what}: receive() raised", error)
-        must(type(message) is bytes, f"a message is bytes, not {type(message).__name__}")
-        return message
-    raise TransportPromiseBrokenError(f"{what}: nothing was received")
-
-
-async def ends_with(
-    kind: type[Exception], operation: Callable[[], Awaitable[object]], what: str
-) -> None:
-    """Perform an operation that must raise this, sooner or later than after some successes."""
-    with trio.move_on_after(_HANG):
-        for _ in range(10_000):
-            try:
-                await operation()
-            except kind:
-                return
-            except Exception as error:
-                wrong(f"{what} must raise {kind.__name__}, not", error)
-    raise TransportPromiseBrokenError(f"{what} must raise {kind.__name__}")
-
-
-def wrong(what: str, error: Exception) -> NoReturn:
-    """Raise, with what was raised instead."""
-    raise TransportPromiseBrokenError(f"{what} {error!r}") from error
-
-
-async def cancel_after(scope: trio.CancelScope, ticks: int) -> None:
-    """Cancel so many scheduler steps from now."""
-    for _ in range(ticks):
-        await trio.lowlevel.checkpoint()
-    scope.cancel()

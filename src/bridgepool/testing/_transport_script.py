@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from ._transport import Channel, TransportRig, cancel_after, ends_with, get, must, wrong
+from ._transport_promises import Channel, TransportRig, cancel_after, ends_with, get, must, wrong
 
 _STEPS = ("send", "send large", "receive", "cancelled receive", "rest")
 STEPS = (*(f"{end} {step}" for end in ("left", "right") for step in _STEPS),) * 2 + (
