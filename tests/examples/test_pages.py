@@ -113,5 +113,5 @@ def test_every_planted_bug_stands_on_the_page() -> None:
 
 
 def test_every_example_is_shown_somewhere() -> None:
-    text = " ".join(file.read_text() for file in DOCS.rglob("*.md"))
+    text = " ".join(file.read_text() for file in (ROOT / "README.md", *DOCS.rglob("*.md")))
     assert [f.name for f in EXAMPLES.iterdir() if f.is_file() and f.name not in text] == []
