@@ -1,5 +1,6 @@
 """A gateway follows a control plane, whatever the connection does."""
 
+import logging
 import math
 
 import pytest
@@ -280,3 +281,20 @@ async def test_a_connector_that_raises_something_unexpected_is_logged_and_tried_
         await trio.sleep(30)
         assert remote.status.attempts > 2
         assert "ZeroDivisionError" in str(remote.status.last_error)
+
+
+async def test_an_outage_is_told_once_however_often_it_is_tried(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+    async with open_plane() as plane, follow(plane) as remote:
+        for outage in (1, 2):
+            plane.down = True
+            plane.cut()
+            await trio.sleep(3600)
+            assert len(told()) == 2 * outage, "that it was cut, and that nobody is there"
+            plane.down = False
+            await remote.changes.receive()
+            assert remote.status.connected

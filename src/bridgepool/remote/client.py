@@ -98,6 +98,7 @@ class RemoteProviders:
     _refused_first: trio.Event = attrs.field(factory=trio.Event, init=False)
     _began: float = attrs.field(default=-inf, init=False)  # the present session, or the last one
     _first_refusal: Refusal | None = attrs.field(default=None, init=False)
+    _told: tuple[str, int] = attrs.field(default=("", 0), init=False)  # in the log, of trouble
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Return the providers as the control plane has them.
@@ -303,8 +304,9 @@ class RemoteProviders:
             self._refused_first.set()
 
     def _note_trouble(self, problem: str) -> None:
-        # The same trouble is told once, not at each try.
-        told = problem == self.status.last_error and not self.status.sessions
+        # The same trouble is told once in an outage, not at each try.
+        trouble = (problem, self.status.sessions)
+        told, self._told = trouble == self._told, trouble
         _log.log(logging.DEBUG if told else logging.WARNING, "no session: %s", problem)
         self.status._note_error(problem)
 
