@@ -248,10 +248,11 @@ def test_one_has_to_say_where(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_password_in_the_argument_list_is_refused(shell: Shell) -> None:
     nowhere = Shell(shell._capsys, shell._monkeypatch, ())
-    done = nowhere.run("providers", "list", "--store", "postgresql://u:hidden@localhost/x")
-    assert done.status == 2
-    assert "PGPASSWORD" in done.err
-    assert "hidden" not in done.err
+    for command in (["providers", "list"], ["gateway"], ["control-plane"]):
+        done = nowhere.run(*command, "--store", "postgresql://u:hidden@localhost/x")
+        assert done.status == 2
+        assert "PGPASSWORD" in done.err
+        assert "hidden" not in done.err
 
 
 def test_a_control_plane_needs_a_key_and_has_to_be_there(

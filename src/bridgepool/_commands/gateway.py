@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from bridgepool._commands.connecting import store_argument
 from bridgepool._commands.root import app, fail
 
 
@@ -73,7 +74,9 @@ def gateway(
     from bridgepool.gateway.process import serve_gateway
     from bridgepool.serving.listening import StartError
 
-    if providers is None and control is None and store is None:
+    if store is not None:
+        store_argument(store)
+    elif providers is None and control is None:
         store = os.environ.get("BRIDGEPOOL_STORE")  # keeps a password out of the argument list
     try:
         options = GatewayOptions(
