@@ -81,11 +81,11 @@ class Home:
         return ("--control", url, "--key-file", str(self.gateway_file), "--name", "front")
 
     def embedded(self) -> tuple[str, ...]:
-        """Return the options of `bridgepool gateway` that opens the store itself."""
-        return (
-            *("--store", self.store_url),
-            *("--encryption-key-file", str(self.encryption_file)),
-        )
+        """Return the options of `bridgepool gateway` that opens the store itself.
+
+        Which store that is stands in the environment, as it does for the control plane.
+        """
+        return ("--encryption-key-file", str(self.encryption_file))
 
     # -- changes, by the API of the control plane
 

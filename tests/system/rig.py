@@ -172,7 +172,7 @@ async def open_front(
 @asynccontextmanager
 async def run_front(home: Home, *source: str) -> AsyncIterator[tuple[Front, GatewayProcess]]:
     """Run `bridgepool gateway` with these options, and wait until it listens."""
-    async with run_gateway_of(*source) as gateway:
+    async with run_gateway_of(*source, env=home.environ) as gateway:
         yield Front(gateway.url, home.client_key), gateway
 
 
