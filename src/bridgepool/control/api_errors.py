@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from bridgepool.control.errors import (
     CommitUnknownError,
@@ -134,7 +135,10 @@ def install(app: FastAPI, fields: Iterable[str]) -> None:
         status = refusal.status_code
         fallback = ("bad_request", HTTPStatus(status).phrase.lower())
         code, message = _HTTP_CODES.get(status, fallback)
-        return error_answer(status, code, message, headers=refusal.headers)
+        headers = dict(refusal.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(app, request.scope["path"]))
+        return error_answer(status, code, message, headers=headers)
 
     async def stored(request: Request, error: Exception) -> JSONResponse:  # noqa: ASYNC124
         return store_answer(cast("StoreError", error))
@@ -146,6 +150,15 @@ def install(app: FastAPI, fields: Iterable[str]) -> None:
     app.add_exception_handler(HTTPException, refused)
     app.add_exception_handler(StoreError, stored)
     app.add_exception_handler(Exception, failed)
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """Return what a path can be asked; the router names the methods of its first route only."""
+    found: set[str] = set()
+    for described, methods in app.openapi()["paths"].items():
+        if compile_path(described)[0].match(path):
+            found |= {method.upper() for method in methods}
+    return sorted(found) or ["GET"]  # the description is not in itself
 
 
 def _problem(where: Sequence[int | str], kind: str, message: str, known: frozenset[str]) -> str:

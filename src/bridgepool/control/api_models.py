@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+import string
+from typing import Annotated, Any, Final, Self, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -16,15 +17,25 @@ from bridgepool.control.records import (
     ProviderPatch,
     Role,
 )
-from bridgepool.providers import Secret
+from bridgepool.providers import PROVIDER_TYPES, Secret
 
 MAX_INTEGER: Final = (1 << 63) - 1
+NAME_PATTERN: Final = "^[A-Za-z0-9._@-]+$"
+"""What every name and id is made of."""
+_NAME_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "._@-")
 
 
 def sound_text(text: str) -> str:
     """Refuse what a database cannot hold, and what no name or URL has."""
     if not text.isprintable():
         raise ValueError("has a character that cannot be printed")
+    return text
+
+
+def sound_name(text: str) -> str:
+    """Refuse what no name and no id has."""
+    if not _NAME_CHARACTERS.issuperset(text):
+        raise ValueError("has a character that no name and no id has")
     return text
 
 
@@ -40,6 +51,23 @@ Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(sound_
 SecretText = Annotated[
     SecretStr, Field(min_length=1, max_length=8192), AfterValidator(_sound_secret)
 ]
+
+
+def _described(**schema: object) -> Any:
+    """Say more in the description than is checked here: the store's rules, which check it."""
+    return Field(json_schema_extra=cast("dict[str, Any]", schema))
+
+
+ProviderName = Annotated[Name, _described(pattern="^[a-z0-9]+(-[a-z0-9]+)*$", maxLength=64)]
+TypeName = Annotated[Name, _described(enum=sorted(PROVIDER_TYPES))]
+KeyText = Annotated[SecretText, _described(pattern="^[!-~]+$")]
+HeaderName = Annotated[Name, _described(pattern="^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+HeaderText = Annotated[SecretText, _described(pattern="^[!-~]([ -~]*[!-~])?$")]
+Variable = Annotated[Name, _described(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+ClientId = Annotated[
+    Name, _described(pattern="^[A-Za-z0-9]([A-Za-z0-9._@-]*[A-Za-z0-9])?$", maxLength=64)
+]
+KeyHashText = Annotated[Text, _described(pattern="^sha256:[a-z0-9]{12}:[0-9a-f]{32}:[0-9a-f]{64}$")]
 Revision = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 
 
@@ -57,7 +85,7 @@ class KeyIn(Input):
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["value"]}, {"required": ["id"]}]}
     )
-    value: SecretText = Field(default_factory=lambda: SecretStr(""))
+    value: KeyText = Field(default_factory=lambda: SecretStr(""))
     id: Name = Field(default_factory=str)
 
     @model_validator(mode="after")
@@ -75,7 +103,7 @@ class KeyIn(Input):
 
 Keys = Annotated[list[KeyIn], Field(max_length=1000)]
 HeadersIn = Annotated[
-    dict[Name, SecretText | None],
+    dict[HeaderName, HeaderText | None],
     Field(max_length=1000, description="A value of null keeps the one that is stored."),
 ]
 
@@ -89,15 +117,15 @@ class DraftIn(Input):
                 "name": "openai",
                 "type": "openai",
                 "base_url": "https://api.openai.com/v1",
-                "keys": [{"value": "sk-…"}],
+                "keys": [{"value": "sk-0123456789"}],
             }
         }
     )
-    name: Name
-    type: Name
+    name: ProviderName
+    type: TypeName
     base_url: Text
     keys: Keys = Field(default_factory=list, description="All of them, in the order of use.")
-    key_env: Name | None = Field(default=None, description="Where gateways find the key.")
+    key_env: Variable | None = Field(default=None, description="Where gateways find the key.")
     client_keys: bool = Field(default=False, description="Clients bring their own keys.")
     enabled: bool = True
     headers: HeadersIn = Field(default_factory=dict)
@@ -122,11 +150,11 @@ class PatchIn(Input):
     """What is to be different in a provider; what is not there stays."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"enabled": False}})
-    name: Name = Field(default_factory=str)
-    type: Name = Field(default_factory=str)
+    name: ProviderName = Field(default_factory=str)
+    type: TypeName = Field(default_factory=str)
     base_url: Text = Field(default_factory=str)
     keys: Keys = Field(default_factory=list, description="All that it is to have, in order.")
-    key_env: Name | None = Field(default_factory=lambda: None)
+    key_env: Variable | None = Field(default_factory=lambda: None)
     client_keys: bool = Field(default_factory=bool)
     enabled: bool = Field(default_factory=bool)
     headers: HeadersIn = Field(default_factory=dict)
@@ -160,8 +188,8 @@ class ClientIn(Input):
     """A client that is to be added."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"id": "alice"}})
-    id: Name
-    key_hashes: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = Field(
+    id: ClientId
+    key_hashes: Annotated[list[KeyHashText], Field(min_length=1, max_length=100)] | None = Field(
         default=None, description="Hashes of keys that it has; without them it gets a new key."
     )
 
@@ -170,14 +198,14 @@ class GatewayKeyIn(Input):
     """A key of a gateway that is to be made."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "front-1"}})
-    name: Name
+    name: ClientId
 
 
 class AdminKeyIn(Input):
     """A key of the API that is to be made."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "ci", "role": "read"}})
-    name: Name
+    name: ClientId
     role: Role
 
 

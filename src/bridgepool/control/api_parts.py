@@ -14,12 +14,16 @@ from pydantic import AfterValidator
 
 from bridgepool.control.api_errors import ErrorBody
 from bridgepool.control.api_guard import actor_of
-from bridgepool.control.api_models import MAX_INTEGER, sound_text
+from bridgepool.control.api_models import MAX_INTEGER, NAME_PATTERN, sound_text
 from bridgepool.control.hub import Hub
 from bridgepool.control.records import Actor
 from bridgepool.control.store import Store
 
-PathName: TypeAlias = Annotated[str, Path(min_length=1, max_length=256), AfterValidator(sound_text)]
+PathName: TypeAlias = Annotated[
+    str,
+    Path(min_length=1, max_length=256, json_schema_extra={"pattern": NAME_PATTERN}),
+    AfterValidator(sound_text),
+]
 IfRevision: TypeAlias = Annotated[
     int | None,
     Query(ge=0, le=MAX_INTEGER, description="Only if the row is still at this revision."),

@@ -6,9 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 
 from bridgepool.control.api_errors import ErrorBody, error_answer
-from bridgepool.control.api_models import MAX_INTEGER, Name
+from bridgepool.control.api_models import MAX_INTEGER, NAME_PATTERN, Name, sound_name
 from bridgepool.control.api_parts import READS, Sources, new_router, queries
 from bridgepool.control.api_views import (
     AppliedOut,
@@ -64,7 +65,13 @@ def status_routes(sources: Sources) -> APIRouter:
         before: Annotated[
             int | None, Query(ge=0, le=MAX_INTEGER, description="Only older ones than this id.")
         ] = None,
-        name: Annotated[Name | None, Query(description="Of rows with this name or id.")] = None,
+        name: Annotated[
+            Annotated[Name, AfterValidator(sound_name)] | None,
+            Query(
+                description="Of rows with this name or id.",
+                json_schema_extra={"pattern": NAME_PATTERN},
+            ),
+        ] = None,
     ) -> AuditOut:
         """List the changes, the newest first."""
         return audit_out(await store.audit(limit=limit, before=before, name=name), limit)
