@@ -34,7 +34,7 @@ class Target:
     """A running control plane, or the store itself.
 
     Args:
-        url: The API of a running control plane, such as https://control.example:8081.
+        url: The API of a running control plane, such as https://control.example:8180.
             Environment: BRIDGEPOOL_URL.
         admin_key_file: A file with the admin key for --url. Environment: the key itself in
             BRIDGEPOOL_ADMIN_KEY.

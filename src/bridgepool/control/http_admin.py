@@ -245,7 +245,7 @@ async def open_http_admin(
     """Open the API of a running control plane.
 
     Args:
-        url: Where its API is, such as ``https://control.example:8081``.
+        url: Where its API is, such as ``https://control.example:8180``.
         key: An admin key.
         ssl_context: For ``https``; the default trusts what the operating system trusts.
     """

@@ -1,0 +1,139 @@
+"""`docs/operations.md` has every log line, status field and count of both programs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import attrs
+import pytest
+
+from bridgepool.control.api_views import GatewayOut, ReadyOut
+from bridgepool.control.hub import HubStatus
+from bridgepool.gateway import GatewayStatistics
+from bridgepool.http import HttpCounters
+from bridgepool.remote import RemoteStatus
+from bridgepool.remote.rpc_handlers import RpcCounters
+from bridgepool.transports.websocket import WebSocketCounters
+from tests.examples.support import ROOT
+
+PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PACKAGE = ROOT / "src" / "bridgepool"
+PACKAGES = ("control", "remote", "transports", "gateway", "serving")
+LEVELS = {"exception": "error", "log": "warning"}
+METHODS = {"debug", "info", "warning", "error", "critical", *LEVELS}
+
+
+def _plain(text: str) -> str:
+    """Show a log event as the page does: without what is filled in, and without backquotes."""
+    return re.sub(r"`[^`]*`", "…", re.sub(r"%(\(\w+\))?[a-z]", "…", text))
+
+
+def _logged() -> Iterator[tuple[str, str, str]]:
+    for package in PACKAGES:
+        for file in sorted((PACKAGE / package).glob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                match node:
+                    case ast.Call(
+                        func=ast.Attribute(value=ast.Name(id="logger" | "_log"), attr=method)
+                    ) if method in METHODS:
+                        text = node.args[1 if method == "log" else 0]
+                        if isinstance(text, ast.Name):
+                            text = _constant(tree, text.id)
+                        assert isinstance(text, ast.Constant), f"{file.name}:{node.lineno}"
+                        assert isinstance(text.value, str)
+                        yield f"{package}/{file.name}", _plain(text.value), method
+
+
+def _constant(tree: ast.Module, name: str) -> ast.expr:
+    for node in tree.body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return value
+            case ast.AnnAssign(target=ast.Name(id=found), value=ast.expr() as value) if (
+                found == name
+            ):
+                return value
+    raise AssertionError(f"there is no constant {name}")
+
+
+LOGGED = sorted(set(_logged()))
+
+
+def test_the_log_lines_are_found() -> None:
+    assert len(LOGGED) > 60
+
+
+@pytest.mark.parametrize(("where", "event", "method"), LOGGED)
+def test_every_log_line_stands_on_the_page(where: str, event: str, method: str) -> None:
+    if event == "…":  # a text that was made before
+        assert where == "remote/answers.py"
+        event = "the providers are too large to be sent: … bytes, and … at most; make them "
+        event += "fewer or smaller"
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{event}` |")]
+    assert rows, event
+    level = LEVELS.get(method, method)
+    assert any(row.split(" | ")[1].startswith(level) for row in rows), (event, level)
+
+
+def test_every_line_of_the_page_is_one_that_is_logged() -> None:
+    shown = re.findall(r"^\| `([^`]+)` \| (?:debug|info|warning|error)\b", PAGE, re.MULTILINE)
+    logged = {event for _, event, _ in LOGGED}
+    assert [e for e in shown if e not in logged and "too large to be sent" not in e] == []
+
+
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [
+        ("`GatewayStatistics`", GatewayStatistics),
+        ("`HttpCounters`", HttpCounters),
+        ("`RemoteStatus`", RemoteStatus),
+        ("`HubStatus`", HubStatus),
+        ("`WebSocketCounters`", WebSocketCounters),
+        ("`RpcCounters`", RpcCounters),
+    ],
+)
+def test_every_count_stands_in_its_table(title: str, kind: type[attrs.AttrsInstance]) -> None:
+    shown = _fields(_section(f"### {title}"))
+    assert shown == {field.name for field in attrs.fields(kind) if field.name[0] != "_"}
+
+
+def test_every_field_of_readiness_and_of_gateways_stands_on_the_page() -> None:
+    source = ast.parse((PACKAGE / "gateway" / "readiness.py").read_text(encoding="utf-8"))
+    keys = {
+        key.value
+        for node in ast.walk(source)
+        for key in (
+            [node.slice]
+            if isinstance(node, ast.Subscript)
+            else node.keys
+            if isinstance(node, ast.Dict)
+            else []
+        )
+        if isinstance(key, ast.Constant)
+    }
+    assert "ready" in keys
+    assert _fields(_section("## Status of a gateway")) == keys
+    of_plane = _fields(_section("## Status of a control plane"))
+    assert of_plane == {*ReadyOut.model_fields, *GatewayOut.model_fields}
+
+
+def _section(heading: str) -> str:
+    begin = PAGE.index(heading)
+    found = re.search(r"^##", PAGE[begin + 3 :], re.MULTILINE)
+    return PAGE[begin : begin + 3 + found.start()] if found else PAGE[begin:]
+
+
+def _fields(section: str) -> set[str]:
+    """Return what stands in the column of names: the first, or the one of the heading `field`."""
+    found: set[str] = set()
+    column = 0
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if "field" in cells:
+            column = cells.index("field")
+        elif cells:
+            found |= set(re.findall(r"`(\w+)`", cells[column]))
+    return found
