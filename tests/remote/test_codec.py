@@ -16,6 +16,8 @@ from bridgepool.providers import Secret
 from bridgepool.remote import codec, messages
 from bridgepool.remote.errors import InvalidMessageError, UnsendableError
 
+from .foreign import pack, unpack
+
 VECTORS = Path(__file__).parent / "vectors"
 CLASSES: dict[str, type] = {
     name: kind
@@ -140,6 +142,41 @@ def test_errors_show_no_value() -> None:
     assert "hidden" not in repr(codec.encode(messages.Authorize(Secret("sk-hidden"))))
 
 
+@pytest.mark.parametrize(
+    ("kind", "field", "most", "item"),
+    [
+        (messages.ProviderSet, "rows", messages.MAX_PROVIDERS, {"name": ""}),
+        (messages.Acknowledge, "rejected", messages.MAX_PROVIDERS, {"name": "", "reason": ""}),
+        (messages.ProviderRow, "keys", messages.MAX_ROW_KEYS, "k"),
+        (messages.ProviderRow, "headers", messages.MAX_ROW_HEADERS, ("h", "v")),
+    ],
+)
+def test_lists_are_as_long_as_the_page_says_and_no_longer(
+    kind: type, field: str, most: int, item: object
+) -> None:
+    row = {"id": "", "name": "", "type": "", "base_url": ""}
+    revisions = {"revision": 1, "providers": 1, "clients": 1}
+    more = row | item if field == "rows" and isinstance(item, dict) else item
+    for count in (most, most + 1):
+        body = {**row, "revisions": revisions, "revision": 1, field: [more] * count}
+        raw = codec.encode(body).raw
+        if count == most:
+            assert len(getattr(codec.decode(raw, kind), field)) == most
+        else:
+            with pytest.raises(InvalidMessageError):
+                codec.decode(raw, kind)
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1z", b"\xdc\x00\x01"])
+@pytest.mark.parametrize("kind", [messages.Cancel, messages.Authorize])
+def test_what_is_unknown_may_be_nested_as_deep_as_the_page_says(opening: bytes, kind: type) -> None:
+    inner = opening * 29 + b"\xc0"  # the frame, its parameters and their map are three
+    known = b"\x83\xa2id\x05\xa5token\xa1t\xa1x" + inner
+    frame = codec.decode_frame(b"\x93\x02\xa1m\x91" + known)
+    assert isinstance(frame, codec.Notice)
+    assert isinstance(codec.decode(frame.params[0], kind), kind)
+
+
 def test_unknown_fields_are_ignored() -> None:
     raw = codec.encode({"id": 7, "later": [{"deep": [1, 2]}]}).raw
     assert codec.decode(raw, messages.Cancel) == messages.Cancel(7)
@@ -155,7 +192,10 @@ def test_the_vectors_say_what_the_bytes_mean(path: Path) -> None:
         assert refused.value.code == vector["error"]
         return
     frame = codec.decode_frame(data)
-    assert msgspec.msgpack.decode(data) == vector["frame"]
+    assert unpack(data) == vector["frame"]  # by a reader of a few lines, written from the page
+    own = pack(vector["frame"])
+    assert unpack(own) == vector["frame"]
+    assert type(codec.decode_frame(own)) is type(frame)  # the long forms mean the same
     if "message" in vector:
         raw = frame.result if isinstance(frame, codec.Response) else frame.params[0]
         message: object = codec.decode(raw, CLASSES[vector["message"]])

@@ -112,7 +112,9 @@ class _World:
 
 
 @asynccontextmanager
-async def _ends(world: _World, delay: float) -> AsyncIterator[tuple[tuple[RpcPeer, ...], Any]]:
+async def _ends(
+    world: _World, delays: tuple[float, float]
+) -> AsyncIterator[tuple[tuple[RpcPeer, ...], Any]]:
     left, right = open_memory_channel_pair()
 
     def noticed(params: Cancel) -> None:
@@ -121,8 +123,8 @@ async def _ends(world: _World, delay: float) -> AsyncIterator[tuple[tuple[RpcPee
     notices = {"n": NoticeHandler(Cancel, noticed)}
     args: dict[str, Any] = {"notices": notices, "max_frame_bytes": _SMALL}
     async with (
-        open_rpc(_Late(left, delay), methods=world.methods(), **args) as here,
-        open_rpc(_Late(right, delay), methods=world.methods(), **args) as there,
+        open_rpc(_Late(left, delays[0]), methods=world.methods(), **args) as here,
+        open_rpc(_Late(right, delays[1]), methods=world.methods(), **args) as there,
     ):
         yield (here, there), left
 
@@ -156,27 +158,29 @@ _ending = st.sampled_from(["none", "none", "goodbye", "cut", "close", "leave"])
 @given(
     st.lists(st.tuples(st.integers(0, 1), _steps), max_size=10),
     _ending,
-    st.sampled_from([0.0, 0.0001, 0.01]),
+    st.tuples(*[st.sampled_from([0.0, 0.0001, 0.01])] * 2),
 )
-@example([(0, ("call", "at_once", 200, 1000))], "none", 0.01)
-@example([(0, ("call", "stubborn", 64, 0.1)), (0, ("call", "slow", 64, 1000))], "none", 0.0)
+@example([(0, ("call", "at_once", 200, 1000))], "none", (0.0, 0.01))
+@example([(1, ("call", "slow", 90, 1000))], "goodbye", (0.0, 0.0))
+@example([(0, ("call", "stubborn", 64, 0.1)), (0, ("call", "slow", 64, 1000))], "none", (0.0, 0.0))
 def test_each_call_ends_once_with_its_own_answer_and_nothing_is_left(
-    steps: list[tuple[int, tuple[str, str, int, float]]], ending: str, delay: float
+    steps: list[tuple[int, tuple[str, str, int, float]]], ending: str, delays: tuple[float, float]
 ) -> None:
     logging.disable(logging.CRITICAL)  # handlers that raise are logged, by the thousand here
     try:
-        trio.run(_play, steps, ending, delay, clock=MockClock(autojump_threshold=0))
+        trio.run(_play, steps, ending, delays, clock=MockClock(autojump_threshold=0))
     finally:
         logging.disable(logging.NOTSET)
 
 
 async def _play(
-    steps: list[tuple[int, tuple[str, str, int, float]]], ending: str, delay: float
+    steps: list[tuple[int, tuple[str, str, int, float]]], ending: str, delays: tuple[float, float]
 ) -> None:
-    world, called = _World(), []
+    world = _World()
+    called: list[str] = []
     tasks = trio.lowlevel.current_statistics().tasks_living
     with trio.fail_after(100_000):
-        async with _ends(world, delay) as (peers, link), trio.open_nursery() as nursery:
+        async with _ends(world, delays) as (peers, link), trio.open_nursery() as nursery:
             notices = 0
             for side, (kind, name, count, seconds) in steps:
                 if kind == "wait":
@@ -194,6 +198,9 @@ async def _play(
             else:
                 world.may_end = True
                 await _end(ending, peers, link)
+                await trio.sleep(5)
+                assert world.running == 0  # handlers end with the connection, not with the block
+                assert all(world.outcomes.get(number) for number in range(len(called)))
         assert world.running == 0
     for number, name in enumerate(called):
         world.check(number, name)
@@ -232,7 +239,7 @@ async def _all_is_well(
 
 async def test_ids_begin_again_and_skip_those_in_use(autojump_clock: object) -> None:
     world = _World()
-    async with _ends(world, 0.0) as (peers, _), trio.open_nursery() as nursery:
+    async with _ends(world, (0.0, 0.0)) as (peers, _), trio.open_nursery() as nursery:
         here = peers[0]
         for _ in range(2):
             here._next_id = codec.MAX_CALL_ID

@@ -1,0 +1,131 @@
+"""Who knows only the page of the protocol can talk to a control plane."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from bridgepool.providers import Client, Clients, hash_key, new_client_key
+from bridgepool.remote import MemoryBackend, serve_providers
+
+from .foreign import ForeignClient, open_foreign_client
+from .rig import row
+
+_HELLO = {"gateway": "foreign", "instance": "1", "software": "other/1", "unknown": [{"x": None}]}
+
+
+@asynccontextmanager
+async def _connect(backend: MemoryBackend) -> AsyncIterator[ForeignClient]:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve_providers, backend, listeners)
+            async with open_foreign_client(port) as client:
+                yield client
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_client_written_from_the_page_goes_through_all_of_a_session() -> None:
+    backend = MemoryBackend()
+    key, token = backend.add_gateway_key("front-1"), new_client_key()
+    backend.set_clients(Clients([Client(id="ann", key_hashes=(hash_key(token),))]))
+    revision = backend.set_rows([row(1)])
+    async with _connect(backend) as client:
+        assert await client.shake_hands("/?version=1.0", key.reveal()) == (101, b"")
+        early = await client.call(1, "get_providers", {})
+        assert early["code"] == "hello_first"
+        welcome = await client.call(1, "hello", _HELLO)
+        assert welcome["protocol"] == "1.0"
+        assert welcome["revisions"]["revision"] == revision
+        assert (await client.call(2, "hello", _HELLO))["code"] == "hello_twice"
+        assert await client.call(3, "watch_providers", {"send": True}) == welcome["revisions"]
+        rows = (await client.call(4, "get_providers", {"known": None}))["rows"]
+        assert [(r["name"], r["keys"], r["enabled"]) for r in rows] == [
+            (row(1).name, ["sk-1"], True)
+        ]
+        known = {"known": welcome["revisions"]["providers"]}
+        assert (await client.call(5, "get_providers", known))["rows"] is None
+
+        backend.set_rows([row(1), row(2)])
+        kind, method, (changed,) = await client.receive()
+        assert (kind, method, len(changed["rows"])) == (2, "changed", 2)
+        receipt = {"revision": revision + 1, "rejected": [{"name": "a", "reason": "b"}]}
+        assert await client.call(6, "acknowledge", receipt) == {}
+        assert [r.revision for r in backend.receipts.values()] == [revision + 1]
+
+        found = await client.call(7, "authorize", {"token": token.reveal()})
+        assert found["client_id"] == "ann"
+        nobody = await client.call(8, "authorize", {"token": "bp_nobody"})
+        assert (nobody["client_id"], nobody["key_id"]) == (None, None)
+        assert (await client.call(9, "later", {}))["code"] == "unknown_method"
+        assert (await client.call(9, "authorize", {"token": ""}))["code"] == "invalid_params"
+        await client.send([2, "cancel", [{"id": 77}]])
+        await client.send([2, "later", [{}]])
+
+        (session,) = backend.sessions.values()
+        assert session.gateway == "foreign"
+        backend.revoke_gateway_key(session.identity.key_id)
+        kind, method, (goodbye,) = await client.receive()
+        if method == "changed":  # a notice of the move may come first, without providers
+            assert goodbye["rows"] is None
+            kind, method, (goodbye,) = await client.receive()
+        assert (kind, method, goodbye["code"]) == (2, "goodbye", "key_revoked")
+
+
+async def test_a_goodbye_of_the_client_ends_the_session() -> None:
+    backend = MemoryBackend()
+    async with _connect(backend) as client:
+        await client.shake_hands("/?version=1.0", backend.add_gateway_key("a").reveal())
+        await client.call(0, "hello", _HELLO)
+        await client.send([2, "goodbye", [{"code": "shutting_down", "reason": "over"}]])
+        assert await client.receive() is None
+        assert client.closed == 1000
+        while backend.sessions:
+            await backend.wait_heard()
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"", "malformed_frame"),
+        ([3, "x", [{}]], "malformed_frame"),
+        ([0, -1, "x", [{}]], "malformed_frame"),
+        ([0, 1, "x" * 65, [{}]], "malformed_frame"),
+    ],
+)
+async def test_who_breaks_the_protocol_is_told_and_disconnected(frame: object, code: str) -> None:
+    backend = MemoryBackend()
+    async with _connect(backend) as client:
+        await client.shake_hands("/?version=1.0", backend.add_gateway_key("a").reveal())
+        await client.send(frame)
+        kind, method, (goodbye,) = await client.receive()
+        assert (kind, method, goodbye["code"]) == (2, "goodbye", code)
+        assert await client.receive() is None
+        assert client.closed == 1000
+
+
+@pytest.mark.parametrize(
+    ("path", "has_key", "status", "code"),
+    [
+        ("/?version=1.1", True, 426, "version_refused"),
+        ("/?version=2.0", True, 426, "version_refused"),
+        ("/?version=0.9", True, 426, "version_refused"),
+        ("/?version=1", True, 400, "version_malformed"),
+        ("/", True, 400, "version_malformed"),
+        ("/?version=1.0", False, 401, "no_key"),
+    ],
+)
+async def test_refusals_are_a_status_a_code_and_a_reason(
+    path: str, has_key: bool, status: int, code: str
+) -> None:
+    backend = MemoryBackend()
+    key = backend.add_gateway_key("a").reveal() if has_key else None
+    async with _connect(backend) as client:
+        answered, body = await client.shake_hands(path, key)
+        assert answered == status
+        told = json.loads(body)
+        assert told["code"] == code
+        assert told["reason"]
