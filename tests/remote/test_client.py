@@ -298,3 +298,16 @@ async def test_an_outage_is_told_once_however_often_it_is_tried(
             plane.down = False
             await remote.changes.receive()
             assert remote.status.connected
+
+
+async def test_a_receipt_that_is_too_large_costs_no_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_plane() as plane, follow(plane) as remote:
+        remote.acknowledge(1, [Rejection("large", "x" * (17 << 20))])
+        await trio.sleep(60)
+        remote.acknowledge(2)
+        await trio.sleep(60)
+        (receipt,) = plane.backend.receipts.values()
+        assert receipt.revision == 2
+        assert remote.status.sessions == 1

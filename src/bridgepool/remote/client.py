@@ -39,7 +39,7 @@ from bridgepool._version import __version__
 from bridgepool.providers import Caller, Provider, Secret
 from bridgepool.remote.authorization import AuthorizationCache, KnownClient
 from bridgepool.remote.backoff import full_jitter
-from bridgepool.remote.errors import InvalidMessageError, RemoteError
+from bridgepool.remote.errors import InvalidMessageError, RemoteError, UnsendableError
 from bridgepool.remote.messages import (
     Acknowledge,
     Authorization,
@@ -257,7 +257,7 @@ class RemoteProviders:
                 with trio.fail_after(self._limits.call_timeout):
                     await session.acknowledge(receipt)
                 sent = receipt
-            except (RemoteError, trio.TooSlowError) as error:
+            except (RemoteError, UnsendableError, trio.TooSlowError) as error:
                 _log.warning("a receipt was not taken: %s", str(error) or "no answer in time")
                 await trio.sleep(self._limits.call_timeout)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
