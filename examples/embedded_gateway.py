@@ -34,5 +34,5 @@ async def main(store_url: str, port: int) -> None:
 if __name__ == "__main__":
     try:
         trio.run(main, sys.argv[1], int(sys.argv[2]))
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         print("stopped")

@@ -65,5 +65,5 @@ async def main(url: str, key: Secret) -> None:
 if __name__ == "__main__":
     try:
         trio.run(main, sys.argv[1], Secret(Path(sys.argv[2]).read_text().strip()))
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         print("stopped")
