@@ -71,13 +71,14 @@ class World:
 async def open_world(folder: Path, url: str, north: SimulatedUpstream) -> AsyncIterator[World]:
     home = await make_home(folder, url)
     embedded = GatewayOptions(store=url, drain_timeout=5)
-    async with open_plane(home) as plane:
+    async with open_plane(home, poll_interval=2.0) as plane:
         await home.add("ai", north, "sk-1")
         async with (
             open_front(home, control_source(home)) as (standalone, _),
             open_front(home, store_source(home), embedded) as (on_the_store, _),
         ):
             await standalone.wait_ready(ready=True, connected=True)
+            await standalone.wait_outcome("north")  # its control plane has read that, too
             async with (
                 open_load(standalone.url, standalone.key),
                 open_load(on_the_store.url, on_the_store.key),

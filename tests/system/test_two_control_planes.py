@@ -65,6 +65,7 @@ async def test_a_change_through_one_is_served_by_a_gateway_of_the_other_and_told
         await one.home.add("ai", north, "sk-1")
         async with open_front(other.home, control_source(other.home)) as (front, _):
             await front.wait_ready(ready=True, connected=True)
+            await front.wait_outcome("north")
             await wait_connected(one.hub, True)
             async with open_load(front.url, front.key):
                 for writer, upstream in ((one, south), (other, north), (one, south)):
@@ -85,6 +86,7 @@ async def test_the_command_waits_for_the_gateways_of_the_other(
         await one.home.add("ai", north, "sk-1")
         async with open_front(other.home, control_source(other.home)) as (front, _):
             await front.wait_ready(ready=True, connected=True)
+            await front.wait_outcome("north")
             await wait_connected(one.hub, True)
             url = f"http://127.0.0.1:{one.home.api_port}"
             where = ("--url", url, "--admin-key-file", str(one.home.admin_file))
@@ -94,8 +96,8 @@ async def test_the_command_waits_for_the_gateways_of_the_other(
                 await command.stdout.wait_end()
             # What the command said is so at once.
             assert await front.outcome() == "south"
-            [line] = [line for line in command.stdout.lines if "front " in line]
-            assert "applied" in line, command.everything
+            [row] = [line for line in command.stdout.lines if " applied " in f"{line} "]
+            assert row.split()[0] == "first", command.everything  # the name of the gateway's key
 
 
 async def test_a_gateway_that_is_rejected_a_row_at_one_is_told_of_at_the_other(
@@ -107,6 +109,7 @@ async def test_a_gateway_that_is_rejected_a_row_at_one_is_told_of_at_the_other(
         await one.home.add("ai", north, "sk-1")
         async with open_front(other.home, control_source(other.home)) as (front, _):
             await front.wait_ready(ready=True, connected=True)
+            await front.wait_outcome("north")
             await wait_connected(one.hub, True)
             revision = await one.home.add("by-env", north, key_env="BRIDGEPOOL_NOT_SET")
             [row] = await one.home.wait_applied(revision)
@@ -125,6 +128,7 @@ async def test_a_gateway_moves_to_the_other_when_one_is_killed_and_never_goes_ba
         await home.add("ai", north, "sk-1")
         async with open_front(home, control_source(home)) as (front, gateway):
             await front.wait_ready(ready=True, connected=True)
+            await front.wait_outcome("north")
             await wait_connected(other.hub, True)
             [before] = await other.hub.gateways()
 
@@ -171,6 +175,7 @@ async def test_the_gateways_of_one_that_was_killed_are_offline_after_the_limit(
         await home.add("ai", north, "sk-1")
         async with open_front(home, control_source(home)) as (front, _):
             await front.wait_ready(ready=True, connected=True)
+            await front.wait_outcome("north")
             await wait_connected(other.hub, True)
             killed.signal(signal.SIGKILL)
             await killed.wait()
