@@ -162,6 +162,16 @@ _ending = st.sampled_from(["none", "none", "goodbye", "cut", "close", "leave"])
 )
 @example([(0, ("call", "at_once", 200, 1000))], "none", (0.0, 0.01))
 @example([(1, ("call", "slow", 90, 1000))], "goodbye", (0.0, 0.0))
+@example(  # a call that came in the moment in which the writer found the end
+    [
+        (0, ("call", "slow", 2, 0)),
+        (0, ("wait", "", 1, 0.01)),
+        (0, ("call", "forever", 64, 0.001)),
+        (1, ("notice", "", 14, 0.0)),
+    ],
+    "cut",
+    (0.0, 0.0),
+)
 @example([(0, ("call", "stubborn", 64, 0.1)), (0, ("call", "slow", 64, 1000))], "none", (0.0, 0.0))
 def test_each_call_ends_once_with_its_own_answer_and_nothing_is_left(
     steps: list[tuple[int, tuple[str, str, int, float]]], ending: str, delays: tuple[float, float]

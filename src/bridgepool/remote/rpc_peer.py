@@ -163,7 +163,9 @@ class RpcPeer:
     async def _read(self) -> None:
         try:
             while self._why is None:
-                self._take(await self._channel.receive())
+                data = await self._channel.receive()
+                if self._why is None:  # else the end was found elsewhere since this came
+                    self._take(data)
         except InvalidMessageError as error:
             self.counters.violations += 1
             _log.warning("the other side broke the protocol: %s", error)
