@@ -6,8 +6,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from bridgepool.remote import codec, errors, messages
+from bridgepool.remote import RemoteLimits, admission, codec, errors, messages
 from bridgepool.remote.rpc_handlers import MAX_CALLS_IN_FLIGHT, MAX_REASON_CHARACTERS
+from bridgepool.transports.handshake import Refused
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 _CLASSES = [kind for kind in vars(messages).values() if isinstance(kind, type) and attrs.has(kind)]
@@ -39,3 +40,18 @@ def test_each_code_is_on_the_page() -> None:
 )
 def test_each_limit_is_on_the_page(limit: int) -> None:
     assert re.search(rf"\b{limit}\b", _PAGE)
+
+
+def test_the_delays_between_connections_are_on_the_page() -> None:
+    limits = RemoteLimits()
+    delays = f"begins at {limits.first_delay:g} s and doubles up to {limits.max_delay:g} s"
+    assert delays in _PAGE
+    refused = f"from {limits.refused_delay / 2:g} to {limits.refused_delay:g} s"
+    assert refused in _PAGE
+
+
+@pytest.mark.parametrize(
+    "refused", [admission.NO_KEY, admission.UNKNOWN_KEY, admission.UNAVAILABLE]
+)
+def test_the_refusals_of_keys_are_on_the_page(refused: Refused) -> None:
+    assert f"| {refused.status} | `{refused.code}` |" in _PAGE
