@@ -120,3 +120,21 @@ async def test_providers_that_were_not_confirmed_for_too_long_make_it_not_ready(
         world.proxy.heal()
         await front.converge(world.south, "too long a loss of the control plane")
         await front.wait_ready(ready=True, connected=True)
+
+
+async def test_a_client_is_in_the_snapshot_file_before_a_crash_could_forget_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgepool.gateway.snapshot_file._LOOK_INTERVAL", 0.05)
+    file, copy = tmp_path / "snapshot", tmp_path / "copy"
+    async with open_world(tmp_path) as world:
+        async with world.front(snapshot_file=file) as front:
+            await wait_for(file.exists)
+            size = file.stat().st_size
+            assert (await front.ask()).status == 200
+            await wait_for(lambda: file.stat().st_size > size)
+            copy.write_bytes(file.read_bytes())  # what a crash would leave
+            copy.chmod(0o600)
+        down(world)
+        async with world.front(snapshot_file=copy) as front:
+            assert (await front.ask()).model == "m@north"

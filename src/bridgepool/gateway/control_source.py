@@ -148,6 +148,7 @@ async def open_control_source(
     ):
         if file is not None:
             file.known_clients = remote.known_clients
+            file.clients_changes = remote.count_client_changes
             nursery.start_soon(file.run)
         if loaded is not None:
             remote.remember_clients(loaded.clients)

@@ -39,6 +39,7 @@ logger = logging.getLogger("bridgepool.gateway")
 
 _MAX_BYTES: Final = 64 << 20
 _NOTE_INTERVAL: Final = 300.0  # seconds between two notes of how old the file has become
+_LOOK_INTERVAL: Final = 10.0  # seconds between two looks whether there are other clients
 _GATHER: Final = 0.5  # seconds after a write before the next: notices may come in storms
 _LAST_SAVE: Final = 2.0  # seconds that closing waits for the disk
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -63,8 +64,11 @@ class SnapshotFile:
     _keys: EncryptionKeys | None = None
     known_clients: Callable[[], tuple[KnownClient, ...]] = tuple
     """Returns the clients to keep along with the providers."""
+    clients_changes: Callable[[], int] = int
+    """Returns how often which clients these are has changed."""
     _saved: SavedSnapshot | None = attrs.field(default=None, init=False)  # what it is to hold
     _due: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _seen_changes: int = attrs.field(default=0, init=False)  # of the clients in the file
     _writing: bool = attrs.field(default=False, init=False)
     _failing: bool = attrs.field(default=False, init=False)  # the last write failed: reported
 
@@ -100,13 +104,20 @@ class SnapshotFile:
         self._due.set()
 
     async def run(self) -> None:
-        """Write what is to be kept, until cancelled; now and then how old it has become."""
+        """Write what is to be kept, until cancelled; now and then how old it has become.
+
+        Soon after other clients were authorized as well, so that a crash does not forget them.
+        """
+        note = trio.current_time() + _NOTE_INTERVAL
         try:
             while True:
-                with trio.move_on_after(_NOTE_INTERVAL):
+                with trio.move_on_after(min(_LOOK_INTERVAL, _NOTE_INTERVAL)):
                     await self._due.wait()
-                await self._save()
-                await trio.sleep(_GATHER)
+                others = self.clients_changes() != self._seen_changes
+                if self._due.is_set() or others or trio.current_time() >= note:
+                    await self._save()
+                    note = trio.current_time() + _NOTE_INTERVAL
+                    await trio.sleep(_GATHER)
         finally:
             # Once more: clients were authorized since, and time has passed.
             with trio.move_on_after(_LAST_SAVE, shield=True):
@@ -119,6 +130,7 @@ class SnapshotFile:
             await trio.lowlevel.checkpoint()
             return
         self._writing = True
+        self._seen_changes = self.clients_changes()
         try:
             saved = attrs.evolve(saved, clients=self.known_clients())
             await trio.to_thread.run_sync(self._write, saved)

@@ -107,6 +107,8 @@ class AuthorizationCache:
     _clients: int = attrs.field(default=0, init=False)  # the latest clients revision heard of
     _quiet_until: float = attrs.field(default=-inf, init=False)
     _reachable: bool = attrs.field(default=False, init=False)
+    changes: int = attrs.field(default=0, init=False)
+    """How often a client's key became known, or was known no more."""
 
     def note_clients(self, revision: int) -> None:
         """Hear of a clients revision; a later one than before makes every answer stale."""
@@ -213,6 +215,7 @@ class AuthorizationCache:
         kept = self._known.get(digest) or self._unknown.get(digest)
         if kept is not None and kept.clients > answer.clients:
             return  # a question that was asked later was answered sooner
+        self.changes += (kept.caller if kept is not None else None) != answer.caller
         self._known.pop(digest, None)
         self._unknown.pop(digest, None)
         if answer.caller is None:

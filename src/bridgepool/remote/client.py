@@ -166,6 +166,10 @@ class RemoteProviders:
         """Return the clients' keys that are remembered, by hash, to be kept over a restart."""
         return self._authorizations.known_clients()
 
+    def count_client_changes(self) -> int:
+        """Return how often `known_clients` has got other clients; cheap."""
+        return self._authorizations.changes
+
     def remember_clients(self, clients: Iterable[KnownClient]) -> None:
         """Take what `known_clients` gave before a restart: served while nobody can be asked."""
         self._authorizations.remember(clients)
