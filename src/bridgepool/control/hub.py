@@ -163,6 +163,11 @@ class Hub:
 
     def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
         """Note what a gateway made of a revision."""
+        unreadable = {row.name: row for row in self._reading.snapshot.unreadable}
+        if unreadable and receipt.rejected:
+            # Why a row could not be decrypted tells more than what it lacks in consequence.
+            told = tuple(unreadable.get(row.name, row) for row in receipt.rejected)
+            receipt = attrs.evolve(receipt, rejected=told)
         self._receipts.acknowledged(session_id, receipt)
 
     def session_closed(self, session_id: str) -> None:
