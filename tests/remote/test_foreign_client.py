@@ -3,12 +3,14 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 
 from bridgepool.providers import Client, Clients, hash_key, new_client_key
 from bridgepool.remote import MemoryBackend, serve_providers
+from bridgepool.transports.handshake import WebSocketLimits
 
 from .foreign import ForeignClient, open_foreign_client
 from .rig import row
@@ -17,12 +19,14 @@ _HELLO = {"gateway": "foreign", "instance": "1", "software": "other/1", "unknown
 
 
 @asynccontextmanager
-async def _connect(backend: MemoryBackend) -> AsyncIterator[ForeignClient]:
+async def _connect(backend: MemoryBackend, most: int = 16 << 20) -> AsyncIterator[ForeignClient]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_providers, backend, listeners)
+            limits = WebSocketLimits(max_message_bytes=most)
+            serve = partial(serve_providers, limits=limits)
+            await nursery.start(serve, backend, listeners)
             async with open_foreign_client(port) as client:
                 yield client
             nursery.cancel_scope.cancel()
@@ -105,6 +109,15 @@ async def test_who_breaks_the_protocol_is_told_and_disconnected(frame: object, c
         assert (kind, method, goodbye["code"]) == (2, "goodbye", code)
         assert await client.receive() is None
         assert client.closed == 1000
+
+
+async def test_a_frame_over_the_limit_is_told_by_the_close_code_alone() -> None:
+    backend = MemoryBackend()
+    async with _connect(backend, 1000) as client:
+        await client.shake_hands("/?version=1.0", backend.add_gateway_key("a").reveal())
+        await client.send(bytes(1001))
+        assert await client.receive() is None
+        assert client.closed == 1009
 
 
 @pytest.mark.parametrize(
