@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -61,6 +62,14 @@ async def test_a_pool_follows_a_control_plane_and_acknowledges(
         assert [one.name for one in receipt.rejected] == ["bad"]
         await program.output.wait_for(lambda line: line == f"serving ai at {south.openai_url}")
         assert await program.end(signal.SIGINT) == 0
+
+
+def test_the_snippets_of_the_page_run() -> None:
+    page = (ROOT / "docs" / "howto" / "embedded.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        exec(snippet, {})
 
 
 def test_the_page_shows_both() -> None:

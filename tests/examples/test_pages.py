@@ -11,11 +11,13 @@ import attrs
 import pytest
 
 import bridgepool
+import bridgepool.control.errors
 import bridgepool.gateway
 import bridgepool.http
 import bridgepool.providers
+import bridgepool.remote
+import bridgepool.remote.errors
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
-from bridgepool._commands.gateway import gateway as gateway_command
 from tests.examples.support import EXAMPLES, ROOT
 from tools.planted_bugs import BUGS
 
@@ -73,6 +75,7 @@ PARTS: tuple[tuple[types.ModuleType, tuple[str, ...]], ...] = (
     (bridgepool.http, ("http",)),
     (bridgepool.providers, ("providers", "errors")),
     (bridgepool.gateway, ("gateway",)),
+    (bridgepool.remote, ("remote",)),
 )
 
 
@@ -84,10 +87,21 @@ def test_every_public_name_has_its_place_in_the_reference(
     assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_every_option_of_the_command_stands_on_its_page() -> None:
-    text = page("reference/command-line.md")
-    options = {f"--{name.replace('_', '-')}" for name in defaults(gateway_command)}
-    assert options - set(re.findall(r"--[a-z-]+", text)) == set()
+@pytest.mark.parametrize("module", [bridgepool.control.errors, bridgepool.remote.errors])
+def test_every_error_is_described_with_what_it_carries(module: types.ModuleType) -> None:
+    text = page("reference/errors.md")
+    errors = [kind for kind in vars(module).values() if _is_own_error(kind, module)]
+    assert errors
+    assert f".. automodule:: {module.__name__}" in text
+    members = re.search(rf"automodule:: {module.__name__}\n +:members:(.*)", text)
+    assert members is not None
+    named = members[1].replace(",", "").split()
+    assert not named or set(named) == {kind.__name__ for kind in errors}
+
+
+def _is_own_error(kind: object, module: types.ModuleType) -> bool:
+    own = isinstance(kind, type) and kind.__module__ == module.__name__
+    return own and issubclass(kind, bridgepool.BridgePoolError)  # type: ignore[arg-type]
 
 
 def test_every_part_of_the_package_stands_in_the_table_of_layers() -> None:
