@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ class PostgresServer:
     folder: Path
     port: int
     process: "subprocess.Popen[bytes] | None" = None
+    _idle: list[str] = attrs.field(factory=list, init=False)  # databases that are empty again
 
     @classmethod
     def make(cls) -> "PostgresServer":
@@ -159,6 +161,21 @@ class PostgresServer:
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         return self.url(name)
+
+    @contextmanager
+    def lend_database(self) -> Iterator[str]:
+        """Lend the address of an empty database, to be emptied and lent again: far cheaper."""
+        url = self._idle.pop() if self._idle else self.create_database()
+        yield url
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+            connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        self._idle.append(url)
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""

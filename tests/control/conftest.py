@@ -1,5 +1,6 @@
 """What the tests of the store run against: each of them against both engines."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ __all__ = ["database_url", "own_postgres_server", "postgres_server"]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The address of an empty database: a test that takes it runs once for each engine."""
     if request.param == "sqlite":
-        return f"sqlite:{tmp_path / 'store.db'}"
+        yield f"sqlite:{tmp_path / 'store.db'}"
+        return
     server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.create_database()
+    with server.lend_database() as url:
+        yield url

@@ -4,7 +4,7 @@ import logging
 import signal
 import socket
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from urllib.parse import quote
 
 import pytest
@@ -18,8 +18,9 @@ from tests.postgres import PASSWORD, PostgresServer
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> str:
-    return postgres_server.create_database()
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    with postgres_server.lend_database() as url:
+        yield url
 
 
 @pytest.fixture
