@@ -91,15 +91,10 @@ async def test_providers_that_cannot_be_built_are_named_with_the_reason(
 async def test_what_is_not_foreseen_is_told_by_its_type_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    @asynccontextmanager
-    async def broken(
-        provider: Provider, *, limits: UpstreamLimits
-    ) -> AsyncIterator[ProviderRuntime]:
-        await trio.lowlevel.checkpoint()
+    def broken(provider: Provider) -> None:
         raise ValueError("sk-5ecre7")
-        yield
 
-    monkeypatch.setattr(opening, "open_provider_runtime", broken)
+    monkeypatch.setattr(opening, "check_provider", broken)
     sink, source = Sink(), MemoryReloader(at(1, openai(URL)))
     async with open_gateway(source, source.subscribe(), settings=SETTINGS, on_applied=sink.take):
         receipt = await sink.wait_for(1)
@@ -119,6 +114,7 @@ async def test_a_receipt_waits_for_the_runtimes_and_an_overtaken_one_is_not_give
             yield runtime
 
     monkeypatch.setattr(opening, "open_provider_runtime", slow)
+    monkeypatch.setattr(opening, "check_provider", None)  # so they are opened when they come
     sink, source = Sink(), MemoryReloader(at(1, openai(URL)))
     async with open_gateway(
         source, source.subscribe(), settings=SETTINGS, on_applied=sink.take

@@ -156,3 +156,49 @@ async def test_one_that_is_released_while_it_opens_is_closed_all_the_same(
     opener.hold.set()
     await trio.testing.wait_all_tasks_blocked()
     assert opener.opened == opener.closed == {"a": 1}
+
+
+async def test_what_was_found_good_is_opened_by_its_first_use(nursery: trio.Nursery) -> None:
+    def check(provider: Provider) -> None:
+        if provider.name == "bad":
+            raise ValueError("no")
+
+    opener = Opener(broken={"worse"})
+    runtimes = Runtimes(nursery, opener, check)
+    first = snapshot(*map(provider, ("a", "b", "bad", "worse")), provider("off", enabled=False))
+    runtimes.put_in_force(first)
+    table = runtimes.take(first)
+    await table.wait_opened()
+    assert not opener.opened
+    assert runtimes.open_count == 0
+    assert table.get("a") is None, "nobody knows yet"
+    assert isinstance(table.get("bad"), Sentinel)
+    assert isinstance(await table.use("bad"), Sentinel)
+    assert isinstance(await table.use("off"), Sentinel)
+    assert await table.use("c") is None
+
+    used: list[ProviderRuntime | Sentinel | None] = []
+
+    async def use() -> None:
+        used.append(await table.use("a"))
+
+    async with trio.open_nursery() as users:
+        for _ in range(3):
+            users.start_soon(use)
+    assert used == [table.get("a")] * 3
+    assert isinstance(used[0], ProviderRuntime)
+    assert isinstance(await table.use("worse"), Sentinel)
+    assert opener.opened == {"a": 1}
+
+    second = snapshot(provider("a"), provider("worse"))
+    runtimes.put_in_force(second)
+    runtimes.release(table)
+    newer = runtimes.take(second)
+    assert newer.get("a") is used[0]
+    opener.broken.clear()
+    assert isinstance(await newer.use("worse"), ProviderRuntime), "tried again"
+    runtimes.release(newer)
+    runtimes.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert opener.opened == opener.closed == {"a": 1, "worse": 1}
+    assert runtimes.open_count == 0

@@ -165,7 +165,7 @@ class Gateway:
         """Find what the request is for, and pass it on if that is open."""
         request = exchange.request
         target = split_target(request.target)
-        found = bridge.route(target.provider) if target is not None else None
+        found = await bridge.route(target.provider) if target is not None else None
         if target is None or found is None:
             name = target.provider if target is not None else record.path
             shape = guess_shape(record.path.encode("latin-1"), request.headers)

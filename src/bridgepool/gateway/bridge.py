@@ -35,9 +35,9 @@ class Bridge:
     closing: bool = False
     """The bridge is being closed: requests that are still running are ended."""
 
-    def route(self, name: str) -> ProviderRuntime | Sentinel | None:
+    async def route(self, name: str) -> ProviderRuntime | Sentinel | None:
         """Return what serves that provider; None if there is none of that name."""
-        return self._table.get(name)
+        return await self._table.use(name)
 
     def enter(self, exchange: Exchange) -> None:
         """Count a request in; it is cancelled if the bridge has to close first."""
@@ -66,7 +66,7 @@ class Bridge:
 async def open_bridge(
     key: BridgeKey, snapshot: Snapshot, runtimes: Runtimes
 ) -> AsyncIterator[Bridge]:
-    """Open a bridge: take the snapshot's route table and wait until its runtimes are open.
+    """Open a bridge: take the snapshot's route table and wait until those are open that were begun.
 
     Leaving ends the requests that are still running on it, and gives the table back.
     """

@@ -6,7 +6,7 @@ import ssl
 
 import trio
 
-from bridgepool.http.dialing import Dial, dial_origin, parse_origin
+from bridgepool.http.dialing import Dial, dial_origin, parse_origin, upstream_ssl_context
 from bridgepool.providers import Provider, address_is_private
 
 
@@ -38,6 +38,12 @@ def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None)
         return stream
 
     return dial_public
+
+
+def check_dialing(provider: Provider) -> None:
+    """Raise `ImportError` if what TLS needs is not installed, and the provider needs TLS."""
+    if provider.base_url.scheme == "https":
+        upstream_ssl_context()
 
 
 def _peer_address(stream: trio.abc.Stream) -> str:

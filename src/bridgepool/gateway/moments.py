@@ -9,6 +9,7 @@ is unknown (`math.inf`) rather than zero.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from pathlib import Path
@@ -39,8 +40,13 @@ class Moment:
 
 def boot_id() -> str:
     """Return what names this start of this machine; empty where nothing does."""
+    return _read(_BOOT_ID)
+
+
+@functools.cache  # it stays as long as any process
+def _read(path: Path) -> str:
     try:
-        return _BOOT_ID.read_text("ascii").strip()
+        return path.read_text("ascii").strip()
     except (OSError, ValueError):
         return ""
 

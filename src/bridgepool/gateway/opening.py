@@ -26,7 +26,7 @@ from bridgepool.gateway.access_log import AccessLog
 from bridgepool.gateway.app import Gateway
 from bridgepool.gateway.auth import Authorizer, ListedClients
 from bridgepool.gateway.bridge import Bridge, BridgeKey, open_bridge
-from bridgepool.gateway.dialing import dial_provider
+from bridgepool.gateway.dialing import check_dialing, dial_provider
 from bridgepool.gateway.readiness import Readiness, SourceReport
 from bridgepool.gateway.receipts import OnApplied, Receipts
 from bridgepool.gateway.runtime import ProviderRuntime, Runtimes, Snapshot
@@ -77,7 +77,7 @@ async def open_gateway(
         settings: The gateway's policy.
         access_log: Called once for each request, after its end.
         on_applied: Called with a `Receipt` after every good reload, once the runtimes of its
-            providers have opened or failed. Must not block.
+            providers are found good or bad. Must not block.
         report: Returns what the source says of itself, for `/readyz`.
 
     Resource handling:
@@ -91,7 +91,9 @@ async def open_gateway(
     watching, giving = trio.CancelScope(), trio.CancelScope()
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
-            nursery, partial(open_provider_runtime, limits=settings.upstream_limits)
+            nursery,
+            partial(open_provider_runtime, limits=settings.upstream_limits),
+            check_provider,
         )
         try:
             async with open_bridge_pool(
@@ -135,6 +137,12 @@ async def open_gateway(
             watching.cancel()
             giving.cancel()
             runtimes.close()
+
+
+def check_provider(provider: Provider) -> None:
+    """Raise what `open_provider_runtime` would; opens nothing."""
+    provider.resolve_keys(os.environ)
+    check_dialing(provider)
 
 
 @asynccontextmanager

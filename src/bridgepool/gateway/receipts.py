@@ -1,7 +1,7 @@
 """Receipts: telling the source what came of a revision once it is served.
 
 Theory of operation. After each good reload a receipt is due. It is given when the runtimes of
-what is in force have opened or failed, and only if nothing newer was put in force meanwhile:
+what is in force are found good or bad, and only if nothing newer was put in force meanwhile:
 receipts are level-triggered, and one for a revision speaks for all before it.
 """
 

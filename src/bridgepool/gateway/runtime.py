@@ -7,6 +7,10 @@ use them (each bridge, and the gateway for the snapshot in force), runtimes by t
 name them; what nobody counts any more is closed, idle connections and all. All of this is
 bookkeeping without an `await`; each runtime's life is one task in the registry's nursery.
 
+What can be wrong with a provider is found when it comes into a table, and the runtime of one
+that was found good is opened by the first request for it: so hundreds of new providers cost
+little when they come, and those that nobody asks for nothing more.
+
 A provider that is disabled, or whose runtime cannot be built, is in the table as a `Sentinel`,
 so that it fails alone and says why. A failed build is not carried on: the next table that names
 the provider tries again.
@@ -54,6 +58,8 @@ class Sentinel:
     secrets: it is told to the control plane."""
 
 
+CheckProvider = Callable[[Provider], None]
+"""Raises what opening the provider's runtime would; must be fast."""
 OpenRuntime = Callable[[Provider], AbstractAsyncContextManager[ProviderRuntime]]
 """Opens the runtime of one provider; raising means that it cannot be built."""
 
@@ -64,8 +70,15 @@ class _Slot:
 
     provider: Provider
     tables: int = 0  # route tables that name it
-    target: ProviderRuntime | Sentinel | None = None  # None while it is being opened
-    opened: trio.Event = attrs.field(factory=trio.Event)  # target is set
+    target: ProviderRuntime | Sentinel | None = None  # None before it is open
+    life: _Life | None = None  # since its opening began
+
+
+@attrs.define(eq=False)
+class _Life:
+    """What the task of a runtime waits for, and who waits for the task."""
+
+    opened: trio.Event = attrs.field(factory=trio.Event)  # the slot's target is set
     unused: trio.Event = attrs.field(factory=trio.Event)  # no table names it any more
 
 
@@ -75,19 +88,32 @@ class RouteTable:
 
     snapshot: Snapshot
     _slots: dict[str, _Slot]
+    _open: Callable[[_Slot], _Life]
     _users: int = 0  # bridges, and the gateway while the snapshot is in force
 
     def get(self, name: str) -> ProviderRuntime | Sentinel | None:
-        """Return what serves that provider; None if the snapshot has none of that name."""
+        """Return what is known of that provider; None if nothing, or if it is not opened yet."""
         slot = self._slots.get(name)
         return slot.target if slot is not None else None
 
+    async def use(self, name: str) -> ProviderRuntime | Sentinel | None:
+        """Return what serves that provider, opened if need be; None if there is none.
+
+        Not a checkpoint when it is open.
+        """
+        slot = self._slots.get(name)
+        if slot is None:
+            return None
+        if slot.target is None:
+            await (slot.life or self._open(slot)).opened.wait()
+        return slot.target
+
     async def wait_opened(self) -> None:
-        """Wait until every runtime is open or has failed to open."""
+        """Wait until every runtime whose opening has begun is open or has failed to open."""
         await trio.lowlevel.checkpoint()
         for slot in self._slots.values():
-            if slot.target is None:
-                await slot.opened.wait()
+            if slot.target is None and slot.life is not None:
+                await slot.life.opened.wait()
 
 
 @attrs.define(eq=False)
@@ -98,10 +124,13 @@ class Runtimes:
         nursery: where the runtimes live; when it is cancelled they stay open until `close`
             and the last `release`, so that bridges which are closing still find them.
         open_runtime: opens one runtime; its exceptions become sentinels.
+        check: checks a provider when it comes; its exceptions become sentinels, too, and what is
+            good is opened when it is needed. Without, runtimes are opened when they come.
     """
 
     _nursery: trio.Nursery
     _open_runtime: OpenRuntime
+    _check: CheckProvider | None = None
     _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # may be joined
     _tables: dict[int, RouteTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
     _in_force: RouteTable | None = attrs.field(init=False, default=None)
@@ -129,7 +158,7 @@ class Runtimes:
         table = self._tables.get(id(snapshot))  # the table holds the snapshot: its id is its own
         if table is None:
             slots = {provider.name: self._slot(provider) for provider in snapshot.providers}
-            table = self._tables[id(snapshot)] = RouteTable(snapshot, slots)
+            table = self._tables[id(snapshot)] = RouteTable(snapshot, slots, self._begin)
         table._users += 1
         return table
 
@@ -149,7 +178,8 @@ class Runtimes:
         for slot in table._slots.values():
             slot.tables -= 1
             if not slot.tables:
-                slot.unused.set()
+                if slot.life is not None:
+                    slot.life.unused.set()
                 if self._slots.get(slot.provider) is slot:
                     del self._slots[slot.provider]
 
@@ -158,15 +188,26 @@ class Runtimes:
         failed = slot is not None and isinstance(slot.target, Sentinel) and provider.enabled
         if slot is None or failed:
             slot = self._slots[provider] = _Slot(provider)
-            if provider.enabled:
-                self._open += 1
-                self._nursery.start_soon(self._live, slot, name=f"runtime of {provider.name}")
-            else:
+            if not provider.enabled:
                 slot.target = Sentinel(provider, provider_disabled(provider.name))
+            elif self._check is None:
+                self._begin(slot)
+            else:
+                try:
+                    self._check(provider)
+                except Exception as error:
+                    slot.target = _misconfigured(provider, error)
         slot.tables += 1
         return slot
 
-    async def _live(self, slot: _Slot) -> None:
+    def _begin(self, slot: _Slot) -> _Life:
+        """Have a task open the runtime of a slot."""
+        life = slot.life = _Life()
+        self._open += 1
+        self._nursery.start_soon(self._live, slot, life, name=f"runtime of {slot.provider.name}")
+        return life
+
+    async def _live(self, slot: _Slot, life: _Life) -> None:
         """Open a runtime, keep it until no table names it, close it."""
         provider = slot.provider
         try:
@@ -175,17 +216,20 @@ class Runtimes:
             with trio.CancelScope(shield=True):
                 async with self._open_runtime(provider) as runtime:
                     slot.target = runtime
-                    slot.opened.set()
-                    await slot.unused.wait()
+                    life.opened.set()
+                    await life.unused.wait()
         except Exception as error:
             # What cannot be built or breaks down is this provider's own trouble. The error
             # comes from TLS set-up, the environment, or a bug: none may end the gateway.
-            logger.warning("provider %s is misconfigured: %s", provider.name, error)
-            refusal = provider_misconfigured(provider.name)
-            slot.target = Sentinel(provider, refusal, _reason(error))
-            slot.opened.set()
+            slot.target = _misconfigured(provider, error)
+            life.opened.set()
         finally:
             self._open -= 1
+
+
+def _misconfigured(provider: Provider, error: Exception) -> Sentinel:
+    logger.warning("provider %s is misconfigured: %s", provider.name, error)
+    return Sentinel(provider, provider_misconfigured(provider.name), _reason(error))
 
 
 def _reason(error: Exception) -> str:
