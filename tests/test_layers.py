@@ -40,7 +40,7 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("_commands",),
     ("cli",),
 )
-_LEVEL_OF = {part: level for level, parts in enumerate(_LEVELS) for part in parts}
+LEVEL_OF = {part: level for level, parts in enumerate(_LEVELS) for part in parts}
 # Decide and record; no I/O, no clock, no scheduler.
 _PURE = ("_snapshot", "_flights", "_generation", "_ledger")
 _NOT_IN_THE_CORE = (
@@ -91,13 +91,13 @@ def _part(name: str) -> str:
 
 
 def test_every_part_has_its_level() -> None:
-    assert {_part(name) for name in _MODULES} == set(_LEVEL_OF)
+    assert {_part(name) for name in _MODULES} == set(LEVEL_OF)
 
 
 @pytest.mark.parametrize("name", _MODULES)
 def test_imports_point_down(name: str) -> None:
     part = _part(name)
-    allowed = {other for other, level in _LEVEL_OF.items() if level < _LEVEL_OF[part]} | {part}
+    allowed = {other for other, level in LEVEL_OF.items() if level < LEVEL_OF[part]} | {part}
     assert {_part(found) for found in _own_imports(name)} <= allowed
 
 

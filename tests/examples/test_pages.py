@@ -19,6 +19,7 @@ import bridgepool.remote
 import bridgepool.remote.errors
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
 from tests.examples.support import EXAMPLES, ROOT
+from tests.test_layers import LEVEL_OF
 from tools.planted_bugs import BUGS
 
 DOCS = ROOT / "docs"
@@ -109,6 +110,15 @@ def test_every_part_of_the_package_stands_in_the_table_of_layers() -> None:
     private = {"_alarm", "_options", "_services", "_version", "__init__"}  # a helper each
     parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert parts - named - private - {"__pycache__"} == set()
+
+
+def test_the_table_of_layers_has_the_order_that_imports_keep() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page("design.md"), re.MULTILINE)
+    shown = {part: int(n) for n, parts in rows for part in re.findall(r"`(\w+)/?`", parts)}
+    assert {"transports", "remote", "control", "gateway", "cli"} <= shown.keys()
+    for lower, low in shown.items():
+        above = {part for part, level in shown.items() if level > low}
+        assert {part for part in above if LEVEL_OF[part] <= LEVEL_OF[lower]} == set(), lower
 
 
 def test_the_tests_that_the_table_of_invariants_names_do_name_them() -> None:
