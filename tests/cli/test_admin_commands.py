@@ -120,7 +120,7 @@ def test_secrets_that_are_not_there_are_told(
     done = shell.run(*base, *arguments, stdin=stdin)
     assert done.status == 2
     assert message in done.err
-    assert shell.good("providers", "list", "--json").json() == []
+    assert not Path(shell.where[1]).exists()
 
 
 def test_an_export_holds_no_secret_and_applied_again_changes_nothing(
@@ -236,6 +236,22 @@ def test_gateways_and_what_they_made_of_a_revision_are_listed(shell: Shell) -> N
     assert "no gateway is known" in done.err
 
 
+def test_a_store_whose_name_is_mistyped_is_not_made(shell: Shell) -> None:
+    for command in (
+        ("providers", "list"),
+        ("providers", "disable", "openai"),
+        ("providers", "apply", "-", "--dry-run"),
+        ("keys", "revoke", "gateway", "front"),
+        ("audit",),
+        ("gateways",),
+        ("encryption", "rotate"),
+    ):
+        done = shell.run(*command, stdin="providers = []")
+        assert done.status == 2
+        assert "there is no store at" in done.err
+    assert list(Path(shell.where[1]).parent.iterdir()) == []
+
+
 def test_one_has_to_say_where(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     store = shell.where[1]
     nowhere = Shell(shell._capsys, monkeypatch, ())
@@ -243,6 +259,7 @@ def test_one_has_to_say_where(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
     both = ("--store", store, "--url", "http://127.0.0.1:1")
     assert "say where" in nowhere.run("providers", "list", *both).err
     monkeypatch.setenv("BRIDGEPOOL_STORE", store)
+    nowhere.good("keys", "create", "gateway", "front")
     assert nowhere.good("providers", "list", "--json").json() == []
 
 

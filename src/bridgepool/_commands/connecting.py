@@ -59,14 +59,20 @@ WHERE_DEFAULT = Target()
 Where = Annotated[Target, Parameter(name="*")]
 
 
-def ask(target: Target, question: Callable[[Admin], Awaitable[T]]) -> T:
-    """Open what the options name, ask it, and end the program with the reason if it refuses."""
+def ask(target: Target, question: Callable[[Admin], Awaitable[T]], *, may_make: bool = False) -> T:
+    """Open what the options name, ask it, and end the program with the reason if it refuses.
+
+    Args:
+        target: The options.
+        question: What to ask.
+        may_make: Make a store in a file that is not there.
+    """
     import trio
 
     from bridgepool import BridgePoolError
 
     async def main() -> T:
-        async with _open(target) as admin:
+        async with _open(target, may_make) as admin:
             return await question(admin)
 
     try:
@@ -76,7 +82,7 @@ def ask(target: Target, question: Callable[[Admin], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def _open(target: Target) -> AsyncIterator[Admin]:
+async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
     url, store = target.url, target.store
     if store is not None:
         store_argument(store)
@@ -89,6 +95,7 @@ async def _open(target: Target) -> AsyncIterator[Admin]:
         )
     if store is not None:
         from bridgepool.control.admin import StoreAdmin
+        from bridgepool.control.database import check_store_exists
         from bridgepool.control.encryption import find_encryption_keys
         from bridgepool.control.records import Actor
         from bridgepool.control.store import open_store
@@ -96,6 +103,8 @@ async def _open(target: Target) -> AsyncIterator[Admin]:
 
         if not 1 <= target.max_keys <= KEYS_LIMIT:
             fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
+        if not may_make:
+            check_store_exists(store)
         keys = find_encryption_keys(store, key_file=target.encryption_key_file)
         async with open_store(store, keys, max_keys=target.max_keys) as opened:
             yield StoreAdmin(opened, Actor("local", _user()))

@@ -81,11 +81,13 @@ def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: boo
     import trio
 
     from bridgepool import BridgePoolError
+    from bridgepool.control.database import check_store_exists
     from bridgepool.control.encryption import drop_old_encryption_keys, find_encryption_keys
     from bridgepool.control.store import open_store
 
     async def main() -> RotationReport:
-        keys = find_encryption_keys(store_argument(store), key_file=encryption_key_file)
+        check_store_exists(store_argument(store))
+        keys = find_encryption_keys(store, key_file=encryption_key_file)
         async with open_store(store, keys) as opened:
             return await opened.rotate_encryption()
 

@@ -83,9 +83,11 @@ def create(
         where: Where the keys are.
     """
     if kind == "client":
-        key_id, key, revision = ask(where, lambda admin: _create_of_client(admin, name))
+        key_id, key, revision = ask(
+            where, lambda admin: _create_of_client(admin, name), may_make=True
+        )
     else:
-        made = ask(where, lambda admin: admin.create_key(kind, name, role))
+        made = ask(where, lambda admin: admin.create_key(kind, name, role), may_make=True)
         key_id, key, revision = _parts(made)
     print(f"{kind} {name}: key {key_id}, shown only now (revision {revision})", file=sys.stderr)
     print(key, flush=True)

@@ -116,7 +116,7 @@ def add(
         allow_private=allow_private,
         enabled=not disabled,
     )
-    change = ask(where, lambda admin: admin.add_provider(draft))
+    change = ask(where, lambda admin: admin.add_provider(draft), may_make=True)
     sys.exit(tell_change(where, change.revision, change.changed, f"added {name}", wait))
 
 
@@ -253,7 +253,11 @@ def apply(
     from bridgepool._commands.documents import read_drafts
 
     drafts = read_drafts(file)
-    result = ask(where, lambda admin: admin.apply_providers(drafts, prune=prune, dry_run=dry_run))
+    result = ask(
+        where,
+        lambda admin: admin.apply_providers(drafts, prune=prune, dry_run=dry_run),
+        may_make=not dry_run,
+    )
     for one in result.providers:
         fields = f" ({', '.join(one.fields)})" if one.fields else ""
         print(f"{one.action}  {one.name}{fields}")

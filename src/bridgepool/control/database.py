@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+from bridgepool.control.errors import StoreUnavailableError
 from bridgepool.control.schema import MIGRATIONS
 from bridgepool.control.transactions import Database, Migrations, Row, Transaction, Value
 from bridgepool.providers.secret import Secret
 
-__all__ = ["Database", "Migrations", "Row", "Transaction", "Value", "open_database"]
+__all__ = [
+    "Database",
+    "Migrations",
+    "Row",
+    "Transaction",
+    "Value",
+    "check_store_exists",
+    "open_database",
+]
 
 
 @asynccontextmanager
@@ -50,3 +60,21 @@ async def open_database(
         path = rest if colon and scheme == "sqlite" else text
         async with open_sqlite(path, migrations) as database:
             yield database
+
+
+def check_store_exists(url: str) -> None:
+    """Refuse a store in a file that is not there: to open it would make it. Blocks.
+
+    For those who do not come to make one, and may have mistyped its name.
+
+    Raises:
+        StoreUnavailableError: The file is not there.
+    """
+    if "://" in url:
+        return
+    path = Path(url.removeprefix("sqlite:"))
+    if not path.exists():
+        raise StoreUnavailableError(
+            f"there is no store at {path.absolute()}; is that its name? A new one is made by "
+            "`bridgepool control-plane`, `providers add`, `providers apply` and `keys create`"
+        )

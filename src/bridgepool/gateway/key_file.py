@@ -56,6 +56,11 @@ def _read(path: Path) -> tuple[Secret, int]:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_LONGEST_KEY + 1).strip()
+    except FileNotFoundError:
+        raise StartError(
+            f"--key-file {path}: is not there; `bridgepool control-plane --gateway-key-file` or "
+            "`bridgepool keys create gateway NAME` makes a key for it"
+        ) from None
     except OSError as error:
         raise StartError(f"--key-file {path}: {error.strerror}") from None
     if not data or len(data) > _LONGEST_KEY or not all(0x21 <= byte <= 0x7E for byte in data):

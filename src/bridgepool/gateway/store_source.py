@@ -16,6 +16,7 @@ import attrs
 import trio
 
 from bridgepool import BridgePoolError
+from bridgepool.control.database import check_store_exists
 from bridgepool.control.embedded import StoreProviders, open_store_providers
 from bridgepool.control.encryption import find_encryption_keys
 from bridgepool.control.store import open_store
@@ -50,6 +51,7 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
     """
     async with AsyncExitStack() as stack:
         try:
+            await trio.to_thread.run_sync(check_store_exists, url)
             find_keys = partial(find_encryption_keys, url, key_file=key_file)
             keys = await trio.to_thread.run_sync(find_keys)
             store = await stack.enter_async_context(open_store(url, keys))
