@@ -107,7 +107,7 @@ def _fuzz(schemathesis: Path, store: str, folder: Path, seconds: int, seed: int)
     try:
         url = _url(plane, log_file)
         key = key_file.read_text().strip()
-        command = [
+        command: list[str | Path] = [
             schemathesis, "--no-color", "--config-file", str(folder / "schemathesis.toml"),
             "run", f"{url}/openapi.json", "--max-time", str(seconds), "--seed", str(seed),
             "--checks", "all", "--warnings", "off", "--generation-database", "none",
