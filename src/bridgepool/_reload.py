@@ -33,6 +33,8 @@ P = TypeVar("P")
 _log = logging.getLogger("bridgepool.reload")
 # A poll comes up to this share early, so that many watchers do not poll in step.
 _POLL_SPREAD = 0.2
+# How many times `min_interval` lies between reloads at most, in a storm of notices.
+_LONGEST_SPACING = 10
 
 
 class ProviderReloader(Protocol[P]):
@@ -145,7 +147,8 @@ async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of eve
             fifth less at random; `math.inf` to rely on notices.
         reload_timeout: Seconds after which a reload is cancelled and counts as failed.
         min_interval: Seconds between the beginnings of two reloads that notices cause, so
-            that a storm of them cannot become a storm of reloads.
+            that a storm of them cannot become a storm of reloads. Doubled with each further
+            one, up to ten times this, until notices rest for as long again.
         retry_delay: Seconds until the first retry at most; doubled for each further one, and
             each wait is a random part of it.
         max_retry_delay: Seconds that no wait for a retry exceeds.
@@ -199,8 +202,14 @@ class _Watcher(Generic[P]):
     retry_delay: float = _seconds()
     max_retry_delay: float = _seconds()
     began: float = attrs.field(default=-inf, init=False)  # when the last reload began
+    # how far from it the next one begins that a notice causes
+    spacing: float = attrs.field(init=False)
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @spacing.default
+    def _first_spacing(self) -> float:
+        return self.min_interval
 
     async def listen(self, changes: trio.abc.ReceiveChannel[object]) -> None:
         try:
@@ -217,7 +226,15 @@ class _Watcher(Generic[P]):
         with trio.move_on_after(self._longest_pause()) as pause:
             await self.noticed.wait()
         if not pause.cancelled_caught:
-            await trio.sleep_until(self.began + self.min_interval)
+            await self._space_out()
+
+    async def _space_out(self) -> None:
+        """Wait until a reload may begin again; each wait is longer while notices do not rest."""
+        if trio.current_time() >= self.began + 2 * self.spacing:
+            self.spacing = self.min_interval
+        allowed = self.began + self.spacing
+        self.spacing = min(2 * self.spacing, _LONGEST_SPACING * self.min_interval)
+        await trio.sleep_until(allowed)
 
     def _longest_pause(self) -> float:
         part = random.random()  # noqa: S311 -- no secret

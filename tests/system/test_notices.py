@@ -53,6 +53,6 @@ async def test_a_thousand_notices_in_a_second_are_a_handful_of_reloads(tmp_path:
         reloads = status.attempts - reloads
         print(f"{reloads} reloads in {took:.2f} s of notices, {sent} bytes of them")
         assert sent > 100_000
-        assert reloads <= 2 + took / 0.1
+        assert reloads <= 6 + took  # 0.1, 0.2, 0.4, 0.8, then 1 s apart
         assert load.slowest < 2
         await front.converge(world.north, "a thousand notices")
