@@ -19,6 +19,8 @@ own head, and whoever has subscribers looks at it twenty times a second.
 from __future__ import annotations
 
 import logging
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar, final
@@ -39,6 +41,7 @@ logger = logging.getLogger("bridgepool.store")
 
 _READERS: Final = 4
 _POLL: Final = 0.05  # seconds between two looks for the commits of other processes
+_SETTLED: Final = 200_000_000  # nanoseconds; file clocks tick every 10 ms or faster
 _POLL_AFTER_ERROR: Final = 1.0
 _SEED_POLL: Final = 0.005  # of a reader that waits for a seed
 _CLOSING: Final = 5.0
@@ -79,6 +82,28 @@ class _Lane:
         for _ in range(int(self.limiter.total_tokens)):
             await self.limiter.acquire_on_behalf_of(object())
         await trio.to_thread.run_sync(close)
+
+
+@attrs.define(eq=False)
+class _Look:
+    """Whether the file may have changed, found without opening it: a few microseconds."""
+
+    _found: tuple[int, int] | None = None
+    _since: int = 0  # when that was first found, in nanoseconds
+
+    def is_due(self, file: StoreFile) -> bool:
+        """Tell whether to look into the file. Every commit writes to the log beside it."""
+        try:
+            status = os.stat(f"{file.path}-wal")
+        except OSError:
+            self._found = None
+            return True
+        found = (status.st_mtime_ns, status.st_size)
+        now = time.monotonic_ns()
+        if found != self._found:
+            self._found, self._since = found, now
+        # A commit within the same tick of the file's clock does not show; so a few more looks.
+        return now - self._since < _SETTLED
 
 
 @final
@@ -132,11 +157,15 @@ class SqliteDatabase:
         """Publish what other processes commit, while anybody listens, until cancelled."""
         lane = _Lane(self._writer.file, True, trio.CapacityLimiter(1))
         failing = False
+        look = _Look()
         try:
             while True:
                 if not self._bus.statistics().subscribers:
                     self._subscribed = trio.Event()
                     await self._subscribed.wait()
+                if not look.is_due(self._writer.file):
+                    await trio.sleep(_POLL)
+                    continue
                 before = self._seen
                 try:
                     number = await lane.run(lambda connection: connection.notice())
@@ -144,6 +173,7 @@ class SqliteDatabase:
                     if not failing:
                         logger.warning("changes of other processes are not seen: %s", error)
                     failing = True
+                    look = _Look()
                     await trio.sleep(_POLL_AFTER_ERROR)
                     continue
                 # A commit of our own meanwhile has told it all, and what was read may be older.

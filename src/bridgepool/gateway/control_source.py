@@ -67,7 +67,8 @@ class _ControlPlane:
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Ask the control plane, and remember what goes with its answer."""
-        await self._first_try()
+        if not self._remote.status.ever_connected:
+            await self._first_try()
         began = Moment.now()
         snapshot = await self._remote.reload()
         self._last = _Reading(snapshot, began, tuple(self._remote.rejected))

@@ -63,7 +63,7 @@ def _to_base_url(value: BaseURL | str) -> BaseURL:
         raise InvalidProviderError("base_url", str(error)) from None
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)  # it is the key of what is open for it
 class Provider:
     """One upstream: where it is, what it speaks, and whose key it is called with.
 

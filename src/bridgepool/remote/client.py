@@ -256,6 +256,8 @@ class RemoteProviders:
             if receipt is None or receipt == sent:
                 await self._receipt_due.wait()
                 self._receipt_due = trio.Event()
+                part = random.random()  # noqa: S311 -- no secret
+                await trio.sleep(self._limits.receipt_delay * part)
                 continue
             try:
                 with trio.fail_after(self._limits.call_timeout):
