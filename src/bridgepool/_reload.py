@@ -225,7 +225,6 @@ class _Watcher(Generic[P]):
         """Wait for a notice; until the poll, or after failures until a retry."""
         with trio.move_on_after(self._longest_pause()) as pause:
             await self.noticed.wait()
-<<<<<<< Updated upstream
         if not pause.cancelled_caught:
             await self._space_out()
 
@@ -235,12 +234,8 @@ class _Watcher(Generic[P]):
             self.spacing = self.min_interval
         allowed = self.began + self.spacing
         self.spacing = min(2 * self.spacing, _LONGEST_SPACING * self.min_interval)
-        await trio.sleep_until(allowed)
-=======
-        earliest = self.began + self.min_interval
-        if not pause.cancelled_caught and earliest > trio.current_time():
-            await trio.sleep_until(earliest)
->>>>>>> Stashed changes
+        if allowed > trio.current_time():
+            await trio.sleep_until(allowed)
 
     def _longest_pause(self) -> float:
         part = random.random()  # noqa: S311 -- no secret
