@@ -148,7 +148,7 @@ async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of eve
         reload_timeout: Seconds after which a reload is cancelled and counts as failed.
         min_interval: Seconds between the beginnings of two reloads that notices cause, so
             that a storm of them cannot become a storm of reloads. Doubled with each further
-            one, up to ten times this, until notices rest for as long again.
+            one that had to wait, up to ten times this.
         retry_delay: Seconds until the first retry at most; doubled for each further one, and
             each wait is a random part of it.
         max_retry_delay: Seconds that no wait for a retry exceeds.
@@ -230,11 +230,11 @@ class _Watcher(Generic[P]):
 
     async def _space_out(self) -> None:
         """Wait until a reload may begin again; each wait is longer while notices do not rest."""
-        if trio.current_time() >= self.began + 2 * self.spacing:
-            self.spacing = self.min_interval
         allowed = self.began + self.spacing
-        self.spacing = min(2 * self.spacing, _LONGEST_SPACING * self.min_interval)
-        if allowed > trio.current_time():
+        if trio.current_time() >= allowed:
+            self.spacing = self.min_interval
+        else:
+            self.spacing = min(2 * self.spacing, _LONGEST_SPACING * self.min_interval)
             await trio.sleep_until(allowed)
 
     def _longest_pause(self) -> float:

@@ -110,7 +110,7 @@ async def test_after_a_rest_a_notice_is_followed_at_once_again(
             bus.publish()
             await trio.sleep(0.001)
         await trio.sleep(2.5)
-        for wait in (0.0, 0.4, 0.4):
+        for wait in (0.0, *[0.15] * 10):
             await trio.sleep(wait)
             before = len(reloader.times)
             bus.publish()
