@@ -228,3 +228,28 @@ async def test_bytes_that_are_no_request_do_not_stop_the_server(plane: Plane) ->
     async with httpx2.AsyncClient(base_url=plane.url) as client:
         assert (await client.get("/healthz")).status_code == 200
     assert plane.api.failures == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"".join(b"X-%d: 1\r\n" % number for number in range(101)),
+    ],
+)
+async def test_a_head_that_others_may_read_otherwise_ends_the_connection(
+    plane: Plane, headers: bytes
+) -> None:
+    host, _, port = plane.url.removeprefix("http://").partition(":")
+    key = (await plane.key()).encode()
+    # The second request must not be served: it may be what another parser took for a body.
+    head = b"GET /api/v1/providers HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + key + b"\r\n"
+    async with await trio.open_tcp_stream(host, int(port)) as stream:
+        await stream.send_all(head + headers + b"\r\n0\r\n\r\n" + head + b"\r\n")
+        answer = b""
+        with trio.fail_after(10), suppress(trio.BrokenResourceError):
+            while part := await stream.receive_some():
+                answer += part
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"bad_request" in answer

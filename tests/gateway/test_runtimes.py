@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 import trio
+import trio.testing
 
 from bridgepool import ProviderSnapshot
 from bridgepool.gateway.runtime import ProviderRuntime, Runtimes, Sentinel, Snapshot
@@ -202,3 +203,70 @@ async def test_what_was_found_good_is_opened_by_its_first_use(nursery: trio.Nurs
     await trio.testing.wait_all_tasks_blocked()
     assert opener.opened == opener.closed == {"a": 1, "worse": 1}
     assert runtimes.open_count == 0
+
+
+async def test_one_that_cannot_be_built_is_served_by_its_last_good_form(
+    nursery: trio.Nursery,
+) -> None:
+    opener = Opener()
+    runtimes = Runtimes(nursery, opener)
+    good = provider("a")
+    runtimes.put_in_force(snapshot(good))
+    first = runtimes.take_in_force()
+    await first.wait_opened()
+    opener.broken.add("a")
+    # Twice: what stands in for a bad one stands in for the next bad one, too.
+    for path in ("v2", "v3"):
+        bad = attrs.evolve(good, base_url=f"https://api.example/{path}")
+        runtimes.put_in_force(snapshot(bad))
+        table = runtimes.take_in_force()
+        await table.wait_opened()
+        sentinel = table.get("a")
+        assert isinstance(sentinel, Sentinel)
+        assert "ValueError" in sentinel.reason
+        assert await table.use("a") is await first.use("a")
+        runtimes.release(table)
+    runtimes.release(first)
+    await trio.testing.wait_all_tasks_blocked()
+    assert opener.closed["a"] == 0
+    opener.broken.clear()
+    runtimes.put_in_force(snapshot(attrs.evolve(good, base_url="https://api.example/v4")))
+    table = runtimes.take_in_force()
+    await table.wait_opened()
+    target = await table.use("a")
+    assert isinstance(target, ProviderRuntime)
+    assert str(target.provider.base_url) == "https://api.example/v4"
+    runtimes.release(table)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (opener.opened["a"], opener.closed["a"]) == (2, 1)
+    runtimes.close()
+    await trio.testing.wait_all_tasks_blocked()
+    assert runtimes.open_count == 0
+
+
+async def test_the_last_good_form_that_was_never_used_is_opened_when_it_has_to_serve(
+    nursery: trio.Nursery,
+) -> None:
+    opener, bad = Opener(), provider("a", allow_private=True)
+
+    def check(one: Provider) -> None:
+        if one == bad:
+            raise ValueError("no")
+
+    runtimes = Runtimes(nursery, opener, check)
+    runtimes.put_in_force(snapshot(provider("a")))
+    runtimes.put_in_force(snapshot(bad))
+    table = runtimes.take_in_force()
+    assert isinstance(table.get("a"), Sentinel)
+    target = await table.use("a")
+    assert isinstance(target, ProviderRuntime)
+    assert target.provider == provider("a")
+    runtimes.put_in_force(snapshot(attrs.evolve(bad, enabled=False)))
+    off = runtimes.take_in_force()
+    assert isinstance(await off.use("a"), Sentinel)
+    runtimes.release(off)
+    runtimes.release(table)
+    runtimes.put_in_force(snapshot())
+    await trio.testing.wait_all_tasks_blocked()
+    assert runtimes.open_count == 0
+    assert opener.closed["a"] == 1

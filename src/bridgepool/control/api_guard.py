@@ -30,6 +30,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 MAX_BODY: Final = 1 << 20
+_MOST_HEADERS: Final = 100
 _BODY_TIMEOUT: Final = 30.0
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _ADMIN: Final = "bridgepool.admin"
@@ -99,6 +100,11 @@ class Guard:
 
     async def _refuse(self, scope: Message) -> Response | None:
         """Say why this request may not be made; None if it may."""
+        problem = _head_problem([name.lower() for name, _ in scope["headers"]])
+        if problem is not None:
+            # What else is on this connection may not be what its sender meant.
+            closing = {"Connection": "close"}
+            return error_answer(400, "bad_request", problem, headers=closing)
         path: str = scope["path"]
         if not path.startswith("/api/"):
             return None
@@ -112,6 +118,15 @@ class Guard:
             return error_answer(403, "forbidden", "this admin key may read only")
         scope[_ADMIN] = admin
         return None
+
+
+def _head_problem(names: list[bytes]) -> str | None:
+    if len(names) > _MOST_HEADERS:
+        return f"has more than {_MOST_HEADERS} headers"
+    if b"content-length" in names and b"transfer-encoding" in names:
+        # RFC 9112, section 6.3: where two parsers may differ, a request can be smuggled.
+        return "has Content-Length beside Transfer-Encoding"
+    return None
 
 
 def _bearer(headers: list[tuple[bytes, bytes]]) -> Secret | None:

@@ -12,8 +12,9 @@ that was found good is opened by the first request for it: so hundreds of new pr
 little when they come, and those that nobody asks for nothing more.
 
 A provider that is disabled, or whose runtime cannot be built, is in the table as a `Sentinel`,
-so that it fails alone and says why. A failed build is not carried on: the next table that names
-the provider tries again.
+so that it fails alone and says why. One that cannot be built is served by its last good form,
+the runtime under that name that was in force before, if there was one. A failed build is not
+carried on: the next table that names the provider tries again.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ class _Slot:
     tables: int = 0  # route tables that name it
     target: ProviderRuntime | Sentinel | None = None  # None before it is open
     life: _Life | None = None  # since its opening began
+    # the last good form of that provider: it serves if this one cannot, and counts this as a table
+    stand_in: _Slot | None = None
 
 
 @attrs.define(eq=False)
@@ -92,7 +95,10 @@ class RouteTable:
     _users: int = 0  # bridges, and the gateway while the snapshot is in force
 
     def get(self, name: str) -> ProviderRuntime | Sentinel | None:
-        """Return what is known of that provider; None if nothing, or if it is not opened yet."""
+        """Return what is known of that provider; None if nothing, or if it is not opened yet.
+
+        A `Sentinel` tells what is wrong with it, also where its last good form serves on.
+        """
         slot = self._slots.get(name)
         return slot.target if slot is not None else None
 
@@ -104,6 +110,12 @@ class RouteTable:
         slot = self._slots.get(name)
         if slot is None:
             return None
+        target = await self._opened(slot)
+        if isinstance(target, Sentinel) and slot.stand_in is not None:
+            return await self._opened(slot.stand_in)
+        return target
+
+    async def _opened(self, slot: _Slot) -> ProviderRuntime | Sentinel | None:
         if slot.target is None:
             await (slot.life or self._open(slot)).opened.wait()
         return slot.target
@@ -176,12 +188,29 @@ class Runtimes:
             return
         del self._tables[id(table.snapshot)]
         for slot in table._slots.values():
-            slot.tables -= 1
-            if not slot.tables:
-                if slot.life is not None:
-                    slot.life.unused.set()
-                if self._slots.get(slot.provider) is slot:
-                    del self._slots[slot.provider]
+            self._leave(slot)
+
+    def _leave(self, slot: _Slot) -> None:
+        slot.tables -= 1
+        if slot.tables:
+            return
+        if slot.life is not None:
+            slot.life.unused.set()
+        if self._slots.get(slot.provider) is slot:
+            del self._slots[slot.provider]
+        self._dismiss_stand_in(slot)
+
+    def _dismiss_stand_in(self, slot: _Slot) -> None:
+        stand_in, slot.stand_in = slot.stand_in, None
+        if stand_in is not None:
+            self._leave(stand_in)
+
+    def _last_good(self, name: str) -> _Slot | None:
+        """Return what serves that provider now; None if nothing does."""
+        slot = self._in_force._slots.get(name) if self._in_force is not None else None
+        if slot is not None and isinstance(slot.target, Sentinel):
+            return slot.stand_in
+        return slot
 
     def _slot(self, provider: Provider) -> _Slot:
         slot = self._slots.get(provider)
@@ -191,14 +220,21 @@ class Runtimes:
             if not provider.enabled:
                 slot.target = Sentinel(provider, provider_disabled(provider.name))
             elif self._check is None:
+                self._add_stand_in(slot)
                 self._begin(slot)
             else:
                 try:
                     self._check(provider)
                 except Exception as error:
-                    slot.target = _misconfigured(provider, error)
+                    self._add_stand_in(slot)
+                    slot.target = _misconfigured(slot, error)
         slot.tables += 1
         return slot
+
+    def _add_stand_in(self, slot: _Slot) -> None:
+        slot.stand_in = self._last_good(slot.provider.name)
+        if slot.stand_in is not None:
+            slot.stand_in.tables += 1
 
     def _begin(self, slot: _Slot) -> _Life:
         """Have a task open the runtime of a slot."""
@@ -216,19 +252,22 @@ class Runtimes:
             with trio.CancelScope(shield=True):
                 async with self._open_runtime(provider) as runtime:
                     slot.target = runtime
+                    self._dismiss_stand_in(slot)
                     life.opened.set()
                     await life.unused.wait()
         except Exception as error:
             # What cannot be built or breaks down is this provider's own trouble. The error
             # comes from TLS set-up, the environment, or a bug: none may end the gateway.
-            slot.target = _misconfigured(provider, error)
+            slot.target = _misconfigured(slot, error)
             life.opened.set()
         finally:
             self._open -= 1
 
 
-def _misconfigured(provider: Provider, error: Exception) -> Sentinel:
-    logger.warning("provider %s is misconfigured: %s", provider.name, error)
+def _misconfigured(slot: _Slot, error: Exception) -> Sentinel:
+    provider = slot.provider
+    facts = {"last_good_form_serves": slot.stand_in is not None}
+    logger.warning("provider %s is misconfigured: %s", provider.name, error, extra=facts)
     return Sentinel(provider, provider_misconfigured(provider.name), _reason(error))
 
 
