@@ -96,7 +96,7 @@ def test_a_key_file_holds_one_key(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         with pytest.raises(StartError, match="does not hold one key") as caught:
             KeyFile.open(path)
         assert "5ecre7" not in str(caught.value)
-    with pytest.raises(StartError, match="is not there; .* makes a key"):
+    with pytest.raises(StartError, match=r"is not there; .* makes a key"):
         KeyFile.open(tmp_path / "none")
 
 
