@@ -148,7 +148,8 @@ async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of eve
         reload_timeout: Seconds after which a reload is cancelled and counts as failed.
         min_interval: Seconds between the beginnings of two reloads that notices cause, so
             that a storm of them cannot become a storm of reloads. Doubled with each further
-            one that had to wait, up to ten times this.
+            one that had to wait, up to ten times this, until
+            notices rest for twice this.
         retry_delay: Seconds until the first retry at most; doubled for each further one, and
             each wait is a random part of it.
         max_retry_delay: Seconds that no wait for a retry exceeds.
@@ -204,6 +205,7 @@ class _Watcher(Generic[P]):
     began: float = attrs.field(default=-inf, init=False)  # when the last reload began
     # how far from it the next one begins that a notice causes
     spacing: float = attrs.field(init=False)
+    heard: float = attrs.field(default=-inf, init=False)  # when the last notice came
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -214,6 +216,10 @@ class _Watcher(Generic[P]):
     async def listen(self, changes: trio.abc.ReceiveChannel[object]) -> None:
         try:
             async for _ in changes:
+                now = trio.current_time()
+                if now >= self.heard + 2 * self.min_interval:
+                    self.spacing = self.min_interval
+                self.heard = now
                 self.noticed.set()
             how = "ended"
         except Exception as error:  # their channel: whatever is wrong with it, the poll goes on
@@ -229,7 +235,7 @@ class _Watcher(Generic[P]):
             await self._space_out()
 
     async def _space_out(self) -> None:
-        """Wait until a reload may begin again; each wait is longer while notices do not rest."""
+        """Wait until a reload may begin again; in a storm each wait is longer."""
         allowed = self.began + self.spacing
         if trio.current_time() >= allowed:
             self.spacing = self.min_interval

@@ -99,6 +99,28 @@ async def test_a_storm_of_notices_is_not_a_storm_of_reloads(
         nursery.cancel_scope.cancel()
 
 
+async def test_changes_a_few_tenths_of_a_second_apart_do_not_wait_after_a_storm_either(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("a")])
+    async with open_pool("a") as pool:
+        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+        for _ in range(3000):
+            bus.publish()
+            await trio.sleep(0.001)
+        late = []
+        for number in range(20):
+            await trio.sleep(0.3)
+            before = len(reloader.times)
+            bus.publish()
+            await trio.sleep(0.0002)
+            if len(reloader.times) == before:
+                late.append(number)
+        assert late in ([0, 1, 2], [0, 1], [0], []), "those that fell into the storm's last wait"
+        nursery.cancel_scope.cancel()
+
+
 async def test_after_a_rest_a_notice_is_followed_at_once_again(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
