@@ -250,17 +250,15 @@ class RemoteProviders:
                 nursery.cancel_scope.cancel()
 
     async def _send_receipts(self, session: ClientSession) -> None:
-        sent: Acknowledge | None = None
+        limits, sent = self._limits, None
         while True:
-            receipt = self._receipt
-            if receipt is None or receipt == sent:
+            if (receipt := self._receipt) is None or receipt == sent:
                 await self._receipt_due.wait()
                 self._receipt_due = trio.Event()
-                part = random.random()  # noqa: S311 -- no secret
-                await trio.sleep(self._limits.receipt_delay * part)
+                await trio.sleep(limits.receipt_delay * random.random())  # noqa: S311 -- no secret
                 continue
             try:
-                with trio.fail_after(self._limits.call_timeout):
+                with trio.fail_after(limits.call_timeout):
                     await session.acknowledge(receipt)
                 sent = receipt
             except (RemoteError, UnsendableError, trio.TooSlowError) as error:
