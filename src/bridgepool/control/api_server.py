@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import attrs
 import trio
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from hypercorn.trio import serve
 
 from bridgepool.control.api_guard import Guard
@@ -57,7 +58,8 @@ async def serve_api(  # noqa: ASYNC114  # the linter cannot be told of every sta
         while not ending.is_set():
             config = _config(listeners, certificate, grace)
             try:
-                await serve(app, config, shutdown_trigger=ending.wait)
+                with config:
+                    await serve(app, config, shutdown_trigger=ending.wait)
             except Exception:  # hypercorn's: one connection must not end the API for all
                 logger.exception("the HTTP server failed; it is started again")
                 await trio.sleep(_AGAIN_AFTER)
@@ -66,10 +68,33 @@ async def serve_api(  # noqa: ASYNC114  # the linter cannot be told of every sta
             _socket(listener).close()
 
 
-def _config(listeners: Sequence[Listener], certificate: Certificate | None, grace: float) -> Config:
-    config = Config()
-    # Each run of the server closes its own copies of the sockets.
-    config.bind = [f"fd://{os.dup(_socket(listener).fileno())}" for listener in listeners]
+class _Config(Config):
+    """The configuration of one run of hypercorn, on copies of our sockets.
+
+    Closes them in the end: hypercorn does so only if it came as far as to accept from them.
+    """
+
+    def __init__(self, originals: Sequence[trio.socket.SocketType]) -> None:
+        super().__init__()
+        self._copies = [socket.socket(fileno=os.dup(original.fileno())) for original in originals]
+
+    def create_sockets(self) -> Sockets:
+        """Give hypercorn the copies."""
+        secure, plain = (self._copies, []) if self.ssl_enabled else ([], self._copies)
+        return Sockets(secure, plain, [])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for copy in self._copies:
+            copy.close()
+
+
+def _config(
+    listeners: Sequence[Listener], certificate: Certificate | None, grace: float
+) -> _Config:
+    config = _Config([_socket(listener) for listener in listeners])
     config.accesslog = None
     config.errorlog = logging.getLogger("bridgepool.control.hypercorn")
     config.include_server_header = False
