@@ -115,6 +115,34 @@ async def test_notices_bring_providers_only_to_those_who_want_them_and_when_they
         assert heard[2:] == [Changed(plane.backend.revisions, None)]
 
 
+async def test_of_a_change_made_with_a_revocation_the_revoked_hears_nothing(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    heard: list[Changed] = []
+    backend = GatedBackend()
+    async with open_plane(backend) as plane, talk(plane, heard) as rpc:
+        backend.gate.set()
+        await rpc.call("hello", HELLO, Welcome)
+        await rpc.call("watch_providers", WatchProviders(send=True), Revisions)
+        (session,) = backend.sessions.values()
+        backend.gate = trio.Event()
+        asked: list[str] = []
+
+        async def ask() -> None:
+            with pytest.raises((RemoteError, ConnectionLostError)) as caught:
+                await rpc.call("get_providers", GetProviders(), ProviderSet)
+            asked.append(caught.value.code)
+
+        plane.nursery.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        backend.set_rows([row(1)])
+        backend.revoke_gateway_key(session.identity.key_id)
+        backend.gate.set()
+        why = await rpc.wait_lost()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (why.code, asked, heard) == ("key_revoked", ["key_revoked"], [])
+
+
 async def test_a_thousand_changes_in_a_row_are_a_few_notices(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -155,7 +155,7 @@ class _Session:
     def tell_at_once(self) -> bool:
         """Send what has changed, without an await; tell whether there is no more to be done."""
         revisions, rpc = self.backend.revisions, self.rpc
-        if rpc is None or self.watching is None or revisions == self.told:
+        if rpc is None or self.watching is None or self.goodbye or revisions == self.told:
             return True
         notice: Changed | Encoded = Changed(revisions)
         if self.wants_providers():
@@ -214,7 +214,7 @@ class _Session:
 
     async def tell_once(self, rpc: RpcPeer) -> None:
         revisions = self.backend.revisions
-        if self.watching is None or revisions == self.told:
+        if self.watching is None or self.goodbye or revisions == self.told:
             return
         notice: Changed | Encoded = Changed(revisions)
         if self.wants_providers():
@@ -223,6 +223,8 @@ class _Session:
                 notice, revisions = reading.notice, reading.revisions
             except ReadingFailedError:
                 pass  # it asks, and is told then
+            if self.goodbye:
+                return
         self.told = revisions
         await rpc.notify("changed", notice)
 
@@ -257,6 +259,7 @@ class _Session:
             reading = await self.service._reading.get()
         except ReadingFailedError as error:
             raise _unavailable(str(error)) from None
+        self._refuse_if_ended()  # its key may have been revoked meanwhile
         if asked.known == reading.revisions.providers:
             return ProviderSet(reading.revisions, None)
         return reading.answer
@@ -306,6 +309,11 @@ class _Session:
     def _after_hello(self) -> None:
         if self.info is None:
             raise RemoteError("hello_first", "the first call of a session is hello")
+        self._refuse_if_ended()
+
+    def _refuse_if_ended(self) -> None:
+        if self.goodbye is not None:
+            raise RemoteError(self.goodbye.code, self.goodbye.reason)
 
 
 def _unavailable(message: str) -> RemoteError:
