@@ -26,6 +26,8 @@ class Bug:
 
     name: str
     edits: tuple[Edit, ...]
+    tests: tuple[str, ...] = ("tests/core", "tests/properties")
+    """The tests that must catch it."""
 
 
 def bug(name: str, *edits: tuple[str, str, str]) -> Bug:

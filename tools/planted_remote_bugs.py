@@ -1,0 +1,81 @@
+"""Bugs of the remote side, the store and the control plane, as edits of our source.
+
+As in `planted_bugs`; each names the tests that must catch it.
+"""
+
+from tools.planted_bugs import Bug, Edit
+
+_SERVICE = ("tests/remote/test_service.py",)
+_RPC = ("tests/remote/test_rpc.py", "tests/remote/test_rpc_interleavings.py")
+_ENGINES = ("tests/control/test_database_processes.py", "tests/control/test_database_sqlite.py")
+
+
+def bug(name: str, tests: tuple[str, ...], file: str, old: str, new: str) -> Bug:
+    """Describe a bug of one edit by the tests that must catch it."""
+    return Bug(name, (Edit(file, old, new),), tests)
+
+
+REMOTE_BUGS = (
+    bug(
+        "who is revoked is answered what was under way", _SERVICE, "remote/service.py",
+        "        self._refuse_if_ended()  # its key may have been revoked meanwhile\n", "",
+    ),
+    bug(
+        "an old answer about a client counts", ("tests/remote/test_authorization.py",),
+        "remote/authorization.py", "return answer.clients >= self._clients and ", "return ",
+    ),
+    bug(
+        "a bad row takes its last good form away", ("tests/remote/test_rows.py",),
+        "remote/rows.py", "if kept is not None and kept.provider.name not in self._names:",
+        "if kept is not None and not kept.provider.name:",
+    ),
+    bug(
+        "a session cut at once makes waits short", ("tests/remote",), "remote/client.py",
+        "status.since - self._began >= limits.steady_after", "status.since - self._began >= 0",
+    ),
+    bug(
+        "a cancelled call is not told", _RPC, "remote/rpc_peer.py",
+        'self._post(codec.encode_notice("cancel", Cancel(call_id)))', "pass",
+    ),
+    bug(
+        "what is made a secret is not checked", ("tests/remote/test_codec.py",),
+        "remote/codec.py", "check = None if twin is kind else msgspec.msgpack.Decoder(twin)",
+        "check = None",
+    ),
+    bug(
+        "a cut connection is a clean end", ("tests/transports",), "transports/_connection.py",
+        "if code in _CLEAN:", "if code in _CLEAN or code == 1006:",
+    ),
+    bug(
+        "a writer takes its lock late", _ENGINES, "control/sqlite_connection.py",
+        'self._sqlite.execute("BEGIN IMMEDIATE")', 'self._sqlite.execute("BEGIN")',
+    ),
+    bug(
+        "a reader does not wait for the seed", _ENGINES, "control/sqlite_connection.py",
+        "if not self._take_gate(fcntl.LOCK_SH):", "if self._take_gate is None:",
+    ),
+    bug(
+        "a seed overwrites what people changed", ("tests/control/test_store_seed.py",),
+        "control/seeding.py", "    if now != record.said:", "    if now is record.said:",
+    ),
+    bug(
+        "a key's id is enough", ("tests/control/test_store_keys.py",), "control/key_rows.py",
+        "return stored if parse_hash(stored.hash).matches(text) else None", "return stored",
+    ),
+    bug(
+        "an admin who may read may write", ("tests/control/test_api_roles.py",),
+        "control/api_guard.py", 'if admin.role != "write" and scope', 'if not admin.role and scope',
+    ),
+    bug(
+        "the hub goes back", ("tests/control/test_hub.py",), "control/hub.py",
+        "if fresh.revision > present.revision:", "if fresh.revision != present.revision:",
+    ),
+    bug(
+        "a revoked gateway's key lives on", ("tests/control/test_hub.py",), "control/hub.py",
+        "return key_id in self._reading.keys", "return True",
+    ),
+    bug(
+        "a snapshot that others may read is used", ("tests/gateway",), "gateway/snapshot_file.py",
+        "if stat.S_IMODE(found.st_mode) & 0o077:", "if not found.st_mode:",
+    ),
+)  # fmt: skip
