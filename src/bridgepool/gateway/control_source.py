@@ -78,7 +78,7 @@ class _ControlPlane:
         """Give the first connection its time, so that no start begins with a failed reload."""
         status = self._remote.status
         with trio.move_on_after(_FIRST_TRY):
-            while not status.ever_connected and status.last_error is None:  # noqa: ASYNC110
+            while not status.ever_connected and status.last_error is None:  # noqa: ASYNC110 -- no event
                 await trio.sleep(0.01)
 
     def note_applied(self, receipt: Receipt) -> None:

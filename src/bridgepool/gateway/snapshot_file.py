@@ -184,7 +184,7 @@ class SnapshotFile:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(draft, self.path)
-        except BaseException:
+        except BaseException:  # whatever it is: no draft stays, for it holds keys
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise

@@ -138,7 +138,7 @@ def _is_sound(saved: SavedSnapshot) -> bool:
 def _reveal(value: object) -> object:
     if isinstance(value, Secret):
         return value.reveal()
-    raise NotImplementedError(type(value).__name__)
+    raise NotImplementedError(type(value).__name__)  # how msgspec is told that a hook has none
 
 
 def _conceal(kind: type, value: object) -> object:
