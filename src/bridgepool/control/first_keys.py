@@ -12,6 +12,7 @@ from typing import Final
 import attrs
 import trio
 
+from bridgepool.control.errors import NameTakenError
 from bridgepool.control.records import Actor, Change, NewKey
 from bridgepool.control.store import Store
 from bridgepool.providers import Secret
@@ -79,9 +80,10 @@ async def ensure_client_key(store: Store, path: Path) -> None:
     """
 
     async def make() -> Change[NewKey]:
-        if any(client.id == _FIRST for client in await store.list_clients()):
+        try:  # not to look first: another control plane may start at the same time
+            change = await store.add_client(_ACTOR, _FIRST)
+        except NameTakenError:
             return await store.add_client_key(_ACTOR, _FIRST)
-        change = await store.add_client(_ACTOR, _FIRST)
         if change.value.key is None:
             raise AssertionError("a client without hashes has a new key")
         key = NewKey(change.value.view.keys[0], change.value.key)
