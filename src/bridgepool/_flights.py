@@ -43,13 +43,13 @@ class Flight(Generic[K, W]):
     version: Hashable
     # what its build runs in; never touched here
     scope: "trio.CancelScope"
+    # seconds for which it lives on when its last waiter has gone
+    grace: float
+    build_deadline: float = inf
     # nobody needs to wait for it to be wanted (refresh-ahead)
     background: bool = False
-    build_deadline: float = inf
     # when the build itself began, after any wait for its turn
     began_at: float | None = None
-    # seconds for which it lives on when its last waiter has gone
-    grace: float = 0.0
     abandon_deadline: float = inf
     # waiter -> how often it was moved to a newer flight before it came here
     waiters: dict[W, int] = attrs.field(factory=dict)
@@ -99,7 +99,7 @@ class FlightBook(Generic[K, W]):
     ) -> Flight[K, W]:
         """Make a flight joinable; `find` has just returned None for it."""
         flight: Flight[K, W] = Flight(
-            key, version, scope, background, build_deadline, grace=self._abandon_grace
+            key, version, scope, self._abandon_grace, build_deadline, background
         )
         self._joinable.setdefault(version, {})[key] = flight
         return flight

@@ -22,6 +22,7 @@ import contextvars
 import logging
 import random
 from collections.abc import Awaitable, Hashable
+from functools import partial
 from math import inf
 from typing import Generic, TypeVar
 
@@ -184,14 +185,14 @@ class BridgeKeeper(Generic[K, P, B]):
                 try:
                     if flight.began_at is None:
                         await self._turn_to_build(flight, generation)
-                        self.deck.begin(flight, self.deck.now())
+                        self.deck.begin(flight, self.deck.clock.current_time())
                     async with self._open_bridge(flight.key, generation.snapshot) as bridge:
                         if flight.doomed:
                             life.shield = True  # what cancels the build must not reach the bridge
                         entry = self._landed(flight, generation, bridge)
                         if entry is not None and not entry.value.is_leaving:
                             await self._retirement(entry)
-                        life.deadline = self.deck.now() + self._options.close_timeout
+                        life.deadline = self.deck.clock.current_time() + self._options.close_timeout
                 finally:
                     if flight.doomed:  # what is left of its cancellation ends here
                         life.shield = True
@@ -208,7 +209,7 @@ class BridgeKeeper(Generic[K, P, B]):
                 self._closed(entry, error)
             else:
                 self._failed(flight, generation, error)
-                self._build_ended(flight, generation, self.deck.now())
+                self._build_ended(flight, generation, self.deck.clock.current_time())
             self.make_places()
             self.endings.unpark_all()
             if self._ledger.closed:
@@ -219,7 +220,7 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> None:
         """Wait out the pause after an error, and for a place."""
         begin_at = generation.pauses.get(flight.key)
-        if begin_at is not None and begin_at > self.deck.now():
+        if begin_at is not None and begin_at > self.deck.clock.current_time():
             await trio.sleep_until(begin_at)
         if not self.places.try_take(self._ledger.open_count):
             self.places.queue_up()
@@ -234,7 +235,7 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> PoolEntry[K, P, B] | None:
         """Publish the bridge with a lease for each waiter; None if it is to be closed unused."""
         # No checkpoint in here: the head count, the leases and the wake-ups are one step.
-        now = self.deck.now()
+        now = self.deck.clock.current_time()
         is_current = generation is self._ledger.current
         if not is_current and not flight.landed:
             self._move_on(flight, self._options.max_rebuilds)
@@ -260,18 +261,20 @@ class BridgeKeeper(Generic[K, P, B]):
 
     def _retirement(self, entry: PoolEntry[K, P, B]) -> Awaitable[None]:
         """Awaiting, at once, parks until `close`; `Cancelled` means that the bridge has crashed."""
-        owner = entry.value
-        owner.task = trio.lowlevel.current_task()
-
-        def crashed(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            owner.is_leaving = owner.has_crashed = True
-            owner.life.deadline = self.deck.now() + self._options.close_timeout
-            self._leaving += 1
-            self._ledger.retire(entry, RetireReason.CRASHED)
-            owner.tell_retired()
-            return trio.lowlevel.Abort.SUCCEEDED
-
+        entry.value.task = trio.lowlevel.current_task()
+        crashed = partial(self._crashed, entry)
         return trio.lowlevel.wait_task_rescheduled(crashed)  # noqa: ASYNC105 -- by the caller
+
+    def _crashed(
+        self, entry: PoolEntry[K, P, B], _: trio.lowlevel.RaiseCancelT
+    ) -> trio.lowlevel.Abort:
+        owner = entry.value
+        owner.is_leaving = owner.has_crashed = True
+        owner.life.deadline = self.deck.clock.current_time() + self._options.close_timeout
+        self._leaving += 1
+        self._ledger.retire(entry, RetireReason.CRASHED)
+        owner.tell_retired()
+        return trio.lowlevel.Abort.SUCCEEDED
 
     # -- endings ----------------------------------------------------------------------------
 
@@ -284,7 +287,7 @@ class BridgeKeeper(Generic[K, P, B]):
         """Deliver the verdict on a build that brought no usable bridge, once."""
         if flight.landed:
             return
-        key, number, now = flight.key, generation.number, self.deck.now()
+        key, number, now = flight.key, generation.number, self.deck.clock.current_time()
         if generation is not self._ledger.current:
             outcome = BuildOutcome.OVERTAKEN  # not even the last moved see an old error
             self.deck.land(flight, Moved.MOVED)
@@ -313,7 +316,7 @@ class BridgeKeeper(Generic[K, P, B]):
         owner = entry.value
         self._leaving -= 1
         self._ledger.closed_entry(entry)
-        if self.deck.now() >= owner.life.deadline:
+        if self.deck.clock.current_time() >= owner.life.deadline:
             self.close_overruns += 1
             limit = self._options.close_timeout
             logger.warning("closing the bridge of %r took over %g s: cancelled", entry.key, limit)

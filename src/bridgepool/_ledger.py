@@ -96,8 +96,11 @@ class Ledger(Generic[K, P, V, F]):
     def lease(self, key: K, now: float) -> Entry[K, P, V, F] | None:
         """Look `key` up and lease what is found fresh; None is a miss, or needs a second look."""
         current = self.current
-        entry = current.listed.get(key)
-        if entry is None or now >= entry.fresh_until:
+        try:
+            entry = current.listed[key]
+        except KeyError:
+            return None
+        if now >= entry.fresh_until:
             return None
         if not entry.leases:
             del entry.order[key]

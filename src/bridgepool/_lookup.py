@@ -26,7 +26,7 @@ class BridgeLookup(Generic[K, P, B]):
         self.keeper = keeper
         self._max_rebuilds = max_rebuilds
         # Trio's clock, looked up once: a hit is too short to look it up each time.
-        self.now = trio.lowlevel.current_clock().current_time
+        self.clock = trio.lowlevel.current_clock()
         self.misses = self.joins = self.rebuilds = 0
 
     def check_open(self) -> None:
@@ -39,7 +39,7 @@ class BridgeLookup(Generic[K, P, B]):
         moves = 0
         while True:
             self.check_open()
-            now = self.now()
+            now = self.clock.current_time()
             entry = self.find(key, now)
             if entry is not None:
                 return entry
@@ -99,12 +99,12 @@ class BridgeLookup(Generic[K, P, B]):
 class LeaseState(Generic[K, P, B]):
     """What a lease tells while it is held."""
 
+    # The pool fills these in, and there is no `__init__`: the interpreter takes as long to call
+    # one from a type as a look-up takes.
     __slots__ = ("_entry", "_key", "_lookup")
-
-    def __init__(self, lookup: BridgeLookup[K, P, B], key: K) -> None:
-        self._lookup = lookup
-        self._key = key
-        self._entry: PoolEntry[K, P, B] | None = None
+    _lookup: BridgeLookup[K, P, B]
+    _key: K
+    _entry: PoolEntry[K, P, B] | None
 
     @property
     def generation(self) -> int:
@@ -152,7 +152,7 @@ class Lease(LeaseState[K, P, B]):
         entry = None
         if key in lookup.ledger.current.listed:
             await trio.lowlevel.checkpoint()
-            entry = lookup.ledger.lease(key, lookup.now())
+            entry = lookup.ledger.lease(key, lookup.clock.current_time())
         if entry is None:
             entry = await lookup.acquire(key)
         self._entry = entry
@@ -184,7 +184,7 @@ class NowaitLease(LeaseState[K, P, B]):
         if self._entry is not None:
             raise RuntimeError("the lease is held: call `acquire_nowait` for each `with`")
         lookup = self._lookup
-        now = lookup.now()
+        now = lookup.clock.current_time()
         entry = lookup.ledger.lease(self._key, now) or lookup.find(self._key, now)
         if entry is None:
             lookup.check_open()

@@ -99,7 +99,9 @@ class CachedBridgePool(Generic[K, P, B]):
             none and cannot fail. A cancelled caller disturbs no other: the build goes on for
             those who wait for it.
         """
-        return Lease(self._lookup, key)
+        lease: Lease[K, P, B] = Lease()
+        lease._lookup, lease._key, lease._entry = self._lookup, key, None
+        return lease
 
     def acquire_nowait(self, key: K) -> NowaitLease[K, P, B]:
         """Lease the bridge of `key` for the length of a `with` if it is there; else build nothing.
@@ -110,7 +112,9 @@ class CachedBridgePool(Generic[K, P, B]):
             trio.WouldBlock: No bridge of `key` is listed.
             PoolClosedError: The pool's block was left, or is being left.
         """
-        return NowaitLease(self._lookup, key)
+        lease: NowaitLease[K, P, B] = NowaitLease()
+        lease._lookup, lease._key, lease._entry = self._lookup, key, None
+        return lease
 
     def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
         """Put `snapshot` in force, at once.

@@ -14,6 +14,7 @@ counted and can be cancelled, or was handed an outcome and gets it; there is no 
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
 
@@ -36,7 +37,7 @@ class FlightDeck(Generic[K, T]):
     def __init__(self, abandon_grace: float) -> None:
         self.book: FlightBook[K, Task] = FlightBook(abandon_grace)
         # Trio's clock, looked up once: it is read several times for each caller.
-        self.now = trio.lowlevel.current_clock().current_time
+        self.clock = trio.lowlevel.current_clock()
 
     def open(
         self,
@@ -54,23 +55,25 @@ class FlightDeck(Generic[K, T]):
         task = trio.lowlevel.current_task()
         if self.book.add(flight, task, moves):
             self.keep_time(flight)
-
-        def leave(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            self.book.leave(flight, task, self.now())
-            self.keep_time(flight)
-            return trio.lowlevel.Abort.SUCCEEDED
-
+        leave = partial(self._leave, flight, task)
         return trio.lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
+
+    def _leave(
+        self, flight: Flight[K, Task], task: Task, _: trio.lowlevel.RaiseCancelT
+    ) -> trio.lowlevel.Abort:
+        self.book.leave(flight, task, self.clock.current_time())
+        self.keep_time(flight)
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def land(self, flight: Flight[K, Task], value: T) -> None:
         """End the flight and wake its waiters, each with `value`."""
-        for task in self.book.land(flight):
-            trio.lowlevel.reschedule(task, outcome.Value(value))
+        self.hand(self.book.land(flight), value)
 
     def hand(self, waiters: Iterable[Task], value: T) -> None:
         """Wake `waiters`, taken off their flight, each with `value`."""
+        reschedule = trio.lowlevel.reschedule
         for task in waiters:
-            trio.lowlevel.reschedule(task, outcome.Value(value))
+            reschedule(task, outcome.Value(value))
 
     def fail(
         self,
@@ -137,7 +140,7 @@ class VersionedSingleflight:
         if self._closed:
             await trio.lowlevel.checkpoint_if_cancelled()
             raise PoolClosedError("the singleflight is closed")
-        now = self._deck.now()
+        now = self._deck.clock.current_time()
         flight = self._deck.book.find(key, version, now)
         if flight is None:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -152,7 +155,7 @@ class VersionedSingleflight:
 
         Not a checkpoint. Does nothing if there is no such run.
         """
-        flight = self._deck.book.find(key, version, self._deck.now())
+        flight = self._deck.book.find(key, version, self._deck.clock.current_time())
         if flight is not None:
             self._deck.book.unlist(flight)
 
@@ -183,7 +186,7 @@ class VersionedSingleflight:
         self, flight: Flight[Hashable, Task], result: outcome.Outcome[object] | None
     ) -> None:
         key, version = flight.key, flight.version
-        if flight.is_dead(self._deck.now()) or result is None:
+        if flight.is_dead(self._deck.clock.current_time()) or result is None:
             self._deck.fail(flight, lambda: BuildTimeoutError(key, version))
         elif isinstance(result, outcome.Error):
             self._deck.fail(flight, lambda: BuildError(key, version), result.error)
