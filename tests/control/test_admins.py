@@ -12,8 +12,9 @@ import pytest
 import trio
 
 from bridgepool import BridgePoolError
-from bridgepool.control.admin import Admin, StoreAdmin
-from bridgepool.control.http_admin import AdminError, open_http_admin
+from bridgepool.control.admin import Admin
+from bridgepool.control.admin.http_admin import AdminError, open_http_admin
+from bridgepool.control.admin.store_admin import StoreAdmin
 from bridgepool.control.records import KeyRef, KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.http import Exchange, serve_http
 from bridgepool.providers import Secret

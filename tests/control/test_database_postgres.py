@@ -214,7 +214,7 @@ async def test_the_password_is_in_no_error_and_no_log(
 ) -> None:
     assert callable(change)
     with pytest.raises(StoreUnavailableError, match=said) as caught:
-        async with open_database(Secret(change(url))):
+        async with open_database(Secret(change(url)), migrations=TABLES):
             pass
     shown = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "hunter2" not in shown

@@ -1,0 +1,13 @@
+"""The HTTP API of a control plane: a store and a hub, for those who have an admin key.
+
+`app` puts it together and `server` serves it. A request passes `guard` (its key, its size), then
+a route in `providers`, `keys` or `status`, each a call of the store or the hub. `models` says what
+is taken, `views` what is answered, `errors` how it fails, `parts` what the routes share. No answer
+repeats what was sent, and none holds a secret but a key that was made just now.
+"""
+
+from bridgepool.control.api.app import make_api
+from bridgepool.control.api.guard import Guard
+from bridgepool.control.api.server import Certificate, serve_api
+
+__all__ = ["Certificate", "Guard", "make_api", "serve_api"]
