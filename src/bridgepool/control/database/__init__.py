@@ -5,8 +5,8 @@ beyond this room knows which one is open. They know SQL and no provider: of the 
 import its errors and nothing else.
 
 `transactions` says what is promised, `opening` picks the engine; `sqlite` and `postgres` are the
-engines, with what a connection does in its thread beside each; `migrations` brings tables up to
-date. The engine that is not used is not imported, nor is psycopg.
+engines, with what a connection does in its thread beside each; `engines` is what they do alike,
+`migrations` brings tables up to date. The engine that is not used is not imported, nor is psycopg.
 """
 
 from bridgepool.control.database.opening import check_store_exists, open_database

@@ -26,10 +26,9 @@ from typing import Final, TypeVar, final
 import attrs
 import trio
 
-from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool._services import open_service_nursery
 from bridgepool.control.database.connecting import connect_in_thread
-from bridgepool.control.database.migrations import TABLE, migration_work
+from bridgepool.control.database.engines import Notices, open_engine
+from bridgepool.control.database.migrations import TABLE
 from bridgepool.control.database.postgres_connection import (
     Connection,
     DeadConnectionError,
@@ -37,7 +36,7 @@ from bridgepool.control.database.postgres_connection import (
     Target,
 )
 from bridgepool.control.database.postgres_notices import listen
-from bridgepool.control.database.transactions import Migrations, Transaction
+from bridgepool.control.database.transactions import Database, Migrations, Transaction
 from bridgepool.control.errors import CommitUnknownError
 from bridgepool.providers.secret import Secret
 
@@ -46,7 +45,6 @@ R = TypeVar("R")
 
 _READERS: Final = 4
 _CANCELLING: Final = 1.0
-_CLOSING: Final = 5.0
 _EXISTS: Final = f"SELECT 1 WHERE to_regclass('{TABLE}') IS NOT NULL"
 
 
@@ -131,33 +129,22 @@ class _Lane:
 
 
 @final
-class PostgresDatabase:
-    """A `Database` in PostgreSQL; made by `open_postgres`."""
+class PostgresEngine:
+    """An `Engine` on a PostgreSQL server."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, notices: Notices) -> None:
         threads = trio.CapacityLimiter(math.inf)  # the places bound them
         self._writer = _Lane(target, trio.CapacityLimiter(1), threads)
         self._readers = _Lane(target, trio.CapacityLimiter(_READERS), threads)
-        self._bus = ChangeBus()
-        self._subscribed = trio.Event()
+        self._notices = notices
         self._writer_pid = 0  # whose notices subscribers have had from here
-        self._closed = False
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database.read`."""
-        self._check_open()
         return (await self._readers.run(lambda connection: connection.read(work))).value
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """See `Database.write`."""
-        return await self._write(work, seeding=False)
-
-    async def seed(self, work: Callable[[Transaction], T]) -> T:
-        """See `Database.seed`."""
-        return await self._write(work, seeding=True)
-
-    async def _write(self, work: Callable[[Transaction], T], *, seeding: bool) -> T:
-        self._check_open()
+    async def write(self, work: Callable[[Transaction], T], *, seeding: bool) -> T:
+        """See `Database.write`, and `Database.seed`."""
 
         def use(connection: Connection) -> Done[T]:
             self._writer_pid = connection.pid
@@ -168,60 +155,36 @@ class PostgresDatabase:
         except BaseException as error:
             self._writer_pid = 0  # the number may become another process's
             if isinstance(error, CommitUnknownError | trio.Cancelled):
-                self._publish()  # it may have been committed
+                self._notices.publish()  # it may have been committed
             raise
         if done.notified:
-            self._publish()
+            self._notices.publish()
         return done.value
-
-    def _publish(self) -> None:
-        if not self._closed:
-            self._bus.publish()
-
-    def subscribe(self) -> ChangeSubscription:
-        """See `Database.subscribe`."""
-        self._check_open()
-        self._subscribed.set()
-        return self._bus.subscribe()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError("the store is closed")
 
     async def watch(self) -> None:
         """Publish what others commit, from the first subscription on, until cancelled."""
-        await self._subscribed.wait()
+        await self._notices.wait_subscribed()
         await listen(self._writer.target, self._heard)
 
     def _heard(self, pids: set[int]) -> None:
         if pids != {self._writer_pid}:
-            self._publish()
+            self._notices.publish()
 
     async def aclose(self) -> None:
-        """Refuse what comes from now on, wait for the works that run, disconnect."""
-        self._closed = True
-        self._bus.close()
+        """Wait for the works that run, disconnect."""
         await self._readers.aclose()
         await self._writer.aclose()
 
 
 @asynccontextmanager
-async def open_postgres(url: Secret, migrations: Migrations) -> AsyncIterator[PostgresDatabase]:
+async def open_postgres(url: Secret, migrations: Migrations) -> AsyncIterator[Database]:
     """Connect to a database and bring its tables up to date.
 
     Raises:
         StoreUnavailableError: It cannot be reached or used; says why, without the password.
         NewerSchemaError: A newer bridgepool has been here.
     """
-    database = PostgresDatabase(Target.parse(url))
-    try:
-        await database.seed(migration_work(migrations, exists=_EXISTS))
-        async with open_service_nursery() as nursery:
-            nursery.start_soon(database.watch)
-            try:
-                yield database
-            finally:
-                nursery.cancel_scope.cancel()
-    finally:
-        with trio.move_on_after(_CLOSING, shield=True):
-            await database.aclose()
+    notices = Notices()
+    engine = PostgresEngine(Target.parse(url), notices)
+    async with open_engine(engine, notices, migrations, exists=_EXISTS) as database:
+        yield database

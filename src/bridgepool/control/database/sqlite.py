@@ -28,11 +28,10 @@ from typing import Final, TypeVar, final
 import attrs
 import trio
 
-from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool._services import open_service_nursery
-from bridgepool.control.database.migrations import TABLE, migration_work
+from bridgepool.control.database.engines import Notices, open_engine
+from bridgepool.control.database.migrations import TABLE
 from bridgepool.control.database.sqlite_connection import Connection, StoreFile
-from bridgepool.control.database.transactions import Migrations, Transaction
+from bridgepool.control.database.transactions import Database, Migrations, Transaction
 from bridgepool.control.errors import StoreUnavailableError
 
 T = TypeVar("T")
@@ -107,51 +106,31 @@ class _Look:
 
 
 @final
-class SqliteDatabase:
-    """A `Database` in one SQLite file; made by `open_sqlite`."""
+class SqliteEngine:
+    """An `Engine` on one SQLite file."""
 
-    def __init__(self, file: StoreFile) -> None:
+    def __init__(self, file: StoreFile, notices: Notices) -> None:
         self._writer = _Lane(file, False, trio.CapacityLimiter(1))
         self._readers = _Lane(file, True, trio.CapacityLimiter(_READERS))
-        self._bus = ChangeBus()
-        self._subscribed = trio.Event()  # somebody has subscribed since the watcher paused
+        self._notices = notices
         self._seen = -1  # the last `user_version` that subscribers were told of
-        self._closed = False
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """See `Database.read`."""
         while True:
-            self._check_open()
             done = await self._readers.run(lambda connection: connection.read(work))
             if done is not None:
                 return done.value
             await trio.sleep(_SEED_POLL)
+            self._notices.check_open()
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """See `Database.write`."""
-        return await self._write(work, seeding=False)
-
-    async def seed(self, work: Callable[[Transaction], T]) -> T:
-        """See `Database.seed`."""
-        return await self._write(work, seeding=True)
-
-    async def _write(self, work: Callable[[Transaction], T], *, seeding: bool) -> T:
-        self._check_open()
+    async def write(self, work: Callable[[Transaction], T], *, seeding: bool) -> T:
+        """See `Database.write`, and `Database.seed`."""
         done = await self._writer.run(lambda connection: connection.write(work, seeding=seeding))
-        if done.notice is not None and not self._closed:
+        if done.notice is not None:
             self._seen = done.notice
-            self._bus.publish()
+            self._notices.publish()
         return done.value
-
-    def subscribe(self) -> ChangeSubscription:
-        """See `Database.subscribe`."""
-        self._check_open()
-        self._subscribed.set()
-        return self._bus.subscribe()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise trio.ClosedResourceError("the store is closed")
 
     async def watch(self) -> None:
         """Publish what other processes commit, while anybody listens, until cancelled."""
@@ -160,9 +139,7 @@ class SqliteDatabase:
         look = _Look()
         try:
             while True:
-                if not self._bus.statistics().subscribers:
-                    self._subscribed = trio.Event()
-                    await self._subscribed.wait()
+                await self._notices.wait_subscribed()
                 if not look.is_due(self._writer.file):
                     await trio.sleep(_POLL)
                     continue
@@ -179,7 +156,7 @@ class SqliteDatabase:
                 # A commit of our own meanwhile has told it all, and what was read may be older.
                 if number != before and self._seen == before:
                     self._seen = number
-                    self._bus.publish()
+                    self._notices.publish()
                 if failing:
                     failing = False
                     logger.info("changes of other processes are seen again")
@@ -189,15 +166,13 @@ class SqliteDatabase:
                 await lane.aclose()
 
     async def aclose(self) -> None:
-        """Refuse what comes from now on, wait for the works that run, close the file."""
-        self._closed = True
-        self._bus.close()
+        """Wait for the works that run, close the file."""
         await self._readers.aclose()
         await self._writer.aclose()
 
 
 @asynccontextmanager
-async def open_sqlite(path: str, migrations: Migrations) -> AsyncIterator[SqliteDatabase]:
+async def open_sqlite(path: str, migrations: Migrations) -> AsyncIterator[Database]:
     """Open the file, make it if it is not there, and bring its tables up to date.
 
     Raises:
@@ -207,15 +182,7 @@ async def open_sqlite(path: str, migrations: Migrations) -> AsyncIterator[Sqlite
     if path == ":memory:":
         raise ValueError("a store is a file; SQLite's :memory: is another one for each connection")
     file = await trio.to_thread.run_sync(StoreFile.make, path)
-    database = SqliteDatabase(file)
-    try:
-        await database.seed(migration_work(migrations, exists=_EXISTS))
-        async with open_service_nursery() as nursery:
-            nursery.start_soon(database.watch)
-            try:
-                yield database
-            finally:
-                nursery.cancel_scope.cancel()
-    finally:
-        with trio.move_on_after(_CLOSING, shield=True):
-            await database.aclose()
+    notices = Notices()
+    engine = SqliteEngine(file, notices)
+    async with open_engine(engine, notices, migrations, exists=_EXISTS) as database:
+        yield database
