@@ -1,7 +1,7 @@
 """Providers, clients and keys in a database: the one place where they change.
 
-A method of `Store` is one transaction, and is done by the modules here as plain functions on a
-`Reading` or a `Writing` (`writing`), inside a worker thread, without an await:
+A method of `Store` is one transaction (`running`), and is done by plain functions on a `Reading`
+or a `Writing` (`writing`), inside a worker thread, without an await:
 
 * `…_rows`: one table each, found, shown and changed; `provider_settings`: what of a provider is
   encrypted, and by which rules a draft becomes one;

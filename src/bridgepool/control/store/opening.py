@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from bridgepool.control.database import open_database
 from bridgepool.control.encryption import EncryptionKeys
+from bridgepool.control.store.running import Runner
 from bridgepool.control.store.schema import MIGRATIONS
 from bridgepool.control.store.store import Store
 from bridgepool.providers import KEYS_LIMIT, MAX_KEYS, Secret
@@ -32,4 +33,4 @@ async def open_store(
     if not 1 <= max_keys <= KEYS_LIMIT:
         raise ValueError(f"max_keys is not from 1 to {KEYS_LIMIT}")
     async with open_database(url, MIGRATIONS) as database:
-        yield Store(database, keys, max_keys, clock)
+        yield Store(Runner(database, keys, clock), max_keys)

@@ -8,16 +8,13 @@ never half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Final, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import attrs
 import trio
 
 from bridgepool._changes import ChangeSubscription
-from bridgepool.control.database import Database, Transaction
-from bridgepool.control.encryption import EncryptionKeys
 from bridgepool.control.records import (
     AccessKeyView,
     Actor,
@@ -48,12 +45,11 @@ from bridgepool.control.store import (
 from bridgepool.control.store.gateway_rows import Staleness
 from bridgepool.control.store.key_rows import Kind
 from bridgepool.control.store.rotation import Rotation
+from bridgepool.control.store.running import Runner
 from bridgepool.control.store.snapshots import SnapshotReader
-from bridgepool.control.store.writing import Reading, Writing, to_text
+from bridgepool.control.store.writing import Reading
 from bridgepool.providers import Caller, ProviderFile, Secret
 from bridgepool.remote.messages import Revisions
-
-T = TypeVar("T")
 
 _NOBODY: Final = Actor("program", "bridgepool")  # of what is not audited
 
@@ -62,10 +58,8 @@ _NOBODY: Final = Actor("program", "bridgepool")  # of what is not audited
 class Store:
     """Providers, clients and keys in a database; made by `open_store`."""
 
-    _database: Database
-    _encryption: EncryptionKeys
+    _runner: Runner
     _max_keys: int
-    _clock: Callable[[], float]
     _snapshots: SnapshotReader = attrs.field(factory=SnapshotReader, init=False)
     _staleness: Staleness = attrs.field(factory=Staleness, init=False)
 
@@ -73,27 +67,27 @@ class Store:
 
     async def revisions(self) -> Revisions:
         """Return the revision in force, and those of the last changes by kind."""
-        return await self._read(Reading.revisions)
+        return await self._runner.read(Reading.revisions)
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that the revision moved, by whatever process."""
-        return self._database.subscribe()
+        return self._runner.database.subscribe()
 
     async def snapshot(self) -> StoreSnapshot:
         """Read all that gateways serve by, consistently. The one reading that holds secrets."""
-        return await self._read(self._snapshots.read)
+        return await self._runner.read(self._snapshots.read)
 
     # -- providers
 
     async def list_providers(self) -> tuple[ProviderView, ...]:
         """Return all living providers, in the order in which they were added."""
-        return await self._read(
+        return await self._runner.read(
             lambda reading: tuple(row.view() for row in provider_rows.living(reading))
         )
 
     async def get_provider(self, name: str) -> ProviderView:
         """Return one provider by its name or id; raises `NotFoundError`."""
-        return await self._read(lambda reading: provider_rows.find(reading, name).view())
+        return await self._runner.read(lambda reading: provider_rows.find(reading, name).view())
 
     async def add_provider(self, actor: Actor, draft: ProviderDraft) -> Change[ProviderView]:
         """Add a provider.
@@ -102,7 +96,7 @@ class Store:
             InvalidChangeError: It breaks a rule; says which.
             NameTakenError: A living provider has that name.
         """
-        return await self._write(
+        return await self._runner.write(
             actor, lambda writing: provider_rows.add(writing, draft, self._max_keys)
         )
 
@@ -123,7 +117,7 @@ class Store:
             NameTakenError: Another living provider has the new name.
             ConflictError: Its row is not at ``if_revision`` any more.
         """
-        return await self._write(
+        return await self._runner.write(
             actor,
             lambda writing: provider_rows.change(writing, name, patch, if_revision, self._max_keys),
         )
@@ -135,7 +129,7 @@ class Store:
 
         Raises `NotFoundError`, or `ConflictError` as `update_provider` does.
         """
-        return await self._write(
+        return await self._runner.write(
             actor, lambda writing: provider_rows.remove(writing, name, if_revision)
         )
 
@@ -163,10 +157,10 @@ class Store:
             return applying.plan(reading, drafts, self._max_keys, prune=prune)
 
         if dry_run:
-            return await self._read(
+            return await self._runner.read(
                 lambda reading: plan(reading).result(reading.revisions().revision)
             )
-        return await self._write(actor, lambda writing: plan(writing).carry_out(writing))
+        return await self._runner.write(actor, lambda writing: plan(writing).carry_out(writing))
 
     async def export_providers(self) -> tuple[ProviderDraft, ...]:
         """Return drafts of all living providers, with keys by id and headers without values.
@@ -174,19 +168,19 @@ class Store:
         Applied to the same store, they change nothing. See `documents.draft_document` for their
         form in a file.
         """
-        return await self._read(applying.export)
+        return await self._runner.read(applying.export)
 
     # -- clients
 
     async def list_clients(self) -> tuple[ClientView, ...]:
         """Return all living clients, in the order in which they were added."""
-        return await self._read(
+        return await self._runner.read(
             lambda reading: tuple(row.view() for row in client_rows.living(reading))
         )
 
     async def get_client(self, client_id: str) -> ClientView:
         """Return one client; raises `NotFoundError`."""
-        return await self._read(lambda reading: client_rows.find(reading, client_id).view())
+        return await self._runner.read(lambda reading: client_rows.find(reading, client_id).view())
 
     async def add_client(
         self, actor: Actor, client_id: str, *, key_hashes: Iterable[str] | None = None
@@ -196,21 +190,27 @@ class Store:
         Raises `InvalidChangeError`, or `NameTakenError` if a living client has that id.
         """
         hashes = tuple(key_hashes) if key_hashes is not None else None
-        return await self._write(actor, lambda writing: client_rows.add(writing, client_id, hashes))
+        return await self._runner.write(
+            actor, lambda writing: client_rows.add(writing, client_id, hashes)
+        )
 
     async def remove_client(self, actor: Actor, client_id: str) -> Change[ClientView]:
         """Remove a client and revoke all of its keys; raises `NotFoundError`."""
-        return await self._write(actor, lambda writing: client_rows.remove(writing, client_id))
+        return await self._runner.write(
+            actor, lambda writing: client_rows.remove(writing, client_id)
+        )
 
     async def add_client_key(self, actor: Actor, client_id: str) -> Change[NewKey]:
         """Make one more key for a client; raises `NotFoundError`."""
-        return await self._write(actor, lambda writing: client_rows.add_key(writing, client_id))
+        return await self._runner.write(
+            actor, lambda writing: client_rows.add_key(writing, client_id)
+        )
 
     async def revoke_client_key(
         self, actor: Actor, client_id: str, key_id: str
     ) -> Change[AccessKeyView]:
         """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
-        return await self._write(
+        return await self._runner.write(
             actor, lambda writing: client_rows.revoke_key(writing, client_id, key_id)
         )
 
@@ -227,7 +227,9 @@ class Store:
 
     async def create_gateway_key(self, actor: Actor, name: str) -> Change[NewKey]:
         """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
-        return await self._write(actor, lambda writing: key_rows.create(writing, "gateway", name))
+        return await self._runner.write(
+            actor, lambda writing: key_rows.create(writing, "gateway", name)
+        )
 
     async def revoke_gateway_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
         """Revoke a gateway's key, found by its id, or by the name if only one good key has it.
@@ -236,7 +238,9 @@ class Store:
             NotFoundError: There is no such key.
             InvalidChangeError: Several good keys have that name; say which by its id.
         """
-        return await self._write(actor, lambda writing: key_rows.revoke(writing, "gateway", key))
+        return await self._runner.write(
+            actor, lambda writing: key_rows.revoke(writing, "gateway", key)
+        )
 
     async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
         """Tell which gateway's key this is; None if it is nobody's, or revoked."""
@@ -250,13 +254,15 @@ class Store:
 
     async def create_admin_key(self, actor: Actor, name: str, role: Role) -> Change[NewKey]:
         """Make a key for the API; raises `InvalidChangeError` for a bad name."""
-        return await self._write(
+        return await self._runner.write(
             actor, lambda writing: key_rows.create(writing, "admin", name, role)
         )
 
     async def revoke_admin_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
         """Revoke a key of the API; see `revoke_gateway_key`."""
-        return await self._write(actor, lambda writing: key_rows.revoke(writing, "admin", key))
+        return await self._runner.write(
+            actor, lambda writing: key_rows.revoke(writing, "admin", key)
+        )
 
     async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
         """Tell which admin's key this is; None if it is nobody's, or revoked."""
@@ -276,10 +282,9 @@ class Store:
             declared: What `parse_provider_file` made of it.
             source: Its name in the audit.
         """
-        return await self._database.seed(
-            lambda tx: seeding.seed(
-                self._writing(tx, Actor("seed", source)), declared, self._max_keys
-            )
+        return await self._runner.seed(
+            Actor("seed", source),
+            lambda writing: seeding.seed(writing, declared, self._max_keys),
         )
 
     async def audit(
@@ -292,7 +297,9 @@ class Store:
             before: Only those with a lower id: the last one's of the page before.
             name: Only those about rows of that name or id.
         """
-        return await self._read(lambda reading: audit_rows.page(reading, limit, before, name))
+        return await self._runner.read(
+            lambda reading: audit_rows.page(reading, limit, before, name)
+        )
 
     async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
         """Keep what is known of gateways; makes no revision.
@@ -301,7 +308,7 @@ class Store:
         newer one of the same instance.
         """
         rows = tuple(sessions)
-        await self._database.write(lambda tx: gateway_rows.record(self._reading(tx), rows))
+        await self._runner.note(lambda writing: gateway_rows.record(writing, rows))
 
     async def touch_gateways(self, control_plane: str) -> int:
         """Note that those connected to a control plane still are, by one statement.
@@ -309,14 +316,14 @@ class Store:
         Returns:
             How many it has according to the store.
         """
-        now = self._now()
-        return await self._database.write(
-            lambda tx: gateway_rows.touch(self._reading(tx), control_plane, now)
+        now = self._runner.now()
+        return await self._runner.note(
+            lambda writing: gateway_rows.touch(writing, control_plane, now)
         )
 
     async def list_gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of gateways, by name and instance."""
-        return await self._read(lambda reading: tuple(gateway_rows.list_all(reading)))
+        return await self._runner.read(lambda reading: tuple(gateway_rows.list_all(reading)))
 
     async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
         """Note as not connected those that a dead control plane has left, and forget the old.
@@ -330,10 +337,10 @@ class Store:
         Returns:
             How many rows were changed or forgotten.
         """
-        now, seconds = self._now(), trio.current_time()
+        now, seconds = self._runner.now(), trio.current_time()
         expire = self._staleness.expire
-        return await self._database.write(
-            lambda tx: expire(self._reading(tx), now, seconds, stale_after, forget_after)
+        return await self._runner.note(
+            lambda writing: expire(writing, now, seconds, stale_after, forget_after)
         )
 
     async def rotate_encryption(self) -> RotationReport:
@@ -344,33 +351,20 @@ class Store:
         """
         progress = Rotation()
         while not progress.done:
-            progress = await self._write(_NOBODY, progress.step)
+            progress = await self._runner.write(_NOBODY, progress.step)
         return RotationReport(progress.rewritten, progress.unreadable)
 
-    # -- how it is done
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock(), UTC)
-
-    def _reading(self, tx: Transaction) -> Reading:
-        return Reading(tx, self._encryption)
-
-    def _writing(self, tx: Transaction, actor: Actor) -> Writing:
-        return Writing(tx, self._encryption, actor, to_text(self._now()))
-
-    async def _read(self, work: Callable[[Reading], T]) -> T:
-        return await self._database.read(lambda tx: work(self._reading(tx)))
-
-    async def _write(self, actor: Actor, work: Callable[[Writing], T]) -> T:
-        return await self._database.write(lambda tx: work(self._writing(tx, actor)))
+    # -- of both kinds of keys
 
     async def _list_keys(self, kind: Kind, revoked: bool) -> tuple[AccessKeyView, ...]:
-        return await self._read(
+        return await self._runner.read(
             lambda reading: tuple(
                 key.view for key in key_rows.list_keys(reading, kind, revoked=revoked)
             )
         )
 
     async def _authenticate(self, kind: Kind, token: Secret) -> AccessKeyView | None:
-        stored = await self._read(lambda reading: key_rows.authenticate(reading, kind, token))
+        stored = await self._runner.read(
+            lambda reading: key_rows.authenticate(reading, kind, token)
+        )
         return stored.view if stored is not None else None
