@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from bridgepool.control.api.views import GatewayOut, ReadyOut
+from bridgepool.control.api.answers import GatewayOut, ReadyOut
 from bridgepool.control.hub import HubStatus
 from bridgepool.gateway import GatewayStatistics
 from bridgepool.http import HttpCounters

@@ -9,9 +9,9 @@ from fastapi.routing import APIRoute
 
 from bridgepool import __version__
 from bridgepool.control.api import errors
+from bridgepool.control.api.bodies import field_names
 from bridgepool.control.api.guard import Guard
 from bridgepool.control.api.keys import client_routes, key_routes
-from bridgepool.control.api.models import field_names
 from bridgepool.control.api.parts import QUERY_NAMES, Sources
 from bridgepool.control.api.providers import provider_routes
 from bridgepool.control.api.status import health_routes, status_routes

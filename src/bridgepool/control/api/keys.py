@@ -6,7 +6,16 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from bridgepool.control.api.models import AdminKeyIn, ClientIn, GatewayKeyIn
+from bridgepool.control.api.answers import (
+    AccessKeyChange,
+    AccessKeysOut,
+    ClientChange,
+    ClientsOut,
+    NewClientOut,
+    NewKeyOut,
+    OneClient,
+)
+from bridgepool.control.api.bodies import AdminKeyIn, ClientIn, GatewayKeyIn
 from bridgepool.control.api.parts import (
     READS,
     WRITES,
@@ -17,13 +26,6 @@ from bridgepool.control.api.parts import (
     queries,
 )
 from bridgepool.control.api.views import (
-    AccessKeyChange,
-    AccessKeysOut,
-    ClientChange,
-    ClientsOut,
-    NewClientOut,
-    NewKeyOut,
-    OneClient,
     client_change,
     client_out,
     key_change,

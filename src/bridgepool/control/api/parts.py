@@ -12,9 +12,9 @@ from fastapi.params import Depends as Dependency
 from fastapi.security import HTTPBearer
 from pydantic import AfterValidator
 
+from bridgepool.control.api.bodies import MAX_INTEGER, NAME_PATTERN, sound_text
 from bridgepool.control.api.errors import ErrorBody
 from bridgepool.control.api.guard import actor_of
-from bridgepool.control.api.models import MAX_INTEGER, NAME_PATTERN, sound_text
 from bridgepool.control.hub import Hub
 from bridgepool.control.records import Actor
 from bridgepool.control.store import Store

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from bridgepool.control.api.models import ApplyIn, DraftIn, PatchIn
+from bridgepool.control.api.answers import (
+    ApplyOut,
+    ExportOut,
+    OneProvider,
+    ProviderChange,
+    ProvidersOut,
+)
+from bridgepool.control.api.bodies import ApplyIn, DraftIn, PatchIn
 from bridgepool.control.api.parts import (
     READS,
     WRITES,
@@ -15,17 +22,7 @@ from bridgepool.control.api.parts import (
     new_router,
     queries,
 )
-from bridgepool.control.api.views import (
-    ApplyOut,
-    ExportOut,
-    OneProvider,
-    ProviderChange,
-    ProvidersOut,
-    apply_out,
-    draft_out,
-    provider_change,
-    provider_out,
-)
+from bridgepool.control.api.views import apply_out, draft_out, provider_change, provider_out
 from bridgepool.control.records import ProviderPatch
 
 _NONE = [queries()]

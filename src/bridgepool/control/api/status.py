@@ -8,20 +8,18 @@ from fastapi import APIRouter, Path, Query
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator
 
-from bridgepool.control.api.errors import ErrorBody, error_answer
-from bridgepool.control.api.models import MAX_INTEGER, NAME_PATTERN, Name, sound_name
-from bridgepool.control.api.parts import READS, Sources, new_router, queries
-from bridgepool.control.api.views import (
+from bridgepool.control.api.answers import (
     AppliedOut,
     AuditOut,
     GatewaysOut,
     HealthOut,
     ReadyOut,
     RevisionOut,
-    applied_out,
-    audit_out,
-    gateways_out,
 )
+from bridgepool.control.api.bodies import MAX_INTEGER, NAME_PATTERN, Name, sound_name
+from bridgepool.control.api.errors import ErrorBody, error_answer
+from bridgepool.control.api.parts import READS, Sources, new_router, queries
+from bridgepool.control.api.views import applied_out, audit_out, gateways_out
 
 MAX_WAIT = 60.0
 """Seconds for which a question may be kept open."""
