@@ -23,7 +23,7 @@ from bridgepool.control.store import Store
 from bridgepool.control.store.running import Runner
 from bridgepool.control.store.schema import MIGRATIONS
 from bridgepool.providers import Clients, Provider, ProviderFile
-from tests.control.database_child import Child, say
+from tests.control.database.child import Child, say
 from tests.system.asking import Home
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""Another process at the same database: ``python -m tests.control.database_child URL ACTION``.
+"""Another process at the same database: ``python -m tests.control.database.child URL ACTION``.
 
 It says on standard output what it does, and where it stops it goes on with the next line of
 standard input.
@@ -113,10 +113,10 @@ class Child:
 @asynccontextmanager
 async def open_child(url: str, action: str) -> AsyncIterator[Child]:
     process = await trio.lowlevel.open_process(
-        [sys.executable, "-W", "error", "-m", "tests.control.database_child", url, action],
+        [sys.executable, "-W", "error", "-m", "tests.control.database.child", url, action],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     try:
         yield Child(process)

@@ -8,7 +8,7 @@ import trio.testing
 
 from bridgepool.control.database import Database, Transaction, open_database
 from bridgepool.control.errors import StoreBrokenError, StoreUnavailableError
-from tests.control.database_child import TABLES, increment, parts
+from tests.control.database.child import TABLES, increment, parts
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import trio
 
 from bridgepool.control.database import Database, open_database
 from bridgepool.control.errors import StoreUnavailableError
-from tests.control.database_child import TABLES, increment, open_child, parts
+from tests.control.database.child import TABLES, increment, open_child, parts
 
 
 def _move(path: Path, name: str) -> Path:

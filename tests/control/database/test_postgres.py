@@ -13,7 +13,7 @@ import trio
 from bridgepool.control.database import Database, Transaction, open_database
 from bridgepool.control.errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.providers import Secret
-from tests.control.database_child import TABLES, increment, parts
+from tests.control.database.child import TABLES, increment, parts
 from tests.postgres import PASSWORD, PostgresServer
 
 

@@ -9,7 +9,7 @@ import trio
 
 from bridgepool.control.database import open_database
 from bridgepool.control.errors import NewerSchemaError
-from tests.control.database_child import TABLES, increment, open_child, parts
+from tests.control.database.child import TABLES, increment, open_child, parts
 
 
 @pytest.mark.parametrize("action", ["migrate", "seed-if-empty", "increment"])
