@@ -1,13 +1,13 @@
 """How the package is laid out: who may import whom, what a bare import brings, how long a room is.
 
-The levels are those of `docs/design.md`, section 3.
+The levels, and the rooms of the control plane, are those of `docs/design.md`, section 3.
 """
 
 import ast
 import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -41,6 +41,19 @@ _LEVELS: tuple[tuple[str, ...], ...] = (
     ("cli",),
 )
 LEVEL_OF = {part: level for level, parts in enumerate(_LEVELS) for part in parts}
+# The rooms of `bridgepool.control`, in the same way: its sub-packages, and each module beside them.
+_ROOMS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("records", "encryption", "database"),
+    ("documents", "applied"),
+    ("store", "receipts"),
+    ("hub", "embedded", "first_keys"),
+    ("api", "admin"),
+    ("process",),
+)
+ROOM_LEVEL_OF = {room: level for level, rooms in enumerate(_ROOMS) for room in rooms}
+# What others may use of these rooms, each of them re-exports.
+_CLOSED_ROOMS = ("database", "store", "api")
 # Decide and record; no I/O, no clock, no scheduler.
 _PURE = ("_snapshot", "_flights", "_generation", "_ledger")
 _NOT_IN_THE_CORE = (
@@ -90,15 +103,34 @@ def _part(name: str) -> str:
     return name.split(".")[1] if "." in name else "bridgepool"
 
 
+def _rooms(names: Iterable[str]) -> set[str]:
+    """Return in which rooms of `bridgepool.control` these modules are."""
+    return {name.split(".")[2] for name in names if name.startswith("bridgepool.control.")}
+
+
+def _allowed(place: str, level_of: Mapping[str, int]) -> set[str]:
+    return {other for other, level in level_of.items() if level < level_of[place]} | {place}
+
+
 def test_every_part_has_its_level() -> None:
     assert {_part(name) for name in _MODULES} == set(LEVEL_OF)
+    assert _rooms(_MODULES) == set(ROOM_LEVEL_OF)
 
 
 @pytest.mark.parametrize("name", _MODULES)
 def test_imports_point_down(name: str) -> None:
-    part = _part(name)
-    allowed = {other for other, level in LEVEL_OF.items() if level < LEVEL_OF[part]} | {part}
-    assert {_part(found) for found in _own_imports(name)} <= allowed
+    imports = _own_imports(name)
+    assert {_part(found) for found in imports} <= _allowed(_part(name), LEVEL_OF)
+    for room in _rooms([name]):
+        assert _rooms(imports) <= _allowed(room, ROOM_LEVEL_OF)
+
+
+@pytest.mark.parametrize("room", _CLOSED_ROOMS)
+def test_nobody_reaches_past_the_door_of_a_closed_room(room: str) -> None:
+    inside = f"bridgepool.control.{room}."
+    others = [n for n in _MODULES if not f"{n}.".startswith(inside)]
+    reaching = {n for n in others if any(m.startswith(inside) for m in _own_imports(n))}
+    assert reaching == set()
 
 
 def test_there_is_no_cycle() -> None:

@@ -7,7 +7,10 @@ from tools.planted_bugs import Bug, Edit
 
 _SERVICE = ("tests/remote/test_service.py",)
 _RPC = ("tests/remote/test_rpc.py", "tests/remote/test_rpc_interleavings.py")
-_ENGINES = ("tests/control/test_database_processes.py", "tests/control/test_database_sqlite.py")
+_ENGINES = (
+    "tests/control/database/test_processes.py",
+    "tests/control/database/test_sqlite.py",
+)
 
 
 def bug(name: str, tests: tuple[str, ...], file: str, old: str, new: str) -> Bug:
@@ -47,24 +50,24 @@ REMOTE_BUGS = (
         "if code in _CLEAN:", "if code in _CLEAN or code == 1006:",
     ),
     bug(
-        "a writer takes its lock late", _ENGINES, "control/sqlite_connection.py",
+        "a writer takes its lock late", _ENGINES, "control/database/sqlite_connection.py",
         'self._sqlite.execute("BEGIN IMMEDIATE")', 'self._sqlite.execute("BEGIN")',
     ),
     bug(
-        "a reader does not wait for the seed", _ENGINES, "control/sqlite_connection.py",
+        "a reader does not wait for the seed", _ENGINES, "control/database/sqlite_connection.py",
         "if not self._take_gate(fcntl.LOCK_SH):", "if self._take_gate is None:",
     ),
     bug(
-        "a seed overwrites what people changed", ("tests/control/test_store_seed.py",),
-        "control/seeding.py", "    if now != record.said:", "    if now is record.said:",
+        "a seed overwrites what people changed", ("tests/control/store/test_seed.py",),
+        "control/store/seeding.py", "    if now != record.said:", "    if now is record.said:",
     ),
     bug(
-        "a key's id is enough", ("tests/control/test_store_keys.py",), "control/key_rows.py",
+        "a key's id is enough", ("tests/control/store/test_keys.py",), "control/store/key_rows.py",
         "return stored if parse_hash(stored.hash).matches(text) else None", "return stored",
     ),
     bug(
-        "an admin who may read may write", ("tests/control/test_api_roles.py",),
-        "control/api_guard.py", 'if admin.role != "write" and scope', 'if not admin.role and scope',
+        "an admin who may read may write", ("tests/control/api/test_roles.py",),
+        "control/api/guard.py", 'if admin.role != "write" and scope', 'if not admin.role and scope',
     ),
     bug(
         "the hub goes back", ("tests/control/test_hub.py",), "control/hub.py",

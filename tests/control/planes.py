@@ -11,9 +11,7 @@ import attrs
 import httpx2
 import trio
 
-from bridgepool.control.api import make_api
-from bridgepool.control.api_guard import Guard
-from bridgepool.control.api_server import serve_api
+from bridgepool.control.api import Guard, make_api, serve_api
 from bridgepool.control.hub import Hub, open_hub
 from bridgepool.control.records import Role
 from bridgepool.control.store import Store

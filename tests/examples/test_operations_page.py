@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from bridgepool.control.api_views import GatewayOut, ReadyOut
+from bridgepool.control.api.answers import GatewayOut, ReadyOut
 from bridgepool.control.hub import HubStatus
 from bridgepool.gateway import GatewayStatistics
 from bridgepool.http import HttpCounters
@@ -32,7 +32,7 @@ def _plain(text: str) -> str:
 
 def _logged() -> Iterator[tuple[str, str, str]]:
     for package in PACKAGES:
-        for file in sorted((PACKAGE / package).glob("*.py")):
+        for file in sorted((PACKAGE / package).rglob("*.py")):
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 match node:
@@ -44,7 +44,7 @@ def _logged() -> Iterator[tuple[str, str, str]]:
                             text = _constant(tree, text.id)
                         assert isinstance(text, ast.Constant), f"{file.name}:{node.lineno}"
                         assert isinstance(text.value, str)
-                        yield f"{package}/{file.name}", _plain(text.value), method
+                        yield file.relative_to(PACKAGE).as_posix(), _plain(text.value), method
 
 
 def _constant(tree: ast.Module, name: str) -> ast.expr:

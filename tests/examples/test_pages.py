@@ -19,7 +19,7 @@ import bridgepool.remote
 import bridgepool.remote.errors
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
 from tests.examples.support import EXAMPLES, ROOT
-from tests.test_layers import LEVEL_OF
+from tests.test_layers import LEVEL_OF, ROOM_LEVEL_OF
 from tools.planted_bugs import BUGS
 
 DOCS = ROOT / "docs"
@@ -119,6 +119,12 @@ def test_the_table_of_layers_has_the_order_that_imports_keep() -> None:
     for lower, low in shown.items():
         above = {part for part, level in shown.items() if level > low}
         assert {part for part in above if LEVEL_OF[part] <= LEVEL_OF[lower]} == set(), lower
+
+
+def test_the_table_of_the_control_planes_rooms_has_the_order_that_imports_keep() -> None:
+    rows = re.findall(r"^\| ([a-z]) \| ([^|]+) \|", page("design.md"), re.MULTILINE)
+    shown = {room: order for order, rooms in rows for room in re.findall(r"`(\w+)/?`", rooms)}
+    assert {room: ord(order) - ord("a") for room, order in shown.items()} == ROOM_LEVEL_OF
 
 
 def test_the_tests_that_the_table_of_invariants_names_do_name_them() -> None:

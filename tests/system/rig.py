@@ -18,8 +18,7 @@ import trio
 
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool._services import open_service_nursery
-from bridgepool.control.api import make_api
-from bridgepool.control.api_server import serve_api
+from bridgepool.control.api import make_api, serve_api
 from bridgepool.control.encryption import find_encryption_keys, generate_encryption_key
 from bridgepool.control.first_keys import ensure_admin_key, ensure_client_key, ensure_gateway_key
 from bridgepool.control.hub import Hub, open_hub

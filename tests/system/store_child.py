@@ -20,8 +20,10 @@ from bridgepool._changes import ChangeSubscription
 from bridgepool.control.database import Database, Row, Transaction, Value, open_database
 from bridgepool.control.encryption import read_encryption_keys
 from bridgepool.control.store import Store
+from bridgepool.control.store.running import Runner
+from bridgepool.control.store.schema import MIGRATIONS
 from bridgepool.providers import Clients, Provider, ProviderFile
-from tests.control.database_child import Child, say
+from tests.control.database.child import Child, say
 from tests.system.asking import Home
 
 T = TypeVar("T")
@@ -87,9 +89,9 @@ def seed_file(base_url: str = "https://api.openai.example/v1") -> ProviderFile:
 
 async def main(*arguments: str) -> None:
     url, keys, action, base_url = arguments
-    async with open_database(url) as database:
+    async with open_database(url, MIGRATIONS) as database:
         encryption = read_encryption_keys(Path(keys))
-        store = Store(_StoppingDatabase(database), encryption, 5, lambda: 1_800_000_000.0)
+        store = Store(Runner(_StoppingDatabase(database), encryption, lambda: 1_800_000_000.0), 5)
         say("opened")
         if action == "seed":
             report = await store.seed(seed_file(base_url))

@@ -23,6 +23,8 @@ from bridgepool.control.database import Database, Row, Transaction, Value, open_
 from bridgepool.control.encryption import read_encryption_keys
 from bridgepool.control.records import Actor, ProviderPatch
 from bridgepool.control.store import Store
+from bridgepool.control.store.running import Runner
+from bridgepool.control.store.schema import MIGRATIONS
 from bridgepool.demo.upstream import SimulatedUpstream
 from bridgepool.gateway.options import GatewayOptions
 from tests.e2e.process import run_command
@@ -189,11 +191,11 @@ async def test_a_change_whose_notice_is_lost_is_found_by_the_poll(
 ) -> None:
     async with (
         open_world(tmp_path, database_url, north) as world,
-        open_database(database_url) as database,
+        open_database(database_url, MIGRATIONS) as database,
     ):
         keys = read_encryption_keys(world.home.encryption_file)
         await trio.sleep(0.5)  # who begins to listen is told once, and reads
-        store = Store(_MuteDatabase(database), keys, 5, lambda: 1_800_000_000.0)
+        store = Store(Runner(_MuteDatabase(database), keys, lambda: 1_800_000_000.0), 5)
         await store.update_provider(ADA, "ai", ProviderPatch(base_url=south.openai_url))
         await world.converge("south", "a change without a notice (polls: 2 s, 5 s)")
 

@@ -17,7 +17,7 @@ from bridgepool.control.records import Actor, KeyValue, ProviderDraft
 from bridgepool.demo.upstream import SimulatedUpstream
 from bridgepool.gateway import Gateway
 from bridgepool.providers import Secret
-from tests.control.database_child import Child
+from tests.control.database.child import Child
 from tests.system.asking import GENEROUS, Front, Home
 from tests.system.load import Load, open_load
 from tests.system.rig import make_home, open_front, open_plane, run_plane, store_source

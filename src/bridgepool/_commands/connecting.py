@@ -94,7 +94,7 @@ async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
             f"(or {URL_VARIABLE}, {STORE_VARIABLE})"
         )
     if store is not None:
-        from bridgepool.control.admin import StoreAdmin
+        from bridgepool.control.admin.store_admin import StoreAdmin
         from bridgepool.control.database import check_store_exists
         from bridgepool.control.encryption import find_encryption_keys
         from bridgepool.control.records import Actor
@@ -109,7 +109,7 @@ async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
         async with open_store(store, keys, max_keys=target.max_keys) as opened:
             yield StoreAdmin(opened, Actor("local", _user()))
     elif url is not None:
-        from bridgepool.control.http_admin import open_http_admin
+        from bridgepool.control.admin.http_admin import open_http_admin
 
         context = None
         if target.ca_file is not None:

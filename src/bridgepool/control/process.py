@@ -22,8 +22,7 @@ import attrs
 import trio
 
 from bridgepool import BridgePoolError
-from bridgepool.control.api import make_api
-from bridgepool.control.api_server import Certificate, serve_api
+from bridgepool.control.api import Certificate, make_api, serve_api
 from bridgepool.control.encryption import find_encryption_keys
 from bridgepool.control.first_keys import ensure_admin_key, ensure_client_key, ensure_gateway_key
 from bridgepool.control.hub import Hub, open_hub

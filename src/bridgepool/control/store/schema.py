@@ -1,0 +1,110 @@
+"""The tables of the store: plain SQL that both engines take, one tuple of statements a version.
+
+Sealed columns hold encrypted JSON (`Writing.seal`), with the name of the encryption key beside
+it. Times are ISO 8601 texts in UTC: for people to read and never for order, which comes from
+positions, ids and revisions, whatever a clock says. What was removed keeps its row, not its
+secrets.
+"""
+
+from typing import Final
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        # One row. Every change that gateways can see moves `revision`, in its own transaction.
+        """
+        CREATE TABLE state (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            revision BIGINT NOT NULL,
+            providers_revision BIGINT NOT NULL,
+            clients_revision BIGINT NOT NULL
+        )
+        """,
+        "INSERT INTO state VALUES (1, 0, 0, 0)",
+        """
+        CREATE TABLE providers (
+            id TEXT PRIMARY KEY,
+            position BIGINT NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            type TEXT NOT NULL,
+            enabled INTEGER NOT NULL,
+            sealed TEXT,
+            sealed_by TEXT,
+            created TEXT NOT NULL,
+            updated TEXT NOT NULL,
+            removed TEXT,
+            revision BIGINT NOT NULL
+        )
+        """,
+        "CREATE UNIQUE INDEX providers_living ON providers (name) WHERE removed IS NULL",
+        """
+        CREATE TABLE clients (
+            id TEXT PRIMARY KEY,
+            position BIGINT NOT NULL UNIQUE,
+            name TEXT NOT NULL,
+            created TEXT NOT NULL,
+            removed TEXT,
+            revision BIGINT NOT NULL
+        )
+        """,
+        "CREATE UNIQUE INDEX clients_living ON clients (name) WHERE removed IS NULL",
+        # Keys of clients, gateways and admins; `owner` is the row of a client.
+        """
+        CREATE TABLE access_keys (
+            position BIGINT PRIMARY KEY,
+            id TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            owner TEXT,
+            role TEXT,
+            hash TEXT NOT NULL,
+            created TEXT NOT NULL,
+            revoked TEXT
+        )
+        """,
+        "CREATE UNIQUE INDEX access_keys_good ON access_keys (kind, id) WHERE revoked IS NULL",
+        "CREATE INDEX access_keys_owner ON access_keys (owner)",
+        """
+        CREATE TABLE audit (
+            id BIGINT PRIMARY KEY,
+            at TEXT NOT NULL,
+            actor_kind TEXT NOT NULL,
+            actor_name TEXT NOT NULL,
+            action TEXT NOT NULL,
+            kind TEXT NOT NULL,
+            row_id TEXT NOT NULL,
+            name TEXT NOT NULL,
+            revision BIGINT NOT NULL,
+            sealed TEXT,
+            sealed_by TEXT
+        )
+        """,
+        "CREATE INDEX audit_row_id ON audit (row_id, id)",
+        "CREATE INDEX audit_name ON audit (name, id)",
+        # What the last seed said of each row that it declared.
+        """
+        CREATE TABLE seeds (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            name TEXT NOT NULL,
+            row_id TEXT NOT NULL,
+            sealed TEXT,
+            sealed_by TEXT
+        )
+        """,
+        """
+        CREATE TABLE gateways (
+            instance TEXT PRIMARY KEY,
+            gateway TEXT NOT NULL,
+            key_id TEXT NOT NULL,
+            session TEXT NOT NULL,
+            control_plane TEXT NOT NULL,
+            software TEXT NOT NULL,
+            connected INTEGER NOT NULL,
+            since TEXT NOT NULL,
+            last_contact TEXT NOT NULL,
+            revision BIGINT,
+            rejected TEXT NOT NULL
+        )
+        """,
+    ),
+)
