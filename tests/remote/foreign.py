@@ -34,13 +34,14 @@ def pack(value: Any) -> bytes:
 
 def unpack(data: bytes) -> Any:
     """Read one MessagePack value, with nothing after it."""
-    value, end = _unpack(data, 0)
+    value, end = unpack_from(data, 0)
     if end != len(data):
         raise ValueError("something is behind it")
     return value
 
 
-def _unpack(data: bytes, at: int) -> tuple[Any, int]:
+def unpack_from(data: bytes, at: int) -> tuple[Any, int]:
+    """Read the value that begins there; return it and where it ends."""
     if at >= len(data):
         raise ValueError("it ends too early")
     head, at = data[at], at + 1
@@ -60,7 +61,7 @@ def _unpack(data: bytes, at: int) -> tuple[Any, int]:
     count, at = (head & 15, at) if head < 0xA0 else _number(data, at, _COUNTS[head])
     is_map, items = head < 0x90 or head >= 0xDE, []
     for _ in range(count * (2 if is_map else 1)):
-        item, at = _unpack(data, at)
+        item, at = unpack_from(data, at)
         items.append(item)
     return (dict(zip(items[::2], items[1::2], strict=True)) if is_map else items), at
 

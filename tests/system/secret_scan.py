@@ -22,6 +22,8 @@ def forms(secret: str) -> dict[str, bytes]:
         "a part": half,
         "hex": half.hex().encode(),
         "quoted": quote(secret, safe="").encode(),
+        "percents": "".join(f"%{byte:02X}" for byte in half).encode(),
+        "small percents": "".join(f"%{byte:02x}" for byte in half).encode(),
         "JSON": json.dumps(secret)[1:-1].encode(),
     }
     for shift in range(3):  # base64 of it inside something longer

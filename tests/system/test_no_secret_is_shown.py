@@ -1,8 +1,8 @@
 """A whole run with known secrets; then a search for them in all that it left and showed.
 
 By design, secrets are in three places only: in the files made to hold one (mode 0600), in the
-one answer that makes a key, and in a snapshot file without encryption. The access log of a
-gateway has the paths of requests, not their queries: no key belongs in a path.
+one answer that makes a key, and in a snapshot file without encryption. Clients put keys where
+none belong, too: in queries, paths and methods. What a provider itself answers is its own.
 """
 
 from __future__ import annotations
@@ -191,6 +191,63 @@ async def _use_the_gateway(run: Run, gateway: GatewayProcess) -> None:
         await run.ask(gateway.url, "GET", path, key)
 
 
+def _percents(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+def _paths_with(key: str) -> list[str]:
+    """Return paths that the gateway itself has to answer, with a key somewhere."""
+    shapes = (
+        *("/{}", "/{}/ai/v1/models", "/ai/{}", "/ai/v1/{}/chat", "//{}", "/ai/v1/files/{}"),
+        *("/ai/v1/chat/completions;{}", "/ai/v1/chat/completions/../{}", "/bad%2F{}"),
+    )
+    forms = (key, _percents(key), f"Bearer%20{key}", base64.b64encode(key.encode()).decode())
+    return [shape.format(form) for form in forms for shape in shapes]
+
+
+async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
+    """Do what clients do whose base URL has the key in it, or whose arguments are swapped."""
+    vault, good = run.vault, run.home.client_key
+    wrong = vault.secrets["wrong"]
+    asked = [(path, good) for key in (good, wrong) for path in _paths_with(key)]
+    asked += [(path, wrong) for path in _paths_with(wrong)]
+    async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        for path, key in asked:
+            bearer = {"Authorization": f"Bearer {key}"}
+            answer = await client.get(httpx2.URL(gateway.url + path), headers=bearer)
+            assert answer.status_code in (401, 404), path
+            vault.see("answer to a path with a key", answer.content + str(answer.headers).encode())
+        bearer = {"Authorization": f"Bearer {good}"}
+        for form in (good, _percents(good)):
+            answer = await client.get(f"/ai/v1/models/{form}", headers=bearer)
+            assert b"no /v1/models/" in answer.content  # the provider's answer: that route is open
+        answer = await client.request(good, "/ai/v1/models", headers=bearer)
+        assert answer.status_code == 404
+        vault.see("answer to a method", answer.content + str(answer.headers).encode())
+
+
+async def _put_keys_into_paths_of_the_plane(run: Run) -> None:
+    """Do the same to both ports of a control plane."""
+    key = run.vault.secrets["wrong"]
+    for form in (key, _percents(key)):
+        for path in ("/{}", "/api/v1/{}", "/api/v1/providers/{}", "/api/v1/providers/{}/"):
+            for method in ("GET", "DELETE", "PUT"):
+                answer = await run.api(method, path.format(form), json={})
+                assert answer.status_code in (404, 405, 422)
+        assert (await run.api("GET", f"/api/v1/{form}", key=key)).status_code == 401
+    url = f"http://127.0.0.1:{run.home.rpc_port}"
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    for path in (f"/{key}?version={key}", f"/{key}?version=1.0&key={key}"):
+        answer = await run.ask(url, "GET", path, key, headers=upgrade)
+        assert answer.status_code in (400, 401)
+        await run.ask(url, "GET", path, key)  # no websocket at all
+
+
 def _see_database(vault: Vault, home: Home) -> None:
     if "://" not in home.store_url:
         files = sorted(home.folder.glob("store.db*"))
@@ -258,6 +315,8 @@ async def test_no_secret_of_a_whole_run_is_shown(
                 await _misuse_the_api(run)
                 for gateway in (first, second, third):
                     await _use_the_gateway(run, gateway)
+                    await _put_keys_into_paths(run, gateway)
+                await _put_keys_into_paths_of_the_plane(run)
                 for process in (plane, first, second, third):
                     vault.see_process("a process", process.process.pid)
                 await run.command("providers", "remove", "echo")

@@ -4,7 +4,8 @@ A request's task only formats its line and appends it to a list. One writer task
 what has gathered to a thread a few times a second, so a slow disk or a stuck pipe never
 holds a request up; beyond a bound lines are dropped and counted instead of kept in memory.
 
-No line holds a header value, a query string or a body: that is where secrets travel.
+No line holds a header value, a query string or a body: that is where secrets travel. Of the
+path it has what `bridgepool.gateway.shown` lets through, so that a key in it is not shown.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ class AccessRecord:
     """What is known about one request; the gateway fills it in while it serves."""
 
     method: str
-    path: str
-    """Without the query."""
+    """`*` if it is none of HTTP's own."""
+    path: str = ""
+    """Set at the request's end: the provider's name and the words of its API; `*` stands for
+    every other segment, such as an id, or a key that a client put there. Without the query."""
     started: float = attrs.field(factory=time.perf_counter)
     """`time.perf_counter()` when the request's head was in."""
     client: str = "-"

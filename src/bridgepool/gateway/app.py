@@ -35,6 +35,7 @@ from bridgepool.gateway.readiness import Readiness
 from bridgepool.gateway.refusals import Refusal, Shape, guess_shape, render
 from bridgepool.gateway.runtime import Runtimes, Sentinel
 from bridgepool.gateway.settings import GatewaySettings
+from bridgepool.gateway.shown import shown_method, shown_path
 from bridgepool.http import Exchange, Headers
 from bridgepool.http.errors import RemoteProtocolError, UpstreamError
 from bridgepool.providers import Provider, split_target
@@ -87,7 +88,7 @@ class Gateway:
         if path == b"/readyz":
             await self._answer_ready(exchange)
             return
-        record = AccessRecord(request.method.decode("ascii"), path.decode("latin-1"))
+        record = AccessRecord(shown_method(request.method))
         self._requests += 1
         try:
             await self._serve(exchange, path, record)
@@ -108,6 +109,7 @@ class Gateway:
             self._ended[record.outcome] += 1
             record.ended = time.perf_counter()
             if self._access_log is not None:
+                record.path = shown_path(path, record.provider)
                 self._access_log(record)
 
     def statistics(self) -> GatewayStatistics:
@@ -167,9 +169,8 @@ class Gateway:
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
         if target is None or found is None:
-            name = target.provider if target is not None else record.path
-            shape = guess_shape(record.path.encode("latin-1"), request.headers)
-            await _refuse(exchange, refusals.unknown_provider(name), shape, record)
+            shape = guess_shape(request.target.partition(b"?")[0], request.headers)
+            await _refuse(exchange, refusals.UNKNOWN_PROVIDER, shape, record)
             return
         provider = found.provider
         record.provider = provider.name
@@ -179,9 +180,8 @@ class Gateway:
             return
         match = provider.rules.match(request.method, target.path)
         if match is None:
-            refusal = refusals.unknown_route(
-                provider.name, record.method, target.path.decode("latin-1")
-            )
+            path = shown_path(target.path)
+            refusal = refusals.unknown_route(provider.name, record.method, path)
             await _refuse(exchange, refusal, shape, record)
             return
         if provider.client_keys and not identity.own_key:

@@ -90,26 +90,29 @@ OWN_KEY_MISSING = Refusal(
 DRAIN_DEADLINE = Refusal(
     503, "drain_deadline", "The provider was replaced and this request outlived the drain."
 )
+# Says no name: what a path begins with may be a key that was put there by mistake.
+UNKNOWN_PROVIDER = Refusal(
+    404,
+    "unknown_provider",
+    "There is no provider of the name that the path begins with.",
+    Retry.USELESS,
+)
 BODY_TOO_LARGE = Refusal(413, "body_too_large", "The request's body is too large.", Retry.USELESS)
 INTERNAL = Refusal(500, "internal_error", "The gateway failed; its log says why.")
 
 
-def _shown(text: str) -> str:
-    """What a client sent, quoted and kept short."""
-    return ascii(text if len(text) <= 100 else text[:100] + "...")
-
-
-def unknown_provider(name: str) -> Refusal:
-    """Nothing of that name is in the snapshot in force."""
-    return Refusal(404, "unknown_provider", f"There is no provider {_shown(name)}.", Retry.USELESS)
-
-
 def unknown_route(name: str, method: str, path: str) -> Refusal:
-    """The provider exists, but this path is not one that the gateway passes on."""
+    """The provider exists, but this path is not one that the gateway passes on.
+
+    Args:
+        name: the provider's.
+        method: as it may be shown.
+        path: below the provider's name, as it may be shown: clients log what they are told.
+    """
     return Refusal(
         404,
         "unknown_route",
-        f"Provider {name!r} has no route {_shown(method)} {_shown(path)} on this gateway.",
+        f"Provider {name!r} has no route {method} {path!r} on this gateway.",
         Retry.USELESS,
     )
 

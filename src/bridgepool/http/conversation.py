@@ -123,11 +123,11 @@ class Conversation:
             if not self.responded:
                 raise LocalProtocolError("the handler returned without a response")
         except Exception as error:
-            await self._failed(request, error)
+            await self._failed(error)
         except BaseExceptionGroup as group:  # of a nursery that was cancelled
             cancelled, errors = group.split(trio.Cancelled)
             if cancelled is not None and isinstance(errors, ExceptionGroup):
-                self._report(request, errors)
+                self._report(errors)
                 raise cancelled from None
             raise
         self.was_cut = self.was_cut or link.torn or not self.finished
@@ -164,7 +164,7 @@ class Conversation:
                 return False
         return False
 
-    async def _failed(self, request: Request, error: Exception) -> None:
+    async def _failed(self, error: Exception) -> None:
         """Log and count what a handler raised, and answer in its place if it has not."""
         cause = _protocol_error_in(error)
         if self.link.gone:  # it was shielded, and what it met is that its client has left
@@ -174,7 +174,7 @@ class Conversation:
             self.service.counters.refused += 1
             _log.info("request refused: %s", cause, extra={"client": self.client})
         else:
-            self._report(request, error)
+            self._report(error)
         if self.responded or self.link.torn:
             self.was_cut = True
         elif cause is not None:
@@ -183,10 +183,10 @@ class Conversation:
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await self._answer_for_handler(status, "the request could not be served", close=False)
 
-    def _report(self, request: Request, error: Exception) -> None:
+    def _report(self, error: Exception) -> None:
         self.service.counters.handler_errors += 1
-        where = {"client": self.client, "method": request.method, "target": request.target}
-        _log.error("handler failed", exc_info=error, extra=where)
+        # Not the target: there may be a key in its query, or by mistake in its path.
+        _log.error("handler failed", exc_info=error, extra={"client": self.client})
 
     async def _refuse(self, error: RemoteProtocolError) -> None:
         """Answer what is no request."""

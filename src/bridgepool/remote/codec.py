@@ -10,6 +10,12 @@ than the frame, and what is unknown is skipped in place. A `Secret` is the one t
 msgspec would build whatever is there, and ask afterwards; so a message that may hold one is
 first checked against a twin of its class that has texts in place of secrets.
 
+Only what is unknown can be nested deeper than our classes are, and hardly any message has such:
+so each is first held against a strict twin of its class, which has no room for the unknown. That
+is done in C, and for most messages it is the check that secrets need anyway. Only a message that
+does not fit is then looked through for its depth, in Python, by `bridgepool.remote.depth`; how
+many values it may have bounds the time of that.
+
 No error tells a value: a bad secret may be anywhere.
 """
 
@@ -23,6 +29,7 @@ import attrs
 import msgspec
 
 from bridgepool.providers import Secret
+from bridgepool.remote.depth import find_excess
 from bridgepool.remote.errors import (
     FRAME_TOO_LARGE,
     INVALID_PARAMS,
@@ -39,6 +46,10 @@ MAX_METHOD_CHARACTERS: Final = 64
 """The longest name of a method."""
 MAX_CALL_ID: Final = (1 << 32) - 1
 """Ids of calls go from 0 to this."""
+MAX_DEPTH: Final = 32
+"""How many arrays and maps may be in one another in a message, the message itself included."""
+MAX_VALUES: Final = 1 << 20
+"""How many values a message may have that has unknown fields: a third of a second to count."""
 
 _Method = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_METHOD_CHARACTERS)]
 _CallId = Annotated[int, msgspec.Meta(ge=0, le=MAX_CALL_ID)]
@@ -159,17 +170,22 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
         kind: Of which class it should be.
 
     Raises:
-        InvalidMessageError: It does not fit the class, or is nested too deep.
+        InvalidMessageError: It does not fit the class, is nested too deep, or has too much in
+            it that is unknown.
     """
-    check, decoder = _decoders(cast("Hashable", kind))
+    readers = _readers(cast("Hashable", kind))
     try:
-        if check is not None:
-            check.decode(raw)
-        message: T = decoder.decode(raw)
-        return message
+        excess = None
+        if not readers.knows(raw):
+            if readers.check is not None:
+                readers.check.decode(raw)
+            excess = find_excess(memoryview(raw), MAX_DEPTH, MAX_VALUES)
+        if excess is None:
+            message: T = readers.whole.decode(raw)
+            return message
     except _BAD_BYTES as error:
-        reason = f"not a good {kind.__name__}: {_describe(error)}"
-    raise InvalidMessageError(INVALID_PARAMS, reason)
+        excess = _describe(error)
+    raise InvalidMessageError(INVALID_PARAMS, f"not a good {kind.__name__}: {excess}")
 
 
 def _to_bytes(message: object) -> bytes:
@@ -190,39 +206,64 @@ def _describe(error: Exception) -> str:
     return re.sub(r"Invalid value \S*", "unknown kind", str(error))
 
 
-@cache
-def _decoders(
-    kind: Hashable,
-) -> tuple[msgspec.msgpack.Decoder[Any] | None, msgspec.msgpack.Decoder[Any]]:
-    twin = _twin(kind)
-    check = None if twin is kind else msgspec.msgpack.Decoder(twin)
-    return check, msgspec.msgpack.Decoder[Any](kind, dec_hook=_from_wire)
+@attrs.frozen(eq=False)
+class _Readers:
+    """What reads messages of one class."""
+
+    strict: msgspec.msgpack.Decoder[Any]
+    """Of its strict twin."""
+    check: msgspec.msgpack.Decoder[Any] | None
+    """Of its twin; None if it has no secrets."""
+    whole: msgspec.msgpack.Decoder[Any]
+
+    def knows(self, raw: msgspec.Raw) -> bool:
+        """Tell whether a message fits, and has nothing that is unknown."""
+        try:
+            self.strict.decode(raw)
+        except _BAD_BYTES:
+            return False
+        return True
 
 
 @cache
-def _twin(kind: Any) -> Any:
-    """Return the type with texts in place of secrets; the type itself if it can hold none."""
+def _readers(kind: Hashable) -> _Readers:
+    twin = _twin(kind, strict=False)
+    return _Readers(
+        msgspec.msgpack.Decoder(_twin(kind, strict=True)),
+        None if twin is kind else msgspec.msgpack.Decoder(twin),
+        msgspec.msgpack.Decoder[Any](kind, dec_hook=_from_wire),
+    )
+
+
+@cache
+def _twin(kind: Any, *, strict: bool) -> Any:
+    """Return the type with texts in place of secrets; the type itself if it can hold none.
+
+    A strict twin is always another type: it refuses fields that are unknown, at any level.
+    """
     if kind is Secret:
         return Annotated[str, msgspec.Meta(min_length=1)]
     if attrs.has(kind):
         hints = get_type_hints(kind, include_extras=True)
         names = [field.name for field in attrs.fields(kind)]
-        twins = {name: _twin(hints[name]) for name in names}
-        if all(twins[name] == hints[name] for name in names):
+        twins = {name: _twin(hints[name], strict=strict) for name in names}
+        if not strict and all(twins[name] == hints[name] for name in names):
             return kind
         optional = {f.name for f in attrs.fields(kind) if f.default is not attrs.NOTHING}
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
             (name, twins[name], msgspec.UNSET) if name in optional else (name, twins[name])
             for name in names
         ]
-        return msgspec.defstruct(f"_{kind.__name__}", fields, kw_only=True, gc=False)
+        return msgspec.defstruct(
+            f"_{kind.__name__}", fields, kw_only=True, gc=False, forbid_unknown_fields=strict
+        )
     origin, inner = get_origin(kind), get_args(kind)
     if origin is None:
         return kind
     if origin is Annotated:
-        found = _twin(inner[0])
+        found = _twin(inner[0], strict=strict)
         return kind if found == inner[0] else Annotated[(found, *inner[1:])]
-    found_inner = tuple(_twin(item) for item in inner)
+    found_inner = tuple(_twin(item, strict=strict) for item in inner)
     if found_inner == inner:
         return kind
     if origin in (Union, types.UnionType):
