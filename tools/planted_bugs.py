@@ -42,7 +42,7 @@ _EVENT_WAIT = """        waiter = _EventWaiter()
                 await waiter.event.wait()
             except trio.Cancelled:
                 if waiter in flight.waiters:  # type: ignore
-                    self.book.leave(flight, waiter, self.now())  # type: ignore
+                    self.book.leave(flight, waiter, self.clock.current_time())  # type: ignore
                     self.keep_time(flight)  # type: ignore
                 raise
             return waiter.box.unwrap()
@@ -70,16 +70,7 @@ BUGS = (
         "event plus counter",
         (DECK, "class FlightDeck(Generic[K, T]):\n", _EVENT_WAITER),
         (DECK, "        task = trio.lowlevel.current_task()\n", _EVENT_WAIT),
-        (
-            DECK,
-            "in self.book.land(flight):\n            trio.lowlevel.reschedule(",
-            "in self.book.land(flight):\n            _wake(",
-        ),
-        (
-            DECK,
-            "in waiters:\n            trio.lowlevel.reschedule(",
-            "in waiters:\n            _wake(",
-        ),
+        (DECK, "reschedule = trio.lowlevel.reschedule\n", "reschedule = _wake\n"),
         (
             DECK,
             "trio.lowlevel.reschedule(task, outcome.Error(raised))",
@@ -196,7 +187,7 @@ BUGS = (
     ),
     bug(
         "expired served",
-        (LEDGER, "if entry is None or now >= entry.fresh_until:", "if entry is None:"),
+        (LEDGER, "        if now >= entry.fresh_until:\n            return None\n", ""),
     ),
     bug("unbounded", (LEDGER, "elif len(listed) >= self._max_items:", "elif False:")),
     bug(
@@ -286,7 +277,7 @@ BUGS = (
     ),
     bug(
         "crashed bridge stays listed",
-        (KEEPER, "            self._ledger.retire(entry, RetireReason.CRASHED)\n", ""),
+        (KEEPER, "        self._ledger.retire(entry, RetireReason.CRASHED)\n", ""),
     ),
     bug(
         "overtaken build joined",
@@ -313,8 +304,8 @@ BUGS = (
         (
             LOOKUP,
             "            await trio.lowlevel.checkpoint()\n"
-            "            entry = lookup.ledger.lease(key, lookup.now())\n",
-            "            entry = lookup.ledger.lease(key, lookup.now())\n"
+            "            entry = lookup.ledger.lease(key, lookup.clock.current_time())\n",
+            "            entry = lookup.ledger.lease(key, lookup.clock.current_time())\n"
             "            await trio.lowlevel.checkpoint()\n",
         ),
     ),

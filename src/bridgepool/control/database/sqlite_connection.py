@@ -165,7 +165,9 @@ class Connection:
             self._sqlite.execute("PRAGMA query_only = ON")
         else:
             tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
-            found = {name for (name,) in self._sqlite.execute(tables)}
+            found: set[str] = set()
+            # Another process that starts now may hold the file while it makes it a WAL one.
+            self._patiently(lambda: found.update(name for (name,) in self._sqlite.execute(tables)))
             if found and TABLE not in found:
                 raise StoreUnavailableError(
                     f"{self._file.path} is the database of another program; name another file"
