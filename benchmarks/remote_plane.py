@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from benchmarks.remote_talk import obey, say, usage
+from benchmarks.remote_talk import memory, obey, say, usage
 from bridgepool.control.encryption import find_encryption_keys
 from bridgepool.control.hub import Hub, open_hub
 from bridgepool.control.records import Actor, KeyValue, ProviderDraft, ProviderPatch
@@ -79,6 +79,11 @@ class _Plane:
         await trio.lowlevel.checkpoint()
         return usage()
 
+    async def memory(self) -> object:
+        """Tell how large this process is."""
+        await trio.lowlevel.checkpoint()
+        return memory()
+
 
 async def _main(folder: Path) -> None:
     path = folder / "store.db"
@@ -99,6 +104,7 @@ async def _main(folder: Path) -> None:
                 "changes": plane.changes,
                 "wait_sessions": plane.wait_sessions,
                 "usage": plane.usage,
+                "memory": plane.memory,
             }
             say(f"ws{listener_url(listeners[0]).removeprefix('http')}")
             await obey(commands)

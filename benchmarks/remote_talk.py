@@ -28,10 +28,15 @@ async def obey(commands: Mapping[str, Callable[..., Awaitable[object]]]) -> None
 
 
 def usage() -> dict[str, float]:
-    """Return the CPU seconds of this process, and its resident memory in kB."""
+    """Return the CPU seconds of this process."""
+    return {"cpu": time.process_time()}
+
+
+def memory() -> dict[str, float]:
+    """Return the resident memory of this process in kB, after a collection."""
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return {"cpu": time.process_time(), "memory": pages * os.sysconf("SC_PAGE_SIZE") / 1000}
+    return {"memory": pages * os.sysconf("SC_PAGE_SIZE") / 1000}
 
 
 @attrs.define

@@ -245,7 +245,7 @@ async def test_a_token_that_fits_no_header_is_refused_and_not_shown() -> None:
 
 
 def test_limits_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ValueError, match="longer than heartbeat_interval"):
-        WebSocketLimits(heartbeat_interval=5, heartbeat_timeout=5)
+    with pytest.raises(ValueError, match="heartbeat_interval"):
+        WebSocketLimits(heartbeat_interval=0)
     with pytest.raises(ValueError, match="status"):
         Refused(200, "fine", "no")

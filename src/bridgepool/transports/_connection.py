@@ -7,7 +7,9 @@ Theory of operation. Three tasks work on an established connection:
 * the **reader**, which is trio-websocket's: it queues whole messages and answers pings. Too many
   unread bytes hold it up (see `_link`), and so does a full queue;
 * one **timekeeper** for all connections of a server, `keep_time`: it asks silent peers whether
-  they are there, and breaks what is dead, stalled or unread for too long.
+  they are there (see `_heartbeat`), and breaks what is dead, stalled or unread for too long.
+
+The kernel watches the network (see `_keepalive`), and its verdict comes as the stream's error.
 
 The carrier's scope is shielded once the connection is established: cancelling the owner must
 leave time for the goodbye. It ends in `aclose`, at the latest `close_timeout` after its start,
@@ -17,7 +19,7 @@ Who sees what at the end: `_closing` (the owner closed: `ClosedResourceError`) g
 `_verdict` (we broke it off), and that before what trio-websocket says of the peer's goodbye.
 """
 
-import random
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -27,7 +29,10 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.utilities import ProtocolError
 
-from bridgepool.transports._link import Link, binary_head
+from bridgepool.transports._heartbeat import Due
+from bridgepool.transports._keepalive import kernel_gave_up, let_kernel_ask
+from bridgepool.transports._link import Link, binary_head, ping_frame
+from bridgepool.transports._pings import PingReader
 from bridgepool.transports.errors import BreakReason, ChannelBrokenError, MessageTooLargeError
 from bridgepool.transports.handshake import WebSocketLimits
 
@@ -58,8 +63,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
     # the carrier's, for pings
     _nursery: trio.Nursery
     _scope: trio.CancelScope
-    # silence after which to ask
-    _ask_after: float
     _queue: deque[bytes] = attrs.field(factory=deque, init=False)
     _queued_bytes: int = attrs.field(default=0, init=False)
     # where the writer waits for messages, and the first sender in turn for room
@@ -70,7 +73,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
     # messages so far; and, at the last look, this number while somebody was receiving, else -1
     _received: int = attrs.field(default=0, init=False)
     _waited_at: int = attrs.field(default=-1, init=False)
-    _pinging: bool = attrs.field(default=False, init=False)
     _closing: bool = attrs.field(default=False, init=False)
     _goodbye: tuple[int, str | None] = attrs.field(default=(1000, None), init=False)
     _verdict: tuple[BreakReason, str] | None = attrs.field(default=None, init=False)
@@ -213,42 +215,39 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
 
     def check(self, now: float) -> None:
         """Look whether the other side is there and takes what is sent."""
-        link, limits = self._link, self._limits
-        silent = now - link.heard
+        link, patience = self._link, self._limits.heartbeat_timeout
+        silent = now - link.heartbeat.heard
         if self._closing:
             return
         if self._ws.closed is not None:
-            if silent >= limits.heartbeat_timeout:
+            if silent >= patience:
                 self._scope.cancel()  # it said goodbye but does not hang up
             return
         if self._receiving and self._waited_at == self._received:
             link.caught_up()
         self._waited_at = self._received if self._receiving else -1
-        if silent >= limits.heartbeat_timeout:
-            self._break_silence(silent)
-        elif link.sending and now - link.written >= limits.heartbeat_timeout:
-            self.break_off(*_stalled(now - link.written))
-        elif silent >= self._ask_after and not self._pinging:
-            self._pinging = True
-            self._nursery.start_soon(self._ping)
-
-    def _break_silence(self, silent: float) -> None:
-        if self._link.reading:
+        due = link.heartbeat.look(now)
+        if silent >= patience and not link.reading:
+            self._break_held_up(silent)
+        elif due is Due.GIVE_UP:
             detail = f"nothing was heard from the other side for {silent:.1f} s"
             self.break_off(BreakReason.HEARTBEAT, detail)
-        elif self._link.sending:
-            self.break_off(*_stalled(silent))
+        elif link.sending and now - link.written >= patience:
+            self.break_off(*_stalled(now - link.written))
+        elif due is Due.ASK:
+            self._nursery.start_soon(self._ping)
+
+    def _break_held_up(self, seconds: float) -> None:
+        if self._link.sending:
+            self.break_off(*_stalled(seconds))
         else:
-            detail = f"too much that came in was not received here for {silent:.1f} s"
+            detail = f"too much that came in was not received here for {seconds:.1f} s"
             self.break_off(BreakReason.UNREAD, detail)
 
     async def _ping(self) -> None:
-        try:
-            await self._ws.ping()
-        except (ConnectionClosed, ProtocolError):
-            pass  # who reads or sends is told
-        finally:
-            self._pinging = False
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._link.send_all(ping_frame(masked=self._ws.is_client))
+            self._link.heartbeat.note_question(trio.current_time())
 
     # -- for the carrier ------------------------------------------------------------------
 
@@ -262,6 +261,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
                 while queue:
                     message = queue[0]
                     await self._ws.send_message(message)
+                    self._link.heartbeat.note_message(trio.current_time())
                     queue.popleft()
                     self._queued_bytes -= len(message)
                     self._room.unpark()
@@ -300,7 +300,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         if code in _CLEAN:
             return trio.EndOfChannel("the other side closed the channel")
         if code == 1006:
-            return ChannelBrokenError(BreakReason.CUT, "the connection was cut")
+            return self._how_it_was_cut()
         if code == 1009:
             return ChannelBrokenError(
                 BreakReason.OVERSIZED, "a message was larger than its receiver takes"
@@ -310,6 +310,14 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         words = printable(said.reason or "") if said is not None else ""
         detail = f"the other side ended the connection: {code} {words}".rstrip()
         return ChannelBrokenError(BreakReason.REFUSED, detail)
+
+    def _how_it_was_cut(self) -> ChannelBrokenError:
+        if not kernel_gave_up(self._link.error):
+            return ChannelBrokenError(BreakReason.CUT, "the connection was cut")
+        if self._link.ended_sending:
+            return ChannelBrokenError(*_stalled(self._limits.heartbeat_timeout))
+        detail = "the network does not lead to the other side any more, or its machine is gone"
+        return ChannelBrokenError(BreakReason.HEARTBEAT, detail)
 
 
 _GARBAGE = "the other side does not speak this protocol, or what it said was damaged"
@@ -340,6 +348,7 @@ async def run_connection(  # noqa: ASYNC114 - the linter cannot be told of every
     Raises:
         GreetingFailedError: Instead of `started()`. Afterwards nothing is raised.
     """
+    let_kernel_ask(stream, limits.heartbeat_timeout)
     link = Link(stream, limits.max_message_bytes + _UNREAD_BYTES)
     channel: WebSocketChannel | None = None
     crash: Exception | None = None
@@ -349,9 +358,9 @@ async def run_connection(  # noqa: ASYNC114 - the linter cannot be told of every
                 async with trio.open_nursery() as nursery:
                     ws = await _greet(nursery, link, deadline, greet)
                     if ws is not None:
-                        ask_after = _when_to_ask(limits, ws.is_server)
-                        channel = WebSocketChannel(link, ws, limits, nursery, scope, ask_after)
-                        link.establish()
+                        channel = WebSocketChannel(link, ws, limits, nursery, scope)
+                        link.establish(PingReader() if ws.is_server else None)
+                        link.heartbeat.begin(limits, is_server=ws.is_server)
                         scope.shield = True
                         task_status.started(channel)
                         await channel._write()
@@ -378,17 +387,6 @@ async def _greet(
     if trio.current_time() >= deadline:
         raise trio.TooSlowError("the handshake took too long")
     raise link.error or trio.BrokenResourceError("the connection ended during the handshake")
-
-
-def _when_to_ask(limits: WebSocketLimits, is_server: bool) -> float:
-    """Clients ask first, so that a connection needs one question at a time, not two.
-
-    At random within bounds: what connected together shall not ask together.
-    """
-    if is_server:
-        rest = limits.heartbeat_timeout - limits.heartbeat_interval
-        return limits.heartbeat_interval + rest * random.uniform(0.25, 0.5)  # noqa: S311 - no secret
-    return limits.heartbeat_interval * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
 
 
 def _one_of(error: BaseException) -> Exception:

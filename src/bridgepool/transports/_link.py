@@ -1,4 +1,4 @@
-"""The byte stream under a websocket, watched: who was heard when, and how much is unread.
+"""The byte stream under a websocket, watched: when it was heard, and how much is unread.
 
 trio-websocket reads in a task of its own and queues whole messages. That task must not read
 without end when nobody receives, and must go on reading as long as possible, since it answers
@@ -14,6 +14,9 @@ from collections.abc import Callable
 
 import attrs
 import trio
+
+from bridgepool.transports._heartbeat import Heartbeat
+from bridgepool.transports._pings import PingReader
 
 # More than any sound request or answer of a handshake; h11 takes no larger head either.
 _HANDSHAKE_BYTES = 64 << 10
@@ -33,23 +36,26 @@ class Link(trio.abc.Stream):
     # until then `_HANDSHAKE_BYTES` are all that is taken
     established: bool = False
     unread: int = 0
-    # when the last bytes came in
-    heard: float = attrs.field(factory=trio.current_time)
+    # of a server's end, from the end of the handshake until it closes
+    pings: PingReader | None = None
+    heartbeat: Heartbeat = attrs.field(factory=lambda: Heartbeat(trio.current_time()))
     # when the last piece went out
     written: float = 0.0
     reading: bool = False
     sending: bool = False
-    # what ended the stream
+    # what ended the stream, and whether that was while something was being sent
     error: Exception | None = None
+    ended_sending: bool = False
     # set while reading is held up
     _opened: trio.Event | None = None
     # of what `write_now` wrote, the part that the kernel did not take: goes before all else
     rest: bytes = b""
     _turn: trio.Lock = attrs.field(factory=trio.Lock)
 
-    def establish(self) -> None:
-        """The handshake is done: from now on messages come."""
+    def establish(self, pings: PingReader | None) -> None:
+        """The handshake is done: from now on messages come, and pings that `pings` answers."""
         self.established = True
+        self.pings = pings
         self.unread = 0
         self.on_end = None
 
@@ -65,6 +71,7 @@ class Link(trio.abc.Stream):
 
     def unlimit(self) -> None:
         """Never hold up reading again: nobody will receive, and what comes is thrown away."""
+        self.pings = None
         self.window = 1 << 62
         self.caught_up()
 
@@ -74,7 +81,16 @@ class Link(trio.abc.Stream):
             self._opened = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Read, unless too much is unread."""
+        """Read, unless too much is unread; a ping that comes alone is answered here."""
+        while True:
+            data = await self._receive(max_bytes)
+            pong = self.pings.answer(data) if self.pings is not None else None
+            if pong is None:
+                return data
+            self.received(len(data))
+            await self.send_all(pong)
+
+    async def _receive(self, max_bytes: int | None) -> bytes | bytearray:
         while self.unread > self.window:
             self._opened = self._opened or trio.Event()
             await self._opened.wait()
@@ -86,7 +102,7 @@ class Link(trio.abc.Stream):
             raise
         finally:
             self.reading = False
-        self.heard = trio.current_time()
+        self.heartbeat.hear(trio.current_time())
         self.unread += len(data)
         if not data:
             self._end(None)
@@ -163,7 +179,8 @@ class Link(trio.abc.Stream):
         await self.stream.aclose()
 
     def _end(self, error: Exception | None) -> None:
-        self.error = self.error or error
+        if self.error is None:
+            self.error, self.ended_sending = error, self.sending
         if self.on_end is not None:
             self.on_end()
 
@@ -175,3 +192,8 @@ def binary_head(size: int) -> bytes:
     if size < 65536:
         return struct.pack("!BBH", 0x82, 126, size)
     return struct.pack("!BBQ", 0x82, 127, size)
+
+
+def ping_frame(*, masked: bool) -> bytes:
+    """Return a ping without a payload (RFC 6455, 5.5.2); a client's is masked."""
+    return b"\x89\x80\0\0\0\0" if masked else b"\x89\0"

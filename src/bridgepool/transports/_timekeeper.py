@@ -10,8 +10,7 @@ from bridgepool.transports.handshake import WebSocketLimits
 
 async def keep_time(channels: Collection[WebSocketChannel], limits: WebSocketLimits) -> None:
     """Look after all `channels` until cancelled."""
-    rest = limits.heartbeat_timeout - limits.heartbeat_interval
-    period = min(1.0, limits.heartbeat_interval / 4, rest / 4)
+    period = min(limits.heartbeat_interval, limits.heartbeat_timeout) / 8
     while True:
         await trio.sleep(period)
         now = trio.current_time()
