@@ -150,6 +150,44 @@ async def test_a_waiter_woken_by_a_replacement_owns_nothing_of_a_build_that_stil
 
 
 @under_many_schedules
+async def test_a_waiter_who_moves_on_owns_nothing_of_what_another_is_handed(
+    clock: MockClock,
+) -> None:
+    """Race 4; invariants 3, 16, 17.
+
+    The bug: a waiter that was sent on reads its outcome from the flight, where it finds the
+    bridge of the one who stays, and ends a lease that it never had.
+    The gate: one was moved as often as may be, the other never; the providers are replaced and
+    the build let go, in one step; so the first is handed the bridge and the other sent on.
+    The proof: there is one lease on the overtaken bridge, and the other waits for a new one.
+    """
+    bridges = Bridges(held=True)
+    async with (
+        open_bridge_pool(bridges.open, providers(1), max_rebuilds=1) as pool,
+        trio.open_nursery() as nursery,
+    ):
+        callers = Callers(pool, nursery)
+        stays = await callers.settled()
+        pool.replace_providers(providers(2))
+        await wait_all_tasks_blocked()
+        moves = await callers.settled()
+        pool.replace_providers(providers(3))
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        assert stays.bridge is bridges.made[1]
+        assert (pool.statistics().leased, pool.statistics().waiting) == (1, 1)
+        assert bridges.made[1].is_open
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        assert moves.bridge is bridges.made[2]
+        for caller in (stays, moves):
+            caller.release()
+        await wait_all_tasks_blocked()
+        assert pool.statistics().leased == 0
+        assert pool.statistics().forced_closes == 0
+
+
+@under_many_schedules
 async def test_more_keys_in_use_than_places_take_no_granted_lease_back(clock: MockClock) -> None:
     """Race 5; invariants 6, 15, 30.
 
