@@ -1,17 +1,20 @@
 # `make demo` and `make test` are the two commands of the README; each makes .venv when needed.
+# Another Python gets a venv of its own: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 
 .PHONY: help setup demo test check coverage docs mutants bench soak fuzz lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@echo; echo "With another Python: make test PYTHON=python3.13 VENV=.venv-3.13"
 
-setup: .venv/ready  ## make .venv with the package and its development tools
-.venv/ready: pyproject.toml requirements.lock
-	$(PYTHON) -m venv .venv
+setup: $(VENV)/ready  ## make .venv with the package and its development tools
+$(VENV)/ready: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
-	touch .venv/ready
+	touch $@
 
 demo: setup     ## a gateway whose providers change while it streams: no key, under a minute
 	$(BIN)/bridgepool demo
@@ -45,13 +48,13 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 soak: setup     ## 200 streaming clients, 20 replacements a second, 30 s
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-fuzz: setup .venv-fuzz/ready  ## the control plane's API against generated requests, from its OpenAPI description
-	$(BIN)/python -m tools.fuzz_api .venv-fuzz/bin/schemathesis
+fuzz: setup $(VENV)-fuzz/ready  ## the control plane's API against generated requests, from its OpenAPI description
+	$(BIN)/python -m tools.fuzz_api $(VENV)-fuzz/bin/schemathesis
 # A venv of its own: the fuzzer pins libraries that the tests use in other versions.
-.venv-fuzz/ready: tools/fuzz.lock
-	$(PYTHON) -m venv .venv-fuzz
-	.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/fuzz.lock
-	touch .venv-fuzz/ready
+$(VENV)-fuzz/ready: tools/fuzz.lock
+	$(PYTHON) -m venv $(VENV)-fuzz
+	$(VENV)-fuzz/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tools/fuzz.lock
+	touch $@
 
 lock:           ## resolve requirements.lock and tools/fuzz.lock anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
@@ -61,4 +64,4 @@ lock:           ## resolve requirements.lock and tools/fuzz.lock anew (needs uv)
 	  --python-version 3.11 tools/fuzz.in -o tools/fuzz.lock
 
 clean:          ## remove what the other commands made
-	rm -rf .venv .venv-fuzz docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-fuzz docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -51,7 +51,8 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
         (tmp_path / "loop", "cannot be read: Too many levels of symbolic links"),
         (tmp_path / "none", "does not exist"),
         (Path("/proc/self/mem"), "cannot be read: Input/output error"),
-        (Path("a\0b"), "cannot be read: embedded null byte"),
+        (Path("a\0b"), "cannot be read: no file can have that name"),
+        (Path("a\ud800b"), "cannot be read: no file can have that name"),
     ]:
         result = _read(path, 4096, "x")
         assert isinstance(result, ProviderFileError)

@@ -157,7 +157,9 @@ def _read_bytes(path: Path, max_bytes: int, shown: str) -> bytes:
 def _why(error: OSError | ValueError) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
-    return f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    if not isinstance(error, OSError):  # what Python says of it differs between its versions
+        return "cannot be read: no file can have that name"
+    return f"cannot be read: {error.strerror or error}"
 
 
 def _decode(data: bytes, path: str) -> str:
