@@ -4,8 +4,9 @@ Theory of operation. Three tasks work on an established connection:
 
 * the **carrier** (`run_connection`): greets, then writes what was queued by `send`, then says
   goodbye. Nobody else sends messages, so a cancelled `send` can never leave half a frame;
-* the **reader**, which is trio-websocket's: it queues whole messages and answers pings. Too many
-  unread bytes hold it up (see `_link`), and so does a full queue;
+* the **reader**, which is trio-websocket's: it queues whole messages and answers pings (those that
+  come alone are answered in `_link`). Too many unread bytes hold it up (see `_link`), and so does
+  a full queue;
 * one **timekeeper** for all connections of a server, `keep_time`: it asks silent peers whether
   they are there (see `_heartbeat`), and breaks what is dead, stalled or unread for too long.
 

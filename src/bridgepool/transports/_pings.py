@@ -1,4 +1,4 @@
-"""Answers pings that come alone, before trio-websocket sees them: at a third of the cost. Pure.
+"""Answers pings that come alone, before trio-websocket sees them: at two thirds of the cost. Pure.
 
 An idle connection carries nothing but pings, one to a read. Such a read can be told by its first
 two bytes and its length, if it is known that a frame begins there; so the frames of all other

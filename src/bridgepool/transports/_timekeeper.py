@@ -10,7 +10,8 @@ from bridgepool.transports.handshake import WebSocketLimits
 
 async def keep_time(channels: Collection[WebSocketChannel], limits: WebSocketLimits) -> None:
     """Look after all `channels` until cancelled."""
-    period = min(limits.heartbeat_interval, limits.heartbeat_timeout) / 8
+    # At least each second: a reader that is held up by an estimate waits for two looks.
+    period = min(1.0, limits.heartbeat_interval / 8, limits.heartbeat_timeout / 8)
     while True:
         await trio.sleep(period)
         now = trio.current_time()

@@ -1,0 +1,219 @@
+"""Peers that say nothing: those that are frozen, and those that are well."""
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from math import inf
+
+import pytest
+import trio
+import trio_websocket
+from hypothesis import example, given
+from hypothesis import strategies as st
+from wsproto import ConnectionType, WSConnection
+from wsproto.connection import Connection
+from wsproto.events import AcceptConnection, CloseConnection, Ping, Request
+from wsproto.utilities import RemoteProtocolError
+
+from bridgepool.transports._pings import PingReader
+from bridgepool.transports.websocket import (
+    BreakReason,
+    ChannelBrokenError,
+    WebSocketLimits,
+    open_websocket_channel,
+)
+from tests.transports.support import QUICK, Channel, running
+
+# Never asks unless in doubt.
+SELDOM = WebSocketLimits(heartbeat_interval=3600, heartbeat_timeout=0.4, close_timeout=0.5)
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def masked(first: int, payload: bytes, key: bytes = b"\x11\x22\x33\x44") -> bytes:
+    """Make a client's frame of up to 125 bytes, by the book (RFC 6455 section 5.2)."""
+    body = bytes(byte ^ key[at % 4] for at, byte in enumerate(payload))
+    return bytes((first, 0x80 | len(payload))) + key + body
+
+
+async def read(stream: trio.abc.Stream, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        data += await stream.receive_some(count - len(data)) or b"(the end)"
+    return data
+
+
+@asynccontextmanager
+async def raw_client(port: int) -> AsyncIterator[trio.SocketStream]:
+    """Shake hands, and leave the rest to the test."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(UPGRADE)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += await read(stream, 1)
+        yield stream
+
+
+async def frozen_server(stream: trio.SocketStream) -> None:
+    """Shake hands, and do nothing more; the kernel goes on."""
+    wsproto = WSConnection(ConnectionType.SERVER)
+    wsproto.receive_data(bytes(await stream.receive_some()))
+    assert isinstance(next(wsproto.events()), Request)
+    await stream.send_all(wsproto.send(AcceptConnection()))
+    await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def client_of_frozen_server(limits: WebSocketLimits) -> AsyncIterator[Channel]:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}/"
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, frozen_server, listeners)
+            async with open_websocket_channel(url, limits=limits) as client:
+                yield client
+            nursery.cancel_scope.cancel()
+
+
+async def is_given_up(end: Channel) -> None:
+    with pytest.raises(ChannelBrokenError) as broken:
+        await end.receive()
+    assert broken.value.reason is BreakReason.HEARTBEAT
+
+
+async def test_a_client_that_is_frozen_is_noticed() -> None:
+    with trio.fail_after(10):
+        async with running() as serving, raw_client(serving.port):
+            await is_given_up(await serving.accepted())
+
+
+async def test_a_server_that_is_frozen_is_noticed() -> None:
+    async with client_of_frozen_server(QUICK) as client:
+        await is_given_up(client)
+
+
+async def test_a_server_that_says_nothing_to_a_message_is_noticed_early() -> None:
+    async with client_of_frozen_server(SELDOM) as client:
+        await client.send(b"call")
+        await is_given_up(client)
+
+
+async def test_a_client_that_never_asks_but_answers_lives_on() -> None:
+    with trio.fail_after(10):
+        async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
+            server = await serving.accepted()
+            await trio.sleep(2 * QUICK.heartbeat_timeout)
+            await ws.send_message(b"1")
+            assert await server.receive() == b"1"
+
+
+@pytest.mark.parametrize(("of_server", "of_client"), [(QUICK, SELDOM), (SELDOM, QUICK)])
+async def test_ends_that_ask_at_different_intervals_live_on(
+    of_server: WebSocketLimits, of_client: WebSocketLimits
+) -> None:
+    with trio.fail_after(10):
+        async with (
+            running(limits=of_server) as serving,
+            open_websocket_channel(serving.url, limits=of_client) as client,
+        ):
+            server = await serving.accepted()
+            await client.send(b"1")  # to which nothing is said
+            await trio.sleep(2 * QUICK.heartbeat_timeout)
+            await server.send(b"2")
+            assert (await server.receive(), await client.receive()) == (b"1", b"2")
+
+
+async def test_a_reader_that_an_estimate_holds_up_is_let_go_however_long_the_heartbeats() -> None:
+    """Heads of fragments count as unread; who waits for a message has none.
+
+    The bug: the timekeeper, which sees that, looked once in an eighth of the heartbeats' times:
+    after minutes, or never. The gate: 360 kB of heads over a window of 257 kB. The proof: the
+    next message comes.
+    """
+    limits = WebSocketLimits(max_message_bytes=1000, heartbeat_interval=inf, heartbeat_timeout=inf)
+    with trio.fail_after(10):
+        async with running(limits=limits) as serving, raw_client(serving.port) as stream:
+            server = await serving.accepted()
+            heads = masked(0x02, b"") + masked(0x00, b"") * 60_000 + masked(0x80, b"")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(stream.send_all, heads + masked(0x82, b"next"))
+                assert await server.receive() == b""
+                assert await server.receive() == b"next"
+
+
+async def test_a_server_answers_pings_before_between_and_in_messages() -> None:
+    with trio.fail_after(10):
+        async with running() as serving, raw_client(serving.port) as stream:
+            server = await serving.accepted()
+            for turn in range(3):
+                await stream.send_all(masked(0x89, b"a"))
+                assert await read(stream, 3) == b"\x8a\x01a"
+                await stream.send_all(masked(0x02, b"mess"))
+                await stream.send_all(masked(0x89, b"bc"))
+                assert await read(stream, 4) == b"\x8a\x02bc"
+                await stream.send_all(masked(0x89, b"") * 2 + masked(0x80, b"age")[:6])
+                assert await read(stream, 4) == b"\x8a\0\x8a\0"
+                await stream.send_all(masked(0x80, b"age")[6:])
+                assert await server.receive() == b"message"
+                await server.send(b"%d" % turn)
+                assert await read(stream, 3) == b"\x82\x01%d" % turn
+
+
+async def test_after_its_goodbye_a_server_answers_no_ping() -> None:
+    with trio.fail_after(10):
+        async with (
+            running() as serving,
+            raw_client(serving.port) as stream,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon((await serving.accepted()).aclose)
+            assert (await read(stream, 4))[:1] == b"\x88"
+            await stream.send_all(masked(0x89, b""))
+            assert await read(stream, 1) == b"(the end)"
+
+
+def outcome(reads: Sequence[bytes], reader: PingReader | None) -> tuple[list[str], bytes]:
+    """Return what wsproto makes of it, and the pongs; with the reader before it, or without."""
+    wsproto, seen, sent = Connection(ConnectionType.SERVER), list[str](), b""
+    with contextlib.suppress(RemoteProtocolError):
+        for data in reads:
+            if reader is not None and (pong := reader.answer(data)) is not None:
+                sent += pong
+                continue
+            wsproto.receive_data(data)
+            for event in wsproto.events():
+                if isinstance(event, Ping):
+                    sent += wsproto.send(event.response())
+                else:
+                    seen.append(repr(event))
+                if isinstance(event, CloseConnection):
+                    return seen, sent  # the server closes the stream
+        return seen, sent
+    return [*seen, "refused"], sent
+
+
+@st.composite
+def reads_of_a_server(draw: st.DrawFn) -> list[bytes]:
+    """Frames, mostly, and garbage; cut between them, or anywhere."""
+    sound = st.sampled_from([0x82, 0x02, 0x00, 0x80, 0x89, 0x89, 0x89, 0x8A])
+    payloads = st.binary(max_size=125) | st.just(masked(0x89, b""))
+    frames = st.builds(masked, sound | st.integers(0, 255), payloads)
+    parts = draw(st.lists(frames | st.just(masked(0x89, b"")) | st.binary(max_size=12), max_size=8))
+    whole, at = b"".join(parts), 0
+    cuts = {0, len(whole)} | draw(st.sets(st.integers(0, len(whole)), max_size=4))
+    for part in parts:
+        at += len(part)
+        if draw(st.booleans()):
+            cuts.add(at)
+    ends = sorted(cuts)
+    return [whole[begin:end] for begin, end in pairwise(ends)]
+
+
+@example([b"\x82", masked(0x89, b"")])  # within a head
+@example([masked(0x82, b"123456")[:6], masked(0x89, b"")])  # within a payload
+@given(reads_of_a_server())
+def test_whatever_a_client_sends_it_makes_no_difference_who_answers(reads: list[bytes]) -> None:
+    assert outcome(reads, PingReader()) == outcome(reads, None)
