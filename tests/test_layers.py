@@ -19,7 +19,7 @@ _PACKAGE = _ROOT / "src" / "bridgepool"
 # Each part may import those in the lines above it, and itself; no others in its own line.
 _LEVELS: tuple[tuple[str, ...], ...] = (
     ("_errors", "_version"),
-    ("_snapshot", "_flights", "_options", "_services", "_alarm"),
+    ("_snapshot", "_flights", "_options", "_services", "_alarm", "_shared_value"),
     ("_generation",),
     ("_ledger",),
     ("_singleflight", "_changes", "_statistics", "_places"),

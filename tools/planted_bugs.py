@@ -69,11 +69,11 @@ BUGS = (
     bug(
         "event plus counter",
         (DECK, "class FlightDeck(Generic[K, T]):\n", _EVENT_WAITER),
-        (DECK, "        task = trio.lowlevel.current_task()\n", _EVENT_WAIT),
-        (DECK, "reschedule = trio.lowlevel.reschedule\n", "reschedule = _wake\n"),
+        (DECK, "        task = lowlevel.current_task()\n", _EVENT_WAIT),
+        (DECK, "lowlevel.reschedule(task, handed)", "_wake(task, handed)"),
         (
             DECK,
-            "trio.lowlevel.reschedule(task, outcome.Error(raised))",
+            "lowlevel.reschedule(task, outcome.Error(raised))",
             "_wake(task, outcome.Error(raised))",
         ),
     ),
@@ -81,9 +81,9 @@ BUGS = (
         "outcome read from state",
         (
             LOOKUP,
-            "                handed = await self.keeper.deck.wait(flight, moves)\n",
-            "                handed = await self.keeper.deck.wait(flight, moves)\n"
-            "                handed = self.keeper.results.get(flight, handed)\n",
+            "                entry = await lookup.deck.wait(flight, moves)\n",
+            "                entry = await lookup.deck.wait(flight, moves)\n"
+            "                entry = lookup.keeper.results.get(flight, entry)\n",
         ),
         (
             KEEPER,
@@ -108,15 +108,15 @@ BUGS = (
         "lease taken back",
         (
             LOOKUP,
-            "if is_open and (entry.generation is self.ledger.current or",
-            "if is_open and (not self.ledger.is_retired(entry) or",
+            "is_current = entry.generation is self.ledger.current",
+            "is_current = not self.ledger.is_retired(entry)",
         ),
     ),
     bug(
         "join of a timed-out flight",
         (
             FLIGHTS,
-            "if flight is not None and flight.is_dead(now):",
+            "if flight is not None and now >= flight.deadline:",
             "if flight is not None and flight.doomed:",
         ),
     ),
@@ -126,11 +126,6 @@ BUGS = (
             FLIGHTS,
             "        self.unlist(flight)\n        flight.doomed = True",
             "        flight.doomed = True",
-        ),
-        (
-            FLIGHTS,
-            "if flight is not None and flight.is_dead(now):",
-            "if flight is not None and now >= flight.deadline:",
         ),
     ),
     bug(
@@ -157,8 +152,8 @@ BUGS = (
         "no re-check after wake-up",
         (
             LOOKUP,
-            "        is_open = not self.ledger.closed",
-            "        return True\n        is_open = not self.ledger.closed",
+            "if entry is not None and ledger.is_retired(entry):",
+            "if False:",
         ),
     ),
     bug(
@@ -166,7 +161,7 @@ BUGS = (
         (
             KEEPER,
             "leases=len(flight.waiters))\n        self.deck.land(flight, entry)",
-            "leases=0)\n        self.deck.land(flight, Moved.MOVED)",
+            "leases=0)\n        self.deck.land(flight, None)",
         ),
     ),
     bug(
@@ -179,11 +174,15 @@ BUGS = (
     ),
     bug(
         "orphan runs on",
-        (FLIGHTS, "            flight.abandon_deadline = now + flight.grace", "            pass"),
+        (
+            FLIGHTS,
+            "            flight.deadline = min(flight.build_deadline, now + flight.grace)",
+            "            pass",
+        ),
     ),
     bug(
         "stale error delivered",
-        (LOOKUP, "if error.generation == self.ledger.current.number:", "if True:"),
+        (LOOKUP, "if error.generation == ledger.current.number:", "if True:"),
     ),
     bug(
         "expired served",
@@ -295,18 +294,20 @@ BUGS = (
         "hit without a checkpoint",
         (
             LOOKUP,
-            "            await trio.lowlevel.checkpoint()\n            entry = lookup",
-            "            entry = lookup",
+            "            await lowlevel.checkpoint()\n            now = lookup",
+            "            now = lookup",
         ),
     ),
     bug(
         "look-up before the checkpoint",
         (
             LOOKUP,
-            "            await trio.lowlevel.checkpoint()\n"
-            "            entry = lookup.ledger.lease(key, lookup.clock.current_time())\n",
-            "            entry = lookup.ledger.lease(key, lookup.clock.current_time())\n"
-            "            await trio.lowlevel.checkpoint()\n",
+            "            await lowlevel.checkpoint()\n"
+            "            now = lookup.clock.current_time()\n"
+            "            entry = ledger.lease(key, now) or lookup.find(key, now)\n",
+            "            now = lookup.clock.current_time()\n"
+            "            entry = ledger.lease(key, now) or lookup.find(key, now)\n"
+            "            await lowlevel.checkpoint()\n",
         ),
     ),
     bug("all bridges retired in one tick", ("_reaper.py", "_BATCH = 50", "_BATCH = 10**9")),

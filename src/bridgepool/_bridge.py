@@ -3,7 +3,6 @@
 The ledger and the flights know neither bridges nor tasks; here they are given both.
 """
 
-import enum
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeAlias, TypeVar
@@ -48,12 +47,6 @@ def unwrap(opened: B | ShortLived[B], ttl: float) -> tuple[B, float]:
 OpenBridge: TypeAlias = Callable[
     [K, ProviderSnapshot[P]], AbstractAsyncContextManager[B | ShortLived[B]]
 ]
-
-
-class Moved(enum.Enum):
-    """What a waiter is handed instead of a lease when its build was overtaken."""
-
-    MOVED = enum.auto()
 
 
 @attrs.define(eq=False)

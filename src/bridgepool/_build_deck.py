@@ -18,7 +18,7 @@ from math import inf
 from typing import Generic, TypeVar
 
 from ._alarm import Alarm
-from ._bridge import Moved, PoolEntry, PoolFlight
+from ._bridge import PoolEntry, PoolFlight
 from ._options import PoolOptions
 from ._singleflight import FlightDeck
 
@@ -27,8 +27,12 @@ P = TypeVar("P")
 B = TypeVar("B")
 
 
-class BuildDeck(FlightDeck[K, PoolEntry[K, P, B] | Moved], Generic[K, P, B]):
-    """Parks callers on builds, and cancels those whose time is over."""
+class BuildDeck(FlightDeck[K, PoolEntry[K, P, B] | None], Generic[K, P, B]):
+    """Parks callers on builds, and cancels those whose time is over.
+
+    A caller is handed a lease on what was built, or None: it has to look again, for what it
+    waited for was overtaken.
+    """
 
     def __init__(self, options: PoolOptions, alarm: Alarm) -> None:
         super().__init__(options.abandon_grace)
@@ -51,9 +55,9 @@ class BuildDeck(FlightDeck[K, PoolEntry[K, P, B] | Moved], Generic[K, P, B]):
 
     def keep_time(self, flight: PoolFlight[K]) -> None:
         """See that a flight that nobody waits for is cancelled when its grace is over."""
-        if flight.abandon_deadline < inf:
-            heappush(self._abandoned, (flight.abandon_deadline, next(self._serial), flight))
-            self._alarm.ring_by(flight.abandon_deadline)
+        if flight.deadline < flight.build_deadline:
+            heappush(self._abandoned, (flight.deadline, next(self._serial), flight))
+            self._alarm.ring_by(flight.deadline)
 
     def cancel(self, flight: PoolFlight[K]) -> None:
         """Cancel a build that has not ended; first of all, nobody can join it any more."""

@@ -45,26 +45,23 @@ class Flight(Generic[K, W]):
     scope: "trio.CancelScope"
     # seconds for which it lives on when its last waiter has gone
     grace: float
-    build_deadline: float = inf
+    # when the build times out, on Trio's clock
+    build_deadline: float
+    # when it is to be cancelled: then, or earlier when its last waiter has gone
+    deadline: float
     # nobody needs to wait for it to be wanted (refresh-ahead)
     background: bool = False
     # when the build itself began, after any wait for its turn
     began_at: float | None = None
-    abandon_deadline: float = inf
     # waiter -> how often it was moved to a newer flight before it came here
     waiters: dict[W, int] = attrs.field(factory=dict)
     # being cancelled for a reason other than time; a success is not to be used
     doomed: bool = False
     landed: bool = False
 
-    @property
-    def deadline(self) -> float:
-        """When the build is to be cancelled, on Trio's clock."""
-        return min(self.build_deadline, self.abandon_deadline)
-
     def is_dead(self, now: float) -> bool:
         """Tell whether nobody may use what this flight still brings."""
-        return self.doomed or now >= self.build_deadline or now >= self.abandon_deadline
+        return self.doomed or now >= self.deadline
 
 
 class FlightBook(Generic[K, W]):
@@ -84,7 +81,7 @@ class FlightBook(Generic[K, W]):
         """Return the flight to join, or None when one has to be opened."""
         flights = self._joinable.get(version)
         flight = flights.get(key) if flights is not None else None
-        if flight is not None and flight.is_dead(now):
+        if flight is not None and now >= flight.deadline:  # a doomed one is not listed
             self.unlist(flight)
             return None
         return flight
@@ -99,23 +96,24 @@ class FlightBook(Generic[K, W]):
     ) -> Flight[K, W]:
         """Make a flight joinable; `find` has just returned None for it."""
         flight: Flight[K, W] = Flight(
-            key, version, scope, self._abandon_grace, build_deadline, background
+            key, version, scope, self._abandon_grace, build_deadline, build_deadline, background
         )
         self._joinable.setdefault(version, {})[key] = flight
         return flight
 
     def begin(self, flight: Flight[K, W], now: float, timeout: float) -> None:
-        """Start the clock of the build itself, after any wait for its turn."""
+        """Start the clock of the build itself, of a flight opened without a deadline."""
         flight.began_at = now
         flight.build_deadline = now + timeout
+        flight.deadline = min(flight.deadline, flight.build_deadline)
 
     def add(self, flight: Flight[K, W], waiter: W, moves: int = 0) -> bool:
         """Count `waiter` in; True if the flight was abandoned, and its deadline has changed."""
         flight.waiters[waiter] = moves
         self.waiting += 1
-        if flight.abandon_deadline == inf:
+        if flight.deadline == flight.build_deadline:
             return False
-        flight.abandon_deadline = inf
+        flight.deadline = flight.build_deadline
         return True
 
     def leave(self, flight: Flight[K, W], waiter: W, now: float) -> None:
@@ -123,7 +121,7 @@ class FlightBook(Generic[K, W]):
         del flight.waiters[waiter]
         self.waiting -= 1
         if not flight.waiters and not flight.background:
-            flight.abandon_deadline = now + flight.grace
+            flight.deadline = min(flight.build_deadline, now + flight.grace)
 
     def unlist(self, flight: Flight[K, W]) -> None:
         """Let nobody join any more; by identity: a late flight never unlists a fresh one."""

@@ -30,7 +30,6 @@ import trio
 
 from ._alarm import Alarm
 from ._bridge import (
-    Moved,
     OpenBridge,
     Owner,
     PoolEntry,
@@ -93,7 +92,8 @@ class BridgeKeeper(Generic[K, P, B]):
     # -- from the pool --------------------------------------------------------------------
 
     def launch(self, key: K, now: float, *, background: bool = False) -> PoolFlight[K]:
-        """Start a build of `key` for the generation in force."""
+        """Start a build of `key` for the generation in force, if there may be more."""
+        self._ledger.check_open()
         generation = self._ledger.current
         scope = trio.CancelScope(shield=True)
         flight = self.deck.book.open(key, generation.number, scope, background=background)
@@ -146,10 +146,10 @@ class BridgeKeeper(Generic[K, P, B]):
     def _move_on(self, flight: PoolFlight[K], below: float) -> None:
         """Move waiters that were moved fewer than `below` times; end the flight if none stays."""
         flight.grace = 0.0
-        self.deck.hand(self.deck.book.take(flight, below), Moved.MOVED)
+        self.deck.hand(self.deck.book.take(flight, below), None)
         if not flight.waiters:
             self.builds[BuildOutcome.OVERTAKEN] += 1
-            self.deck.land(flight, Moved.MOVED)
+            self.deck.land(flight, None)
 
     def turn_away(self, flight: PoolFlight[K]) -> None:
         """Cancel a flight because the pool is being left."""
@@ -290,7 +290,7 @@ class BridgeKeeper(Generic[K, P, B]):
         key, number, now = flight.key, generation.number, self.deck.clock.current_time()
         if generation is not self._ledger.current:
             outcome = BuildOutcome.OVERTAKEN  # not even the last moved see an old error
-            self.deck.land(flight, Moved.MOVED)
+            self.deck.land(flight, None)
         elif not flight.is_dead(now):
             outcome = BuildOutcome.FAILED
             if self._options.retry_after_error:
@@ -301,7 +301,7 @@ class BridgeKeeper(Generic[K, P, B]):
             self.deck.fail(flight, lambda: BuildTimeoutError(key, number), error)
         else:
             outcome = BuildOutcome.ABANDONED
-            self.deck.land(flight, Moved.MOVED)
+            self.deck.land(flight, None)
         self.builds[outcome] += 1
 
     def _build_ended(

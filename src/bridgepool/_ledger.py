@@ -26,6 +26,7 @@ from collections import deque
 from math import inf
 from typing import Generic
 
+from ._errors import PoolClosedError
 from ._generation import Entry, F, Generation, K, P, V
 from ._snapshot import ProviderSnapshot
 
@@ -238,6 +239,11 @@ class Ledger(Generic[K, P, V, F]):
         else:
             self._unswept.append(old)
             self._overtaken.append(old)
+
+    def check_open(self) -> None:
+        """Raise `PoolClosedError` when everything was retired for good."""
+        if self.closed:
+            raise PoolClosedError("the pool is closed: its `async with` block was left")
 
     def close(self, drain_deadline: float) -> None:
         """Retire everything for good; leases may go on until `drain_deadline` at the latest."""

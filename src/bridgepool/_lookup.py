@@ -6,10 +6,13 @@ from typing import Generic, TypeVar
 
 import trio
 
-from ._bridge import Moved, PoolEntry, PoolLedger
-from ._errors import BuildError, PoolClosedError
+from ._bridge import PoolEntry, PoolLedger
+from ._errors import BuildError
 from ._keeper import BridgeKeeper
 from ._ledger import RetireReason
+
+# Looking a name up in `trio` itself is slow; in its modules it is not.
+lowlevel = trio.lowlevel
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
@@ -17,53 +20,18 @@ B = TypeVar("B")
 
 
 class BridgeLookup(Generic[K, P, B]):
-    """Look-ups, in the ledger first and then among the flights, with their counts."""
+    """What the leases of one pool look things up in, with the counts."""
 
     def __init__(
         self, ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], max_rebuilds: int
     ) -> None:
         self.ledger = ledger
         self.keeper = keeper
+        self.deck = keeper.deck
         self._max_rebuilds = max_rebuilds
         # Trio's clock, looked up once: a hit is too short to look it up each time.
-        self.clock = trio.lowlevel.current_clock()
+        self.clock = lowlevel.current_clock()
         self.misses = self.joins = self.rebuilds = 0
-
-    def check_open(self) -> None:
-        """Raise `PoolClosedError` if admission is closed."""
-        if self.ledger.closed:
-            raise PoolClosedError("the pool is closed: its `async with` block was left")
-
-    async def acquire(self, key: K) -> PoolEntry[K, P, B]:
-        """Look again, for what is not listed or not fresh, and wait for a build."""
-        moves = 0
-        while True:
-            self.check_open()
-            now = self.clock.current_time()
-            entry = self.find(key, now)
-            if entry is not None:
-                return entry
-            flight = self.keeper.deck.book.find(key, self.ledger.current.number, now)
-            if flight is None:
-                # Nothing is built for a caller that is cancelled already.
-                await trio.lowlevel.checkpoint_if_cancelled()
-                flight = self.keeper.launch(key, now)
-                self.misses += not moves
-            else:
-                self.joins += not moves
-            # Parking on the flight is the checkpoint of a miss. What is handed over may be
-            # out of date by the time that this task runs: another one may have replaced the
-            # providers, or left the pool, in between.
-            try:
-                handed = await self.keeper.deck.wait(flight, moves)
-            except BuildError as error:
-                if error.generation == self.ledger.current.number:
-                    raise
-            else:
-                if not isinstance(handed, Moved) and self._is_usable(handed, moves):
-                    return handed
-            moves += 1
-            self.rebuilds += 1
 
     def find(self, key: K, now: float) -> PoolEntry[K, P, B] | None:
         """Lease what is listed; retire it if expired, and build ahead if it soon will be."""
@@ -85,15 +53,16 @@ class BridgeLookup(Generic[K, P, B]):
         if self.ledger.release(entry):
             self.keeper.became_idle(entry)
 
-    def _is_usable(self, entry: PoolEntry[K, P, B], moves: int) -> bool:
-        """Tell whether a bridge that was handed over may be used; if not, give it back."""
-        is_open = not self.ledger.closed and not entry.value.is_leaving
-        if is_open and (entry.generation is self.ledger.current or moves >= self._max_rebuilds):
-            return True
+    def judge(self, entry: PoolEntry[K, P, B], moves: int) -> PoolEntry[K, P, B] | None:
+        """Return a bridge that was retired before its waiter ran, or give it back: None."""
+        is_leaving = self.ledger.closed or entry.value.is_leaving
+        is_current = entry.generation is self.ledger.current
+        if not is_leaving and (is_current or moves >= self._max_rebuilds):
+            return entry
         self.release(entry)
         if entry.value.has_crashed and moves >= self._max_rebuilds:
             raise BuildError(entry.key, entry.generation.number, "crashed before its first use")
-        return False
+        return None
 
 
 class LeaseState(Generic[K, P, B]):
@@ -123,7 +92,7 @@ class LeaseState(Generic[K, P, B]):
         """
         entry = self._held()
         if self._lookup.ledger.is_retired(entry):
-            await trio.lowlevel.checkpoint()
+            await lowlevel.checkpoint()
             return
         if entry.value.retired is None:
             entry.value.retired = trio.Event()
@@ -144,21 +113,45 @@ class Lease(LeaseState[K, P, B]):
     # in the cost of a hit.
 
     # An interrupt between the lease and the `with` body would leak the lease.
-    @trio.lowlevel.enable_ki_protection
+    @lowlevel.enable_ki_protection
     async def __aenter__(self) -> B:
         if self._entry is not None:
             raise RuntimeError("the lease is held: call `acquire` for each `async with`")
-        lookup, key = self._lookup, self._key
-        entry = None
-        if key in lookup.ledger.current.listed:
-            await trio.lowlevel.checkpoint()
-            entry = lookup.ledger.lease(key, lookup.clock.current_time())
-        if entry is None:
-            entry = await lookup.acquire(key)
+        lookup, key, ledger = self._lookup, self._key, self._lookup.ledger
+        entry, moves = None, 0
+        if key in ledger.current.listed:
+            await lowlevel.checkpoint()
+            now = lookup.clock.current_time()
+            entry = ledger.lease(key, now) or lookup.find(key, now)
+        # No checkpoint between seeing that nothing is listed and joining or starting a build.
+        while entry is None:
+            now = lookup.clock.current_time()
+            flight = lookup.deck.book.find(key, ledger.current.number, now)
+            if flight is None:
+                # Nothing is built for a caller that is cancelled already.
+                await lowlevel.checkpoint_if_cancelled()
+                flight = lookup.keeper.launch(key, now)
+                lookup.misses += not moves
+            else:
+                lookup.joins += not moves
+            # Parking on the flight is the checkpoint of a miss.
+            try:
+                entry = await lookup.deck.wait(flight, moves)
+            except BuildError as error:
+                if error.generation == ledger.current.number:
+                    raise
+            # What is handed over may be out of date by the time that this task runs: another
+            # one may have replaced the providers, or left the pool, in between.
+            if entry is not None and ledger.is_retired(entry):
+                entry = lookup.judge(entry, moves)
+            if entry is None:
+                moves += 1
+                lookup.rebuilds += 1
+                entry = lookup.find(key, lookup.clock.current_time())
         self._entry = entry
         return entry.value.bridge
 
-    @trio.lowlevel.enable_ki_protection
+    @lowlevel.enable_ki_protection
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -179,7 +172,7 @@ class NowaitLease(LeaseState[K, P, B]):
 
     __slots__ = ()
 
-    @trio.lowlevel.enable_ki_protection
+    @lowlevel.enable_ki_protection
     def __enter__(self) -> B:
         if self._entry is not None:
             raise RuntimeError("the lease is held: call `acquire_nowait` for each `with`")
@@ -187,12 +180,12 @@ class NowaitLease(LeaseState[K, P, B]):
         now = lookup.clock.current_time()
         entry = lookup.ledger.lease(self._key, now) or lookup.find(self._key, now)
         if entry is None:
-            lookup.check_open()
+            lookup.ledger.check_open()
             raise trio.WouldBlock
         self._entry = entry
         return entry.value.bridge
 
-    @trio.lowlevel.enable_ki_protection
+    @lowlevel.enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

@@ -25,10 +25,13 @@ from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedE
 from ._flights import Flight, FlightBook
 from ._options import FlightOptions
 from ._services import open_service_nursery
+from ._shared_value import SharedValue
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-Task = trio.lowlevel.Task
+# Looking a name up in `trio` itself is slow; in its modules it is not.
+lowlevel = trio.lowlevel
+Task = lowlevel.Task
 
 
 class FlightDeck(Generic[K, T]):
@@ -37,7 +40,7 @@ class FlightDeck(Generic[K, T]):
     def __init__(self, abandon_grace: float) -> None:
         self.book: FlightBook[K, Task] = FlightBook(abandon_grace)
         # Trio's clock, looked up once: it is read several times for each caller.
-        self.clock = trio.lowlevel.current_clock()
+        self.clock = lowlevel.current_clock()
 
     def open(
         self,
@@ -52,18 +55,18 @@ class FlightDeck(Generic[K, T]):
 
     def wait(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
         """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint."""
-        task = trio.lowlevel.current_task()
+        task = lowlevel.current_task()
         if self.book.add(flight, task, moves):
             self.keep_time(flight)
         leave = partial(self._leave, flight, task)
-        return trio.lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
+        return lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
 
     def _leave(
-        self, flight: Flight[K, Task], task: Task, _: trio.lowlevel.RaiseCancelT
-    ) -> trio.lowlevel.Abort:
+        self, flight: Flight[K, Task], task: Task, _: lowlevel.RaiseCancelT
+    ) -> lowlevel.Abort:
         self.book.leave(flight, task, self.clock.current_time())
         self.keep_time(flight)
-        return trio.lowlevel.Abort.SUCCEEDED
+        return lowlevel.Abort.SUCCEEDED
 
     def land(self, flight: Flight[K, Task], value: T) -> None:
         """End the flight and wake its waiters, each with `value`."""
@@ -71,9 +74,9 @@ class FlightDeck(Generic[K, T]):
 
     def hand(self, waiters: Iterable[Task], value: T) -> None:
         """Wake `waiters`, taken off their flight, each with `value`."""
-        reschedule = trio.lowlevel.reschedule
+        handed = SharedValue(value)
         for task in waiters:
-            reschedule(task, outcome.Value(value))
+            lowlevel.reschedule(task, handed)
 
     def fail(
         self,
@@ -85,7 +88,7 @@ class FlightDeck(Generic[K, T]):
         for task in self.book.land(flight):
             raised = error()
             raised.__cause__ = cause
-            trio.lowlevel.reschedule(task, outcome.Error(raised))
+            lowlevel.reschedule(task, outcome.Error(raised))
 
     def cancel(self, flight: Flight[K, Task]) -> None:
         """Cancel the flight's task; first of all, nobody can join it any more."""
@@ -138,12 +141,12 @@ class VersionedSingleflight:
             A checkpoint. A result that was handed over is not lost to a late cancellation.
         """
         if self._closed:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await lowlevel.checkpoint_if_cancelled()
             raise PoolClosedError("the singleflight is closed")
         now = self._deck.clock.current_time()
         flight = self._deck.book.find(key, version, now)
         if flight is None:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await lowlevel.checkpoint_if_cancelled()
             flight = self._deck.open(key, version, now + self._build_timeout)
             self._running[flight] = None
             self._context.run(self._nursery.start_soon, self._run, flight, fn)

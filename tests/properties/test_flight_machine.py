@@ -60,6 +60,9 @@ class FlightMachine(RuleBasedStateMachine):
     def flying(self) -> list[Run]:
         return [run for run in self.runs if not run.has_landed]
 
+    def to_begin(self) -> list[Run]:
+        return [run for run in self.flying() if run.build_deadline == inf]
+
     @rule(seconds=st.sampled_from([0.5, 2.0, 5.0]))
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -94,8 +97,8 @@ class FlightMachine(RuleBasedStateMachine):
     def add(self, data: st.DataObject, moves: int) -> None:
         run = data.draw(st.sampled_from(self.flying()))
         self.names += 1
-        was_abandoned = run.abandoned_until != inf
-        assert self.book.add(run.real, self.names, moves) == was_abandoned
+        has_changed = run.abandoned_until < run.build_deadline
+        assert self.book.add(run.real, self.names, moves) == has_changed
         run.waiters[self.names] = moves
         run.abandoned_until = inf
 
@@ -109,10 +112,10 @@ class FlightMachine(RuleBasedStateMachine):
         if not run.waiters and not run.is_background:
             run.abandoned_until = self.now + self.grace
 
-    @precondition(lambda self: self.flying())
+    @precondition(lambda self: self.to_begin())
     @rule(data=st.data(), timeout=st.sampled_from([1.0, inf]))
     def begin(self, data: st.DataObject, timeout: float) -> None:
-        run = data.draw(st.sampled_from(self.flying()))
+        run = data.draw(st.sampled_from(self.to_begin()))
         self.book.begin(run.real, self.now, timeout)
         run.build_deadline = self.now + timeout
 

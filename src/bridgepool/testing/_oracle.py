@@ -97,7 +97,7 @@ class Oracle:
                 continue
             is_old = flight.version != current.number
             must(19, not is_old or bool(flight.waiters), f"{flight.key}: an old build runs on")
-            kept = flight.waiters or flight.background or now < flight.abandon_deadline
+            kept = flight.waiters or flight.background or now < flight.deadline
             must(21, bool(kept), f"{flight.key}: a flight without waiters")
         owners = len(self.nursery.child_tasks)
         alive = ledger.open_count + len(flights)
