@@ -36,12 +36,16 @@ class _Record:
 
     reloader: ProviderReloader[Provider]
     revision: int = -1
+    moved: trio.Event = attrs.field(factory=trio.Event)
+    """Set when there is another revision, and replaced."""
     served: list[tuple[int, float]] = attrs.field(factory=list)
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Pass on, and see the revision, which is put in force in the same step."""
         snapshot = await self.reloader.reload()
         self.revision = snapshot.revision or 0
+        self.moved.set()
+        self.moved = trio.Event()
         return snapshot
 
 
@@ -90,8 +94,9 @@ class _Many:
     async def times(self, revision: int) -> object:
         """Wait until all serve a revision, and return since when, sorted."""
         with trio.fail_after(30):
-            while any(record.revision < revision for record in self.records):  # noqa: ASYNC110
-                await trio.sleep(0.05)
+            for record in self.records:
+                while record.revision < revision:
+                    await record.moved.wait()
         return sorted(
             next(when for served, when in record.served if served >= revision)
             for record in self.records

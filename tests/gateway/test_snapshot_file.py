@@ -25,7 +25,6 @@ from bridgepool.gateway.snapshot_format import (
     SavedSnapshot,
     decode_snapshot,
     encode_snapshot,
-    rows_of,
 )
 from bridgepool.providers import Provider
 from bridgepool.remote.authorization import KnownClient
@@ -56,9 +55,7 @@ KEYS = EncryptionKeys([generate_encryption_key()])
 
 
 def saved() -> SavedSnapshot:
-    return SavedSnapshot(
-        rows=rows_of(PROVIDERS), revision=PROVIDERS.revision, confirmed=Moment.now()
-    )
+    return SavedSnapshot.of(PROVIDERS, Moment.now())
 
 
 async def write(path: Path, keys: EncryptionKeys | None = None) -> None:
@@ -185,7 +182,7 @@ async def test_the_key_must_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture
 async def test_a_provider_that_this_version_cannot_use_costs_only_itself(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    good, *_ = rows = rows_of(PROVIDERS)
+    good, *_ = rows = saved().rows
     strange = attrs.evolve(good, id="x", name="x", type="not-yet-known")
     path = tmp_path / "snapshot"
     path.write_bytes(encode_snapshot(attrs.evolve(saved(), rows=(strange, *rows)), None))
@@ -223,9 +220,11 @@ async def test_a_storm_of_changes_is_few_writes_and_the_last_one_is_kept(
     file, writes = SnapshotFile(tmp_path / "snapshot"), []
     real = SnapshotFile._write
 
-    def write(self: SnapshotFile, saved: SavedSnapshot) -> None:
-        writes.append(saved)
-        real(self, saved)
+    def write(
+        self: SnapshotFile, content: Callable[[], SavedSnapshot], clients: tuple[KnownClient, ...]
+    ) -> None:
+        writes.append(clients)
+        real(self, content, clients)
 
     monkeypatch.setattr(SnapshotFile, "_write", write)
     async with trio.open_nursery() as nursery:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from bridgepool.gateway.runtime import Runtimes, Sentinel
+from bridgepool.gateway.runtime import Runtimes
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -71,9 +71,9 @@ class Receipts:
         try:
             await table.wait_opened()
             failed = tuple(
-                FailedProvider(provider.name, target.reason)
-                for provider in table.snapshot.providers
-                if isinstance(target := table.get(provider.name), Sentinel) and target.reason
+                FailedProvider(sentinel.provider.name, sentinel.reason)
+                for sentinel in table.sentinels()
+                if sentinel.reason
             )
         finally:
             self._runtimes.release(table)

@@ -102,6 +102,11 @@ class RouteTable:
         slot = self._slots.get(name)
         return slot.target if slot is not None else None
 
+    def sentinels(self) -> list[Sentinel]:
+        """List what stands in for providers that cannot be used, or may not, in their order."""
+        targets = (slot.target for slot in self._slots.values())
+        return [target for target in targets if isinstance(target, Sentinel)]
+
     async def use(self, name: str) -> ProviderRuntime | Sentinel | None:
         """Return what serves that provider, opened if need be; None if there is none.
 

@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,6 @@ from bridgepool.gateway.snapshot_format import (
     SavedSnapshot,
     decode_snapshot,
     encode_snapshot,
-    rows_of,
 )
 from bridgepool.providers import Provider
 from bridgepool.remote.authorization import KnownClient
@@ -66,7 +66,8 @@ class SnapshotFile:
     """Returns the clients to keep along with the providers."""
     clients_changes: Callable[[], int] = int
     """Returns how often which clients these are has changed."""
-    _saved: SavedSnapshot | None = attrs.field(default=None, init=False)  # what it is to hold
+    # makes what it is to hold, in the thread that writes it: that takes long for many providers
+    _content: Callable[[], SavedSnapshot] | None = attrs.field(default=None, init=False)
     _due: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_changes: int = attrs.field(default=0, init=False)  # of the clients in the file
     _writing: bool = attrs.field(default=False, init=False)
@@ -91,16 +92,14 @@ class SnapshotFile:
         age = age_of(saved.confirmed, now, saved.known_age)
         since = age_of(saved.written or saved.confirmed, now)
         clients = tuple(attrs.evolve(client, age=client.age + since) for client in saved.clients)
-        self._saved = saved
+        self._content = lambda: saved
         facts = {**self._facts(), "providers": len(snapshot.providers), "age": round(age, 1)}
         logger.info("the snapshot file was read", extra=facts)
         return LoadedSnapshot(snapshot, age, clients)
 
     def keep(self, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> None:
         """Have the file hold this; the task writes it."""
-        self._saved = SavedSnapshot(
-            rows=rows_of(snapshot), revision=snapshot.revision, confirmed=confirmed
-        )
+        self._content = partial(SavedSnapshot.of, snapshot, confirmed)
         self._due.set()
 
     async def run(self) -> None:
@@ -125,15 +124,14 @@ class SnapshotFile:
 
     async def _save(self) -> None:
         self._due = trio.Event()
-        saved = self._saved
-        if saved is None:
+        content = self._content
+        if content is None:
             await trio.lowlevel.checkpoint()
             return
         self._writing = True
         self._seen_changes = self.clients_changes()
         try:
-            saved = attrs.evolve(saved, clients=self.known_clients())
-            await trio.to_thread.run_sync(self._write, saved)
+            await trio.to_thread.run_sync(self._write, content, self.known_clients())
         except OSError as error:
             if not self._failing:
                 facts = self._facts()
@@ -170,11 +168,13 @@ class SnapshotFile:
             raise BadSnapshotError("is too large")
         return data
 
-    def _write(self, saved: SavedSnapshot) -> None:
+    def _write(
+        self, content: Callable[[], SavedSnapshot], clients: tuple[KnownClient, ...]
+    ) -> None:
         """Replace the file in one step, so that a crash leaves the old one or the new one."""
-        now = Moment.now()
+        saved, now = content(), Moment.now()
         known_age = age_of(saved.confirmed, now, saved.known_age)
-        saved = attrs.evolve(saved, known_age=known_age, written=now)
+        saved = attrs.evolve(saved, known_age=known_age, clients=clients, written=now)
         data = encode_snapshot(saved, self._keys)
         draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.draft")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_LINK

@@ -48,28 +48,31 @@ class SavedSnapshot:
     written: Moment | None = None
     """When this was written."""
 
+    @classmethod
+    def of(cls, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> SavedSnapshot:
+        """Return what is to be saved of a snapshot."""
+        rows = tuple(map(_row_of, snapshot.providers))
+        return cls(rows=rows, revision=snapshot.revision, confirmed=confirmed)
+
     def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[Rejection, ...]]:
         """Return the providers, and those that this version cannot use."""
         table = ProviderTable().updated(self.rows)
         return ProviderSnapshot(table.providers, self.revision), table.rejected
 
 
-def rows_of(snapshot: ProviderSnapshot[Provider]) -> tuple[ProviderRow, ...]:
-    """Return the rows that give these providers again."""
-    return tuple(
-        ProviderRow(
-            id=provider.name,
-            name=provider.name,
-            type=provider.type,
-            base_url=str(provider.base_url),
-            keys=provider.keys,
-            key_env=provider.key_env,
-            client_keys=provider.client_keys,
-            enabled=provider.enabled,
-            headers=provider.headers,
-            allow_private=provider.allow_private,
-        )
-        for provider in snapshot.providers
+def _row_of(provider: Provider) -> ProviderRow:
+    """Return the row that gives this provider again."""
+    return ProviderRow(
+        id=provider.name,
+        name=provider.name,
+        type=provider.type,
+        base_url=str(provider.base_url),
+        keys=provider.keys,
+        key_env=provider.key_env,
+        client_keys=provider.client_keys,
+        enabled=provider.enabled,
+        headers=provider.headers,
+        allow_private=provider.allow_private,
     )
 
 

@@ -18,6 +18,8 @@ KEYS_LIMIT: Final = 64
 _MAX_NAME: Final = 64
 _NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VISIBLE_ASCII: Final = re.compile(r"[!-~]*")
+_PRINTABLE_ASCII: Final = re.compile(r"[ -~]*")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 # These are framing, routing, or another field's business.
 _HEADERS_NOT_YOURS: Final = frozenset(
@@ -27,10 +29,6 @@ _HEADERS_NOT_YOURS: Final = frozenset(
         *("content-length", "transfer-encoding"),
     }
 )
-
-
-def _visible_ascii(text: str) -> bool:
-    return all("!" <= char <= "~" for char in text)
 
 
 def _to_secrets(values: Iterable[Secret | str]) -> tuple[Secret, ...]:
@@ -119,7 +117,7 @@ class Provider:
         value = environ.get(self.key_env, "").strip()
         if not value:
             raise ProviderKeyError(self.name, self.key_env, "is not set or empty")
-        if not _visible_ascii(value):
+        if not _VISIBLE_ASCII.fullmatch(value):
             raise ProviderKeyError(
                 self.name, self.key_env, "has a space, a control character or one outside ASCII"
             )
@@ -142,7 +140,7 @@ class Provider:
     def _check_keys(self, _: object, value: tuple[Secret, ...]) -> None:
         if len(value) > KEYS_LIMIT:
             raise InvalidProviderError("keys", f"has more than {KEYS_LIMIT} keys")
-        if not all(_visible_ascii(key.reveal()) for key in value):
+        if not all(_VISIBLE_ASCII.fullmatch(key.reveal()) for key in value):
             raise InvalidProviderError(
                 "keys", "has a key with a space, a control character or one outside ASCII"
             )
@@ -177,7 +175,7 @@ class Provider:
             if name in _HEADERS_NOT_YOURS or name.startswith("x-bridgepool-"):
                 raise InvalidProviderError("headers", f"may not set {name}")
             text = secret.reveal()
-            if text != text.strip() or not all(" " <= char <= "~" for char in text):
+            if text != text.strip() or not _PRINTABLE_ASCII.fullmatch(text):
                 raise InvalidProviderError(
                     "headers", f"has a value of {name} that cannot be sent in a header"
                 )

@@ -7,7 +7,7 @@ All other rows are used.
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -17,11 +17,8 @@ from bridgepool.remote.messages import ProviderRow, Rejection
 _LONGEST_NAME: Final = 64
 
 
-@attrs.frozen
-class _Good:
-    row: ProviderRow
-    provider: Provider
-
+# A row, and what was made from it.
+_Good: TypeAlias = tuple[ProviderRow, Provider]
 
 _NOTHING: Final[Mapping[str, _Good]] = MappingProxyType({})
 
@@ -65,15 +62,15 @@ class TableBuilder:
             self._repeated.append(_rejection(row, "another row has the same id"))
             return False
         known = self._previous._good.get(row.id)
-        fresh = known is None or known.row != row
-        found = _make(row) if known is None or fresh else known.provider
+        is_known = known is not None and known[0] == row
+        found = known[1] if known is not None and is_known else _make(row)
         if isinstance(found, Provider):
             if found.name in self._names:
                 found = "another row has the same name"
             else:
                 self._names.add(found.name)
         self._found[row.id] = (row, found)
-        return fresh
+        return not is_known
 
     def finish(self) -> ProviderTable:
         """Return the table of all rows taken."""
@@ -81,15 +78,15 @@ class TableBuilder:
         rejected: list[Rejection] = []
         for row, found in self._found.values():
             if isinstance(found, Provider):
-                good[row.id] = _Good(row, found)
+                good[row.id] = row, found
                 continue
             rejected.append(_rejection(row, found))
             kept = self._previous._good.get(row.id)
             # A name is never there twice: the row that can be used has the better right to it.
-            if kept is not None and kept.provider.name not in self._names:
-                self._names.add(kept.provider.name)
+            if kept is not None and kept[1].name not in self._names:
+                self._names.add(kept[1].name)
                 good[row.id] = _switched(kept, row)
-        providers = tuple(entry.provider for entry in good.values())
+        providers = tuple(provider for _row, provider in good.values())
         return ProviderTable(providers, (*rejected, *self._repeated), good)
 
 
@@ -115,11 +112,12 @@ def _switched(kept: _Good, row: ProviderRow) -> _Good:
 
     Who disables a provider wants it off, whatever else is wrong with the row.
     """
-    if kept.provider.enabled == row.enabled:
+    good_row, provider = kept
+    if provider.enabled == row.enabled:
         return kept
-    return _Good(
-        attrs.evolve(kept.row, enabled=row.enabled),
-        attrs.evolve(kept.provider, enabled=row.enabled),
+    return (
+        attrs.evolve(good_row, enabled=row.enabled),
+        attrs.evolve(provider, enabled=row.enabled),
     )
 
 
