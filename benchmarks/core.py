@@ -106,11 +106,11 @@ async def hits(pool: Pool) -> list[Row]:
     t = await interleaved(samples, n)
     return [
         row(_TICK, t["tick"], "us"),
-        row("a hit", t["hit"], "us", base=t["tick"], to=_TICK, target="<= 1.35 x"),
+        row("a hit", t["hit"], "us", base=t["tick"], to=_TICK, target="<= 1.35 x", in_turn=True),
         row("async dict look-up", t["plain"], "us"),
         row(
             "acquire_nowait", t["nowait"], "us",
-            base=t["plain"], to="async dict look-up", target="<= 7 x",
+            base=t["plain"], to="async dict look-up", target="<= 7 x", in_turn=True,
         ),
     ]  # fmt: skip
 
@@ -161,15 +161,21 @@ async def misses(pool: Pool) -> list[Row]:
         bare = await timed(build, n)
         extra.append(await timed(miss, n) - bare)
     return [
-        row("a task in a scope that wakes its caller", floor, "us", base=ticks, to=_TICK),
-        row("a miss over its build", extra, "us", base=ticks, to=_TICK, target="<= 6 x"),
-    ]
+        row(
+            "a task in a scope that wakes its caller", floor, "us",
+            base=ticks, to=_TICK, in_turn=True,
+        ),
+        row(
+            "a miss over its build", extra, "us",
+            base=ticks, to=_TICK, target="<= 6 x", in_turn=True,
+        ),
+    ]  # fmt: skip
 
 
 async def waiters(pool: Pool) -> list[Row]:
     """Time callers that share one build against tasks that take one checkpoint."""
     rows = []
-    for n in (1, 100, 10_000):
+    for n, rounds in ((1, _ROUNDS), (100, 4 * _ROUNDS), (10_000, 15)):
         async with bridgepool.open_singleflight() as flights:
 
             async def make() -> int:
@@ -191,7 +197,7 @@ async def waiters(pool: Pool) -> list[Row]:
                         nursery.start_soon(one)
 
             times: dict[str, list[float]] = {"tick": [], "join": [], "lease": []}
-            for _ in range(_ROUNDS if n < 10_000 else 9):
+            for _ in range(rounds):
                 await replace(pool)
                 times["tick"].append(await timed(lambda: crowd(tick), n))
                 times["join"].append(await timed(lambda: crowd(join), n))
@@ -200,7 +206,9 @@ async def waiters(pool: Pool) -> list[Row]:
         base = times["tick"]
         for name, where in (("join", "a flight"), ("lease", "the pool")):
             title = f"a waiter of {n:,} in {where}"
-            rows.append(row(title, times[name], "us", base=base, to=to, target=target))
+            rows.append(
+                row(title, times[name], "us", base=base, to=to, target=target, in_turn=True)
+            )
     return rows
 
 

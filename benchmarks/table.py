@@ -20,7 +20,7 @@ class Row:
     """Half the distance between the first and the third quartile, in the row's unit."""
     unit: str
     ratio: float | None = None
-    """Of this row's median to that of `to`, both from this run."""
+    """Of this row to that of `to`, both from this run."""
     to: str = ""
     target: str = ""
     """What the ratio or the median has to keep, in words; empty when nothing was promised."""
@@ -34,10 +34,19 @@ def row(
     base: Sequence[float] = (),
     to: str = "",
     target: str = "",
+    in_turn: bool = False,
 ) -> Row:
-    """Make a row from samples, with the ratio to the samples of a floor or a peer."""
+    """Make a row from samples, with the ratio to the samples of a floor or a peer.
+
+    The ratio is of the medians. When each sample was taken beside one of the base, it is the
+    median of their ratios: processors change their clocks, and such pairs have the same.
+    """
     median = statistics.median(samples)
-    ratio = median / statistics.median(base) if base else None
+    ratio: float | None = None
+    if in_turn:
+        ratio = statistics.median(a / b for a, b in zip(samples, base, strict=True))
+    elif base:
+        ratio = median / statistics.median(base)
     return Row(name, median, spread(samples), unit, ratio, to, target)
 
 

@@ -30,7 +30,7 @@ REMOTE_BUGS = (
     bug(
         "a bad row takes its last good form away", ("tests/remote/test_rows.py",),
         "remote/rows.py", "if kept is not None and kept[1].name not in self._names:",
-        "if kept is not None and not kept.provider.name:",
+        "if kept is not None and not kept[1].name:",
     ),
     bug(
         "a session cut at once makes waits short", ("tests/remote",), "remote/client.py",
