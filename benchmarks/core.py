@@ -235,14 +235,14 @@ async def longest_stall(act: Callable[[], Awaitable[None]]) -> float:
 async def replacements() -> list[Row]:
     """Time the call with few and many bridges, and see how long others are held up.
 
-    There are always as many bridges, in this pool or another, so that processor caches are as
-    cold after building few as after building many.
+    There are always as many bridges, in this pool or another, and an empty pool is replaced just
+    before, so that the processor's caches are alike for few bridges and for many.
     """
     rows, few = [], [0.0]
     for n in (5, 0, 100, 5000):
         calls: list[float] = []
         stalls: list[float] = []
-        async with open_pool() as pool, open_pool() as other:
+        async with open_pool() as pool, open_pool() as other, open_pool() as empty:
 
             async def drain(pool: Pool = pool) -> None:
                 await pool.wait_drained(pool.generation - 1)
@@ -254,6 +254,8 @@ async def replacements() -> list[Row]:
                 for key in range(n):
                     async with pool.acquire(key):
                         pass
+                for _ in range(3):
+                    await replace(empty)
                 snapshot = bridgepool.ProviderSnapshot([pool.generation])
                 begun = time.process_time()
                 pool.replace_providers(snapshot)
