@@ -34,7 +34,7 @@ _HEADERS_NOT_YOURS: Final = frozenset(
 def _to_secrets(values: Iterable[Secret | str]) -> tuple[Secret, ...]:
     if isinstance(values, str):
         raise InvalidProviderError("keys", "is one text; write a list of keys")
-    return tuple(_to_secret("keys", value) for value in values)
+    return tuple([_to_secret("keys", value) for value in values])
 
 
 def _to_secret(field: str, value: Secret | str) -> Secret:
@@ -49,7 +49,7 @@ def _to_headers(
     values: Mapping[str, Secret | str] | Iterable[tuple[str, Secret | str]],
 ) -> tuple[tuple[str, Secret], ...]:
     pairs = values.items() if isinstance(values, Mapping) else values
-    return tuple((name.lower(), _to_secret("headers", value)) for name, value in pairs)
+    return tuple([(name.lower(), _to_secret("headers", value)) for name, value in pairs])
 
 
 def _to_base_url(value: BaseURL | str) -> BaseURL:
@@ -140,11 +140,12 @@ class Provider:
     def _check_keys(self, _: object, value: tuple[Secret, ...]) -> None:
         if len(value) > KEYS_LIMIT:
             raise InvalidProviderError("keys", f"has more than {KEYS_LIMIT} keys")
-        if not all(_VISIBLE_ASCII.fullmatch(key.reveal()) for key in value):
-            raise InvalidProviderError(
-                "keys", "has a key with a space, a control character or one outside ASCII"
-            )
-        if len(set(value)) < len(value):
+        for key in value:
+            if not _VISIBLE_ASCII.fullmatch(key.reveal()):
+                raise InvalidProviderError(
+                    "keys", "has a key with a space, a control character or one outside ASCII"
+                )
+        if len(value) > 1 and len(set(value)) < len(value):
             raise InvalidProviderError("keys", "has the same key twice")
 
     @key_env.validator
