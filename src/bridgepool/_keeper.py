@@ -92,7 +92,7 @@ class BridgeKeeper(Generic[K, P, B]):
     # -- from the pool --------------------------------------------------------------------
 
     def launch(self, key: K, now: float, *, background: bool = False) -> PoolFlight[K]:
-        """Start a build of `key` for the generation in force, if there may be more."""
+        """Start a build of `key` for the generation in force; `PoolClosedError` if closed."""
         self._ledger.check_open()
         generation = self._ledger.current
         scope = trio.CancelScope(shield=True)

@@ -106,6 +106,17 @@ async def test_an_acquire_in_a_cancelled_scope_does_nothing(what: str) -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_an_acquire_that_is_cancelled_and_too_late_is_cancelled() -> None:
+    """Promise 16: the scope's own cancellation goes before what is wrong with the pool."""
+    async with open_bridge_pool(Bridges().open, providers(1)) as pool:
+        pass
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        async with pool.acquire("a"):
+            raise AssertionError("it is cancelled")
+    assert scope.cancelled_caught
+
+
 async def test_a_lease_ends_in_a_cancelled_scope_like_in_any_other() -> None:
     """Promise 16; invariant 36: the end of a lease is no checkpoint and cannot fail."""
     async with open_bridge_pool(Bridges().open, providers(1)) as pool:

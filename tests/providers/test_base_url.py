@@ -198,6 +198,17 @@ def test_every_ipv6_address_that_python_knows_as_private_is_private(
         assert address_is_private(address)
 
 
+@given(st.ip_addresses())
+def test_an_address_as_a_host_is_judged_like_the_address(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    """No form of an address is taken for a name."""
+    for text in {str(address), address.exploded}:
+        host = f"[{text}]" if address.version == 6 else text
+        url = parse_base_url(f"https://{host}/")
+        assert url.host_is_private == address_is_private(address)
+
+
 @given(st.text(max_size=60))
 def test_any_text_after_the_scheme_is_parsed_to_a_stable_form_or_refused(text: str) -> None:
     try:
