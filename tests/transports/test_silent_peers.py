@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
 from math import inf
 
@@ -13,10 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import Connection
-from wsproto.events import AcceptConnection, CloseConnection, Ping, Request
+from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Ping, Request
 from wsproto.utilities import RemoteProtocolError
 
-from bridgepool.transports._pings import PingReader
+from bridgepool.transports._link import pong_frame
+from bridgepool.transports._lone_frames import PING, LoneFrames
 from bridgepool.transports.websocket import (
     BreakReason,
     ChannelBrokenError,
@@ -175,33 +177,46 @@ async def test_after_its_goodbye_a_server_answers_no_ping() -> None:
             assert await read(stream, 1) == b"(the end)"
 
 
-def outcome(reads: Sequence[bytes], reader: PingReader | None) -> tuple[list[str], bytes]:
-    """Return what wsproto makes of it, and the pongs; with the reader before it, or without."""
-    wsproto, seen, sent = Connection(ConnectionType.SERVER), list[str](), b""
+def outcome(
+    reads: Sequence[bytes], kind: ConnectionType, frames: LoneFrames | None
+) -> tuple[list[str], bytes]:
+    """Return the messages that are seen, and the pongs; by wsproto alone, or with us before it."""
+    wsproto, seen, sent = Connection(kind), list[str](), b""
     with contextlib.suppress(RemoteProtocolError):
         for data in reads:
-            if reader is not None and (pong := reader.answer(data)) is not None:
-                sent += pong
+            payload = None if frames is None else frames.payload(data)
+            if payload is not None:
+                if data[0] == PING:
+                    sent += pong_frame(payload, masked=False)
+                else:
+                    seen.append(repr(BytesMessage(data=payload)))
                 continue
+            if frames is not None:
+                frames.follow(data)
             wsproto.receive_data(data)
             for event in wsproto.events():
                 if isinstance(event, Ping):
-                    sent += wsproto.send(event.response())
+                    sent += pong_frame(event.payload, masked=False)
                 else:
                     seen.append(repr(event))
                 if isinstance(event, CloseConnection):
-                    return seen, sent  # the server closes the stream
+                    return seen, sent  # the stream is closed
         return seen, sent
     return [*seen, "refused"], sent
 
 
+def framed(first: int, payload: bytes, *, by_client: bool) -> bytes:
+    return masked(first, payload) if by_client else bytes((first, len(payload))) + payload
+
+
 @st.composite
-def reads_of_a_server(draw: st.DrawFn) -> list[bytes]:
+def reads_of_one(draw: st.DrawFn, *, by_client: bool) -> list[bytes]:
     """Frames, mostly, and garbage; cut between them, or anywhere."""
-    sound = st.sampled_from([0x82, 0x02, 0x00, 0x80, 0x89, 0x89, 0x89, 0x8A])
-    payloads = st.binary(max_size=125) | st.just(masked(0x89, b""))
-    frames = st.builds(masked, sound | st.integers(0, 255), payloads)
-    parts = draw(st.lists(frames | st.just(masked(0x89, b"")) | st.binary(max_size=12), max_size=8))
+    sound = st.sampled_from([0x82, 0x82, 0x02, 0x00, 0x80, 0x89, 0x89, 0x8A])
+    inner = framed(0x89, b"", by_client=by_client)
+    payloads = st.binary(max_size=125) | st.just(inner)
+    frames = st.builds(partial(framed, by_client=by_client), sound | st.integers(0, 255), payloads)
+    parts = draw(st.lists(frames | st.just(inner) | st.binary(max_size=12), max_size=8))
     whole, at = b"".join(parts), 0
     cuts = {0, len(whole)} | draw(st.sets(st.integers(0, len(whole)), max_size=4))
     for part in parts:
@@ -214,6 +229,15 @@ def reads_of_a_server(draw: st.DrawFn) -> list[bytes]:
 
 @example([b"\x82", masked(0x89, b"")])  # within a head
 @example([masked(0x82, b"123456")[:6], masked(0x89, b"")])  # within a payload
-@given(reads_of_a_server())
-def test_whatever_a_client_sends_it_makes_no_difference_who_answers(reads: list[bytes]) -> None:
-    assert outcome(reads, PingReader()) == outcome(reads, None)
+@example([masked(0x02, b"1"), masked(0x82, b"2")])  # within a message
+@given(reads_of_one(by_client=True))
+def test_whatever_a_client_sends_it_makes_no_difference_who_reads_it(reads: list[bytes]) -> None:
+    alone = outcome(reads, ConnectionType.SERVER, None)
+    assert outcome(reads, ConnectionType.SERVER, LoneFrames(masked=True)) == alone
+
+
+@example([b"\x02\x011", b"\x82\x012"])  # within a message
+@given(reads_of_one(by_client=False))
+def test_whatever_a_server_sends_it_makes_no_difference_who_reads_it(reads: list[bytes]) -> None:
+    alone = outcome(reads, ConnectionType.CLIENT, None)
+    assert outcome(reads, ConnectionType.CLIENT, LoneFrames(masked=False)) == alone

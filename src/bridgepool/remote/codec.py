@@ -188,6 +188,11 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
     raise InvalidMessageError(INVALID_PARAMS, f"not a good {kind.__name__}: {excess}")
 
 
+def fits(raw: msgspec.Raw, kind: type[T]) -> bool:
+    """Tell whether `decode` would read this, and find nothing in it that is unknown."""
+    return _readers(cast("Hashable", kind)).knows(raw)
+
+
 def _to_bytes(message: object) -> bytes:
     try:
         return _encoder.encode(message)

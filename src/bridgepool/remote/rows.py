@@ -62,7 +62,8 @@ class TableBuilder:
             self._repeated.append(_rejection(row, "another row has the same id"))
             return False
         known = self._previous._good.get(row.id)
-        is_known = known is not None and known[0] == row
+        # Mostly it is the very row that came before; see `RowReader`.
+        is_known = known is not None and (known[0] is row or known[0] == row)
         found = known[1] if known is not None and is_known else _make(row)
         if isinstance(found, Provider):
             if found.name in self._names:

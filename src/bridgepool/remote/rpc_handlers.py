@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 import attrs
+import msgspec
 import trio
 
-from bridgepool.remote.codec import Response
+from bridgepool.remote.codec import Response, decode
 from bridgepool.remote.errors import BROKEN, ConnectionLostError, UnsendableError
 
 P = TypeVar("P")
@@ -37,6 +38,8 @@ class NoticeHandler(Generic[P]):
     params: type[P]
     handle: Callable[[P], object]
     """Must be fast; what it returns is ignored."""
+    read: Callable[[msgspec.Raw, type[P]], P] = decode
+    """How the parameters are read."""
 
 
 @attrs.define(eq=False)
@@ -78,6 +81,17 @@ def sends_at_once(channel: trio.abc.Channel[bytes]) -> Callable[[bytes], bool]:
 
 def _decline(frame: bytes) -> bool:
     return False
+
+
+def receive_at_once(channel: trio.abc.Channel[bytes], taker: Callable[[bytes], None]) -> None:
+    """Have the channel give messages to `taker` in the step in which they come, if it can.
+
+    A channel may have a `receive_at_once` for that. It calls the taker only while a task waits
+    in `receive`, and keeps the order; what it does not give the taker, `receive` returns.
+    """
+    found = getattr(channel, "receive_at_once", None)
+    if found is not None:
+        found(taker)
 
 
 def as_lost(error: Exception) -> ConnectionLostError:

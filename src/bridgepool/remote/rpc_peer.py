@@ -2,10 +2,11 @@
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
+import msgspec
 import trio
 
 from bridgepool.remote import codec, errors
@@ -25,6 +26,7 @@ from bridgepool.remote.rpc_handlers import (
     RpcCounters,
     as_lost,
     check_size,
+    receive_at_once,
     sends_at_once,
 )
 from bridgepool.transports.errors import MessageTooLargeError
@@ -68,7 +70,13 @@ class RpcPeer:
     _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
 
-    async def call(self, method: str, params: object, result: type[R]) -> R:
+    async def call(
+        self,
+        method: str,
+        params: object,
+        result: type[R],
+        read: Callable[[msgspec.Raw, type[R]], R] = codec.decode,
+    ) -> R:
         """Call a method of the other side and return its result.
 
         Waits while `MAX_CALLS_IN_FLIGHT` are unanswered.
@@ -77,6 +85,7 @@ class RpcPeer:
             method: Its name.
             params: A message.
             result: The class of the message that is expected.
+            read: How the message is read.
 
         Raises:
             RemoteError: The other side answered with an error.
@@ -115,7 +124,7 @@ class RpcPeer:
             raise AssertionError("a call ends with an answer or with the connection")
         if answer.error is not None:
             raise RemoteError(answer.error.code, answer.error.message)
-        return codec.decode(answer.result, result)
+        return read(answer.result, result)
 
     async def notify(self, method: str, params: object) -> None:
         """Send a notice. It is not answered; waits while the other side is slow to read.
@@ -161,15 +170,10 @@ class RpcPeer:
         return self._why or ConnectionLostError(errors.CLOSED, "it ended")
 
     async def _read(self) -> None:
+        receive_at_once(self._channel, self._take)
         try:
             while self._why is None:
-                data = await self._channel.receive()
-                if self._why is None:  # else the end was found elsewhere since this came
-                    self._take(data)
-        except InvalidMessageError as error:
-            self.counters.violations += 1
-            _log.warning("the other side broke the protocol: %s", error)
-            self._end(ConnectionLostError(error.code, error.reason), goodbye=True)
+                self._take(await self._channel.receive())
         except trio.EndOfChannel:
             self._end(ConnectionLostError(errors.CLOSED, "the other side closed it"))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -200,6 +204,16 @@ class RpcPeer:
             self._closed.set()
 
     def _take(self, data: bytes) -> None:
+        if self._why is not None:
+            return  # the end was found elsewhere since this came
+        try:
+            self._take_frame(data)
+        except InvalidMessageError as error:
+            self.counters.violations += 1
+            _log.warning("the other side broke the protocol: %s", error)
+            self._end(ConnectionLostError(error.code, error.reason), goodbye=True)
+
+    def _take_frame(self, data: bytes) -> None:
         frame = codec.decode_frame(data, self._max_frame_bytes)
         if isinstance(frame, codec.Response):
             self._take_answer(frame)
@@ -279,7 +293,7 @@ class RpcPeer:
                 self._end(ConnectionLostError(goodbye.code, goodbye.reason, told=True))
                 return
             handler = self._notices.get(frame.method)
-            params = None if handler is None else codec.decode(frame.params[0], handler.params)
+            params = None if handler is None else handler.read(frame.params[0], handler.params)
         except InvalidMessageError as error:
             self.counters.invalid_messages += 1
             _log.warning("a notice was ignored: %s", error)

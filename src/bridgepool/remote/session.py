@@ -22,6 +22,7 @@ from bridgepool.remote.messages import (
     WatchProviders,
     Welcome,
 )
+from bridgepool.remote.row_reader import RowReader
 from bridgepool.remote.rpc import NoticeHandler, RpcPeer, open_rpc
 
 
@@ -33,6 +34,7 @@ class ClientSession:
     welcome: Welcome
     revisions: Revisions
     """The latest that a notice told of."""
+    _rows: RowReader
     known: int | None = attrs.field(default=None, init=False)
     """`Revisions.providers` of the set that this session has brought and that is in use."""
     # what the latest notice brought; without rows, that they are those of its revision
@@ -63,7 +65,9 @@ class ClientSession:
         """
         known = self.known
         try:
-            answer = await self.rpc.call("get_providers", GetProviders(known), ProviderSet)
+            answer = await self.rpc.call(
+                "get_providers", GetProviders(known), ProviderSet, self._rows.decode
+            )
         except (
             RemoteError,
             InvalidMessageError,
@@ -109,10 +113,12 @@ async def open_client_session(
             session.note_changed(notice)
             on_changed(notice)
 
-    async with open_rpc(channel, notices={"changed": NoticeHandler(Changed, changed)}) as rpc:
+    rows = RowReader()
+    handler = NoticeHandler(Changed, changed, rows.decode)
+    async with open_rpc(channel, notices={"changed": handler}) as rpc:
         welcome = await rpc.call("hello", hello, Welcome)
         revisions = await rpc.call("watch_providers", WatchProviders(send=True), Revisions)
-        session = ClientSession(rpc, welcome, revisions)
+        session = ClientSession(rpc, welcome, revisions, rows)
         for notice in early:
             session.note_changed(notice)
         early.clear()

@@ -14,13 +14,8 @@ from bridgepool._services import open_service_nursery
 from bridgepool.http.dialing import Origin, connect, dial_origin, parse_origin, upstream_ssl_context
 from bridgepool.http.errors import ConnectFailed
 from bridgepool.providers import Secret
-from bridgepool.transports._connection import (
-    UNREAD_MESSAGES,
-    GreetingFailedError,
-    WebSocketChannel,
-    printable,
-    run_connection,
-)
+from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
+from bridgepool.transports._connection import WebSocketChannel, printable
 from bridgepool.transports._link import Link
 from bridgepool.transports._timekeeper import keep_time
 from bridgepool.transports.errors import ConnectError, HandshakeRefusedError

@@ -5,6 +5,9 @@ without end when nobody receives, and must go on reading as long as possible, si
 pings. So it is held up here, by bytes: `unread` counts what came in, less what was received. It
 is an estimate (headers of fragments and pings count too), put right whenever the owner of the
 channel is seen to wait for a message.
+
+A frame that comes alone does not go to trio-websocket if it can be dealt with here: a ping, or a
+message that the channel takes at once.
 """
 
 import contextlib
@@ -16,10 +19,11 @@ import attrs
 import trio
 
 from bridgepool.transports._heartbeat import Heartbeat
-from bridgepool.transports._pings import PingReader
+from bridgepool.transports._lone_frames import PING, LoneFrames
 
 # More than any sound request or answer of a handshake; h11 takes no larger head either.
 _HANDSHAKE_BYTES = 64 << 10
+_END_OF_HEAD = b"\r\n\r\n"
 # Large messages are written in pieces, so that a slow link is told from a dead one.
 _PIECE = 64 << 10
 
@@ -36,8 +40,12 @@ class Link(trio.abc.Stream):
     # until then `_HANDSHAKE_BYTES` are all that is taken
     established: bool = False
     unread: int = 0
-    # of a server's end, from the end of the handshake until it closes
-    pings: PingReader | None = None
+    # from the end of the handshake until this end closes
+    frames: LoneFrames | None = None
+    # whether this end is a client; until the handshake is done it does not matter
+    masks: bool = False
+    # given each message that came alone; tells whether it took it
+    take: Callable[[bytes], bool] | None = None
     heartbeat: Heartbeat = attrs.field(factory=lambda: Heartbeat(trio.current_time()))
     # when the last piece went out
     written: float = 0.0
@@ -51,11 +59,18 @@ class Link(trio.abc.Stream):
     # of what `write_now` wrote, the part that the kernel did not take: goes before all else
     rest: bytes = b""
     _turn: trio.Lock = attrs.field(factory=trio.Lock)
+    # what came in until the handshake was done; a first frame may be at its end
+    _early: bytes = b""
 
-    def establish(self, pings: PingReader | None) -> None:
-        """The handshake is done: from now on messages come, and pings that `pings` answers."""
+    def establish(self, take: Callable[[bytes], bool], *, is_server: bool) -> None:
+        """The handshake is done: from now on frames come."""
         self.established = True
-        self.pings = pings
+        self.take, self.masks = take, not is_server
+        _head, found, frames = self._early.partition(_END_OF_HEAD)
+        if found:
+            self.frames = LoneFrames(masked=is_server)
+            self.frames.follow(frames)
+        self._early = b""
         self.unread = 0
         self.on_end = None
 
@@ -71,7 +86,7 @@ class Link(trio.abc.Stream):
 
     def unlimit(self) -> None:
         """Never hold up reading again: nobody will receive, and what comes is thrown away."""
-        self.pings = None
+        self.frames = None
         self.window = 1 << 62
         self.caught_up()
 
@@ -81,14 +96,21 @@ class Link(trio.abc.Stream):
             self._opened = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """Read, unless too much is unread; a ping that comes alone is answered here."""
+        """Read, unless too much is unread; a frame that comes alone may be dealt with here."""
         while True:
             data = await self._receive(max_bytes)
-            pong = self.pings.answer(data) if self.pings is not None else None
-            if pong is None:
+            frames = self.frames
+            if frames is None:
                 return data
-            self.received(len(data))
-            await self.send_all(pong)
+            payload = frames.payload(data)
+            if payload is not None and data[0] == PING:
+                self.received(len(data))
+                await self.send_all(pong_frame(payload, masked=self.masks))
+            elif payload is not None and self.take is not None and self.take(payload):
+                self.received(len(data))
+            else:
+                frames.follow(data)
+                return data
 
     async def _receive(self, max_bytes: int | None) -> bytes | bytearray:
         while self.unread > self.window:
@@ -106,9 +128,11 @@ class Link(trio.abc.Stream):
         self.unread += len(data)
         if not data:
             self._end(None)
-        elif not self.established and self.unread > _HANDSHAKE_BYTES:
-            self._end(None)
-            raise trio.BrokenResourceError("a handshake of that size")
+        elif not self.established:
+            self._early += data
+            if self.unread > _HANDSHAKE_BYTES:
+                self._end(None)
+                raise trio.BrokenResourceError("a handshake of that size")
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -197,3 +221,10 @@ def binary_head(size: int) -> bytes:
 def ping_frame(*, masked: bool) -> bytes:
     """Return a ping without a payload (RFC 6455, 5.5.2); a client's is masked."""
     return b"\x89\x80\0\0\0\0" if masked else b"\x89\0"
+
+
+def pong_frame(payload: bytes, *, masked: bool) -> bytes:
+    """Return the answer to a ping (RFC 6455, 5.5.3); a client's is masked."""
+    size = len(payload)
+    head = bytes((0x8A, 0x80 | size, 0, 0, 0, 0)) if masked else bytes((0x8A, size))
+    return head + payload

@@ -13,12 +13,8 @@ from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_st
 
 from bridgepool._services import open_service_nursery
 from bridgepool.providers import Secret
-from bridgepool.transports._connection import (
-    UNREAD_MESSAGES,
-    GreetingFailedError,
-    WebSocketChannel,
-    run_connection,
-)
+from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
+from bridgepool.transports._connection import WebSocketChannel
 from bridgepool.transports._link import Link
 from bridgepool.transports._timekeeper import keep_time
 from bridgepool.transports.handshake import Handshake, Refused, WebSocketLimits
