@@ -53,6 +53,23 @@ REMOTE_BUGS = (
         "if code in _CLEAN:", "if code in _CLEAN or code == 1006:",
     ),
     bug(
+        "a message overtakes another", ("tests/transports/test_at_once.py",),
+        "transports/_connection.py", "            or frames.messages != self._received\n", "",
+    ),
+    bug(
+        "a message in a message is a message", ("tests/transports",),
+        "transports/_lone_frames.py", " or (first == BINARY and self._is_amid)", "",
+    ),
+    bug(
+        "a row is forgotten that came again", ("tests/remote/test_row_reader.py",),
+        "remote/row_reader.py", "            now[data] = row\n", "            now[data[:9]] = row\n",
+    ),
+    bug(
+        "a poll and a notice at once are a failure", ("tests/core/test_reload_failures.py",),
+        "_reload.py",
+        "        await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once\n", "",
+    ),
+    bug(
         "a writer takes its lock late", _ENGINES, "control/database/sqlite_connection.py",
         'self._sqlite.execute("BEGIN IMMEDIATE")', 'self._sqlite.execute("BEGIN")',
     ),

@@ -130,7 +130,7 @@ class CachedBridgePool(Generic[K, P, B]):
         outcome = self._ledger.replace(snapshot, trio.current_time())
         if outcome is ReplaceOutcome.APPLIED:
             self._keeper.deck.book.close_version(number)
-            self._alarm.ring_by(-inf)
+            self._alarm.ring_by(self._ledger.next_due())
         return Replacement(outcome, self._ledger.current.number)
 
     async def wait_drained(self, generation: int) -> None:

@@ -115,7 +115,7 @@ class ReloadStatus:
         self.last_error_time = trio.current_time()
 
 
-async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of every startable
+async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls started()
     pool: Replaceable[P],
     reloader: ProviderReloader[P],
     changes: trio.abc.ReceiveChannel[object],
@@ -164,6 +164,7 @@ async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of eve
         pool,
         reloader,
         ReloadStatus() if status is None else status,
+        task_status,
         poll_interval=poll_interval,
         reload_timeout=reload_timeout,
         min_interval=min_interval,
@@ -173,18 +174,11 @@ async def watch_providers(  # noqa: ASYNC114 -- the linter cannot be told of eve
     async with open_service_nursery() as nursery:
         nursery.start_soon(watcher.listen, changes)
         try:
-            outcome = await watcher.reload()
-            while outcome not in (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED):
-                if outcome is ReplaceOutcome.CLOSED:
-                    raise PoolClosedError("the pool was closed before a snapshot was in force")
-                await watcher.pause()
-                outcome = await watcher.reload()
-            task_status.started(watcher.status)
-            while outcome is not ReplaceOutcome.CLOSED:
-                await watcher.pause()
-                outcome = await watcher.reload()
+            await watcher.run()
         finally:
             nursery.cancel_scope.cancel()
+    if not watcher.has_started:
+        raise PoolClosedError("the pool was closed before a snapshot was in force")
 
 
 def _seconds() -> float:
@@ -192,11 +186,13 @@ def _seconds() -> float:
     return field
 
 
-@attrs.define(eq=False)
+# The options are checked when it is made; not each time that it notes something.
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
 class _Watcher(Generic[P]):
     pool: Replaceable[P]
     reloader: ProviderReloader[P]
     status: ReloadStatus
+    task_status: trio.TaskStatus[ReloadStatus]
     poll_interval: float = _seconds()
     reload_timeout: float = _seconds()
     min_interval: float = _seconds()
@@ -208,31 +204,77 @@ class _Watcher(Generic[P]):
     heard: float = attrs.field(default=-inf, init=False)  # when the last notice came
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # ends what takes too long, be it a pause or a reload: one scope for many of both, as it is
+    # dearer to make one than to move its deadline
+    clock: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    is_reloading: bool = attrs.field(default=False, init=False)
+    has_started: bool = attrs.field(default=False, init=False)
+    is_closed: bool = attrs.field(default=False, init=False)  # the pool
 
     @spacing.default
     def _first_spacing(self) -> float:
         return self.min_interval
 
     async def listen(self, changes: trio.abc.ReceiveChannel[object]) -> None:
+        if isinstance(changes, ChangeSubscription):
+            changes._receive_at_once(self.note)
         try:
             async for _ in changes:
-                now = trio.current_time()
-                if now >= self.heard + 2 * self.min_interval:
-                    self.spacing = self.min_interval
-                self.heard = now
-                self.noticed.set()
+                self.note()
             how = "ended"
         except Exception as error:  # their channel: whatever is wrong with it, the poll goes on
             how = f"failed ({type(error).__name__})"
         self.status.following = False
         _log.warning("change notices %s; polling every %g s from now on", how, self.poll_interval)
 
-    async def pause(self) -> None:
+    def note(self) -> None:
+        now = trio.current_time()
+        if now >= self.heard + 2 * self.min_interval:
+            self.spacing = self.min_interval
+        self.heard = now
+        self.noticed.set()
+
+    async def run(self) -> None:
+        """Reload whenever it is time, until the pool is closed."""
+        is_due = True
+        while not self.is_closed:
+            try:
+                is_due = await self._follow(is_due)
+            except ReloadError as error:
+                is_due = False
+                self._note_failed(error)
+            except Exception as error:  # their code: a bug there must not end the watcher
+                is_due = False
+                _log.exception("reload failed by an unexpected exception")
+                self._count_failed(
+                    f"unexpected {type(error).__name__}; its traceback is in the log"
+                )
+
+    async def _follow(self, is_due: bool) -> bool:
+        """Pause and reload by turns, from one to the other, while notices come in time.
+
+        Args:
+            is_due: Begin with a reload.
+
+        Returns:
+            Whether a reload is due: the pause was over.
+        """
+        with trio.CancelScope() as self.clock:
+            if is_due:
+                await self._reload()
+            while not (self.is_closed or self.clock.cancel_called):
+                await self._pause()
+                await self._reload()
+        if self.clock.cancelled_caught and self.is_reloading:
+            raise ReloadError(f"no answer within {self.reload_timeout:g} s")
+        return self.clock.cancelled_caught
+
+    async def _pause(self) -> None:
         """Wait for a notice; until the poll, or after failures until a retry."""
-        with trio.move_on_after(self._longest_pause()) as pause:
-            await self.noticed.wait()
-        if not pause.cancelled_caught:
-            await self._space_out()
+        self.clock.deadline = trio.current_time() + self._longest_pause()
+        await self.noticed.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once
+        await self._space_out()
 
     async def _space_out(self) -> None:
         """Wait until a reload may begin again; in a storm each wait is longer."""
@@ -241,6 +283,7 @@ class _Watcher(Generic[P]):
             self.spacing = self.min_interval
         else:
             self.spacing = min(2 * self.spacing, _LONGEST_SPACING * self.min_interval)
+            self.clock.deadline = inf
             await trio.sleep_until(allowed)
 
     def _longest_pause(self) -> float:
@@ -252,45 +295,47 @@ class _Watcher(Generic[P]):
         # spread out, also once the limit is reached. (The exponent is bounded for floats.)
         return part * min(self.retry_delay * 2.0 ** min(bad - 1, 64), self.max_retry_delay)
 
-    async def reload(self) -> ReplaceOutcome | None:
-        """Reload once and note how it went; None when it failed."""
+    async def _reload(self) -> None:
+        """Reload once, put in force what came, and note how it went; or raise."""
         status = self.status
         self.noticed = trio.Event()
         self.began = status.last_attempt = trio.current_time()
         status.attempts += 1
-        try:
-            return await self._fetch_and_apply()
-        except ReloadError as error:
-            problem = str(error)
-            # The same trouble is told once, not at each retry.
-            told = status.failures_in_a_row and status.last_error == problem
-            _log.log(logging.DEBUG if told else logging.WARNING, "reload failed: %s", problem)
-        except Exception as error:  # their code: a bug there must not end the watcher
-            problem = f"unexpected {type(error).__name__}; its traceback is in the log"
-            _log.exception("reload failed by an unexpected exception")
-        status.failures += 1
-        status._note_bad(problem)
-        return None
-
-    async def _fetch_and_apply(self) -> ReplaceOutcome:
-        with trio.move_on_after(self.reload_timeout):
-            snapshot = await self.reloader.reload()
-            # No checkpoint from here on: what the reloader shows beside its snapshot and what
-            # the pool has in force change in one tick.
-            outcome = self.pool.replace_providers(snapshot).outcome
-            self._note(snapshot, outcome)
-            return outcome
-        raise ReloadError(f"no answer within {self.reload_timeout:g} s")
+        self.clock.deadline = self.began + self.reload_timeout
+        self.is_reloading = True
+        snapshot = await self.reloader.reload()
+        # No checkpoint from here on: what the reloader shows beside its snapshot and what the
+        # pool has in force change in one tick.
+        outcome = self.pool.replace_providers(snapshot).outcome
+        self.is_reloading = False
+        self._note(snapshot, outcome)
 
     def _note(self, snapshot: ProviderSnapshot[P], outcome: ReplaceOutcome) -> None:
         status = self.status
-        if outcome is ReplaceOutcome.OUT_OF_DATE:
+        if outcome is ReplaceOutcome.CLOSED:
+            self.is_closed = True
+        elif outcome is ReplaceOutcome.OUT_OF_DATE:
             status.out_of_date += 1
             status._note_bad(f"the source is at revision {snapshot.revision}, behind ours")
-        elif outcome is not ReplaceOutcome.CLOSED:
+        else:
             if status.failures_in_a_row:
                 _log.info("reload succeeded after %d bad ones", status.failures_in_a_row)
             status._note_good(snapshot, outcome)
+            if not self.has_started:
+                self.has_started = True
+                self.task_status.started(status)
+
+    def _note_failed(self, error: ReloadError) -> None:
+        status, problem = self.status, str(error)
+        # The same trouble is told once, not at each retry.
+        told = status.failures_in_a_row and status.last_error == problem
+        _log.log(logging.DEBUG if told else logging.WARNING, "reload failed: %s", problem)
+        self._count_failed(problem)
+
+    def _count_failed(self, problem: str) -> None:
+        self.is_reloading = False
+        self.status.failures += 1
+        self.status._note_bad(problem)
 
 
 class MemoryReloader(Generic[P]):

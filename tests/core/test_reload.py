@@ -223,6 +223,24 @@ async def test_a_notice_ends_the_wait_for_a_retry(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_retry_that_falls_due_meanwhile_makes_a_notice_no_earlier(
+    nursery: trio.Nursery, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("a"), fails(ReloadError("away")), gives("b")])
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, min_interval=1, retry_delay=1)
+        await nursery.start(watch, pool, reloader, bus.subscribe())
+        await trio.sleep(10)
+        bus.publish()
+        await trio.sleep(0.1)
+        bus.publish()  # waits for a second after the failed reload; the retry was due in half
+        await trio.sleep(10)
+        assert gaps(reloader.times) == [10, 1]
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_lost_notice_is_repaired_by_a_poll_that_is_not_in_step(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

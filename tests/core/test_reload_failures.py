@@ -60,6 +60,74 @@ async def test_a_reload_that_hangs_is_cancelled_and_counts_as_failed(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_reloader_that_fails_at_being_cancelled_ends_no_watcher(
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Untidy:
+        calls = 0
+
+        async def reload(self) -> Snapshot:
+            self.calls += 1
+            if self.calls == 1:
+                async with trio.open_nursery() as children:
+                    children.start_soon(trio.sleep_forever)
+                    children.start_soon(self.fail_late)
+            return Snapshot(["b"])
+
+        async def fail_late(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise ValueError("in its cleanup")
+
+    status = ReloadStatus()
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, status=status)
+        await nursery.start(watch, pool, Untidy(), ChangeBus().subscribe())
+        assert 30 <= trio.current_time() <= 30.11
+        assert (status.attempts, status.failures) == (2, 1)
+        assert pool.snapshot.providers == ("b",)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_that_comes_in_spite_of_the_cancellation_counts_and_is_the_last(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    class Stubborn:
+        async def reload(self) -> Snapshot:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(31)
+            return Snapshot(["b"])
+
+    status = ReloadStatus()
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, status=status, poll_interval=inf)
+        await nursery.start(watch, pool, Stubborn(), ChangeBus().subscribe())
+        assert pool.snapshot.providers == ("b",)
+        await trio.sleep(1000)
+        assert (status.attempts, status.failures) == (1, 0)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_notice_and_a_poll_at_the_same_moment_are_one_reload(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """The clock cancels the pause when the notice has ended it already, but nobody has run yet."""
+    bus, status = ChangeBus(), ReloadStatus()
+    reloader = MemoryReloader(Snapshot(["a"]))
+    async with open_pool("a") as pool:
+        watch = partial(watch_providers, status=status, poll_interval=100)
+        await nursery.start(watch, pool, reloader, bus.subscribe())
+        await wait_all_tasks_blocked()
+        reloader.replace(Snapshot(["b"]))
+        bus.publish()
+        mock_clock.jump(100)
+        await wait_all_tasks_blocked()
+        assert pool.snapshot.providers == ("b",)
+        assert (status.attempts, status.failures) == (2, 0)
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_out_of_date_snapshot_is_counted_changes_nothing_and_is_retried(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

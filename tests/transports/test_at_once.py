@@ -13,6 +13,7 @@ import trustme
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection
 
+from bridgepool.transports._link import binary_frame
 from bridgepool.transports.websocket import (
     BreakReason,
     ChannelBrokenError,
@@ -30,38 +31,57 @@ def at_once(channel: Channel, message: bytes) -> bool:
     return channel.send_at_once(message)
 
 
-@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 100_000])
-async def test_what_is_sent_at_once_arrives_as_any_other_message(size: int) -> None:
-    message = b"x" * size
+BOTH_WAYS = pytest.mark.parametrize("to_client", [True, False], ids=["to client", "to server"])
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 5, 125, 126, 65_535, 65_536, 100_000])
+async def test_what_is_sent_at_once_arrives_as_any_other_message(
+    size: int, to_client: bool
+) -> None:
+    message = (bytes(range(256)) * 400)[:size]
     async with (
         running(limits=LIMITS) as server,
         open_websocket_channel(server.url, limits=LIMITS) as client,
     ):
-        channel = await server.accepted()
-        assert at_once(channel, message)
-        await channel.send(b"after it")
+        one, other = await server.accepted(), client
+        sender, receiver = (one, other) if to_client else (other, one)
+        # To mask much would hold up all others.
+        assert at_once(sender, message) is (to_client or size <= 65_536)
+        if not to_client and size > 65_536:
+            return
+        await sender.send(b"after it")
         with trio.fail_after(10):
-            assert await client.receive() == message
-            assert await client.receive() == b"after it"
+            assert await receiver.receive() == message
+            assert await receiver.receive() == b"after it"
 
 
-async def test_a_connection_that_is_full_declines_and_loses_nothing() -> None:
+async def test_a_client_masks_each_message_with_another_key() -> None:
+    """RFC 6455 section 10.3: so that nobody can have it send bytes of their choice."""
+    heads = [binary_frame(b"", masked=True)[0] for _ in range(100)]
+    assert len(set(heads)) == 100
+    assert {head[:2] for head in heads} == {b"\x82\x80"}
+
+
+@BOTH_WAYS
+async def test_a_connection_that_is_full_declines_and_loses_nothing(to_client: bool) -> None:
     async with (
         running(limits=LIMITS) as server,
         open_websocket_channel(server.url, limits=LIMITS) as client,
     ):
-        channel = await server.accepted()
+        one, other = await server.accepted(), client
+        channel, receiver = (one, other) if to_client else (other, one)
         sent: list[bytes] = []
         with trio.fail_after(10):
             while at_once(channel, message := b"%06d" % len(sent) + b"x" * 20_000):
                 sent.append(message)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(channel.send, message)
-                received = [await client.receive() for _ in [*sent, message]]
+                received = [await receiver.receive() for _ in [*sent, message]]
             assert received == [*sent, message]
             while not at_once(channel, b"again"):  # noqa: ASYNC110
                 await trio.sleep(0.001)
-            assert await client.receive() == b"again"
+            assert await receiver.receive() == b"again"
 
 
 async def test_it_is_declined_where_it_cannot_be_done() -> None:
@@ -70,7 +90,6 @@ async def test_it_is_declined_where_it_cannot_be_done() -> None:
         open_websocket_channel(server.url, limits=LIMITS) as client,
     ):
         channel = await server.accepted()
-        assert not at_once(client, b"a client's frames are masked")
         assert not at_once(channel, b"x" * (LIMITS.max_message_bytes + 1))
         await channel.send(b"first")
         assert not at_once(channel, b"would overtake")
@@ -93,6 +112,7 @@ async def test_it_is_declined_over_tls() -> None:
     ):
         channel = await server.accepted()
         assert not at_once(channel, b"m")
+        assert not at_once(client, b"m")
         await channel.send(b"m")
         with trio.fail_after(10):
             assert await client.receive() == b"m"
@@ -104,7 +124,7 @@ def taking(channel: Channel, taker: Callable[[bytes], None]) -> WebSocketChannel
     return channel
 
 
-@pytest.mark.parametrize("to_client", [True, False])
+@BOTH_WAYS
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 30_000])
 async def test_a_message_that_comes_alone_is_taken_while_one_waits_in_receive(
     size: int, to_client: bool
@@ -139,7 +159,7 @@ async def test_a_message_that_comes_alone_is_taken_while_one_waits_in_receive(
         assert len(taken) == 3
 
 
-@pytest.mark.parametrize("to_client", [True, False])
+@BOTH_WAYS
 async def test_whichever_way_messages_come_their_order_is_kept(to_client: bool) -> None:
     """Some come alone, some together, some in parts; and who receives is slow at times."""
     chance = random.Random(5)

@@ -22,6 +22,7 @@ from bridgepool.transports._lone_frames import PING, LoneFrames
 from bridgepool.transports.websocket import (
     BreakReason,
     ChannelBrokenError,
+    WebSocketChannel,
     WebSocketLimits,
     open_websocket_channel,
 )
@@ -100,6 +101,13 @@ async def test_a_server_that_is_frozen_is_noticed() -> None:
 async def test_a_server_that_says_nothing_to_a_message_is_noticed_early() -> None:
     async with client_of_frozen_server(SELDOM) as client:
         await client.send(b"call")
+        await is_given_up(client)
+
+
+async def test_so_is_one_that_says_nothing_to_a_message_sent_at_once() -> None:
+    async with client_of_frozen_server(SELDOM) as client:
+        assert isinstance(client, WebSocketChannel)
+        assert client.send_at_once(b"call")
         await is_given_up(client)
 
 

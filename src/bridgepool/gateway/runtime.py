@@ -126,8 +126,10 @@ class RouteTable:
         return slot.target
 
     async def wait_opened(self) -> None:
-        """Wait until every runtime whose opening has begun is open or has failed to open."""
-        await trio.lowlevel.checkpoint()
+        """Wait until every runtime whose opening has begun is open or has failed to open.
+
+        Not a checkpoint when there is none to wait for.
+        """
         for slot in self._slots.values():
             if slot.target is None and slot.life is not None:
                 await slot.life.opened.wait()
@@ -218,7 +220,10 @@ class Runtimes:
         return slot
 
     def _slot(self, provider: Provider) -> _Slot:
-        slot = self._slots.get(provider)
+        in_force = self._in_force
+        slot = in_force._slots.get(provider.name) if in_force is not None else None
+        if slot is None or slot.provider is not provider:
+            slot = self._slots.get(provider)  # the dearer look: it may be an equal one
         failed = slot is not None and isinstance(slot.target, Sentinel) and provider.enabled
         if slot is None or failed:
             slot = self._slots[provider] = _Slot(provider)

@@ -61,10 +61,6 @@ Connect = Callable[[], AbstractAsyncContextManager[trio.abc.Channel[bytes]]]
 _log = logging.getLogger("bridgepool.remote")
 _AT_ONCE: Final = 50  # rows that are checked without a pause; some 10 µs each
 _DEFAULT_LIMITS: Final = RemoteLimits()
-# Answers with these statuses say "later", not "no"; one without a reason is not of a control
-# plane: a proxy before one that is not there, say.
-_LATER: Final = frozenset({408, 425, 429})
-_NO_REASON: Final = "unexpected_status"
 # How a session ends, or does not come about, when nothing is wrong with this program.
 _TROUBLE: Final = (
     ConnectError,
@@ -94,7 +90,8 @@ class RemoteProviders:
     _table: ProviderTable = attrs.field(factory=ProviderTable, init=False)
     _revision: int | None = attrs.field(default=None, init=False)  # of `_table`
     _receipt: Acknowledge | None = attrs.field(default=None, init=False)
-    _receipt_due: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # in it whoever sends receipts waits for one; until its deadline, which is when to send it
+    _receipt_due: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _refused_first: trio.Event = attrs.field(factory=trio.Event, init=False)
     _began: float = attrs.field(default=-inf, init=False)  # the present session, or the last one
     _first_refusal: Refusal | None = attrs.field(default=None, init=False)
@@ -103,8 +100,9 @@ class RemoteProviders:
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Return the providers as the control plane has them.
 
-        What it sent along with its last notice is returned without asking, once; so a reload
-        is at least as new as the last notice that was received.
+        What it sent along with its last notice is returned without asking, once, and is no
+        checkpoint then unless many rows are new; so a reload is at least as new as the last
+        notice that was received.
 
         Its revision is the control plane's, also when only clients or gateway keys changed. It
         may be lower than before, when another control plane answers that is behind: a pool
@@ -126,7 +124,7 @@ class RemoteProviders:
         if fresh is None:
             fresh = await session.get_providers()
         else:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()
         revision = fresh.revisions.revision
         table = self._table
         if fresh.rows is not None:
@@ -185,7 +183,9 @@ class RemoteProviders:
             rejected: The providers of it that are not served as the control plane has them.
         """
         self._receipt = Acknowledge(revision, tuple(rejected))
-        self._receipt_due.set()
+        if self._receipt_due.deadline == inf:
+            delay = self._limits.receipt_delay * random.random()  # noqa: S311 -- no secret
+            self._receipt_due.deadline = trio.current_time() + delay
 
     async def wait_refused(self) -> Refusal:
         """Wait until this gateway is refused before it ever had a session.
@@ -253,9 +253,8 @@ class RemoteProviders:
         limits, sent = self._limits, None
         while True:
             if (receipt := self._receipt) is None or receipt == sent:
-                await self._receipt_due.wait()
-                self._receipt_due = trio.Event()
-                await trio.sleep(limits.receipt_delay * random.random())  # noqa: S311 -- no secret
+                with trio.CancelScope() as self._receipt_due:
+                    await trio.sleep_forever()
                 continue
             try:
                 with trio.fail_after(limits.call_timeout):
@@ -296,10 +295,10 @@ class RemoteProviders:
         self._authorizations.note_session(reachable=False)
 
     def _note_refused(self, error: HandshakeRefusedError) -> None:
-        if error.status >= 500 or error.status in _LATER or error.code == _NO_REASON:
+        refusal = Refusal.of(error)
+        if refusal is None:
             self._note_trouble(str(error))
             return
-        refusal = Refusal(error.status, error.code, error.reason)
         if refusal != self.status.refused:
             _log.error("the control plane refuses this gateway: %s", refusal.reason)
         self.status._note_error(str(refusal), refusal)

@@ -188,6 +188,12 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
     raise InvalidMessageError(INVALID_PARAMS, f"not a good {kind.__name__}: {excess}")
 
 
+def decode_known(raw: msgspec.Raw, kind: type[T]) -> T:
+    """Read a part of what `fits`."""
+    message: T = _readers(cast("Hashable", kind)).whole.decode(raw)
+    return message
+
+
 def fits(raw: msgspec.Raw, kind: type[T]) -> bool:
     """Tell whether `decode` would read this, and find nothing in it that is unknown."""
     return _readers(cast("Hashable", kind)).knows(raw)

@@ -44,7 +44,7 @@ class RowReader:
             data = bytes(part)
             row = known.get(data)
             if row is None:
-                row = codec.decode(part, ProviderRow)
+                row = codec.decode_known(part, ProviderRow)
             now[data] = row
             rows.append(row)
         self._known = now

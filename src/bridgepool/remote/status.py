@@ -1,10 +1,18 @@
 """What a gateway's end of the protocol has to tell of itself, and how patient it is."""
 
+from typing import Final
+
 import attrs
 import trio
 
 from bridgepool.remote.authorization import AuthorizationLimits
 from bridgepool.remote.messages import Revisions
+from bridgepool.transports.errors import HandshakeRefusedError
+
+# Answers with these statuses say "later", not "no"; one without a reason is not of a control
+# plane: a proxy before one that is not there, say.
+_LATER: Final = frozenset({408, 425, 429})
+_NO_REASON: Final = "unexpected_status"
 
 _positive = attrs.validators.gt(0.0)
 
@@ -45,6 +53,13 @@ class Refusal:
     """A word for programs, such as ``unknown_key`` or ``version_refused``."""
     reason: str
     """A sentence for people."""
+
+    @classmethod
+    def of(cls, error: HandshakeRefusedError) -> "Refusal | None":
+        """Return what such an answer means; None when it is worth another try before long."""
+        if error.status >= 500 or error.status in _LATER or error.code == _NO_REASON:
+            return None
+        return cls(error.status, error.code, error.reason)
 
     def __str__(self) -> str:
         return f"refused ({self.code}): {self.reason}"

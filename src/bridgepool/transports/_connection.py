@@ -31,7 +31,7 @@ from wsproto.utilities import ProtocolError
 
 from bridgepool.transports._heartbeat import Due
 from bridgepool.transports._keepalive import kernel_gave_up
-from bridgepool.transports._link import Link, binary_head, ping_frame
+from bridgepool.transports._link import Link, ping_frame
 from bridgepool.transports.errors import BreakReason, ChannelBrokenError, MessageTooLargeError
 from bridgepool.transports.handshake import WebSocketLimits
 
@@ -101,18 +101,18 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
     def send_at_once(self, value: bytes) -> bool:
         """Send one message if it can be sent now, and tell whether it was. Not a checkpoint.
 
-        For a message that goes to many: it costs a tenth of `send`. It can be sent now if this
-        is a server's end without TLS, nothing else waits to be sent, and the kernel has room.
+        It costs a tenth of `send`. It can be sent now if there is no TLS, nothing else waits to
+        be sent, the kernel has room, and a client's, which is masked, has at most 64 KiB.
         Whatever is wrong, `send` tells.
         """
         if (
             self._queue
             or self._is_over()
-            or not self._ws.is_server
             or len(value) > self._limits.max_message_bytes
-            or not self._link.write_now(binary_head(len(value)), value)
+            or not self._link.write_now(value)
         ):
             return False
+        self._link.heartbeat.note_message(trio.current_time())
         if self._link.rest:
             self._work.unpark()
         return True

@@ -19,7 +19,7 @@ import attrs
 import trio
 
 from bridgepool.transports._heartbeat import Heartbeat
-from bridgepool.transports._lone_frames import PING, LoneFrames
+from bridgepool.transports._lone_frames import BINARY, PING, LoneFrames, mask
 
 # More than any sound request or answer of a handshake; h11 takes no larger head either.
 _HANDSHAKE_BYTES = 64 << 10
@@ -162,13 +162,16 @@ class Link(trio.abc.Stream):
             self.sending = False
             self._turn.release()
 
-    def write_now(self, *parts: bytes) -> bool:
-        """Write what belongs together, if nothing else is being written; tell whether it was.
+    def write_now(self, message: bytes) -> bool:
+        """Write a message, if nothing else is being written; tell whether it was.
 
         Not a checkpoint. What the kernel does not take is in `rest` then: call `flush`.
         """
         if self.sending or self.rest or not isinstance(self.stream, trio.SocketStream):
             return False
+        if self.masks and len(message) > _PIECE:
+            return False  # it takes a while
+        parts = binary_frame(message, masked=self.masks)
         try:
             written = os.writev(self.stream.socket.fileno(), parts)
         except OSError:
@@ -209,13 +212,19 @@ class Link(trio.abc.Stream):
             self.on_end()
 
 
-def binary_head(size: int) -> bytes:
-    """Return the head of an unmasked frame that is a whole binary message (RFC 6455, 5.2)."""
+def binary_frame(message: bytes, *, masked: bool) -> tuple[bytes, bytes]:
+    """Return head and payload of a frame that is a whole message (RFC 6455, 5.2)."""
+    size, bit = len(message), 0x80 if masked else 0
     if size < 126:
-        return bytes((0x82, size))
-    if size < 65536:
-        return struct.pack("!BBH", 0x82, 126, size)
-    return struct.pack("!BBQ", 0x82, 127, size)
+        head = bytes((BINARY, bit | size))
+    elif size < 65536:
+        head = struct.pack("!BBH", BINARY, bit | 126, size)
+    else:
+        head = struct.pack("!BBQ", BINARY, bit | 127, size)
+    if not masked:
+        return head, message
+    key = os.urandom(4)  # that nobody can foresee, see 10.3
+    return head + key, mask(key, message)
 
 
 def ping_frame(*, masked: bool) -> bytes:

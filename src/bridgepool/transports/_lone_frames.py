@@ -62,7 +62,7 @@ class LoneFrames:
         if short > _MOST[first] or size != start + short:
             return None
         if self._masked:
-            return _unmask(data[start - 4 : start], data[start:])
+            return mask(data[start - 4 : start], data[start:])
         return bytes(data[start:])
 
     def follow(self, data: bytes | bytearray) -> None:
@@ -96,8 +96,8 @@ def _frame_size(head: bytes) -> int | None:
     return 2 + extended + mask + length
 
 
-def _unmask(key: bytes | bytearray, payload: bytes | bytearray) -> bytes:
-    """Undo the masking (RFC 6455 section 5.3)."""
+def mask(key: bytes | bytearray, payload: bytes | bytearray) -> bytes:
+    """Mask, or undo it (RFC 6455 section 5.3)."""
     size = len(payload)
     keys = (bytes(key) * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(keys, "big")).to_bytes(size, "big")
