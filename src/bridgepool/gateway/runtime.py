@@ -176,7 +176,7 @@ class Runtimes:
         """Lease the route table of a snapshot; `release` it exactly once."""
         table = self._tables.get(id(snapshot))  # the table holds the snapshot: its id is its own
         if table is None:
-            slots = {provider.name: self._slot(provider) for provider in snapshot.providers}
+            slots = self._slots_of(snapshot)
             table = self._tables[id(snapshot)] = RouteTable(snapshot, slots, self._begin)
         table._users += 1
         return table
@@ -219,11 +219,22 @@ class Runtimes:
             return slot.stand_in
         return slot
 
+    def _slots_of(self, snapshot: Snapshot) -> dict[str, _Slot]:
+        in_force = self._in_force._slots if self._in_force is not None else {}
+        slots: dict[str, _Slot] = {}
+        for provider in snapshot.providers:
+            name = provider.name
+            slot = in_force.get(name)
+            # Most are the very ones in force, and need no dearer look for one that is equal.
+            if slot and slot.provider is provider and not isinstance(slot.target, Sentinel):
+                slot.tables += 1
+            else:
+                slot = self._slot(provider)
+            slots[name] = slot
+        return slots
+
     def _slot(self, provider: Provider) -> _Slot:
-        in_force = self._in_force
-        slot = in_force._slots.get(provider.name) if in_force is not None else None
-        if slot is None or slot.provider is not provider:
-            slot = self._slots.get(provider)  # the dearer look: it may be an equal one
+        slot = self._slots.get(provider)
         failed = slot is not None and isinstance(slot.target, Sentinel) and provider.enabled
         if slot is None or failed:
             slot = self._slots[provider] = _Slot(provider)

@@ -184,8 +184,8 @@ class RemoteProviders:
         """
         self._receipt = Acknowledge(revision, tuple(rejected))
         if self._receipt_due.deadline == inf:
-            delay = self._limits.receipt_delay * random.random()  # noqa: S311 -- no secret
-            self._receipt_due.deadline = trio.current_time() + delay
+            part = (1 + random.random()) / 2  # noqa: S311 -- no secret
+            self._receipt_due.deadline = trio.current_time() + part * self._limits.receipt_delay
 
     async def wait_refused(self) -> Refusal:
         """Wait until this gateway is refused before it ever had a session.

@@ -36,9 +36,10 @@ class RemoteLimits:
     call_timeout: float = attrs.field(default=10.0, validator=_positive)
     """For the answer to a question about a client, or to a receipt. A `reload` is limited by
     its caller."""
-    receipt_delay: float = attrs.field(default=0.03, validator=attrs.validators.ge(0.0))
-    """Before a receipt is sent, at most; each wait is a random part of it. So that hundreds of
-    gateways that were told of one change do not answer while others are still being told."""
+    receipt_delay: float = attrs.field(default=0.06, validator=attrs.validators.ge(0.0))
+    """Before a receipt is sent, at most; each wait is half of it and a random part of the rest. So
+    that a hundred gateways that were told of one change do not answer all at once, nor while others
+    are still being told."""
     authorization: AuthorizationLimits = attrs.field(factory=AuthorizationLimits)
     """For how long answers about clients' keys are used."""
 
