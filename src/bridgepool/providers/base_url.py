@@ -17,14 +17,20 @@ _VISIBLE_ASCII: Final = re.compile(r"[!-~]*")
 _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/]*)(?P<path>/.*)?"
 )
-_LABEL: Final = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
-_HOST_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_HOST: Final = 253
 # RFC 3986 `pchar` without ";" (some servers cut path parameters off after routing) and without
 # percent-encodings: a base path has no need of them, and each is a way to hide a separator.
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
 # A host whose last label looks like a number is an IPv4 address to every URL parser that
 # follows WHATWG and to inet_aton: 2130706433, 0x7f.1, 0177.0.0.1 and 127.1 are all 127.0.0.1.
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+
+# What nearly all are like: these are known to be good, and in their one form, by one look.
+_USUAL: Final = re.compile(
+    rf"(https?)://((?:{_LABEL}\.)+[a-z]{{2,63}})((?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*)/?"
+)
 
 # Not reachable on the public internet, by the IANA special-purpose registries. Written out,
 # because what `ipaddress.is_private` says has changed between Python versions.
@@ -94,6 +100,15 @@ def parse_base_url(text: str) -> BaseURL:
     Raises:
         ValueError: It is not usable. The message says why and does not repeat `text`.
     """
+    usual = _USUAL.fullmatch(text) if len(text) <= _LONGEST_HOST else None
+    if usual is not None:
+        scheme, host, path = usual.groups()
+        return BaseURL(scheme, host, _DEFAULT_PORTS[scheme], path)
+    return _take_apart(text)
+
+
+def _take_apart(text: str) -> BaseURL:
+    """Do what `parse_base_url` does, for the unusual; and say what is wrong with the bad."""
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"is longer than {_MAX_LENGTH} characters")
     if not _VISIBLE_ASCII.fullmatch(text):
@@ -182,7 +197,7 @@ def _host(host: str) -> str:
             raise ValueError(
                 "has a host that looks like a number; write an IPv4 address as four decimal numbers"
             ) from None
-    if len(host) > 253 or not _HOST_NAME.fullmatch(host):
+    if len(host) > _LONGEST_HOST or not _HOST_NAME.fullmatch(host):
         raise ValueError("has a host that is not a host name (write other scripts as xn--…)")
     return host
 

@@ -48,8 +48,10 @@ def _to_secret(field: str, value: Secret | str) -> Secret:
 def _to_headers(
     values: Mapping[str, Secret | str] | Iterable[tuple[str, Secret | str]],
 ) -> tuple[tuple[str, Secret], ...]:
-    pairs = values.items() if isinstance(values, Mapping) else values
-    return tuple([(name.lower(), _to_secret("headers", value)) for name, value in pairs])
+    # A tuple is what a row has, and to find that it is no `Mapping` takes longer than the rest.
+    if not isinstance(values, tuple) and isinstance(values, Mapping):
+        values = values.items()
+    return tuple([(name.lower(), _to_secret("headers", value)) for name, value in values])
 
 
 def _to_base_url(value: BaseURL | str) -> BaseURL:
