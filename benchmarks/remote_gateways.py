@@ -36,16 +36,15 @@ class _Record:
 
     reloader: ProviderReloader[Provider]
     revision: int = -1
-    moved: trio.Event = attrs.field(factory=trio.Event)
-    """Set when there is another revision, and replaced."""
+    moved: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    """Where to wait for another revision; costs nothing while nobody does."""
     served: list[tuple[int, float]] = attrs.field(factory=list)
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Pass on, and see the revision, which is put in force in the same step."""
         snapshot = await self.reloader.reload()
         self.revision = snapshot.revision or 0
-        self.moved.set()
-        self.moved = trio.Event()
+        self.moved.unpark_all()
         return snapshot
 
 
@@ -96,7 +95,7 @@ class _Many:
         with trio.fail_after(30):
             for record in self.records:
                 while record.revision < revision:
-                    await record.moved.wait()
+                    await record.moved.park()
         return sorted(
             next(when for served, when in record.served if served >= revision)
             for record in self.records

@@ -96,6 +96,7 @@ class Encoded:
     """A message in its bytes, to be sent many times; made by `encode`."""
 
     raw: msgspec.Raw = attrs.field(repr=False)
+    _notices: dict[str, bytes] = attrs.field(factory=dict, repr=False)  # frames of it, by method
 
 
 def _to_wire(value: object) -> str:
@@ -142,7 +143,11 @@ def encode_error(call_id: int, code: str, message: str) -> bytes:
 
 def encode_notice(method: str, params: object) -> bytes:
     """Return the frame of a notice."""
-    return _to_bytes(Notice(method, (encode(params).raw,)))
+    encoded = encode(params)
+    frame = encoded._notices.get(method)
+    if frame is None:
+        frame = encoded._notices[method] = _to_bytes(Notice(method, (encoded.raw,)))
+    return frame
 
 
 def decode_frame(data: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Frame:

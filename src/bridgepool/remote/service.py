@@ -157,12 +157,14 @@ class _Session:
         revisions, rpc = self.backend.revisions, self.rpc
         if rpc is None or self.watching is None or self.goodbye or revisions == self.told:
             return True
-        notice: Changed | Encoded = Changed(revisions)
+        notice: Changed | Encoded
         if self.wants_providers():
             reading = self.service._reading.at_hand()
             if reading is None:
                 return False
             notice, revisions = reading.notice, reading.revisions
+        else:
+            notice = Changed(revisions)
         if not rpc.notify_at_once("changed", notice):
             return False
         self.told = revisions
