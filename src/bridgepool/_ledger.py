@@ -298,9 +298,14 @@ class Ledger(Generic[K, P, V, F]):
                 entries.append(entry)
         return entries, flights
 
+    @property
+    def is_unswept(self) -> bool:
+        """Tell whether `sweep` finds something."""
+        return bool(self._unswept or self._overtaken)
+
     def next_due(self) -> float:
         """Return when a reaper finds work; `-math.inf` for now, `math.inf` for never."""
-        if self._unswept or self._overtaken or self._forced:
+        if self.is_unswept or self._forced:
             return -inf
         deadlines = (g.drain_deadline for g in self.generations.values() if not g.is_overdue)
         # The oldest generation's deadline is the earliest.

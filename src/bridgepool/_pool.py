@@ -130,7 +130,8 @@ class CachedBridgePool(Generic[K, P, B]):
         outcome = self._ledger.replace(snapshot, trio.current_time())
         if outcome is ReplaceOutcome.APPLIED:
             self._keeper.deck.book.close_version(number)
-            self._alarm.ring_by(self._ledger.next_due())
+            if self._ledger.is_unswept:
+                self._alarm.ring_by(-inf)
         return Replacement(outcome, self._ledger.current.number)
 
     async def wait_drained(self, generation: int) -> None:

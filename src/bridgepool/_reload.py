@@ -274,10 +274,7 @@ class _Watcher(Generic[P]):
         self.clock.deadline = trio.current_time() + self._longest_pause()
         await self.noticed.wait()
         await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once
-        await self._space_out()
-
-    async def _space_out(self) -> None:
-        """Wait until a reload may begin again; in a storm each wait is longer."""
+        # A reload may begin again when there is space to the last; in a storm the space grows.
         allowed = self.began + self.spacing
         if trio.current_time() >= allowed:
             self.spacing = self.min_interval
