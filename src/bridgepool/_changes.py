@@ -81,10 +81,11 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _receive_at_once(self, taker: Callable[[], None]) -> None:
+    def _receive_at_once(self, taker: Callable[[], None] | None) -> None:
         """Have `taker` called with each notice that the one task which receives waits for.
 
-        It saves that task's turn; the notice does not come to it then. Must not raise.
+        It saves that task's turn; the notice does not come to it then. Must not raise. None ends
+        it.
         """
         self._taker = taker
 

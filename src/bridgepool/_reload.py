@@ -224,6 +224,9 @@ class _Watcher(Generic[P]):
             how = "ended"
         except Exception as error:  # their channel: whatever is wrong with it, the poll goes on
             how = f"failed ({type(error).__name__})"
+        finally:
+            if isinstance(changes, ChangeSubscription):
+                changes._receive_at_once(None)  # the next to receive may be another
         self.status.following = False
         _log.warning("change notices %s; polling every %g s from now on", how, self.poll_interval)
 

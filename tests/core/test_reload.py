@@ -304,6 +304,28 @@ async def test_when_the_channel_of_notices_breaks_the_poll_goes_on(
         nursery.cancel_scope.cancel()
 
 
+async def test_once_a_watcher_has_ended_others_receive_from_its_subscription(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    bus, received = ChangeBus(), trio.Event()
+    changes = bus.subscribe()
+
+    async def receive() -> None:
+        await changes.receive()
+        received.set()
+
+    async with open_pool("a") as pool:
+        async with trio.open_nursery() as watchers:
+            watcher = partial(watch_providers, pool, ScriptedReloader([gives("a")]))
+            await watchers.start(watcher, changes)
+            watchers.cancel_scope.cancel()
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        bus.publish()
+        with trio.fail_after(1):
+            await received.wait()
+
+
 async def test_notices_may_come_from_any_receive_channel(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

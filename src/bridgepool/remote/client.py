@@ -100,9 +100,9 @@ class RemoteProviders:
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Return the providers as the control plane has them.
 
-        What it sent along with its last notice is returned without asking, once, and is no
-        checkpoint then unless many rows are new; so a reload is at least as new as the last
-        notice that was received.
+        What it sent along with its last notice is returned without asking, once; so a reload
+        is at least as new as the last notice that was received. That is no checkpoint, unless
+        many rows are new.
 
         Its revision is the control plane's, also when only clients or gateway keys changed. It
         may be lower than before, when another control plane answers that is behind: a pool
