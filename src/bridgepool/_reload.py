@@ -15,6 +15,7 @@ cache) has not caught up, and nobody may give notice when it does.
 
 import logging
 import random
+from collections.abc import Callable
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -181,6 +182,10 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
         raise PoolClosedError("the pool was closed before a snapshot was in force")
 
 
+def _decline(taker: Callable[[], None] | None) -> None:
+    """Stand in for what a channel has not."""
+
+
 def _seconds() -> float:
     field: float = attrs.field(validator=attrs.validators.gt(0), kw_only=True)
     return field
@@ -216,8 +221,8 @@ class _Watcher(Generic[P]):
         return self.min_interval
 
     async def listen(self, changes: trio.abc.ReceiveChannel[object]) -> None:
-        if isinstance(changes, ChangeSubscription):
-            changes._receive_at_once(self.note)
+        at_once = changes._receive_at_once if isinstance(changes, ChangeSubscription) else _decline
+        at_once(self.note)
         try:
             async for _ in changes:
                 self.note()
@@ -225,8 +230,7 @@ class _Watcher(Generic[P]):
         except Exception as error:  # their channel: whatever is wrong with it, the poll goes on
             how = f"failed ({type(error).__name__})"
         finally:
-            if isinstance(changes, ChangeSubscription):
-                changes._receive_at_once(None)  # the next to receive may be another
+            at_once(None)  # the next to receive may be another
         self.status.following = False
         _log.warning("change notices %s; polling every %g s from now on", how, self.poll_interval)
 
