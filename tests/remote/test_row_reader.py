@@ -3,7 +3,6 @@
 import contextlib
 from typing import Any
 
-import attrs
 import hypothesis.strategies as st
 import msgspec
 import pytest
@@ -16,18 +15,7 @@ from bridgepool.remote.messages import Changed, ProviderRow, ProviderSet, Revisi
 from bridgepool.remote.row_reader import RowReader
 
 from .foreign import pack
-
-
-def row(number: int, **changes: Any) -> ProviderRow:
-    plain = ProviderRow(
-        id=str(number),
-        name=f"openai-{number}",
-        type="openai",
-        base_url=f"https://api{number}.example.com/v1",
-        keys=(Secret(f"sk-{number}"),),
-        headers=(("x-team", Secret("platform")),),
-    )
-    return attrs.evolve(plain, **changes)
+from .rig import row
 
 
 def raw(message: object) -> msgspec.Raw:
@@ -84,7 +72,14 @@ def test_it_shows_no_secret() -> None:
 
 revisions = st.builds(Revisions, *[st.integers(0, 9)] * 3)
 some_rows = st.lists(
-    st.builds(row, st.integers(1, 3), enabled=st.booleans(), name=st.sampled_from("ab")), max_size=4
+    st.builds(
+        row,
+        st.integers(1, 3),
+        enabled=st.booleans(),
+        name=st.sampled_from("ab"),
+        headers=st.sampled_from([(), (("x-team", Secret("platform")),)]),
+    ),
+    max_size=4,
 ).map(tuple)
 answers = st.builds(Changed, revisions, st.none() | some_rows) | st.builds(
     ProviderSet, revisions, st.none() | some_rows
