@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.load import Target, pin
-from bridgepool.gateway.keys import client_row
+from bridgepool.gateway._keys import client_row
 
 _CORE = 1  # the load and the upstream have the other one
 
@@ -70,7 +70,7 @@ def running(folder: Path) -> Iterator[Contenders]:
         providers = folder / "providers.toml"
         providers.write_text(_PROVIDERS.format(upstream=upstream, client=row))
         gateway_pid, gateway = start(
-            *(sys.executable, "-m", "bridgepool.cli", "gateway"),
+            *(sys.executable, "-m", "bridgepool", "gateway"),
             *("--providers", str(providers), "--listen", "127.0.0.1:0"),
             *("--access-log", str(folder / "access.log")),
         )

@@ -19,13 +19,13 @@ import attrs
 import trio
 
 from benchmarks.remote_talk import obey, say, usage
-from bridgepool import ProviderReloader, ProviderSnapshot
-from bridgepool.gateway.control_source import open_control_source
-from bridgepool.gateway.open_files import raise_open_files_limit
-from bridgepool.gateway.opening import open_gateway
-from bridgepool.gateway.options import GatewayOptions
-from bridgepool.providers import Provider, Secret
-from bridgepool.remote.client import open_remote_providers, websocket_connector
+from bridgepool import ProviderReloader, ProviderSnapshot, Secret
+from bridgepool.gateway._opening import open_gateway
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.serving._open_files import raise_open_files_limit
+from bridgepool.gateway.sources._control_source import open_control_source
+from bridgepool.remote._client import open_remote_providers, websocket_connector
 
 _SETTLED: Final = 1.5  # seconds after a change in which receipt and file are written, too
 

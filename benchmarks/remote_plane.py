@@ -14,13 +14,13 @@ import attrs
 import trio
 
 from benchmarks.remote_talk import memory, obey, say, usage
-from bridgepool.control.encryption import find_encryption_keys
-from bridgepool.control.hub import Hub, open_hub
-from bridgepool.control.records import Actor, KeyValue, ProviderDraft, ProviderPatch
-from bridgepool.control.store import Store, open_store
-from bridgepool.providers import Secret
-from bridgepool.remote.service import ProviderService, open_provider_service
-from bridgepool.serving.listening import Address, listener_url, open_listeners
+from bridgepool import Secret
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control._hub import Hub, open_hub
+from bridgepool.gateway.control._records import Actor, KeyValue, ProviderDraft, ProviderPatch
+from bridgepool.gateway.control.store import Store, open_store
+from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
+from bridgepool.remote._service import ProviderService, open_provider_service
 from bridgepool.transports.websocket import serve_websockets
 
 _WHO = Actor("local", "benchmark")

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from bridgepool.gateway import GatewaySettings, open_gateway
+from bridgepool.gateway.providers import open_provider_file
 from bridgepool.http import Handler
 from bridgepool.http.asgi import Receive, Scope, Send, asgi_app_from
-from bridgepool.providers import open_provider_file
 
 MOUNT = "/ai"
 

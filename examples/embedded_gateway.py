@@ -7,10 +7,10 @@ import sys
 
 import trio
 
-from bridgepool.control.embedded import open_store_providers
-from bridgepool.control.encryption import find_encryption_keys
-from bridgepool.control.store import open_store
 from bridgepool.gateway import GatewaySettings, open_gateway
+from bridgepool.gateway.control._embedded import open_store_providers
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control.store import open_store
 from bridgepool.http import serve_http
 
 

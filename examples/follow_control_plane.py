@@ -16,10 +16,11 @@ from bridgepool import (
     ProviderSnapshot,
     Replacement,
     ReplaceOutcome,
+    Secret,
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool.providers import Provider, Secret
+from bridgepool.gateway.providers import Provider
 from bridgepool.remote import RemoteProviders, open_remote_providers, websocket_connector
 
 Bridge = dict[str, str]

@@ -38,7 +38,7 @@ from bridgepool.http import (
     open_upstream_client,
     serve_http,
 )
-from bridgepool.http.headers import (
+from bridgepool.http._headers import (
     forward_request_headers,
     forward_response_headers,
     forward_trailers,

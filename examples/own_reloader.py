@@ -27,7 +27,7 @@ from bridgepool import (
     watch_providers,
 )
 from bridgepool.http import Exchange, Handler, UpstreamClient, open_upstream_client, serve_http
-from bridgepool.http.errors import HttpError
+from bridgepool.http._errors import HttpError
 
 POLL_INTERVAL = 15.0  # seconds
 ENOUGH = 1 << 20  # bytes

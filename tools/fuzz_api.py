@@ -96,7 +96,7 @@ def _fuzz(schemathesis: Path, store: str, folder: Path, seconds: int, seed: int)
     with log_file.open("wb") as log:
         plane = subprocess.Popen(
             [
-                sys.executable, "-m", "bridgepool.cli", "control-plane",
+                sys.executable, "-m", "bridgepool", "control-plane",
                 "--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0",
                 "--admin-key-file", key_file, "--seed", folder / "seed.toml",
                 "--log-format", "json",
@@ -129,7 +129,7 @@ def _fuzz(schemathesis: Path, store: str, folder: Path, seconds: int, seed: int)
 
 
 def _new_key() -> str:
-    command = [sys.executable, "-m", "bridgepool.cli", "encryption", "new-key"]
+    command = [sys.executable, "-m", "bridgepool", "encryption", "new-key"]
     return subprocess.check_output(command, text=True).strip()
 
 

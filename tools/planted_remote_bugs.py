@@ -8,8 +8,8 @@ from tools.planted_bugs import Bug, Edit
 _SERVICE = ("tests/remote/test_service.py",)
 _RPC = ("tests/remote/test_rpc.py", "tests/remote/test_rpc_interleavings.py")
 _ENGINES = (
-    "tests/control/database/test_processes.py",
-    "tests/control/database/test_sqlite.py",
+    "tests/gateway/control/database/test_processes.py",
+    "tests/gateway/control/database/test_sqlite.py",
 )
 
 
@@ -20,32 +20,32 @@ def bug(name: str, tests: tuple[str, ...], file: str, old: str, new: str) -> Bug
 
 REMOTE_BUGS = (
     bug(
-        "who is revoked is answered what was under way", _SERVICE, "remote/service.py",
+        "who is revoked is answered what was under way", _SERVICE, "remote/_service.py",
         "        self._refuse_if_ended()  # its key may have been revoked meanwhile\n", "",
     ),
     bug(
         "an old answer about a client counts", ("tests/remote/test_authorization.py",),
-        "remote/authorization.py", "return answer.clients >= self._clients and ", "return ",
+        "remote/_authorization.py", "return answer.clients >= self._clients and ", "return ",
     ),
     bug(
         "a bad row takes its last good form away", ("tests/remote/test_rows.py",),
-        "remote/rows.py", "if kept is not None and kept[1].name not in self._names:",
+        "remote/_rows.py", "if kept is not None and kept[1].name not in self._names:",
         "if kept is not None and not kept[1].name:",
     ),
     bug(
-        "a session cut at once makes waits short", ("tests/remote",), "remote/client.py",
+        "a session cut at once makes waits short", ("tests/remote",), "remote/_client.py",
         "status.since - self._began >= limits.steady_after", "status.since - self._began >= 0",
     ),
     bug(
-        "a cancelled call is not told", _RPC, "remote/rpc_peer.py",
+        "a cancelled call is not told", _RPC, "remote/_rpc_peer.py",
         'self._post(codec.encode_notice("cancel", Cancel(call_id)))', "pass",
     ),
     bug(
         "what is made a secret is not checked", ("tests/remote/test_codec.py",),
-        "remote/codec.py", "None if twin is kind else msgspec.msgpack.Decoder(twin),", "None,",
+        "remote/_codec.py", "None if twin is kind else msgspec.msgpack.Decoder(twin),", "None,",
     ),
     bug(
-        "a message is never too deep", ("tests/remote/test_depth.py",), "remote/codec.py",
+        "a message is never too deep", ("tests/remote/test_depth.py",), "remote/_codec.py",
         "forbid_unknown_fields=strict", "forbid_unknown_fields=False",
     ),
     bug(
@@ -62,7 +62,7 @@ REMOTE_BUGS = (
     ),
     bug(
         "a row is forgotten that came again", ("tests/remote/test_row_reader.py",),
-        "remote/row_reader.py", "            now[data] = row\n", "            now[b''] = row\n",
+        "remote/_row_reader.py", "            now[data] = row\n", "            now[b''] = row\n",
     ),
     bug(
         "a poll and a notice at once are a failure", ("tests/core/test_reload_failures.py",),
@@ -70,39 +70,46 @@ REMOTE_BUGS = (
         "        await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once\n", "",
     ),
     bug(
-        "a writer takes its lock late", _ENGINES, "control/database/sqlite_connection.py",
+        "a writer takes its lock late", _ENGINES, "gateway/control/database/_sqlite_connection.py",
         'self._sqlite.execute("BEGIN IMMEDIATE")', 'self._sqlite.execute("BEGIN")',
     ),
     bug(
-        "a reader does not wait for the seed", _ENGINES, "control/database/sqlite_connection.py",
+        "a reader does not wait for the seed", _ENGINES,
+        "gateway/control/database/_sqlite_connection.py",
         "if not self._take_gate(fcntl.LOCK_SH):", "if self._take_gate is None:",
     ),
     bug(
-        "a seed overwrites what people changed", ("tests/control/store/test_seed.py",),
-        "control/store/seeding.py", "    if now != record.said:", "    if now is record.said:",
+        "a seed overwrites what people changed", ("tests/gateway/control/store/test_seed.py",),
+        "gateway/control/store/_seeding.py",
+        "    if now != record.said:", "    if now is record.said:",
     ),
     bug(
-        "a key's id is enough", ("tests/control/store/test_keys.py",), "control/store/key_rows.py",
+        "a key's id is enough", ("tests/gateway/control/store/test_keys.py",),
+        "gateway/control/store/_key_rows.py",
         "return stored if parse_hash(stored.hash).matches(text) else None", "return stored",
     ),
     bug(
-        "an admin who may read may write", ("tests/control/api/test_roles.py",),
-        "control/api/guard.py", 'if admin.role != "write" and scope', 'if not admin.role and scope',
+        "an admin who may read may write", ("tests/gateway/control/api/test_roles.py",),
+        "gateway/control/api/_guard.py",
+        'if admin.role != "write" and scope', 'if not admin.role and scope',
     ),
     bug(
-        "the hub goes back", ("tests/control/test_hub.py",), "control/hub.py",
+        "the hub goes back", ("tests/gateway/control/test_hub.py",), "gateway/control/_hub.py",
         "if fresh.revision > present.revision:", "if fresh.revision != present.revision:",
     ),
     bug(
-        "a revoked gateway's key lives on", ("tests/control/test_hub.py",), "control/hub.py",
+        "a revoked gateway's key lives on", ("tests/gateway/control/test_hub.py",),
+        "gateway/control/_hub.py",
         "return key_id in self._reading.keys", "return True",
     ),
     bug(
-        "a key in a path is shown", ("tests/gateway/test_shown.py",), "gateway/shown.py",
+        "a key in a path is shown", ("tests/gateway/proxy/test_shown.py",),
+        "gateway/proxy/_shown.py",
         "_SHOWN.get(segment, HIDDEN)", '_SHOWN.get(segment, segment.decode("latin-1"))',
     ),
     bug(
-        "a snapshot that others may read is used", ("tests/gateway",), "gateway/snapshot_file.py",
+        "a snapshot that others may read is used", ("tests/gateway",),
+        "gateway/sources/_snapshot_file.py",
         "if stat.S_IMODE(found.st_mode) & 0o077:", "if not found.st_mode:",
     ),
 )  # fmt: skip

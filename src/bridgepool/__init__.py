@@ -1,7 +1,8 @@
 """Change a Trio proxy's upstreams while it runs: no stream cut, nothing leaked.
 
-`open_bridge_pool` is where to start. This package brings the core alone; HTTP, provider files
-and the gateway are in `bridgepool.http`, `bridgepool.providers` and `bridgepool.gateway`.
+`open_bridge_pool` is where to start. This package has the core alone. HTTP/1.1 is in
+`bridgepool.http`, providers over a network in `bridgepool.remote`, the AI gateway in
+`bridgepool.gateway`.
 """
 
 from ._bridge import OpenBridge, ShortLived
@@ -11,6 +12,7 @@ from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool
 from ._reload import MemoryReloader, ProviderReloader, ReloadStatus, watch_providers
+from ._secret import Secret
 from ._singleflight import VersionedSingleflight, open_singleflight
 from ._snapshot import ProviderSnapshot
 from ._statistics import BuildOutcome, PoolStatistics
@@ -37,6 +39,7 @@ __all__ = [
     "ReplaceOutcome",
     "Replacement",
     "RetireReason",
+    "Secret",
     "ShortLived",
     "VersionedSingleflight",
     "__version__",

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream, serve_simulated_upstream
+from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
 
 
 @pytest.fixture

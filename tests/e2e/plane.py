@@ -11,11 +11,17 @@ from pathlib import Path
 import attrs
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream
-from bridgepool.providers import Client, Clients, Secret, hash_key, new_client_key
-from bridgepool.remote.memory import MemoryBackend
-from bridgepool.remote.messages import Acknowledge, ProviderRow
-from bridgepool.remote.service import serve_providers
+from bridgepool import Secret
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.gateway.providers import (
+    Client,
+    Clients,
+    hash_key,
+    new_client_key,
+)
+from bridgepool.remote._memory import MemoryBackend
+from bridgepool.remote._messages import Acknowledge, ProviderRow
+from bridgepool.remote._service import serve_providers
 
 
 def row(upstream: SimulatedUpstream, name: str = "ai", **fields: object) -> ProviderRow:

@@ -124,7 +124,7 @@ async def run_command(
     *arguments: str, env: dict[str, str] | None = None
 ) -> AsyncIterator[GatewayProcess]:
     """Run `bridgepool ...`; it is killed at the end if it still runs."""
-    command = [sys.executable, "-m", "bridgepool.cli", *arguments]
+    command = [sys.executable, "-m", "bridgepool", *arguments]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             command,

@@ -10,7 +10,7 @@ import pytest
 import trio
 from anthropic.types import MessageParam, TextBlock
 
-from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import GatewayProcess, run_gateway
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.asking import ask, ready, wait_model, wait_ready
 from tests.e2e.plane import Plane, make_plane, row
 from tests.e2e.process import run_command, run_gateway_of

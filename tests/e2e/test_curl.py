@@ -13,7 +13,7 @@ import pytest
 import trio
 import trustme
 
-from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import run_gateway
 

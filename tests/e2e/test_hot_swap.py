@@ -9,7 +9,7 @@ import openai
 import pytest
 import trio
 
-from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from tests.e2e.files import provider, write
 from tests.e2e.process import run_gateway
 

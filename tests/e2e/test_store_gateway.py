@@ -8,11 +8,11 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.control.encryption import find_encryption_keys
-from bridgepool.control.records import Actor, KeyValue, ProviderDraft, ProviderPatch
-from bridgepool.control.store import Store, open_store
-from bridgepool.demo.upstream import SimulatedUpstream
-from bridgepool.providers import Secret
+from bridgepool import Secret
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control._records import Actor, KeyValue, ProviderDraft, ProviderPatch
+from bridgepool.gateway.control.store import Store, open_store
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.asking import ask, ready, wait_model
 from tests.e2e.process import run_command, run_gateway_of
 

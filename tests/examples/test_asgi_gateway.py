@@ -5,7 +5,7 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.demo.upstream import WORDS
+from bridgepool.gateway.demo._upstream import WORDS
 from tests.examples.support import ask, running, streaming
 from tests.examples.test_gateway_server import CHAT, Held, start_upstream
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
-from bridgepool._commands import app
-from bridgepool._commands.connecting import KEY_VARIABLE, STORE_VARIABLE, URL_VARIABLE
-from bridgepool.control.encryption import KEYS_VARIABLE
+from bridgepool.gateway.commands import app
+from bridgepool.gateway.commands._connecting import KEY_VARIABLE, STORE_VARIABLE, URL_VARIABLE
+from bridgepool.gateway.control._encryption import KEYS_VARIABLE
 from tests.examples.support import ROOT
 
 DOCS = ROOT / "docs"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.control.encryption import find_encryption_keys
-from bridgepool.control.records import Actor, KeyValue, ProviderDraft, ProviderPatch
-from bridgepool.control.store import open_store
-from bridgepool.providers import Secret
+from bridgepool import Secret
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control._records import Actor, KeyValue, ProviderDraft, ProviderPatch
+from bridgepool.gateway.control.store import open_store
 from tests.e2e.asking import ask, wait_model
 from tests.e2e.plane import make_plane, row
 from tests.examples.support import ROOT, running

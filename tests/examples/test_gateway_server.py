@@ -6,7 +6,7 @@ from functools import partial
 
 import trio
 
-from bridgepool.demo.upstream import WORDS, SimulatedUpstream, serve_simulated_upstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream, serve_simulated_upstream
 from tests.examples.support import ask, running, streaming
 
 CHAT = b'{"model": "m", "stream": true}'

@@ -16,8 +16,8 @@ import attrs
 import pytest
 import trio
 
-from bridgepool.control.encryption import find_encryption_keys
-from bridgepool.control.store import Store, open_store
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control.store import Store, open_store
 from tests.e2e.process import GatewayProcess, run_command
 from tests.examples.support import ROOT
 from tests.examples.test_gateway_server import start_upstream

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import attrs
 import pytest
 
-from bridgepool.control.api.answers import GatewayOut, ReadyOut
-from bridgepool.control.hub import HubStatus
 from bridgepool.gateway import GatewayStatistics
+from bridgepool.gateway.control._hub import HubStatus
+from bridgepool.gateway.control.api._answers import GatewayOut, ReadyOut
 from bridgepool.http import HttpCounters
 from bridgepool.remote import RemoteStatus
-from bridgepool.remote.rpc_handlers import RpcCounters
+from bridgepool.remote._rpc_handlers import RpcCounters
 from bridgepool.transports.websocket import WebSocketCounters
 from tests.examples.support import ROOT
 

@@ -11,19 +11,18 @@ import attrs
 import pytest
 
 import bridgepool
-import bridgepool.control.errors
 import bridgepool.gateway
+import bridgepool.gateway.control._errors
+import bridgepool.gateway.providers
 import bridgepool.http
-import bridgepool.providers
 import bridgepool.remote
-import bridgepool.remote.errors
+import bridgepool.remote._errors
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
 from tests.examples.support import EXAMPLES, ROOT
-from tests.test_layers import LEVEL_OF, ROOM_LEVEL_OF
+from tests.test_layers import LEVELS
 from tools.planted_bugs import BUGS
 
 DOCS = ROOT / "docs"
-PACKAGE = ROOT / "src" / "bridgepool"
 
 
 def page(name: str) -> str:
@@ -63,7 +62,7 @@ def test_every_count_of_the_pool_and_what_to_watch_of_reloads_stands_on_the_page
 
 
 def test_every_log_message_on_the_page_is_one_that_is_logged() -> None:
-    sources = " ".join(file.read_text() for file in PACKAGE.rglob("*.py"))
+    sources = " ".join(file.read_text() for file in (ROOT / "src").rglob("*.py"))
     rows = re.findall(r"^\|[^|]*\| (?:\w+) \| `([^`]+)` \|", page("howto/statistics.md"), re.M)
     assert len(rows) >= 11
     for message in rows:
@@ -74,7 +73,7 @@ def test_every_log_message_on_the_page_is_one_that_is_logged() -> None:
 PARTS: tuple[tuple[types.ModuleType, tuple[str, ...]], ...] = (
     (bridgepool, ("core", "errors")),
     (bridgepool.http, ("http",)),
-    (bridgepool.providers, ("providers", "errors")),
+    (bridgepool.gateway.providers, ("providers", "errors")),
     (bridgepool.gateway, ("gateway",)),
     (bridgepool.remote, ("remote",)),
 )
@@ -88,7 +87,7 @@ def test_every_public_name_has_its_place_in_the_reference(
     assert [name for name in module.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
-@pytest.mark.parametrize("module", [bridgepool.control.errors, bridgepool.remote.errors])
+@pytest.mark.parametrize("module", [bridgepool.gateway.control._errors, bridgepool.remote._errors])
 def test_every_error_is_described_with_what_it_carries(module: types.ModuleType) -> None:
     text = page("reference/errors.md")
     errors = [kind for kind in vars(module).values() if _is_own_error(kind, module)]
@@ -105,26 +104,17 @@ def _is_own_error(kind: object, module: types.ModuleType) -> bool:
     return own and issubclass(kind, bridgepool.BridgePoolError)  # type: ignore[arg-type]
 
 
-def test_every_part_of_the_package_stands_in_the_table_of_layers() -> None:
-    named = set(re.findall(r"`(\w+)/?`", page("design.md")))
-    private = {"_alarm", "_options", "_services", "_version", "__init__"}  # a helper each
-    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert parts - named - private - {"__pycache__"} == set()
-
-
-def test_the_table_of_layers_has_the_order_that_imports_keep() -> None:
-    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page("design.md"), re.MULTILINE)
+@pytest.mark.parametrize("package", LEVELS)
+def test_the_table_of_layers_has_the_order_that_imports_keep(package: str) -> None:
+    after = page("design.md").partition(f"| level | part of `{package}` |")[2]
+    table = after.partition("\n\n")[0]
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", table, re.MULTILINE)
     shown = {part: int(n) for n, parts in rows for part in re.findall(r"`(\w+)/?`", parts)}
-    assert {"transports", "remote", "control", "gateway", "cli"} <= shown.keys()
-    for lower, low in shown.items():
-        above = {part for part, level in shown.items() if level > low}
-        assert {part for part in above if LEVEL_OF[part] <= LEVEL_OF[lower]} == set(), lower
-
-
-def test_the_table_of_the_control_planes_rooms_has_the_order_that_imports_keep() -> None:
-    rows = re.findall(r"^\| ([a-z]) \| ([^|]+) \|", page("design.md"), re.MULTILINE)
-    shown = {room: order for order, rooms in rows for room in re.findall(r"`(\w+)/?`", rooms)}
-    assert {room: ord(order) - ord("a") for room, order in shown.items()} == ROOM_LEVEL_OF
+    helpers = (
+        {"", "_alarm", "_options", "_services", "_version"} if package == "bridgepool" else {""}
+    )
+    real = {part: level for level, parts in enumerate(LEVELS[package]) for part in parts}
+    assert shown == {part: level for part, level in real.items() if part not in helpers}
 
 
 def test_the_tests_that_the_table_of_invariants_names_do_name_them() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridgepool.providers import parse_provider_file
+from bridgepool.gateway.providers import parse_provider_file
 from tests.e2e.process import run_gateway
 from tests.examples.support import EXAMPLES, ROOT, ask, output_of, running, streaming
 

@@ -11,7 +11,7 @@ import trio
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
-from tests.gateway.rig import openai, start_upstream
+from tests.gateway.proxy.rig import openai, start_upstream
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "embed-gateway.md"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bridgepool.gateway.control_source import check_url
-from bridgepool.gateway.key_file import KeyFile
-from bridgepool.gateway.options import GatewayOptions
-from bridgepool.serving.listening import Address, StartError
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.serving._listening import Address, StartError
+from bridgepool.gateway.sources._control_source import check_url
+from bridgepool.gateway.sources._key_file import KeyFile
 
 FILE = Path("any")
 

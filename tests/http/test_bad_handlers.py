@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from bridgepool.http import Exchange
-from bridgepool.http.errors import LocalProtocolError, UpstreamTimeout
+from bridgepool.http._errors import LocalProtocolError, UpstreamTimeout
 from tests.http.support import GET, RawClient, cancelled_at, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"

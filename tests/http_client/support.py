@@ -8,8 +8,8 @@ import attrs
 import trio
 import trio.testing
 
-from bridgepool.http.client import UpstreamClient, open_upstream_client
-from bridgepool.http.upstream_links import UpstreamLimits
+from bridgepool.http._client import UpstreamClient, open_upstream_client
+from bridgepool.http._upstream_links import UpstreamLimits
 
 Script: TypeAlias = Callable[["Peer"], Awaitable[None]]
 

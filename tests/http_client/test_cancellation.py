@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridgepool.http.client import UpstreamClient, open_upstream_client
-from bridgepool.http.errors import PoolFull, UpstreamError
-from bridgepool.http.upstream_links import UpstreamLimits
+from bridgepool.http._client import UpstreamClient, open_upstream_client
+from bridgepool.http._errors import PoolFull, UpstreamError
+from bridgepool.http._upstream_links import UpstreamLimits
 from tests.http_client.support import (
     OK,
     Peer,

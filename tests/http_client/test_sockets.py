@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
-from bridgepool.http.sockets import receive_some, send_all, send_now
+from bridgepool.http._sockets import receive_some, send_all, send_now
 
 
 async def connected() -> tuple[trio.SocketStream, trio.SocketStream]:

@@ -7,10 +7,10 @@ import pytest
 import trio
 import trustme
 
-from bridgepool.http.client import open_upstream_client
-from bridgepool.http.dialing import parse_origin, upstream_ssl_context
-from bridgepool.http.errors import ConnectFailed, UpstreamCut, UpstreamTimeout
-from bridgepool.http.upstream_links import UpstreamLimits
+from bridgepool.http._client import open_upstream_client
+from bridgepool.http._dialing import parse_origin, upstream_ssl_context
+from bridgepool.http._errors import ConnectFailed, UpstreamCut, UpstreamTimeout
+from bridgepool.http._upstream_links import UpstreamLimits
 from tests.http_client.support import OK, Peer, Script, answer_all, read_all
 
 CA = trustme.CA()

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import trio
 
-from bridgepool.providers import Secret
+from bridgepool import Secret
 from bridgepool.remote import (
     MemoryBackend,
     ProviderRow,
@@ -18,8 +18,8 @@ from bridgepool.remote import (
     open_provider_service,
     open_remote_providers,
 )
-from bridgepool.transports.errors import ConnectError, HandshakeRefusedError
-from bridgepool.transports.handshake import Handshake, Refused
+from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
+from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 
 

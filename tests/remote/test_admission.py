@@ -5,12 +5,12 @@ import logging
 import attrs
 import pytest
 
-from bridgepool.providers import Secret
-from bridgepool.remote.admission import Admitted, admit, check_version
-from bridgepool.remote.backend import GatewayIdentity
-from bridgepool.remote.memory import MemoryBackend
-from bridgepool.remote.versions import PROTOCOL, ProtocolVersion, parse_version
-from bridgepool.transports.handshake import Handshake, Refused
+from bridgepool import Secret
+from bridgepool.remote._admission import Admitted, admit, check_version
+from bridgepool.remote._backend import GatewayIdentity
+from bridgepool.remote._memory import MemoryBackend
+from bridgepool.remote._versions import PROTOCOL, ProtocolVersion, parse_version
+from bridgepool.transports._handshake import Handshake, Refused
 
 CURRENT = {"version": str(PROTOCOL)}
 

@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool import open_singleflight
-from bridgepool.providers import AuthorizationUnavailableError, Caller, Secret
-from bridgepool.remote.authorization import AuthorizationCache, AuthorizationLimits
-from bridgepool.remote.messages import Authorization, Revisions
+from bridgepool import Secret, open_singleflight
+from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
+from bridgepool.remote._authorization import AuthorizationCache, AuthorizationLimits
+from bridgepool.remote._messages import Authorization, Revisions
 
 ANN = Caller("ann", "k1")
 

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from bridgepool import ReloadError
-from bridgepool.providers import (
+from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
     Caller,
     Client,

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridgepool.providers import Secret
-from bridgepool.remote import codec, messages
-from bridgepool.remote.errors import InvalidMessageError, UnsendableError
+from bridgepool import Secret
+from bridgepool.remote import _codec as codec
+from bridgepool.remote import _messages as messages
+from bridgepool.remote._errors import InvalidMessageError, UnsendableError
 
 from .foreign import pack, unpack
 

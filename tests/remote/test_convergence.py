@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from bridgepool import ProviderSnapshot, ReloadError, Replacement, open_bridge_pool, watch_providers
-from bridgepool.providers import Provider
+from bridgepool.gateway.providers import Provider
 from bridgepool.remote import MemoryBackend, RemoteProviders, open_remote_providers
 from bridgepool.testing import check_reloader
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridgepool.providers import Secret
-from bridgepool.remote import codec, messages
-from bridgepool.remote.depth import find_excess
-from bridgepool.remote.errors import INVALID_PARAMS, MALFORMED_FRAME, InvalidMessageError
+from bridgepool import Secret
+from bridgepool.remote import _codec as codec
+from bridgepool.remote import _messages as messages
+from bridgepool.remote._depth import find_excess
+from bridgepool.remote._errors import INVALID_PARAMS, MALFORMED_FRAME, InvalidMessageError
 
 from .foreign import pack
 

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from bridgepool.providers import Client, Clients, hash_key, new_client_key
+from bridgepool.gateway.providers import Client, Clients, hash_key, new_client_key
 from bridgepool.remote import MemoryBackend, serve_providers
-from bridgepool.transports.handshake import WebSocketLimits
+from bridgepool.transports._handshake import WebSocketLimits
 
 from .foreign import ForeignClient, open_foreign_client
 from .rig import row

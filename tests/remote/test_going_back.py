@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from bridgepool import ReplaceOutcome, open_bridge_pool
-from bridgepool.providers import (
+from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
     Client,
     Clients,

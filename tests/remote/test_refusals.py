@@ -7,10 +7,9 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool import ReloadError
-from bridgepool.providers import Secret
+from bridgepool import ReloadError, Secret
 from bridgepool.remote import GatewayIdentity, MemoryBackend, RemoteLimits, open_remote_providers
-from bridgepool.transports.errors import HandshakeRefusedError
+from bridgepool.transports._errors import HandshakeRefusedError
 
 from .rig import follow, open_plane, row
 

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from bridgepool.providers import Secret
-from bridgepool.remote import codec
-from bridgepool.remote.errors import InvalidMessageError
-from bridgepool.remote.messages import Changed, ProviderRow, ProviderSet, Revisions
-from bridgepool.remote.row_reader import RowReader
+from bridgepool import Secret
+from bridgepool.remote import _codec as codec
+from bridgepool.remote._errors import InvalidMessageError
+from bridgepool.remote._messages import Changed, ProviderRow, ProviderSet, Revisions
+from bridgepool.remote._row_reader import RowReader
 
 from .foreign import pack
 from .rig import row

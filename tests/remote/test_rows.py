@@ -6,9 +6,10 @@ import attrs
 import hypothesis
 import hypothesis.strategies as st
 
-from bridgepool.providers import Provider, Secret
-from bridgepool.remote.messages import ProviderRow
-from bridgepool.remote.rows import ProviderTable, TableBuilder
+from bridgepool import Secret
+from bridgepool.gateway.providers import Provider
+from bridgepool.remote._messages import ProviderRow
+from bridgepool.remote._rows import ProviderTable, TableBuilder
 
 
 def row(number: int = 1, **changes: Any) -> ProviderRow:

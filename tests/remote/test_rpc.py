@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bridgepool.remote import codec, rpc
-from bridgepool.remote.errors import ConnectionLostError, InvalidMessageError, RemoteError
-from bridgepool.remote.messages import (
+from bridgepool.remote import _codec as codec
+from bridgepool.remote import _rpc as rpc
+from bridgepool.remote._errors import ConnectionLostError, InvalidMessageError, RemoteError
+from bridgepool.remote._messages import (
     Acknowledge,
     Acknowledged,
     Cancel,
@@ -20,7 +21,7 @@ from bridgepool.remote.messages import (
     Rejection,
     Revisions,
 )
-from bridgepool.remote.rpc import Method, NoticeHandler, RpcPeer, open_rpc
+from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 
 

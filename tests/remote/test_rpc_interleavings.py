@@ -13,10 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from bridgepool.remote import codec
-from bridgepool.remote.errors import ConnectionLostError, RemoteError
-from bridgepool.remote.messages import Acknowledge, Cancel, Goodbye, Revisions
-from bridgepool.remote.rpc import MAX_CALLS_IN_FLIGHT, Method, NoticeHandler, RpcPeer, open_rpc
+from bridgepool.remote import _codec as codec
+from bridgepool.remote._errors import ConnectionLostError, RemoteError
+from bridgepool.remote._messages import Acknowledge, Cancel, Goodbye, Revisions
+from bridgepool.remote._rpc import MAX_CALLS_IN_FLIGHT, Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 
 _SMALL = 2000  # bytes of a frame

@@ -7,11 +7,11 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool.providers import Secret
+from bridgepool import Secret
 from bridgepool.remote import Admitted, MemoryBackend, open_provider_service
-from bridgepool.remote.codec import encode_request
-from bridgepool.remote.errors import ConnectionLostError, RemoteError
-from bridgepool.remote.messages import (
+from bridgepool.remote._codec import encode_request
+from bridgepool.remote._errors import ConnectionLostError, RemoteError
+from bridgepool.remote._messages import (
     Authorization,
     Authorize,
     Changed,
@@ -22,8 +22,8 @@ from bridgepool.remote.messages import (
     WatchProviders,
     Welcome,
 )
-from bridgepool.remote.rpc import NoticeHandler, RpcPeer, open_rpc
-from bridgepool.transports.handshake import Handshake
+from bridgepool.remote._rpc import NoticeHandler, RpcPeer, open_rpc
+from bridgepool.transports._handshake import Handshake
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 
 from .rig import GatedBackend, Plane, open_plane, row

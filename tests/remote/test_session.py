@@ -1,8 +1,8 @@
 """What a session makes of notices and answers that cross."""
 
 from bridgepool.remote import Revisions
-from bridgepool.remote.messages import Changed, Hello
-from bridgepool.remote.session import open_client_session
+from bridgepool.remote._messages import Changed, Hello
+from bridgepool.remote._session import open_client_session
 
 from .rig import open_plane, row
 from .test_service import link

@@ -13,9 +13,11 @@ import attrs
 import pytest
 import trio
 
-from bridgepool.providers import Secret
-from bridgepool.providers.access_keys import GATEWAY_KEYS
-from bridgepool.remote import MemoryBackend, ProviderRow, codec, messages, open_provider_service
+from bridgepool import Secret
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
+from bridgepool.remote import MemoryBackend, ProviderRow, open_provider_service
+from bridgepool.remote import _codec as codec
+from bridgepool.remote import _messages as messages
 from bridgepool.transports.websocket import serve_websockets
 
 from .described import describe

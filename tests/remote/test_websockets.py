@@ -6,7 +6,14 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from bridgepool.providers import Caller, Client, Clients, Secret, hash_key, new_client_key
+from bridgepool import Secret
+from bridgepool.gateway.providers import (
+    Caller,
+    Client,
+    Clients,
+    hash_key,
+    new_client_key,
+)
 from bridgepool.remote import (
     MemoryBackend,
     RemoteLimits,

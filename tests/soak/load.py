@@ -22,9 +22,11 @@ import pytest
 import trio
 
 from bridgepool import MemoryReloader, PoolStatistics, ProviderSnapshot
-from bridgepool.gateway import Bridge, BridgeKey, Gateway, GatewaySettings, opening
-from bridgepool.gateway.bridge import open_bridge
-from bridgepool.gateway.runtime import Runtimes, Snapshot
+from bridgepool.gateway import Bridge, BridgeKey, Gateway, GatewaySettings
+from bridgepool.gateway import _opening as opening
+from bridgepool.gateway.providers import Client, Clients, Provider, hash_key, new_client_key
+from bridgepool.gateway.proxy._bridge import open_bridge
+from bridgepool.gateway.proxy._runtime import Runtimes, Snapshot
 from bridgepool.http import (
     Exchange,
     GracefulClose,
@@ -32,8 +34,7 @@ from bridgepool.http import (
     open_upstream_client,
     serve_http,
 )
-from bridgepool.http.errors import HttpError
-from bridgepool.providers import Client, Clients, Provider, hash_key, new_client_key
+from bridgepool.http._errors import HttpError
 
 EVENTS = 10
 PACE = 0.2  # seconds between two events of a stream

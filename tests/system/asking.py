@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import trio
 
-from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import Headers, UpstreamResponse, open_upstream_client
 from tests.e2e.asking import Asked, ask, ready, wait_ready
 

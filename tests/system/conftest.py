@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream, serve_simulated_upstream
-from tests.control.conftest import database_url
+from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
+from tests.gateway.control.conftest import database_url
 from tests.postgres import own_postgres_server, postgres_server
 
 __all__ = ["database_url", "own_postgres_server", "postgres_server"]

@@ -17,27 +17,27 @@ from typing import cast
 import attrs
 import trio
 
+from bridgepool import Secret
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool.control.hub import Hub, open_hub
-from bridgepool.control.records import KeyValue, ProviderDraft, ProviderPatch
-from bridgepool.control.store import Store
-from bridgepool.demo.upstream import SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway import Gateway, open_gateway
-from bridgepool.gateway.control_source import open_control_source
-from bridgepool.gateway.options import GatewayOptions
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.control._hub import Hub, open_hub
+from bridgepool.gateway.control._records import KeyValue, ProviderDraft, ProviderPatch
+from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
+from bridgepool.gateway.serving._listening import Address
+from bridgepool.gateway.sources._control_source import open_control_source
 from bridgepool.http import serve_http
-from bridgepool.providers import Secret
-from bridgepool.remote.admission import Admitted, check_version
-from bridgepool.remote.authorization import AuthorizationLimits
-from bridgepool.remote.service import ProviderService, open_provider_service
-from bridgepool.remote.status import RemoteLimits
-from bridgepool.remote.versions import PROTOCOL, ProtocolVersion
-from bridgepool.serving.listening import Address
+from bridgepool.remote._admission import Admitted, check_version
+from bridgepool.remote._authorization import AuthorizationLimits
+from bridgepool.remote._service import ProviderService, open_provider_service
+from bridgepool.remote._status import RemoteLimits
+from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 from bridgepool.testing import FaultProxy, open_fault_proxy
-from bridgepool.transports.handshake import Handshake, Refused, WebSocketLimits
+from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports.websocket import serve_websockets
-from tests.control.stores import ADA, opened
 from tests.e2e.asking import Asked, ask, ready, wait_ready
+from tests.gateway.control.stores import ADA, opened
 from tests.system.load import Load, open_load
 
 LINE = WebSocketLimits(

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from bridgepool.demo.upstream import WORDS
+from bridgepool.gateway.demo._upstream import WORDS
 from bridgepool.http import UpstreamClient, open_upstream_client
 
 _TARGET = b"/ai/v1/chat/completions"

@@ -18,23 +18,27 @@ import trio
 
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool._services import open_service_nursery
-from bridgepool.control.api import make_api, serve_api
-from bridgepool.control.encryption import find_encryption_keys, generate_encryption_key
-from bridgepool.control.first_keys import ensure_admin_key, ensure_client_key, ensure_gateway_key
-from bridgepool.control.hub import Hub, open_hub
-from bridgepool.control.store import Store, open_store
 from bridgepool.gateway import Gateway, open_gateway
-from bridgepool.gateway.auth import ListedClients
-from bridgepool.gateway.options import GatewayOptions
-from bridgepool.gateway.readiness import SourceReport
-from bridgepool.gateway.source import Source
-from bridgepool.gateway.sources import open_source
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.control._encryption import find_encryption_keys, generate_encryption_key
+from bridgepool.gateway.control._first_keys import (
+    ensure_admin_key,
+    ensure_client_key,
+    ensure_gateway_key,
+)
+from bridgepool.gateway.control._hub import Hub, open_hub
+from bridgepool.gateway.control.api import make_api, serve_api
+from bridgepool.gateway.control.store import Store, open_store
+from bridgepool.gateway.providers import Clients, Provider
+from bridgepool.gateway.proxy._auth import ListedClients
+from bridgepool.gateway.proxy._readiness import SourceReport
+from bridgepool.gateway.serving._listening import Address, open_listeners
+from bridgepool.gateway.sources._opening import open_source
+from bridgepool.gateway.sources._source import Source
 from bridgepool.http import serve_http
-from bridgepool.providers import Clients, Provider
-from bridgepool.remote.rows import ProviderTable, TableBuilder
-from bridgepool.remote.service import ProviderService, open_provider_service
-from bridgepool.serving.listening import Address, open_listeners
-from bridgepool.transports.handshake import WebSocketLimits
+from bridgepool.remote._rows import ProviderTable, TableBuilder
+from bridgepool.remote._service import ProviderService, open_provider_service
+from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports.websocket import serve_websockets
 from tests.e2e.process import GatewayProcess, run_command, run_gateway_of
 from tests.system.asking import Front, Home

@@ -17,13 +17,13 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeSubscription
-from bridgepool.control.database import Database, Row, Transaction, Value, open_database
-from bridgepool.control.encryption import read_encryption_keys
-from bridgepool.control.store import Store
-from bridgepool.control.store.running import Runner
-from bridgepool.control.store.schema import MIGRATIONS
-from bridgepool.providers import Clients, Provider, ProviderFile
-from tests.control.database.child import Child, say
+from bridgepool.gateway.control._encryption import read_encryption_keys
+from bridgepool.gateway.control.database import Database, Row, Transaction, Value, open_database
+from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store._running import Runner
+from bridgepool.gateway.control.store._schema import MIGRATIONS
+from bridgepool.gateway.providers import Clients, Provider, ProviderFile
+from tests.gateway.control.database.child import Child, say
 from tests.system.asking import Home
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.control.records import Actor, ProviderPatch
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool.gateway.control._records import Actor, ProviderPatch
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.process import run_command
 from tests.postgres import PostgresServer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import run_command
 from tests.system.asking import Front, Home
 from tests.system.load import open_load

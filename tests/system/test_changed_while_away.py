@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import run_command
 from tests.system.asking import Home, slowly
 from tests.system.load import open_load

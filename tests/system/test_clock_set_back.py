@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bridgepool.control.hub import open_hub
-from tests.control.planes import receipt, session, wait_for, wait_revision
-from tests.control.stores import ADA, Clock, draft, opened
+from bridgepool.gateway.control._hub import open_hub
+from tests.gateway.control.planes import receipt, session, wait_for, wait_revision
+from tests.gateway.control.stores import ADA, Clock, draft, opened
 
 
 async def test_a_clock_that_is_set_back_changes_no_order(database_url: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from bridgepool.testing import Toward
-from tests.control.stores import ADA, draft
+from tests.gateway.control.stores import ADA, draft
 from tests.system.faulty import LINE, open_world, wait_for
 
 

@@ -19,14 +19,14 @@ import pytest
 import trio
 
 from bridgepool._changes import ChangeSubscription
-from bridgepool.control.database import Database, Row, Transaction, Value, open_database
-from bridgepool.control.encryption import read_encryption_keys
-from bridgepool.control.records import Actor, ProviderPatch
-from bridgepool.control.store import Store
-from bridgepool.control.store.running import Runner
-from bridgepool.control.store.schema import MIGRATIONS
-from bridgepool.demo.upstream import SimulatedUpstream
-from bridgepool.gateway.options import GatewayOptions
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.control._encryption import read_encryption_keys
+from bridgepool.gateway.control._records import Actor, ProviderPatch
+from bridgepool.gateway.control.database import Database, Row, Transaction, Value, open_database
+from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store._running import Runner
+from bridgepool.gateway.control.store._schema import MIGRATIONS
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import run_command
 from tests.postgres import PostgresServer
 from tests.system.asking import Front, Home

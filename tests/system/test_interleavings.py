@@ -12,13 +12,20 @@ import hypothesis
 import hypothesis.strategies as st
 import trio
 
-from bridgepool import ProviderSnapshot, ReloadError, Replacement, open_bridge_pool, watch_providers
-from bridgepool.control.records import ProviderPatch
-from bridgepool.control.store import Store
-from bridgepool.providers import Provider, Secret
-from bridgepool.remote.client import RemoteProviders, open_remote_providers, websocket_connector
+from bridgepool import (
+    ProviderSnapshot,
+    ReloadError,
+    Replacement,
+    Secret,
+    open_bridge_pool,
+    watch_providers,
+)
+from bridgepool.gateway.control._records import ProviderPatch
+from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.providers import Provider
+from bridgepool.remote._client import RemoteProviders, open_remote_providers, websocket_connector
 from bridgepool.testing import Toward
-from tests.control.stores import ADA, draft, opened
+from tests.gateway.control.stores import ADA, draft, opened
 from tests.remote.test_convergence import Watched, open_nothing
 from tests.system.faulty import LINE, PATIENCE, World, open_world, wait_for
 

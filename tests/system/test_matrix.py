@@ -16,7 +16,7 @@ import attrs
 import pytest
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.system.asking import GENEROUS, Front, Gate, Home, slowly, used_key
 from tests.system.load import Load, open_load
 from tests.system.rig import Plane, make_home, memory_source, open_front, open_plane, run_front

@@ -22,8 +22,8 @@ import psycopg
 import pytest
 import trio
 
-from bridgepool.control.encryption import generate_encryption_key
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool.gateway.control._encryption import generate_encryption_key
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess, run_command
 from tests.system.asking import Home
 from tests.system.rig import make_home, run_front, run_plane
@@ -48,7 +48,7 @@ class Run:
             "BRIDGEPOOL_ADMIN_KEY": self.home.admin_file.read_text().strip(),
         }
         done = await trio.run_process(
-            [sys.executable, "-m", "bridgepool.cli", *arguments],
+            [sys.executable, "-m", "bridgepool", *arguments],
             stdin=stdin.encode(),
             capture_stdout=True,
             capture_stderr=True,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.gateway.options import GatewayOptions
-from bridgepool.remote.messages import Revisions
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.remote._messages import Revisions
 from tests.system.faulty import open_world, wait_for
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.demo.upstream import SimulatedUpstream
-from bridgepool.http.errors import UpstreamError
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.http._errors import UpstreamError
 from tests.system.asking import Home, slowly
 from tests.system.load import open_load
 from tests.system.rig import make_home, run_front, run_plane

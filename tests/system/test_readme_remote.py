@@ -16,7 +16,7 @@ import attrs
 import pytest
 import trio
 
-from bridgepool.demo.upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.process import Output
 from tests.examples.support import EXAMPLES, ROOT

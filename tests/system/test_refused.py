@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from bridgepool.providers import Secret
-from bridgepool.remote.client import open_remote_providers
-from bridgepool.remote.versions import PROTOCOL, ProtocolVersion
+from bridgepool import Secret
+from bridgepool.remote._client import open_remote_providers
+from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 from bridgepool.testing import Toward
-from bridgepool.transports.handshake import WebSocketLimits
+from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports.websocket import open_websocket_channel
-from tests.control.conftest import database_url, postgres_server
-from tests.control.stores import ADA, draft, opened
 from tests.e2e.process import run_command
+from tests.gateway.control.conftest import database_url, postgres_server
+from tests.gateway.control.stores import ADA, draft, opened
 from tests.system.faulty import PATIENCE, open_world, wait_for
 
 __all__ = ["database_url", "postgres_server"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import attrs
 import trio
 
-from bridgepool.control.records import Actor, KeyValue, ProviderDraft
-from bridgepool.demo.upstream import SimulatedUpstream
+from bridgepool import Secret
 from bridgepool.gateway import Gateway
-from bridgepool.providers import Secret
-from tests.control.database.child import Child
+from bridgepool.gateway.control._records import Actor, KeyValue, ProviderDraft
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from tests.gateway.control.database.child import Child
 from tests.system.asking import GENEROUS, Front, Home
 from tests.system.load import Load, open_load
 from tests.system.rig import make_home, open_front, open_plane, run_plane, store_source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.control.stores import ADA
+from tests.gateway.control.stores import ADA
 from tests.system.faulty import World, open_world, wait_for
 from tests.system.load import open_load
 
@@ -125,7 +125,7 @@ async def test_providers_that_were_not_confirmed_for_too_long_make_it_not_ready(
 async def test_a_client_is_in_the_snapshot_file_before_a_crash_could_forget_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridgepool.gateway.snapshot_file._LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr("bridgepool.gateway.sources._snapshot_file._LOOK_INTERVAL", 0.05)
     file, copy = tmp_path / "snapshot", tmp_path / "copy"
     async with open_world(tmp_path) as world:
         async with world.front(snapshot_file=file) as front:

@@ -13,9 +13,9 @@ import attrs
 import pytest
 import trio
 
-from bridgepool.control.hub import Hub
-from bridgepool.demo.upstream import SimulatedUpstream
-from bridgepool.serving.listening import Address, open_listeners
+from bridgepool.gateway.control._hub import Hub
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.gateway.serving._listening import Address, open_listeners
 from bridgepool.transports.websocket import serve_websockets
 from tests.e2e.process import run_command
 from tests.postgres import PostgresServer

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trustme
 
-from bridgepool.providers import Secret
+from bridgepool import Secret
 from bridgepool.transports.websocket import (
     ConnectError,
     Handshake,

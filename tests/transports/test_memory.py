@@ -1,7 +1,7 @@
 import pytest
 import trio
 
-from bridgepool.transports.errors import ChannelBrokenError, MessageTooLargeError
+from bridgepool.transports._errors import ChannelBrokenError, MessageTooLargeError
 from bridgepool.transports.memory import open_memory_channel_pair
 
 

@@ -3,7 +3,8 @@
 `open_gateway` is the way in for programs, `bridgepool gateway` for operators.
 """
 
-from bridgepool.gateway.access_log import (
+from bridgepool.gateway._opening import open_gateway
+from bridgepool.gateway.proxy._access_log import (
     AccessLog,
     AccessRecord,
     LineWriter,
@@ -11,13 +12,12 @@ from bridgepool.gateway.access_log import (
     console_line,
     json_line,
 )
-from bridgepool.gateway.app import Gateway, GatewayStatistics
-from bridgepool.gateway.auth import Authorizer, ListedClients
-from bridgepool.gateway.bridge import Bridge, BridgeKey
-from bridgepool.gateway.opening import open_gateway
-from bridgepool.gateway.readiness import SourceReport
-from bridgepool.gateway.receipts import FailedProvider, OnApplied, Receipt
-from bridgepool.gateway.settings import GatewaySettings
+from bridgepool.gateway.proxy._app import Gateway, GatewayStatistics
+from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
+from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+from bridgepool.gateway.proxy._readiness import SourceReport
+from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
+from bridgepool.gateway.proxy._settings import GatewaySettings
 
 __all__ = [
     "AccessLog",

@@ -1,9 +1,9 @@
 """HTTP/1.1 on Trio, both ways: a server of handlers, and a client for upstreams.
 
 The server is `serve_http`, the client `open_upstream_client`; both speak through a wire
-(`bridgepool.http.wire`), whose parser is h11. `bridgepool.http.asgi` runs the server's handlers
-under ASGI servers, `bridgepool.http.headers` has the rules of what a proxy hands on, and
-`bridgepool.http.errors` what can go wrong.
+(`bridgepool.http._wire`), whose parser is h11. `bridgepool.http.asgi` runs the server's handlers
+under ASGI servers, `bridgepool.http._headers` has the rules of what a proxy hands on, and
+`bridgepool.http._errors` what can go wrong.
 """
 
 try:
@@ -13,14 +13,14 @@ except ModuleNotFoundError as error:
         "bridgepool.http needs h11: pip install 'bridgepool[http]'", name="h11"
     ) from error
 
-from bridgepool.http.client import UpstreamClient, open_upstream_client
-from bridgepool.http.conversation import HttpCounters
-from bridgepool.http.exchange import Exchange, Handler, RequestBody, ResponseStream
-from bridgepool.http.limits import HttpLimits
-from bridgepool.http.messages import EndOfMessage, Headers, Request, ResponseHead, get_header
-from bridgepool.http.server import GracefulClose, serve_http
-from bridgepool.http.upstream_call import UpstreamResponse
-from bridgepool.http.upstream_links import UpstreamLimits, UpstreamStatistics
+from bridgepool.http._client import UpstreamClient, open_upstream_client
+from bridgepool.http._conversation import HttpCounters
+from bridgepool.http._exchange import Exchange, Handler, RequestBody, ResponseStream
+from bridgepool.http._limits import HttpLimits
+from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
+from bridgepool.http._server import GracefulClose, serve_http
+from bridgepool.http._upstream_call import UpstreamResponse
+from bridgepool.http._upstream_links import UpstreamLimits, UpstreamStatistics
 
 __all__ = [
     "EndOfMessage",

@@ -15,12 +15,12 @@ import attrs
 import trio
 
 from bridgepool._errors import BridgePoolError
-from bridgepool.http.errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
-from bridgepool.http.exchange import Exchange, Handler, RequestBody, format_address
-from bridgepool.http.fields import check_fields_to_send, without_fields
-from bridgepool.http.framing import BodyWriter, WriteLength, WriteNothing, WriteUntilClose
-from bridgepool.http.heads import join_fields
-from bridgepool.http.messages import NO_TRAILERS, EndOfMessage, Headers, Request
+from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
+from bridgepool.http._exchange import Exchange, Handler, RequestBody, format_address
+from bridgepool.http._fields import check_fields_to_send, without_fields
+from bridgepool.http._framing import BodyWriter, WriteLength, WriteNothing, WriteUntilClose
+from bridgepool.http._heads import join_fields
+from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request
 
 _READ_AHEAD = 4  # messages
 _log = logging.getLogger("bridgepool.http")

@@ -4,21 +4,21 @@ A gateway follows a control plane with `open_remote_providers`; a control plane 
 gateways with `serve_providers`. Needs ``pip install 'bridgepool[remote]'``.
 """
 
-from bridgepool.remote.admission import Admitted
-from bridgepool.remote.authorization import AuthorizationLimits
-from bridgepool.remote.backend import GatewayIdentity, ProviderBackend, SessionInfo
-from bridgepool.remote.client import (
+from bridgepool.remote._admission import Admitted
+from bridgepool.remote._authorization import AuthorizationLimits
+from bridgepool.remote._backend import GatewayIdentity, ProviderBackend, SessionInfo
+from bridgepool.remote._client import (
     Connect,
     RemoteProviders,
     open_remote_providers,
     websocket_connector,
 )
-from bridgepool.remote.memory import MemoryBackend
-from bridgepool.remote.messages import Acknowledge, ProviderRow, Rejection, Revisions
-from bridgepool.remote.rows import ProviderTable, TableBuilder
-from bridgepool.remote.service import ProviderService, open_provider_service, serve_providers
-from bridgepool.remote.status import Refusal, RemoteLimits, RemoteStatus
-from bridgepool.remote.versions import PROTOCOL, ProtocolVersion
+from bridgepool.remote._memory import MemoryBackend
+from bridgepool.remote._messages import Acknowledge, ProviderRow, Rejection, Revisions
+from bridgepool.remote._rows import ProviderTable, TableBuilder
+from bridgepool.remote._service import ProviderService, open_provider_service, serve_providers
+from bridgepool.remote._status import Refusal, RemoteLimits, RemoteStatus
+from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 
 __all__ = [
     "PROTOCOL",

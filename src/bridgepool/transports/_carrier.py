@@ -7,9 +7,9 @@ import trio
 from trio_websocket import WebSocketConnection
 
 from bridgepool.transports._connection import WebSocketChannel
+from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._keepalive import let_kernel_ask
 from bridgepool.transports._link import Link
-from bridgepool.transports.handshake import WebSocketLimits
 
 # What may be unread besides one message of the largest size.
 _UNREAD_BYTES = 256 << 10

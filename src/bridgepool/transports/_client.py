@@ -10,16 +10,22 @@ import attrs
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
+from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
-from bridgepool.http.dialing import Origin, connect, dial_origin, parse_origin, upstream_ssl_context
-from bridgepool.http.errors import ConnectFailed
-from bridgepool.providers import Secret
+from bridgepool.http._dialing import (
+    Origin,
+    connect,
+    dial_origin,
+    parse_origin,
+    upstream_ssl_context,
+)
+from bridgepool.http._errors import ConnectFailed
 from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
 from bridgepool.transports._connection import WebSocketChannel, printable
+from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
+from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._link import Link
 from bridgepool.transports._timekeeper import keep_time
-from bridgepool.transports.errors import ConnectError, HandshakeRefusedError
-from bridgepool.transports.handshake import WebSocketLimits
 
 _DEFAULT_LIMITS = WebSocketLimits()
 _SCHEMES = {"ws": "http", "wss": "https"}

@@ -29,11 +29,11 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.utilities import ProtocolError
 
+from bridgepool.transports._errors import BreakReason, ChannelBrokenError, MessageTooLargeError
+from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._heartbeat import Due
 from bridgepool.transports._keepalive import kernel_gave_up
 from bridgepool.transports._link import Link, ping_frame
-from bridgepool.transports.errors import BreakReason, ChannelBrokenError, MessageTooLargeError
-from bridgepool.transports.handshake import WebSocketLimits
 
 # Of messages that wait for the writer; one larger than that waits alone.
 _QUEUED_BYTES = 256 << 10

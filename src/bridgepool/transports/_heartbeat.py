@@ -18,7 +18,7 @@ from math import inf
 
 import attrs
 
-from bridgepool.transports.handshake import WebSocketLimits
+from bridgepool.transports._handshake import WebSocketLimits
 
 
 class Due(enum.Enum):

@@ -11,13 +11,13 @@ import attrs
 import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
-from bridgepool.providers import Secret
 from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
 from bridgepool.transports._connection import WebSocketChannel
+from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports._link import Link
 from bridgepool.transports._timekeeper import keep_time
-from bridgepool.transports.handshake import Handshake, Refused, WebSocketLimits
 
 T = TypeVar("T")
 _log = logging.getLogger("bridgepool.transports")

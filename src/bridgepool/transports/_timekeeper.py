@@ -5,7 +5,7 @@ from collections.abc import Collection
 import trio
 
 from bridgepool.transports._connection import WebSocketChannel
-from bridgepool.transports.handshake import WebSocketLimits
+from bridgepool.transports._handshake import WebSocketLimits
 
 
 async def keep_time(channels: Collection[WebSocketChannel], limits: WebSocketLimits) -> None:

@@ -5,7 +5,7 @@ from typing import Self
 import attrs
 import trio
 
-from bridgepool.transports.errors import BreakReason, ChannelBrokenError, MessageTooLargeError
+from bridgepool.transports._errors import BreakReason, ChannelBrokenError, MessageTooLargeError
 
 # As a socket has one: code may send a little before the other side looks.
 _UNREAD_MESSAGES = 16

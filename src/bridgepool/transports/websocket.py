@@ -6,15 +6,15 @@ is not used.
 
 from bridgepool.transports._client import open_websocket_channel
 from bridgepool.transports._connection import WebSocketChannel
-from bridgepool.transports._server import WebSocketCounters, serve_websockets
-from bridgepool.transports.errors import (
+from bridgepool.transports._errors import (
     BreakReason,
     ChannelBrokenError,
     ConnectError,
     HandshakeRefusedError,
     MessageTooLargeError,
 )
-from bridgepool.transports.handshake import Handshake, Refused, WebSocketLimits
+from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
+from bridgepool.transports._server import WebSocketCounters, serve_websockets
 
 __all__ = [
     "BreakReason",

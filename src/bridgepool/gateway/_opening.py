@@ -1,0 +1,183 @@
+"""Putting a gateway together: the pool, the runtimes, and the watcher of the providers."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from bridgepool import (
+    CachedBridgePool,
+    ProviderReloader,
+    ProviderSnapshot,
+    ReloadStatus,
+    Replacement,
+    ReplaceOutcome,
+    open_bridge_pool,
+    watch_providers,
+)
+from bridgepool._services import open_service_nursery
+from bridgepool.gateway.providers import Clients, Provider
+from bridgepool.gateway.proxy._access_log import AccessLog
+from bridgepool.gateway.proxy._app import Gateway
+from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
+from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
+from bridgepool.gateway.proxy._dialing import check_dialing, dial_provider
+from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
+from bridgepool.gateway.proxy._receipts import OnApplied, Receipts
+from bridgepool.gateway.proxy._runtime import ProviderRuntime, Runtimes, Snapshot
+from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.http import UpstreamLimits, open_upstream_client
+
+logger = logging.getLogger("bridgepool.gateway")
+
+_DEFAULT_SETTINGS = GatewaySettings()
+
+
+@asynccontextmanager
+async def open_gateway(
+    reloader: ProviderReloader[Provider],
+    changes: trio.abc.ReceiveChannel[object],
+    *,
+    clients: Callable[[], Clients] | Authorizer = Clients,
+    first: Snapshot | None = None,
+    first_age: float = 0.0,
+    settings: GatewaySettings = _DEFAULT_SETTINGS,
+    access_log: AccessLog | None = None,
+    on_applied: OnApplied | None = None,
+    report: Callable[[], SourceReport] | None = None,
+) -> AsyncIterator[Gateway]:
+    """Open a gateway: its pool of bridges, its provider runtimes, its watcher of changes.
+
+    It serves nothing by itself: give `Gateway.handle` to `bridgepool.http.serve_http`, or to
+    `bridgepool.http.asgi`. Until the first snapshot is there, requests get 503 `not_ready`.
+
+    ::
+
+        async with open_provider_file("providers.toml") as source:
+            async with open_gateway(
+                source, source.changes, clients=lambda: source.clients
+            ) as gateway:
+                await serve_http(gateway.handle, await trio.open_tcp_listeners(8080))
+
+    Args:
+        reloader: Where the providers come from, such as a `MemoryReloader` or the source of
+            `open_provider_file`.
+        changes: Notices that they may have changed; open before this is called.
+        clients: Returns the clients in force; asked for each request, so it must be cheap. Or
+            an `Authorizer`, when they are known elsewhere. The default has none: then nobody
+            is served, unless `settings.allow_anyone`.
+        first: What the reloader has already given, to be ready at once.
+        first_age: Seconds since the source confirmed `first`; `math.inf` if nobody knows.
+        settings: The gateway's policy.
+        access_log: Called once for each request, after its end.
+        on_applied: Called with a `Receipt` after every good reload, once the runtimes of its
+            providers are found good or bad. Must not block.
+        report: Returns what the source says of itself, for `/readyz`.
+
+    Resource handling:
+        Leaving the block admits no more requests, gives those that run `settings.drain_timeout`
+        to end, and closes everything. What the block raises comes out as it is.
+    """
+    status = ReloadStatus()
+    authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
+    age = first_age if first is not None else None
+    readiness = Readiness(status, settings.max_stale, age, report)
+    watching, giving = trio.CancelScope(), trio.CancelScope()
+    async with open_service_nursery() as nursery:
+        runtimes = Runtimes(
+            nursery,
+            partial(open_provider_runtime, limits=settings.upstream_limits),
+            check_provider,
+        )
+        try:
+            async with open_bridge_pool(
+                partial(open_bridge, runtimes=runtimes),
+                first if first is not None else ProviderSnapshot[Provider](()),
+                max_items=settings.max_bridges,
+                ttl=settings.bridge_ttl,
+                drain_timeout=settings.drain_timeout,
+                shutdown_timeout=settings.drain_timeout,
+            ) as pool:
+                runtimes.put_in_force(pool.snapshot)
+                receipts = Receipts(runtimes, on_applied) if on_applied is not None else None
+                target = _PoolAndRuntimes(pool, runtimes, receipts)
+
+                async def give_receipts(receipts: Receipts) -> None:
+                    with giving:
+                        await receipts.run()
+
+                async def watch() -> None:
+                    with watching:
+                        await watch_providers(
+                            target,
+                            reloader,
+                            changes,
+                            poll_interval=settings.poll_interval,
+                            min_interval=settings.min_reload_interval,
+                            status=status,
+                        )
+
+                nursery.start_soon(watch)
+                if receipts is not None:
+                    nursery.start_soon(give_receipts, receipts)
+                try:
+                    yield Gateway(
+                        pool, status, runtimes, settings, authorizer, readiness, access_log
+                    )
+                finally:
+                    watching.cancel()
+                    giving.cancel()
+        finally:
+            watching.cancel()
+            giving.cancel()
+            runtimes.close()
+
+
+def check_provider(provider: Provider) -> None:
+    """Raise what `open_provider_runtime` would; opens nothing."""
+    provider.resolve_keys(os.environ)
+    check_dialing(provider)
+
+
+@asynccontextmanager
+async def open_provider_runtime(
+    provider: Provider, *, limits: UpstreamLimits
+) -> AsyncIterator[ProviderRuntime]:
+    """Open what is needed to call a provider; nothing is connected yet.
+
+    Raises:
+        ProviderKeyError: its key is in an environment variable that is not usable.
+        ImportError: TLS needs a package that is not installed.
+    """
+    keys = provider.resolve_keys(os.environ)
+    async with open_upstream_client(
+        str(provider.base_url), limits=limits, dial=dial_provider(provider)
+    ) as client:
+        yield ProviderRuntime(provider, client, keys[0] if keys else None)
+
+
+@attrs.frozen
+class _PoolAndRuntimes:
+    """What the watcher replaces the providers of."""
+
+    _pool: CachedBridgePool[BridgeKey, Provider, Bridge]
+    _runtimes: Runtimes
+    _receipts: Receipts | None
+
+    def replace_providers(self, snapshot: Snapshot) -> Replacement:
+        """Put a snapshot in force in both, in one step."""
+        replacement = self._pool.replace_providers(snapshot)
+        if replacement.applied:
+            self._runtimes.put_in_force(snapshot)
+            facts = {"generation": replacement.generation, "providers": len(snapshot.providers)}
+            logger.info("providers replaced", extra=facts)
+        good = (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED)
+        if self._receipts is not None and replacement.outcome in good:
+            self._receipts.note(snapshot.revision)
+        return replacement

@@ -1,0 +1,60 @@
+"""Providers in files, for `bridgepool providers apply` and `export`."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridgepool.gateway.commands._root import fail
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._records import ProviderDraft
+
+_TOP_FIELDS = ("providers", "clients", "allow_private")
+
+
+def read_drafts(path: Path) -> list[ProviderDraft]:
+    """Read the providers of a file; ends the program with all that is wrong with it."""
+    from bridgepool.gateway.control._documents import parse_draft
+    from bridgepool.gateway.control._errors import InvalidChangeError
+    from bridgepool.gateway.providers._file_rows import unknown_field
+
+    shown = "standard input" if str(path) == "-" else str(path)
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text()
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        fail(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or 'is not UTF-8'}")
+    except (ValueError, RecursionError):
+        data = None
+    if data is None:  # outside the handler: the parser's message may quote a key
+        fail(f"{shown}: is not TOML; `bridgepool gateway --providers` names the line")
+    problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
+    rows = data.get("providers")
+    if not isinstance(rows, list):
+        fail(f"{shown}: has no [[providers]]; if none are meant, say providers = []")
+    if "clients" in data:
+        print(f"{shown}: its clients are left alone; see `bridgepool keys`", file=sys.stderr)
+    drafts: list[ProviderDraft] = []
+    for number, row in enumerate(rows, start=1):
+        row = {"allow_private": data.get("allow_private", False), **row}
+        try:
+            drafts.append(parse_draft(row, f"[[providers]] row {number}: "))
+        except InvalidChangeError as error:
+            problems += error.problems
+    if problems:
+        fail(f"{shown}: {'; '.join(problems)}")
+    return drafts
+
+
+def drafts_to_toml(drafts: Sequence[ProviderDraft]) -> str:
+    """Write providers as a file; those of an export hold no secret."""
+    import tomli_w
+
+    from bridgepool.gateway.control._documents import draft_document
+
+    head = "# For `bridgepool providers apply`: what has an id or `keep` stays as it is stored.\n\n"
+    return head + tomli_w.dumps({"providers": [draft_document(one) for one in drafts]})

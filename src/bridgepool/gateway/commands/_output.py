@@ -1,0 +1,92 @@
+"""Answers of the commands: tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING
+
+import attrs
+
+from bridgepool.gateway.commands._connecting import Target, ask
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._applied import AppliedReport
+
+
+def print_json(value: object) -> None:
+    """Print a view, or a list or mapping of views, as JSON."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    kind = type(value)
+    if attrs.has(kind):
+        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(kind)}
+    return value
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows in columns; control characters in what others wrote are shown, not obeyed."""
+    lines = [list(heads), *([_cell(value) for value in row] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    for line in lines:
+        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _cell(value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
+
+
+def tell_change(target: Target, revision: int, changed: bool, what: str, wait: float | None) -> int:
+    """Say what a write did; with `wait`, also where it is live. Returns the exit status."""
+    if not changed:
+        print(f"{what}: nothing to change (revision {revision})")
+    else:
+        print(f"{what} (revision {revision})")
+    return 0 if wait is None else tell_applied(target, revision, wait)
+
+
+def tell_applied(target: Target, revision: int, wait: float) -> int:
+    """Wait until a revision is live and say where; returns the exit status."""
+    report = ask(target, lambda admin: admin.applied(revision, wait))
+    print_applied(report)
+    return 0 if report.complete and report.applied else 1
+
+
+def print_applied(report: AppliedReport) -> None:
+    """Print what each gateway made of a revision."""
+    if not report.gateways:
+        print("no gateway is known", file=sys.stderr)
+        return
+    print_table(
+        ("GATEWAY", "INSTANCE", "STATE", "REVISION", "REASON"),
+        (
+            (
+                one.gateway,
+                one.instance,
+                one.state,
+                one.revision,
+                "; ".join(f"{bad.name}: {bad.reason}" for bad in one.rejected),
+            )
+            for one in report.gateways
+        ),
+    )

@@ -1,0 +1,342 @@
+"""`bridgepool providers`: the providers of a control plane."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from bridgepool.gateway.commands._connecting import (
+    WHERE_DEFAULT,
+    Where,
+    ask,
+    secret_from_environment,
+    secrets_from_stdin,
+)
+from bridgepool.gateway.commands._output import print_json, print_table, tell_change
+from bridgepool.gateway.commands._root import app, fail
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._records import (
+        HeaderValue,
+        KeyChange,
+        ProviderPatch,
+        ProviderView,
+    )
+
+providers = App(
+    name="providers",
+    help="Read and change the providers that gateways follow.",
+    default_parameter=Parameter(negative=""),
+)
+app.command(providers)
+
+AsJson = Annotated[bool, Parameter(name="--json")]
+Wait = Annotated[float | None, Parameter(name="--wait")]
+
+
+@providers.command(name="list")
+def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
+    """List all providers.
+
+    Args:
+        as_json: For programs.
+        where: Where the providers are.
+    """
+    found = ask(where, lambda admin: admin.list_providers())
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("NAME", "TYPE", "ENABLED", "BASE URL", "KEYS", "CHANGED", "PROBLEM"),
+        (
+            (one.name, one.type, one.enabled, one.base_url, _keys(one), one.updated, one.problem)
+            for one in found
+        ),
+    )
+
+
+@providers.command
+def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
+    """Show one provider, its keys masked, with their ids.
+
+    Args:
+        name: Its name, or its id.
+        as_json: For programs.
+        where: Where the providers are.
+    """
+    found = ask(where, lambda admin: admin.get_provider(name))
+    if as_json:
+        print_json(found)
+        return
+    print_table(("FIELD", "VALUE"), _fields(found))
+
+
+@providers.command
+def add(
+    name: str,
+    *,
+    type: str,
+    base_url: str,
+    keys_stdin: bool = False,
+    keys_from_env: list[str] | None = None,
+    key_env: str | None = None,
+    client_keys: bool = False,
+    header_from_env: list[str] | None = None,
+    allow_private: bool = False,
+    disabled: bool = False,
+    wait: Wait = None,
+    where: Where = WHERE_DEFAULT,
+) -> None:
+    """Add a provider. Its keys come from standard input or the environment, never as arguments.
+
+    Args:
+        name: [a-z0-9] words joined by "-": the first part of every path that goes to it.
+        type: What it speaks: openai or anthropic.
+        base_url: Where it is, such as https://api.openai.com/v1.
+        keys_stdin: Read its keys from standard input, one per line, in order of use.
+        keys_from_env: A variable of this command that holds a key; may be given several times.
+        key_env: A variable of each *gateway* that holds the key, in place of keys here.
+        client_keys: Clients bring their own keys for it.
+        header_from_env: NAME=VARIABLE: send a header with the value of a variable of this
+            command; may be given several times.
+        allow_private: Its address may be inside your own network.
+        disabled: Add it switched off.
+        wait: Seconds to wait until it is live on every connected gateway, and say where.
+        where: Where the providers are.
+    """
+    from bridgepool.gateway.control._records import KeyValue, ProviderDraft
+
+    values = _new_keys(keys_stdin, keys_from_env)
+    draft = ProviderDraft(
+        name=name,
+        type=type,
+        base_url=base_url,
+        keys=tuple(KeyValue(value) for value in values),
+        key_env=key_env,
+        client_keys=client_keys,
+        headers=_headers(header_from_env),
+        allow_private=allow_private,
+        enabled=not disabled,
+    )
+    change = ask(where, lambda admin: admin.add_provider(draft), may_make=True)
+    sys.exit(tell_change(where, change.revision, change.changed, f"added {name}", wait))
+
+
+@providers.command
+def update(
+    name: str,
+    *,
+    new_name: str | None = None,
+    type: str | None = None,
+    base_url: str | None = None,
+    keys_stdin: bool = False,
+    keys_from_env: list[str] | None = None,
+    keep_key: list[str] | None = None,
+    no_keys: bool = False,
+    key_env: str | None = None,
+    no_key_env: bool = False,
+    client_keys: bool | None = None,
+    header_from_env: list[str] | None = None,
+    keep_header: list[str] | None = None,
+    no_headers: bool = False,
+    allow_private: bool | None = None,
+    wait: Wait = None,
+    where: Where = WHERE_DEFAULT,
+) -> None:
+    """Change a provider; what no option names stays as it is.
+
+    To rotate a key: --keys-stdin alone replaces all keys; with --keep-key ID those named stay,
+    behind the new ones.
+
+    Args:
+        name: Its name, or its id.
+        new_name: Rename it.
+        type: What it speaks.
+        base_url: Where it is.
+        keys_stdin: Replace its keys by those on standard input, one per line.
+        keys_from_env: Replace its keys by that in a variable of this command.
+        keep_key: The id of a key that stays; see `bridgepool providers show`.
+        no_keys: Take all keys away.
+        key_env: A variable of each *gateway* that holds the key.
+        no_key_env: Take that variable away.
+        client_keys: true or false: whether clients bring their own keys.
+        header_from_env: NAME=VARIABLE: replace the headers; may be given several times.
+        keep_header: The name of a header that stays.
+        no_headers: Take all headers away.
+        allow_private: true or false: whether its address may be inside your own network.
+        wait: Seconds to wait until it is live on every connected gateway, and say where.
+        where: Where the providers are.
+    """
+    from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderPatch
+
+    values = _new_keys(keys_stdin, keys_from_env)
+    kept = [KeyRef(key) for key in keep_key or ()]
+    fields: dict[str, Any] = {
+        "name": new_name,
+        "type": type,
+        "base_url": base_url,
+        "key_env": key_env,
+        "client_keys": client_keys,
+        "allow_private": allow_private,
+    }
+    fields = {field: value for field, value in fields.items() if value is not None}
+    keys: list[KeyChange] = [*(KeyValue(value) for value in values), *kept]
+    if keys or no_keys:
+        if keys and no_keys:
+            fail("--no-keys takes all keys away; it does not go with other keys")
+        fields["keys"] = tuple(keys)
+    if no_key_env:
+        fields["key_env"] = None
+    if header_from_env or keep_header or no_headers:
+        headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
+        fields["headers"] = headers | _headers(header_from_env)
+    _patch(where, name, ProviderPatch(**fields), f"updated {name}", wait)
+
+
+@providers.command
+def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+    """Switch a provider on.
+
+    Args:
+        name: Its name, or its id.
+        wait: Seconds to wait until it is live on every connected gateway, and say where.
+        where: Where the providers are.
+    """
+    from bridgepool.gateway.control._records import ProviderPatch
+
+    _patch(where, name, ProviderPatch(enabled=True), f"enabled {name}", wait)
+
+
+@providers.command
+def disable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+    """Switch a provider off: it answers that it is disabled. Running streams end in peace.
+
+    Args:
+        name: Its name, or its id.
+        wait: Seconds to wait until it is live on every connected gateway, and say where.
+        where: Where the providers are.
+    """
+    from bridgepool.gateway.control._records import ProviderPatch
+
+    _patch(where, name, ProviderPatch(enabled=False), f"disabled {name}", wait)
+
+
+@providers.command
+def remove(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+    """Remove a provider and its keys; its name is free again. Running streams end in peace.
+
+    Args:
+        name: Its name, or its id.
+        wait: Seconds to wait until it is gone from every connected gateway, and say where.
+        where: Where the providers are.
+    """
+    change = ask(where, lambda admin: admin.remove_provider(name))
+    sys.exit(tell_change(where, change.revision, change.changed, f"removed {name}", wait))
+
+
+@providers.command
+def apply(
+    file: Annotated[Path, Parameter(allow_leading_hyphen=True)],
+    *,
+    prune: bool = False,
+    dry_run: bool = False,
+    wait: Wait = None,
+    where: Where = WHERE_DEFAULT,
+) -> None:
+    """Make the providers as a provider file says: all of it at once, or nothing.
+
+    Args:
+        file: A provider file (TOML), such as `export` writes; - for standard input.
+        prune: Remove the providers that it does not name.
+        dry_run: Only say what would be done.
+        wait: Seconds to wait until it is live on every connected gateway, and say where.
+        where: Where the providers are.
+    """
+    from bridgepool.gateway.commands._documents import read_drafts
+
+    drafts = read_drafts(file)
+    result = ask(
+        where,
+        lambda admin: admin.apply_providers(drafts, prune=prune, dry_run=dry_run),
+        may_make=not dry_run,
+    )
+    for one in result.providers:
+        fields = f" ({', '.join(one.fields)})" if one.fields else ""
+        print(f"{one.action}  {one.name}{fields}")
+    if dry_run:
+        print(f"nothing was changed: --dry-run (revision {result.revision})")
+        return
+    sys.exit(tell_change(where, result.revision, result.changed, "applied", wait))
+
+
+@providers.command
+def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
+    """Write the providers as a file for `apply`: keys by their ids, so it holds no secret.
+
+    Args:
+        output: The file; standard output if not given.
+        where: Where the providers are.
+    """
+    from bridgepool.gateway.commands._documents import drafts_to_toml
+
+    text = drafts_to_toml(ask(where, lambda admin: admin.export_providers()))
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        fail(f"--output {output}: cannot be written: {error.strerror}")
+
+
+def _patch(where: Where, name: str, patch: ProviderPatch, what: str, wait: float | None) -> None:
+    change = ask(where, lambda admin: admin.update_provider(name, patch))
+    sys.exit(tell_change(where, change.revision, change.changed, what, wait))
+
+
+def _new_keys(stdin: bool, variables: list[str] | None) -> list[Any]:
+    values = [secret_from_environment(variable) for variable in variables or ()]
+    return values + (secrets_from_stdin("key") if stdin else [])
+
+
+def _headers(pairs: list[str] | None) -> dict[str, HeaderValue]:
+    headers: dict[str, HeaderValue] = {}
+    for pair in pairs or ():
+        name, equals, variable = pair.partition("=")
+        if not equals or not name or not variable:
+            fail("--header-from-env: is not NAME=VARIABLE")
+        headers[name.lower()] = secret_from_environment(variable)
+    return headers
+
+
+def _keys(view: ProviderView) -> str:
+    if view.client_keys:
+        return "the clients'"
+    if view.key_env is not None:
+        return f"${view.key_env}"
+    return str(len(view.keys)) if view.keys else "none"
+
+
+def _fields(view: ProviderView) -> list[tuple[str, object]]:
+    rows: list[tuple[str, object]] = [
+        ("name", view.name),
+        ("id", view.id),
+        ("type", view.type),
+        ("base_url", view.base_url),
+        ("enabled", view.enabled),
+        ("client_keys", view.client_keys),
+        ("key_env", view.key_env),
+    ]
+    rows += [(f"key {key.id}", key.hint) for key in view.keys]
+    rows += [(f"header {name}", value) for name, value in view.headers.items()]
+    rows += [
+        ("allow_private", view.allow_private),
+        ("created", view.created),
+        ("updated", view.updated),
+        ("revision", view.revision),
+        ("problem", view.problem),
+    ]
+    return rows

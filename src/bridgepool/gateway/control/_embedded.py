@@ -1,0 +1,105 @@
+"""The store as a reloader, for a gateway in the same process or on the same database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeSubscription
+from bridgepool._errors import ReloadError
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway.control._errors import StoreError
+from bridgepool.gateway.control._records import StoreSnapshot
+from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.providers import Clients, Provider
+from bridgepool.remote._messages import ProviderRow, Rejection
+from bridgepool.remote._rows import ProviderTable, TableBuilder
+
+_AT_ONCE: Final = 50  # rows that are checked without a pause; some 10 µs each
+
+
+@attrs.define(eq=False)
+class StoreProviders:
+    """The providers of a store, as they were at the last reload. See `open_store_providers`."""
+
+    changes: ChangeSubscription
+    """Notices for `watch_providers`: the store's revision moved."""
+    _store: Store
+    _table: ProviderTable = attrs.field(factory=ProviderTable, init=False)
+    _snapshot: StoreSnapshot | None = attrs.field(default=None, init=False)
+
+    async def reload(self) -> ProviderSnapshot[Provider]:
+        """Read the store; only its revision if that has not moved.
+
+        `clients` and `rejected` are of the same reading as the snapshot that is returned, from
+        the moment it is returned. After an error they are what they were.
+
+        Raises:
+            ReloadError: The store cannot be read now; says why.
+        """
+        try:
+            snapshot = await self._read()
+        except StoreError as error:
+            problem = str(error)
+        else:
+            if snapshot is not self._snapshot:
+                self._table = await _updated(self._table, snapshot.rows)
+                self._snapshot = snapshot
+            return ProviderSnapshot(self._table.providers, snapshot.revisions.revision)
+        raise ReloadError(problem)
+
+    async def _read(self) -> StoreSnapshot:
+        if self._snapshot is not None and await self._store.revisions() == self._snapshot.revisions:
+            return self._snapshot
+        return await self._store.snapshot()
+
+    @property
+    def clients(self) -> Clients:
+        """The clients of the last reload; none before the first."""
+        return self._snapshot.clients if self._snapshot is not None else Clients()
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        """The rows of the last reload that could not be used, and why.
+
+        The provider that was last made from such a row stays in its place.
+        """
+        if self._snapshot is None:
+            return ()
+        # Why a row could not be decrypted tells more than what it lacks in consequence.
+        told = {rejection.name: rejection for rejection in self._snapshot.unreadable}
+        return tuple(told.get(rejection.name, rejection) for rejection in self._table.rejected)
+
+
+async def _updated(table: ProviderTable, rows: Iterable[ProviderRow]) -> ProviderTable:
+    """Make the providers, and let others run in between when there are many new ones."""
+    builder = TableBuilder(table)
+    checked = 0
+    for row in rows:
+        checked += builder.add(row)
+        if checked == _AT_ONCE:
+            checked = 0
+            await trio.lowlevel.checkpoint()
+    return builder.finish()
+
+
+@contextmanager
+def open_store_providers(store: Store) -> Iterator[StoreProviders]:
+    """Open a reloader on a store.
+
+    ::
+
+        async with open_store("bridgepool.db", keys) as store:
+            with open_store_providers(store) as source:
+                async with open_gateway(source, source.changes, clients=lambda: source.clients):
+                    ...
+
+    Resource handling:
+        Leaving the block closes `changes`.
+    """
+    with store.subscribe() as changes:
+        yield StoreProviders(changes, store)

@@ -1,0 +1,252 @@
+"""Encryption at rest: what is secret in the store is useless to who has the database alone.
+
+The keys are Fernet's (AES-128-CBC with HMAC-SHA256; 32 random bytes in URL-safe base64). The
+first of them encrypts, all of them decrypt. To change it without a pause, in a key file that
+every process has:
+
+1. `add_encryption_key` puts a new key last; restart each process, one after the other.
+2. `promote_encryption_key` puts it first; restart each process again.
+3. `Store.rotate_encryption` encrypts with it what the old key encrypted.
+4. `drop_old_encryption_keys` keeps only the new one.
+
+Where one process opens the store, 1 and 2 need only one restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, final
+
+import attrs
+
+from bridgepool._secret import Secret
+from bridgepool.gateway.control._errors import EncryptionError
+
+try:
+    from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+except ImportError as error:
+    raise ImportError("the store needs cryptography: pip install 'bridgepool[control]'") from error
+
+logger = logging.getLogger("bridgepool.store")
+
+KEYS_VARIABLE: Final = "BRIDGEPOOL_ENCRYPTION_KEYS"
+"""The environment variable that may hold the keys, the first first, with white space between."""
+
+
+def generate_encryption_key() -> Secret:
+    """Make a new key of 256 random bits."""
+    return Secret(Fernet.generate_key().decode("ascii"))
+
+
+def _to_keys(keys: Iterable[Secret]) -> tuple[Secret, ...]:
+    return tuple(keys)
+
+
+@final
+@attrs.frozen(eq=False)
+class EncryptionKeys:
+    """The keys of a store: the first encrypts, all decrypt.
+
+    Raises:
+        EncryptionError: There is none, or one is not a key; says which by its place.
+    """
+
+    keys: tuple[Secret, ...] = attrs.field(converter=_to_keys)
+    names: tuple[str, ...] = attrs.field(init=False)
+    """A name for each key, which tells nothing of it; in the same order."""
+    _fernet: MultiFernet = attrs.field(init=False, repr=False)
+
+    @names.default
+    def _name_them(self) -> tuple[str, ...]:
+        return tuple(_name(key) for key in self.keys)
+
+    @_fernet.default
+    def _make_fernet(self) -> MultiFernet:
+        if not self.keys:
+            raise EncryptionError(
+                "there is no encryption key; make one with generate_encryption_key"
+            )
+        made = [_fernet(key) for key in self.keys]
+        for place, fernet in enumerate(made, 1):
+            if fernet is None:
+                raise EncryptionError(
+                    f"encryption key {place} is not 32 bytes in URL-safe base64; make one with "
+                    "generate_encryption_key"
+                )
+        return MultiFernet([fernet for fernet in made if fernet is not None])
+
+    @property
+    def current(self) -> str:
+        """The name of the key that encrypts."""
+        return self.names[0]
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Encrypt with the first key; the result is ASCII."""
+        return self._fernet.encrypt(data)
+
+    def decrypt(self, token: bytes) -> bytes:
+        """Decrypt with whichever key fits.
+
+        Raises:
+            EncryptionError: None does, or it was changed.
+        """
+        try:
+            return self._fernet.decrypt(token)
+        except InvalidToken:
+            pass
+        raise EncryptionError(
+            "what the store holds was encrypted with another key than those given "
+            f"({', '.join(self.names)}), or is damaged: add the key that it was encrypted with, "
+            "each on a line of its own"
+        )
+
+    def rotate(self, token: bytes) -> bytes:
+        """Encrypt anew with the first key what any of them encrypted; see `decrypt`."""
+        return self.encrypt(self.decrypt(token))
+
+
+def _name(key: Secret) -> str:
+    return hashlib.sha256(b"bridgepool key name\0" + key.reveal().encode()).hexdigest()[:8]
+
+
+def _fernet(key: Secret) -> Fernet | None:
+    try:
+        return Fernet(key.reveal())
+    except ValueError:
+        return None
+
+
+def parse_encryption_keys(text: str) -> EncryptionKeys:
+    """Read keys with white space between them, the first first; ``#`` begins a comment.
+
+    Raises:
+        EncryptionError: There is none, or one is not a key.
+    """
+    words = (word for line in text.splitlines() for word in line.partition("#")[0].split())
+    return EncryptionKeys(Secret(word) for word in words)
+
+
+def read_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
+    """Read a key file; blocks.
+
+    Raises:
+        EncryptionError: It cannot be read, or there is no key in it, or one is not a key.
+    """
+    try:
+        with Path(path).open("r", encoding="utf-8", errors="replace") as file:
+            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IROTH:
+                logger.warning("everybody can read the encryption keys in %s: chmod 600", path)
+            text = file.read()
+    except OSError as error:
+        raise EncryptionError(
+            f"the encryption keys in {path} cannot be read: {error.strerror}"
+        ) from error
+    try:
+        return parse_encryption_keys(text)
+    except EncryptionError as error:
+        raise EncryptionError(f"in the key file {path}: {error}") from None
+
+
+def find_encryption_keys(
+    url: str | Secret,
+    *,
+    key_file: str | os.PathLike[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> EncryptionKeys:
+    """Find the keys of a store; blocks.
+
+    In the key file if one is named; else in `KEYS_VARIABLE`; else, for an SQLite store, in the
+    file beside it that ends in ``.key``, which is made together with a new store.
+
+    Raises:
+        EncryptionError: There is none, or it cannot be used; says what to do.
+    """
+    if key_file is not None:
+        return read_encryption_keys(key_file)
+    if text := environ.get(KEYS_VARIABLE):
+        try:
+            return parse_encryption_keys(text)
+        except EncryptionError as error:
+            raise EncryptionError(f"in {KEYS_VARIABLE}: {error}") from None
+    where = url.reveal() if isinstance(url, Secret) else url
+    if "://" in where:
+        raise EncryptionError(
+            "a store in PostgreSQL needs its encryption keys from a file, or from "
+            f"{KEYS_VARIABLE}; make one with generate_encryption_key and give it to every process"
+        )
+    store = Path(where.removeprefix("sqlite:")).absolute()
+    beside = store.with_name(store.name + ".key")
+    if not beside.exists():
+        # The key comes before the store, so a store without one has lost it.
+        if store.exists() and store.stat().st_size:
+            raise EncryptionError(
+                f"the encryption keys of {store} are missing: put the file {beside} back, or name "
+                f"another, or set {KEYS_VARIABLE}"
+            )
+        if _write(beside, (generate_encryption_key(),), replace=False):
+            logger.warning("made a new encryption key in %s: keep a copy of it", beside)
+    return read_encryption_keys(beside)
+
+
+def add_encryption_key(path: str | os.PathLike[str]) -> EncryptionKeys:
+    """Put a new key last in a key file, so that all processes know it before one uses it. Blocks.
+
+    Raises:
+        EncryptionError: The file cannot be read or written.
+    """
+    found = read_encryption_keys(path)
+    _write(Path(path), (*found.keys, generate_encryption_key()), replace=True)
+    return read_encryption_keys(path)
+
+
+def promote_encryption_key(path: str | os.PathLike[str]) -> EncryptionKeys:
+    """Put the last key of a key file first, where it encrypts; the others still decrypt. Blocks.
+
+    Raises:
+        EncryptionError: The file cannot be read or written.
+    """
+    *others, last = read_encryption_keys(path).keys
+    _write(Path(path), (last, *others), replace=True)
+    return read_encryption_keys(path)
+
+
+def drop_old_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
+    """Keep only the first key of a key file. Blocks.
+
+    Only after `Store.rotate_encryption`: what the others encrypted is lost without them.
+
+    Raises:
+        EncryptionError: The file cannot be read or written.
+    """
+    _write(Path(path), read_encryption_keys(path).keys[:1], replace=True)
+    return read_encryption_keys(path)
+
+
+def _write(path: Path, keys: Iterable[Secret], *, replace: bool) -> bool:
+    """Write a key file that nobody sees unfinished; without `replace` the first writer wins."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
+        try:
+            with os.fdopen(handle, "w") as file:
+                file.writelines(key.reveal() + "\n" for key in keys)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                os.replace(name, path)
+            else:
+                os.link(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise EncryptionError(
+            f"the encryption keys cannot be written to {path}: {error.strerror}"
+        ) from error
+    return True

@@ -1,0 +1,345 @@
+"""The hub: what a control plane serves its gateways by, read from the store once per revision.
+
+Theory of operation. The hub keeps one reading of the store: providers, clients, the gateways'
+keys. A task reads again when the store says that its revision moved, and now and then whether
+or not it says so; a reading of another revision takes the old one's place in one step, and then
+the subscribers are told. What gateways ask is answered from that reading, so a store that is
+away stops nothing: the last reading serves, to gateways that come back, too. A revision below
+the one at hand (a backup put back) is not served; it is said in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool._secret import Secret
+from bridgepool._services import open_service_nursery
+from bridgepool.gateway.control._applied import AppliedReport, applied_report
+from bridgepool.gateway.control._errors import NotFoundError, StoreError, StoreUnavailableError
+from bridgepool.gateway.control._receipts import GatewayRecords, Receipts
+from bridgepool.gateway.control._records import AccessKeyView, GatewaySession, StoreSnapshot
+from bridgepool.gateway.providers import Caller
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
+from bridgepool.remote._backend import GatewayIdentity, SessionInfo
+from bridgepool.remote._messages import Acknowledge, ProviderRow, Revisions
+
+logger = logging.getLogger("bridgepool.control")
+
+_FIRST_RETRY: Final = 0.1
+_LAST_RETRY: Final = 2.0
+_BACKWARDS: Final = (
+    "the store went back to an earlier revision, which is not served; if a backup was put back, "
+    "restart the control planes and the gateways"
+)
+
+
+class HubStore(GatewayRecords, Protocol):
+    """What the hub needs of the store."""
+
+    async def revisions(self) -> Revisions:
+        """Return the revisions in force."""
+        ...
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices that the revision moved."""
+        ...
+
+    async def snapshot(self) -> StoreSnapshot:
+        """Read all that gateways serve by."""
+        ...
+
+    async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
+        """Tell which gateway's key this is."""
+        ...
+
+
+@attrs.frozen
+class _Reading:
+    """One reading of the store."""
+
+    snapshot: StoreSnapshot
+    keys: Mapping[str, tuple[GatewayIdentity, KeyHash]]  # by the key's id
+
+    @classmethod
+    def of(cls, snapshot: StoreSnapshot) -> _Reading:
+        return cls(
+            snapshot,
+            {
+                key.id: (GatewayIdentity(key.id, key.name), parse_hash(key.hash))
+                for key in snapshot.gateway_keys
+            },
+        )
+
+
+@attrs.frozen
+class HubStatus:
+    """A look at a `Hub`."""
+
+    revisions: Revisions
+    """What is served."""
+    connected: int
+    """Sessions of gateways that are open here."""
+    store_problem: str | None
+    """Why the store cannot be read now; None when it can."""
+    ending: bool
+    """The process is to end; see `Hub.end_waits`."""
+
+
+@attrs.define(eq=False)
+class Hub:
+    """A `ProviderBackend` on a store; made by `open_hub`."""
+
+    _store: HubStore
+    _receipts: Receipts
+    _reading: _Reading
+    _poll_interval: float
+    _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
+    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one reading at a time
+    _problem: str | None = attrs.field(default=None, init=False)
+    _backwards: bool = attrs.field(default=False, init=False)  # the store went there
+    _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    # -- what `serve_providers` asks
+
+    @property
+    def revisions(self) -> Revisions:
+        """The revisions in force here."""
+        return self._reading.snapshot.revisions
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices that `revisions` moved."""
+        return self._changed.subscribe()
+
+    async def provider_rows(self) -> tuple[Revisions, tuple[ProviderRow, ...]]:
+        """Return the providers of the reading at hand. A checkpoint; asks no database."""
+        await trio.lowlevel.checkpoint()
+        snapshot = self._reading.snapshot
+        return snapshot.revisions, snapshot.rows
+
+    async def authorize(self, token: Secret) -> Caller | None:
+        """Return whose key this is. A checkpoint; asks no database."""
+        await trio.lowlevel.checkpoint()
+        return self._reading.snapshot.clients.authenticate(_bytes(token))
+
+    async def admit(self, key: Secret) -> GatewayIdentity | None:
+        """Return which gateway's key this is; None: nobody's. A checkpoint.
+
+        One that is not known here may have been made a moment ago elsewhere: the store is asked.
+
+        Raises:
+            StoreUnavailableError: The key is not known here, and the store is away.
+        """
+        await trio.lowlevel.checkpoint()
+        token = _bytes(key)
+        key_id = GATEWAY_KEYS.id_of(token)
+        if key_id is None:
+            return None
+        name = key_id.decode("ascii")
+        if name not in self._reading.keys:
+            if await self._store.authenticate_gateway(key) is None:
+                return None
+            await self.refresh()
+        identity, hashed = self._reading.keys.get(name, (None, None))
+        return identity if hashed is not None and hashed.matches(token) else None
+
+    def is_live(self, key_id: str) -> bool:
+        """Tell whether a gateway key is good still."""
+        return key_id in self._reading.keys
+
+    def session_opened(self, session: SessionInfo) -> None:
+        """Note that a gateway has begun a session."""
+        self._receipts.opened(session)
+
+    def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
+        """Note what a gateway made of a revision."""
+        unreadable = {row.name: row for row in self._reading.snapshot.unreadable}
+        if unreadable and receipt.rejected:
+            # Why a row could not be decrypted tells more than what it lacks in consequence.
+            told = tuple(unreadable.get(row.name, row) for row in receipt.rejected)
+            receipt = attrs.evolve(receipt, rejected=told)
+        self._receipts.acknowledged(session_id, receipt)
+
+    def session_closed(self, session_id: str) -> None:
+        """Note that a session has ended."""
+        self._receipts.closed(session_id)
+
+    # -- what the API asks
+
+    def status(self) -> HubStatus:
+        """Return how it stands."""
+        problem = self._problem or (_BACKWARDS if self._backwards else None)
+        return HubStatus(self.revisions, self._receipts.connected, problem, self._ending.is_set())
+
+    async def gateways(self) -> tuple[GatewaySession, ...]:
+        """Return what is known of all gateways, whichever control plane they are connected to.
+
+        Raises:
+            StoreUnavailableError: The store is away, which has those of others.
+        """
+        return await self._receipts.everywhere()
+
+    async def wait_applied(
+        self, revision: int, wait: float = math.inf, *, poll: float = 0.25
+    ) -> AppliedReport:
+        """Wait until every connected gateway has told what it made of a revision.
+
+        What is heard here counts at once; what other control planes hear, when it is in the
+        store.
+
+        Args:
+            revision: One that is in force, or was.
+            wait: At most so many seconds; then the report says who has not told.
+            poll: Seconds between two looks into the store.
+
+        Raises:
+            NotFoundError: The store is not at that revision yet.
+            StoreUnavailableError: The store is away, or went back.
+        """
+        self._check_direction()
+        if revision > self.revisions.revision:
+            latest = (await self._store.revisions()).revision
+            if revision > latest:
+                raise NotFoundError("revision", str(revision))
+        deadline = trio.current_time() + wait
+        with self._receipts.subscribe() as heard:
+            while True:
+                stored = await self._receipts.stored()
+                forgotten = self._receipts.forgotten
+                look = min(deadline, trio.current_time() + poll)
+                while forgotten == self._receipts.forgotten:
+                    now = trio.current_time()
+                    over = now >= deadline or self._ending.is_set()
+                    latest = self.revisions.revision
+                    if over or not self._receipts.is_pending(revision, latest):
+                        report = applied_report(revision, self._receipts.merged(stored), latest)
+                        if over or report.complete:
+                            return report
+                    if now >= look:
+                        break
+                    with trio.move_on_at(look):
+                        await heard.receive()
+
+    def end_waits(self) -> None:
+        """Answer who waits in `wait_applied`, now and from now on: the process is to end."""
+        self._ending.set()
+
+    # -- following the store
+
+    async def refresh(self) -> None:
+        """Read the store; what has changed is in force when this returns.
+
+        Raises:
+            StoreError: It cannot be read.
+        """
+        async with self._turn:
+            reading = _Reading.of(await self._store.snapshot())
+        fresh, present = reading.snapshot.revisions, self.revisions
+        if fresh.revision > present.revision:
+            self._reading = reading
+            self._changed.publish()
+            self._backwards = False
+        elif fresh.revision < present.revision and not self._backwards:
+            self._backwards = True
+            facts = {"revision": fresh.revision, "served": present.revision}
+            logger.error(_BACKWARDS, extra=facts)
+
+    def _check_direction(self) -> None:
+        """Raise `StoreUnavailableError` if nothing that is written now is served."""
+        if self._backwards:
+            raise StoreUnavailableError(_BACKWARDS)
+
+    async def _follow(self, notices: ChangeSubscription) -> None:
+        """Follow the store until cancelled."""
+        retry = _FIRST_RETRY
+        while True:
+            try:
+                # A notice may come without a change: one number says whether there is any.
+                if (await self._store.revisions()).revision != self.revisions.revision:
+                    await self.refresh()
+            except Exception as error:
+                self._note_problem(error)
+                await trio.sleep(retry)
+                retry = min(2 * retry, _LAST_RETRY)
+                continue
+            if self._problem is not None:
+                logger.warning("the store is back", extra={"revision": self.revisions.revision})
+                self._problem = None
+            retry = _FIRST_RETRY
+            with trio.move_on_after(self._poll_interval):
+                await notices.receive()
+
+    def _note_problem(self, error: Exception) -> None:
+        known = isinstance(error, StoreError)
+        problem = str(error) if known else f"it failed with {type(error).__name__}"
+        if self._problem is None:
+            logger.error(
+                "the store cannot be read; gateways are served by the last reading",
+                extra={"problem": problem, "revision": self.revisions.revision},
+                exc_info=None if known else error,
+            )
+        self._problem = problem
+
+
+def _bytes(token: Secret) -> bytes:
+    return token.reveal().encode("utf-8", "surrogatepass")
+
+
+def _new_name() -> str:
+    return f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}"
+
+
+@asynccontextmanager
+async def open_hub(
+    store: HubStore,
+    *,
+    name: str | None = None,
+    poll_interval: float = 2.0,
+    gather: float = 0.25,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Hub]:
+    """Open a hub on a store, and follow the store until the block is left.
+
+    Args:
+        store: The store.
+        name: What this control plane is called in the gateways' rows; its host and a random
+            part if not given.
+        poll_interval: Seconds after which the store's revision is looked at without a notice.
+        gather: Seconds for which receipts are gathered into one write.
+        clock: Tells the time since the epoch, for the times that people are shown.
+
+    Resource handling:
+        Leaving writes what was heard of gateways, for at most two seconds.
+
+    Raises:
+        StoreError: The store cannot be read the first time.
+    """
+    receipts = Receipts(
+        store, name or _new_name(), lambda: datetime.fromtimestamp(clock(), UTC), gather=gather
+    )
+    with store.subscribe() as notices:
+        hub = Hub(store, receipts, _Reading.of(await store.snapshot()), poll_interval)
+        try:
+            async with open_service_nursery() as nursery:
+                nursery.start_soon(hub._follow, notices)
+                nursery.start_soon(receipts.write)
+                nursery.start_soon(receipts.keep)
+                try:
+                    yield hub
+                finally:
+                    hub.end_waits()
+                    nursery.cancel_scope.cancel()
+        finally:
+            with trio.move_on_after(2, shield=True):
+                await receipts.flush()

@@ -1,0 +1,266 @@
+"""The control plane as a process: listeners, signals, logs, exit status.
+
+Theory of operation. Start: open the store, apply the seed, read once, listen, say where on
+standard output; what is wrong ends the program here, and only here. Run: a store that goes away
+stops changes, and nothing else. The first SIGINT or SIGTERM begins the end: `/readyz` says no,
+long questions are answered, running requests may end until `--drain-timeout`, gateways are told
+to connect elsewhere. A second signal ends at once. Exit status: 0 after an orderly end, 1 when a
+second signal cut it short, 2 when it could not start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from bridgepool import BridgePoolError
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control._first_keys import (
+    ensure_admin_key,
+    ensure_client_key,
+    ensure_gateway_key,
+)
+from bridgepool.gateway.control._hub import Hub, open_hub
+from bridgepool.gateway.control.api import Certificate, make_api, serve_api
+from bridgepool.gateway.control.store import Store, open_store
+from bridgepool.gateway.providers import (
+    KEYS_LIMIT,
+    MAX_KEYS,
+    ProviderFileError,
+    parse_provider_file,
+)
+from bridgepool.gateway.serving._listening import (
+    Address,
+    Listener,
+    StartError,
+    listener_url,
+    open_listeners,
+    tls_context,
+)
+from bridgepool.gateway.serving._logs import LogFormat, set_up_logging
+from bridgepool.remote._admission import Admitted
+from bridgepool.remote._service import ProviderService, open_provider_service
+from bridgepool.transports._handshake import Handshake, Refused
+from bridgepool.transports.websocket import serve_websockets
+
+logger = logging.getLogger("bridgepool.control")
+
+_ENDING = Refused(503, "shutting_down", "the control plane stops; connect again")
+_GOODBYES = 1.0  # seconds for gateways to hear why their sessions end
+
+
+@attrs.frozen(kw_only=True)
+class ControlPlaneOptions:
+    """What `bridgepool control-plane` was asked for; see its help."""
+
+    store: str = attrs.field(repr=False)
+    listen: Sequence[str] = ("127.0.0.1:8180",)
+    rpc_listen: Sequence[str] = ("127.0.0.1:8181",)
+    encryption_key_file: Path | None = None
+    admin_key_file: Path | None = None
+    gateway_key_file: Path | None = None
+    client_key_file: Path | None = None
+    seed: Path | None = None
+    max_keys: int = MAX_KEYS
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    insecure: bool = False
+    drain_timeout: float = 10.0
+    log_format: LogFormat = "auto"
+
+
+@attrs.define(eq=False)
+class _Shutdown:
+    """The way from running to ended."""
+
+    hub: Hub
+    drain_timeout: float
+    begun: trio.Event = attrs.field(factory=trio.Event, init=False)
+    forced: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    async def follow_signals(  # noqa: ASYNC114  # the linter cannot be told of every startable
+        self, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Begin the end at the first signal; force it at the second."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                facts = {"signal": signal.Signals(number).name}
+                if self.begun.is_set():
+                    logger.warning("second signal: ending at once", extra=facts)
+                    self.forced.set()
+                else:
+                    facts["drain_timeout"] = f"{self.drain_timeout:g}"
+                    logger.info("draining", extra=facts)
+                    self.hub.end_waits()
+                    self.begun.set()
+
+    async def cancel_when_forced(self, scope: trio.CancelScope) -> None:
+        """Cancel a scope at the second signal."""
+        await self.forced.wait()
+        scope.cancel()
+
+    async def admit(self, service: ProviderService, handshake: Handshake) -> Admitted | Refused:
+        """Let a gateway in, while this control plane does not end."""
+        return _ENDING if self.begun.is_set() else await service.admit(handshake)
+
+
+def serve_control_plane(options: ControlPlaneOptions) -> int:
+    """Run a control plane until it is signalled to end.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        StartError: It could not start.
+    """
+    set_up_logging(options.log_format)
+    # They say where they listen; we say it ourselves.
+    logging.getLogger("bridgepool.control.hypercorn").setLevel(logging.WARNING)
+    return trio.run(_main, options)
+
+
+async def _main(options: ControlPlaneOptions) -> int:
+    api_addresses = _addresses("--listen", options.listen, options)
+    rpc_addresses = _addresses("--rpc-listen", options.rpc_listen, options)
+    tls = tls_context(options.tls_cert, options.tls_key)
+    if not 1 <= options.max_keys <= KEYS_LIMIT:
+        raise StartError(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
+    async with AsyncExitStack() as stack:
+        try:
+            find = partial(
+                find_encryption_keys, options.store, key_file=options.encryption_key_file
+            )
+            keys = await trio.to_thread.run_sync(find)
+            store = await stack.enter_async_context(
+                open_store(options.store, keys, max_keys=options.max_keys)
+            )
+            await _prepare(store, options)
+            hub = await stack.enter_async_context(open_hub(store))
+        except BridgePoolError as error:
+            raise StartError(f"--store: {error}") from None
+        except ValueError as error:  # an address of no kind that is known
+            raise StartError(f"--store: {error}") from None
+        api_listeners = await open_listeners(api_addresses, None)
+        rpc_listeners = await open_listeners(rpc_addresses, tls)
+        return await _serve(store, hub, api_listeners, rpc_listeners, options)
+
+
+def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:
+    """Read addresses, and refuse those where keys would go over a network in the clear."""
+    try:
+        addresses = [Address.parse(text) for text in texts]
+    except StartError as error:
+        raise StartError(str(error).replace("--listen", option, 1)) from None
+    if options.tls_cert is None and not options.insecure:
+        for text, address in zip(texts, addresses, strict=True):
+            if not _is_loopback(address.host):
+                raise StartError(
+                    f"{option} {text}: keys would go over the network in the clear; give "
+                    "--tls-cert and --tls-key, or --insecure if something else encrypts"
+                )
+    return addresses
+
+
+def _is_loopback(host: str) -> bool:
+    host = host.lower().removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
+    """Apply the seed, and see to the first keys."""
+    if options.seed is not None:
+        await _seed(store, options.seed, options.max_keys)
+    if options.admin_key_file is not None:
+        await ensure_admin_key(store, options.admin_key_file)
+    elif not await store.list_admin_keys():
+        logger.warning(
+            "there is no admin key, so nobody can use the API; start with --admin-key-file, or "
+            "make one with `bridgepool keys`"
+        )
+    if options.gateway_key_file is not None:
+        await ensure_gateway_key(store, options.gateway_key_file)
+    if options.client_key_file is not None:
+        await ensure_client_key(store, options.client_key_file)
+
+
+async def _seed(store: Store, path: Path, max_keys: int) -> None:
+    try:
+        text = await trio.Path(path).read_text("utf-8")
+        declared = parse_provider_file(text, str(path), max_keys=max_keys)
+    except ProviderFileError as error:
+        raise StartError(f"--seed: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", None) or "is not UTF-8"
+        raise StartError(f"--seed {path}: cannot be read: {problem}") from None
+    report = await store.seed(declared, source=path.name)
+    facts = {"applied": len(report.applied), "revision": report.revision}
+    logger.info("the seed is applied", extra=facts)
+    for drift in report.drift:
+        logger.warning(
+            "drift: the store differs from the seed and stays as it is",
+            extra={"kind": drift.kind, "row": drift.name, "reason": drift.reason},
+        )
+
+
+async def _serve(
+    store: Store,
+    hub: Hub,
+    api_listeners: Sequence[Listener],
+    rpc_listeners: Sequence[Listener],
+    options: ControlPlaneOptions,
+) -> int:
+    """Serve until signalled, then end in order; return the exit status."""
+    shutdown = _Shutdown(hub, options.drain_timeout)
+    certificate = None
+    if options.tls_cert is not None and options.tls_key is not None:
+        certificate = Certificate(options.tls_cert, options.tls_key)
+    # Sessions outlive the service, so that they can say goodbye.
+    async with trio.open_nursery() as nursery:
+        await nursery.start(shutdown.follow_signals)
+        nursery.start_soon(shutdown.cancel_when_forced, nursery.cancel_scope)
+        async with open_provider_service(hub) as service:
+            await nursery.start(
+                partial(
+                    serve_websockets,
+                    service.serve,  # noqa: ASYNC111
+                    rpc_listeners,
+                    admit=partial(shutdown.admit, service),  # noqa: ASYNC111
+                )
+            )
+            _announce(api_listeners, rpc_listeners, hub, secure=certificate is not None)
+            await serve_api(
+                make_api(store, hub),
+                api_listeners,
+                certificate=certificate,
+                ending=shutdown.begun,
+                grace=options.drain_timeout,
+            )
+        with trio.move_on_after(_GOODBYES):  # the sessions were told to end
+            while service.sessions:  # noqa: ASYNC110  # they end within milliseconds
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    logger.info("stopped", extra={"forced": shutdown.forced.is_set()})
+    return 1 if shutdown.forced.is_set() else 0
+
+
+def _announce(api: Sequence[Listener], rpc: Sequence[Listener], hub: Hub, *, secure: bool) -> None:
+    for listener in api:
+        url = listener_url(listener)
+        print(f"listening on {'https' + url.removeprefix('http') if secure else url}", flush=True)
+    for listener in rpc:
+        print(f"serving gateways on ws{listener_url(listener).removeprefix('http')}", flush=True)
+    logger.info("serving", extra={"revision": hub.revisions.revision})

@@ -1,0 +1,109 @@
+"""Declared providers: what has to be done so that the store is as the drafts say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._records import AppliedProvider, ApplyResult, ProviderDraft
+from bridgepool.gateway.control.store import _provider_rows as provider_rows
+from bridgepool.gateway.control.store._provider_rows import StoredProvider
+from bridgepool.gateway.control.store._provider_settings import (
+    Content,
+    content_of_draft,
+    draft_of_content,
+)
+from bridgepool.gateway.control.store._writing import Reading, Writing
+
+
+@attrs.frozen
+class Step:
+    """What is to be done with one provider."""
+
+    told: AppliedProvider
+    do: Callable[[Writing], object] | None = None
+    """None: nothing."""
+
+
+@attrs.frozen
+class Plan:
+    """What is to be done so that all is as declared."""
+
+    steps: tuple[Step, ...]
+
+    def result(self, revision: int) -> ApplyResult:
+        """Tell it."""
+        changed = any(step.do is not None for step in self.steps)
+        return ApplyResult(revision, changed, tuple(step.told for step in self.steps))
+
+    def carry_out(self, writing: Writing) -> ApplyResult:
+        """Do it, in one revision."""
+        for step in self.steps:
+            if step.do is not None:
+                step.do(writing)
+        return self.result(writing.revision)
+
+
+def plan(reading: Reading, drafts: Sequence[ProviderDraft], max_keys: int, *, prune: bool) -> Plan:
+    """Say what is to be done; raises `InvalidChangeError` with the problems of all drafts."""
+    present = {stored.content.name: stored for stored in provider_rows.living(reading)}
+    steps: list[Step] = []
+    problems: list[str] = []
+    named: set[str] = set()
+    for draft in drafts:
+        where = f"{_shown(draft.name)}: "
+        stored = present.get(draft.name)
+        if draft.name in named:
+            problems.append(f"{where}name: is there twice")
+        named.add(draft.name)
+        settings = stored.content.settings if stored is not None else None
+        try:
+            content = content_of_draft(draft, settings, max_keys, where)
+        except InvalidChangeError as error:
+            problems.extend(error.problems)
+        else:
+            steps.append(_create(content) if stored is None else _update(stored, content))
+    if problems:
+        raise InvalidChangeError(*problems)
+    for name, stored in present.items():
+        if name not in named:
+            steps.append(_remove(stored) if prune else Step(AppliedProvider(name, "unchanged")))
+    return Plan(tuple(steps))
+
+
+def _create(content: Content) -> Step:
+    told = AppliedProvider(content.name, "created")
+    return Step(told, lambda writing: provider_rows.insert(writing, content))
+
+
+def _update(stored: StoredProvider, content: Content) -> Step:
+    fields = content.differs_in(stored.content)
+    if not fields:
+        return Step(AppliedProvider(content.name, "unchanged"))
+    told = AppliedProvider(content.name, "updated", fields)
+    return Step(told, lambda writing: provider_rows.update(writing, stored, content))
+
+
+def _remove(stored: StoredProvider) -> Step:
+    told = AppliedProvider(stored.content.name, "removed")
+    return Step(told, lambda writing: provider_rows.delete(writing, stored))
+
+
+def export(reading: Reading) -> tuple[ProviderDraft, ...]:
+    """Return drafts that keep everything; those that cannot be decrypted cannot be exported."""
+    stored = provider_rows.living(reading)
+    problems = [
+        f"{row.content.name}: cannot be used ({row.problem}); repair or remove it"
+        for row in stored
+        if row.problem is not None
+    ]
+    if problems:
+        raise InvalidChangeError(*problems)
+    return tuple(draft_of_content(row.content) for row in stored)
+
+
+def _shown(name: str) -> str:
+    # A key that was put in the place of a name is not repeated.
+    return name if len(name) <= 64 and name.isprintable() else "(name not shown)"

@@ -1,0 +1,285 @@
+"""The providers' rows: found, shown, added, changed and removed, inside one transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.control._errors import (
+    ConflictError,
+    EncryptionError,
+    InvalidChangeError,
+    NameTakenError,
+    NotFoundError,
+)
+from bridgepool.gateway.control._records import (
+    Change,
+    ProviderDraft,
+    ProviderPatch,
+    ProviderView,
+    Unset,
+)
+from bridgepool.gateway.control.database import Row
+from bridgepool.gateway.control.store._provider_settings import (
+    MASK,
+    Content,
+    Settings,
+    content_of_draft,
+    content_of_patch,
+)
+from bridgepool.gateway.control.store._writing import Reading, Writing, to_time
+from bridgepool.gateway.providers._access_keys import new_id
+
+_SELECT: Final = (
+    "SELECT id, name, type, enabled, sealed, created, updated, revision FROM providers "
+    "WHERE removed IS NULL"
+)
+_AT_ONCE: Final = 20  # rows that are decrypted without a pause; some 20 µs each
+_UNREADABLE: Final = Settings(base_url="")
+_NONE: Final[Mapping[str, Settings]] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class StoredProvider:
+    """A living row."""
+
+    id: str
+    content: Content
+    created: str
+    updated: str
+    revision: int
+    problem: str | None
+    """Why the settings could not be decrypted; then they are empty in `content`."""
+    sealed: str = attrs.field(repr=False)
+    """The settings as they are in the row."""
+
+    def view(self) -> ProviderView:
+        """Mask it."""
+        settings = self.content.settings
+        return ProviderView(
+            id=self.id,
+            name=self.content.name,
+            type=self.content.type,
+            base_url=settings.base_url,
+            enabled=self.content.enabled,
+            keys=tuple(key.view() for key in settings.keys),
+            key_env=settings.key_env,
+            client_keys=settings.client_keys,
+            headers={name: MASK for name, _value in settings.headers},
+            allow_private=settings.allow_private,
+            created=to_time(self.created),
+            updated=to_time(self.updated),
+            revision=self.revision,
+            problem=self.problem,
+        )
+
+    def masked(self) -> dict[str, object]:
+        """Return it for the audit."""
+        if self.problem is None:
+            return self.content.masked()
+        content = self.content
+        return {"name": content.name, "type": content.type, "enabled": content.enabled}
+
+
+def living(reading: Reading, known: Mapping[str, Settings] = _NONE) -> list[StoredProvider]:
+    """Return all living providers, in the order in which they were added.
+
+    Args:
+        reading: The transaction.
+        known: Settings by what they are encrypted: those need not be decrypted again.
+    """
+    stored: list[StoredProvider] = []
+    for row in reading.tx.all(f"{_SELECT} ORDER BY position"):
+        stored.append(_stored(reading, row, known))
+        if len(stored) % _AT_ONCE == 0:
+            time.sleep(0)  # lets the threads go on that wait for the interpreter's lock
+    return stored
+
+
+def find(reading: Reading, name: str) -> StoredProvider:
+    """Return one by its name or its id; raises `NotFoundError`."""
+    # Ids hold a "_" and names cannot, so one cannot be taken for the other.
+    row = reading.tx.one(f"{_SELECT} AND (name = ? OR id = ?)", name, name)
+    if row is None:
+        raise NotFoundError("provider", name)
+    return _stored(reading, row)
+
+
+def add(writing: Writing, draft: ProviderDraft, max_keys: int) -> Change[ProviderView]:
+    """Add one that was drafted."""
+    content = content_of_draft(draft, None, max_keys)
+    _check_name_is_free(writing, content.name)
+    stored = insert(writing, content)
+    return Change(writing.revision, True, stored.view())
+
+
+def change(
+    writing: Writing, name: str, patch: ProviderPatch, if_revision: int | None, max_keys: int
+) -> Change[ProviderView]:
+    """Change one as the patch says."""
+    present = find(writing, name)
+    _check_revision(present, if_revision)
+    if present.problem is not None:
+        if not isinstance(patch.enabled, Unset) and patch == ProviderPatch(enabled=patch.enabled):
+            stored = _switch(writing, present, patch.enabled)
+            return Change(writing.revision, stored is not present, stored.view())
+        if isinstance(patch.base_url, Unset):
+            raise InvalidChangeError(
+                f"its stored settings cannot be used ({present.problem}); give base_url, keys "
+                "and headers anew, switch it off, or remove it"
+            )
+    content = content_of_patch(present.content, patch, max_keys)
+    if content.name != present.content.name:
+        _check_name_is_free(writing, content.name)
+    stored = update(writing, present, content)
+    return Change(writing.revision, stored is not present, stored.view())
+
+
+def remove(writing: Writing, name: str, if_revision: int | None) -> Change[ProviderView]:
+    """Remove one."""
+    present = find(writing, name)
+    _check_revision(present, if_revision)
+    delete(writing, present)
+    return Change(writing.revision, True, present.view())
+
+
+def insert(writing: Writing, content: Content) -> StoredProvider:
+    """Add a row whose content has been checked and whose name is free."""
+    revision = writing.move_revision(providers=True)
+    sealed, sealed_by = writing.seal(content.settings.to_json())
+    stored = StoredProvider(
+        id=f"prv_{new_id()}",
+        content=content,
+        created=writing.now,
+        updated=writing.now,
+        revision=revision,
+        problem=None,
+        sealed=sealed,
+    )
+    writing.tx.run(
+        "INSERT INTO providers (id, position, name, type, enabled, sealed, sealed_by, created, "
+        "updated, removed, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+        stored.id,
+        writing.next_position("providers"),
+        content.name,
+        content.type,
+        int(content.enabled),
+        sealed,
+        sealed_by,
+        stored.created,
+        stored.updated,
+        revision,
+    )
+    writing.audit("provider.add", stored.id, content.name, None, stored.masked())
+    return stored
+
+
+def update(writing: Writing, present: StoredProvider, content: Content) -> StoredProvider:
+    """Give a row its new content, checked before; the same row comes back if nothing differs."""
+    fields = content.differs_in(present.content)
+    if not fields and present.problem is None:
+        return present
+    revision = writing.move_revision(providers=True)
+    sealed, sealed_by = writing.seal(content.settings.to_json())
+    stored = attrs.evolve(
+        present,
+        content=content,
+        updated=writing.now,
+        revision=revision,
+        problem=None,
+        sealed=sealed,
+    )
+    writing.tx.run(
+        "UPDATE providers SET name = ?, type = ?, enabled = ?, sealed = ?, sealed_by = ?, "
+        "updated = ?, revision = ? WHERE id = ?",
+        content.name,
+        content.type,
+        int(content.enabled),
+        sealed,
+        sealed_by,
+        stored.updated,
+        revision,
+        stored.id,
+    )
+    writing.audit(
+        "provider.update", stored.id, content.name, present.masked(), stored.masked(), fields
+    )
+    return stored
+
+
+def delete(writing: Writing, present: StoredProvider) -> None:
+    """Remove a row: its name is free again, its secrets are gone."""
+    revision = writing.move_revision(providers=True)
+    writing.tx.run(
+        "UPDATE providers SET removed = ?, revision = ?, sealed = NULL, sealed_by = NULL "
+        "WHERE id = ?",
+        writing.now,
+        revision,
+        present.id,
+    )
+    writing.audit("provider.remove", present.id, present.content.name, present.masked(), None)
+
+
+def _switch(writing: Writing, present: StoredProvider, enabled: bool) -> StoredProvider:
+    """Switch on or off what cannot be decrypted, and leave the rest as it is."""
+    if enabled == present.content.enabled:
+        return present
+    revision = writing.move_revision(providers=True)
+    content = attrs.evolve(present.content, enabled=enabled)
+    stored = attrs.evolve(present, content=content, updated=writing.now, revision=revision)
+    writing.tx.run(
+        "UPDATE providers SET enabled = ?, updated = ?, revision = ? WHERE id = ?",
+        int(enabled),
+        stored.updated,
+        revision,
+        stored.id,
+    )
+    writing.audit(
+        "provider.update",
+        stored.id,
+        content.name,
+        present.masked(),
+        stored.masked(),
+        ("enabled",),
+    )
+    return stored
+
+
+def _stored(reading: Reading, row: Row, known: Mapping[str, Settings] = _NONE) -> StoredProvider:
+    row_id, name, type_, enabled, sealed, created, updated, revision = row
+    settings, problem = known.get(sealed), None
+    if settings is None:
+        settings, problem = _settings(reading, sealed)
+    return StoredProvider(
+        id=row_id,
+        content=Content(name=name, type=type_, enabled=bool(enabled), settings=settings),
+        created=created,
+        updated=updated,
+        revision=revision,
+        problem=problem,
+        sealed=sealed,
+    )
+
+
+def _settings(reading: Reading, sealed: str) -> tuple[Settings, str | None]:
+    try:
+        return Settings.from_json(reading.unseal(sealed)), None
+    except EncryptionError as error:
+        return _UNREADABLE, str(error)
+    except (ValueError, TypeError, KeyError):
+        return _UNREADABLE, "it is not what this version wrote"
+
+
+def _check_name_is_free(reading: Reading, name: str) -> None:
+    taken = "SELECT 1 FROM providers WHERE name = ? AND removed IS NULL"
+    if reading.tx.one(taken, name) is not None:
+        raise NameTakenError("provider", name)
+
+
+def _check_revision(present: StoredProvider, if_revision: int | None) -> None:
+    if if_revision is not None and if_revision != present.revision:
+        raise ConflictError("provider", present.content.name, if_revision, present.revision)

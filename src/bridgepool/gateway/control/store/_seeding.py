@@ -1,0 +1,205 @@
+"""The seed: a provider file that declares what is to be there, beside what people decide.
+
+Theory of operation. For each row that a seed declared, the store keeps what it said then. So
+there are three versions of a row: what the seed *said* last, what it *wants* now, and what is
+there (*now*). If nobody touched it (now = said), the seed's wish is done. If now = wants already,
+there is nothing to do. Else people have decided otherwise, and their word stands: that is drift.
+A row that was removed by hand is not made again; one that left the file is not removed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+import attrs
+
+from bridgepool.gateway.control._errors import EncryptionError, InvalidChangeError, NotFoundError
+from bridgepool.gateway.control._records import Drift, SeedReport
+from bridgepool.gateway.control.store import _client_rows as client_rows
+from bridgepool.gateway.control.store import _key_rows as key_rows
+from bridgepool.gateway.control.store import _provider_rows as provider_rows
+from bridgepool.gateway.control.store._client_rows import StoredClient
+from bridgepool.gateway.control.store._provider_rows import StoredProvider
+from bridgepool.gateway.control.store._provider_settings import content_of_provider
+from bridgepool.gateway.control.store._writing import Writing
+from bridgepool.gateway.providers import Client, Provider, ProviderFile
+
+Kind: TypeAlias = Literal["provider", "client"]
+Fields: TypeAlias = Mapping[str, object]
+
+
+@attrs.frozen
+class _Record:
+    """What the last seed said of a row."""
+
+    row_id: str
+    said: Fields | None
+    """None when it cannot be decrypted any more."""
+
+
+@attrs.define(eq=False)
+class _Seeding:
+    writing: Writing
+    max_keys: int
+    applied: list[str] = attrs.field(factory=list)
+    drift: list[Drift] = attrs.field(factory=list)
+
+    def provider(self, provider: Provider, record: _Record | None) -> None:
+        """Apply one provider."""
+        name = provider.name
+        stored = self._find_provider(record.row_id if record is not None else name, name)
+        present = stored.content.settings if stored is not None else None
+        content = content_of_provider(provider, present, self.max_keys)
+        wants = _plain(content.seed_fields())
+        now = None
+        if stored is not None:
+            if stored.problem is not None:
+                raise InvalidChangeError(f"cannot be used ({stored.problem})")
+            now = _plain(stored.content.seed_fields())
+        anew = record is not None and (stored is None or stored.id != record.row_id)
+        if _is_to_be_done(record, now, wants, made_anew=anew):
+            if stored is None:
+                stored = provider_rows.insert(self.writing, content)
+            else:
+                stored = provider_rows.update(self.writing, stored, content)
+            self.applied.append(name)
+        self._remember("provider", name, stored, record, wants)
+
+    def client(self, client: Client, record: _Record | None) -> None:
+        """Apply one client."""
+        stored = self._find_client(record.row_id if record is not None else "", client.id)
+        wants: Fields = {"keys": sorted(client.key_hashes)}
+        now: Fields | None = None
+        if stored is not None:
+            now = {"keys": sorted(stored.hashes())}
+        anew = record is not None and (stored is None or stored.id != record.row_id)
+        if _is_to_be_done(record, now, wants, made_anew=anew):
+            key_rows.check_are_free(
+                self.writing, client.key_hashes, stored.id if stored is not None else None
+            )
+            if stored is None:
+                stored = client_rows.insert(self.writing, client.id, client.key_hashes)
+            else:
+                stored = client_rows.set_hashes(self.writing, stored, client.key_hashes)
+            self.applied.append(client.id)
+        self._remember("client", client.id, stored, record, wants)
+
+    def left_out(self, kind: Kind, name: str, record: _Record) -> None:
+        """Deal with a row that the seed does not declare any more."""
+        if kind == "provider":
+            stored: StoredProvider | StoredClient | None = self._find_provider(record.row_id, "")
+        else:
+            stored = self._find_client(record.row_id, name)
+        if stored is None or stored.id != record.row_id:
+            self.writing.tx.run("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
+        else:
+            reason = "is not in the seed any more; it stays until it is removed"
+            self.drift.append(Drift(kind, name, reason))
+
+    def _find_provider(self, row_id: str, name: str) -> StoredProvider | None:
+        for text in (row_id, name):
+            try:
+                return provider_rows.find(self.writing, text)
+            except NotFoundError:
+                pass
+        return None
+
+    def _find_client(self, row_id: str, name: str) -> StoredClient | None:
+        try:
+            return client_rows.find(self.writing, name)
+        except NotFoundError:
+            return None
+
+    def _remember(
+        self,
+        kind: Kind,
+        name: str,
+        stored: StoredProvider | StoredClient | None,
+        record: _Record | None,
+        wants: Fields,
+    ) -> None:
+        if stored is None:
+            return
+        if record is not None and record.row_id == stored.id and record.said == wants:
+            return
+        self.writing.tx.run("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
+        self.writing.tx.run(
+            "INSERT INTO seeds (id, kind, name, row_id, sealed, sealed_by) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            f"{kind} {name}",
+            kind,
+            name,
+            stored.id,
+            *self.writing.seal(json.dumps(wants)),
+        )
+
+
+def seed(writing: Writing, declared: ProviderFile, max_keys: int) -> SeedReport:
+    """Apply what a provider file declares; see the head of this module."""
+    seeding = _Seeding(writing, max_keys)
+    records = _records(writing)
+    for provider in declared.providers:
+        try:
+            seeding.provider(provider, records.pop(("provider", provider.name), None))
+        except InvalidChangeError as error:
+            seeding.drift.append(Drift("provider", provider.name, str(error)))
+    for client in declared.clients.rows:
+        try:
+            seeding.client(client, records.pop(("client", client.id), None))
+        except InvalidChangeError as error:
+            seeding.drift.append(Drift("client", client.id, str(error)))
+    for (kind, name), record in records.items():
+        seeding.left_out(kind, name, record)
+    return SeedReport(
+        writing.revision, writing.changed, tuple(seeding.applied), tuple(seeding.drift)
+    )
+
+
+def _is_to_be_done(
+    record: _Record | None, now: Fields | None, wants: Fields, *, made_anew: bool
+) -> bool:
+    """Tell whether the seed's wish is to be done; raises `InvalidChangeError` for drift."""
+    if now == wants:
+        return False
+    if record is None:
+        if now is None:
+            return True
+        raise InvalidChangeError(
+            f"was made by hand, and differs from the seed in {_difference(now, wants)}"
+        )
+    if now is None:
+        raise InvalidChangeError("was removed by hand")
+    if made_anew:
+        raise InvalidChangeError(
+            "was removed and made anew by hand, and differs from the seed in "
+            f"{_difference(now, wants)}"
+        )
+    if record.said is None:
+        raise InvalidChangeError("may have been changed by hand: the last seed cannot be decrypted")
+    if now != record.said:
+        raise InvalidChangeError(f"was changed by hand: {_difference(now, record.said)}")
+    return True
+
+
+def _difference(one: Fields, other: Fields) -> str:
+    return ", ".join(name for name, value in one.items() if value != other.get(name))
+
+
+def _plain(fields: Fields) -> Fields:
+    """Return fields as they come back from JSON, so that they can be compared with such."""
+    plain: Fields = json.loads(json.dumps(fields))
+    return plain
+
+
+def _records(writing: Writing) -> dict[tuple[Kind, str], _Record]:
+    records: dict[tuple[Kind, str], _Record] = {}
+    rows = writing.tx.all("SELECT kind, name, row_id, sealed FROM seeds ORDER BY id")
+    for kind, name, row_id, sealed in rows:
+        try:
+            said = json.loads(writing.unseal(sealed))
+        except (EncryptionError, ValueError):
+            said = None
+        records[kind, name] = _Record(row_id, said)
+    return records

@@ -1,0 +1,369 @@
+"""The store: the one owner of providers, clients and keys, whatever database is under it.
+
+Every method is one transaction in a worker thread. A method that changes something returns the
+store's revision; what gateways can see is changed together with the revision, the audit row and
+the notice to other processes, or not at all. Cancelling a write leaves it done or not done,
+never half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeSubscription
+from bridgepool._secret import Secret
+from bridgepool.gateway.control._records import (
+    AccessKeyView,
+    Actor,
+    ApplyResult,
+    AuditEntry,
+    Change,
+    ClientView,
+    GatewaySession,
+    NewClient,
+    NewKey,
+    ProviderDraft,
+    ProviderPatch,
+    ProviderView,
+    Role,
+    RotationReport,
+    SeedReport,
+    StoreSnapshot,
+)
+from bridgepool.gateway.control.store import _applying as applying
+from bridgepool.gateway.control.store import _audit_rows as audit_rows
+from bridgepool.gateway.control.store import _client_rows as client_rows
+from bridgepool.gateway.control.store import _gateway_rows as gateway_rows
+from bridgepool.gateway.control.store import _key_rows as key_rows
+from bridgepool.gateway.control.store import _provider_rows as provider_rows
+from bridgepool.gateway.control.store import _seeding as seeding
+from bridgepool.gateway.control.store._gateway_rows import Staleness
+from bridgepool.gateway.control.store._key_rows import Kind
+from bridgepool.gateway.control.store._rotation import Rotation
+from bridgepool.gateway.control.store._running import Runner
+from bridgepool.gateway.control.store._snapshots import SnapshotReader
+from bridgepool.gateway.control.store._writing import Reading
+from bridgepool.gateway.providers import Caller, ProviderFile
+from bridgepool.remote._messages import Revisions
+
+_NOBODY: Final = Actor("program", "bridgepool")  # of what is not audited
+
+
+@attrs.define(eq=False)
+class Store:
+    """Providers, clients and keys in a database; made by `open_store`."""
+
+    _runner: Runner
+    _max_keys: int
+    _snapshots: SnapshotReader = attrs.field(factory=SnapshotReader, init=False)
+    _staleness: Staleness = attrs.field(factory=Staleness, init=False)
+
+    # -- what is in force
+
+    async def revisions(self) -> Revisions:
+        """Return the revision in force, and those of the last changes by kind."""
+        return await self._runner.read(Reading.revisions)
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices that the revision moved, by whatever process."""
+        return self._runner.database.subscribe()
+
+    async def snapshot(self) -> StoreSnapshot:
+        """Read all that gateways serve by, consistently. The one reading that holds secrets."""
+        return await self._runner.read(self._snapshots.read)
+
+    # -- providers
+
+    async def list_providers(self) -> tuple[ProviderView, ...]:
+        """Return all living providers, in the order in which they were added."""
+        return await self._runner.read(
+            lambda reading: tuple(row.view() for row in provider_rows.living(reading))
+        )
+
+    async def get_provider(self, name: str) -> ProviderView:
+        """Return one provider by its name or id; raises `NotFoundError`."""
+        return await self._runner.read(lambda reading: provider_rows.find(reading, name).view())
+
+    async def add_provider(self, actor: Actor, draft: ProviderDraft) -> Change[ProviderView]:
+        """Add a provider.
+
+        Raises:
+            InvalidChangeError: It breaks a rule; says which.
+            NameTakenError: A living provider has that name.
+        """
+        return await self._runner.write(
+            actor, lambda writing: provider_rows.add(writing, draft, self._max_keys)
+        )
+
+    async def update_provider(
+        self, actor: Actor, name: str, patch: ProviderPatch, *, if_revision: int | None = None
+    ) -> Change[ProviderView]:
+        """Change what the patch says of a provider, found by its name or id.
+
+        Args:
+            actor: Who asks for it.
+            name: Its name, or its id.
+            patch: What is to be different.
+            if_revision: Only if this is still the revision of its row.
+
+        Raises:
+            NotFoundError: There is no such provider.
+            InvalidChangeError: It would break a rule; says which.
+            NameTakenError: Another living provider has the new name.
+            ConflictError: Its row is not at ``if_revision`` any more.
+        """
+        return await self._runner.write(
+            actor,
+            lambda writing: provider_rows.change(writing, name, patch, if_revision, self._max_keys),
+        )
+
+    async def remove_provider(
+        self, actor: Actor, name: str, *, if_revision: int | None = None
+    ) -> Change[ProviderView]:
+        """Remove a provider. Its name is free again; its keys are gone for good.
+
+        Raises `NotFoundError`, or `ConflictError` as `update_provider` does.
+        """
+        return await self._runner.write(
+            actor, lambda writing: provider_rows.remove(writing, name, if_revision)
+        )
+
+    async def apply_providers(
+        self,
+        actor: Actor,
+        drafts: Sequence[ProviderDraft],
+        *,
+        prune: bool = False,
+        dry_run: bool = False,
+    ) -> ApplyResult:
+        """Make the providers as the drafts say: all of them in one revision, or none.
+
+        Args:
+            actor: Who asks for it.
+            drafts: Found by name; a `KeyRef` or a header without a value keeps what is stored.
+            prune: Remove the providers that no draft names.
+            dry_run: Tell only what would be done.
+
+        Raises:
+            InvalidChangeError: A draft breaks a rule; says which and why, for all of them.
+        """
+
+        def plan(reading: Reading) -> applying.Plan:
+            return applying.plan(reading, drafts, self._max_keys, prune=prune)
+
+        if dry_run:
+            return await self._runner.read(
+                lambda reading: plan(reading).result(reading.revisions().revision)
+            )
+        return await self._runner.write(actor, lambda writing: plan(writing).carry_out(writing))
+
+    async def export_providers(self) -> tuple[ProviderDraft, ...]:
+        """Return drafts of all living providers, with keys by id and headers without values.
+
+        Applied to the same store, they change nothing. See `documents.draft_document` for their
+        form in a file.
+        """
+        return await self._runner.read(applying.export)
+
+    # -- clients
+
+    async def list_clients(self) -> tuple[ClientView, ...]:
+        """Return all living clients, in the order in which they were added."""
+        return await self._runner.read(
+            lambda reading: tuple(row.view() for row in client_rows.living(reading))
+        )
+
+    async def get_client(self, client_id: str) -> ClientView:
+        """Return one client; raises `NotFoundError`."""
+        return await self._runner.read(lambda reading: client_rows.find(reading, client_id).view())
+
+    async def add_client(
+        self, actor: Actor, client_id: str, *, key_hashes: Iterable[str] | None = None
+    ) -> Change[NewClient]:
+        """Add a client, with a new key, or with the hashes of keys that it has already.
+
+        Raises `InvalidChangeError`, or `NameTakenError` if a living client has that id.
+        """
+        hashes = tuple(key_hashes) if key_hashes is not None else None
+        return await self._runner.write(
+            actor, lambda writing: client_rows.add(writing, client_id, hashes)
+        )
+
+    async def remove_client(self, actor: Actor, client_id: str) -> Change[ClientView]:
+        """Remove a client and revoke all of its keys; raises `NotFoundError`."""
+        return await self._runner.write(
+            actor, lambda writing: client_rows.remove(writing, client_id)
+        )
+
+    async def add_client_key(self, actor: Actor, client_id: str) -> Change[NewKey]:
+        """Make one more key for a client; raises `NotFoundError`."""
+        return await self._runner.write(
+            actor, lambda writing: client_rows.add_key(writing, client_id)
+        )
+
+    async def revoke_client_key(
+        self, actor: Actor, client_id: str, key_id: str
+    ) -> Change[AccessKeyView]:
+        """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
+        return await self._runner.write(
+            actor, lambda writing: client_rows.revoke_key(writing, client_id, key_id)
+        )
+
+    async def authenticate_client(self, token: Secret) -> Caller | None:
+        """Tell whose key this is, by one look into the database."""
+        view = await self._authenticate("client", token)
+        return Caller(view.name, view.id) if view is not None else None
+
+    # -- keys of gateways
+
+    async def list_gateway_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
+        """Return the keys of gateways, the oldest first; with ``revoked`` those, too."""
+        return await self._list_keys("gateway", revoked)
+
+    async def create_gateway_key(self, actor: Actor, name: str) -> Change[NewKey]:
+        """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
+        return await self._runner.write(
+            actor, lambda writing: key_rows.create(writing, "gateway", name)
+        )
+
+    async def revoke_gateway_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
+        """Revoke a gateway's key, found by its id, or by the name if only one good key has it.
+
+        Raises:
+            NotFoundError: There is no such key.
+            InvalidChangeError: Several good keys have that name; say which by its id.
+        """
+        return await self._runner.write(
+            actor, lambda writing: key_rows.revoke(writing, "gateway", key)
+        )
+
+    async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
+        """Tell which gateway's key this is; None if it is nobody's, or revoked."""
+        return await self._authenticate("gateway", token)
+
+    # -- keys of admins
+
+    async def list_admin_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
+        """Return the keys of the API, the oldest first; with ``revoked`` those, too."""
+        return await self._list_keys("admin", revoked)
+
+    async def create_admin_key(self, actor: Actor, name: str, role: Role) -> Change[NewKey]:
+        """Make a key for the API; raises `InvalidChangeError` for a bad name."""
+        return await self._runner.write(
+            actor, lambda writing: key_rows.create(writing, "admin", name, role)
+        )
+
+    async def revoke_admin_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
+        """Revoke a key of the API; see `revoke_gateway_key`."""
+        return await self._runner.write(
+            actor, lambda writing: key_rows.revoke(writing, "admin", key)
+        )
+
+    async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
+        """Tell which admin's key this is; None if it is nobody's, or revoked."""
+        return await self._authenticate("admin", token)
+
+    # -- seed, audit, gateways, encryption
+
+    async def seed(self, declared: ProviderFile, *, source: str = "seed") -> SeedReport:
+        """Apply a provider file that declares what is to be there at the start.
+
+        Readers of every process wait meanwhile and see all of it. What people changed, removed
+        or made under the same name since the last seed stays and is reported as drift; so is a
+        row that was taken out of the file. Never raises for drift, nor for a row that breaks a
+        rule of this store. The same file again changes nothing.
+
+        Args:
+            declared: What `parse_provider_file` made of it.
+            source: Its name in the audit.
+        """
+        return await self._runner.seed(
+            Actor("seed", source),
+            lambda writing: seeding.seed(writing, declared, self._max_keys),
+        )
+
+    async def audit(
+        self, *, limit: int = 100, before: int | None = None, name: str | None = None
+    ) -> tuple[AuditEntry, ...]:
+        """Return entries of the audit, the newest first.
+
+        Args:
+            limit: At most so many, at most 1,000.
+            before: Only those with a lower id: the last one's of the page before.
+            name: Only those about rows of that name or id.
+        """
+        return await self._runner.read(
+            lambda reading: audit_rows.page(reading, limit, before, name)
+        )
+
+    async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
+        """Keep what is known of gateways; makes no revision.
+
+        A session that has ended does not overwrite what another control plane recorded of a
+        newer one of the same instance.
+        """
+        rows = tuple(sessions)
+        await self._runner.note(lambda writing: gateway_rows.record(writing, rows))
+
+    async def touch_gateways(self, control_plane: str) -> int:
+        """Note that those connected to a control plane still are, by one statement.
+
+        Returns:
+            How many it has according to the store.
+        """
+        now = self._runner.now()
+        return await self._runner.note(
+            lambda writing: gateway_rows.touch(writing, control_plane, now)
+        )
+
+    async def list_gateways(self) -> tuple[GatewaySession, ...]:
+        """Return what is known of gateways, by name and instance."""
+        return await self._runner.read(lambda reading: tuple(gateway_rows.list_all(reading)))
+
+    async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
+        """Note as not connected those that a dead control plane has left, and forget the old.
+
+        It goes by how long a last contact has stayed the same, so it is to be called regularly.
+
+        Args:
+            stale_after: Seconds since the last contact of one that is said to be connected.
+            forget_after: Seconds since the last contact of one that is not.
+
+        Returns:
+            How many rows were changed or forgotten.
+        """
+        now, seconds = self._runner.now(), trio.current_time()
+        expire = self._staleness.expire
+        return await self._runner.note(
+            lambda writing: expire(writing, now, seconds, stale_after, forget_after)
+        )
+
+    async def rotate_encryption(self) -> RotationReport:
+        """Encrypt everything anew that is not under the first encryption key.
+
+        In small transactions, while everybody works on; it may be cut and run again. Makes no
+        revision. Afterwards the other keys are of no use to this store.
+        """
+        progress = Rotation()
+        while not progress.done:
+            progress = await self._runner.write(_NOBODY, progress.step)
+        return RotationReport(progress.rewritten, progress.unreadable)
+
+    # -- of both kinds of keys
+
+    async def _list_keys(self, kind: Kind, revoked: bool) -> tuple[AccessKeyView, ...]:
+        return await self._runner.read(
+            lambda reading: tuple(
+                key.view for key in key_rows.list_keys(reading, kind, revoked=revoked)
+            )
+        )
+
+    async def _authenticate(self, kind: Kind, token: Secret) -> AccessKeyView | None:
+        stored = await self._runner.read(
+            lambda reading: key_rows.authenticate(reading, kind, token)
+        )
+        return stored.view if stored is not None else None

@@ -1,0 +1,65 @@
+"""The AI providers: what an operator says about them, which of their routes are open, whose
+credentials a request carries, and the file they stand in.
+
+The model, the rules and the parser are pure. `open_provider_file` needs
+``pip install 'bridgepool[gateway]'``; importing this package does not.
+"""
+
+from bridgepool.gateway.providers._base_url import BaseURL, address_is_private, parse_base_url
+from bridgepool.gateway.providers._clients import Caller, Client, Clients, hash_key, new_client_key
+from bridgepool.gateway.providers._credentials import (
+    CLIENT_CREDENTIALS,
+    GATEWAY_KEY_HEADER,
+    ClientToken,
+    Headers,
+    find_client_token,
+    swap_credentials,
+)
+from bridgepool.gateway.providers._errors import (
+    AuthorizationUnavailableError,
+    InvalidProviderError,
+    ProviderFileError,
+    ProviderKeyError,
+)
+from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
+from bridgepool.gateway.providers._file_source import ProviderFileSource, open_provider_file
+from bridgepool.gateway.providers._provider import KEYS_LIMIT, MAX_KEYS, Provider
+from bridgepool.gateway.providers._routes import Route, RouteKind, RouteMatch, Target, split_target
+from bridgepool.gateway.providers._types import ANTHROPIC, OPENAI, PROVIDER_TYPES, ProviderType
+
+__all__ = [
+    "ANTHROPIC",
+    "CLIENT_CREDENTIALS",
+    "GATEWAY_KEY_HEADER",
+    "KEYS_LIMIT",
+    "MAX_KEYS",
+    "OPENAI",
+    "PROVIDER_TYPES",
+    "AuthorizationUnavailableError",
+    "BaseURL",
+    "Caller",
+    "Client",
+    "ClientToken",
+    "Clients",
+    "Headers",
+    "InvalidProviderError",
+    "Provider",
+    "ProviderFile",
+    "ProviderFileError",
+    "ProviderFileSource",
+    "ProviderKeyError",
+    "ProviderType",
+    "Route",
+    "RouteKind",
+    "RouteMatch",
+    "Target",
+    "address_is_private",
+    "find_client_token",
+    "hash_key",
+    "new_client_key",
+    "open_provider_file",
+    "parse_base_url",
+    "parse_provider_file",
+    "split_target",
+    "swap_credentials",
+]

@@ -1,0 +1,163 @@
+"""The provider file: TOML text in, providers and clients out, or all that is wrong with it.
+
+Pure. A file is taken as a whole or not at all: of an edit that is half wrong, the good half
+alone may be worse than either state the operator had in mind.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import attrs
+
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway.providers._clients import Client, Clients
+from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
+from bridgepool.gateway.providers._file_rows import (
+    RowError,
+    convert_rows,
+    field_problems,
+    is_flag,
+    is_text,
+    is_text_table,
+    is_texts,
+    unknown_field,
+)
+from bridgepool.gateway.providers._provider import MAX_KEYS, Provider
+
+_PROVIDER_FIELDS: Final = {
+    "name": is_text,
+    "type": is_text,
+    "base_url": is_text,
+    "keys": is_texts,
+    "key_env": is_text,
+    "client_keys": is_flag,
+    "enabled": is_flag,
+    "headers": is_text_table,
+    "allow_private": is_flag,
+}
+_CLIENT_FIELDS: Final = {"id": is_text, "key_hash": is_text, "key_hashes": is_texts}
+_TOP_FIELDS: Final = ("providers", "clients", "allow_private")
+_POSITION: Final = re.compile(r" \(at (line [0-9]+, column [0-9]+|end of document)\)$")
+_MOST_PROBLEMS: Final = 20
+
+
+@attrs.frozen
+class ProviderFile:
+    """What one reading of a provider file said."""
+
+    providers: tuple[Provider, ...]
+    """In the order of the file, the disabled ones too."""
+    clients: Clients
+    """Who may use the gateway; empty when the file names nobody."""
+
+    @property
+    def snapshot(self) -> ProviderSnapshot[Provider]:
+        """The providers, for a pool. A file has no revision."""
+        return ProviderSnapshot(self.providers)
+
+
+def parse_provider_file(
+    text: str, path: str = "providers.toml", *, max_keys: int = MAX_KEYS
+) -> ProviderFile:
+    """Read the text of a provider file.
+
+    A text without `providers` is refused, since an empty file is far more often one that is
+    being written than a wish to have no providers; ``providers = []`` says that.
+
+    Args:
+        text: TOML.
+        path: Its name, for messages only.
+        max_keys: How many keys a provider may have.
+
+    Raises:
+        ProviderFileError: It is not usable. The message names the line of a syntax error, or
+            every row and field that is wrong, and holds no secrets.
+    """
+    data = _parse_toml(text, path)
+    problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
+    allow_private = data.get("allow_private", False)
+    if not isinstance(allow_private, bool):
+        problems.append("allow_private: is not true or false")
+        allow_private = False
+    if "providers" not in data:
+        problems.append("has no [[providers]]; if none are meant, say providers = []")
+    providers, provider_problems = convert_rows(
+        "providers",
+        data.get("providers", []),
+        "name",
+        lambda row: _provider(row, allow_private, max_keys),
+    )
+    clients, client_problems = convert_rows("clients", data.get("clients", []), "id", _client)
+    problems += provider_problems + client_problems + _repeated_names(providers)
+    try:
+        known = Clients(clients)
+    except InvalidProviderError as error:
+        known = Clients()
+        problems.append(f"[[clients]]: {error}")
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        problems = [*problems[:_MOST_PROBLEMS], f"and {more} more"]
+    if problems:
+        raise ProviderFileError(path, *problems)
+    return ProviderFile(tuple(providers), known)
+
+
+# TOML values have no closer static type; every one is checked before use.
+def _parse_toml(text: str, path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problem = _syntax_problem(str(error))
+    except (ValueError, RecursionError):
+        # An integer of thousands of digits, or brackets nested thousands deep.
+        problem = "is not TOML: a number or a nesting is beyond all bounds"
+    # Outside the handler: the parser's frames hold the text with its keys, and an error that
+    # is chained to them could be printed with its local variables.
+    raise ProviderFileError(path, problem)
+
+
+def _syntax_problem(message: str) -> str:
+    position = _POSITION.search(message)
+    what = message[: position.start()] if position else "Invalid syntax"
+    if what.startswith(("Cannot", "Duplicate")):
+        # These quote what stands in the file.
+        what = "A key or table is given twice, or as two kinds of thing"
+    where = position[1] if position else "an unknown line"
+    return f"{where}: is not TOML: {what}"
+
+
+def _provider(row: Mapping[str, Any], allow_private: bool, max_keys: int) -> Provider:
+    problems = field_problems(row, _PROVIDER_FIELDS, ("name", "type", "base_url"))
+    if not {"keys", "key_env", "client_keys"} & row.keys():
+        problems.append(
+            "keys: is missing; give keys or key_env, or client_keys = true "
+            "if clients bring their own, or keys = [] if it needs none"
+        )
+    if "keys" in row and "key_env" in row:
+        problems.append("key_env: is given beside keys; give one of them")
+    if isinstance(row.get("keys"), list) and len(row["keys"]) > max_keys:
+        problems.append(f"keys: has more than {max_keys} keys")
+    if problems:
+        raise RowError(*problems)
+    return Provider(**{"allow_private": allow_private, **row})
+
+
+def _client(row: Mapping[str, Any]) -> Client:
+    problems = field_problems(row, _CLIENT_FIELDS, ("id",))
+    if ("key_hash" in row) == ("key_hashes" in row):
+        problems.append("key_hash: give either key_hash or, for several keys, key_hashes")
+    if problems:
+        raise RowError(*problems)
+    return Client(id=row["id"], key_hashes=row.get("key_hashes", row.get("key_hash")))
+
+
+def _repeated_names(providers: Iterable[Provider]) -> list[str]:
+    seen: set[str] = set()
+    problems: list[str] = []
+    for provider in providers:
+        if provider.name in seen:
+            problems.append(f"[[providers]]: the name {provider.name} is there twice")
+        seen.add(provider.name)
+    return problems

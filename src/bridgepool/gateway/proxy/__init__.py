@@ -1,0 +1,1 @@
+"""The data plane: one request from the client's socket to its upstream and back."""

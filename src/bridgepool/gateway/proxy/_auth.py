@@ -1,0 +1,145 @@
+"""Who is asking: a client by its key, or, on a gateway without clients, anyone on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import attrs
+
+from bridgepool.gateway.providers import (
+    AuthorizationUnavailableError,
+    Caller,
+    Clients,
+    find_client_token,
+)
+from bridgepool.gateway.proxy._bridge import ANYONE, BridgeKey
+from bridgepool.gateway.proxy._refusals import (
+    WRONG_CLIENT_KEY,
+    Refusal,
+    Retry,
+    authorization_unavailable,
+)
+from bridgepool.http import Headers
+
+NOT_FROM_HERE = Refusal(
+    403,
+    "not_from_here",
+    "This gateway has no clients configured, so it serves programs on its own machine only.",
+    Retry.USELESS,
+)
+
+
+@attrs.frozen
+class Identity:
+    """A client that may be served."""
+
+    key: BridgeKey
+    own_key: bool
+    """The usual credential headers hold the client's own upstream key, not ours: it may be
+    passed on to a provider that takes `client_keys`."""
+
+
+_ANYONE = Identity(ANYONE, own_key=True)
+
+
+@runtime_checkable
+class Authorizer(Protocol):
+    """Tells whose key a client sent. Yours to implement; `ListedClients` is one."""
+
+    @property
+    def has_clients(self) -> bool:
+        """False when no clients are configured at all, as on a gateway for one's own machine.
+
+        Only then, and only where `GatewaySettings.allow_anyone` says so, local programs are
+        served without a key. One who cannot tell says True.
+        """
+        ...
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Return whose key this is; None when it is nobody's.
+
+        Called for each request, so it should have most answers at hand; it is no checkpoint
+        then.
+
+        Raises:
+            AuthorizationUnavailableError: It has no answer, and nobody to ask.
+        """
+        ...
+
+
+@attrs.frozen
+class ListedClients:
+    """An `Authorizer` of clients that are all known here.
+
+    Args:
+        in_force: Returns those in force; asked for each request, so it must be cheap.
+    """
+
+    _in_force: Callable[[], Clients]
+
+    @property
+    def has_clients(self) -> bool:
+        """Whether the list has any."""
+        return len(self._in_force()) > 0
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Look the key up. Not a checkpoint."""
+        return self._in_force().authenticate(token)
+
+
+async def identify(
+    headers: Headers, authorizer: Authorizer, *, allow_anyone: bool
+) -> Identity | Refusal:
+    """Tell who sent a request. Not a checkpoint when the authorizer has the answer at hand.
+
+    Args:
+        headers: the request's.
+        authorizer: knows the clients.
+        allow_anyone: whether a gateway without clients is open. Then the client must be a
+            local program: a web page that reaches this machine from a browser (by a foreign
+            origin, or by a name rebound to a loopback address) is refused.
+    """
+    found = find_client_token(headers)
+    if found is not None:
+        try:
+            caller = await authorizer.authorize(found.token)
+        except AuthorizationUnavailableError as error:
+            return authorization_unavailable(error.retry_after)
+        if caller is not None:
+            return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
+    if authorizer.has_clients or not allow_anyone:
+        return WRONG_CLIENT_KEY
+    return _ANYONE if _is_local_program(headers) else NOT_FROM_HERE
+
+
+def _is_local_program(headers: Headers) -> bool:
+    for name, value in headers:
+        if name == b"host" and not _is_loopback(value):
+            return False
+        if name == b"origin" and not _is_loopback(value.partition(b"://")[2]):
+            return False
+        if name == b"sec-fetch-site" and value == b"cross-site":
+            return False
+    return True
+
+
+def _is_loopback(authority: bytes) -> bool:
+    text = authority.decode("latin-1")
+    if text.startswith("["):
+        host = text[1:].partition("]")[0]
+    else:
+        host = text.rpartition(":")[0] if ":" in text else text
+    return is_loopback(host)
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address means this machine and nobody else."""
+    host = host.lower().removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,193 @@
+"""One exchange through one provider's runtime: the request up, the answer down.
+
+Theory of operation. Until the answer's head has gone to the client, whatever goes wrong is
+raised, and the gateway answers in the upstream's place. From then on there is nothing left to
+say in HTTP: the client's message is cut, so that it cannot be taken for complete. An event
+stream that stands between two events gets one more first, the error that its SDK knows.
+
+Nothing is gathered: a piece of a body is sent on before the next is read, in both directions,
+so that a slow receiver slows its sender down and memory stays flat. What came in with the
+upstream's head goes out with ours, in one write.
+"""
+
+from __future__ import annotations
+
+import time
+
+import attrs
+
+from bridgepool.gateway.providers import swap_credentials
+from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.proxy._refusals import (
+    PROVIDER_KEY_REFUSED,
+    UPSTREAM_BAD_ANSWER,
+    UPSTREAM_BUSY,
+    UPSTREAM_CUT,
+    UPSTREAM_REDIRECTS,
+    UPSTREAM_TIMEOUT,
+    UPSTREAM_UNREACHABLE,
+    Refusal,
+    Shape,
+    render_event,
+)
+from bridgepool.gateway.proxy._runtime import ProviderRuntime
+from bridgepool.http import Exchange, Headers, UpstreamResponse
+from bridgepool.http._errors import (
+    ConnectFailed,
+    PoolFull,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from bridgepool.http._headers import (
+    ForwardedMode,
+    forward_request_headers,
+    forward_response_headers,
+    forward_trailers,
+)
+
+# What a provider says of itself to the browser of its one user; ours has many clients.
+_NOT_FOR_CLIENTS = frozenset({b"set-cookie"})
+_WITHOUT_LENGTH = _NOT_FOR_CLIENTS | {b"content-length"}
+# An SDK follows these with the headers it has, the client's key for this gateway among them.
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+
+
+@attrs.frozen
+class Call:
+    """What to ask of which provider, for whom."""
+
+    runtime: ProviderRuntime
+    target: bytes
+    """Below the provider's base URL, the query included."""
+    own_key: bool
+    """The client's own upstream key may be passed on, if the provider wants that."""
+    shape: Shape
+    extra_headers: Headers = ()
+    """Added to the answer's."""
+
+
+class AnswerWithheldError(Exception):
+    """The upstream answered, but its answer is not for the client; `refusal` is."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class AnswerCutError(Exception):
+    """The upstream's answer broke off after its start had gone to the client.
+
+    The access record has the outcome; the cause is the upstream's error.
+    """
+
+
+def refusal_for(error: UpstreamError) -> Refusal:
+    """Say to a client what an upstream did."""
+    if isinstance(error, ConnectFailed):
+        return UPSTREAM_UNREACHABLE
+    if isinstance(error, UpstreamTimeout):
+        return UPSTREAM_TIMEOUT
+    if isinstance(error, PoolFull):
+        return UPSTREAM_BUSY
+    if isinstance(error, UpstreamProtocolError):
+        return UPSTREAM_BAD_ANSWER
+    return UPSTREAM_CUT
+
+
+async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
+    """Pass a request on and its answer back.
+
+    Args:
+        call: where to.
+        exchange: the client's request; nothing of it has been answered.
+        record: gets the status, the bytes and the time of the first one.
+
+    Raises:
+        UpstreamError: there is no answer; nothing was sent to the client.
+        AnswerWithheldError: there is one that clients must not see; nothing was sent.
+        AnswerCutError: the answer broke off; the client's is cut.
+        RemoteProtocolError: the client's own body is malformed, too large or too slow.
+
+    Cancellation: ends the upstream request; an answer that was begun is cut.
+    """
+    request, client = exchange.request, call.runtime.client
+    headers = swap_credentials(
+        forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT),
+        call.runtime.provider,
+        call.runtime.key,
+        own_key=call.own_key,
+    )
+    body = exchange.body if _has_body(request.headers) else None
+    async with client.request(request.method, call.target, headers, body) as response:
+        data = response.take_buffered()
+        if response.status in _REDIRECTS:
+            raise AnswerWithheldError(UPSTREAM_REDIRECTS)
+        if response.status == 401 and call.runtime.key is not None:
+            raise AnswerWithheldError(PROVIDER_KEY_REFUSED)
+        whole = response.ended and not response.trailers and request.method != b"HEAD"
+        if whole and response.status not in (204, 304):
+            await _answer_whole(call, exchange, response, data, record)
+        else:
+            await _answer_in_pieces(call, exchange, response, data, record)
+
+
+def _has_body(headers: Headers) -> bool:
+    for name, value in headers:
+        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            return True
+    return False
+
+
+async def _answer_whole(
+    call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
+) -> None:
+    """Send an answer that is all there, head and body in one write."""
+    headers = forward_response_headers(response.headers, drop=_WITHOUT_LENGTH)
+    record.status, record.bytes_sent = response.status, len(data)
+    await exchange.answer(response.status, headers + call.extra_headers, data)
+    record.first_byte = time.perf_counter()
+
+
+async def _answer_in_pieces(
+    call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
+) -> None:
+    """Send an answer as it comes in."""
+    headers = forward_response_headers(response.headers, drop=_NOT_FOR_CLIENTS)
+    record.status, record.bytes_sent = response.status, len(data)
+    async with exchange.respond(
+        response.status, headers + call.extra_headers, reason=response.reason, data=data
+    ) as stream:
+        record.first_byte = time.perf_counter()
+        tail = data
+        failure: UpstreamError | None = None
+        while not (response.ended or failure):
+            try:
+                data = await response.receive_some()
+            except UpstreamError as error:
+                failure = error
+            else:
+                if data:
+                    await stream.send_all(data)
+                    record.bytes_sent += len(data)
+                    tail = data if len(data) > 3 else tail[-3:] + data
+        if failure is not None:
+            refusal = refusal_for(failure)
+            # Told now: who reads the event may leave before its sending has returned.
+            record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
+            if _between_events(response.headers, tail):
+                await stream.send_all(render_event(refusal, call.shape))
+            raise AnswerCutError from failure
+        stream.trailers = forward_trailers(response.trailers)
+
+
+def _between_events(headers: Headers, tail: bytes) -> bool:
+    """Tell whether an event can be added to this answer, whose body so far ends with `tail`."""
+    plain_events = False
+    for name, value in headers:
+        if name == b"content-type":
+            plain_events = value.lower().startswith(b"text/event-stream")
+        elif name in (b"content-encoding", b"content-length"):
+            return False
+    return plain_events and (not tail or tail.endswith(_EVENT_ENDS))

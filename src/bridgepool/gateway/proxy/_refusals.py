@@ -1,0 +1,216 @@
+"""What the gateway says when it does not pass a request on: which refusals there are, and
+how each looks to the SDK that asked.
+
+A refusal is a value, not an exception: most are found by look-ups that go wrong every day.
+The two SDK families read errors from different bodies, so a refusal is rendered in the
+`Shape` of the provider it concerns, or of the request's own style where no provider is known.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import os
+
+import attrs
+
+from bridgepool.http import Headers
+from bridgepool.http._errors import BodyTooLarge, RemoteProtocolError
+
+
+class Shape(enum.Enum):
+    """Whose error bodies a client understands."""
+
+    OPENAI = "openai"
+    """`{"error": {"message", "type", "param", "code"}}`."""
+    ANTHROPIC = "anthropic"
+    """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
+
+
+class Retry(enum.Enum):
+    """What a refusal says about asking again."""
+
+    CLIENT_DECIDES = "client decides"
+    """Nothing is said: the SDK's own rule for the status holds."""
+    USELESS = "useless"
+    """The same request fails until an operator acts; SDKs are told not to repeat it."""
+    SOON = "soon"
+    """It may work soon; `Retry-After` says when."""
+
+
+@attrs.frozen
+class Refusal:
+    """One answer that the gateway gives in an upstream's place."""
+
+    status: int
+    """The HTTP status."""
+    code: str
+    """What happened, for programs and logs: `provider_disabled`, `upstream_timeout` …"""
+    message: str
+    """The same for people. Shown to clients: holds no address, key or setting."""
+    retry: Retry = Retry.CLIENT_DECIDES
+    retry_after: int = 1
+    """Whole seconds, with `Retry.SOON`."""
+
+
+NOT_READY = Refusal(503, "not_ready", "The gateway has no providers yet.", Retry.SOON)
+SHUTTING_DOWN = Refusal(503, "shutting_down", "The gateway is shutting down.", Retry.SOON)
+BRIDGE_FAILED = Refusal(503, "bridge_failed", "The gateway could not serve this client.")
+WRONG_CLIENT_KEY = Refusal(
+    401, "invalid_api_key", "The gateway does not know this API key.", Retry.USELESS
+)
+AUTHORIZATION_UNAVAILABLE = Refusal(
+    503,
+    "authorization_unavailable",
+    "The gateway cannot check this API key at the moment.",
+    Retry.SOON,
+)
+UPSTREAM_UNREACHABLE = Refusal(502, "upstream_unreachable", "The provider cannot be reached.")
+UPSTREAM_BAD_ANSWER = Refusal(
+    502, "upstream_bad_answer", "The provider's answer could not be understood."
+)
+UPSTREAM_CUT = Refusal(502, "upstream_cut", "The provider ended its answer before it was complete.")
+UPSTREAM_TIMEOUT = Refusal(504, "upstream_timeout", "The provider did not answer in time.")
+UPSTREAM_BUSY = Refusal(
+    503, "upstream_busy", "All connections to the provider are in use.", Retry.SOON
+)
+UPSTREAM_REDIRECTS = Refusal(
+    502, "upstream_redirects", "The provider redirects elsewhere.", Retry.USELESS
+)
+PROVIDER_KEY_REFUSED = Refusal(
+    502, "provider_key_refused", "The provider refused the gateway's key for it.", Retry.USELESS
+)
+OWN_KEY_MISSING = Refusal(
+    401,
+    "own_key_missing",
+    "This provider is called with your own key: send your gateway key in X-Bridgepool-Key.",
+    Retry.USELESS,
+)
+DRAIN_DEADLINE = Refusal(
+    503, "drain_deadline", "The provider was replaced and this request outlived the drain."
+)
+# Says no name: what a path begins with may be a key that was put there by mistake.
+UNKNOWN_PROVIDER = Refusal(
+    404,
+    "unknown_provider",
+    "There is no provider of the name that the path begins with.",
+    Retry.USELESS,
+)
+BODY_TOO_LARGE = Refusal(413, "body_too_large", "The request's body is too large.", Retry.USELESS)
+INTERNAL = Refusal(500, "internal_error", "The gateway failed; its log says why.")
+
+
+def unknown_route(name: str, method: str, path: str) -> Refusal:
+    """The provider exists, but this path is not one that the gateway passes on.
+
+    Args:
+        name: the provider's.
+        method: as it may be shown.
+        path: below the provider's name, as it may be shown: clients log what they are told.
+    """
+    return Refusal(
+        404,
+        "unknown_route",
+        f"Provider {name!r} has no route {method} {path!r} on this gateway.",
+        Retry.USELESS,
+    )
+
+
+def provider_disabled(name: str) -> Refusal:
+    """The operator has switched the provider off."""
+    return Refusal(503, "provider_disabled", f"Provider {name!r} is disabled.", Retry.USELESS)
+
+
+def provider_misconfigured(name: str) -> Refusal:
+    """The provider's runtime could not be built; the reason is in the log, not in the answer."""
+    return Refusal(
+        503, "provider_misconfigured", f"Provider {name!r} is misconfigured.", Retry.USELESS
+    )
+
+
+def authorization_unavailable(retry_after: float) -> Refusal:
+    """Who could tell whose key this is cannot be reached; the key may be good."""
+    return attrs.evolve(AUTHORIZATION_UNAVAILABLE, retry_after=max(1, math.ceil(retry_after)))
+
+
+def bad_body(error: RemoteProtocolError) -> Refusal:
+    """The client's own body is malformed, too large or too slow."""
+    if isinstance(error, BodyTooLarge):
+        return BODY_TOO_LARGE
+    return Refusal(error.status_hint, "bad_request_body", f"The request's body: {error}")
+
+
+# https://docs.anthropic.com/en/api/errors; what is not listed is `api_error`.
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+
+
+def guess_shape(path: bytes, headers: Headers) -> Shape:
+    """Tell from the request alone whose SDK sent it, for refusals that concern no provider.
+
+    Args:
+        path: the request's path without query.
+        headers: names in lower case.
+    """
+    if any(name == b"anthropic-version" for name, _ in headers):
+        return Shape.ANTHROPIC
+    if path.endswith((b"/v1/messages", b"/v1/messages/count_tokens")):
+        return Shape.ANTHROPIC
+    return Shape.OPENAI
+
+
+def error_document(refusal: Refusal, shape: Shape, request_id: str | None) -> dict[str, object]:
+    """The refusal as the JSON document that SDKs of that shape read."""
+    if shape is Shape.ANTHROPIC:
+        kind = _ANTHROPIC_TYPES.get(refusal.status, "api_error")
+        return {
+            "type": "error",
+            "error": {"type": kind, "message": refusal.message, "code": refusal.code},
+            "request_id": request_id,
+        }
+    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
+    return {
+        "error": {
+            "message": refusal.message,
+            "type": kind,
+            "param": None,
+            "code": refusal.code,
+        }
+    }
+
+
+def render(refusal: Refusal, shape: Shape) -> tuple[Headers, bytes]:
+    """Make the headers and the body of a whole answer; content-length is left to the server."""
+    request_id = "req_" + os.urandom(12).hex()
+    body = json.dumps(error_document(refusal, shape, request_id)).encode()
+    id_header = b"request-id" if shape is Shape.ANTHROPIC else b"x-request-id"
+    headers: list[tuple[bytes, bytes]] = [
+        (b"content-type", b"application/json"),
+        (id_header, request_id.encode()),
+    ]
+    if refusal.retry is Retry.USELESS:
+        headers.append((b"x-should-retry", b"false"))
+    elif refusal.retry is Retry.SOON:
+        headers.append((b"retry-after", b"%d" % refusal.retry_after))
+    if refusal.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return tuple(headers), body
+
+
+def render_event(refusal: Refusal, shape: Shape) -> bytes:
+    """Make the server-sent event that ends a stream which cannot be completed.
+
+    SDKs raise their own error for it. The stream is cut after it all the same, so that
+    a client that does not know the event sees that something is missing.
+    """
+    document = json.dumps(error_document(refusal, shape, None))
+    name = "event: error\n" if shape is Shape.ANTHROPIC else ""
+    return f"{name}data: {document}\n\n".encode()

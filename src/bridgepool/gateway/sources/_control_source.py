@@ -1,0 +1,198 @@
+"""The providers of a control plane: followed, kept in a file, and told what came of them.
+
+Theory of operation. The gateway listens whatever the control plane does. With a snapshot file
+it serves from its start on what was in force the last time, and says so until the control plane
+has confirmed it. Without one it is not ready until the first answer.
+
+A refusal (a wrong key, a version that is not spoken) ends the program only while it has nothing
+to serve: before its first snapshot, and without a file. Else it goes on with what it has, tries
+again now and then, and says at `/readyz` that it is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import urllib.parse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool import ProviderSnapshot
+from bridgepool._services import open_service_nursery
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.proxy._auth import is_loopback
+from bridgepool.gateway.proxy._readiness import SourceReport
+from bridgepool.gateway.proxy._receipts import Receipt
+from bridgepool.gateway.proxy._runtime import Snapshot
+from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.sources._key_file import KeyFile
+from bridgepool.gateway.sources._moments import Moment
+from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
+from bridgepool.gateway.sources._source import Source
+from bridgepool.remote._client import RemoteProviders, open_remote_providers, websocket_connector
+from bridgepool.remote._messages import Rejection
+from bridgepool.remote._status import RemoteLimits
+from bridgepool.transports._handshake import WebSocketLimits
+
+logger = logging.getLogger("bridgepool.gateway")
+
+_FIRST_TRY: Final = 2.0  # seconds
+_PATIENCE: Final = RemoteLimits()
+_LINE: Final = WebSocketLimits()
+
+
+@attrs.frozen
+class _Reading:
+    """One good reload."""
+
+    snapshot: Snapshot
+    began: Moment
+    rejected: tuple[Rejection, ...]
+
+
+@attrs.define(eq=False)
+class _ControlPlane:
+    """The control plane as a reloader, and as the sink of receipts."""
+
+    _remote: RemoteProviders
+    _file: SnapshotFile | None
+    _from_file: bool  # what is in force is the file's
+    _last: _Reading | None = attrs.field(default=None, init=False)  # good reload
+
+    async def reload(self) -> ProviderSnapshot[Provider]:
+        """Ask the control plane, and remember what goes with its answer."""
+        if not self._remote.status.ever_connected:
+            await self._first_try()
+        began = Moment.now()
+        snapshot = await self._remote.reload()
+        self._last = _Reading(snapshot, began, tuple(self._remote.rejected))
+        return snapshot
+
+    async def _first_try(self) -> None:
+        """Give the first connection its time, so that no start begins with a failed reload."""
+        status = self._remote.status
+        with trio.move_on_after(_FIRST_TRY):
+            while not status.ever_connected and status.last_error is None:  # noqa: ASYNC110 -- no event
+                await trio.sleep(0.01)
+
+    def note_applied(self, receipt: Receipt) -> None:
+        """Pass a receipt on, and keep in the file what it is for."""
+        last = self._last
+        if last is None or last.snapshot.revision != receipt.revision:
+            return  # a newer answer came meanwhile; its own receipt follows
+        self._from_file = False
+        if self._file is not None:
+            self._file.keep(last.snapshot, last.began)
+        failed = tuple(Rejection(row.name, row.reason) for row in receipt.failed)
+        if receipt.revision is not None:
+            self._remote.acknowledge(receipt.revision, (*last.rejected, *failed))
+
+    def report(self) -> SourceReport:
+        """Say how it goes with the control plane."""
+        status = self._remote.status
+        trouble = None
+        if status.refused is not None:
+            trouble = f"the control plane {status.refused}"
+        source = "snapshot file" if self._from_file else "control plane"
+        return SourceReport(source=source, connected=status.connected, trouble=trouble)
+
+    async def wait_refused(self) -> str:
+        """Wait until it is certain that there will be nothing to serve."""
+        if self._from_file:
+            await trio.sleep_forever()
+        return f"the control plane {await self._remote.wait_refused()}"
+
+
+@asynccontextmanager
+async def open_control_source(
+    options: GatewayOptions,
+    *,
+    patience: RemoteLimits = _PATIENCE,
+    line: WebSocketLimits = _LINE,
+) -> AsyncIterator[Source]:
+    """Open the way to a control plane; it need not be there.
+
+    Args:
+        options: they were checked.
+        patience: how long to wait for what.
+        line: the limits of the connection.
+
+    Raises:
+        StartError: the options cannot be used.
+    """
+    if options.control is None or options.key_file is None:
+        raise AssertionError("the options were not checked")
+    url = check_url(options.control)
+    key_file = await trio.to_thread.run_sync(KeyFile.open, options.key_file)
+    context = _tls_context(url, options.ca_file)
+    file, loaded = None, None
+    if options.snapshot_file is not None:
+        file = SnapshotFile(options.snapshot_file, read_snapshot_keys(options.snapshot_key_file))
+        file.remove_drafts()
+        loaded = await file.load()
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
+        key = await trio.to_thread.run_sync(key_file.read)
+        async with websocket_connector(url, key, ssl_context=context, limits=line)() as channel:
+            yield channel
+
+    async with (
+        open_remote_providers(connect, gateway=options.name, limits=patience) as remote,
+        open_service_nursery() as nursery,
+    ):
+        if file is not None:
+            file.known_clients = remote.known_clients
+            file.clients_changes = remote.count_client_changes
+            nursery.start_soon(file.run)
+        if loaded is not None:
+            remote.remember_clients(loaded.clients)
+        plane = _ControlPlane(remote, file, loaded is not None)
+        try:
+            yield Source(
+                reloader=plane,
+                changes=remote.changes,
+                clients=remote,
+                report=plane.report,
+                first=loaded.snapshot if loaded is not None else None,
+                first_age=loaded.age if loaded is not None else 0.0,
+                on_applied=plane.note_applied,
+                wait_refused=plane.wait_refused,
+            )
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def check_url(url: str) -> str:
+    """Check the URL of a control plane, and warn where its keys would be readable on the way.
+
+    Raises:
+        StartError: it is none; the URL is not repeated, since it may hold a password.
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+        sound = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.username is not None or parts.query or parts.fragment:
+        raise StartError("--control: is not ws://HOST:PORT or wss://HOST:PORT")
+    if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
+        logger.warning("--control is ws://: the keys of all providers cross the network readable")
+    return url
+
+
+def _tls_context(url: str, ca_file: Path | None) -> ssl.SSLContext | None:
+    if not url.startswith("wss:"):
+        if ca_file is not None:
+            raise StartError("--ca-file is of use with a wss:// URL only")
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise StartError(f"--ca-file {ca_file}: cannot be used: {error}") from None

@@ -1,0 +1,221 @@
+"""The last good snapshot in a file, so that a gateway can start while the control plane is down.
+
+The file holds the keys of providers. So it is its owner's alone (mode 0600), replaced in one
+step, and, when a key is given, encrypted. Whatever is wrong with it is said and costs the
+gateway the early start, never the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import attrs
+import trio
+
+from bridgepool import BridgePoolError, ProviderSnapshot
+from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.sources._moments import Moment, age_of
+from bridgepool.gateway.sources._snapshot_format import (
+    BadSnapshotError,
+    SavedSnapshot,
+    decode_snapshot,
+    encode_snapshot,
+)
+from bridgepool.remote._authorization import KnownClient
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._encryption import EncryptionKeys
+
+logger = logging.getLogger("bridgepool.gateway")
+
+_MAX_BYTES: Final = 64 << 20
+_NOTE_INTERVAL: Final = 300.0  # seconds between two notes of how old the file has become
+_LOOK_INTERVAL: Final = 10.0  # seconds between two looks whether there are other clients
+_GATHER: Final = 0.5  # seconds after a write before the next: notices may come in storms
+_LAST_SAVE: Final = 2.0  # seconds that closing waits for the disk
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+
+
+@attrs.frozen
+class LoadedSnapshot:
+    """What a snapshot file gave."""
+
+    snapshot: ProviderSnapshot[Provider]
+    age: float
+    """Seconds since the control plane confirmed it; `math.inf` if nobody knows."""
+    clients: tuple[KnownClient, ...]
+    """Clients that had been authorized."""
+
+
+@attrs.define(eq=False)
+class SnapshotFile:
+    """A snapshot file: read once at the start, and kept up to date by its task `run`."""
+
+    path: Path
+    _keys: EncryptionKeys | None = None
+    known_clients: Callable[[], tuple[KnownClient, ...]] = tuple
+    """Returns the clients to keep along with the providers."""
+    clients_changes: Callable[[], int] = int
+    """Returns how often which clients these are has changed."""
+    # makes what it is to hold, in the thread that writes it: that takes long for many providers
+    _content: Callable[[], SavedSnapshot] | None = attrs.field(default=None, init=False)
+    _due: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _seen_changes: int = attrs.field(default=0, init=False)  # of the clients in the file
+    _writing: bool = attrs.field(default=False, init=False)
+    _failing: bool = attrs.field(default=False, init=False)  # the last write failed: reported
+
+    async def load(self) -> LoadedSnapshot | None:
+        """Read the file; None, and a line in the log, when there is nothing to be used."""
+        try:
+            data = await trio.to_thread.run_sync(self._read)
+            saved = decode_snapshot(data, self._keys)
+        except FileNotFoundError:
+            logger.info("there is no snapshot file yet", extra=self._facts())
+            return None
+        except (OSError, BadSnapshotError) as error:
+            why = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+            logger.warning("the snapshot file is ignored: it %s", why, extra=self._facts())
+            return None
+        snapshot, rejected = saved.snapshot()
+        for row in rejected:
+            logger.warning("the snapshot file has an unusable provider: %s", row.name)
+        now = Moment.now()
+        age = age_of(saved.confirmed, now, saved.known_age)
+        since = age_of(saved.written or saved.confirmed, now)
+        clients = tuple(attrs.evolve(client, age=client.age + since) for client in saved.clients)
+        self._content = lambda: saved
+        facts = {**self._facts(), "providers": len(snapshot.providers), "age": round(age, 1)}
+        logger.info("the snapshot file was read", extra=facts)
+        return LoadedSnapshot(snapshot, age, clients)
+
+    def keep(self, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> None:
+        """Have the file hold this; the task writes it."""
+        self._content = partial(SavedSnapshot.of, snapshot, confirmed)
+        self._due.set()
+
+    async def run(self) -> None:
+        """Write what is to be kept, until cancelled; now and then how old it has become.
+
+        Soon after other clients were authorized as well, so that a crash does not forget them.
+        """
+        note = trio.current_time() + _NOTE_INTERVAL
+        try:
+            while True:
+                with trio.move_on_after(min(_LOOK_INTERVAL, _NOTE_INTERVAL)):
+                    await self._due.wait()
+                others = self.clients_changes() != self._seen_changes
+                if self._due.is_set() or others or trio.current_time() >= note:
+                    await self._save()
+                    note = trio.current_time() + _NOTE_INTERVAL
+                    await trio.sleep(_GATHER)
+        finally:
+            # Once more: clients were authorized since, and time has passed.
+            with trio.move_on_after(_LAST_SAVE, shield=True):
+                await self._save()
+
+    async def _save(self) -> None:
+        self._due = trio.Event()
+        content = self._content
+        if content is None:
+            await trio.lowlevel.checkpoint()
+            return
+        self._writing = True
+        self._seen_changes = self.clients_changes()
+        try:
+            await trio.to_thread.run_sync(self._write, content, self.known_clients())
+        except OSError as error:
+            if not self._failing:
+                facts = self._facts()
+                logger.warning(
+                    "the snapshot file cannot be written: %s", error.strerror, extra=facts
+                )
+            self._failing = True
+        else:
+            if self._failing:
+                logger.info("the snapshot file is written again", extra=self._facts())
+            self._failing = False
+        finally:
+            self._writing = False
+
+    def _facts(self) -> dict[str, object]:
+        return {"path": str(self.path)}
+
+    def _read(self) -> bytes:
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | _NO_LINK
+        descriptor = os.open(self.path, flags)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise BadSnapshotError("is not a regular file")
+            if found.st_uid != os.geteuid():
+                raise BadSnapshotError("belongs to another user")
+            if stat.S_IMODE(found.st_mode) & 0o077:
+                raise BadSnapshotError("can be read or written by others; make its mode 0600")
+            with open(descriptor, "rb", closefd=False) as file:
+                data = file.read(_MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        if len(data) > _MAX_BYTES:
+            raise BadSnapshotError("is too large")
+        return data
+
+    def _write(
+        self, content: Callable[[], SavedSnapshot], clients: tuple[KnownClient, ...]
+    ) -> None:
+        """Replace the file in one step, so that a crash leaves the old one or the new one."""
+        saved, now = content(), Moment.now()
+        known_age = age_of(saved.confirmed, now, saved.known_age)
+        saved = attrs.evolve(saved, known_age=known_age, clients=clients, written=now)
+        data = encode_snapshot(saved, self._keys)
+        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.draft")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_LINK
+        try:
+            with open(os.open(draft, flags, 0o600), "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, self.path)
+        except BaseException:  # whatever it is: no draft stays, for it holds keys
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def remove_drafts(self) -> None:
+        """Remove what a crash in the middle of a write has left: it holds keys."""
+        for draft in self.path.parent.glob(f".{self.path.name}.*.draft"):
+            with contextlib.suppress(OSError):
+                draft.unlink()
+
+
+def read_snapshot_keys(path: Path | None) -> EncryptionKeys | None:
+    """Read the keys that a snapshot file is encrypted with; the first one encrypts. Blocks.
+
+    Raises:
+        StartError: they cannot be used, or what encrypts is not installed.
+    """
+    if path is None:
+        return None
+    try:
+        from bridgepool.gateway.control._encryption import read_encryption_keys
+    except ImportError:
+        raise StartError(
+            "--snapshot-key-file needs cryptography: pip install 'bridgepool[control]'"
+        ) from None
+    try:
+        return read_encryption_keys(path)
+    except BridgePoolError as error:
+        raise StartError(f"--snapshot-key-file: {error}") from None

@@ -1,0 +1,82 @@
+"""The providers of a store that the gateway opens itself, without a control plane.
+
+As with a control plane, every client needs a key: that the last one's was revoked must not open
+the gateway to every program of the machine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import trio
+
+from bridgepool import BridgePoolError
+from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control.database import check_store_exists
+from bridgepool.gateway.control.store import open_store
+from bridgepool.gateway.providers import Caller
+from bridgepool.gateway.proxy._readiness import SourceReport
+from bridgepool.gateway.proxy._receipts import Receipt
+from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.sources._source import Source
+from bridgepool.remote._messages import Rejection
+
+logger = logging.getLogger("bridgepool.gateway")
+
+
+@attrs.frozen
+class _KeysOnly:
+    """The clients of a store, as an `Authorizer`."""
+
+    _providers: StoreProviders
+    has_clients: bool = True
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Look the key up. Not a checkpoint."""
+        return self._providers.clients.authenticate(token)
+
+
+@asynccontextmanager
+async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[Source]:
+    """Open a store, and read it once.
+
+    Raises:
+        StartError: it cannot be opened or read.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            await trio.to_thread.run_sync(check_store_exists, url)
+            find_keys = partial(find_encryption_keys, url, key_file=key_file)
+            keys = await trio.to_thread.run_sync(find_keys)
+            store = await stack.enter_async_context(open_store(url, keys))
+            providers = stack.enter_context(open_store_providers(store))
+            first = await providers.reload()
+        except BridgePoolError as error:
+            raise StartError(f"--store: {error}") from None
+        if not providers.clients:
+            logger.warning("the store has no clients yet: nobody is served")
+        report = SourceReport(source="store")
+
+        said: tuple[Rejection, ...] = ()
+
+        def say_rejected(_: Receipt) -> None:
+            nonlocal said
+            for row in providers.rejected:
+                if row not in said:
+                    logger.warning("provider %s is rejected: %s", row.name, row.reason)
+            said = providers.rejected
+
+        yield Source(
+            reloader=providers,
+            changes=providers.changes,
+            clients=_KeysOnly(providers),
+            report=lambda: report,
+            first=first,
+            on_applied=say_rejected,
+        )

@@ -1,0 +1,287 @@
+"""Messages to bytes and back: MessagePack-RPC frames. Pure; `docs/protocol.md` describes them.
+
+Theory of operation. A frame is decoded in two steps. The envelope first, with what it carries
+left as bytes: so an unknown method, or parameters that do not fit, can be answered and cost one
+call, not the connection. Then the parameters, when it is known of which class they are.
+
+Nothing is allocated because a header announces it: counts are limited by the classes
+(`bridgepool.remote._messages`) and are checked before the items are read, texts are no longer
+than the frame, and what is unknown is skipped in place. A `Secret` is the one thing for which
+msgspec would build whatever is there, and ask afterwards; so a message that may hold one is
+first checked against a twin of its class that has texts in place of secrets.
+
+Only what is unknown can be nested deeper than our classes are, and hardly any message has such:
+so each is first held against a strict twin of its class, which has no room for the unknown. That
+is done in C, and for most messages it is the check that secrets need anyway. Only a message that
+does not fit is then looked through for its depth, in Python, by `bridgepool.remote._depth`; how
+many values it may have bounds the time of that.
+
+No error tells a value: a bad secret may be anywhere.
+"""
+
+import re
+import types
+from collections.abc import Hashable
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import attrs
+import msgspec
+
+from bridgepool._secret import Secret
+from bridgepool.remote._depth import find_excess
+from bridgepool.remote._errors import (
+    FRAME_TOO_LARGE,
+    INVALID_PARAMS,
+    MALFORMED_FRAME,
+    InvalidMessageError,
+    UnsendableError,
+)
+
+T = TypeVar("T")
+
+MAX_FRAME_BYTES: Final = 16 << 20
+"""The largest frame that is sent or taken."""
+MAX_METHOD_CHARACTERS: Final = 64
+"""The longest name of a method."""
+MAX_CALL_ID: Final = (1 << 32) - 1
+"""Ids of calls go from 0 to this."""
+MAX_DEPTH: Final = 32
+"""How many arrays and maps may be in one another in a message, the message itself included."""
+MAX_VALUES: Final = 1 << 20
+"""How many values a message may have that has unknown fields: a third of a second to count."""
+
+_Method = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_METHOD_CHARACTERS)]
+_CallId = Annotated[int, msgspec.Meta(ge=0, le=MAX_CALL_ID)]
+_NIL: Final = msgspec.Raw(b"\xc0")
+# What msgspec raises for bad bytes; bad UTF-8 and deep nesting are no errors of its own.
+_BAD_BYTES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Why a call has no result."""
+
+    code: str
+    message: str
+
+
+class Request(msgspec.Struct, array_like=True, tag=0, frozen=True):
+    """A call: ``[0, id, method, [params]]``."""
+
+    id: _CallId
+    method: _Method
+    params: tuple[msgspec.Raw]
+
+
+class Response(msgspec.Struct, array_like=True, tag=1, frozen=True):
+    """The answer to a call: ``[1, id, error or nil, result or nil]``."""
+
+    id: _CallId
+    error: ErrorBody | None
+    result: msgspec.Raw
+
+
+class Notice(msgspec.Struct, array_like=True, tag=2, frozen=True):
+    """A message without an answer: ``[2, method, [params]]``."""
+
+    method: _Method
+    params: tuple[msgspec.Raw]
+
+
+Frame = Request | Response | Notice
+
+
+@attrs.frozen(eq=False)
+class Encoded:
+    """A message in its bytes, to be sent many times; made by `encode`."""
+
+    raw: msgspec.Raw = attrs.field(repr=False)
+    _notices: dict[str, bytes] = attrs.field(factory=dict, repr=False)  # frames of it, by method
+
+
+def _to_wire(value: object) -> str:
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise NotImplementedError
+
+
+def _from_wire(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError
+
+
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_frames: Final = msgspec.msgpack.Decoder(Frame)
+
+
+def encode(message: object) -> Encoded:
+    """Return the message in its bytes.
+
+    Raises:
+        UnsendableError: It holds what cannot be sent.
+    """
+    if isinstance(message, Encoded):
+        return message
+    return Encoded(msgspec.Raw(_to_bytes(message)))
+
+
+def encode_request(call_id: int, method: str, params: object) -> bytes:
+    """Return the frame of a call."""
+    return _to_bytes(Request(call_id, method, (encode(params).raw,)))
+
+
+def encode_result(call_id: int, result: object) -> bytes:
+    """Return the frame of the answer to a call."""
+    return _to_bytes(Response(call_id, None, encode(result).raw))
+
+
+def encode_error(call_id: int, code: str, message: str) -> bytes:
+    """Return the frame of an answer that says why there is no result."""
+    return _to_bytes(Response(call_id, ErrorBody(code, message), _NIL))
+
+
+def encode_notice(method: str, params: object) -> bytes:
+    """Return the frame of a notice."""
+    encoded = encode(params)
+    frame = encoded._notices.get(method)
+    if frame is None:
+        frame = encoded._notices[method] = _to_bytes(Notice(method, (encoded.raw,)))
+    return frame
+
+
+def decode_frame(data: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Frame:
+    """Read the envelope of a frame.
+
+    Raises:
+        InvalidMessageError: It is too large, or no frame.
+    """
+    if len(data) > max_bytes:
+        reason = f"a frame of {len(data)} bytes; at most {max_bytes} are taken"
+        raise InvalidMessageError(FRAME_TOO_LARGE, reason)
+    try:
+        frame: Frame = _frames.decode(data)
+        return frame
+    except _BAD_BYTES as error:
+        reason = f"what came is no frame: {_describe(error)}"
+    raise InvalidMessageError(MALFORMED_FRAME, reason)
+
+
+def decode(raw: msgspec.Raw, kind: type[T]) -> T:
+    """Read what a frame carries; unknown fields are ignored.
+
+    Args:
+        raw: Parameters or result of a frame.
+        kind: Of which class it should be.
+
+    Raises:
+        InvalidMessageError: It does not fit the class, is nested too deep, or has too much in
+            it that is unknown.
+    """
+    readers = _readers(cast("Hashable", kind))
+    try:
+        excess = None
+        if not readers.knows(raw):
+            if readers.check is not None:
+                readers.check.decode(raw)
+            excess = find_excess(memoryview(raw), MAX_DEPTH, MAX_VALUES)
+        if excess is None:
+            message: T = readers.whole.decode(raw)
+            return message
+    except _BAD_BYTES as error:
+        excess = _describe(error)
+    raise InvalidMessageError(INVALID_PARAMS, f"not a good {kind.__name__}: {excess}")
+
+
+def decode_known(raw: msgspec.Raw, kind: type[T]) -> T:
+    """Read a part of what `fits`."""
+    message: T = _readers(cast("Hashable", kind)).whole.decode(raw)
+    return message
+
+
+def fits(raw: msgspec.Raw, kind: type[T]) -> bool:
+    """Tell whether `decode` would read this, and find nothing in it that is unknown."""
+    return _readers(cast("Hashable", kind)).knows(raw)
+
+
+def _to_bytes(message: object) -> bytes:
+    try:
+        return _encoder.encode(message)
+    except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
+        # A lone surrogate is a ValueError that quotes the text; so only its kind is told.
+        reason = f"a {type(message).__name__} cannot be encoded: {type(error).__name__}"
+    raise UnsendableError(reason)
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return "a text is not UTF-8"
+    # msgspec tells types and places, and one value: that of an unknown kind of frame
+    return re.sub(r"Invalid value \S*", "unknown kind", str(error))
+
+
+@attrs.frozen(eq=False)
+class _Readers:
+    """What reads messages of one class."""
+
+    strict: msgspec.msgpack.Decoder[Any]
+    """Of its strict twin."""
+    check: msgspec.msgpack.Decoder[Any] | None
+    """Of its twin; None if it has no secrets."""
+    whole: msgspec.msgpack.Decoder[Any]
+
+    def knows(self, raw: msgspec.Raw) -> bool:
+        """Tell whether a message fits, and has nothing that is unknown."""
+        try:
+            self.strict.decode(raw)
+        except _BAD_BYTES:
+            return False
+        return True
+
+
+@cache
+def _readers(kind: Hashable) -> _Readers:
+    twin = _twin(kind, strict=False)
+    return _Readers(
+        msgspec.msgpack.Decoder(_twin(kind, strict=True)),
+        None if twin is kind else msgspec.msgpack.Decoder(twin),
+        msgspec.msgpack.Decoder[Any](kind, dec_hook=_from_wire),
+    )
+
+
+@cache
+def _twin(kind: Any, *, strict: bool) -> Any:
+    """Return the type with texts in place of secrets; the type itself if it can hold none.
+
+    A strict twin is always another type: it refuses fields that are unknown, at any level.
+    """
+    if kind is Secret:
+        return Annotated[str, msgspec.Meta(min_length=1)]
+    if attrs.has(kind):
+        hints = get_type_hints(kind, include_extras=True)
+        names = [field.name for field in attrs.fields(kind)]
+        twins = {name: _twin(hints[name], strict=strict) for name in names}
+        if not strict and all(twins[name] == hints[name] for name in names):
+            return kind
+        optional = {f.name for f in attrs.fields(kind) if f.default is not attrs.NOTHING}
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+            (name, twins[name], msgspec.UNSET) if name in optional else (name, twins[name])
+            for name in names
+        ]
+        return msgspec.defstruct(
+            f"_{kind.__name__}", fields, kw_only=True, gc=False, forbid_unknown_fields=strict
+        )
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is None:
+        return kind
+    if origin is Annotated:
+        found = _twin(inner[0], strict=strict)
+        return kind if found == inner[0] else Annotated[(found, *inner[1:])]
+    found_inner = tuple(_twin(item, strict=strict) for item in inner)
+    if found_inner == inner:
+        return kind
+    if origin in (Union, types.UnionType):
+        return Union[found_inner]  # noqa: UP007 -- the members are in a tuple
+    return origin[found_inner]

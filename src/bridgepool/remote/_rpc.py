@@ -1,0 +1,73 @@
+"""Calls and notices over a channel of messages, both ways, many at once.
+
+Theory of operation. One task reads, and never waits for anything else: each frame is dealt with
+where it comes in, by a step that does not await; so a channel that can has it dealt with before
+that task has its turn (`receive_at_once`). A call whose handler has the answer at hand
+(`Method.at_once`) is answered in that step; another gets a task. One task writes what is in the
+outbox. Nothing here grows without bound, because each side keeps to `MAX_CALLS_IN_FLIGHT`:
+
+    a call takes a place at its caller ─▶ sent ─▶ answered, once, whatever happens ─▶ place free
+                                           └─ its caller was cancelled: a `cancel` notice follows,
+                                              and the answer (`cancelled`, or the result) is dropped
+
+A place is free only when the answer has come; so a side that keeps to the protocol never has
+more calls unanswered, and one that does not is told so and disconnected. That is the whole of
+flow control: callers wait at home.
+
+The end, however it comes, is recorded once (`_end`): handlers are cancelled, each caller gets an
+error of its own, and the channel is closed. The block of `open_rpc` is not cancelled; its body
+learns of the end by its calls, or by `wait_lost`.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from bridgepool._services import open_service_nursery
+from bridgepool.remote import _codec as codec
+from bridgepool.remote import _errors as errors
+from bridgepool.remote._errors import ConnectionLostError
+from bridgepool.remote._rpc_handlers import MAX_CALLS_IN_FLIGHT, Method, NoticeHandler, RpcCounters
+from bridgepool.remote._rpc_peer import RpcPeer
+
+__all__ = ["MAX_CALLS_IN_FLIGHT", "Method", "NoticeHandler", "RpcCounters", "RpcPeer", "open_rpc"]
+
+
+@asynccontextmanager
+async def open_rpc(
+    channel: trio.abc.Channel[bytes],
+    *,
+    methods: Mapping[str, Method[Any]] | None = None,
+    notices: Mapping[str, NoticeHandler[Any]] | None = None,
+    max_frame_bytes: int = codec.MAX_FRAME_BYTES,
+    counters: RpcCounters | None = None,
+) -> AsyncIterator[RpcPeer]:
+    """Speak with the other side of a channel: call, be called, and the same with notices.
+
+    Args:
+        channel: Used by nobody else; closed when the block is left or the connection is lost.
+        methods: What the other side may call. ``cancel`` and ``goodbye`` are seen to here.
+        notices: What notices of the other side do; those of other names are ignored.
+        max_frame_bytes: The largest frame that is sent or taken.
+        counters: To count in; else each connection has counters of its own.
+
+    Cancellation:
+        Leaving the block cancels the handlers and closes the channel, within two seconds. The
+        body's own exception comes out unchanged. The block is not cancelled when the connection
+        is lost; see `RpcPeer.wait_lost`.
+    """
+    peer = RpcPeer(
+        channel, methods or {}, notices or {}, max_frame_bytes, counters or RpcCounters()
+    )
+    async with open_service_nursery() as nursery:
+        peer._nursery = nursery
+        nursery.start_soon(peer._read)
+        nursery.start_soon(peer._write)
+        try:
+            yield peer
+        finally:
+            peer._left = True
+            peer._end(ConnectionLostError(errors.CLOSED, "this side left"))
+            nursery.cancel_scope.cancel()

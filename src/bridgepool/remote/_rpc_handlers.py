@@ -1,0 +1,105 @@
+"""What a side of a connection does with what comes in, and what it counts."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from bridgepool.remote._codec import Response, decode
+from bridgepool.remote._errors import BROKEN, ConnectionLostError, UnsendableError
+
+P = TypeVar("P")
+
+MAX_CALLS_IN_FLIGHT: Final = 64
+"""The most calls that one side has unanswered by the other. Part of the protocol."""
+MAX_REASON_CHARACTERS: Final = 1000
+"""Messages of errors and reasons of goodbyes are cut to this."""
+
+
+@attrs.frozen(eq=False)
+class Method(Generic[P]):
+    """How calls of one method are answered."""
+
+    params: type[P]
+    handle: Callable[[P], Awaitable[object]]
+    """Returns the result: a message, or one that was `codec.encode`d before. It may raise
+    `RemoteError`; anything else it raises is logged, and told as ``internal``."""
+    at_once: Callable[[P], object | None] | None = None
+    """Asked first, if given: returns the result, or None to have `handle` called in a task.
+    Must be fast."""
+
+
+@attrs.frozen(eq=False)
+class NoticeHandler(Generic[P]):
+    """What is done with notices of one method."""
+
+    params: type[P]
+    handle: Callable[[P], object]
+    """Must be fast; what it returns is ignored."""
+    read: Callable[[msgspec.Raw, type[P]], P] = decode
+    """How the parameters are read."""
+
+
+@attrs.define(eq=False)
+class RpcCounters:
+    """What happened on a connection; may be shared by several."""
+
+    calls_sent: int = 0
+    """Calls that were made here."""
+    calls_received: int = 0
+    """Calls that the other side made."""
+    handler_errors: int = 0
+    """Unexpected exceptions of handlers."""
+    invalid_messages: int = 0
+    """Calls and notices whose parameters did not fit, and unknown methods of calls."""
+    late_answers: int = 0
+    """Answers that nobody waited for."""
+    violations: int = 0
+    """Connections that were ended because the other side broke the protocol."""
+
+
+@attrs.define(eq=False)
+class PendingCall:
+    """A call that was made here."""
+
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    answer: Response | None = None
+    given_up: bool = False
+
+
+def sends_at_once(channel: trio.abc.Channel[bytes]) -> Callable[[bytes], bool]:
+    """Return the channel's `send_at_once`, or what always declines.
+
+    A channel may have it, to send a message in one step without an await if that can be done
+    now: it tells whether it was sent, and never raises.
+    """
+    found: Callable[[bytes], bool] = getattr(channel, "send_at_once", _decline)
+    return found
+
+
+def _decline(frame: bytes) -> bool:
+    return False
+
+
+def receive_at_once(channel: trio.abc.Channel[bytes], taker: Callable[[bytes], None]) -> None:
+    """Have the channel give messages to `taker` in the step in which they come, if it can.
+
+    A channel may have a `receive_at_once` for that. It calls the taker only while a task waits
+    in `receive`, and keeps the order; what it does not give the taker, `receive` returns.
+    """
+    found = getattr(channel, "receive_at_once", None)
+    if found is not None:
+        found(taker)
+
+
+def as_lost(error: Exception) -> ConnectionLostError:
+    """Return what callers are told when the channel raised this."""
+    return ConnectionLostError(BROKEN, str(error) or "the connection broke")
+
+
+def check_size(frame: bytes, limit: int) -> None:
+    """Raise `UnsendableError` for a frame that the other side would refuse."""
+    if len(frame) > limit:
+        raise UnsendableError(f"a frame of {len(frame)} bytes; at most {limit} are sent")

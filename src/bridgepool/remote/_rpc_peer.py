@@ -1,0 +1,374 @@
+"""One side of a connection; `bridgepool.remote._rpc` tells how it works."""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+import attrs
+import msgspec
+import trio
+
+from bridgepool.remote import _codec as codec
+from bridgepool.remote import _errors as errors
+from bridgepool.remote._errors import (
+    ConnectionLostError,
+    InvalidMessageError,
+    RemoteError,
+    UnsendableError,
+)
+from bridgepool.remote._messages import Cancel, Goodbye
+from bridgepool.remote._rpc_handlers import (
+    MAX_CALLS_IN_FLIGHT,
+    MAX_REASON_CHARACTERS,
+    Method,
+    NoticeHandler,
+    PendingCall,
+    RpcCounters,
+    as_lost,
+    check_size,
+    receive_at_once,
+    sends_at_once,
+)
+from bridgepool.transports._errors import MessageTooLargeError
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+_FEW: Final = 16  # frames in the outbox; beyond, notices wait
+_CLOSING: Final = 2.0  # seconds for a goodbye to go out, and for the channel to close
+
+_log = logging.getLogger("bridgepool.remote")
+
+
+@attrs.define(eq=False)
+class RpcPeer:
+    """The other side of a channel; made by `open_rpc`."""
+
+    _channel: trio.abc.Channel[bytes]
+    _methods: Mapping[str, Method[Any]]
+    _notices: Mapping[str, NoticeHandler[Any]]
+    _max_frame_bytes: int
+    counters: RpcCounters
+    """What happened so far."""
+    _nursery: trio.Nursery = attrs.field(init=False)
+    _outbox: deque[tuple[bytes, bool]] = attrs.field(factory=deque, init=False)  # frame, is answer
+    _work: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+    _room: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
+    # id -> what was called here and is not answered
+    _calls: dict[int, PendingCall] = attrs.field(factory=dict, init=False)
+    _places: trio.Semaphore = attrs.field(
+        factory=lambda: trio.Semaphore(MAX_CALLS_IN_FLIGHT), init=False
+    )
+    # id -> scope of the handler of what the other side called
+    _handlers: dict[int, trio.CancelScope] = attrs.field(factory=dict, init=False)
+    _unanswered: int = attrs.field(default=0, init=False)  # of the other side's, unsent answers too
+    _next_id: int = attrs.field(default=0, init=False)
+    _lost: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _why: ConnectionLostError | None = attrs.field(default=None, init=False)
+    _left: bool = attrs.field(default=False, init=False)
+    _idle: bool = attrs.field(default=False, init=False)  # the writer waits for work
+    _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
+
+    async def call(
+        self,
+        method: str,
+        params: object,
+        result: type[R],
+        read: Callable[[msgspec.Raw, type[R]], R] = codec.decode,
+    ) -> R:
+        """Call a method of the other side and return its result.
+
+        Waits while `MAX_CALLS_IN_FLIGHT` are unanswered.
+
+        Args:
+            method: Its name.
+            params: A message.
+            result: The class of the message that is expected.
+            read: How the message is read.
+
+        Raises:
+            RemoteError: The other side answered with an error.
+            InvalidMessageError: It answered with something else than a `result`.
+            UnsendableError: The parameters cannot be encoded, or are too large.
+            ConnectionLostError: There will be no answer.
+            trio.ClosedResourceError: The block of `open_rpc` was left.
+
+        Cancellation:
+            The other side is told, and cancels the call's handler. An answer that is under way
+            is dropped.
+        """
+        self._check_open()
+        encoded = codec.encode(params)
+        await self._places.acquire()
+        try:
+            self._check_open()
+            call_id = self._new_id()
+            frame = codec.encode_request(call_id, method, encoded)
+            check_size(frame, self._max_frame_bytes)
+        except BaseException:
+            self._places.release()
+            raise
+        call = self._calls[call_id] = PendingCall()
+        self.counters.calls_sent += 1
+        self._post(frame)
+        try:
+            await call.answered.wait()
+        except trio.Cancelled:
+            if call_id in self._calls and not self._is_over():
+                call.given_up = True
+                self._post(codec.encode_notice("cancel", Cancel(call_id)))
+            raise
+        if (answer := call.answer) is None:
+            self._check_open()
+            raise AssertionError("a call ends with an answer or with the connection")
+        if answer.error is not None:
+            raise RemoteError(answer.error.code, answer.error.message)
+        return read(answer.result, result)
+
+    async def notify(self, method: str, params: object) -> None:
+        """Send a notice. It is not answered; waits while the other side is slow to read.
+
+        Raises:
+            UnsendableError: The parameters cannot be encoded, or are too large.
+            ConnectionLostError: The connection is lost.
+            trio.ClosedResourceError: The block of `open_rpc` was left.
+
+        Cancellation: Nothing was sent.
+        """
+        await trio.lowlevel.checkpoint()
+        self._check_open()
+        frame = codec.encode_notice(method, params)
+        check_size(frame, self._max_frame_bytes)
+        while len(self._outbox) >= _FEW:
+            await self._room.park()
+            self._check_open()
+        self._post(frame)
+
+    def notify_at_once(self, method: str, params: object) -> bool:
+        """Send a notice if that can be done now, and tell whether it was. Not a checkpoint.
+
+        For a notice to many; `notify` does it when this does not, or raises why it cannot.
+        """
+        if not self._idle or self._outbox or self._is_over():
+            return False
+        frame = codec.encode_notice(method, params)
+        return len(frame) <= self._max_frame_bytes and sends_at_once(self._channel)(frame)
+
+    async def say_goodbye(self, code: str, reason: str) -> None:
+        """Tell the other side why the connection ends, and end it: within seconds, always.
+
+        Resource handling: The channel is closed; calls under way are lost, at both ends.
+        """
+        self._end(ConnectionLostError(code, reason), goodbye=True)
+        with trio.move_on_after(2 * _CLOSING):
+            await self._closed.wait()
+
+    async def wait_lost(self) -> ConnectionLostError:
+        """Wait until the connection has ended; return why."""
+        await self._lost.wait()
+        return self._why or ConnectionLostError(errors.CLOSED, "it ended")
+
+    async def _read(self) -> None:
+        receive_at_once(self._channel, self._take)
+        try:
+            while self._why is None:
+                self._take(await self._channel.receive())
+        except trio.EndOfChannel:
+            self._end(ConnectionLostError(errors.CLOSED, "the other side closed it"))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._end(as_lost(error))
+
+    async def _write(self) -> None:
+        channel, outbox = self._channel, self._outbox
+        try:
+            with self._writing:
+                while outbox or self._why is None:
+                    if not outbox:
+                        self._idle = True
+                        await self._work.park()
+                        self._idle = False
+                        continue
+                    frame, is_answer = outbox.popleft()
+                    if is_answer:  # before it is sent: the next call may come before we go on
+                        self._unanswered -= 1
+                    self._room.unpark()
+                    await channel.send(frame)
+        except MessageTooLargeError as error:
+            self._end(ConnectionLostError(errors.TOO_LARGE, str(error)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._end(as_lost(error))
+        finally:
+            with trio.move_on_after(_CLOSING, shield=True):
+                await channel.aclose()
+            self._closed.set()
+
+    def _take(self, data: bytes) -> None:
+        if self._why is not None:
+            return  # the end was found elsewhere since this came
+        try:
+            self._take_frame(data)
+        except InvalidMessageError as error:
+            self.counters.violations += 1
+            _log.warning("the other side broke the protocol: %s", error)
+            self._end(ConnectionLostError(error.code, error.reason), goodbye=True)
+
+    def _take_frame(self, data: bytes) -> None:
+        frame = codec.decode_frame(data, self._max_frame_bytes)
+        if isinstance(frame, codec.Response):
+            self._take_answer(frame)
+        elif isinstance(frame, codec.Request):
+            self._take_call(frame)
+        else:
+            self._take_notice(frame)
+
+    def _take_answer(self, frame: codec.Response) -> None:
+        call = self._calls.pop(frame.id, None)
+        if call is None or call.given_up:
+            self.counters.late_answers += 1
+        if call is not None:
+            self._places.release()
+            call.answer = frame
+            call.answered.set()
+
+    def _take_call(self, frame: codec.Request) -> None:
+        self.counters.calls_received += 1
+        if frame.id in self._handlers:
+            raise InvalidMessageError(errors.DUPLICATE_ID, f"call {frame.id} is not answered yet")
+        if self._unanswered >= MAX_CALLS_IN_FLIGHT:
+            reason = f"more than {MAX_CALLS_IN_FLIGHT} calls are not answered yet"
+            raise InvalidMessageError(errors.TOO_MANY_CALLS, reason)
+        self._unanswered += 1
+        method = self._methods.get(frame.method)
+        if method is None:
+            self.counters.invalid_messages += 1
+            self._answer_error(frame.id, errors.UNKNOWN_METHOD, "there is no such method")
+            return
+        try:
+            params = codec.decode(frame.params[0], method.params)
+        except InvalidMessageError as error:
+            self.counters.invalid_messages += 1
+            self._answer_error(frame.id, error.code, error.reason)
+            return
+        if method.at_once is not None:
+            try:
+                result = method.at_once(params)
+            except Exception as error:  # the handler's: its caller is told, the connection lives on
+                self._answer_exception(frame.id, frame.method, error)
+                return
+            if result is not None:
+                self._answer(frame.id, frame.method, result)
+                return
+        scope = self._handlers[frame.id] = trio.CancelScope()
+        self._nursery.start_soon(self._handle, frame.id, frame.method, method, params, scope)
+
+    async def _handle(
+        self, call_id: int, name: str, method: Method[P], params: P, scope: trio.CancelScope
+    ) -> None:
+        result: object = None
+        failure: Exception | None = None
+        try:
+            with scope:
+                result = await method.handle(params)
+        except* Exception as group:  # the handler's: its caller is told, the connection lives on
+            failure = group.exceptions[0] if len(group.exceptions) == 1 else group
+        finally:
+            del self._handlers[call_id]
+        if failure is not None:
+            self._answer_exception(call_id, name, failure)
+        elif scope.cancelled_caught:
+            self._answer_error(call_id, errors.CANCELLED, "the caller cancelled it")
+        else:
+            self._answer(call_id, name, result)
+
+    def _take_notice(self, frame: codec.Notice) -> None:
+        try:
+            if frame.method == "cancel":
+                scope = self._handlers.get(codec.decode(frame.params[0], Cancel).id)
+                if scope is not None:
+                    scope.cancel()
+                return
+            if frame.method == "goodbye":
+                goodbye = codec.decode(frame.params[0], Goodbye)
+                self._end(ConnectionLostError(goodbye.code, goodbye.reason, told=True))
+                return
+            handler = self._notices.get(frame.method)
+            params = None if handler is None else handler.read(frame.params[0], handler.params)
+        except InvalidMessageError as error:
+            self.counters.invalid_messages += 1
+            _log.warning("a notice was ignored: %s", error)
+            return
+        if handler is None:
+            return  # of a newer minor version, perhaps
+        try:
+            handler.handle(params)
+        except Exception:  # the handler's: nobody waits for an answer, the connection lives on
+            self.counters.handler_errors += 1
+            _log.exception("the handler of the notice %s raised", frame.method)
+
+    def _answer(self, call_id: int, name: str, result: object) -> None:
+        try:
+            frame = codec.encode_result(call_id, result)
+            if len(frame) > self._max_frame_bytes:
+                self._answer_error(call_id, errors.TOO_LARGE, "the result is too large to send")
+                return
+        except UnsendableError as error:
+            self._answer_exception(call_id, name, error)
+            return
+        self._post(frame, is_answer=True)
+
+    def _answer_exception(self, call_id: int, name: str, error: Exception) -> None:
+        if isinstance(error, RemoteError):
+            self._answer_error(call_id, error.code, error.message)
+            return
+        self.counters.handler_errors += 1
+        _log.error("the handler of %s raised", name, exc_info=error)
+        self._answer_error(call_id, errors.INTERNAL, "unexpected error; the log there tells more")
+
+    def _answer_error(self, call_id: int, code: str, message: str) -> None:
+        frame = codec.encode_error(call_id, code, message[:MAX_REASON_CHARACTERS])
+        self._post(frame, is_answer=True)
+
+    def _post(self, frame: bytes, *, is_answer: bool = False) -> None:
+        if self._is_over():
+            return
+        if self._idle and not self._outbox and sends_at_once(self._channel)(frame):
+            self._unanswered -= is_answer
+            return
+        self._outbox.append((frame, is_answer))
+        self._work.unpark()
+
+    def _end(self, why: ConnectionLostError, *, goodbye: bool = False) -> None:
+        if self._why is not None:
+            return
+        self._why = why
+        self._writing.deadline = trio.current_time() + _CLOSING
+        self._outbox.clear()
+        if goodbye:
+            farewell = Goodbye(why.code, why.reason[:MAX_REASON_CHARACTERS])
+            self._outbox.append((codec.encode_notice("goodbye", farewell), False))
+        for scope in self._handlers.values():
+            scope.cancel()
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            self._places.release()
+            call.answered.set()
+        self._room.unpark_all()
+        self._work.unpark_all()
+        self._lost.set()
+
+    def _is_over(self) -> bool:
+        return self._left or self._why is not None
+
+    def _check_open(self) -> None:
+        if self._left:
+            raise trio.ClosedResourceError("the block of open_rpc was left")
+        if self._why is not None:
+            raise ConnectionLostError(self._why.code, self._why.reason, told=self._why.told)
+
+    def _new_id(self) -> int:
+        while (found := self._next_id) in self._calls:
+            self._next_id = (found + 1) & codec.MAX_CALL_ID
+        self._next_id = (found + 1) & codec.MAX_CALL_ID
+        return found

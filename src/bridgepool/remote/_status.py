@@ -1,0 +1,124 @@
+"""What a gateway's end of the protocol has to tell of itself, and how patient it is."""
+
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool.remote._authorization import AuthorizationLimits
+from bridgepool.remote._messages import Revisions
+from bridgepool.transports._errors import HandshakeRefusedError
+
+# Answers with these statuses say "later", not "no"; one without a reason is not of a control
+# plane: a proxy before one that is not there, say.
+_LATER: Final = frozenset({408, 425, 429})
+_NO_REASON: Final = "unexpected_status"
+
+_positive = attrs.validators.gt(0.0)
+
+
+@attrs.frozen(kw_only=True)
+class RemoteLimits:
+    """How long to wait, in seconds."""
+
+    first_delay: float = attrs.field(default=0.2, validator=_positive)
+    """After a lost connection, before the next try, at most; doubled for each further one, and
+    each wait is a random part of it."""
+    max_delay: float = attrs.field(default=10.0, validator=_positive)
+    """What no wait between two tries exceeds."""
+    steady_after: float = attrs.field(default=1.0, validator=attrs.validators.ge(0.0))
+    """How long a session must have lasted for the waits to begin at `first_delay` again, so
+    that connections which are made and cut at once do not become a storm."""
+    refused_delay: float = attrs.field(default=30.0, validator=_positive)
+    """After a refusal, before the next try: this long, or up to a half less."""
+    connect_timeout: float = attrs.field(default=15.0, validator=_positive)
+    """From the start of a try until the session has begun."""
+    call_timeout: float = attrs.field(default=10.0, validator=_positive)
+    """For the answer to a question about a client, or to a receipt. A `reload` is limited by
+    its caller."""
+    receipt_delay: float = attrs.field(default=0.06, validator=attrs.validators.ge(0.0))
+    """Before a receipt is sent, at most; each wait is half of it and a random part of the rest. So
+    that a hundred gateways that were told of one change do not answer all at once, nor while others
+    are still being told."""
+    authorization: AuthorizationLimits = attrs.field(factory=AuthorizationLimits)
+    """For how long answers about clients' keys are used."""
+
+
+@attrs.frozen
+class Refusal:
+    """Why the control plane does not let this gateway in."""
+
+    status: int
+    """The HTTP status of its answer."""
+    code: str
+    """A word for programs, such as ``unknown_key`` or ``version_refused``."""
+    reason: str
+    """A sentence for people."""
+
+    @classmethod
+    def of(cls, error: HandshakeRefusedError) -> "Refusal | None":
+        """Return what such an answer means; None when it is worth another try before long."""
+        if error.status >= 500 or error.status in _LATER or error.code == _NO_REASON:
+            return None
+        return cls(error.status, error.code, error.reason)
+
+    def __str__(self) -> str:
+        return f"refused ({self.code}): {self.reason}"
+
+
+@attrs.define(eq=False)
+class RemoteStatus:
+    """How the connection to the control plane is. Kept up to date in place.
+
+    Times are `trio.current_time` of its run.
+    """
+
+    connected: bool = False
+    """Whether there is a session."""
+    since: float = attrs.field(factory=trio.current_time)
+    """Since when `connected` is what it is."""
+    ever_connected: bool = False
+    """Whether there has been a session at all."""
+    attempts: int = 0
+    """Connections that were tried."""
+    sessions: int = 0
+    """Sessions that have begun."""
+    session: str | None = None
+    """The present session's id, which the control plane's log has too."""
+    software: str | None = None
+    """What the control plane runs; of the last session, if there is none."""
+    protocol: str | None = None
+    """The protocol version it speaks; of the last session, if there is none."""
+    revisions: Revisions | None = None
+    """The latest that was heard in the present session, or in the last one."""
+    refused: Refusal | None = None
+    """Why the last try was refused; None when it was not."""
+    last_error: str | None = None
+    """Why there was no session, or why the last one ended; kept when there is one again. Holds
+    no secrets."""
+    last_error_time: float | None = None
+    """When that was found."""
+
+    def __str__(self) -> str:
+        if self.connected:
+            return "connected"
+        if self.refused is not None:
+            return str(self.refused)
+        return f"not connected: {self.last_error or 'no answer yet'}"
+
+    def _note_session(self, session: str, software: str, protocol: str) -> None:
+        self.connected = self.ever_connected = True
+        self.since = trio.current_time()
+        self.sessions += 1
+        self.session, self.software, self.protocol = session, software, protocol
+        self.refused = None
+
+    def _note_end(self) -> None:
+        self.connected = False
+        self.since = trio.current_time()
+        self.session = None
+
+    def _note_error(self, problem: str, refused: Refusal | None = None) -> None:
+        self.refused = refused
+        self.last_error = problem
+        self.last_error_time = trio.current_time()

@@ -1,0 +1,309 @@
+"""`bridgepool providers`, `keys`, `gateways`, `audit` on a local store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.commands.commands import Shell
+
+KEY = "sk-first-0123456789abcdef-wxyz"
+OTHER = "sk-other-0123456789abcdef-qrst"
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db")))
+
+
+def add_openai(shell: Shell, *more: str, stdin: str = KEY + "\n") -> None:
+    base = ("--base-url", "https://api.openai.com/v1")
+    shell.good("providers", "add", "openai", "--type", "openai", *base, *more, stdin=stdin)
+
+
+def add_openai_with_key(shell: Shell) -> None:
+    add_openai(shell, "--keys-stdin")
+
+
+def test_a_provider_is_added_shown_changed_and_removed(shell: Shell) -> None:
+    add_openai_with_key(shell)
+    [listed] = shell.good("providers", "list", "--json").json()
+    assert (listed["name"], listed["enabled"], listed["revision"]) == ("openai", True, 1)
+    assert "openai" in shell.good("providers", "list").out
+    assert "added" not in shell.good("providers", "disable", "openai").out
+    assert shell.good("providers", "show", "openai", "--json").json()["enabled"] is False
+    shell.good("providers", "enable", "openai")
+    shell.good("providers", "update", "openai", "--new-name", "main", "--base-url", "https://x.org")
+    shown = shell.good("providers", "show", "main", "--json").json()
+    assert (shown["base_url"], shown["id"]) == ("https://x.org", listed["id"])
+    shell.good("providers", "remove", "main")
+    assert shell.good("providers", "list", "--json").json() == []
+    assert shell.run("providers", "show", "main").status == 2
+
+
+def test_keys_are_read_from_standard_input_and_shown_masked(shell: Shell) -> None:
+    add_openai(shell, "--keys-stdin", stdin=f"{KEY}\n{OTHER}\n")
+    done = shell.good("providers", "show", "openai")
+    assert "…wxyz" in done.out
+    assert KEY not in done.out
+    assert OTHER not in done.out
+
+
+def test_a_key_is_rotated_while_the_old_one_stays_behind(shell: Shell) -> None:
+    add_openai_with_key(shell)
+    [old] = shell.good("providers", "show", "openai", "--json").json()["keys"]
+    rotate = ("providers", "update", "openai", "--keys-stdin", "--keep-key", old["id"])
+    shell.good(*rotate, stdin=OTHER)
+    new, kept = shell.good("providers", "show", "openai", "--json").json()["keys"]
+    assert (new["hint"], kept) == ("…qrst", old)
+    shell.good("providers", "update", "openai", "--keep-key", new["id"])
+    assert shell.good("providers", "show", "openai", "--json").json()["keys"] == [new]
+    shell.good("providers", "update", "openai", "--no-keys")
+    assert shell.good("providers", "show", "openai", "--json").json()["keys"] == []
+
+
+def test_keys_and_headers_come_from_the_environment(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_KEY", KEY)
+    monkeypatch.setenv("THE_TEAM", "team-secret")
+    add_openai(shell, "--keys-from-env", "THE_KEY", "--header-from-env", "X-Team=THE_TEAM")
+    shown = shell.good("providers", "show", "openai", "--json").json()
+    assert shown["keys"][0]["hint"] == "…wxyz"
+    assert shown["headers"] == {"x-team": "***"}
+    shell.good(
+        *("providers", "update", "openai", "--keep-header", "x-team"),
+        *("--header-from-env", "x-more=THE_TEAM"),
+    )
+    shown = shell.good("providers", "show", "openai", "--json").json()
+    assert shown["headers"] == {"x-team": "***", "x-more": "***"}
+    shell.good("providers", "update", "openai", "--no-headers")
+    assert shell.good("providers", "show", "openai", "--json").json()["headers"] == {}
+    assert "team-secret" not in shell.good("audit", "--json").out
+
+
+def test_a_change_that_changes_nothing_is_told(shell: Shell) -> None:
+    add_openai_with_key(shell)
+    assert "nothing to change (revision 1)" in shell.good("providers", "enable", "openai").out
+
+
+def test_what_breaks_a_rule_is_refused_with_the_reason(shell: Shell) -> None:
+    add_openai_with_key(shell)
+    done = shell.run("providers", "update", "openai", "--base-url", "ftp://nowhere")
+    assert done.status == 2
+    assert "base_url" in done.err
+    done = shell.run(
+        "providers", "add", "openai", "--type", "openai", "--base-url", "https://x.org"
+    )
+    assert done.status == 2
+    assert "taken" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "message"),
+    [
+        (("--keys-stdin",), "", "no key on standard input"),
+        (("--keys-stdin",), "two words\n", "holds no key"),
+        (("--keys-from-env", "NOT_SET_HERE"), "", "NOT_SET_HERE is not set"),
+        (("--header-from-env", "x-team"), "", "is not NAME=VARIABLE"),
+    ],
+)
+def test_secrets_that_are_not_there_are_told(
+    shell: Shell, arguments: tuple[str, ...], stdin: str, message: str
+) -> None:
+    base = ("providers", "add", "a", "--type", "openai", "--base-url", "https://x.org")
+    done = shell.run(*base, *arguments, stdin=stdin)
+    assert done.status == 2
+    assert message in done.err
+    assert not Path(shell.where[1]).exists()
+
+
+def test_an_export_holds_no_secret_and_applied_again_changes_nothing(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_TEAM", "team-secret")
+    add_openai(shell, "--keys-stdin", "--header-from-env", "x-team=THE_TEAM")
+    file = tmp_path / "export.toml"
+    shell.good("providers", "export", "--output", str(file))
+    text = file.read_text()
+    assert KEY not in text
+    assert "team-secret" not in text
+    done = shell.good("providers", "apply", str(file), "--prune")
+    assert "nothing to change (revision 1)" in done.out
+    changed = text.replace("https://api.openai.com/v1", "https://other.org/v1")
+    done = shell.good("providers", "apply", "-", "--dry-run", stdin=changed)
+    assert "updated  openai (base_url)" in done.out
+    assert shell.good("providers", "show", "openai", "--json").json()["revision"] == 1
+    shell.good("providers", "apply", "-", stdin=changed)
+    shown = shell.good("providers", "show", "openai", "--json").json()
+    assert shown["base_url"] == "https://other.org/v1"
+    assert shown["keys"][0]["hint"] == "…wxyz"
+    done = shell.good("providers", "apply", "-", "--prune", stdin="providers = []")
+    assert "removed  openai" in done.out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("providers = [", "is not TOML"),
+        ("", "has no [[providers]]"),
+        ("provider = []\nproviders = []", "did you mean providers"),
+        (f'[[providers]]\nname = "a"\nkeys = ["{KEY}"]', "row 1: type: is missing"),
+        (f'[[providers]]\nkeyz = ["{KEY}"]', "did you mean keys"),
+    ],
+)
+def test_a_file_that_cannot_be_applied_says_why_and_no_secret(
+    shell: Shell, text: str, message: str
+) -> None:
+    done = shell.run("providers", "apply", "-", stdin=text)
+    assert done.status == 2
+    assert message in done.err
+    assert KEY not in done.err
+
+
+def test_clients_in_an_applied_file_are_left_alone_and_said_to_be(shell: Shell) -> None:
+    text = 'providers = []\n[[clients]]\nid = "ada"\n'
+    assert "clients are left alone" in shell.good("providers", "apply", "-", stdin=text).err
+
+
+def test_a_key_is_printed_once_and_listed_by_its_id_only(shell: Shell) -> None:
+    for kind in ("client", "gateway", "admin"):
+        done = shell.good("keys", "create", kind, "ada")
+        [key] = done.out.splitlines()
+        assert key not in done.err
+        assert key not in shell.good("keys", "list", "--json").out
+    found = shell.good("keys", "list", "--json").json()
+    assert [(one["kind"], one["key"]["name"]) for one in found] == [
+        ("client", "ada"),
+        ("gateway", "ada"),
+        ("admin", "ada"),
+    ]
+    assert found[2]["key"]["role"] == "read"
+    assert "gateway" in shell.good("keys", "list", "gateway").out
+
+
+def test_a_client_may_have_several_keys_and_lose_them_one_by_one(shell: Shell) -> None:
+    first = shell.good("keys", "create", "client", "ada").out
+    second = shell.good("keys", "create", "client", "ada").out
+    assert first != second
+    ids = [one["key"]["id"] for one in shell.good("keys", "list", "client", "--json").json()]
+    assert len(ids) == 2
+    shell.good("keys", "revoke", "client", "ada", ids[0])
+    [left] = shell.good("keys", "list", "client", "--json").json()
+    assert left["key"]["id"] == ids[1]
+    shell.good("keys", "revoke", "client", "ada")
+    assert shell.good("keys", "list", "client", "--json").json() == []
+
+
+def test_keys_of_gateways_and_admins_are_revoked_by_name_or_id(shell: Shell) -> None:
+    shell.good("keys", "create", "gateway", "front")
+    shell.good("keys", "create", "admin", "ci", "--role", "write")
+    shell.good("keys", "revoke", "gateway", "front")
+    [admin] = shell.good("keys", "list", "admin", "--json").json()
+    shell.good("keys", "revoke", "admin", admin["key"]["id"])
+    assert shell.good("keys", "list", "--json").json() == []
+    assert len(shell.good("keys", "list", "--json", "--revoked").json()) == 2
+    assert "nothing to change" in shell.good("keys", "revoke", "gateway", "front").out
+    assert shell.run("keys", "revoke", "gateway", "nobody").status == 2
+    assert shell.run("keys", "revoke", "gateway", "front", "second").status == 2
+
+
+def test_every_change_is_in_the_audit_without_its_secrets(shell: Shell) -> None:
+    add_openai_with_key(shell)
+    shell.good("providers", "disable", "openai")
+    newest, oldest = shell.good("audit", "--json").json()
+    assert (newest["action"], oldest["action"]) == ("provider.update", "provider.add")
+    assert newest["actor"]["kind"] == "local"
+    assert (newest["before"]["enabled"], newest["after"]["enabled"]) == (True, False)
+    assert KEY not in shell.good("audit", "--json").out
+    assert "enabled" in shell.good("audit", "--limit", "1").out
+    assert shell.good("audit", "--json", "--before", str(newest["id"])).json() == [oldest]
+
+
+def test_gateways_and_what_they_made_of_a_revision_are_listed(shell: Shell) -> None:
+    add_openai_with_key(shell)
+    assert "revision in force: 1" in shell.good("gateways").out
+    assert shell.good("gateways", "--json").json() == {"revision": 1, "gateways": []}
+    assert shell.good("gateways", "--revision", "1", "--json").json()["gateways"] == []
+    assert "no gateway is known" in shell.good("gateways", "--revision", "1").err
+    assert shell.run("gateways", "--revision", "2").status == 2
+    done = shell.good("providers", "disable", "openai", "--wait", "5")
+    assert "no gateway is known" in done.err
+
+
+def test_a_store_whose_name_is_mistyped_is_not_made(shell: Shell) -> None:
+    for command in (
+        ("providers", "list"),
+        ("providers", "disable", "openai"),
+        ("providers", "apply", "-", "--dry-run"),
+        ("keys", "revoke", "gateway", "front"),
+        ("audit",),
+        ("gateways",),
+        ("encryption", "rotate"),
+    ):
+        done = shell.run(*command, stdin="providers = []")
+        assert done.status == 2
+        assert "there is no store at" in done.err
+    assert list(Path(shell.where[1]).parent.iterdir()) == []
+
+
+def test_one_has_to_say_where(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = shell.where[1]
+    nowhere = Shell(shell._capsys, monkeypatch, ())
+    assert "say where" in nowhere.run("providers", "list").err
+    both = ("--store", store, "--url", "http://127.0.0.1:1")
+    assert "say where" in nowhere.run("providers", "list", *both).err
+    monkeypatch.setenv("BRIDGEPOOL_STORE", store)
+    nowhere.good("keys", "create", "gateway", "front")
+    assert nowhere.good("providers", "list", "--json").json() == []
+
+
+def test_a_password_in_the_argument_list_is_refused(shell: Shell) -> None:
+    nowhere = Shell(shell._capsys, shell._monkeypatch, ())
+    for command in (["providers", "list"], ["gateway"], ["control-plane"]):
+        done = nowhere.run(*command, "--store", "postgresql://u:hidden@localhost/x")
+        assert done.status == 2
+        assert "PGPASSWORD" in done.err
+        assert "hidden" not in done.err
+
+
+def test_a_control_plane_needs_a_key_and_has_to_be_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("BRIDGEPOOL_ADMIN_KEY", raising=False)
+    away = Shell(shell._capsys, monkeypatch, ("--url", "http://127.0.0.1:1"))
+    assert "needs an admin key" in away.run("providers", "list").err
+    missing = away.run("providers", "list", "--admin-key-file", str(tmp_path / "none"))
+    assert "cannot be read" in missing.err
+    monkeypatch.setenv("BRIDGEPOOL_ADMIN_KEY", "bpa_x_y")
+    done = away.run("providers", "list")
+    assert done.status == 2
+    assert "gave no answer" in done.err
+    bad_ca = away.run("providers", "list", "--ca-file", str(tmp_path / "none"))
+    assert "--ca-file" in bad_ca.err
+
+
+def test_the_encryption_key_is_rotated(shell: Shell, tmp_path: Path) -> None:
+    add_openai_with_key(shell)
+    file = Path(f"{shell.where[1]}.key")
+    old = file.read_text()
+    nowhere = Shell(shell._capsys, shell._monkeypatch, ())
+    assert nowhere.good("encryption", "new-key").out.strip()
+    assert "2 keys" in nowhere.good("encryption", "add-key", str(file)).out
+    assert "2 keys" in nowhere.good("encryption", "promote-key", str(file)).out
+    rotate = ("encryption", "rotate", "--store", shell.where[1])
+    assert "needs --encryption-key-file" in nowhere.run(*rotate, "--drop-old").err
+    done = nowhere.good(*rotate, "--drop-old", "--encryption-key-file", str(file))
+    assert "encrypted anew" in done.out
+    assert file.read_text() != old
+    assert len(file.read_text().split()) == 1
+    assert shell.good("providers", "show", "openai", "--json").json()["problem"] is None
+    file.write_text(old)
+    shown = shell.run("providers", "show", "openai", "--json")
+    assert shown.status == 2 or shown.json()["problem"] is not None
+    assert nowhere.run("encryption", "add-key", str(tmp_path / "none")).status == 2

@@ -1,0 +1,219 @@
+"""The parts of the command that need no process of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from bridgepool.gateway import _process as process
+from bridgepool.gateway._keys import KeyInputError, client_row
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.commands import app
+from bridgepool.gateway.demo import _story as story
+from bridgepool.gateway.demo._screen import Screen, wants_colour
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.gateway.serving._listening import (
+    Address,
+    StartError,
+    listener_url,
+    open_listeners,
+    tls_context,
+)
+from bridgepool.gateway.serving._logs import set_up_logging, use_json
+from bridgepool.http import open_upstream_client
+from tests.e2e.files import provider, write
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:0", Address("127.0.0.1", 0)),
+        ("localhost:8080", Address("localhost", 8080)),
+        ("[::1]:65535", Address("::1", 65535)),
+    ],
+)
+def test_addresses_are_read(text: str, address: Address) -> None:
+    assert Address.parse(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "8080", ":8080", "a:", "a:b", "a:65536", "::1:80", "a:٣"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(StartError, match="is not HOST:PORT"):
+        Address.parse(text)
+
+
+async def test_listeners_tell_their_url(tmp_path: Path) -> None:
+    certificate = trustme.CA().issue_cert("localhost")
+    pem = tmp_path / "all.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(pem)
+    context = tls_context(pem, pem)
+    assert tls_context(None, None) is None
+    for tls, host, start in (
+        (None, "127.0.0.1", "http://127.0.0.1:"),
+        (context, "127.0.0.1", "https://127.0.0.1:"),
+        (None, "::1", "http://[::1]:"),
+    ):
+        [listener] = await open_listeners([Address(host, 0)], tls)
+        assert listener_url(listener).startswith(start)
+        await listener.aclose()
+
+
+def test_the_log_is_json_with_the_facts_as_fields() -> None:
+    out = io.StringIO()
+    set_up_logging("json", out)
+    logging.getLogger("bridgepool.x").warning("watch %s", "out", extra={"generation": 3})
+    line = json.loads(out.getvalue())
+    assert line["event"] == "watch out"
+    assert (line["level"], line["generation"]) == ("warning", 3)
+    assert line["logger"] == "bridgepool.x"
+
+
+def test_a_traceback_is_one_line_of_json() -> None:
+    out = io.StringIO()
+    set_up_logging("json", out)
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("bridgepool.x").exception("failed")
+    assert out.getvalue().count("\n") == 1
+    assert "ValueError: no" in json.loads(out.getvalue())["exception"]
+
+
+def test_the_log_for_people_is_text() -> None:
+    out = io.StringIO()
+    assert use_json("auto", out)
+    set_up_logging("console", out)
+    logging.getLogger("bridgepool.x").info("hello")
+    assert "hello" in out.getvalue()
+    assert not out.getvalue().startswith("{")
+
+
+def test_rows_are_made_of_good_ids_and_keys_only() -> None:
+    row, key = client_row("ada")
+    again, same = client_row("ada", f" {key.reveal()}\n")
+    assert same == key
+    assert again != row, "each hash has a salt of its own"
+    for bad in ("", "guessable"):
+        with pytest.raises(KeyInputError):
+            client_row("ada", bad)
+    with pytest.raises(KeyInputError):
+        client_row("no id")
+
+
+@pytest.mark.parametrize("access_log", ["-", "none", "file"])
+async def test_the_process_serves_until_it_is_signalled(
+    north: SimulatedUpstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    access_log: str,
+) -> None:
+    file, log = tmp_path / "providers.toml", tmp_path / "access.log"
+    write(file, provider("ai", "openai", north.openai_url))
+    lines: list[str] = []
+    printed = trio.Event()
+
+    def keep_line(text: str, *, flush: bool) -> None:
+        assert flush
+        lines.append(text)
+        printed.set()
+
+    monkeypatch.setattr(process, "print", keep_line, raising=False)
+    options = GatewayOptions(
+        providers=file,
+        listen=["127.0.0.1:0"],
+        log_format="json",
+        access_log=str(log) if access_log == "file" else access_log,
+    )
+    statuses: list[int] = []
+
+    async def run() -> None:
+        statuses.append(await process._main(options))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await printed.wait()
+        async with (
+            open_upstream_client(lines[0].removeprefix("listening on ")) as client,
+            client.request(b"POST", b"/ai/v1/chat/completions", (), b"{}") as response,
+        ):
+            assert response.status == 200
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert statuses == [0]
+    assert log.exists() == (access_log == "file")
+
+
+def test_the_command_fails_with_status_2_and_the_reason(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for arguments in (
+        ["gateway", "--providers", str(tmp_path / "none.toml"), "--listen", "127.0.0.1:0"],
+        ["hash-key", "no id"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            app(arguments)
+        assert caught.value.code == 2
+        assert capsys.readouterr().err.startswith("bridgepool: ")
+
+
+def test_a_key_is_shown_apart_from_its_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        app(["hash-key", "ada"])
+    assert caught.value.code in (0, None)
+    shown = capsys.readouterr()
+    assert shown.out.startswith("[[clients]]")
+    key = shown.err.strip().rpartition(" ")[2]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(key))
+    with pytest.raises(SystemExit):
+        app(["hash-key", "ada", "--stdin"])
+    again = capsys.readouterr()
+    assert key not in again.out + again.err
+
+
+def test_the_demo_fails_when_a_claim_is_not_true(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert story.run_demo(0.01) == 0
+    assert "✗" not in capsys.readouterr().out
+    monkeypatch.setattr(story, "_whole", lambda *_: False)
+    assert story.run_demo(0.01) == 1
+    assert "✗" in capsys.readouterr().out
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_the_screen_is_coloured_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert wants_colour(Terminal())
+    assert not wants_colour(io.StringIO())
+    out = Terminal()
+    screen = Screen(out)
+    screen.act("An act", "one", "two")
+    screen.say("two", "hello", "north")
+    assert "\x1b[36mhello\x1b[0m" in out.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not wants_colour(Terminal())

@@ -1,0 +1,289 @@
+"""The gateway process: signals, drain, ports, bad files, what it prints and what it never does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
+from bridgepool.http import open_upstream_client
+from tests.e2e.files import client_row_and_key, provider, write
+from tests.e2e.process import GatewayProcess, as_json, run_command, run_gateway
+
+STREAM = json.dumps({"model": "m", "stream": True}).encode()
+
+
+class Gate:
+    """Lets an upstream say two words, and the others when it is opened."""
+
+    def __init__(self, upstream: SimulatedUpstream) -> None:
+        self.opened = trio.Event()
+        self.reached = trio.Event()
+        upstream.before_word = self.before_word
+
+    async def before_word(self, number: int) -> None:
+        if number == 2:
+            self.reached.set()
+            await self.opened.wait()
+
+
+async def stream(gateway: GatewayProcess, result: list[bytes], broken: list[Exception]) -> None:
+    """Stream one answer; what it said, and how it broke if it did."""
+    async with (
+        open_upstream_client(gateway.url) as client,
+        client.request(b"POST", b"/ai/v1/chat/completions", (), STREAM) as response,
+    ):
+        try:
+            while piece := await response.receive_some():
+                result.append(piece)
+        except Exception as error:
+            broken.append(error)
+
+
+async def refused(address: str) -> None:
+    """Wait until nobody listens there any more."""
+    host, _, port = address.partition(":")
+    with trio.fail_after(10):
+        while True:
+            try:
+                await (await trio.open_tcp_stream(host, int(port))).aclose()
+            except OSError:
+                return
+
+
+async def test_a_first_signal_lets_streams_finish(
+    north: SimulatedUpstream, tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    file, gate = tmp_path / "providers.toml", Gate(north)
+    write(file, provider("ai", "openai", north.openai_url))
+    said: list[bytes] = []
+    broken: list[Exception] = []
+    async with run_gateway(file) as gateway:
+        async with trio.open_nursery() as clients:
+            clients.start_soon(stream, gateway, said, broken)
+            await gate.reached.wait()
+            gateway.signal(signal.SIGTERM)
+            drain = await gateway.wait_event("draining", signal="SIGTERM")
+            assert drain["requests"] == 1
+            await refused(gateway.address)
+            gate.opened.set()
+        assert await gateway.wait() == 0
+        await gateway.wait_event("stopped; every request had ended")
+    assert not broken
+    assert b"".join(said).count(b'"content"') == len(WORDS)
+    assert b"".join(said).endswith(b"data: [DONE]\n\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_signal_ends_at_once(
+    north: SimulatedUpstream, tmp_path: Path, number: signal.Signals
+) -> None:
+    file, gate = tmp_path / "providers.toml", Gate(north)
+    write(file, provider("ai", "openai", north.openai_url))
+    said: list[bytes] = []
+    broken: list[Exception] = []
+    async with run_gateway(file) as gateway:
+        async with trio.open_nursery() as clients:
+            clients.start_soon(stream, gateway, said, broken)
+            await gate.reached.wait()
+            gateway.signal(number)
+            await gateway.wait_event("draining")
+            gateway.signal(number)
+            assert await gateway.wait() == 1
+        await gateway.wait_event("stopped; running requests were cut")
+    assert len(broken) == 1, "the client's stream looked complete"
+
+
+async def test_the_drain_timeout_ends_it(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file, gate = tmp_path / "providers.toml", Gate(north)
+    write(file, provider("ai", "openai", north.openai_url))
+    said: list[bytes] = []
+    broken: list[Exception] = []
+    async with (
+        run_gateway(file, "--drain-timeout", "0.2") as gateway,
+        trio.open_nursery() as clients,
+    ):
+        clients.start_soon(stream, gateway, said, broken)
+        await gate.reached.wait()
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 1
+    assert len(broken) == 1
+
+
+async def test_idle_it_ends_at_the_first_signal(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file) as gateway:
+        assert await gateway.stop() == []
+
+
+async def test_every_listener_is_printed_with_its_real_port(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    listen = ["127.0.0.1:0", "127.0.0.1:0"]
+    async with run_gateway(file, listen=listen) as gateway:
+        assert gateway.stdout.lines[:2] == [f"listening on {url}" for url in gateway.urls]
+        for url in gateway.urls:
+            async with (
+                open_upstream_client(url) as client,
+                client.request(b"GET", b"/readyz") as response,
+            ):
+                assert response.status == 200
+
+
+async def test_saving_the_file_changes_the_running_gateway(
+    north: SimulatedUpstream, south: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file, "--expose-route-headers") as gateway:
+        async with open_upstream_client(gateway.url) as client:
+
+            async def ask() -> tuple[str, dict[bytes, bytes]]:
+                async with client.request(
+                    b"POST", b"/ai/v1/chat/completions", (), b'{"model": "m"}'
+                ) as response:
+                    body = json.loads(await response.receive_some())
+                    return body["model"], dict(response.headers)
+
+            model, headers = await ask()
+            assert model == "m@north"
+            assert headers[b"x-bridgepool-generation"] == b"1"
+            assert headers[b"x-bridgepool-provider"] == b"ai"
+            write(file, provider("ai", "openai", south.openai_url))
+            await gateway.wait_event("providers replaced", generation=2)
+            model, headers = await ask()
+            assert model == "m@south"
+            assert headers[b"x-bridgepool-generation"] == b"2"
+            file.write_text("[[providers]]\nname = 5")
+            await gateway.wait_event("reload failed", level="warning")
+            assert (await ask())[0] == "m@south"
+        served = [line["generation"] for line in await gateway.stop()]
+        assert served == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "does not exist"),
+        ("providers = \n", "line 1"),
+        ('[[providers]]\nname = "a"\n', "type: is missing"),
+    ],
+)
+async def test_a_bad_file_at_start_ends_it_with_the_reason(
+    tmp_path: Path, text: str | None, why: str
+) -> None:
+    file = tmp_path / "providers.toml"
+    if text is not None:
+        file.write_text(text)
+    async with run_command("gateway", "--providers", str(file), "--listen", "127.0.0.1:0") as run:
+        assert await run.wait() == 2
+        await run.stderr.wait_end()
+    assert run.stderr.lines[-1].startswith(f"bridgepool: {file}: ")
+    assert why in run.everything
+    assert "Traceback" not in run.everything
+
+
+async def test_options_that_cannot_be_met_end_it_with_the_reason(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    taken = socket.create_server(("127.0.0.1", 0))
+    port = taken.getsockname()[1]
+    with taken:
+        for options, why in {
+            ("--listen", f"127.0.0.1:{port}"): "cannot listen on",
+            ("--listen", "8080"): "is not HOST:PORT",
+            ("--listen", "0.0.0.0:0"): "has no [[clients]]",
+            ("--tls-cert", "nowhere.pem"): "need each other",
+            ("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"): "cannot be used",
+            ("--access-log", str(tmp_path / "no" / "file")): "No such file",
+        }.items():
+            async with run_command("gateway", "--providers", str(file), *options) as run:
+                assert await run.wait() == 2, options
+                await run.stderr.wait_end()
+            assert why in run.everything
+            assert "Traceback" not in run.everything
+
+
+async def test_clients_are_asked_for_on_other_addresses_and_said_to_be_missing_on_loopback(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file) as gateway:
+        event = "no clients are configured: every program on this machine is served"
+        await gateway.wait_event(event, level="warning")
+    write(file, provider("ai", "openai", north.openai_url), client_row_and_key("ada")[0])
+    async with run_gateway(file, listen=["0.0.0.0:0"]) as gateway:
+        await gateway.wait_event("clients are configured", clients=1)
+
+
+async def test_the_access_log_goes_to_a_file(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file, log = tmp_path / "providers.toml", tmp_path / "access.log"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file, "--access-log", str(log)) as gateway:
+        async with (
+            open_upstream_client(gateway.url) as client,
+            client.request(b"POST", b"/ai/v1/chat/completions?a=1", (), b"{}") as response,
+        ):
+            await response.receive_some()
+        assert await gateway.stop() == []
+    line = as_json(log.read_text())
+    assert line["path"] == "/ai/v1/chat/completions"
+    assert line["outcome"] == "complete"
+
+
+async def test_no_secret_is_ever_printed(north: SimulatedUpstream, tmp_path: Path) -> None:
+    """Runs into every error that there is a log line for, and looks for each secret used."""
+    file = tmp_path / "providers.toml"
+    row, key = client_row_and_key("ada")
+    secrets = {
+        "central": "sk-central-5ecre7",
+        "environment": "sk-env-5ecre7",
+        "wrong": "sk-wrong-5ecre7",
+        "query": "query-5ecre7",
+        "body": "body-5ecre7",
+        "header": "header-5ecre7",
+        "client": key,
+    }
+    good = (
+        provider("ai", "openai", north.openai_url, key=secrets["central"]),
+        provider("env", "openai", north.openai_url, key_env="BRIDGEPOOL_TEST_KEY"),
+        provider("gone", "openai", "http://127.0.0.1:9/v1", key=secrets["central"]),
+        row,
+    )
+    write(file, *good)
+    environment = {"BRIDGEPOOL_TEST_KEY": secrets["environment"]}
+    async with run_gateway(file, env=environment) as gateway:
+        async with open_upstream_client(gateway.url) as client:
+            for name in ("ai", "env", "gone", "none"):
+                for token in (key, secrets["wrong"]):
+                    headers = (
+                        (b"authorization", b"Bearer " + token.encode()),
+                        (b"x-extra", secrets["header"].encode()),
+                    )
+                    target = f"/{name}/v1/chat/completions?key={secrets['query']}"
+                    body = json.dumps({"model": secrets["body"]}).encode()
+                    async with client.request(b"POST", target.encode(), headers, body) as response:
+                        answer = await response.receive_some()
+                    if name != "ai":
+                        continue
+                    assert token.encode() not in answer
+        seen = len(gateway.stderr.lines)
+        file.write_text(f'[[providers]]\nname = "ai"\nkeys = ["{secrets["central"]}')
+        await gateway.wait_event("reload failed", after=seen)
+        seen = len(gateway.stderr.lines)
+        write(file, provider("ai", "openai", north.openai_url, key=f"{secrets['central']} x"))
+        await gateway.wait_event("reload failed", after=seen)
+        assert len(await gateway.stop()) == 8
+    for what, secret in secrets.items():
+        assert secret not in gateway.everything, what

@@ -1,0 +1,231 @@
+"""One contract for both ways to change what a control plane owns: on the store, and by HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import attrs
+import httpx2
+import pytest
+import trio
+
+from bridgepool import BridgePoolError, Secret
+from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderDraft, ProviderPatch
+from bridgepool.gateway.control.admin import Admin
+from bridgepool.gateway.control.admin._http_admin import AdminError, open_http_admin
+from bridgepool.gateway.control.admin._store_admin import StoreAdmin
+from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
+from bridgepool.http import Exchange, serve_http
+from tests.gateway.control.planes import Plane, open_plane, receipt, session
+from tests.gateway.control.stores import ADA
+
+KEY = Secret("sk-the-first-key-0123456789abcdef")
+DRAFT = ProviderDraft(
+    name="openai",
+    type="openai",
+    base_url="https://api.openai.example/v1",
+    keys=(KeyValue(KEY),),
+    headers={"x-team": Secret("team-7")},
+)
+
+
+@attrs.frozen
+class Rig:
+    plane: Plane
+    admin: Admin
+
+
+@asynccontextmanager
+async def open_rig(way: str) -> AsyncIterator[Rig]:
+    async with open_plane("sqlite:admin.db") as plane:
+        if way == "store":
+            yield Rig(plane, StoreAdmin(plane.store, ADA))
+            return
+        async with open_http_admin(plane.url, Secret(await plane.key())) as admin:
+            yield Rig(plane, admin)
+
+
+@pytest.fixture(autouse=True)
+def _own_directory(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(str(tmp_path))
+
+
+both_ways = pytest.mark.parametrize("way", ["store", "http"])
+
+
+@both_ways
+async def test_providers_are_added_read_changed_and_removed(way: str) -> None:
+    async with open_rig(way) as rig:
+        admin = rig.admin
+        added = await admin.add_provider(DRAFT)
+        assert (added.revision, added.changed) == (1, True)
+        assert await admin.get_provider("openai") == added.value
+        assert list(await admin.list_providers()) == [added.value]
+        assert added.value.keys[0].hint == "…cdef"
+        assert dict(added.value.headers) == {"x-team": "***"}
+        kept = KeyRef(added.value.keys[0].id)
+        patch = ProviderPatch(
+            name="main",
+            keys=(KeyValue(Secret("sk-second")), kept),
+            headers={"x-team": None, "x-more": Secret("more")},
+            enabled=False,
+        )
+        changed = await admin.update_provider("openai", patch)
+        assert (changed.value.name, changed.value.enabled) == ("main", False)
+        assert [key.id for key in changed.value.keys][1:] == [kept.id]
+        assert set(changed.value.headers) == {"x-team", "x-more"}
+        same = await admin.update_provider("main", ProviderPatch(enabled=False))
+        assert (same.changed, same.revision) == (False, 2)
+        removed = await admin.remove_provider(changed.value.id)
+        assert removed.value.name == "main"
+        assert list(await admin.list_providers()) == []
+
+
+@both_ways
+async def test_a_null_takes_the_variable_away(way: str) -> None:
+    async with open_rig(way) as rig:
+        draft = ProviderDraft(name="a", type="openai", base_url="https://a.example/v1", key_env="K")
+        await rig.admin.add_provider(draft)
+        change = await rig.admin.update_provider("a", ProviderPatch(key_env=None))
+        assert change.value.key_env is None
+
+
+@both_ways
+async def test_an_export_applied_changes_nothing_and_a_dry_run_neither(way: str) -> None:
+    async with open_rig(way) as rig:
+        admin = rig.admin
+        await admin.add_provider(DRAFT)
+        exported = list(await admin.export_providers())
+        same = await admin.apply_providers(exported, prune=True, dry_run=False)
+        assert (same.changed, same.revision) == (False, 1)
+        tried = await admin.apply_providers([], prune=True, dry_run=True)
+        assert [(one.name, one.action) for one in tried.providers] == [("openai", "removed")]
+        moved = [attrs.evolve(exported[0], base_url="https://b.example/v1")]
+        done = await admin.apply_providers(moved, prune=False, dry_run=False)
+        assert (done.revision, done.providers[0].fields) == (2, ("base_url",))
+        [row] = (await rig.plane.store.snapshot()).rows
+        assert row.keys == (KEY,)
+        assert dict(row.headers) == {"x-team": Secret("team-7")}
+
+
+@both_ways
+async def test_clients_and_keys_are_made_listed_and_revoked(way: str) -> None:
+    async with open_rig(way) as rig:
+        admin, store = rig.admin, rig.plane.store
+        client = await admin.add_client("ada")
+        assert client.value.key is not None
+        assert await store.authenticate_client(client.value.key) is not None
+        second = await admin.add_client_key("ada")
+        assert len((await admin.list_clients())[0].keys) == 2
+        revoked = await admin.revoke_client_key("ada", second.value.view.id)
+        assert revoked.value.revoked is not None
+        assert await store.authenticate_client(second.value.key) is None
+        assert (await admin.remove_client("ada")).value.id == "ada"
+        front = await admin.create_key("gateway", "front", "read")
+        assert await store.authenticate_gateway(front.value.key) is not None
+        boss = await admin.create_key("admin", "boss", "write")
+        assert boss.value.view.role == "write"
+        await admin.revoke_key("gateway", "front")
+        assert list(await admin.list_keys("gateway", revoked=False)) == []
+        [gone] = await admin.list_keys("gateway", revoked=True)
+        assert gone.id == front.value.view.id
+        assert boss.value.view in await admin.list_keys("admin", revoked=False)
+
+
+@both_ways
+async def test_gateways_and_receipts_are_told(way: str) -> None:
+    async with open_rig(way) as rig:
+        admin, hub = rig.admin, rig.plane.hub
+        change = await admin.add_provider(DRAFT)
+        one, two = session("one"), session("two")
+        hub.session_opened(one)
+        hub.session_opened(two)
+        hub.acknowledged(one.id, receipt(change.revision))
+        with trio.fail_after(10):
+            while len((await admin.list_gateways())[1]) < 2:  # noqa: ASYNC110 -- nobody tells
+                await trio.sleep(0.01)
+        revision, sessions = await admin.list_gateways()
+        assert revision == change.revision
+        assert [row.gateway for row in sessions] == ["one", "two"]
+        early = await admin.applied(change.revision, 0.0)
+        assert not early.complete
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(admin.applied, change.revision, 20.0))
+            hub.acknowledged(two.id, receipt(change.revision, openai="no such key"))
+        report = await admin.applied(change.revision, 20.0)
+        assert [row.state for row in report.gateways] == ["applied", "rejected"]
+        assert (report.complete, report.applied) == (True, False)
+        assert report.gateways[1].rejected[0].reason == "no such key"
+
+
+@both_ways
+async def test_the_audit_is_read_page_by_page(way: str) -> None:
+    async with open_rig(way) as rig:
+        await rig.admin.add_provider(DRAFT)
+        await rig.admin.update_provider("openai", ProviderPatch(enabled=False))
+        [newest] = await rig.admin.audit(limit=1, before=None, name="openai")
+        assert (newest.action, newest.fields) == ("provider.update", ("enabled",))
+        older = await rig.admin.audit(limit=10, before=newest.id, name="openai")
+        assert [entry.action for entry in older] == ["provider.add"]
+
+
+@both_ways
+async def test_what_is_refused_is_told_with_its_reason(way: str) -> None:
+    async with open_rig(way) as rig:
+        admin = rig.admin
+        await admin.add_provider(DRAFT)
+        with pytest.raises(BridgePoolError, match="taken"):
+            await admin.add_provider(DRAFT)
+        with pytest.raises(BridgePoolError, match="base_url"):
+            await admin.update_provider("openai", ProviderPatch(base_url="nowhere"))
+        with pytest.raises(BridgePoolError, match="there is no"):
+            await admin.get_provider("nobody/../else?x#y")
+        with pytest.raises(BridgePoolError, match="there is no"):
+            await admin.applied(99, 0.0)
+
+
+async def test_a_wrong_key_is_told() -> None:
+    async with (
+        open_plane("sqlite:admin.db") as plane,
+        open_http_admin(plane.url, Secret("bpa_nobody_nothing")) as admin,
+    ):
+        with pytest.raises(AdminError) as caught:
+            await admin.list_providers()
+        assert caught.value.code == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (500, b"oops"),
+        (404, b'{"detail": "Not Found"}'),
+        (400, b'{"error": "text"}'),
+        (400, b'{"error": {"code": 1, "message": null}}'),
+    ],
+)
+async def test_what_is_no_control_plane_is_told_apart(
+    status: int, body: bytes, nursery: trio.Nursery
+) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer(status, ((b"content-type", b"application/json"),), body)
+
+    listeners = await open_listeners([Address("127.0.0.1", 0)], None)
+    await nursery.start(serve_http, answer, listeners)
+    async with open_http_admin(listener_url(listeners[0]), Secret("bpa_x_y")) as admin:
+        with pytest.raises(AdminError, match="is that its --listen address") as caught:
+            await admin.list_providers()
+        assert caught.value.code == "not_understood"
+    nursery.cancel_scope.cancel()
+
+
+async def test_nobody_at_the_address_is_told() -> None:
+    async with open_http_admin("http://127.0.0.1:1", Secret("bpa_x_y")) as admin:
+        with pytest.raises(AdminError, match="gave no answer") as caught:
+            await admin.list_providers()
+        assert caught.value.code == "unreachable"
+    assert not isinstance(caught.value.__cause__, httpx2.HTTPError)

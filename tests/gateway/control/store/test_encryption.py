@@ -1,0 +1,80 @@
+"""Encryption keys that change, and rows that no key decrypts."""
+
+import pytest
+import trio
+
+from bridgepool import Secret
+from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._records import KeyValue, ProviderPatch, RotationReport
+from tests.gateway.control.stores import ADA, draft, encryption, opened
+
+
+async def test_after_a_rotation_the_new_key_alone_reads_everything(database_url: str) -> None:
+    async with opened(database_url, encryption("old")) as store:
+        for number in range(60):  # more than are encrypted anew at once
+            await store.add_provider(ADA, draft(f"p{number}", f"key-{number}"))
+        before = await store.snapshot()
+        audit = await store.audit()
+    async with opened(database_url, encryption("new", "old")) as store:
+        assert await store.snapshot() == before
+        assert await store.rotate_encryption() == RotationReport(120, 0)
+        assert await store.rotate_encryption() == RotationReport(0, 0)
+    async with opened(database_url, encryption("new")) as store:
+        assert await store.snapshot() == before
+        assert await store.audit() == audit
+
+
+async def test_a_rotation_that_was_cut_goes_on_where_it_was(database_url: str) -> None:
+    async with opened(database_url, encryption("old")) as store:
+        for number in range(60):
+            await store.add_provider(ADA, draft(f"p{number}", f"key-{number}"))
+        before = await store.snapshot()
+    async with opened(database_url, encryption("new", "old")) as store:
+        for ticks in (0, 3, 30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.rotate_encryption)
+                for _ in range(ticks):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            assert await store.snapshot() == before
+        assert (await store.rotate_encryption()).unreadable == 0
+    async with opened(database_url, encryption("new")) as store:
+        assert await store.snapshot() == before
+
+
+async def test_a_row_that_cannot_be_decrypted_is_its_own_trouble(database_url: str) -> None:
+    async with opened(database_url, encryption("lost")) as store:
+        await store.add_provider(ADA, draft("lost", "key-lost"))
+    async with opened(database_url, encryption("new")) as store:
+        await store.add_provider(ADA, draft("good", "key-good"))
+        snapshot = await store.snapshot()
+        assert [row.name for row in snapshot.rows] == ["lost", "good"]
+        assert [row.name for row in snapshot.unreadable] == ["lost"]
+        assert await store.snapshot() == snapshot
+        assert (snapshot.rows[0].base_url, snapshot.rows[0].keys) == ("", ())
+        assert snapshot.rows[1].keys == (Secret("key-good"),)
+        view = await store.get_provider("lost")
+        assert view.problem is not None
+        assert (await store.get_provider("good")).problem is None
+        with pytest.raises(InvalidChangeError, match="lost"):
+            await store.export_providers()
+        assert (await store.rotate_encryption()).unreadable == 2  # its audit row, too
+
+
+async def test_a_row_that_cannot_be_decrypted_can_be_switched_off_replaced_and_removed(
+    database_url: str,
+) -> None:
+    async with opened(database_url, encryption("lost")) as store:
+        await store.add_provider(ADA, draft("one", "key-lost"))
+        await store.add_provider(ADA, draft("two", "key-lost"))
+    async with opened(database_url, encryption("new")) as store:
+        off = await store.update_provider(ADA, "one", ProviderPatch(enabled=False))
+        assert (off.changed, off.value.enabled, off.value.problem is None) == (True, False, False)
+        assert not (await store.update_provider(ADA, "one", ProviderPatch(enabled=False))).changed
+        with pytest.raises(InvalidChangeError, match="give base_url"):
+            await store.update_provider(ADA, "one", ProviderPatch(name="new-name"))
+        patch = ProviderPatch(base_url="https://x.example", keys=[KeyValue(Secret("key-new"))])
+        repaired = await store.update_provider(ADA, "one", patch)
+        assert repaired.value.problem is None
+        await store.remove_provider(ADA, "two")
+        assert (await store.snapshot()).unreadable == ()

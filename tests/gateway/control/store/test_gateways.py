@@ -1,0 +1,127 @@
+"""What the store knows of running gateways; none of it moves the revision."""
+
+import math
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import trio
+import trio.testing
+
+from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.remote._messages import Rejection
+from tests.gateway.control.stores import NEW_YEAR, Clock, opened
+
+THEN = datetime.fromtimestamp(NEW_YEAR, UTC)
+
+
+def session(instance: str = "i1", **more: object) -> GatewaySession:
+    row = GatewaySession(
+        instance=instance,
+        gateway="edge",
+        key_id="k1",
+        session="s1",
+        control_plane="c1",
+        connected=True,
+        since=THEN,
+        last_contact=THEN,
+    )
+    return attrs.evolve(row, **more)  # type: ignore[arg-type]  # any field
+
+
+async def test_sessions_are_kept_and_told_as_they_were_recorded(database_url: str) -> None:
+    rows = (
+        session("i1", software="bridgepool/1", revision=3),
+        session("i2", revision=2, rejected=(Rejection("openai", "base_url: bad"),)),
+    )
+    async with opened(database_url) as store:
+        assert await store.list_gateways() == ()
+        await store.record_gateways(reversed(rows))
+        assert await store.list_gateways() == rows
+        newer = attrs.evolve(rows[0], revision=4, last_contact=THEN + timedelta(seconds=5))
+        await store.record_gateways([newer])
+        assert await store.list_gateways() == (newer, rows[1])
+        assert (await store.revisions()).revision == 0
+        assert await store.audit() == ()
+
+
+async def test_the_end_of_an_old_session_does_not_hide_a_new_one(database_url: str) -> None:
+    old = session(session="old", control_plane="c1")
+    new = session(session="new", control_plane="c2", since=THEN + timedelta(seconds=9))
+    async with opened(database_url) as store:
+        await store.record_gateways([old])
+        await store.record_gateways([new])
+        await store.record_gateways([old])
+        assert await store.list_gateways() == (new,)
+        await store.record_gateways([attrs.evolve(old, connected=False)])
+        assert await store.list_gateways() == (new,)
+
+
+async def test_a_new_session_is_kept_though_its_control_planes_clock_is_behind(
+    database_url: str,
+) -> None:
+    old = session(session="old", control_plane="c1")
+    new = session(session="new", control_plane="c2", since=THEN - timedelta(hours=9))
+    async with opened(database_url) as store:
+        await store.record_gateways([old])
+        await store.record_gateways([attrs.evolve(old, connected=False)])
+        await store.record_gateways([new])
+        assert await store.list_gateways() == (new,)
+
+
+async def test_what_a_dead_control_plane_left_is_noted_and_later_forgotten(
+    database_url: str,
+) -> None:
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        live = session("live", control_plane="c2")
+        await store.record_gateways([session("dead"), live])
+        clock.now += 60
+        assert await store.touch_gateways("c2") == 1
+        assert await store.expire_gateways(stale_after=30, forget_after=3600) == 1
+        assert [row.connected for row in await store.list_gateways()] == [False, True]
+        clock.now += 3600
+        assert await store.expire_gateways(stale_after=math.inf, forget_after=3600) == 1
+        assert [row.instance for row in await store.list_gateways()] == ["live"]
+
+
+async def test_clocks_that_are_set_expire_nobody_who_is_heard_of_and_save_nobody_who_is_not(
+    database_url: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    # The database's works run in threads, for which this clock does not wait.
+    autojump_clock.autojump_threshold = math.inf
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        # Written by control planes whose clocks are an hour ahead of this one's.
+        ahead = THEN + timedelta(hours=1)
+        rows = [
+            session(name, control_plane=plane, session=name, since=ahead, last_contact=ahead)
+            for name, plane in (("heard", "c2"), ("silent", "c3"))
+        ]
+        await store.record_gateways(rows)
+        for turn in range(1, 5):
+            autojump_clock.jump(10)
+            clock.now += -86_400 if turn % 2 else 172_800
+            heard = attrs.evolve(rows[0], last_contact=ahead + timedelta(seconds=turn))
+            await store.record_gateways([heard])
+            expired = await store.expire_gateways(stale_after=30, forget_after=math.inf)
+            assert expired == int(turn == 4)  # first seen in turn 1, 30 s ago
+        assert [row.connected for row in await store.list_gateways()] == [True, False]
+
+
+async def test_a_session_after_a_dead_one_is_kept_once_that_is_stale(
+    database_url: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    autojump_clock.autojump_threshold = math.inf
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        await store.record_gateways([session(session="of-the-dead")])
+        assert await store.expire_gateways(stale_after=30, forget_after=60) == 0
+        clock.now -= 3600  # the next control plane is started with its clock set back
+        earlier = THEN - timedelta(hours=1)
+        new = session(session="new", control_plane="c2", since=earlier, last_contact=earlier)
+        await store.record_gateways([new])
+        assert (await store.list_gateways())[0].session == "of-the-dead"
+        autojump_clock.jump(30)
+        assert await store.expire_gateways(stale_after=30, forget_after=7200) == 1
+        await store.record_gateways([new])
+        assert await store.list_gateways() == (new,)

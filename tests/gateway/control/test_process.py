@@ -1,0 +1,275 @@
+"""The real `bridgepool control-plane` process, with gateways' ends of the real kind."""
+
+from __future__ import annotations
+
+import signal
+import ssl
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import httpx2
+import pytest
+import trio
+import trustme
+
+from bridgepool import ReloadError, Secret
+from bridgepool.remote._client import RemoteProviders, open_remote_providers, websocket_connector
+from tests.e2e.process import GatewayProcess, run_command
+from tests.gateway.control.planes import DRAFT, SECRET, wait_for
+from tests.postgres import PostgresServer
+
+ANY = ("--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--log-format", "json")
+KEYS = "BRIDGEPOOL_ENCRYPTION_KEYS"
+ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+@attrs.define(eq=False)
+class Control:
+    """A control plane that runs, and what its files say."""
+
+    run: GatewayProcess
+    folder: Path
+    api: str
+    rpc: str
+    context: ssl.SSLContext | None = None
+
+    @property
+    def admin_key(self) -> str:
+        return (self.folder / "admin.key").read_text().strip()
+
+    @property
+    def gateway_key(self) -> Secret:
+        return Secret((self.folder / "gateway.key").read_text().strip())
+
+    async def ask(self, method: str, path: str, body: object = None) -> Any:
+        """Make one request of the API that has to succeed."""
+        headers = {"Authorization": f"Bearer {self.admin_key}"}
+        verify: ssl.SSLContext | bool = self.context or True
+        async with httpx2.AsyncClient(base_url=self.api, verify=verify, headers=headers) as client:
+            response = await client.request(method, path, json=body)
+        assert response.is_success, response.text
+        return response.json()
+
+    @asynccontextmanager
+    async def gateway(self, name: str = "front") -> AsyncIterator[RemoteProviders]:
+        """Connect as a gateway."""
+        connect = websocket_connector(self.rpc, self.gateway_key, ssl_context=self.context)
+        async with open_remote_providers(connect, gateway=name) as remote:
+            yield remote
+
+
+@asynccontextmanager
+async def run_control(
+    folder: Path, url: str, *options: str, context: ssl.SSLContext | None = None
+) -> AsyncIterator[Control]:
+    """Run a control plane on free ports, and wait until it serves."""
+    files: tuple[str, ...] = ("--admin-key-file", str(folder / "admin.key"))
+    files += ("--gateway-key-file", str(folder / "gateway.key"))
+    env = {"BRIDGEPOOL_STORE": url, KEYS: ENCRYPTION_KEY}
+    async with run_command("control-plane", *ANY, *files, *options, env=env) as run:
+        api = await run.stdout.wait_for(lambda line: line.startswith("listening on "))
+        rpc = await run.stdout.wait_for(lambda line: line.startswith("serving gateways on "))
+        yield Control(run, folder, api.split()[-1], rpc.split()[-1], context)
+
+
+async def follow(remote: RemoteProviders, revision: int) -> list[str]:
+    """Reload until that revision is there, and acknowledge it; return the providers' names."""
+    with trio.fail_after(20):
+        while True:
+            await remote.changes.receive()
+            try:
+                snapshot = await remote.reload()
+            except ReloadError:
+                continue
+            assert snapshot.revision is not None
+            remote.acknowledge(snapshot.revision)
+            if snapshot.revision >= revision:
+                return sorted(provider.name for provider in snapshot.providers)
+
+
+async def _is_apart(remote: RemoteProviders) -> bool:
+    await trio.lowlevel.checkpoint()
+    return not remote.status.connected
+
+
+async def test_a_change_goes_from_the_api_to_a_gateway_and_its_receipt_back(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with run_control(tmp_path, database_url) as control, control.gateway() as remote:
+        change = await control.ask("POST", "/api/v1/providers", DRAFT)
+        revision = change["revision"]
+        assert await follow(remote, revision) == ["openai"]
+        told = await control.ask("GET", f"/api/v1/revisions/{revision}/applied?wait=20")
+        assert (told["complete"], told["applied"]) == (True, True)
+        assert [row["state"] for row in told["gateways"]] == ["applied"]
+        client = await control.ask("POST", "/api/v1/clients", {"id": "alice"})
+        await follow(remote, client["revision"])
+        caller = await remote.authorize(client["key"].encode())
+        assert caller is not None
+        assert caller.client_id == "alice"
+
+        control.run.signal(signal.SIGTERM)
+        assert await control.run.wait() == 0
+        await control.run.stderr.wait_end()
+        said = control.run.everything
+        for secret in (
+            SECRET, "header-value-that-is-secret", client["key"], control.admin_key,
+            control.gateway_key.reveal(), ENCRYPTION_KEY, "pg-password-of-the-tests",
+        ):  # fmt: skip
+            assert secret not in said
+        if database_url.startswith("sqlite:"):
+            for file in await trio.Path(tmp_path).glob("store.db*"):
+                assert SECRET.encode() not in await file.read_bytes()
+
+
+async def test_a_revoked_key_ends_the_session_within_a_second(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with run_control(tmp_path, database_url) as control, control.gateway() as remote:
+        await follow(remote, 0)
+        await control.ask("DELETE", "/api/v1/gateway-keys/first")
+        with trio.fail_after(1):
+            await wait_for(partial(_is_apart, remote))
+
+
+async def test_a_change_through_one_control_plane_reaches_a_gateway_on_the_other(
+    database_url: str, tmp_path: Path
+) -> None:
+    async with (
+        run_control(tmp_path, database_url) as one,
+        run_control(tmp_path, database_url) as other,
+        other.gateway() as remote,
+    ):
+        change = await one.ask("POST", "/api/v1/providers", DRAFT)
+        assert await follow(remote, change["revision"]) == ["openai"]
+        path = f"/api/v1/revisions/{change['revision']}/applied?wait=20"
+
+        async def is_applied() -> bool:
+            told = await one.ask("GET", path)
+            return bool(told["gateways"] and told["applied"])
+
+        await wait_for(is_applied)
+
+
+async def test_while_postgresql_is_away_gateways_are_served_what_was_read_last(
+    own_postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    url = own_postgres_server.create_database()
+    async with run_control(tmp_path, url) as control:
+        change = await control.ask("POST", "/api/v1/providers", DRAFT)
+
+        async def is_read() -> bool:
+            ready: bool = (await control.ask("GET", "/readyz"))["revision"] == change["revision"]
+            return ready
+
+        await wait_for(is_read)
+        await trio.to_thread.run_sync(own_postgres_server.stop)
+        async with control.gateway() as remote:  # one that comes only now
+            assert await follow(remote, change["revision"]) == ["openai"]
+            async with httpx2.AsyncClient(base_url=control.api, timeout=30) as client:
+                headers = {"Authorization": f"Bearer {control.admin_key}"}
+                answer = await client.post("/api/v1/providers", json=DRAFT, headers=headers)
+                assert answer.status_code == 503
+                assert answer.json()["error"]["code"] == "store_unavailable"
+                await control.run.wait_event("the store cannot be read")
+                assert (await client.get("/readyz")).status_code == 503
+            await trio.to_thread.run_sync(own_postgres_server.start)
+            await control.run.wait_event("the store is back")
+            gone = await control.ask("DELETE", "/api/v1/providers/openai")
+            assert await follow(remote, gone["revision"]) == []
+            path = f"/api/v1/revisions/{gone['revision']}/applied?wait=20"
+            assert (await control.ask("GET", path))["applied"]
+
+
+async def test_keys_are_made_once_for_their_user_only(tmp_path: Path) -> None:
+    url = str(tmp_path / "store.db")
+    async with run_control(tmp_path, url) as control:
+        first = control.admin_key
+        for name in ("admin.key", "gateway.key"):
+            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+        control.run.signal(signal.SIGKILL)
+        await control.run.wait()
+    async with run_control(tmp_path, url) as control:
+        assert control.admin_key == first
+        assert len((await control.ask("GET", "/api/v1/admin-keys"))["keys"]) == 1
+
+
+async def test_tls_for_both(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    pem = tmp_path / "all.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(pem)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    options = ("--tls-cert", str(pem), "--tls-key", str(pem))
+    url = str(tmp_path / "store.db")
+    async with run_control(tmp_path, url, *options, context=context) as control:
+        assert control.api.startswith("https://")
+        assert control.rpc.startswith("wss://")
+        change = await control.ask("POST", "/api/v1/providers", DRAFT)
+        async with control.gateway() as remote:
+            assert await follow(remote, change["revision"]) == ["openai"]
+
+
+async def test_a_seed_is_applied_and_drift_is_said(tmp_path: Path) -> None:
+    seed = tmp_path / "providers.toml"
+    row = '[[providers]]\nname = "ai"\ntype = "openai"\nbase_url = "https://{}.example/v1"\n'
+    seed.write_text(row.format("one") + 'keys = ["sk-of-the-seed-0123456789"]\n')
+    url = str(tmp_path / "store.db")
+    async with run_control(tmp_path, url, "--seed", str(seed)) as control:
+        await control.ask("PATCH", "/api/v1/providers/ai", {"base_url": "https://hand.example/v1"})
+    seed.write_text(row.format("two") + 'keys = ["sk-of-the-seed-0123456789"]\n')
+    async with run_control(tmp_path, url, "--seed", str(seed)) as control:
+        await control.run.wait_event("drift", row="ai")
+        shown = await control.ask("GET", "/api/v1/providers/ai")
+        assert shown["provider"]["base_url"] == "https://hand.example/v1"
+        assert "sk-of-the-seed" not in control.run.everything
+
+
+async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    async with (
+        run_control(tmp_path, str(tmp_path / "store.db"), "--drain-timeout", "600") as control,
+        await trio.open_tcp_stream("127.0.0.1", int(control.api.rpartition(":")[2])) as stream,
+    ):
+        # A request whose body does not come holds up the end.
+        head = f"POST /api/v1/providers HTTP/1.1\r\nAuthorization: Bearer {control.admin_key}\r\n"
+        await stream.send_all(f"{head}Host: a\r\nContent-Length: 10\r\n\r\n".encode())
+        await control.ask("GET", "/api/v1/revision")
+        control.run.signal(signal.SIGTERM)
+        await control.run.wait_event("draining")
+        control.run.signal(signal.SIGTERM)
+        assert await control.run.wait() == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would go over the network"),
+        (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would go over the network"),
+        (("--rpc-listen", "x"), "--rpc-listen x: is not HOST:PORT"),
+        (("--tls-cert", "x.pem"), "--tls-cert and --tls-key need each other"),
+        (("--seed", "none.toml"), "none.toml: cannot be read"),
+        (("--encryption-key-file", "none.key"), "none.key cannot be read"),
+        (("--admin-key-file", "/dev/null"), "holds no admin key that this store knows"),
+        (("--admin-key-file", "/none/a.key"), "/none/a.key: cannot be written"),
+        (("--store", "mysql://a/b"), "--store: a store is a path"),
+        (("--store", "/none/store.db"), "--store: "),
+        (("--store", "postgresql://a:pw-of-mine@127.0.0.1:1/x"), "--store: holds a password"),
+    ],
+)
+async def test_why_it_does_not_start(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
+    store = () if "--store" in options else ("--store", str(tmp_path / "store.db"))
+    listen = () if "--listen" in options or "--rpc-listen" in options else ANY
+    async with run_command(
+        "control-plane", *listen, *store, *options, env={KEYS: ENCRYPTION_KEY}
+    ) as run:
+        assert await run.wait() == 2
+        await run.stderr.wait_end()
+        assert reason in run.everything
+        assert "Traceback" not in run.everything
+        assert "pw-of-mine" not in run.everything

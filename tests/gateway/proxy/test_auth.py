@@ -1,0 +1,136 @@
+import pytest
+import trio
+import trio.testing
+
+from bridgepool.gateway.providers import (
+    AuthorizationUnavailableError,
+    Caller,
+    Client,
+    Clients,
+    hash_key,
+    new_client_key,
+)
+from bridgepool.gateway.proxy._auth import (
+    NOT_FROM_HERE,
+    Identity,
+    ListedClients,
+    identify,
+    is_loopback,
+)
+from bridgepool.gateway.proxy._bridge import ANYONE, BridgeKey
+from bridgepool.gateway.proxy._refusals import WRONG_CLIENT_KEY, Refusal, Retry
+from bridgepool.http import Headers
+
+KEY = new_client_key()
+TOKEN = KEY.reveal().encode()
+CLIENTS = Clients((Client(id="ada", key_hashes=(hash_key(KEY),)),))
+
+
+async def ask(*headers: tuple[bytes, bytes], clients: Clients = CLIENTS) -> Identity | Refusal:
+    with trio.testing.assert_no_checkpoints():
+        return await identify(headers, ListedClients(lambda: clients), allow_anyone=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "own_key"),
+    [
+        ((b"authorization", b"Bearer " + TOKEN), False),
+        ((b"x-api-key", TOKEN), False),
+        ((b"x-bridgepool-key", TOKEN), True),
+    ],
+)
+async def test_a_client_is_known_by_each_of_three_headers(
+    header: tuple[bytes, bytes], own_key: bool
+) -> None:
+    identity = await ask(header)
+    assert isinstance(identity, Identity)
+    assert identity.key == BridgeKey("ada", KEY.reveal().split("_")[1])
+    assert identity.own_key is own_key
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ((b"authorization", b"Bearer nonsense"),),
+        ((b"authorization", TOKEN),),
+        ((b"authorization", b"Bearer " + TOKEN[:-1] + b"!"),),
+        ((b"x-api-key", new_client_key().reveal().encode()),),
+        ((b"x-bridgepool-key", b"wrong"), (b"authorization", b"Bearer " + TOKEN)),
+    ],
+)
+async def test_every_other_key_is_refused(headers: Headers) -> None:
+    assert await ask(*headers) is WRONG_CLIENT_KEY
+
+
+async def test_without_clients_a_local_program_is_let_in_with_any_key_or_none() -> None:
+    for headers in ((), ((b"authorization", b"Bearer dummy"),)):
+        identity = await ask((b"host", b"127.0.0.1:8080"), *headers, clients=Clients())
+        assert isinstance(identity, Identity)
+        assert identity.key == ANYONE
+
+
+async def test_without_clients_nobody_is_let_in_where_that_is_not_allowed() -> None:
+    assert await identify((), ListedClients(Clients), allow_anyone=False) is WRONG_CLIENT_KEY
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"host", b"rebound.example:8080"),
+        (b"origin", b"https://evil.example"),
+        (b"origin", b"null"),
+        (b"sec-fetch-site", b"cross-site"),
+    ],
+)
+async def test_without_clients_a_web_page_from_elsewhere_is_refused(
+    header: tuple[bytes, bytes],
+) -> None:
+    assert await ask(header, clients=Clients()) is NOT_FROM_HERE
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "a.localhost", "127.8.8.8", "::1"])
+def test_loopback_hosts_are_known(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.example", ""])
+def test_other_hosts_are_not_loopback(host: str) -> None:
+    assert not is_loopback(host)
+
+
+class Asked:
+    """Knows nobody until it is asked, and then what it was told."""
+
+    has_clients = True
+
+    def __init__(self, answer: Caller | AuthorizationUnavailableError | None) -> None:
+        self.answer = answer
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        await trio.lowlevel.checkpoint()
+        if isinstance(self.answer, AuthorizationUnavailableError):
+            raise self.answer
+        return self.answer
+
+
+async def test_an_authorizer_is_asked_and_may_take_its_time() -> None:
+    asked = Asked(Caller("ada", "k1"))
+    with trio.testing.assert_checkpoints():
+        identity = await identify(((b"x-api-key", b"any"),), asked, allow_anyone=True)
+    assert isinstance(identity, Identity)
+    assert identity.key == BridgeKey("ada", "k1")
+    asked.answer = None
+    for headers in ((), ((b"x-api-key", b"any"),)):
+        assert await identify(headers, asked, allow_anyone=True) is WRONG_CLIENT_KEY
+
+
+@pytest.mark.parametrize(("after", "shown"), [(0.2, 1), (7.2, 8)])
+async def test_an_authorizer_without_an_answer_is_no_refusal_of_the_key(
+    after: float, shown: int
+) -> None:
+    asked = Asked(AuthorizationUnavailableError(after))
+    found = await identify(((b"x-api-key", b"any"),), asked, allow_anyone=True)
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code) == (503, "authorization_unavailable")
+    assert (found.retry, found.retry_after) == (Retry.SOON, shown)

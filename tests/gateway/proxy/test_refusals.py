@@ -1,0 +1,79 @@
+import json
+
+import pytest
+
+from bridgepool.gateway.proxy import _refusals as refusals
+from bridgepool.gateway.proxy._refusals import Refusal, Shape, guess_shape, render, render_event
+
+
+def test_openai_clients_get_an_error_object_with_message_type_param_and_code() -> None:
+    _, body = render(refusals.provider_disabled("openai"), Shape.OPENAI)
+    assert json.loads(body) == {
+        "error": {
+            "message": "Provider 'openai' is disabled.",
+            "type": "server_error",
+            "param": None,
+            "code": "provider_disabled",
+        }
+    }
+
+
+def test_anthropic_clients_get_a_typed_error_with_the_request_id_of_the_header() -> None:
+    headers, body = render(refusals.WRONG_CLIENT_KEY, Shape.ANTHROPIC)
+    document = json.loads(body)
+    assert document["type"] == "error"
+    assert document["error"]["type"] == "authentication_error"
+    assert document["error"]["code"] == "invalid_api_key"
+    assert document["request_id"] == dict(headers)[b"request-id"].decode()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (404, "not_found_error"),
+        (413, "request_too_large"),
+        (500, "api_error"),
+        (502, "api_error"),
+        (503, "api_error"),
+        (504, "timeout_error"),
+    ],
+)
+def test_anthropic_error_types_follow_the_status(status: int, kind: str) -> None:
+    _, body = render(Refusal(status, "x", "y"), Shape.ANTHROPIC)
+    assert json.loads(body)["error"]["type"] == kind
+
+
+@pytest.mark.parametrize("shape", Shape)
+def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(shape: Shape) -> None:
+    def headers(refusal: Refusal) -> dict[bytes, bytes]:
+        return dict(render(refusal, shape)[0])
+
+    assert headers(refusals.provider_disabled("a"))[b"x-should-retry"] == b"false"
+    assert headers(refusals.provider_misconfigured("a"))[b"x-should-retry"] == b"false"
+    assert headers(refusals.UNKNOWN_PROVIDER)[b"x-should-retry"] == b"false"
+    assert headers(refusals.NOT_READY)[b"retry-after"] == b"1"
+    assert headers(refusals.UPSTREAM_BUSY)[b"retry-after"] == b"1"
+    for refusal in (refusals.UPSTREAM_UNREACHABLE, refusals.UPSTREAM_TIMEOUT):
+        assert not {b"x-should-retry", b"retry-after"} & set(headers(refusal))
+
+
+def test_a_wrong_client_key_is_challenged_as_rfc_9110_asks() -> None:
+    headers, _ = render(refusals.WRONG_CLIENT_KEY, Shape.OPENAI)
+    assert dict(headers)[b"www-authenticate"] == b"Bearer"
+
+
+def test_the_event_that_ends_a_cut_stream_has_the_form_of_each_sdk() -> None:
+    openai = render_event(refusals.UPSTREAM_CUT, Shape.OPENAI)
+    assert openai.startswith(b"data: {")
+    assert openai.endswith(b"}\n\n")
+    anthropic = render_event(refusals.UPSTREAM_CUT, Shape.ANTHROPIC)
+    assert anthropic.startswith(b'event: error\ndata: {"type": "error"')
+
+
+def test_the_shape_is_guessed_from_header_or_path() -> None:
+    version = ((b"anthropic-version", b"2023-06-01"),)
+    assert guess_shape(b"/x", version) is Shape.ANTHROPIC
+    assert guess_shape(b"/nowhere/v1/messages", ()) is Shape.ANTHROPIC
+    assert guess_shape(b"/nowhere/v1/chat/completions", ()) is Shape.OPENAI
