@@ -79,11 +79,11 @@ def _convergence(plane: Peer, folder: Path) -> list[Row]:
     name = f"commit to the last of {GATEWAYS} gateways serving"
     p99 = statistics.quantiles(last, n=100, method="inclusive")[98]
     return [
-        row(f"commit to the first of {GATEWAYS} gateways serving", first, "ms"),
-        row(f"{name}, p50", last, "ms", target="<= 20 ms"),
+        row(f"commit to the first of {GATEWAYS} gateways serving", first, "ms", target="<= 5 ms"),
+        row(f"{name}, p50", last, "ms", target="<= 35 ms"),
         Row(f"{name}, p99", p99, 0, "ms", target="<= 100 ms"),
         Row(f"{name}, worst of {CHANGES}", max(last), 0, "ms"),
-        Row("CPU of the control plane, a gateway and change", each[0], 0, "us"),
+        Row("CPU of the control plane, a gateway and change", each[0], 0, "us", target="<= 300 us"),
         Row("CPU of a gateway, a change", sum(each[1:]), 0, "us"),
     ]
 

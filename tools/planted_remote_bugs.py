@@ -53,14 +53,6 @@ REMOTE_BUGS = (
         "if code in _CLEAN:", "if code in _CLEAN or code == 1006:",
     ),
     bug(
-        "a message overtakes another", ("tests/transports/test_at_once.py",),
-        "transports/_connection.py", "            or frames.messages != self._received\n", "",
-    ),
-    bug(
-        "a message in a message is a message", ("tests/transports",),
-        "transports/_lone_frames.py", " or (first == BINARY and self._is_amid)", "",
-    ),
-    bug(
         "a row is forgotten that came again", ("tests/remote/test_row_reader.py",),
         "remote/_row_reader.py", "            now[data] = row\n", "            now[b''] = row\n",
     ),

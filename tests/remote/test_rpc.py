@@ -75,14 +75,6 @@ async def test_many_calls_at_once_get_each_their_own_answer() -> None:
     assert got == {number: number for number in range(100)}
 
 
-async def test_an_answer_at_hand_needs_no_task() -> None:
-    ready = codec.encode(Revisions(7, 7, 7))
-    method = Method(Acknowledge, _same, at_once=lambda p: ready if p.revision == 1 else None)
-    async with _pair({"m": method}) as (here, _):
-        assert await here.call("m", Acknowledge(1), Revisions) == Revisions(7, 7, 7)
-        assert await here.call("m", Acknowledge(2), Revisions) == Revisions(2, 0, 0)
-
-
 async def test_a_callers_cancellation_cancels_the_handler_over_there() -> None:
     started, cancelled = trio.Event(), trio.Event()
 

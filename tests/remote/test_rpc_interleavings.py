@@ -52,26 +52,16 @@ class _World:
     may_end: bool = False  # something ended the connection
 
     def methods(self) -> dict[str, Method[Any]]:
-        def at_hand(params: Acknowledge) -> object:
-            return Revisions(params.revision, 0, 0)
-
-        def crash_at_once(_: Acknowledge) -> object:
-            raise ValueError("planted")
-
-        handled = {
-            name: Method(Acknowledge, partial(self.handle, name))
-            for name in ("slow", "crash", "refuse", "large", *_ENDLESS)
-        }
         return {
-            **handled,
-            "at_once": Method(Acknowledge, partial(self.handle, "slow"), at_once=at_hand),
-            "crash_at_once": Method(Acknowledge, partial(self.handle, "slow"), crash_at_once),
+            name: Method(Acknowledge, partial(self.handle, name))
+            for name in ("quick", "slow", "crash", "refuse", "large", *_ENDLESS)
         }
 
     async def handle(self, name: str, params: Acknowledge) -> object:
         self.running += 1
         try:
-            await trio.sleep(params.revision % 3)
+            if name != "quick":
+                await trio.sleep(params.revision % 3)
             if name == "crash":
                 raise ValueError("planted")
             if name == "refuse":
@@ -104,8 +94,6 @@ class _World:
     def check(self, number: int, name: str) -> None:
         (how,) = self.outcomes[number]
         expected = _EXPECTED.get(name, f"result {number}")
-        if name == "crash_at_once":
-            expected = "internal"
         assert how in {expected, "given up", "lost"}, (name, how)
         assert name not in _ENDLESS or how in {"given up", "lost"}
         assert how != "lost" or self.may_end
@@ -141,7 +129,7 @@ def _is_idle(peer: RpcPeer) -> bool:
 
 _calls = st.tuples(
     st.just("call"),
-    st.sampled_from(["slow", "at_once", "crash_at_once", *_ENDLESS, *_EXPECTED]),
+    st.sampled_from(["slow", "quick", *_ENDLESS, *_EXPECTED]),
     st.sampled_from([1, 1, 3, MAX_CALLS_IN_FLIGHT, MAX_CALLS_IN_FLIGHT + 9]),  # so many at once
     st.sampled_from([0, 0.001, 0.5, 1.5, 1000]),  # the callers' patience
 )
@@ -160,7 +148,7 @@ _ending = st.sampled_from(["none", "none", "goodbye", "cut", "close", "leave"])
     _ending,
     st.tuples(*[st.sampled_from([0.0, 0.0001, 0.01])] * 2),
 )
-@example([(0, ("call", "at_once", 200, 1000))], "none", (0.0, 0.01))
+@example([(0, ("call", "quick", 200, 1000))], "none", (0.0, 0.01))
 @example([(1, ("call", "slow", 90, 1000))], "goodbye", (0.0, 0.0))
 @example(  # a call that came in the moment in which the writer found the end
     [
@@ -243,7 +231,7 @@ async def _all_is_well(
     assert len(world.outcomes) == len(called)
     assert sorted(world.noticed) == list(range(notices))
     for peer in peers:
-        assert (await peer.call("at_once", Acknowledge(7), Revisions)).revision == 7
+        assert (await peer.call("quick", Acknowledge(7), Revisions)).revision == 7
         assert peer.counters.violations == 0
 
 

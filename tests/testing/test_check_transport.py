@@ -1,7 +1,7 @@
 """The contract over the transports that come with bridgepool, and over broken ones."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -130,27 +130,6 @@ class NeverCloses(_Unsound):
         await trio.sleep_forever()
 
 
-class OvertakesAtOnce(_Unsound):
-    """Gives what is sent at once to the other end's taker, whatever waits in the queue."""
-
-    taker: Callable[[bytes], None] | None = None
-
-    def receive_at_once(self, taker: Callable[[bytes], None]) -> None:
-        self.taker = taker
-
-    def send_at_once(self, value: bytes) -> bool:
-        assert isinstance(self._peer, OvertakesAtOnce)
-        if self._peer.taker is None:
-            return False
-        self._peer.taker(value)
-        return True
-
-
-class LosesAtOnce(_Unsound):
-    def send_at_once(self, value: bytes) -> bool:
-        return True
-
-
 @pytest.mark.parametrize(
     ("kind", "promise"),
     [
@@ -160,8 +139,6 @@ class LosesAtOnce(_Unsound):
         (NoCheckpoint, "checkpoint"),
         (TakesAnything, "too large must be refused"),
         (NeverCloses, "hangs"),
-        (OvertakesAtOnce, "must keep its place"),
-        (LosesAtOnce, "at once must arrive"),
     ],
 )
 def test_a_broken_promise_is_found_and_named(kind: type[MemoryChannel], promise: str) -> None:

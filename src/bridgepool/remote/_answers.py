@@ -66,13 +66,6 @@ class SharedReading:
                 raise _unreadable()
         return _checked(self._latest)
 
-    def at_hand(self) -> Reading | None:
-        """Return what `get` would, if that is there already and good."""
-        latest = self._latest
-        if latest is None or latest.problem is not None:
-            return None
-        return latest if latest.revisions.revision >= self._backend.revisions.revision else None
-
     async def _read(self) -> Reading:
         flight = self._flight = _Flight()
         try:

@@ -1,10 +1,8 @@
 """Calls and notices over a channel of messages, both ways, many at once.
 
-Theory of operation. One task reads, and never waits for anything else: each frame is dealt with
-where it comes in, by a step that does not await; so a channel that can has it dealt with before
-that task has its turn (`receive_at_once`). A call whose handler has the answer at hand
-(`Method.at_once`) is answered in that step; another gets a task. One task writes what is in the
-outbox. Nothing here grows without bound, because each side keeps to `MAX_CALLS_IN_FLIGHT`:
+Theory of operation. One task reads, and waits for nothing but the channel: each frame is handled
+without an await, and each call gets a task of its own. One task writes what is in the outbox.
+Nothing here grows without bound, because each side keeps to `MAX_CALLS_IN_FLIGHT`:
 
     a call takes a place at its caller ─▶ sent ─▶ answered, once, whatever happens ─▶ place free
                                            └─ its caller was cancelled: a `cancel` notice follows,

@@ -26,9 +26,6 @@ class Method(Generic[P]):
     handle: Callable[[P], Awaitable[object]]
     """Returns the result: a message, or one that was `codec.encode`d before. It may raise
     `RemoteError`; anything else it raises is logged, and told as ``internal``."""
-    at_once: Callable[[P], object | None] | None = None
-    """Asked first, if given: returns the result, or None to have `handle` called in a task.
-    Must be fast."""
 
 
 @attrs.frozen(eq=False)
@@ -67,31 +64,6 @@ class PendingCall:
     answered: trio.Event = attrs.field(factory=trio.Event)
     answer: Response | None = None
     given_up: bool = False
-
-
-def sends_at_once(channel: trio.abc.Channel[bytes]) -> Callable[[bytes], bool]:
-    """Return the channel's `send_at_once`, or what always declines.
-
-    A channel may have it, to send a message in one step without an await if that can be done
-    now: it tells whether it was sent, and never raises.
-    """
-    found: Callable[[bytes], bool] = getattr(channel, "send_at_once", _decline)
-    return found
-
-
-def _decline(frame: bytes) -> bool:
-    return False
-
-
-def receive_at_once(channel: trio.abc.Channel[bytes], taker: Callable[[bytes], None]) -> None:
-    """Have the channel give messages to `taker` in the step in which they come, if it can.
-
-    A channel may have a `receive_at_once` for that. It calls the taker only while a task waits
-    in `receive`, and keeps the order; what it does not give the taker, `receive` returns.
-    """
-    found = getattr(channel, "receive_at_once", None)
-    if found is not None:
-        found(taker)
 
 
 def as_lost(error: Exception) -> ConnectionLostError:

@@ -27,8 +27,6 @@ from bridgepool.remote._rpc_handlers import (
     RpcCounters,
     as_lost,
     check_size,
-    receive_at_once,
-    sends_at_once,
 )
 from bridgepool.transports._errors import MessageTooLargeError
 
@@ -67,7 +65,6 @@ class RpcPeer:
     _lost: trio.Event = attrs.field(factory=trio.Event, init=False)
     _why: ConnectionLostError | None = attrs.field(default=None, init=False)
     _left: bool = attrs.field(default=False, init=False)
-    _idle: bool = attrs.field(default=False, init=False)  # the writer waits for work
     _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
 
@@ -146,16 +143,6 @@ class RpcPeer:
             self._check_open()
         self._post(frame)
 
-    def notify_at_once(self, method: str, params: object) -> bool:
-        """Send a notice if that can be done now, and tell whether it was. Not a checkpoint.
-
-        For a notice to many; `notify` does it when this does not, or raises why it cannot.
-        """
-        if not self._idle or self._outbox or self._is_over():
-            return False
-        frame = codec.encode_notice(method, params)
-        return len(frame) <= self._max_frame_bytes and sends_at_once(self._channel)(frame)
-
     async def say_goodbye(self, code: str, reason: str) -> None:
         """Tell the other side why the connection ends, and end it: within seconds, always.
 
@@ -171,7 +158,6 @@ class RpcPeer:
         return self._why or ConnectionLostError(errors.CLOSED, "it ended")
 
     async def _read(self) -> None:
-        receive_at_once(self._channel, self._take)
         try:
             while self._why is None:
                 self._take(await self._channel.receive())
@@ -186,9 +172,7 @@ class RpcPeer:
             with self._writing:
                 while outbox or self._why is None:
                     if not outbox:
-                        self._idle = True
                         await self._work.park()
-                        self._idle = False
                         continue
                     frame, is_answer = outbox.popleft()
                     if is_answer:  # before it is sent: the next call may come before we go on
@@ -251,15 +235,6 @@ class RpcPeer:
             self.counters.invalid_messages += 1
             self._answer_error(frame.id, error.code, error.reason)
             return
-        if method.at_once is not None:
-            try:
-                result = method.at_once(params)
-            except Exception as error:  # the handler's: its caller is told, the connection lives on
-                self._answer_exception(frame.id, frame.method, error)
-                return
-            if result is not None:
-                self._answer(frame.id, frame.method, result)
-                return
         scope = self._handlers[frame.id] = trio.CancelScope()
         self._nursery.start_soon(self._handle, frame.id, frame.method, method, params, scope)
 
@@ -332,9 +307,6 @@ class RpcPeer:
 
     def _post(self, frame: bytes, *, is_answer: bool = False) -> None:
         if self._is_over():
-            return
-        if self._idle and not self._outbox and sends_at_once(self._channel)(frame):
-            self._unanswered -= is_answer
             return
         self._outbox.append((frame, is_answer))
         self._work.unpark()

@@ -1,10 +1,8 @@
 """The control plane's end: sessions of gateways, answered from a `ProviderBackend`.
 
 Theory of operation. One task follows the backend. When its revisions move, it ends the sessions
-whose key is good no more, and has another task tell the rest: that one sends each session the
-notice in one step, where the connection takes it at once. A session that is busy sending, or
-whose connection is full, is only marked, however often: its own task sends it the latest when
-it can. So no gateway that is slow holds up another, nor the end of a session that is to end.
+whose key was revoked and marks the others, however often; the task of each marked session sends
+it the latest. So a slow gateway delays neither another gateway nor the end of a session.
 
 The providers are read and encoded once for all sessions, see `SharedReading`.
 """
@@ -53,7 +51,6 @@ _NO_HELLO: Final = Goodbye("hello_timeout", "no hello came in time")
 _SHUTTING_DOWN: Final = Goodbye("shutting_down", "the control plane stops; connect again")
 _DEFAULT_LIMITS: Final = WebSocketLimits()
 Listener = trio.abc.Listener[trio.abc.Stream]
-_AT_ONCE: Final = 50  # sessions that are told without a pause; some 20 µs each
 _AUTHORIZATIONS: Final = 64  # questions about clients that the backend is asked at a time
 
 
@@ -69,7 +66,6 @@ class ProviderService:
     _reading: SharedReading = attrs.field(init=False)
     _asking: trio.CapacityLimiter = attrs.field(init=False)
     _sessions: set["_Session"] = attrs.field(factory=set, init=False)
-    _moved: trio.Event = attrs.field(factory=trio.Event, init=False)  # there is something to tell
 
     def __attrs_post_init__(self) -> None:
         self._reading = SharedReading(self.backend, self._max_message_bytes)
@@ -100,22 +96,6 @@ class ProviderService:
         async for _ in changes:
             for session in tuple(self._sessions):
                 session.check()
-            self._moved.set()
-
-    async def _tell(self) -> None:
-        """Tell all sessions what has changed, until cancelled."""
-        while True:
-            await self._moved.wait()
-            self._moved = trio.Event()
-            sessions = tuple(self._sessions)
-            if any(session.wants_providers() for session in sessions):
-                with suppress(ReadingFailedError):  # each session's task sees to it
-                    await self._reading.get()
-            for number, session in enumerate(sessions, 1):
-                if not session.tell_at_once():
-                    session.marked.set()
-                if not number % _AT_ONCE:
-                    await trio.lowlevel.checkpoint()
 
 
 @attrs.define(eq=False)
@@ -138,8 +118,10 @@ class _Session:
         return self.service.backend
 
     def check(self) -> None:
-        """Look at what the backend says now; the rest is done by the session's own task."""
-        if not self.backend.is_live(self.admitted.identity.key_id):
+        """End the session if its key was revoked; otherwise mark it to be told the latest."""
+        if self.backend.is_live(self.admitted.identity.key_id):
+            self.marked.set()
+        else:
             self.end(_KEY_REVOKED)
 
     def wants_providers(self) -> bool:
@@ -151,24 +133,6 @@ class _Session:
             and self.watching.send
             and told.providers != self.backend.revisions.providers
         )
-
-    def tell_at_once(self) -> bool:
-        """Send what has changed, without an await; tell whether there is no more to be done."""
-        revisions, rpc = self.backend.revisions, self.rpc
-        if rpc is None or self.watching is None or self.goodbye or revisions == self.told:
-            return True
-        notice: Changed | Encoded
-        if self.wants_providers():
-            reading = self.service._reading.at_hand()
-            if reading is None:
-                return False
-            notice, revisions = reading.notice, reading.revisions
-        else:
-            notice = Changed(revisions)
-        if not rpc.notify_at_once("changed", notice):
-            return False
-        self.told = revisions
-        return True
 
     def end(self, goodbye: Goodbye) -> None:
         """End the session from this side."""
@@ -188,7 +152,7 @@ class _Session:
             "get_providers": Method(GetProviders, self.get_providers),
             "watch_providers": Method(WatchProviders, self.watch_providers),
             "authorize": Method(Authorize, self.authorize),
-            "acknowledge": Method(Acknowledge, self.acknowledge, self.acknowledge_at_once),
+            "acknowledge": Method(Acknowledge, self.acknowledge),
         }
         limit = self.service._max_message_bytes
         async with open_rpc(channel, methods=methods, max_frame_bytes=limit) as rpc:
@@ -291,10 +255,6 @@ class _Session:
     async def acknowledge(self, receipt: Acknowledge) -> Acknowledged:
         """Take a receipt."""
         await trio.lowlevel.checkpoint()
-        return self.acknowledge_at_once(receipt)
-
-    def acknowledge_at_once(self, receipt: Acknowledge) -> Acknowledged:
-        """Take a receipt."""
         self._after_hello()
         revision = self.backend.revisions.revision
         if receipt.revision > revision:
@@ -346,7 +306,6 @@ async def open_provider_service(
         service = ProviderService(backend, hello_timeout, goodbye_timeout, max_message_bytes)
         async with open_service_nursery() as nursery:
             nursery.start_soon(service._follow, changes)
-            nursery.start_soon(service._tell)
             try:
                 yield service
             finally:

@@ -39,9 +39,8 @@ def check_transport(
     cancelled receive loses nothing, a cancelled send sent all or nothing; `aclose` is bounded
     and may be repeated, gives the other end `trio.EndOfChannel` after what was sent, and this
     end `trio.ClosedResourceError`; a lost connection is `trio.BrokenResourceError`, never an
-    end; everything is a checkpoint. So it is with messages that are sent or taken at once, if a
-    channel has the shortcuts for that. First each promise by itself, for both ends, then scripts
-    that Hypothesis makes.
+    end; everything is a checkpoint. First each promise by itself, for both ends, then scripts that
+    Hypothesis makes.
 
     Args:
         open_rig: Opens a fresh pair, for one check or one script.

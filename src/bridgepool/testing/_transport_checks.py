@@ -6,7 +6,6 @@ import trio
 import trio.testing
 
 from ._transport_promises import (
-    HANG,
     Channel,
     Check,
     TransportRig,
@@ -230,34 +229,6 @@ async def _a_lost_connection_is_no_end(rig: TransportRig, a: Channel, b: Channel
         await ends_with(trio.ClosedResourceError, end.receive, "receive() after aclose()")
 
 
-async def _shortcuts_keep_the_order(rig: TransportRig, a: Channel, b: Channel) -> None:
-    """For channels that have a `send_at_once` or a `receive_at_once`, which is up to them."""
-    send_at_once = getattr(a, "send_at_once", None)
-    receive_at_once = getattr(b, "receive_at_once", None)
-    if send_at_once is None and receive_at_once is None:
-        return
-    sent = [_message(number, 3000 if number % 7 == 0 else 30) for number in range(100)]
-    got: list[bytes] = []
-
-    async def send() -> None:
-        for number, message in enumerate(sent):
-            if send_at_once is None or number % 4 == 0 or not send_at_once(message):
-                await a.send(message)
-            for _ in range(number % 6):
-                await trio.lowlevel.checkpoint()
-
-    if receive_at_once is not None:
-        receive_at_once(got.append)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(send)
-        with trio.move_on_after(HANG):
-            while len(got) < len(sent):
-                with trio.move_on_after(0.01):  # it may be that all are taken at once
-                    got.append(await b.receive())
-    must(sorted(got) == sorted(sent), "what is sent or taken at once must arrive, whole and once")
-    must(got == sent, "what is sent or taken at once must keep its place")
-
-
 checks: tuple[Check, ...] = (
     _whole_and_in_order,
     _both_ways_and_many_senders,
@@ -270,7 +241,6 @@ checks: tuple[Check, ...] = (
     _cancelled_receives,
     _cancelled_sends,
     _a_lost_connection_is_no_end,
-    _shortcuts_keep_the_order,
 )
 
 

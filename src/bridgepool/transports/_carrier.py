@@ -49,7 +49,7 @@ async def run_connection(  # noqa: ASYNC114 - the linter cannot be told of every
                     ws = await _greet(nursery, link, deadline, greet)
                     if ws is not None:
                         channel = WebSocketChannel(link, ws, limits, nursery, scope)
-                        link.establish(channel.take, is_server=ws.is_server)
+                        link.establish()
                         link.heartbeat.begin(limits, is_server=ws.is_server)
                         scope.shield = True
                         task_status.started(channel)

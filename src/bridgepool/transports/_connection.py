@@ -4,9 +4,8 @@ Theory of operation. Three tasks work on an established connection:
 
 * the **carrier** (see `_carrier`): greets, then writes what was queued by `send`, then says
   goodbye. Nobody else sends messages, so a cancelled `send` can never leave half a frame;
-* the **reader**, which is trio-websocket's: it queues whole messages and answers pings. What comes
-  alone does not get that far (see `_link`): a ping is answered there, a message may be given to
-  its owner in the reader's own step. Too many unread bytes hold it up, and so does a full queue;
+* the **reader**, which is trio-websocket's: it queues whole messages and answers pings. Too many
+  unread bytes hold it up (see `_link`), and so does a full queue;
 * one **timekeeper** for all connections of a server, `keep_time`: it asks silent peers whether
   they are there (see `_heartbeat`), and breaks what is dead, stalled or unread for too long.
 
@@ -22,7 +21,6 @@ Who sees what at the end: `_closing` (the owner closed: `ClosedResourceError`) g
 
 import contextlib
 from collections import deque
-from collections.abc import Callable
 
 import attrs
 import trio
@@ -33,7 +31,7 @@ from bridgepool.transports._errors import BreakReason, ChannelBrokenError, Messa
 from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._heartbeat import Due
 from bridgepool.transports._keepalive import kernel_gave_up
-from bridgepool.transports._link import Link, ping_frame
+from bridgepool.transports._link import Link
 
 # Of messages that wait for the writer; one larger than that waits alone.
 _QUEUED_BYTES = 256 << 10
@@ -59,8 +57,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
     _room: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _receiving: bool = attrs.field(default=False, init=False)
-    # what is given messages at once
-    _taker: Callable[[bytes], None] | None = attrs.field(default=None, init=False)
+    _pinging: bool = attrs.field(default=False, init=False)
     # messages that `receive` returned; and this number at the last look, or -1 if nobody waited
     _received: int = attrs.field(default=0, init=False)
     _waited_at: int = attrs.field(default=-1, init=False)
@@ -97,25 +94,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
                 self._put(value)
         else:
             self._put(value)
-
-    def send_at_once(self, value: bytes) -> bool:
-        """Send one message if it can be sent now, and tell whether it was. Not a checkpoint.
-
-        It costs a tenth of `send`. It can be sent now if there is no TLS, nothing else waits to
-        be sent, the kernel has room, and a client's, which is masked, has at most 64 KiB.
-        Whatever is wrong, `send` tells.
-        """
-        if (
-            self._queue
-            or self._is_over()
-            or len(value) > self._limits.max_message_bytes
-            or not self._link.write_now(value)
-        ):
-            return False
-        self._link.heartbeat.note_message(trio.current_time())
-        if self._link.rest:
-            self._work.unpark()
-        return True
 
     def _is_full(self, value: bytes) -> bool:
         queued = self._queued_bytes + len(value)
@@ -162,33 +140,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         self._received += 1
         self._link.received(len(message) + self._overhead(len(message)))
         return message
-
-    def receive_at_once(self, taker: Callable[[bytes], None]) -> None:
-        """Have messages given to `taker` in the step in which they come in, where that can be.
-
-        For what is to be quick: it saves two turns of the scheduler, and two thirds of the cost.
-        It can be while a task waits in `receive` that has received all before, if the message
-        comes in one read; any other is received as ever. The order is kept.
-
-        Args:
-            taker: Called with each such message. Must be fast, and must not raise.
-        """
-        self._taker = taker
-
-    def take(self, message: bytes) -> bool:
-        """Give the owner what came in just now, if that can be; for the link."""
-        frames = self._link.frames
-        if (
-            self._taker is None
-            or not self._receiving
-            or frames is None
-            or frames.messages != self._received
-            or self._is_over()
-            or len(message) > self._limits.max_message_bytes
-        ):
-            return False
-        self._taker(message)
-        return True
 
     def _overhead(self, size: int) -> int:
         """Return the size of a frame's head (RFC 6455 section 5.2)."""
@@ -263,9 +214,13 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
             self.break_off(BreakReason.UNREAD, detail)
 
     async def _ping(self) -> None:
-        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self._link.send_all(ping_frame(masked=self._ws.is_client))
+        if self._pinging:  # an earlier pong is overdue, though the peer has sent something since
             self._link.heartbeat.note_question(trio.current_time())
+            return
+        self._pinging = True
+        with contextlib.suppress(ConnectionClosed, ProtocolError):
+            await self._ws.ping()
+        self._pinging = False
 
     # -- for the carrier ------------------------------------------------------------------
 
@@ -274,8 +229,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         queue = self._queue
         try:
             while True:
-                if self._link.rest:
-                    await self._link.flush()
                 while queue:
                     message = queue[0]
                     await self._ws.send_message(message)
@@ -283,8 +236,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
                     queue.popleft()
                     self._queued_bytes -= len(message)
                     self._room.unpark()
-                if self._link.rest:
-                    continue
                 if self._closing:
                     break
                 await self._work.park()
