@@ -20,7 +20,6 @@ from bridgepool._changes import ChangeSubscription
 from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control.database import Database, Row, Transaction, Value, open_database
 from bridgepool.gateway.control.store import Store
-from bridgepool.gateway.control.store._running import Runner
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.providers import Clients, Provider, ProviderFile
 from tests.gateway.control.database.child import Child, say
@@ -38,19 +37,19 @@ class _Stopping:
     _tx: Transaction
     _runs: list[str]
 
-    def all(self, sql: str, *args: Value) -> list[Row]:
-        return self._tx.all(sql, *args)
+    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
+        return self._tx.fetch_all(sql, *args)
 
-    def one(self, sql: str, *args: Value) -> Row | None:
-        return self._tx.one(sql, *args)
+    def fetch_one(self, sql: str, *args: Value) -> Row | None:
+        return self._tx.fetch_one(sql, *args)
 
-    def run(self, sql: str, *args: Value) -> int:
+    def execute(self, sql: str, *args: Value) -> int:
         if sql.lstrip().startswith("INSERT INTO providers"):
             self._runs.append(sql)
             if len(self._runs) == SEEDED // 2:
                 say("half")
                 sys.stdin.readline()
-        return self._tx.run(sql, *args)
+        return self._tx.execute(sql, *args)
 
     def notify(self) -> None:
         self._tx.notify()
@@ -91,7 +90,7 @@ async def main(*arguments: str) -> None:
     url, keys, action, base_url = arguments
     async with open_database(url, MIGRATIONS) as database:
         encryption = read_encryption_keys(Path(keys))
-        store = Store(Runner(_StoppingDatabase(database), encryption, lambda: 1_800_000_000.0), 5)
+        store = Store(_StoppingDatabase(database), encryption, lambda: 1_800_000_000.0, 5)
         say("opened")
         if action == "seed":
             report = await store.seed(seed_file(base_url))

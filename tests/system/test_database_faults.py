@@ -24,7 +24,6 @@ from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control._records import Actor, ProviderPatch
 from bridgepool.gateway.control.database import Database, Row, Transaction, Value, open_database
 from bridgepool.gateway.control.store import Store
-from bridgepool.gateway.control.store._running import Runner
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import run_command
@@ -154,14 +153,14 @@ class _Mute:
 
     _tx: Transaction
 
-    def all(self, sql: str, *args: Value) -> list[Row]:
-        return self._tx.all(sql, *args)
+    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
+        return self._tx.fetch_all(sql, *args)
 
-    def one(self, sql: str, *args: Value) -> Row | None:
-        return self._tx.one(sql, *args)
+    def fetch_one(self, sql: str, *args: Value) -> Row | None:
+        return self._tx.fetch_one(sql, *args)
 
-    def run(self, sql: str, *args: Value) -> int:
-        return self._tx.run(sql, *args)
+    def execute(self, sql: str, *args: Value) -> int:
+        return self._tx.execute(sql, *args)
 
     def notify(self) -> None:
         pass
@@ -195,7 +194,7 @@ async def test_a_change_whose_notice_is_lost_is_found_by_the_poll(
     ):
         keys = read_encryption_keys(world.home.encryption_file)
         await trio.sleep(0.5)  # who begins to listen is told once, and reads
-        store = Store(Runner(_MuteDatabase(database), keys, lambda: 1_800_000_000.0), 5)
+        store = Store(_MuteDatabase(database), keys, lambda: 1_800_000_000.0, 5)
         await store.update_provider(ADA, "ai", ProviderPatch(base_url=south.openai_url))
         await world.converge("south", "a change without a notice (polls: 2 s, 5 s)")
 

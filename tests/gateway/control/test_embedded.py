@@ -18,12 +18,12 @@ from tests.gateway.control.stores import ADA, draft, encryption, opened
 
 
 async def lose_revision(store: Store) -> None:
-    await store._runner.database.write(lambda tx: tx.run("DELETE FROM state"))
+    await store._database.write(lambda tx: tx.execute("DELETE FROM state"))
 
 
 async def bring_back_revision(store: Store, revision: int) -> None:
     statement = "INSERT INTO state VALUES (1, ?, ?, ?)"
-    await store._runner.database.write(lambda tx: tx.run(statement, revision, revision, revision))
+    await store._database.write(lambda tx: tx.execute(statement, revision, revision, revision))
 
 
 @attrs.define(eq=False)

@@ -27,24 +27,24 @@ def say(word: str) -> None:
 
 
 def increment(tx: Transaction) -> None:
-    row = tx.one("SELECT n FROM counter")
+    row = tx.fetch_one("SELECT n FROM counter")
     assert row is not None
-    tx.run("UPDATE counter SET n = ?", row[0] + 1)
+    tx.execute("UPDATE counter SET n = ?", row[0] + 1)
     tx.notify()
 
 
 def parts(tx: Transaction) -> int:
-    row = tx.one("SELECT COUNT(*) FROM parts")
+    row = tx.fetch_one("SELECT COUNT(*) FROM parts")
     assert row is not None
     count: int = row[0]
     return count
 
 
 def slow_seed(tx: Transaction) -> None:
-    tx.run("INSERT INTO parts VALUES (1)")
+    tx.execute("INSERT INTO parts VALUES (1)")
     say("half")
     sys.stdin.readline()
-    tx.run("INSERT INTO parts VALUES (2)")
+    tx.execute("INSERT INTO parts VALUES (2)")
 
 
 async def act(database: Database, action: str) -> None:
@@ -61,14 +61,16 @@ async def act(database: Database, action: str) -> None:
             say(str(await database.read(parts)))
         case "seed-if-empty":
             await database.seed(
-                lambda tx: parts(tx) or [tx.run("INSERT INTO parts VALUES (?)", n) for n in (1, 2)]
+                lambda tx: (
+                    parts(tx) or [tx.execute("INSERT INTO parts VALUES (?)", n) for n in (1, 2)]
+                )
             )
         case "listen":
             with database.subscribe() as changes:
                 say("listening")
                 while True:
                     await changes.receive()
-                    row = await database.read(lambda tx: tx.one("SELECT n FROM counter"))
+                    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
                     say(str(row[0] if row else None))
 
 

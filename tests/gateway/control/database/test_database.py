@@ -19,7 +19,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 
 async def _count(database: Database) -> int:
-    row = await database.read(lambda tx: tx.one("SELECT n FROM counter"))
+    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
     assert row is not None
     count: int = row[0]
     return count
@@ -29,14 +29,14 @@ async def test_both_engines_give_the_same_types(database: Database) -> None:
     values = (True, 2**62, "é '?' %s $1", b"\0\xff", None)
 
     def work(tx: Transaction) -> object:
-        tx.run("CREATE TABLE kinds (a INTEGER, b BIGINT, c TEXT, d BLOB, e TEXT)")
-        assert tx.run("INSERT INTO kinds VALUES (?, ?, ?, ?, ?)", *values) == 1
-        assert tx.one("SELECT SUM(b), COUNT(*), MAX(b), a > 0 FROM kinds GROUP BY a") == (
+        tx.execute("CREATE TABLE kinds (a INTEGER, b BIGINT, c TEXT, d BLOB, e TEXT)")
+        assert tx.execute("INSERT INTO kinds VALUES (?, ?, ?, ?, ?)", *values) == 1
+        assert tx.fetch_one("SELECT SUM(b), COUNT(*), MAX(b), a > 0 FROM kinds GROUP BY a") == (
             2**62, 1, 2**62, 1,
         )  # fmt: skip
-        assert tx.one("SELECT 1 FROM kinds WHERE b = 0") is None
-        assert tx.run("UPDATE kinds SET a = 0 WHERE b = 0") == 0
-        return tx.all("SELECT * FROM kinds")
+        assert tx.fetch_one("SELECT 1 FROM kinds WHERE b = 0") is None
+        assert tx.execute("UPDATE kinds SET a = 0 WHERE b = 0") == 0
+        return tx.fetch_all("SELECT * FROM kinds")
 
     rows = await database.write(work)
     assert rows == [(1, 2**62, "é '?' %s $1", b"\0\xff", None)]
@@ -45,7 +45,9 @@ async def test_both_engines_give_the_same_types(database: Database) -> None:
 
 async def test_a_question_mark_in_a_literal_is_no_placeholder(database: Database) -> None:
     row = await database.read(
-        lambda tx: tx.one("SELECT 'is it? ''?''', ' BLOB %', n FROM counter WHERE n = ? -- ?", 0)
+        lambda tx: tx.fetch_one(
+            "SELECT 'is it? ''?''', ' BLOB %', n FROM counter WHERE n = ? -- ?", 0
+        )
     )
     assert row == ("is it? '?'", " BLOB %", 0)
 
@@ -85,7 +87,7 @@ async def test_a_change_that_nobody_is_to_see_gives_no_notice(
         with database.subscribe() as changes, other.subscribe() as others:
             await _drain(changes)
             await _drain(others)
-            await database.write(lambda tx: tx.run("UPDATE counter SET n = 5"))
+            await database.write(lambda tx: tx.execute("UPDATE counter SET n = 5"))
             await _assert_silent(changes)
             await _assert_silent(others)
 
@@ -109,9 +111,9 @@ async def test_a_read_sees_one_state_however_long_it_takes(database: Database) -
     token = trio.lowlevel.current_trio_token()
 
     def work(tx: Transaction) -> tuple[object, object]:
-        before = tx.one("SELECT n FROM counter")
+        before = tx.fetch_one("SELECT n FROM counter")
         trio.from_thread.run(database.write, increment, trio_token=token)
-        return before, tx.one("SELECT n FROM counter")
+        return before, tx.fetch_one("SELECT n FROM counter")
 
     before, after = await database.read(work)
     assert before == after == (0,)
@@ -138,7 +140,7 @@ async def test_a_read_cannot_write(database: Database) -> None:
 async def test_a_table_that_is_gone_breaks_the_store_and_is_said(database: Database) -> None:
     for method in (database.read, database.write, database.seed):
         with pytest.raises(StoreBrokenError, match=r"nowhere.*put a backup in its place") as caught:
-            await method(lambda tx: tx.one("SELECT * FROM nowhere"))
+            await method(lambda tx: tx.fetch_one("SELECT * FROM nowhere"))
         assert not isinstance(caught.value, StoreUnavailableError)
     await database.write(increment)
     assert await _count(database) == 1
@@ -148,9 +150,9 @@ async def test_a_constraint_that_should_hold_is_said_without_the_values(
     database: Database,
 ) -> None:
     def twice(tx: Transaction) -> None:
-        tx.run("CREATE TABLE words (word TEXT PRIMARY KEY)")
+        tx.execute("CREATE TABLE words (word TEXT PRIMARY KEY)")
         for _ in range(2):
-            tx.run("INSERT INTO words VALUES (?)", "the-value")
+            tx.execute("INSERT INTO words VALUES (?)", "the-value")
 
     with pytest.raises(StoreBrokenError, match="does not hold what bridgepool needs") as caught:
         await database.write(twice)
@@ -175,9 +177,9 @@ async def test_readers_in_the_same_process_wait_for_a_seed(database: Database) -
             assert not seen
 
         def work(tx: Transaction) -> None:
-            tx.run("INSERT INTO parts VALUES (1)")
+            tx.execute("INSERT INTO parts VALUES (1)")
             trio.from_thread.run(in_the_middle, trio_token=token)
-            tx.run("INSERT INTO parts VALUES (2)")
+            tx.execute("INSERT INTO parts VALUES (2)")
 
         await database.seed(work)
     assert seen == [2] * 10
@@ -185,7 +187,7 @@ async def test_readers_in_the_same_process_wait_for_a_seed(database: Database) -
 
 async def test_a_seed_that_fails_lets_readers_go_on(database: Database) -> None:
     def work(tx: Transaction) -> None:
-        tx.run("INSERT INTO parts VALUES (1)")
+        tx.execute("INSERT INTO parts VALUES (1)")
         raise LookupError
 
     with pytest.raises(LookupError):

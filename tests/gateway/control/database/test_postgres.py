@@ -30,7 +30,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 
 async def _count(database: Database) -> int:
-    row = await database.read(lambda tx: tx.one("SELECT n FROM counter"))
+    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
     assert row is not None
     count: int = row[0]
     return count
@@ -96,7 +96,7 @@ async def test_a_connection_that_dies_in_the_middle_is_said_and_nothing_is_done_
         runs += 1
         increment(tx)
         postgres_server.cut_connections(url)
-        tx.one("SELECT 1")
+        tx.fetch_one("SELECT 1")
 
     with pytest.raises(StoreUnavailableError) as caught:
         await database.write(work)
@@ -143,7 +143,7 @@ async def test_a_statement_that_runs_is_cancelled_at_the_server(
 ) -> None:
     for run in (database.read, database.write):
         with trio.fail_after(5), trio.move_on_after(0.2) as scope:
-            await run(lambda tx: tx.one("SELECT pg_sleep(30)"))
+            await run(lambda tx: tx.fetch_one("SELECT pg_sleep(30)"))
         assert scope.cancelled_caught
     running = await trio.to_thread.run_sync(
         lambda: postgres_server.execute(
@@ -177,7 +177,7 @@ async def test_no_thread_is_left_after_cancellations(database: Database) -> None
     limiter = trio.to_thread.current_default_thread_limiter()
     for _ in range(5):
         with trio.move_on_after(0.02):
-            await database.read(lambda tx: tx.one("SELECT pg_sleep(30)"))
+            await database.read(lambda tx: tx.fetch_one("SELECT pg_sleep(30)"))
     assert limiter.borrowed_tokens == 0
     assert await _count(database) == 0
 
@@ -231,7 +231,7 @@ async def test_a_work_that_hides_a_failed_statement_is_not_committed(database: D
     def work(tx: Transaction) -> None:
         increment(tx)
         try:
-            tx.one("SELECT * FROM nowhere")
+            tx.fetch_one("SELECT * FROM nowhere")
         except Exception:
             return
 

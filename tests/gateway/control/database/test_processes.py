@@ -8,8 +8,12 @@ import pytest
 import trio
 
 from bridgepool.gateway.control._errors import NewerSchemaError
-from bridgepool.gateway.control.database import open_database
+from bridgepool.gateway.control.database import Row, Transaction, open_database
 from tests.gateway.control.database.child import TABLES, increment, open_child, parts
+
+
+def _versions(tx: Transaction) -> list[Row]:
+    return tx.fetch_all("SELECT version FROM schema_versions")
 
 
 @pytest.mark.parametrize("action", ["migrate", "seed-if-empty", "increment"])
@@ -24,10 +28,10 @@ async def test_of_processes_that_start_together_each_step_is_made_once(
                 assert await child.hear_to_the_end() == ["done"]
                 assert child.process.returncode == 0
         async with open_database(database_url, migrations=TABLES) as database:
-            versions = await database.read(lambda tx: tx.all("SELECT version FROM schema_versions"))
+            versions = await database.read(_versions)
             assert sorted(versions) == [(1,), (2,)]
             assert await database.read(parts) == (2 if action == "seed-if-empty" else 0)
-            row = await database.read(lambda tx: tx.one("SELECT n FROM counter"))
+            row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
             assert row == (200 if action == "increment" else 0,)
 
 
@@ -95,7 +99,7 @@ async def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> 
                 pass
         assert (caught.value.found, caught.value.known) == (3, 2)
         async with open_database(database_url, migrations=newer) as database:
-            assert await database.read(lambda tx: tx.all("SELECT * FROM more")) == []
+            assert await database.read(lambda tx: tx.fetch_all("SELECT * FROM more")) == []
 
 
 async def test_a_migration_that_fails_leaves_the_version_before(database_url: str) -> None:
@@ -105,7 +109,7 @@ async def test_a_migration_that_fails_leaves_the_version_before(database_url: st
             with pytest.raises(Exception, match="syntax error"):
                 async with open_database(database_url, migrations=broken):
                     pass
-            versions = await database.read(lambda tx: tx.all("SELECT version FROM schema_versions"))
+            versions = await database.read(_versions)
             assert versions == [(1,)]
         async with open_database(database_url, migrations=TABLES) as database:
             assert await database.read(parts) == 0

@@ -52,7 +52,7 @@ async def test_its_files_are_for_its_owner_only(database: Database, path: Path) 
 async def test_commits_are_synced_and_readers_never_wait(database: Database) -> None:
     async def ask(what: str) -> list[object]:
         rows = [
-            await run(lambda tx: tx.one(f"PRAGMA {what}"))
+            await run(lambda tx: tx.fetch_one(f"PRAGMA {what}"))
             for run in (database.read, database.write)
         ]
         return [row[0] for row in rows if row is not None]
@@ -72,7 +72,7 @@ async def test_a_file_that_was_moved_is_missed_and_good_again_when_it_is_back(
             await run(parts)
     _move(moved, path.name)
     await database.write(increment)
-    assert await database.read(lambda tx: tx.one("SELECT n FROM counter")) == (2,)
+    assert await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter")) == (2,)
 
 
 async def test_a_file_put_in_its_place_is_not_taken_for_it(database: Database, path: Path) -> None:
@@ -126,8 +126,8 @@ async def test_a_full_disk_is_said_and_the_store_lives_on(database: Database, pa
         with pytest.raises(StoreUnavailableError, match="disk"):
             await database.write(
                 lambda tx: [
-                    tx.run("CREATE TABLE big (data BLOB)"),
-                    *(tx.run("INSERT INTO big VALUES (zeroblob(100000))") for _ in range(100)),
+                    tx.execute("CREATE TABLE big (data BLOB)"),
+                    *(tx.execute("INSERT INTO big VALUES (zeroblob(100000))") for _ in range(100)),
                 ]
             )
         assert await database.read(parts) == 0
@@ -135,7 +135,7 @@ async def test_a_full_disk_is_said_and_the_store_lives_on(database: Database, pa
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
     await database.write(increment)
-    assert await database.read(lambda tx: tx.one("SELECT n FROM counter")) == (1,)
+    assert await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter")) == (1,)
 
 
 async def test_watching_goes_on_when_the_file_is_back(

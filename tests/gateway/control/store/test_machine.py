@@ -253,9 +253,9 @@ async def check(store: Store, model: Model) -> None:
 
 async def wipe(store: Store) -> None:
     for table in TABLES:
-        await store._runner.database.write(lambda tx, table=table: tx.run(f"DELETE FROM {table}"))  # type: ignore[misc]  # of a loop
+        await store._database.write(lambda tx, table=table: tx.execute(f"DELETE FROM {table}"))  # type: ignore[misc]  # of a loop
     statement = "UPDATE state SET revision = 0, providers_revision = 0, clients_revision = 0"
-    await store._runner.database.write(lambda tx: tx.run(statement))
+    await store._database.write(lambda tx: tx.execute(statement))
 
 
 def test_a_store_is_what_a_naive_model_says(database_url: str) -> None:

@@ -116,7 +116,7 @@ async def test_of_what_was_removed_no_secret_is_kept(database_url: str) -> None:
     async with opened(database_url) as store:
         await store.add_provider(ADA, draft("openai", LONG))
         await store.remove_provider(ADA, "openai")
-        rows = await store._runner.database.read(lambda tx: tx.all("SELECT sealed FROM providers"))
+        rows = await store._database.read(lambda tx: tx.fetch_all("SELECT sealed FROM providers"))
         assert rows == [(None,)]
 
 

@@ -28,16 +28,18 @@ def migration_work(migrations: Migrations, *, exists: str) -> Callable[[Transact
     """
 
     def work(tx: Transaction) -> int:
-        if tx.one(exists) is None:
-            tx.run(f"CREATE TABLE {TABLE} (version INTEGER PRIMARY KEY, software TEXT NOT NULL)")
-        row = tx.one(f"SELECT COALESCE(MAX(version), 0) FROM {TABLE}")  # noqa: S608 -- ours
+        if tx.fetch_one(exists) is None:
+            tx.execute(
+                f"CREATE TABLE {TABLE} (version INTEGER PRIMARY KEY, software TEXT NOT NULL)"
+            )
+        row = tx.fetch_one(f"SELECT COALESCE(MAX(version), 0) FROM {TABLE}")  # noqa: S608 -- ours
         found: int = row[0] if row is not None else 0
         if found > len(migrations):
             raise NewerSchemaError(found, len(migrations))
         for version, statements in enumerate(migrations[found:], found + 1):
             for statement in statements:
-                tx.run(statement)
-            tx.run(f"INSERT INTO {TABLE} VALUES (?, ?)", version, __version__)  # noqa: S608
+                tx.execute(statement)
+            tx.execute(f"INSERT INTO {TABLE} VALUES (?, ?)", version, __version__)  # noqa: S608
         steps = len(migrations) - found
         if steps:
             logger.info(

@@ -173,13 +173,13 @@ class _Transaction:
     def _execute(self, sql: str, args: tuple[Value, ...]) -> psycopg.Cursor[Row]:
         return self._connection.execute(translate(sql), args or None)
 
-    def all(self, sql: str, *args: Value) -> list[Row]:
+    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
         return self._execute(sql, args).fetchall()
 
-    def one(self, sql: str, *args: Value) -> Row | None:
+    def fetch_one(self, sql: str, *args: Value) -> Row | None:
         return self._execute(sql, args).fetchone()
 
-    def run(self, sql: str, *args: Value) -> int:
+    def execute(self, sql: str, *args: Value) -> int:
         return self._execute(sql, args).rowcount
 
     def notify(self) -> None:

@@ -110,16 +110,16 @@ class _Transaction:
         self._connection = connection
         self.notified = False
 
-    def all(self, sql: str, *args: Value) -> list[Row]:
+    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
         return self._connection.execute(sql, args).fetchall()
 
-    def one(self, sql: str, *args: Value) -> Row | None:
+    def fetch_one(self, sql: str, *args: Value) -> Row | None:
         cursor = self._connection.execute(sql, args)
         row: Row | None = cursor.fetchone()
         cursor.close()
         return row
 
-    def run(self, sql: str, *args: Value) -> int:
+    def execute(self, sql: str, *args: Value) -> int:
         return self._connection.execute(sql, args).rowcount
 
     def notify(self) -> None:

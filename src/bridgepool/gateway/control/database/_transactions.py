@@ -25,15 +25,15 @@ Migrations: TypeAlias = Sequence[Sequence[str]]
 class Transaction(Protocol):
     """One transaction, inside the worker thread that it runs in. Do not keep it."""
 
-    def all(self, sql: str, *args: Value) -> list[Row]:
+    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
         """Run a query and return all of its rows."""
         ...
 
-    def one(self, sql: str, *args: Value) -> Row | None:
+    def fetch_one(self, sql: str, *args: Value) -> Row | None:
         """Run a query and return its first row, None if there is none."""
         ...
 
-    def run(self, sql: str, *args: Value) -> int:
+    def execute(self, sql: str, *args: Value) -> int:
         """Run a statement and return how many rows it touched."""
         ...
 

@@ -15,7 +15,7 @@ from bridgepool.gateway.control.store._provider_settings import (
     content_of_draft,
     draft_of_content,
 )
-from bridgepool.gateway.control.store._writing import Reading, Writing
+from bridgepool.gateway.control.store._transaction import StoreTransaction
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Step:
     """What is to be done with one provider."""
 
     told: AppliedProvider
-    do: Callable[[Writing], object] | None = None
+    do: Callable[[StoreTransaction], object] | None = None
     """None: nothing."""
 
 
@@ -38,17 +38,19 @@ class Plan:
         changed = any(step.do is not None for step in self.steps)
         return ApplyResult(revision, changed, tuple(step.told for step in self.steps))
 
-    def carry_out(self, writing: Writing) -> ApplyResult:
+    def carry_out(self, tx: StoreTransaction) -> ApplyResult:
         """Do it, in one revision."""
         for step in self.steps:
             if step.do is not None:
-                step.do(writing)
-        return self.result(writing.revision)
+                step.do(tx)
+        return self.result(tx.revision)
 
 
-def plan(reading: Reading, drafts: Sequence[ProviderDraft], max_keys: int, *, prune: bool) -> Plan:
+def plan(
+    tx: StoreTransaction, drafts: Sequence[ProviderDraft], max_keys: int, *, prune: bool
+) -> Plan:
     """Say what is to be done; raises `InvalidChangeError` with the problems of all drafts."""
-    present = {stored.content.name: stored for stored in provider_rows.living(reading)}
+    present = {stored.content.name: stored for stored in provider_rows.living(tx)}
     steps: list[Step] = []
     problems: list[str] = []
     named: set[str] = set()
@@ -75,7 +77,7 @@ def plan(reading: Reading, drafts: Sequence[ProviderDraft], max_keys: int, *, pr
 
 def _create(content: Content) -> Step:
     told = AppliedProvider(content.name, "created")
-    return Step(told, lambda writing: provider_rows.insert(writing, content))
+    return Step(told, lambda tx: provider_rows.insert(tx, content))
 
 
 def _update(stored: StoredProvider, content: Content) -> Step:
@@ -83,17 +85,17 @@ def _update(stored: StoredProvider, content: Content) -> Step:
     if not fields:
         return Step(AppliedProvider(content.name, "unchanged"))
     told = AppliedProvider(content.name, "updated", fields)
-    return Step(told, lambda writing: provider_rows.update(writing, stored, content))
+    return Step(told, lambda tx: provider_rows.update(tx, stored, content))
 
 
 def _remove(stored: StoredProvider) -> Step:
     told = AppliedProvider(stored.content.name, "removed")
-    return Step(told, lambda writing: provider_rows.delete(writing, stored))
+    return Step(told, lambda tx: provider_rows.delete(tx, stored))
 
 
-def export(reading: Reading) -> tuple[ProviderDraft, ...]:
+def export(tx: StoreTransaction) -> tuple[ProviderDraft, ...]:
     """Return drafts that keep everything; those that cannot be decrypted cannot be exported."""
-    stored = provider_rows.living(reading)
+    stored = provider_rows.living(tx)
     problems = [
         f"{row.content.name}: cannot be used ({row.problem}); repair or remove it"
         for row in stored

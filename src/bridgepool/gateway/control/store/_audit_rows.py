@@ -1,4 +1,4 @@
-"""Reading the audit. It is written by `Writing.audit`, with the change that it tells of."""
+"""Read the audit; `StoreTransaction.audit` writes it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._records import Actor, AuditEntry
 from bridgepool.gateway.control.database import Value
-from bridgepool.gateway.control.store._writing import Reading, to_time
+from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
 
 _MOST = 1000
 
 
 def page(
-    reading: Reading, limit: int, before: int | None, name: str | None
+    tx: StoreTransaction, limit: int, before: int | None, name: str | None
 ) -> tuple[AuditEntry, ...]:
     """Return entries, the newest first."""
     conditions, values = ["1 = 1"], list[Value]()
@@ -24,17 +24,17 @@ def page(
     if name is not None:
         conditions.append("(name = ? OR row_id = ?)")
         values += [name, name]
-    rows = reading.tx.all(
+    rows = tx.sql.fetch_all(
         "SELECT id, at, actor_kind, actor_name, action, kind, row_id, name, revision, sealed "  # noqa: S608 -- ours
         f"FROM audit WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
         *values,
         max(0, min(limit, _MOST)),
     )
-    return tuple(_entry(reading, *row) for row in rows)
+    return tuple(_entry(tx, *row) for row in rows)
 
 
 def _entry(
-    reading: Reading,
+    tx: StoreTransaction,
     number: int,
     at: str,
     actor_kind: str,
@@ -49,7 +49,7 @@ def _entry(
     # JSON has no closer static type; we wrote it.
     content: dict[str, Any]
     try:
-        content = json.loads(reading.unseal(sealed))
+        content = json.loads(tx.unseal(sealed))
     except (EncryptionError, ValueError):
         content = {"before": None, "after": None, "fields": []}
     return AuditEntry(

@@ -11,7 +11,7 @@ from bridgepool.gateway.control._errors import InvalidChangeError, NameTakenErro
 from bridgepool.gateway.control._records import AccessKeyView, Change, ClientView, NewClient, NewKey
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store._key_rows import StoredAccessKey
-from bridgepool.gateway.control.store._writing import Reading, Writing, to_time
+from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
 from bridgepool.gateway.providers import Client, Clients, InvalidProviderError
 from bridgepool.gateway.providers._access_keys import new_id
 from bridgepool.gateway.providers._clients import check_client_id
@@ -47,10 +47,10 @@ class StoredClient:
         return tuple(key.hash for key in self.keys)
 
 
-def living(reading: Reading) -> list[StoredClient]:
+def living(tx: StoreTransaction) -> list[StoredClient]:
     """Return all living clients, in the order in which they were added."""
     keys: dict[str, list[StoredAccessKey]] = {}
-    for key in key_rows.list_keys(reading, "client"):
+    for key in key_rows.list_keys(tx, "client"):
         keys.setdefault(key.owner or "", []).append(key)
     return [
         StoredClient(
@@ -60,30 +60,28 @@ def living(reading: Reading) -> list[StoredClient]:
             revision=revision,
             keys=tuple(keys.get(row_id, ())),
         )
-        for row_id, name, created, revision in reading.tx.all(f"{_SELECT} ORDER BY position")
+        for row_id, name, created, revision in tx.sql.fetch_all(f"{_SELECT} ORDER BY position")
     ]
 
 
-def find(reading: Reading, name: str) -> StoredClient:
+def find(tx: StoreTransaction, name: str) -> StoredClient:
     """Return one by the client's id; raises `NotFoundError`."""
-    row = reading.tx.one(f"{_SELECT} AND name = ?", name)
+    row = tx.sql.fetch_one(f"{_SELECT} AND name = ?", name)
     if row is None:
         raise NotFoundError("client", name)
     row_id, name, created, revision = row
-    keys = key_rows.list_keys(reading, "client", owner=row_id)
+    keys = key_rows.list_keys(tx, "client", owner=row_id)
     return StoredClient(id=row_id, name=name, created=created, revision=revision, keys=tuple(keys))
 
 
-def known(reading: Reading) -> Clients:
+def known(tx: StoreTransaction) -> Clients:
     """Return the clients as gateways ask them; one without a good key is nobody."""
     return Clients(
-        Client(id=stored.name, key_hashes=stored.hashes())
-        for stored in living(reading)
-        if stored.keys
+        Client(id=stored.name, key_hashes=stored.hashes()) for stored in living(tx) if stored.keys
     )
 
 
-def add(writing: Writing, name: str, hashes: Iterable[str] | None) -> Change[NewClient]:
+def add(tx: StoreTransaction, name: str, hashes: Iterable[str] | None) -> Change[NewClient]:
     """Add a client, with a new key or with hashes."""
     try:
         if hashes is None:
@@ -92,94 +90,94 @@ def add(writing: Writing, name: str, hashes: Iterable[str] | None) -> Change[New
             hashes = Clients([Client(id=name, key_hashes=hashes)]).rows[0].key_hashes
     except InvalidProviderError as error:
         raise InvalidChangeError(str(error)) from None
-    if writing.tx.one(f"{_SELECT} AND name = ?", name) is not None:
+    if tx.sql.fetch_one(f"{_SELECT} AND name = ?", name) is not None:
         raise NameTakenError("client", name)
-    key_rows.check_are_free(writing, hashes or (), None)
-    stored = insert(writing, name, hashes or ())
+    key_rows.check_are_free(tx, hashes or (), None)
+    stored = insert(tx, name, hashes or ())
     key = None
     if hashes is None:
-        made, key = key_rows.make(writing, "client", name, owner=stored.id)
+        made, key = key_rows.make(tx, "client", name, owner=stored.id)
         stored = attrs.evolve(stored, keys=(made,))
-    writing.audit("client.add", stored.id, name, None, stored.masked())
-    return Change(writing.revision, True, NewClient(stored.view(), key))
+    tx.audit("client.add", stored.id, name, None, stored.masked())
+    return Change(tx.revision, True, NewClient(stored.view(), key))
 
 
-def remove(writing: Writing, name: str) -> Change[ClientView]:
+def remove(tx: StoreTransaction, name: str) -> Change[ClientView]:
     """Remove a client and revoke its keys."""
-    stored = find(writing, name)
-    revision = writing.move_revision(clients=True)
+    stored = find(tx, name)
+    revision = tx.move_revision(clients=True)
     for key in stored.keys:
-        key_rows.mark_revoked(writing, key)
-    writing.tx.run(
+        key_rows.mark_revoked(tx, key)
+    tx.sql.execute(
         "UPDATE clients SET removed = ?, revision = ? WHERE id = ?",
-        writing.now,
+        tx.now,
         revision,
         stored.id,
     )
-    writing.audit("client.remove", stored.id, name, stored.masked(), None)
+    tx.audit("client.remove", stored.id, name, stored.masked(), None)
     return Change(revision, True, stored.view())
 
 
-def add_key(writing: Writing, name: str) -> Change[NewKey]:
+def add_key(tx: StoreTransaction, name: str) -> Change[NewKey]:
     """Make one more key for a client."""
-    stored = find(writing, name)
-    revision = _touch(writing, stored)
-    made, key = key_rows.make(writing, "client", name, owner=stored.id)
-    writing.audit("client_key.add", made.view.id, name, None, made.masked())
+    stored = find(tx, name)
+    revision = _touch(tx, stored)
+    made, key = key_rows.make(tx, "client", name, owner=stored.id)
+    tx.audit("client_key.add", made.view.id, name, None, made.masked())
     return Change(revision, True, NewKey(made.view, key))
 
 
-def revoke_key(writing: Writing, name: str, key_id: str) -> Change[AccessKeyView]:
+def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> Change[AccessKeyView]:
     """Revoke one key of a client."""
-    stored = find(writing, name)
-    keys = key_rows.list_keys(writing, "client", owner=stored.id, revoked=True)
+    stored = find(tx, name)
+    keys = key_rows.list_keys(tx, "client", owner=stored.id, revoked=True)
     found = [key for key in keys if key.view.id == key_id]
     if not found:
         raise NotFoundError("client key", key_id)
     key = found[-1]
     if key.view.revoked is not None:
-        return Change(writing.revision, False, key.view)
-    revision = _touch(writing, stored)
-    view = key_rows.mark_revoked(writing, key)
-    writing.audit("client_key.revoke", view.id, name, key.masked(), None)
+        return Change(tx.revision, False, key.view)
+    revision = _touch(tx, stored)
+    view = key_rows.mark_revoked(tx, key)
+    tx.audit("client_key.revoke", view.id, name, key.masked(), None)
     return Change(revision, True, view)
 
 
-def insert(writing: Writing, name: str, hashes: Iterable[str]) -> StoredClient:
+def insert(tx: StoreTransaction, name: str, hashes: Iterable[str]) -> StoredClient:
     """Add a row, and those of its hashes, all checked before; the caller writes the audit."""
-    revision = writing.move_revision(clients=True)
+    revision = tx.move_revision(clients=True)
     row_id = f"cli_{new_id()}"
-    writing.tx.run(
+    tx.sql.execute(
         "INSERT INTO clients (id, position, name, created, removed, revision) "
         "VALUES (?, ?, ?, ?, NULL, ?)",
         row_id,
-        writing.next_position("clients"),
+        tx.next_position("clients"),
         name,
-        writing.now,
+        tx.now,
         revision,
     )
-    keys = tuple(key_rows.insert(writing, "client", name, text, owner=row_id) for text in hashes)
-    return StoredClient(id=row_id, name=name, created=writing.now, revision=revision, keys=keys)
+    keys = tuple(key_rows.insert(tx, "client", name, text, owner=row_id) for text in hashes)
+    return StoredClient(id=row_id, name=name, created=tx.now, revision=revision, keys=keys)
 
 
-def set_hashes(writing: Writing, present: StoredClient, hashes: tuple[str, ...]) -> StoredClient:
+def set_hashes(
+    tx: StoreTransaction, present: StoredClient, hashes: tuple[str, ...]
+) -> StoredClient:
     """Give a client exactly these keys, for a seed."""
-    revision = _touch(writing, present)
+    revision = _touch(tx, present)
     kept = {key.hash: key for key in present.keys if key.hash in hashes}
     for key in present.keys:
         if key.hash not in kept:
-            key_rows.mark_revoked(writing, key)
+            key_rows.mark_revoked(tx, key)
     for text in hashes:
         if text not in kept:
-            kept[text] = key_rows.insert(writing, "client", present.name, text, owner=present.id)
+            kept[text] = key_rows.insert(tx, "client", present.name, text, owner=present.id)
     stored = attrs.evolve(present, revision=revision, keys=tuple(kept.values()))
-    writing.audit(
-        "client.update", stored.id, stored.name, present.masked(), stored.masked(), ("keys",)
-    )
+    tx.audit("client.update", stored.id, stored.name, present.masked(), stored.masked(), ("keys",))
     return stored
 
 
-def _touch(writing: Writing, stored: StoredClient) -> int:
-    revision = writing.move_revision(clients=True)
-    writing.tx.run("UPDATE clients SET revision = ? WHERE id = ?", revision, stored.id)
+def _touch(tx: StoreTransaction, stored: StoredClient) -> int:
+    revision = tx.move_revision(clients=True)
+    tx.sql.execute("UPDATE clients SET revision = ? WHERE id = ?", revision, stored.id)
     return revision

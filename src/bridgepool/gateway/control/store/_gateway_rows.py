@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from bridgepool.gateway.control._records import GatewaySession
-from bridgepool.gateway.control.store._writing import Reading, to_text, to_time
+from bridgepool.gateway.control.store._transaction import StoreTransaction, to_text, to_time
 from bridgepool.remote._messages import Rejection
 
 _COLUMNS: Final = (
@@ -39,11 +39,11 @@ _UPSERT: Final = f"""
 _SELECT: Final = f"SELECT {_COLUMNS} FROM gateways ORDER BY gateway, instance"  # noqa: S608 -- ours
 
 
-def record(writing: Reading, sessions: Iterable[GatewaySession]) -> None:
+def record(tx: StoreTransaction, sessions: Iterable[GatewaySession]) -> None:
     """Keep what is known of sessions."""
     for session in sessions:
         rejected = [[row.name, row.reason] for row in session.rejected]
-        writing.tx.run(
+        tx.sql.execute(
             _UPSERT,
             session.instance,
             session.gateway,
@@ -59,10 +59,10 @@ def record(writing: Reading, sessions: Iterable[GatewaySession]) -> None:
         )
 
 
-def list_all(reading: Reading) -> list[GatewaySession]:
+def list_all(tx: StoreTransaction) -> tuple[GatewaySession, ...]:
     """Return all, by name and instance."""
-    rows = reading.tx.all(_SELECT)
-    return [
+    rows = tx.sql.fetch_all(_SELECT)
+    return tuple(
         GatewaySession(
             instance=instance,
             gateway=gateway,
@@ -89,14 +89,14 @@ def list_all(reading: Reading) -> list[GatewaySession]:
             revision,
             rejected,
         ) in rows
-    ]
+    )
 
 
-def touch(writing: Reading, control_plane: str, now: datetime) -> int:
+def touch(tx: StoreTransaction, control_plane: str) -> int:
     """Note that the gateways of a control plane are still connected; return how many."""
-    return writing.tx.run(
+    return tx.sql.execute(
         "UPDATE gateways SET last_contact = ? WHERE control_plane = ? AND connected = 1",
-        to_text(now),
+        tx.now,
         control_plane,
     )
 
@@ -114,8 +114,7 @@ class Staleness:
 
     def expire(
         self,
-        writing: Reading,
-        now: datetime,
+        tx: StoreTransaction,
         seconds: float,
         stale_after: float,
         forget_after: float,
@@ -123,21 +122,20 @@ class Staleness:
         """Note the stale as not connected, and forget the old; return how many that were.
 
         Args:
-            writing: The transaction.
-            now: The time, for what is old.
+            tx: The transaction.
             seconds: The time by the clock that nobody sets.
             stale_after: See `Store.expire_gateways`.
             forget_after: See there.
         """
         seen: dict[tuple[str, str], float] = {}
         changed = 0
-        limit = to_text(_before(now, stale_after))
-        for session, contact in writing.tx.all(
+        limit = to_text(_before(tx.now, stale_after))
+        for session, contact in tx.sql.fetch_all(
             "SELECT session, last_contact FROM gateways WHERE connected = 1"
         ):
             first = (self._seen or {}).get((session, contact), seconds)
             if seconds - first >= stale_after or (self._seen is None and contact < limit):
-                changed += writing.tx.run(
+                changed += tx.sql.execute(
                     "UPDATE gateways SET connected = 0 WHERE session = ? AND last_contact = ?",
                     session,
                     contact,
@@ -145,14 +143,14 @@ class Staleness:
             else:
                 seen[session, contact] = first
         self._seen = seen
-        return changed + writing.tx.run(
+        return changed + tx.sql.execute(
             "DELETE FROM gateways WHERE connected = 0 AND last_contact < ?",
-            to_text(_before(now, forget_after)),
+            to_text(_before(tx.now, forget_after)),
         )
 
 
-def _before(now: datetime, seconds: float) -> datetime:
+def _before(now: str, seconds: float) -> datetime:
     try:
-        return now - timedelta(seconds=seconds)
+        return to_time(now) - timedelta(seconds=seconds)
     except OverflowError:  # for ever
         return datetime.min.replace(tzinfo=UTC)

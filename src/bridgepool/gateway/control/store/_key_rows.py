@@ -10,7 +10,7 @@ import attrs
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import InvalidChangeError, NotFoundError
 from bridgepool.gateway.control._records import AccessKeyView, Change, NewKey, Role
-from bridgepool.gateway.control.store._writing import Reading, Writing, to_time
+from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
 from bridgepool.gateway.providers import InvalidProviderError
 from bridgepool.gateway.providers._access_keys import (
     ADMIN_KEYS,
@@ -49,24 +49,24 @@ class StoredAccessKey:
 
 
 def list_keys(
-    reading: Reading, kind: Kind, *, owner: str | None = None, revoked: bool = False
+    tx: StoreTransaction, kind: Kind, *, owner: str | None = None, revoked: bool = False
 ) -> list[StoredAccessKey]:
     """Return the keys of one kind, or of one client, the oldest first."""
     select = _SELECT if revoked else _GOOD
     if owner is None:
-        rows = reading.tx.all(f"{select} ORDER BY position", kind)
+        rows = tx.sql.fetch_all(f"{select} ORDER BY position", kind)
     else:
-        rows = reading.tx.all(f"{select} AND owner = ? ORDER BY position", kind, owner)
+        rows = tx.sql.fetch_all(f"{select} AND owner = ? ORDER BY position", kind, owner)
     return [_stored(*row) for row in rows]
 
 
-def authenticate(reading: Reading, kind: Kind, token: Secret) -> StoredAccessKey | None:
+def authenticate(tx: StoreTransaction, kind: Kind, token: Secret) -> StoredAccessKey | None:
     """Tell whose key a token is."""
     text = token.reveal().encode("utf-8", "surrogatepass")
     key_id = _FORMATS[kind].id_of(text)
     if key_id is None:
         return None
-    row = reading.tx.one(f"{_GOOD} AND id = ?", kind, key_id.decode("ascii"))
+    row = tx.sql.fetch_one(f"{_GOOD} AND id = ?", kind, key_id.decode("ascii"))
     if row is None:
         return None
     stored = _stored(*row)
@@ -81,28 +81,28 @@ def check_name(name: str) -> None:
         raise InvalidChangeError(f"name: {error.problem}") from None
 
 
-def check_are_free(reading: Reading, hashes: Iterable[str], owner: str | None) -> None:
+def check_are_free(tx: StoreTransaction, hashes: Iterable[str], owner: str | None) -> None:
     """Refuse hashes of keys that other clients have; raises `InvalidChangeError`."""
     for text in hashes:
         key_id = parse_hash(text).key_id
-        row = reading.tx.one(f"{_GOOD} AND id = ?", "client", key_id)
+        row = tx.sql.fetch_one(f"{_GOOD} AND id = ?", "client", key_id)
         if row is not None and _stored(*row).owner != owner:
             raise InvalidChangeError(f"key_hashes: key {key_id} is another client's")
 
 
-def create(writing: Writing, kind: Kind, name: str, role: Role | None = None) -> Change[NewKey]:
+def create(tx: StoreTransaction, kind: Kind, name: str, role: Role | None = None) -> Change[NewKey]:
     """Make a key for a gateway or an admin."""
     check_name(name)
     if kind == "gateway":
-        writing.move_revision()
-    stored, key = make(writing, kind, name, role=role)
-    writing.audit(f"{kind}_key.add", stored.view.id, name, None, stored.masked())
-    return Change(writing.revision, True, NewKey(stored.view, key))
+        tx.move_revision()
+    stored, key = make(tx, kind, name, role=role)
+    tx.audit(f"{kind}_key.add", stored.view.id, name, None, stored.masked())
+    return Change(tx.revision, True, NewKey(stored.view, key))
 
 
-def revoke(writing: Writing, kind: Kind, key: str) -> Change[AccessKeyView]:
+def revoke(tx: StoreTransaction, kind: Kind, key: str) -> Change[AccessKeyView]:
     """Revoke the key of a gateway or an admin, found by id, or by name if one has it."""
-    keys = list_keys(writing, kind, revoked=True)
+    keys = list_keys(tx, kind, revoked=True)
     found = [stored for stored in keys if stored.view.id == key]
     if not found:
         named = [stored for stored in keys if stored.view.name == key]
@@ -114,25 +114,30 @@ def revoke(writing: Writing, kind: Kind, key: str) -> Change[AccessKeyView]:
         raise InvalidChangeError(f"key: {len(found)} keys have that name; say which ({ids})")
     stored = found[0]
     if stored.view.revoked is not None:
-        return Change(writing.revision, False, stored.view)
+        return Change(tx.revision, False, stored.view)
     if kind == "gateway":
-        writing.move_revision()
-    view = mark_revoked(writing, stored)
-    writing.audit(f"{kind}_key.revoke", view.id, view.name, stored.masked(), None)
-    return Change(writing.revision, True, view)
+        tx.move_revision()
+    view = mark_revoked(tx, stored)
+    tx.audit(f"{kind}_key.revoke", view.id, view.name, stored.masked(), None)
+    return Change(tx.revision, True, view)
 
 
 def make(
-    writing: Writing, kind: Kind, name: str, *, role: Role | None = None, owner: str | None = None
+    tx: StoreTransaction,
+    kind: Kind,
+    name: str,
+    *,
+    role: Role | None = None,
+    owner: str | None = None,
 ) -> tuple[StoredAccessKey, Secret]:
     """Make a key and its row; the caller moves the revision and writes the audit."""
     key = _FORMATS[kind].new()
     hashed = _FORMATS[kind].hash(key)
-    return insert(writing, kind, name, hashed, role=role, owner=owner), key
+    return insert(tx, kind, name, hashed, role=role, owner=owner), key
 
 
 def insert(
-    writing: Writing,
+    tx: StoreTransaction,
     kind: Kind,
     name: str,
     hashed: str,
@@ -142,8 +147,8 @@ def insert(
 ) -> StoredAccessKey:
     """Add the row of a hash that has been checked."""
     key_id = parse_hash(hashed).key_id
-    position = writing.next_position("access_keys")
-    writing.tx.run(
+    position = tx.next_position("access_keys")
+    tx.sql.execute(
         "INSERT INTO access_keys (position, id, kind, name, owner, role, hash, created, revoked) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         position,
@@ -153,18 +158,16 @@ def insert(
         owner,
         role,
         hashed,
-        writing.now,
+        tx.now,
     )
-    view = AccessKeyView(id=key_id, name=name, created=to_time(writing.now), role=role)
+    view = AccessKeyView(id=key_id, name=name, created=to_time(tx.now), role=role)
     return StoredAccessKey(view=view, position=position, owner=owner, hash=hashed)
 
 
-def mark_revoked(writing: Writing, stored: StoredAccessKey) -> AccessKeyView:
+def mark_revoked(tx: StoreTransaction, stored: StoredAccessKey) -> AccessKeyView:
     """Revoke a row; the caller moves the revision and writes the audit."""
-    writing.tx.run(
-        "UPDATE access_keys SET revoked = ? WHERE position = ?", writing.now, stored.position
-    )
-    return attrs.evolve(stored.view, revoked=to_time(writing.now))
+    tx.sql.execute("UPDATE access_keys SET revoked = ? WHERE position = ?", tx.now, stored.position)
+    return attrs.evolve(stored.view, revoked=to_time(tx.now))
 
 
 def _stored(

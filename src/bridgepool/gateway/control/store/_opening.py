@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control.database import open_database
-from bridgepool.gateway.control.store._running import Runner
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.control.store._store import Store
 from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
@@ -34,4 +33,4 @@ async def open_store(
     if not 1 <= max_keys <= KEYS_LIMIT:
         raise ValueError(f"max_keys is not from 1 to {KEYS_LIMIT}")
     async with open_database(url, MIGRATIONS) as database:
-        yield Store(Runner(database, keys, clock), max_keys)
+        yield Store(database, keys, clock, max_keys)

@@ -31,7 +31,7 @@ from bridgepool.gateway.control.store._provider_settings import (
     content_of_draft,
     content_of_patch,
 )
-from bridgepool.gateway.control.store._writing import Reading, Writing, to_time
+from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
 from bridgepool.gateway.providers._access_keys import new_id
 
 _SELECT: Final = (
@@ -85,48 +85,48 @@ class StoredProvider:
         return {"name": content.name, "type": content.type, "enabled": content.enabled}
 
 
-def living(reading: Reading, known: Mapping[str, Settings] = _NONE) -> list[StoredProvider]:
+def living(tx: StoreTransaction, known: Mapping[str, Settings] = _NONE) -> list[StoredProvider]:
     """Return all living providers, in the order in which they were added.
 
     Args:
-        reading: The transaction.
+        tx: The transaction.
         known: Settings by what they are encrypted: those need not be decrypted again.
     """
     stored: list[StoredProvider] = []
-    for row in reading.tx.all(f"{_SELECT} ORDER BY position"):
-        stored.append(_stored(reading, row, known))
+    for row in tx.sql.fetch_all(f"{_SELECT} ORDER BY position"):
+        stored.append(_stored(tx, row, known))
         if len(stored) % _AT_ONCE == 0:
             time.sleep(0)  # lets the threads go on that wait for the interpreter's lock
     return stored
 
 
-def find(reading: Reading, name: str) -> StoredProvider:
+def find(tx: StoreTransaction, name: str) -> StoredProvider:
     """Return one by its name or its id; raises `NotFoundError`."""
     # Ids hold a "_" and names cannot, so one cannot be taken for the other.
-    row = reading.tx.one(f"{_SELECT} AND (name = ? OR id = ?)", name, name)
+    row = tx.sql.fetch_one(f"{_SELECT} AND (name = ? OR id = ?)", name, name)
     if row is None:
         raise NotFoundError("provider", name)
-    return _stored(reading, row)
+    return _stored(tx, row)
 
 
-def add(writing: Writing, draft: ProviderDraft, max_keys: int) -> Change[ProviderView]:
+def add(tx: StoreTransaction, draft: ProviderDraft, max_keys: int) -> Change[ProviderView]:
     """Add one that was drafted."""
     content = content_of_draft(draft, None, max_keys)
-    _check_name_is_free(writing, content.name)
-    stored = insert(writing, content)
-    return Change(writing.revision, True, stored.view())
+    _check_name_is_free(tx, content.name)
+    stored = insert(tx, content)
+    return Change(tx.revision, True, stored.view())
 
 
 def change(
-    writing: Writing, name: str, patch: ProviderPatch, if_revision: int | None, max_keys: int
+    tx: StoreTransaction, name: str, patch: ProviderPatch, if_revision: int | None, max_keys: int
 ) -> Change[ProviderView]:
     """Change one as the patch says."""
-    present = find(writing, name)
+    present = find(tx, name)
     _check_revision(present, if_revision)
     if present.problem is not None:
         if not isinstance(patch.enabled, Unset) and patch == ProviderPatch(enabled=patch.enabled):
-            stored = _switch(writing, present, patch.enabled)
-            return Change(writing.revision, stored is not present, stored.view())
+            stored = _switch(tx, present, patch.enabled)
+            return Change(tx.revision, stored is not present, stored.view())
         if isinstance(patch.base_url, Unset):
             raise InvalidChangeError(
                 f"its stored settings cannot be used ({present.problem}); give base_url, keys "
@@ -134,37 +134,37 @@ def change(
             )
     content = content_of_patch(present.content, patch, max_keys)
     if content.name != present.content.name:
-        _check_name_is_free(writing, content.name)
-    stored = update(writing, present, content)
-    return Change(writing.revision, stored is not present, stored.view())
+        _check_name_is_free(tx, content.name)
+    stored = update(tx, present, content)
+    return Change(tx.revision, stored is not present, stored.view())
 
 
-def remove(writing: Writing, name: str, if_revision: int | None) -> Change[ProviderView]:
+def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> Change[ProviderView]:
     """Remove one."""
-    present = find(writing, name)
+    present = find(tx, name)
     _check_revision(present, if_revision)
-    delete(writing, present)
-    return Change(writing.revision, True, present.view())
+    delete(tx, present)
+    return Change(tx.revision, True, present.view())
 
 
-def insert(writing: Writing, content: Content) -> StoredProvider:
+def insert(tx: StoreTransaction, content: Content) -> StoredProvider:
     """Add a row whose content has been checked and whose name is free."""
-    revision = writing.move_revision(providers=True)
-    sealed, sealed_by = writing.seal(content.settings.to_json())
+    revision = tx.move_revision(providers=True)
+    sealed, sealed_by = tx.seal(content.settings.to_json())
     stored = StoredProvider(
         id=f"prv_{new_id()}",
         content=content,
-        created=writing.now,
-        updated=writing.now,
+        created=tx.now,
+        updated=tx.now,
         revision=revision,
         problem=None,
         sealed=sealed,
     )
-    writing.tx.run(
+    tx.sql.execute(
         "INSERT INTO providers (id, position, name, type, enabled, sealed, sealed_by, created, "
         "updated, removed, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
         stored.id,
-        writing.next_position("providers"),
+        tx.next_position("providers"),
         content.name,
         content.type,
         int(content.enabled),
@@ -174,26 +174,26 @@ def insert(writing: Writing, content: Content) -> StoredProvider:
         stored.updated,
         revision,
     )
-    writing.audit("provider.add", stored.id, content.name, None, stored.masked())
+    tx.audit("provider.add", stored.id, content.name, None, stored.masked())
     return stored
 
 
-def update(writing: Writing, present: StoredProvider, content: Content) -> StoredProvider:
+def update(tx: StoreTransaction, present: StoredProvider, content: Content) -> StoredProvider:
     """Give a row its new content, checked before; the same row comes back if nothing differs."""
     fields = content.differs_in(present.content)
     if not fields and present.problem is None:
         return present
-    revision = writing.move_revision(providers=True)
-    sealed, sealed_by = writing.seal(content.settings.to_json())
+    revision = tx.move_revision(providers=True)
+    sealed, sealed_by = tx.seal(content.settings.to_json())
     stored = attrs.evolve(
         present,
         content=content,
-        updated=writing.now,
+        updated=tx.now,
         revision=revision,
         problem=None,
         sealed=sealed,
     )
-    writing.tx.run(
+    tx.sql.execute(
         "UPDATE providers SET name = ?, type = ?, enabled = ?, sealed = ?, sealed_by = ?, "
         "updated = ?, revision = ? WHERE id = ?",
         content.name,
@@ -205,40 +205,38 @@ def update(writing: Writing, present: StoredProvider, content: Content) -> Store
         revision,
         stored.id,
     )
-    writing.audit(
-        "provider.update", stored.id, content.name, present.masked(), stored.masked(), fields
-    )
+    tx.audit("provider.update", stored.id, content.name, present.masked(), stored.masked(), fields)
     return stored
 
 
-def delete(writing: Writing, present: StoredProvider) -> None:
+def delete(tx: StoreTransaction, present: StoredProvider) -> None:
     """Remove a row: its name is free again, its secrets are gone."""
-    revision = writing.move_revision(providers=True)
-    writing.tx.run(
+    revision = tx.move_revision(providers=True)
+    tx.sql.execute(
         "UPDATE providers SET removed = ?, revision = ?, sealed = NULL, sealed_by = NULL "
         "WHERE id = ?",
-        writing.now,
+        tx.now,
         revision,
         present.id,
     )
-    writing.audit("provider.remove", present.id, present.content.name, present.masked(), None)
+    tx.audit("provider.remove", present.id, present.content.name, present.masked(), None)
 
 
-def _switch(writing: Writing, present: StoredProvider, enabled: bool) -> StoredProvider:
+def _switch(tx: StoreTransaction, present: StoredProvider, enabled: bool) -> StoredProvider:
     """Switch on or off what cannot be decrypted, and leave the rest as it is."""
     if enabled == present.content.enabled:
         return present
-    revision = writing.move_revision(providers=True)
+    revision = tx.move_revision(providers=True)
     content = attrs.evolve(present.content, enabled=enabled)
-    stored = attrs.evolve(present, content=content, updated=writing.now, revision=revision)
-    writing.tx.run(
+    stored = attrs.evolve(present, content=content, updated=tx.now, revision=revision)
+    tx.sql.execute(
         "UPDATE providers SET enabled = ?, updated = ?, revision = ? WHERE id = ?",
         int(enabled),
         stored.updated,
         revision,
         stored.id,
     )
-    writing.audit(
+    tx.audit(
         "provider.update",
         stored.id,
         content.name,
@@ -249,11 +247,13 @@ def _switch(writing: Writing, present: StoredProvider, enabled: bool) -> StoredP
     return stored
 
 
-def _stored(reading: Reading, row: Row, known: Mapping[str, Settings] = _NONE) -> StoredProvider:
+def _stored(
+    tx: StoreTransaction, row: Row, known: Mapping[str, Settings] = _NONE
+) -> StoredProvider:
     row_id, name, type_, enabled, sealed, created, updated, revision = row
     settings, problem = known.get(sealed), None
     if settings is None:
-        settings, problem = _settings(reading, sealed)
+        settings, problem = _settings(tx, sealed)
     return StoredProvider(
         id=row_id,
         content=Content(name=name, type=type_, enabled=bool(enabled), settings=settings),
@@ -265,18 +265,18 @@ def _stored(reading: Reading, row: Row, known: Mapping[str, Settings] = _NONE) -
     )
 
 
-def _settings(reading: Reading, sealed: str) -> tuple[Settings, str | None]:
+def _settings(tx: StoreTransaction, sealed: str) -> tuple[Settings, str | None]:
     try:
-        return Settings.from_json(reading.unseal(sealed)), None
+        return Settings.from_json(tx.unseal(sealed)), None
     except EncryptionError as error:
         return _UNREADABLE, str(error)
     except (ValueError, TypeError, KeyError):
         return _UNREADABLE, "it is not what this version wrote"
 
 
-def _check_name_is_free(reading: Reading, name: str) -> None:
+def _check_name_is_free(tx: StoreTransaction, name: str) -> None:
     taken = "SELECT 1 FROM providers WHERE name = ? AND removed IS NULL"
-    if reading.tx.one(taken, name) is not None:
+    if tx.sql.fetch_one(taken, name) is not None:
         raise NameTakenError("provider", name)
 
 

@@ -8,7 +8,7 @@ import attrs
 
 from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control.database import Value
-from bridgepool.gateway.control.store._writing import Writing
+from bridgepool.gateway.control.store._transaction import StoreTransaction
 
 _BATCH: Final = 50
 _TABLES: Final = ("providers", "seeds", "audit")
@@ -28,15 +28,15 @@ class Rotation:
         """Whether all tables have been looked through."""
         return self._table == len(_TABLES)
 
-    def step(self, writing: Writing) -> Rotation:
+    def step(self, tx: StoreTransaction) -> Rotation:
         """Encrypt the next rows anew; returns how far it has come then."""
         table = _TABLES[self._table]
         condition = "sealed IS NOT NULL AND sealed_by <> ?"
-        values: list[Value] = [writing.encryption.current]
+        values: list[Value] = [tx.encryption.current]
         if self._last is not None:
             condition += " AND id > ?"
             values.append(self._last)
-        rows = writing.tx.all(
+        rows = tx.sql.fetch_all(
             f"SELECT id, sealed FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608 -- ours
             *values,
             _BATCH,
@@ -44,12 +44,12 @@ class Rotation:
         rewritten = 0
         for row_id, sealed in rows:
             try:
-                text = writing.unseal(sealed)
+                text = tx.unseal(sealed)
             except EncryptionError:
                 continue
-            writing.tx.run(
+            tx.sql.execute(
                 f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?",  # noqa: S608 -- ours
-                *writing.seal(text),
+                *tx.seal(text),
                 row_id,
             )
             rewritten += 1

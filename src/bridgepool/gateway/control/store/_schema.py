@@ -1,7 +1,7 @@
 """The tables of the store: plain SQL that both engines take, one tuple of statements a version.
 
-Sealed columns hold encrypted JSON (`Writing.seal`), with the name of the encryption key beside
-it. Times are ISO 8601 texts in UTC: for people to read and never for order, which comes from
+Sealed columns hold encrypted JSON (`StoreTransaction.seal`); `sealed_by` names the encryption
+key. Times are ISO 8601 texts in UTC: for people to read and never for order, which comes from
 positions, ids and revisions, whatever a clock says. What was removed keeps its row, not its
 secrets.
 """

@@ -23,7 +23,7 @@ from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store._client_rows import StoredClient
 from bridgepool.gateway.control.store._provider_rows import StoredProvider
 from bridgepool.gateway.control.store._provider_settings import content_of_provider
-from bridgepool.gateway.control.store._writing import Writing
+from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers import Client, Provider, ProviderFile
 
 Kind: TypeAlias = Literal["provider", "client"]
@@ -41,7 +41,7 @@ class _Record:
 
 @attrs.define(eq=False)
 class _Seeding:
-    writing: Writing
+    tx: StoreTransaction
     max_keys: int
     applied: list[str] = attrs.field(factory=list)
     drift: list[Drift] = attrs.field(factory=list)
@@ -61,9 +61,9 @@ class _Seeding:
         anew = record is not None and (stored is None or stored.id != record.row_id)
         if _is_to_be_done(record, now, wants, made_anew=anew):
             if stored is None:
-                stored = provider_rows.insert(self.writing, content)
+                stored = provider_rows.insert(self.tx, content)
             else:
-                stored = provider_rows.update(self.writing, stored, content)
+                stored = provider_rows.update(self.tx, stored, content)
             self.applied.append(name)
         self._remember("provider", name, stored, record, wants)
 
@@ -77,12 +77,12 @@ class _Seeding:
         anew = record is not None and (stored is None or stored.id != record.row_id)
         if _is_to_be_done(record, now, wants, made_anew=anew):
             key_rows.check_are_free(
-                self.writing, client.key_hashes, stored.id if stored is not None else None
+                self.tx, client.key_hashes, stored.id if stored is not None else None
             )
             if stored is None:
-                stored = client_rows.insert(self.writing, client.id, client.key_hashes)
+                stored = client_rows.insert(self.tx, client.id, client.key_hashes)
             else:
-                stored = client_rows.set_hashes(self.writing, stored, client.key_hashes)
+                stored = client_rows.set_hashes(self.tx, stored, client.key_hashes)
             self.applied.append(client.id)
         self._remember("client", client.id, stored, record, wants)
 
@@ -93,7 +93,7 @@ class _Seeding:
         else:
             stored = self._find_client(record.row_id, name)
         if stored is None or stored.id != record.row_id:
-            self.writing.tx.run("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
+            self.tx.sql.execute("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
         else:
             reason = "is not in the seed any more; it stays until it is removed"
             self.drift.append(Drift(kind, name, reason))
@@ -101,14 +101,14 @@ class _Seeding:
     def _find_provider(self, row_id: str, name: str) -> StoredProvider | None:
         for text in (row_id, name):
             try:
-                return provider_rows.find(self.writing, text)
+                return provider_rows.find(self.tx, text)
             except NotFoundError:
                 pass
         return None
 
     def _find_client(self, row_id: str, name: str) -> StoredClient | None:
         try:
-            return client_rows.find(self.writing, name)
+            return client_rows.find(self.tx, name)
         except NotFoundError:
             return None
 
@@ -124,22 +124,22 @@ class _Seeding:
             return
         if record is not None and record.row_id == stored.id and record.said == wants:
             return
-        self.writing.tx.run("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
-        self.writing.tx.run(
+        self.tx.sql.execute("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
+        self.tx.sql.execute(
             "INSERT INTO seeds (id, kind, name, row_id, sealed, sealed_by) "
             "VALUES (?, ?, ?, ?, ?, ?)",
             f"{kind} {name}",
             kind,
             name,
             stored.id,
-            *self.writing.seal(json.dumps(wants)),
+            *self.tx.seal(json.dumps(wants)),
         )
 
 
-def seed(writing: Writing, declared: ProviderFile, max_keys: int) -> SeedReport:
+def seed(tx: StoreTransaction, declared: ProviderFile, max_keys: int) -> SeedReport:
     """Apply what a provider file declares; see the head of this module."""
-    seeding = _Seeding(writing, max_keys)
-    records = _records(writing)
+    seeding = _Seeding(tx, max_keys)
+    records = _records(tx)
     for provider in declared.providers:
         try:
             seeding.provider(provider, records.pop(("provider", provider.name), None))
@@ -152,9 +152,7 @@ def seed(writing: Writing, declared: ProviderFile, max_keys: int) -> SeedReport:
             seeding.drift.append(Drift("client", client.id, str(error)))
     for (kind, name), record in records.items():
         seeding.left_out(kind, name, record)
-    return SeedReport(
-        writing.revision, writing.changed, tuple(seeding.applied), tuple(seeding.drift)
-    )
+    return SeedReport(tx.revision, tx.changed, tuple(seeding.applied), tuple(seeding.drift))
 
 
 def _is_to_be_done(
@@ -193,12 +191,12 @@ def _plain(fields: Fields) -> Fields:
     return plain
 
 
-def _records(writing: Writing) -> dict[tuple[Kind, str], _Record]:
+def _records(tx: StoreTransaction) -> dict[tuple[Kind, str], _Record]:
     records: dict[tuple[Kind, str], _Record] = {}
-    rows = writing.tx.all("SELECT kind, name, row_id, sealed FROM seeds ORDER BY id")
+    rows = tx.sql.fetch_all("SELECT kind, name, row_id, sealed FROM seeds ORDER BY id")
     for kind, name, row_id, sealed in rows:
         try:
-            said = json.loads(writing.unseal(sealed))
+            said = json.loads(tx.unseal(sealed))
         except (EncryptionError, ValueError):
             said = None
         records[kind, name] = _Record(row_id, said)

@@ -8,14 +8,16 @@ never half.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TypeVar, TypeVarTuple
 
 import attrs
 import trio
 
 from bridgepool._changes import ChangeSubscription
 from bridgepool._secret import Secret
+from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._records import (
     AccessKeyView,
     Actor,
@@ -34,6 +36,7 @@ from bridgepool.gateway.control._records import (
     SeedReport,
     StoreSnapshot,
 )
+from bridgepool.gateway.control.database import Database, Transaction
 from bridgepool.gateway.control.store import _applying as applying
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store import _client_rows as client_rows
@@ -44,20 +47,22 @@ from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
 from bridgepool.gateway.control.store._key_rows import Kind
 from bridgepool.gateway.control.store._rotation import Rotation
-from bridgepool.gateway.control.store._running import Runner
 from bridgepool.gateway.control.store._snapshots import SnapshotReader
-from bridgepool.gateway.control.store._writing import Reading
+from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction, to_text
 from bridgepool.gateway.providers import Caller, ProviderFile
 from bridgepool.remote._messages import Revisions
 
-_NOBODY: Final = Actor("program", "bridgepool")  # of what is not audited
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @attrs.define(eq=False)
 class Store:
     """Providers, clients and keys in a database; made by `open_store`."""
 
-    _runner: Runner
+    _database: Database
+    _encryption: EncryptionKeys
+    _clock: Callable[[], float]
     _max_keys: int
     _snapshots: SnapshotReader = attrs.field(factory=SnapshotReader, init=False)
     _staleness: Staleness = attrs.field(factory=Staleness, init=False)
@@ -66,27 +71,25 @@ class Store:
 
     async def revisions(self) -> Revisions:
         """Return the revision in force, and those of the last changes by kind."""
-        return await self._runner.read(Reading.revisions)
+        return await self._read(StoreTransaction.revisions)
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that the revision moved, by whatever process."""
-        return self._runner.database.subscribe()
+        return self._database.subscribe()
 
     async def snapshot(self) -> StoreSnapshot:
         """Read all that gateways serve by, consistently. The one reading that holds secrets."""
-        return await self._runner.read(self._snapshots.read)
+        return await self._read(self._snapshots.read)
 
     # -- providers
 
     async def list_providers(self) -> tuple[ProviderView, ...]:
         """Return all living providers, in the order in which they were added."""
-        return await self._runner.read(
-            lambda reading: tuple(row.view() for row in provider_rows.living(reading))
-        )
+        return await self._read(lambda tx: tuple(row.view() for row in provider_rows.living(tx)))
 
     async def get_provider(self, name: str) -> ProviderView:
         """Return one provider by its name or id; raises `NotFoundError`."""
-        return await self._runner.read(lambda reading: provider_rows.find(reading, name).view())
+        return await self._read(lambda tx: provider_rows.find(tx, name).view())
 
     async def add_provider(self, actor: Actor, draft: ProviderDraft) -> Change[ProviderView]:
         """Add a provider.
@@ -95,9 +98,7 @@ class Store:
             InvalidChangeError: It breaks a rule; says which.
             NameTakenError: A living provider has that name.
         """
-        return await self._runner.write(
-            actor, lambda writing: provider_rows.add(writing, draft, self._max_keys)
-        )
+        return await self._write(actor, provider_rows.add, draft, self._max_keys)
 
     async def update_provider(
         self, actor: Actor, name: str, patch: ProviderPatch, *, if_revision: int | None = None
@@ -116,9 +117,8 @@ class Store:
             NameTakenError: Another living provider has the new name.
             ConflictError: Its row is not at ``if_revision`` any more.
         """
-        return await self._runner.write(
-            actor,
-            lambda writing: provider_rows.change(writing, name, patch, if_revision, self._max_keys),
+        return await self._write(
+            actor, provider_rows.change, name, patch, if_revision, self._max_keys
         )
 
     async def remove_provider(
@@ -128,9 +128,7 @@ class Store:
 
         Raises `NotFoundError`, or `ConflictError` as `update_provider` does.
         """
-        return await self._runner.write(
-            actor, lambda writing: provider_rows.remove(writing, name, if_revision)
-        )
+        return await self._write(actor, provider_rows.remove, name, if_revision)
 
     async def apply_providers(
         self,
@@ -152,14 +150,12 @@ class Store:
             InvalidChangeError: A draft breaks a rule; says which and why, for all of them.
         """
 
-        def plan(reading: Reading) -> applying.Plan:
-            return applying.plan(reading, drafts, self._max_keys, prune=prune)
+        def plan(tx: StoreTransaction) -> applying.Plan:
+            return applying.plan(tx, drafts, self._max_keys, prune=prune)
 
         if dry_run:
-            return await self._runner.read(
-                lambda reading: plan(reading).result(reading.revisions().revision)
-            )
-        return await self._runner.write(actor, lambda writing: plan(writing).carry_out(writing))
+            return await self._read(lambda tx: plan(tx).result(tx.revisions().revision))
+        return await self._write(actor, lambda tx: plan(tx).carry_out(tx))
 
     async def export_providers(self) -> tuple[ProviderDraft, ...]:
         """Return drafts of all living providers, with keys by id and headers without values.
@@ -167,19 +163,17 @@ class Store:
         Applied to the same store, they change nothing. See `documents.draft_document` for their
         form in a file.
         """
-        return await self._runner.read(applying.export)
+        return await self._read(applying.export)
 
     # -- clients
 
     async def list_clients(self) -> tuple[ClientView, ...]:
         """Return all living clients, in the order in which they were added."""
-        return await self._runner.read(
-            lambda reading: tuple(row.view() for row in client_rows.living(reading))
-        )
+        return await self._read(lambda tx: tuple(row.view() for row in client_rows.living(tx)))
 
     async def get_client(self, client_id: str) -> ClientView:
         """Return one client; raises `NotFoundError`."""
-        return await self._runner.read(lambda reading: client_rows.find(reading, client_id).view())
+        return await self._read(lambda tx: client_rows.find(tx, client_id).view())
 
     async def add_client(
         self, actor: Actor, client_id: str, *, key_hashes: Iterable[str] | None = None
@@ -189,29 +183,21 @@ class Store:
         Raises `InvalidChangeError`, or `NameTakenError` if a living client has that id.
         """
         hashes = tuple(key_hashes) if key_hashes is not None else None
-        return await self._runner.write(
-            actor, lambda writing: client_rows.add(writing, client_id, hashes)
-        )
+        return await self._write(actor, client_rows.add, client_id, hashes)
 
     async def remove_client(self, actor: Actor, client_id: str) -> Change[ClientView]:
         """Remove a client and revoke all of its keys; raises `NotFoundError`."""
-        return await self._runner.write(
-            actor, lambda writing: client_rows.remove(writing, client_id)
-        )
+        return await self._write(actor, client_rows.remove, client_id)
 
     async def add_client_key(self, actor: Actor, client_id: str) -> Change[NewKey]:
         """Make one more key for a client; raises `NotFoundError`."""
-        return await self._runner.write(
-            actor, lambda writing: client_rows.add_key(writing, client_id)
-        )
+        return await self._write(actor, client_rows.add_key, client_id)
 
     async def revoke_client_key(
         self, actor: Actor, client_id: str, key_id: str
     ) -> Change[AccessKeyView]:
         """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
-        return await self._runner.write(
-            actor, lambda writing: client_rows.revoke_key(writing, client_id, key_id)
-        )
+        return await self._write(actor, client_rows.revoke_key, client_id, key_id)
 
     async def authenticate_client(self, token: Secret) -> Caller | None:
         """Tell whose key this is, by one look into the database."""
@@ -226,9 +212,7 @@ class Store:
 
     async def create_gateway_key(self, actor: Actor, name: str) -> Change[NewKey]:
         """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
-        return await self._runner.write(
-            actor, lambda writing: key_rows.create(writing, "gateway", name)
-        )
+        return await self._write(actor, key_rows.create, "gateway", name)
 
     async def revoke_gateway_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
         """Revoke a gateway's key, found by its id, or by the name if only one good key has it.
@@ -237,9 +221,7 @@ class Store:
             NotFoundError: There is no such key.
             InvalidChangeError: Several good keys have that name; say which by its id.
         """
-        return await self._runner.write(
-            actor, lambda writing: key_rows.revoke(writing, "gateway", key)
-        )
+        return await self._write(actor, key_rows.revoke, "gateway", key)
 
     async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
         """Tell which gateway's key this is; None if it is nobody's, or revoked."""
@@ -253,15 +235,11 @@ class Store:
 
     async def create_admin_key(self, actor: Actor, name: str, role: Role) -> Change[NewKey]:
         """Make a key for the API; raises `InvalidChangeError` for a bad name."""
-        return await self._runner.write(
-            actor, lambda writing: key_rows.create(writing, "admin", name, role)
-        )
+        return await self._write(actor, key_rows.create, "admin", name, role)
 
     async def revoke_admin_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
         """Revoke a key of the API; see `revoke_gateway_key`."""
-        return await self._runner.write(
-            actor, lambda writing: key_rows.revoke(writing, "admin", key)
-        )
+        return await self._write(actor, key_rows.revoke, "admin", key)
 
     async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
         """Tell which admin's key this is; None if it is nobody's, or revoked."""
@@ -281,9 +259,10 @@ class Store:
             declared: What `parse_provider_file` made of it.
             source: Its name in the audit.
         """
-        return await self._runner.seed(
-            Actor("seed", source),
-            lambda writing: seeding.seed(writing, declared, self._max_keys),
+        return await self._database.seed(
+            lambda sql: seeding.seed(
+                self._transaction(sql, Actor("seed", source)), declared, self._max_keys
+            )
         )
 
     async def audit(
@@ -296,9 +275,7 @@ class Store:
             before: Only those with a lower id: the last one's of the page before.
             name: Only those about rows of that name or id.
         """
-        return await self._runner.read(
-            lambda reading: audit_rows.page(reading, limit, before, name)
-        )
+        return await self._read(audit_rows.page, limit, before, name)
 
     async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
         """Keep what is known of gateways; makes no revision.
@@ -307,7 +284,7 @@ class Store:
         newer one of the same instance.
         """
         rows = tuple(sessions)
-        await self._runner.note(lambda writing: gateway_rows.record(writing, rows))
+        await self._write(PROGRAM, gateway_rows.record, rows)
 
     async def touch_gateways(self, control_plane: str) -> int:
         """Note that those connected to a control plane still are, by one statement.
@@ -315,14 +292,11 @@ class Store:
         Returns:
             How many it has according to the store.
         """
-        now = self._runner.now()
-        return await self._runner.note(
-            lambda writing: gateway_rows.touch(writing, control_plane, now)
-        )
+        return await self._write(PROGRAM, gateway_rows.touch, control_plane)
 
     async def list_gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of gateways, by name and instance."""
-        return await self._runner.read(lambda reading: tuple(gateway_rows.list_all(reading)))
+        return await self._read(gateway_rows.list_all)
 
     async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
         """Note as not connected those that a dead control plane has left, and forget the old.
@@ -336,10 +310,8 @@ class Store:
         Returns:
             How many rows were changed or forgotten.
         """
-        now, seconds = self._runner.now(), trio.current_time()
-        expire = self._staleness.expire
-        return await self._runner.note(
-            lambda writing: expire(writing, now, seconds, stale_after, forget_after)
+        return await self._write(
+            PROGRAM, self._staleness.expire, trio.current_time(), stale_after, forget_after
         )
 
     async def rotate_encryption(self) -> RotationReport:
@@ -350,20 +322,32 @@ class Store:
         """
         progress = Rotation()
         while not progress.done:
-            progress = await self._runner.write(_NOBODY, progress.step)
+            progress = await self._write(PROGRAM, progress.step)
         return RotationReport(progress.rewritten, progress.unreadable)
 
-    # -- of both kinds of keys
+    # -- transactions
+
+    async def _read(self, function: Callable[[StoreTransaction, *Ts], T], *args: *Ts) -> T:
+        return await self._database.read(lambda sql: function(self._transaction(sql), *args))
+
+    async def _write(
+        self, actor: Actor, function: Callable[[StoreTransaction, *Ts], T], *args: *Ts
+    ) -> T:
+        return await self._database.write(
+            lambda sql: function(self._transaction(sql, actor), *args)
+        )
+
+    def _transaction(self, sql: Transaction, actor: Actor = PROGRAM) -> StoreTransaction:
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        return StoreTransaction(sql, self._encryption, to_text(now), actor)
+
+    # -- both kinds of keys
 
     async def _list_keys(self, kind: Kind, revoked: bool) -> tuple[AccessKeyView, ...]:
-        return await self._runner.read(
-            lambda reading: tuple(
-                key.view for key in key_rows.list_keys(reading, kind, revoked=revoked)
-            )
+        return await self._read(
+            lambda tx: tuple(key.view for key in key_rows.list_keys(tx, kind, revoked=revoked))
         )
 
     async def _authenticate(self, kind: Kind, token: Secret) -> AccessKeyView | None:
-        stored = await self._runner.read(
-            lambda reading: key_rows.authenticate(reading, kind, token)
-        )
+        stored = await self._read(key_rows.authenticate, kind, token)
         return stored.view if stored is not None else None

@@ -1,15 +1,11 @@
-"""One transaction on the store's tables: what a reading and a writing have at hand.
-
-All of it runs in a worker thread, inside `Database.read` or `Database.write`. A writing moves
-the revision at most once, however much it changes; the audit rows, and the notice to other
-processes, are of the same transaction.
-"""
+"""One transaction on the store's tables: revisions, encryption, audit."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Final
 
 import attrs
 
@@ -19,34 +15,36 @@ from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.control.database import Transaction
 from bridgepool.remote._messages import Revisions
 
+PROGRAM: Final = Actor("program", "bridgepool")
+"""Who makes changes that are not audited."""
+
 
 @attrs.define(eq=False)
-class Reading:
-    """A transaction that changes nothing."""
+class StoreTransaction:
+    """One transaction on the store's tables, inside the worker thread that it runs in.
 
-    tx: Transaction
+    It moves the revision at most once, however much it changes; the audit rows and the notice to
+    other processes belong to the same transaction.
+    """
+
+    sql: Transaction
     encryption: EncryptionKeys
+    now: str
+    """The time, for people."""
+    actor: Actor = PROGRAM
+    """Who makes the change."""
+    _revision: int | None = attrs.field(default=None, init=False)
 
     def revisions(self) -> Revisions:
         """Return the revisions in force."""
-        row = self.tx.one("SELECT revision, providers_revision, clients_revision FROM state")
+        row = self.sql.fetch_one("SELECT revision, providers_revision, clients_revision FROM state")
         if row is None:
-            raise StoreUnavailableError("the store is damaged: bring it back from a copy")
+            raise StoreUnavailableError("the store is damaged: restore it from a backup")
         return Revisions(*row)
 
     def unseal(self, sealed: str) -> str:
         """Decrypt a sealed column."""
         return self.encryption.decrypt(sealed.encode("ascii")).decode("utf-8")
-
-
-@attrs.define(eq=False)
-class Writing(Reading):
-    """A transaction that may change the store, on somebody's behalf."""
-
-    actor: Actor
-    now: str
-    """The time, for people."""
-    _revision: int | None = attrs.field(default=None, init=False)
 
     @property
     def changed(self) -> bool:
@@ -67,12 +65,12 @@ class Writing(Reading):
         """
         if self._revision is None:
             self._revision = self.revisions().revision + 1
-            self.tx.run("UPDATE state SET revision = ?", self._revision)
-            self.tx.notify()
+            self.sql.execute("UPDATE state SET revision = ?", self._revision)
+            self.sql.notify()
         if providers:
-            self.tx.run("UPDATE state SET providers_revision = ?", self._revision)
+            self.sql.execute("UPDATE state SET providers_revision = ?", self._revision)
         if clients:
-            self.tx.run("UPDATE state SET clients_revision = ?", self._revision)
+            self.sql.execute("UPDATE state SET clients_revision = ?", self._revision)
         return self._revision
 
     def seal(self, text: str) -> tuple[str, str]:
@@ -81,8 +79,8 @@ class Writing(Reading):
         return sealed, self.encryption.current
 
     def next_position(self, table: str, column: str = "position") -> int:
-        """Return a number above all of a table. Writings are one after the other, so it is free."""
-        [(highest,)] = self.tx.all(f"SELECT MAX({column}) FROM {table}")  # noqa: S608 -- ours
+        """Return an unused number above all of a table: writers are serialized."""
+        [(highest,)] = self.sql.fetch_all(f"SELECT MAX({column}) FROM {table}")  # noqa: S608 -- ours
         return (highest or 0) + 1
 
     def audit(
@@ -96,7 +94,7 @@ class Writing(Reading):
     ) -> None:
         """Note one change, its row masked before and after."""
         sealed = self.seal(json.dumps({"before": before, "after": after, "fields": fields}))
-        self.tx.run(
+        self.sql.execute(
             "INSERT INTO audit (id, at, actor_kind, actor_name, action, kind, row_id, name, "
             "revision, sealed, sealed_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             self.next_position("audit", "id"),
