@@ -20,7 +20,7 @@ _PACKAGE = _ROOT / "src" / "bridgepool"
 # import those in the lines above it, and itself; no others in its own line.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bridgepool": (
-        ("_errors", "_version", "_secret"),
+        ("_backoff", "_errors", "_version", "_secret"),
         ("_snapshot", "_flights", "_options", "_services", "_alarm", "_shared_value"),
         ("_generation",),
         ("_ledger",),

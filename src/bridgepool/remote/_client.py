@@ -17,7 +17,6 @@ other changes, cannot be mistaken for the one before.
 """
 
 import logging
-import random
 import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -30,6 +29,7 @@ from urllib.parse import urlsplit, urlunsplit
 import attrs
 import trio
 
+from bridgepool._backoff import Backoff, shorten
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._errors import ReloadError
 from bridgepool._secret import Secret
@@ -39,7 +39,6 @@ from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
 from bridgepool.gateway.providers import Caller, Provider
 from bridgepool.remote._authorization import AuthorizationCache, KnownClient
-from bridgepool.remote._backoff import full_jitter
 from bridgepool.remote._errors import InvalidMessageError, RemoteError, UnsendableError
 from bridgepool.remote._messages import (
     Acknowledge,
@@ -185,8 +184,8 @@ class RemoteProviders:
         """
         self._receipt = Acknowledge(revision, tuple(rejected))
         if self._receipt_due.deadline == inf:
-            part = (1 + random.random()) / 2  # noqa: S311 -- no secret
-            self._receipt_due.deadline = trio.current_time() + part * self._limits.receipt_delay
+            delay = shorten(self._limits.receipt_delay, 0.5)
+            self._receipt_due.deadline = trio.current_time() + delay
 
     async def wait_refused(self) -> Refusal:
         """Wait until this gateway is refused before it ever had a session.
@@ -201,7 +200,7 @@ class RemoteProviders:
     async def _keep(self, connect: Connect) -> None:
         """Have a session whenever one can be had, until cancelled."""
         limits, status = self._limits, self.status
-        delays = full_jitter(limits.first_delay, limits.max_delay)
+        backoff = Backoff(limits.first_delay, limits.max_delay)
         while True:
             status.attempts += 1
             sessions = status.sessions
@@ -217,12 +216,11 @@ class RemoteProviders:
                     f"unexpected {type(error).__name__}; its traceback is in the log"
                 )
             if status.sessions > sessions and status.since - self._began >= limits.steady_after:
-                delays = full_jitter(limits.first_delay, limits.max_delay)
+                backoff.reset()
             if status.refused is not None:
-                part = random.random()  # noqa: S311 -- no secret
-                await trio.sleep(limits.refused_delay * (1 - part / 2))
+                await trio.sleep(shorten(limits.refused_delay, 0.5))
             else:
-                await trio.sleep(next(delays))
+                await trio.sleep(backoff.next_delay())
 
     async def _have_session(self, connect: Connect) -> None:
         """Connect, and serve until the session is lost; return or raise why."""

@@ -13,11 +13,11 @@ would ask all its clients anew after each change.
 """
 
 import enum
-import random
 from math import inf
 
 import attrs
 
+from bridgepool._backoff import shorten
 from bridgepool.transports._handshake import WebSocketLimits
 
 
@@ -50,8 +50,8 @@ class Heartbeat:
         Clients ask first, so that a connection needs one question at a time, not two. At random
         within bounds: what connected together shall not ask together.
         """
-        early, late = (1.1, 1.2) if is_server else (0.8, 1.0)
-        self.ask_after = limits.heartbeat_interval * random.uniform(early, late)  # noqa: S311 - no secret
+        interval = limits.heartbeat_interval
+        self.ask_after = shorten(1.2 * interval, 0.08) if is_server else shorten(interval, 0.2)
         self.doubt_after = inf if is_server else limits.heartbeat_timeout / 2
         self.give_up_after = limits.heartbeat_timeout
 
