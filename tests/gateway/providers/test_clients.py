@@ -32,7 +32,11 @@ def test_a_hash_is_salted_and_shows_nothing_but_the_id() -> None:
     assert KEY.reveal().split("_")[1] == first.split(":")[1]
 
 
-@pytest.mark.parametrize("text", ["hunter2", "", "bp_hunter2_x", KEY.reveal() + "\n", "\udc80"])
+@pytest.mark.parametrize(
+    "text",
+    ["hunter2", "", "bp_hunter2_x", KEY.reveal() + "\n", "\udc80"],
+    ids=["word", "empty", "short", "newline", "surrogate"],
+)
 def test_only_keys_that_nobody_can_guess_are_hashed(text: str) -> None:
     with pytest.raises(ValueError, match="new_client_key") as caught:
         hash_key(text)

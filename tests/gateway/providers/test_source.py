@@ -232,13 +232,13 @@ async def test_without_watchfiles_the_parser_works_and_the_error_names_the_extra
 ) -> None:
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     monkeypatch.delitem(sys.modules, "bridgepool.gateway.providers._file_watcher", raising=False)
-    with pytest.raises(ImportError, match=r"pip install 'bridgepool\[files\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'bridgepool\[gateway\]'"):
         async with open_provider_file(file):
             raise AssertionError
 
 
 def test_importing_the_providers_brings_no_heavier_part() -> None:
-    heavy = {"watchfiles", "h11", "structlog", "cyclopts", "truststore", "hypothesis"}
+    heavy = {"watchfiles", "structlog", "cyclopts", "truststore", "hypothesis"}
     program = (
         "import sys, bridgepool.gateway.providers, bridgepool._reload\n"
         f"print(sorted({heavy!r} & sys.modules.keys()))"
