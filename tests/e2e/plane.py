@@ -19,8 +19,9 @@ from bridgepool.gateway.providers import (
     hash_key,
     new_client_key,
 )
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._memory import MemoryBackend
-from bridgepool.remote._messages import Acknowledge, ProviderRow
+from bridgepool.remote._messages import Acknowledge
 from bridgepool.remote._service import serve_providers
 
 

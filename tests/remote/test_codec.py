@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridgepool import Secret
+from bridgepool.gateway.providers import _wire as wire
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _messages as messages
 from bridgepool.remote._errors import InvalidMessageError, UnsendableError
@@ -30,7 +31,7 @@ _secrets = st.builds(Secret, st.text(st.characters(exclude_categories=["Cs"]), m
 _numbers = st.integers(-(2**63), 2**64 - 1)
 _revisions = st.builds(messages.Revisions, _numbers, _numbers, _numbers)
 _rows = st.builds(
-    messages.ProviderRow,
+    wire.ProviderRow,
     id=_texts,
     name=_texts,
     type=_texts,
@@ -148,8 +149,8 @@ def test_errors_show_no_value() -> None:
     [
         (messages.ProviderSet, "rows", messages.MAX_PROVIDERS, {"name": ""}),
         (messages.Acknowledge, "rejected", messages.MAX_PROVIDERS, {"name": "", "reason": ""}),
-        (messages.ProviderRow, "keys", messages.MAX_ROW_KEYS, "k"),
-        (messages.ProviderRow, "headers", messages.MAX_ROW_HEADERS, ("h", "v")),
+        (wire.ProviderRow, "keys", wire.MAX_ROW_KEYS, "k"),
+        (wire.ProviderRow, "headers", wire.MAX_ROW_HEADERS, ("h", "v")),
     ],
 )
 def test_lists_are_as_long_as_the_page_says_and_no_longer(

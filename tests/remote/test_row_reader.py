@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 
 from bridgepool import Secret
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import _codec as codec
 from bridgepool.remote._errors import InvalidMessageError
-from bridgepool.remote._messages import Changed, ProviderRow, ProviderSet, Revisions
+from bridgepool.remote._messages import Changed, ProviderSet, Revisions
 from bridgepool.remote._row_reader import RowReader
 
 from .foreign import pack

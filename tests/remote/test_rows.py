@@ -8,7 +8,7 @@ import hypothesis.strategies as st
 
 from bridgepool import Secret
 from bridgepool.gateway.providers import Provider
-from bridgepool.remote._messages import ProviderRow
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._rows import ProviderTable, TableBuilder
 
 

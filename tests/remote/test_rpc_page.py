@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 import pytest
 
+from bridgepool.gateway.providers import _wire as wire
 from bridgepool.remote import RemoteLimits
 from bridgepool.remote import _admission as admission
 from bridgepool.remote import _codec as codec
@@ -40,8 +41,8 @@ def test_each_code_is_on_the_page() -> None:
         MAX_CALLS_IN_FLIGHT,
         MAX_REASON_CHARACTERS,
         messages.MAX_PROVIDERS,
-        messages.MAX_ROW_KEYS,
-        messages.MAX_ROW_HEADERS,
+        wire.MAX_ROW_KEYS,
+        wire.MAX_ROW_HEADERS,
     ],
 )
 def test_each_limit_is_on_the_page(limit: int) -> None:

@@ -18,10 +18,10 @@ from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.providers import Provider, ProviderFile, parse_provider_file
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.sources._snapshot_file import read_snapshot_keys
 from bridgepool.gateway.sources._snapshot_format import decode_snapshot
 from bridgepool.http import Headers, open_upstream_client, serve_http
-from bridgepool.remote._messages import ProviderRow
 from tests.e2e.asking import ask, ready, wait_model
 from tests.e2e.process import run_command, run_gateway, run_gateway_of
 from tests.postgres import PostgresServer

@@ -4,6 +4,7 @@ A gateway follows a control plane with `open_remote_providers`; a control plane 
 gateways with `serve_providers`. Needs ``pip install 'bridgepool[remote]'``.
 """
 
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._admission import Admitted
 from bridgepool.remote._authorization import AuthorizationLimits
 from bridgepool.remote._backend import GatewayIdentity, ProviderBackend, SessionInfo
@@ -14,7 +15,7 @@ from bridgepool.remote._client import (
     websocket_connector,
 )
 from bridgepool.remote._memory import MemoryBackend
-from bridgepool.remote._messages import Acknowledge, ProviderRow, Rejection, Revisions
+from bridgepool.remote._messages import Acknowledge, Rejection, Revisions
 from bridgepool.remote._rows import ProviderTable, TableBuilder
 from bridgepool.remote._service import ProviderService, open_provider_service, serve_providers
 from bridgepool.remote._status import Refusal, RemoteLimits, RemoteStatus

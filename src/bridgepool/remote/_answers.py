@@ -6,9 +6,10 @@ from typing import Final
 import attrs
 import trio
 
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._backend import ProviderBackend
 from bridgepool.remote._codec import Encoded, encode
-from bridgepool.remote._messages import Changed, ProviderRow, ProviderSet, Revisions
+from bridgepool.remote._messages import Changed, ProviderSet, Revisions
 
 _log = logging.getLogger("bridgepool.remote")
 

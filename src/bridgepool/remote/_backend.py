@@ -7,7 +7,8 @@ import attrs
 from bridgepool._changes import ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Caller
-from bridgepool.remote._messages import Acknowledge, ProviderRow, Revisions
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote._messages import Acknowledge, Revisions
 
 
 @attrs.frozen

@@ -38,6 +38,7 @@ from bridgepool._singleflight import open_singleflight
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
 from bridgepool.gateway.providers import Caller, Provider
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._authorization import AuthorizationCache, KnownClient
 from bridgepool.remote._errors import InvalidMessageError, RemoteError, UnsendableError
 from bridgepool.remote._messages import (
@@ -45,7 +46,6 @@ from bridgepool.remote._messages import (
     Authorization,
     Changed,
     Hello,
-    ProviderRow,
     Rejection,
 )
 from bridgepool.remote._rows import ProviderTable, TableBuilder

@@ -9,8 +9,9 @@ from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Caller, Clients
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._backend import GatewayIdentity, SessionInfo
-from bridgepool.remote._messages import Acknowledge, ProviderRow, Revisions
+from bridgepool.remote._messages import Acknowledge, Revisions
 
 
 @attrs.frozen

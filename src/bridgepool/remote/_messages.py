@@ -13,13 +13,10 @@ import attrs
 from msgspec import Meta
 
 from bridgepool._secret import Secret
+from bridgepool.gateway.providers._wire import ProviderRow
 
 MAX_PROVIDERS: Final = 10_000
 """The most providers in a message, and the most rejections."""
-MAX_ROW_KEYS: Final = 64
-"""The most keys of one provider in a message."""
-MAX_ROW_HEADERS: Final = 64
-"""The most headers of one provider in a message."""
 
 
 @attrs.frozen
@@ -32,24 +29,6 @@ class Revisions:
     """The revision at which a provider last changed."""
     clients: int
     """The revision at which a client, or a key of one, last changed."""
-
-
-@attrs.frozen(kw_only=True)
-class ProviderRow:
-    """One provider as the source has it; not checked yet, see `bridgepool.remote._rows`."""
-
-    id: str
-    """Stays when it is renamed."""
-    name: str
-    type: str
-    base_url: str = attrs.field(repr=False)
-    keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_ROW_KEYS)] = ()
-    """In order of use."""
-    key_env: str | None = None
-    client_keys: bool = False
-    enabled: bool = True
-    headers: Annotated[tuple[tuple[str, Secret], ...], Meta(max_length=MAX_ROW_HEADERS)] = ()
-    allow_private: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 import attrs
 import msgspec
 
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import _codec as codec
-from bridgepool.remote._messages import Changed, ProviderRow, ProviderSet, Revisions
+from bridgepool.remote._messages import Changed, ProviderSet, Revisions
 
 M = TypeVar("M", Changed, ProviderSet)
 

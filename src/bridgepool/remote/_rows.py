@@ -12,7 +12,8 @@ from typing import Final, TypeAlias
 import attrs
 
 from bridgepool.gateway.providers import InvalidProviderError, Provider
-from bridgepool.remote._messages import ProviderRow, Rejection
+from bridgepool.gateway.providers._wire import ProviderRow, provider_from_row, switched
+from bridgepool.remote._messages import Rejection
 
 _LONGEST_NAME: Final = 64
 
@@ -93,33 +94,15 @@ class TableBuilder:
 
 def _make(row: ProviderRow) -> Provider | str:
     try:
-        return Provider(
-            name=row.name,
-            type=row.type,
-            base_url=row.base_url,
-            keys=row.keys,
-            key_env=row.key_env,
-            client_keys=row.client_keys,
-            enabled=row.enabled,
-            headers=row.headers,
-            allow_private=row.allow_private,
-        )
+        return provider_from_row(row)
     except InvalidProviderError as error:
         return str(error)
 
 
 def _switched(kept: _Good, row: ProviderRow) -> _Good:
-    """Return the last good form, switched on or off as the bad row says.
-
-    Who disables a provider wants it off, whatever else is wrong with the row.
-    """
     good_row, provider = kept
-    if provider.enabled == row.enabled:
-        return kept
-    return (
-        attrs.evolve(good_row, enabled=row.enabled),
-        attrs.evolve(provider, enabled=row.enabled),
-    )
+    found = switched(provider, row)
+    return kept if found is provider else (attrs.evolve(good_row, enabled=row.enabled), found)
 
 
 def _rejection(row: ProviderRow, reason: str) -> Rejection:

@@ -16,7 +16,8 @@ from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import StoreSnapshot
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Clients, Provider
-from bridgepool.remote._messages import ProviderRow, Rejection
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote._messages import Rejection
 from bridgepool.remote._rows import ProviderTable, TableBuilder
 
 _AT_ONCE: Final = 50  # rows that are checked without a pause; some 10 µs each

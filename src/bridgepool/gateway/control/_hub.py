@@ -32,8 +32,9 @@ from bridgepool.gateway.control._receipts import GatewayRecords, Receipts
 from bridgepool.gateway.control._records import AccessKeyView, GatewaySession, StoreSnapshot
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._backend import GatewayIdentity, SessionInfo
-from bridgepool.remote._messages import Acknowledge, ProviderRow, Revisions
+from bridgepool.remote._messages import Acknowledge, Revisions
 
 logger = logging.getLogger("bridgepool.control")
 

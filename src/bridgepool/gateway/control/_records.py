@@ -13,7 +13,8 @@ import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Clients
-from bridgepool.remote._messages import ProviderRow, Rejection, Revisions
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote._messages import Rejection, Revisions
 
 T = TypeVar("T")
 

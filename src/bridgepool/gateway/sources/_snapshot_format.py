@@ -17,9 +17,10 @@ import msgspec
 from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers._wire import ProviderRow, row_from_provider
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.remote._authorization import KnownClient
-from bridgepool.remote._messages import ProviderRow, Rejection
+from bridgepool.remote._messages import Rejection
 from bridgepool.remote._rows import ProviderTable
 
 if TYPE_CHECKING:
@@ -52,29 +53,13 @@ class SavedSnapshot:
     @classmethod
     def of(cls, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> SavedSnapshot:
         """Return what is to be saved of a snapshot."""
-        rows = tuple(map(_row_of, snapshot.providers))
+        rows = tuple(map(row_from_provider, snapshot.providers))
         return cls(rows=rows, revision=snapshot.revision, confirmed=confirmed)
 
     def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[Rejection, ...]]:
         """Return the providers, and those that this version cannot use."""
         table = ProviderTable().updated(self.rows)
         return ProviderSnapshot(table.providers, self.revision), table.rejected
-
-
-def _row_of(provider: Provider) -> ProviderRow:
-    """Return the row that gives this provider again."""
-    return ProviderRow(
-        id=provider.name,
-        name=provider.name,
-        type=provider.type,
-        base_url=str(provider.base_url),
-        keys=provider.keys,
-        key_env=provider.key_env,
-        client_keys=provider.client_keys,
-        enabled=provider.enabled,
-        headers=provider.headers,
-        allow_private=provider.allow_private,
-    )
 
 
 def encode_snapshot(saved: SavedSnapshot, keys: EncryptionKeys | None) -> bytes:

@@ -26,7 +26,7 @@ from bridgepool.gateway.control._records import (
 )
 from bridgepool.gateway.providers import InvalidProviderError, Provider
 from bridgepool.gateway.providers._access_keys import new_id
-from bridgepool.remote._messages import ProviderRow
+from bridgepool.gateway.providers._wire import ProviderRow
 
 _LONG_KEY: Final = 20  # so that the last four characters give nothing away
 MASK: Final = "***"
