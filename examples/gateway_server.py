@@ -35,13 +35,11 @@ from bridgepool.http import (
     GracefulClose,
     Request,
     UpstreamClient,
-    open_upstream_client,
-    serve_http,
-)
-from bridgepool.http._headers import (
     forward_request_headers,
     forward_response_headers,
     forward_trailers,
+    open_upstream_client,
+    serve_http,
 )
 
 DRAIN_TIMEOUT = 600.0  # seconds

@@ -26,8 +26,14 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool.http import Exchange, Handler, UpstreamClient, open_upstream_client, serve_http
-from bridgepool.http._errors import HttpError
+from bridgepool.http import (
+    Exchange,
+    Handler,
+    HttpError,
+    UpstreamClient,
+    open_upstream_client,
+    serve_http,
+)
 
 POLL_INTERVAL = 15.0  # seconds
 ENOUGH = 1 << 20  # bytes

@@ -13,8 +13,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from bridgepool.http._client import open_upstream_client
-from bridgepool.http._upstream_call import UpstreamResponse
+from bridgepool.http import UpstreamResponse, open_upstream_client
 from tests.e2e.process import Output
 
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ import bridgepool.gateway
 import bridgepool.gateway.control._errors
 import bridgepool.gateway.providers
 import bridgepool.http
+import bridgepool.http.asgi
 import bridgepool.remote
 import bridgepool.remote._errors
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
@@ -72,7 +73,8 @@ def test_every_log_message_on_the_page_is_one_that_is_logged() -> None:
 
 PARTS: tuple[tuple[types.ModuleType, tuple[str, ...]], ...] = (
     (bridgepool, ("core", "errors")),
-    (bridgepool.http, ("http",)),
+    (bridgepool.http, ("http", "errors")),
+    (bridgepool.http.asgi, ("http",)),
     (bridgepool.gateway.providers, ("providers", "errors")),
     (bridgepool.gateway, ("gateway",)),
     (bridgepool.remote, ("remote",)),

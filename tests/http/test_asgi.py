@@ -12,8 +12,7 @@ import trio
 import trio.testing
 from hypercorn.config import Config
 
-from bridgepool.http import Exchange, Handler
-from bridgepool.http._errors import LocalProtocolError, UpstreamTimeout
+from bridgepool.http import Exchange, Handler, LocalProtocolError, UpstreamTimeout
 from bridgepool.http.asgi import AsgiApp, asgi_app, asgi_app_from
 from tests.http.support import GET, RawClient, cancelled_at, echo
 

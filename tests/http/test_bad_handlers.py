@@ -7,8 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool.http import Exchange
-from bridgepool.http._errors import LocalProtocolError, UpstreamTimeout
+from bridgepool.http import Exchange, LocalProtocolError, UpstreamTimeout
 from tests.http.support import GET, RawClient, cancelled_at, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"

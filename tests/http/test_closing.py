@@ -8,9 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool.http import Exchange, GracefulClose, HttpLimits, serve_http
+from bridgepool.http import Exchange, GracefulClose, HttpLimits, ServerWire, serve_http
 from bridgepool.http._h11server import H11ServerWire
-from bridgepool.http._wire import ServerWire
 from tests.http.support import GET, MemoryListener, RawClient, Waiting, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"

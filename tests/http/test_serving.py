@@ -4,8 +4,7 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool.http import Exchange, Handler, HttpLimits
-from bridgepool.http._errors import LocalProtocolError
+from bridgepool.http import Exchange, Handler, HttpLimits, LocalProtocolError
 from tests.http.support import GET, RawClient, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"

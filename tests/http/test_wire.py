@@ -7,11 +7,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
+from bridgepool.http import (
+    BodyTooLarge,
+    EndOfMessage,
+    Headers,
+    HttpLimits,
+    LocalProtocolError,
+    RemoteProtocolError,
+    Request,
+    ResponseHead,
+)
 from bridgepool.http._h11client import H11ClientWire
 from bridgepool.http._h11server import H11ServerWire
-from bridgepool.http._limits import HttpLimits
-from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead
 
 LIMITS = HttpLimits()
 Event = Request | ResponseHead | bytes | EndOfMessage

@@ -8,8 +8,7 @@ import attrs
 import trio
 import trio.testing
 
-from bridgepool.http._client import UpstreamClient, open_upstream_client
-from bridgepool.http._upstream_links import UpstreamLimits
+from bridgepool.http import UpstreamClient, UpstreamLimits, open_upstream_client
 
 Script: TypeAlias = Callable[["Peer"], Awaitable[None]]
 

@@ -4,15 +4,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridgepool.http._client import open_upstream_client
-from bridgepool.http._errors import (
+from bridgepool.http import (
     ConnectFailed,
     UpstreamCut,
     UpstreamError,
+    UpstreamLimits,
     UpstreamProtocolError,
     UpstreamTimeout,
+    open_upstream_client,
 )
-from bridgepool.http._upstream_links import UpstreamLimits
 from tests.http_client.support import OK, Peer, answer_all, client_of, client_of_sockets, read_all
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

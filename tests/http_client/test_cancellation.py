@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridgepool.http._client import UpstreamClient, open_upstream_client
-from bridgepool.http._errors import PoolFull, UpstreamError
-from bridgepool.http._upstream_links import UpstreamLimits
+from bridgepool.http import (
+    PoolFull,
+    UpstreamClient,
+    UpstreamError,
+    UpstreamLimits,
+    open_upstream_client,
+)
 from tests.http_client.support import (
     OK,
     Peer,

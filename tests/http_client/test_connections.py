@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from bridgepool.http import PoolFull
 from bridgepool.http._connections import ConnectionPool
-from bridgepool.http._errors import PoolFull
 
 
 @attrs.define(eq=False)

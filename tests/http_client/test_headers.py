@@ -2,13 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridgepool.http._headers import (
+from bridgepool.http import (
     ForwardedMode,
+    Headers,
+    Request,
     forward_request_headers,
     forward_response_headers,
     forward_trailers,
 )
-from bridgepool.http._messages import Headers, Request
 
 HOST = (b"host", b"upstream")
 OMIT = ForwardedMode.OMIT

@@ -2,7 +2,7 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
-from bridgepool.http._client import open_upstream_client
+from bridgepool.http import open_upstream_client
 from tests.http_client.support import OK, Peer, answer_all, client_of, read_all
 
 

@@ -2,7 +2,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bridgepool.http._errors import ConnectFailed, UpstreamCut
+from bridgepool.http import ConnectFailed, UpstreamCut
 from tests.http_client.support import OK, Peer, answer_all, client_of, client_of_sockets, read_all
 
 

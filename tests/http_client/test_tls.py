@@ -7,10 +7,14 @@ import pytest
 import trio
 import trustme
 
-from bridgepool.http._client import open_upstream_client
+from bridgepool.http import (
+    ConnectFailed,
+    UpstreamCut,
+    UpstreamLimits,
+    UpstreamTimeout,
+    open_upstream_client,
+)
 from bridgepool.http._dialing import parse_origin, upstream_ssl_context
-from bridgepool.http._errors import ConnectFailed, UpstreamCut, UpstreamTimeout
-from bridgepool.http._upstream_links import UpstreamLimits
 from tests.http_client.support import OK, Peer, Script, answer_all, read_all
 
 CA = trustme.CA()

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
-from bridgepool.http._errors import LocalProtocolError
+from bridgepool.http import LocalProtocolError
 from tests.http_client.support import OK, Peer, Pieces, answer_all, client_of, read_all
 
 

@@ -30,11 +30,11 @@ from bridgepool.gateway.proxy._runtime import Runtimes, Snapshot
 from bridgepool.http import (
     Exchange,
     GracefulClose,
+    HttpError,
     UpstreamClient,
     open_upstream_client,
     serve_http,
 )
-from bridgepool.http._errors import HttpError
 
 EVENTS = 10
 PACE = 0.2  # seconds between two events of a stream

@@ -10,7 +10,7 @@ from pathlib import Path
 import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from bridgepool.http._errors import UpstreamError
+from bridgepool.http import UpstreamError
 from tests.system.asking import Home, slowly
 from tests.system.load import open_load
 from tests.system.rig import make_home, run_front, run_plane

@@ -1,13 +1,12 @@
 """HTTP/1.1 on Trio, both ways: a server of handlers, and a client for upstreams.
 
-The server is `serve_http`, the client `open_upstream_client`; both speak through a wire
-(`bridgepool.http._wire`), whose parser is h11. `bridgepool.http.asgi` runs the server's handlers
-under ASGI servers, `bridgepool.http._headers` has the rules of what a proxy hands on, and
-`bridgepool.http._errors` what can go wrong.
+The server is `serve_http`, the client `open_upstream_client`. `forward_request_headers` and its
+neighbours have the rules for the fields that a proxy forwards. `bridgepool.http.asgi` runs the
+server's handlers under ASGI servers. Both ends parse by h11, behind `ServerWire` and `ClientWire`.
 """
 
 try:
-    import h11 as _h11  # noqa: F401 - only to say in time what is missing
+    import h11 as _h11  # noqa: F401 - reports a missing extra by name
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "bridgepool.http needs h11: pip install 'bridgepool[http]'", name="h11"
@@ -15,30 +14,85 @@ except ModuleNotFoundError as error:
 
 from bridgepool.http._client import UpstreamClient, open_upstream_client
 from bridgepool.http._conversation import HttpCounters
+from bridgepool.http._dialing import Dial, default_dial, upstream_ssl_context
+from bridgepool.http._errors import (
+    BodyTooLarge,
+    ConnectFailed,
+    ExpectationFailed,
+    HeadTooLarge,
+    HttpError,
+    LocalProtocolError,
+    NotSupported,
+    PoolFull,
+    RemoteProtocolError,
+    RequestTimeout,
+    TargetTooLong,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+    VersionNotSupported,
+)
 from bridgepool.http._exchange import Exchange, Handler, RequestBody, ResponseStream
-from bridgepool.http._limits import HttpLimits
+from bridgepool.http._headers import (
+    ForwardedMode,
+    forward_request_headers,
+    forward_response_headers,
+    forward_trailers,
+)
+from bridgepool.http._limits import HttpLimits, MessageLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
 from bridgepool.http._server import GracefulClose, serve_http
 from bridgepool.http._upstream_call import UpstreamResponse
 from bridgepool.http._upstream_links import UpstreamLimits, UpstreamStatistics
+from bridgepool.http._upstream_upload import ReceivesBody, UpstreamBody
+from bridgepool.http._wire import ClientWire, ServerWire
 
 __all__ = [
+    "BodyTooLarge",
+    "ClientWire",
+    "ConnectFailed",
+    "Dial",
     "EndOfMessage",
     "Exchange",
+    "ExpectationFailed",
+    "ForwardedMode",
     "GracefulClose",
     "Handler",
+    "HeadTooLarge",
     "Headers",
     "HttpCounters",
+    "HttpError",
     "HttpLimits",
+    "LocalProtocolError",
+    "MessageLimits",
+    "NotSupported",
+    "PoolFull",
+    "ReceivesBody",
+    "RemoteProtocolError",
     "Request",
     "RequestBody",
+    "RequestTimeout",
     "ResponseHead",
     "ResponseStream",
+    "ServerWire",
+    "TargetTooLong",
+    "UpstreamBody",
     "UpstreamClient",
+    "UpstreamCut",
+    "UpstreamError",
     "UpstreamLimits",
+    "UpstreamProtocolError",
     "UpstreamResponse",
     "UpstreamStatistics",
+    "UpstreamTimeout",
+    "VersionNotSupported",
+    "default_dial",
+    "forward_request_headers",
+    "forward_response_headers",
+    "forward_trailers",
     "get_header",
     "open_upstream_client",
     "serve_http",
+    "upstream_ssl_context",
 ]

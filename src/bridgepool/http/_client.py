@@ -1,8 +1,8 @@
 """A client for one upstream: kept connections, bounded, streamed both ways."""
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import attrs
 import trio
@@ -11,16 +11,13 @@ from bridgepool._services import open_service_nursery
 from bridgepool.http._connections import ConnectionPool
 from bridgepool.http._dialing import Dial, Origin, dial_origin, parse_origin
 from bridgepool.http._h11client import H11ClientWire
+from bridgepool.http._limits import MessageLimits
 from bridgepool.http._messages import Headers, Request, get_header
-from bridgepool.http._upstream_call import UpstreamCall
+from bridgepool.http._upstream_call import UpstreamCall, UpstreamResponse
 from bridgepool.http._upstream_link import UpstreamLink
-from bridgepool.http._upstream_links import (
-    LinkKeeper,
-    UpstreamLimits,
-    UpstreamStatistics,
-    WireFactory,
-)
+from bridgepool.http._upstream_links import LinkKeeper, UpstreamLimits, UpstreamStatistics
 from bridgepool.http._upstream_upload import UpstreamBody
+from bridgepool.http._wire import ClientWire
 
 _DEFAULT_LIMITS = UpstreamLimits()
 
@@ -37,7 +34,7 @@ class UpstreamClient:
 
     def request(
         self, method: bytes, target: bytes, headers: Headers = (), body: UpstreamBody = None
-    ) -> UpstreamCall:
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send a request; use as ``async with client.request(...) as response``.
 
         The block begins when the head of the final response is here; the body is read with
@@ -91,7 +88,7 @@ async def open_upstream_client(
     ssl_context: ssl.SSLContext | None = None,
     limits: UpstreamLimits = _DEFAULT_LIMITS,
     dial: Dial | None = None,
-    new_wire: WireFactory = H11ClientWire,
+    new_wire: Callable[[MessageLimits], ClientWire] = H11ClientWire,
 ) -> AsyncIterator[UpstreamClient]:
     """Open a client for one upstream, with a pool of kept connections.
 

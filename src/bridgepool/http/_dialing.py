@@ -106,6 +106,22 @@ def dial_origin(origin: Origin, ssl_context: ssl.SSLContext | None) -> Dial:
     return dial_tls
 
 
+def default_dial(base_url: str, *, ssl_context: ssl.SSLContext | None = None) -> Dial:
+    """Return the way in which `open_upstream_client` connects when it is given none.
+
+    A `Dial` of your own can call it, and check the stream before it is used.
+
+    Args:
+        base_url: As for `open_upstream_client`.
+        ssl_context: Settings for TLS; None for `upstream_ssl_context`.
+
+    Raises:
+        ValueError: `base_url` is not an absolute http or https URL of host, port and path alone.
+        ImportError: truststore is not installed, and TLS needs it.
+    """
+    return dial_origin(parse_origin(base_url), ssl_context)
+
+
 async def connect(dial: Dial, name: str) -> trio.abc.Stream:
     """Dial, and say in one kind of exception what went wrong.
 

@@ -6,6 +6,7 @@ other, so a handler runs on both unchanged.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Protocol
 
@@ -186,7 +187,7 @@ class Exchange:
 
     def respond(
         self, status: int, headers: Headers = (), *, reason: bytes = b"", data: bytes = b""
-    ) -> _Responding:
+    ) -> AbstractAsyncContextManager[ResponseStream]:
         """Send a response whose body is written piece by piece, as an async context manager.
 
         The head goes out when the block is entered, together with `data`, the first piece of

@@ -13,7 +13,7 @@ import re
 
 from bridgepool.http._messages import Headers, Request
 
-INTERNAL_PREFIX = b"x-bridgepool-"
+_INTERNAL_PREFIX = b"x-bridgepool-"
 """Fields with this prefix are ours: neither a client nor an upstream can send one through."""
 
 
@@ -135,7 +135,7 @@ def forward_request_headers(
     out += [
         header
         for header in headers
-        if header[0] not in unwanted and not header[0].startswith(INTERNAL_PREFIX)
+        if header[0] not in unwanted and not header[0].startswith(_INTERNAL_PREFIX)
     ]
     if b"expect" in names and _waits_for_continue(request, chunked=chunked):
         out.append((b"expect", b"100-continue"))
@@ -172,7 +172,7 @@ def forward_response_headers(
     out = [
         header
         for header in headers
-        if header[0] not in unwanted and not header[0].startswith(INTERNAL_PREFIX)
+        if header[0] not in unwanted and not header[0].startswith(_INTERNAL_PREFIX)
     ]
     if via:
         out.append((b"via", b"1.1 " + via))
@@ -190,7 +190,7 @@ def forward_trailers(trailers: Headers) -> Headers:
         for header in trailers
         if header[0] not in _NOT_IN_TRAILERS
         and header[0] not in _CLAIMS
-        and not header[0].startswith(INTERNAL_PREFIX)
+        and not header[0].startswith(_INTERNAL_PREFIX)
     )
 
 

@@ -1,7 +1,7 @@
 """What an upstream client keeps: its limits, its links, and the time."""
 
 import math
-from typing import Protocol
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -78,21 +78,13 @@ class UpstreamStatistics:
     """Connections closed because their upstream was silent for too long."""
 
 
-class WireFactory(Protocol):
-    """Makes the client's end of a wire."""
-
-    def __call__(self, limits: MessageLimits) -> ClientWire:
-        """Make one."""
-        ...
-
-
 @attrs.define(eq=False)
 class LinkKeeper:
     """Gives links to requests and takes them back; every link it made is in `_links`."""
 
     _name: str  # of the upstream, for messages
     _dial: Dial
-    _new_wire: WireFactory
+    _new_wire: Callable[[MessageLimits], ClientWire]
     limits: UpstreamLimits
     _pool: ConnectionPool[UpstreamLink]
     _links: set[UpstreamLink] = attrs.field(factory=set)  # open ones: taken or idle

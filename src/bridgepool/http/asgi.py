@@ -22,6 +22,8 @@ from bridgepool.http._framing import BodyWriter, WriteLength, WriteNothing, Writ
 from bridgepool.http._heads import join_fields
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request
 
+__all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "asgi_app_from"]
+
 _READ_AHEAD = 4  # messages
 _log = logging.getLogger("bridgepool.http")
 

@@ -9,8 +9,7 @@ import pytest
 import trio
 
 from bridgepool.gateway import GatewaySettings, Outcome
-from bridgepool.http import UpstreamLimits
-from bridgepool.http._errors import UpstreamError
+from bridgepool.http import UpstreamError, UpstreamLimits
 from tests.gateway.proxy.raw import raw_upstream, read_head
 from tests.gateway.proxy.rig import Rig, open_rig, openai
 

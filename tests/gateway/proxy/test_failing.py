@@ -13,8 +13,7 @@ from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import Gateway, GatewaySettings, Outcome, open_gateway
 from bridgepool.gateway.proxy import _app as app
 from bridgepool.gateway.proxy._runtime import Runtimes
-from bridgepool.http import Exchange, open_upstream_client, serve_http
-from bridgepool.http._errors import UpstreamCut
+from bridgepool.http import Exchange, UpstreamCut, open_upstream_client, serve_http
 from tests.gateway.proxy.raw import connect, post, raw_upstream, says, silence_to_end
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
 

@@ -8,8 +8,7 @@ import trio
 
 from bridgepool.gateway import GatewaySettings, Outcome
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
-from bridgepool.http import UpstreamLimits, open_upstream_client
-from bridgepool.http._errors import UpstreamCut
+from bridgepool.http import UpstreamCut, UpstreamLimits, open_upstream_client
 from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head, says, silence
 from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from bridgepool.http import open_upstream_client
-from bridgepool.http._errors import UpstreamError
+from bridgepool.http import UpstreamError, open_upstream_client
 
 _BODY = json.dumps(
     {"model": "demo", "stream": True, "messages": [{"role": "user", "content": "Go on."}]}

@@ -37,8 +37,7 @@ from bridgepool.gateway.proxy._refusals import Refusal, Shape, guess_shape, rend
 from bridgepool.gateway.proxy._runtime import Runtimes, Sentinel
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._shown import shown_method, shown_path
-from bridgepool.http import Exchange, Headers
-from bridgepool.http._errors import RemoteProtocolError, UpstreamError
+from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError
 
 logger = logging.getLogger("bridgepool.gateway")
 

@@ -7,7 +7,7 @@ import ssl
 import trio
 
 from bridgepool.gateway.providers import Provider, address_is_private
-from bridgepool.http._dialing import Dial, dial_origin, parse_origin, upstream_ssl_context
+from bridgepool.http import Dial, default_dial, upstream_ssl_context
 
 
 def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None) -> Dial:
@@ -22,7 +22,7 @@ def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None)
         provider: its base URL is where to.
         ssl_context: how to do TLS; None for the system's certificates.
     """
-    dial = dial_origin(parse_origin(str(provider.base_url)), ssl_context)
+    dial = default_dial(str(provider.base_url), ssl_context=ssl_context)
     if provider.allow_private:
         return dial
 

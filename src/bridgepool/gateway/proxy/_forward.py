@@ -31,16 +31,16 @@ from bridgepool.gateway.proxy._refusals import (
     render_event,
 )
 from bridgepool.gateway.proxy._runtime import ProviderRuntime
-from bridgepool.http import Exchange, Headers, UpstreamResponse
-from bridgepool.http._errors import (
+from bridgepool.http import (
     ConnectFailed,
+    Exchange,
+    ForwardedMode,
+    Headers,
     PoolFull,
     UpstreamError,
     UpstreamProtocolError,
+    UpstreamResponse,
     UpstreamTimeout,
-)
-from bridgepool.http._headers import (
-    ForwardedMode,
     forward_request_headers,
     forward_response_headers,
     forward_trailers,

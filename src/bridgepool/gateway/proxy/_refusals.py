@@ -15,8 +15,7 @@ import os
 
 import attrs
 
-from bridgepool.http import Headers
-from bridgepool.http._errors import BodyTooLarge, RemoteProtocolError
+from bridgepool.http import BodyTooLarge, Headers, RemoteProtocolError
 
 
 class Shape(enum.Enum):
