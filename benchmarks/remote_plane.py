@@ -94,7 +94,7 @@ async def _main(folder: Path) -> None:
             await nursery.start(
                 partial(serve_websockets, service.serve, listeners, admit=service.admit)
             )
-            key = (await store.create_gateway_key(_WHO, "benchmark")).value.key
+            key = (await store.create_gateway_key(_WHO, "benchmark")).key
             key_file = folder / "gateway.key"
             key_file.touch(0o600)
             key_file.write_text(key.reveal())

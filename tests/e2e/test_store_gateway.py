@@ -43,8 +43,8 @@ async def test_a_store_is_served_and_followed(
     async with opened(path) as store:
         await store.add_provider(ME, draft(north))
         added = await store.add_client(ME, "ada")
-        assert added.value.key is not None
-        key = added.value.key.reveal()
+        assert added.key is not None
+        key = added.key.reveal()
         async with run_gateway_of("--store", str(path)) as gateway:
             assert (await ask(gateway.url, key)).model == "m@north"
             assert (await ask(gateway.url, "wrong")).status == 401

@@ -39,8 +39,8 @@ async def test_an_embedded_gateway_follows_its_store(nursery: trio.Nursery, tmp_
             url = "http://127.0.0.1:" + await program.said("listening on port ")
             assert (await ask(url, "nobody's")).status == 401
             added = await store.add_client(ME, "ada")
-            assert added.value.key is not None
-            key = added.value.key.reveal()
+            assert added.key is not None
+            key = added.key.reveal()
             await wait_model(url, key, "m@north")
             await store.update_provider(ME, "ai", ProviderPatch(base_url=south.openai_url))
             await wait_model(url, key, "m@south")

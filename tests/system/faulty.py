@@ -111,10 +111,10 @@ class World:
 
     async def new_gateway_key(self) -> None:
         """Have another key in the key file."""
-        made = (await self.store.create_gateway_key(ADA, "front")).value
+        made = await self.store.create_gateway_key(ADA, "front")
         self.key_file.write_text(made.key.reveal())
         self.key_file.chmod(0o600)
-        self.gateway_key_id = made.view.id
+        self.gateway_key_id = made.access_key.id
 
     async def admit(self, handshake: Handshake) -> Admitted | Refused:
         """Decide on a handshake as a control plane of that version does."""
@@ -219,7 +219,7 @@ async def open_world(
             allow_private=True,
         )
         await store.add_provider(ADA, draft)
-        client = (await store.add_client(ADA, "ann")).value.key
+        client = (await store.add_client(ADA, "ann")).key
         assert client is not None
         world = World(folder, store, hub, service, proxy, north, south, client.reveal())
         world.ca_file = ca_file

@@ -45,7 +45,7 @@ class Plane:
         """Return an admin key."""
         if role not in self.keys:
             change = await self.store.create_admin_key(ADA, f"admin-{role}", role)
-            self.keys[role] = change.value.key.reveal()
+            self.keys[role] = change.key.reveal()
         return self.keys[role]
 
     async def ask(

@@ -70,7 +70,7 @@ async def test_clients_and_rejections_are_of_the_same_reading_as_the_snapshot(
         with open_store_providers(store) as source:
             assert (source.clients, source.rejected) == (Clients(), ())
             await store.add_provider(ADA, draft("one", "key-1"))
-            key = (await store.add_client(ADA, "web")).value.key
+            key = (await store.add_client(ADA, "web")).key
             assert key is not None
             assert len(source.clients) == 0
             snapshot = await source.reload()

@@ -85,19 +85,19 @@ async def test_a_change_by_another_process_is_served(database_url: str) -> None:
 async def test_gateway_keys_are_admitted_until_they_are_revoked(database_url: str) -> None:
     async with opened(database_url) as store, open_hub(store) as hub:
         change = await store.create_gateway_key(ADA, "front")
-        key_id = change.value.view.id
-        identity = await hub.admit(change.value.key)  # at once, notice or not
+        key_id = change.access_key.id
+        identity = await hub.admit(change.key)  # at once, notice or not
         assert identity is not None
         assert (identity.key_id, identity.name) == (key_id, "front")
         assert hub.is_live(key_id)
         assert await hub.admit(GATEWAY_KEYS.new()) is None
-        client = (await store.add_client(ADA, "alice")).value.key
+        client = (await store.add_client(ADA, "alice")).key
         assert client is not None
         assert await hub.admit(client) is None
         revoked = await store.revoke_gateway_key(ADA, key_id)
         await wait_revision(hub, revoked.revision)
         assert not hub.is_live(key_id)
-        assert await hub.admit(change.value.key) is None
+        assert await hub.admit(change.key) is None
 
 
 async def test_clients_are_authorized_from_the_reading(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ async def test_clients_are_authorized_from_the_reading(tmp_path: Path) -> None:
         faulty = Faulty(store)
         async with open_hub(faulty) as hub:  # type: ignore[arg-type]  # by __getattr__
             change = await store.add_client(ADA, "alice")
-            key = change.value.key
+            key = change.key
             assert key is not None
             await wait_revision(hub, change.revision)
             faulty.away = True
@@ -119,7 +119,7 @@ async def test_without_the_store_the_last_reading_serves_until_it_is_back(
 ) -> None:
     async with opened(str(tmp_path / "store.db")) as store:
         added = await store.add_provider(ADA, draft("openai", "sk-one"))
-        key = (await store.create_gateway_key(ADA, "front")).value.key
+        key = (await store.create_gateway_key(ADA, "front")).key
         faulty = Faulty(store)
         async with open_hub(faulty, poll_interval=0.02) as hub:  # type: ignore[arg-type]
             caplog.set_level(logging.WARNING, "bridgepool.control")

@@ -12,7 +12,7 @@ from bridgepool.gateway.commands._output import print_json, print_table, tell_ch
 from bridgepool.gateway.commands._root import app, fail
 
 if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import AccessKeyView, Change, NewKey
+    from bridgepool.gateway.control._records import AccessKeyView, NewKey
     from bridgepool.gateway.control.admin import Admin
 
 keys = App(
@@ -126,7 +126,7 @@ def revoke(
     if key is not None:
         fail(f"the key of a {kind} is named by its id alone: bridgepool keys revoke {kind} {key}")
     change = ask(where, lambda admin: admin.revoke_key(kind, name))
-    what = f"revoked {change.value.id} of {kind} {change.value.name}"
+    what = f"revoked {change.access_key.id} of {kind} {change.access_key.name}"
     sys.exit(tell_change(where, change.revision, change.changed, what, wait))
 
 
@@ -134,11 +134,11 @@ async def _create_of_client(admin: Admin, name: str) -> tuple[str, str, int]:
     if any(client.id == name for client in await admin.list_clients()):
         return _parts(await admin.add_client_key(name))
     change = await admin.add_client(name)
-    key = change.value.key
+    key = change.key
     if key is None:
         fail("the control plane made no key for that client")
-    return change.value.view.keys[0].id, key.reveal(), change.revision
+    return change.client.keys[0].id, key.reveal(), change.revision
 
 
-def _parts(change: Change[NewKey]) -> tuple[str, str, int]:
-    return change.value.view.id, change.value.key.reveal(), change.revision
+def _parts(change: NewKey) -> tuple[str, str, int]:
+    return change.access_key.id, change.key.reveal(), change.revision

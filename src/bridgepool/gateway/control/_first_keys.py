@@ -14,7 +14,7 @@ import trio
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import NameTakenError
-from bridgepool.gateway.control._records import Actor, Change, NewKey
+from bridgepool.gateway.control._records import Actor, NewKey
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._listening import StartError
 
@@ -28,7 +28,7 @@ _FIRST: Final = "first"  # the name of what such a key is made for
 class _Kind:
     option: str
     what: str
-    make: Callable[[], Awaitable[Change[NewKey]]]
+    make: Callable[[], Awaitable[NewKey]]
     revoke: Callable[[Actor, str], Awaitable[object]]
     authenticate: Callable[[Secret], Awaitable[object | None]]
 
@@ -79,15 +79,19 @@ async def ensure_client_key(store: Store, path: Path) -> None:
         StoreError: The store refuses, or is away.
     """
 
-    async def make() -> Change[NewKey]:
+    async def make() -> NewKey:
         try:  # not to look first: another control plane may start at the same time
             change = await store.add_client(_ACTOR, _FIRST)
         except NameTakenError:
             return await store.add_client_key(_ACTOR, _FIRST)
-        if change.value.key is None:
+        if change.key is None:
             raise AssertionError("a client without hashes has a new key")
-        key = NewKey(change.value.view.keys[0], change.value.key)
-        return Change(change.revision, change.changed, key)
+        return NewKey(
+            revision=change.revision,
+            changed=change.changed,
+            access_key=change.client.keys[0],
+            key=change.key,
+        )
 
     await _ensure(
         path,
@@ -105,20 +109,19 @@ async def _ensure(path: Path, kind: _Kind) -> None:
     if await trio.Path(path).exists():
         await _check(path, kind)
         return
-    change = await kind.make()
-    key = change.value
+    made = await kind.make()
     problem: OSError | None = None
     try:
-        await trio.to_thread.run_sync(_write_new, path, key.key)
+        await trio.to_thread.run_sync(_write_new, path, made.key)
     except OSError as error:
         problem = error
     if problem is not None:
-        await kind.revoke(_ACTOR, key.view.id)
+        await kind.revoke(_ACTOR, made.access_key.id)
         if isinstance(problem, FileExistsError):  # another control plane was faster
             await _check(path, kind)
             return
         raise StartError(f"{kind.option} {path}: cannot be written: {problem.strerror}")
-    facts = {"file": str(path), "key": key.view.id}
+    facts = {"file": str(path), "key": made.access_key.id}
     logger.warning("made a new %s", kind.what, extra=facts)
 
 

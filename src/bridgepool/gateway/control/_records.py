@@ -7,7 +7,7 @@ everything secret masked.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from enum import Enum
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
@@ -15,8 +15,6 @@ from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Clients
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._messages import Rejection, Revisions
-
-T = TypeVar("T")
 
 
 class Unset(Enum):
@@ -41,18 +39,6 @@ class Actor:
     ``seed``, ``program``."""
     name: str
     """Which one: the name of the admin key, the user of the machine, the file."""
-
-
-@attrs.frozen
-class Change(Generic[T]):
-    """What a write did."""
-
-    revision: int
-    """The store's revision after it: what gateways acknowledge once the change is live."""
-    changed: bool
-    """False when all was as asked for: no revision, no audit row, no notice."""
-    value: T
-    """The row as it is now; of one that was removed, as it was."""
 
 
 # -- providers ---------------------------------------------------------------------------------
@@ -154,6 +140,18 @@ class ProviderView:
     """Why the row cannot be used, such as an encryption key that is missing; else None."""
 
 
+@attrs.frozen(kw_only=True)
+class ProviderChange:
+    """What a write did to a provider."""
+
+    revision: int
+    """The store's revision after it: what gateways acknowledge once the change is live."""
+    changed: bool
+    """False when all was as asked for: no revision, no audit row, no notice."""
+    provider: ProviderView
+    """The row as it is now; of one that was removed, as it was."""
+
+
 ApplyAction: TypeAlias = Literal["created", "updated", "unchanged", "removed"]
 
 
@@ -225,11 +223,22 @@ class AccessKeyView:
     """Of an admin key: ``read``, or ``write`` (which may read, too)."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
+class AccessKeyChange:
+    """What a write did to a key; see `ProviderChange`."""
+
+    revision: int
+    changed: bool
+    access_key: AccessKeyView
+
+
+@attrs.frozen(kw_only=True)
 class NewKey:
     """A key that was made now; this is the only time that it can be seen."""
 
-    view: AccessKeyView
+    revision: int
+    changed: bool
+    access_key: AccessKeyView
     key: Secret
 
 
@@ -244,11 +253,22 @@ class ClientView:
     revision: int
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
+class ClientChange:
+    """What a write did to a client; see `ProviderChange`."""
+
+    revision: int
+    changed: bool
+    client: ClientView
+
+
+@attrs.frozen(kw_only=True)
 class NewClient:
     """A client that was added now."""
 
-    view: ClientView
+    revision: int
+    changed: bool
+    client: ClientView
     key: Secret | None
     """Its first key, shown this once; None when hashes of its keys were given."""
 

@@ -61,11 +61,11 @@ async def test_providers_are_added_read_changed_and_removed(way: str) -> None:
         admin = rig.admin
         added = await admin.add_provider(DRAFT)
         assert (added.revision, added.changed) == (1, True)
-        assert await admin.get_provider("openai") == added.value
-        assert list(await admin.list_providers()) == [added.value]
-        assert added.value.keys[0].hint == "…cdef"
-        assert dict(added.value.headers) == {"x-team": "***"}
-        kept = KeyRef(added.value.keys[0].id)
+        assert await admin.get_provider("openai") == added.provider
+        assert list(await admin.list_providers()) == [added.provider]
+        assert added.provider.keys[0].hint == "…cdef"
+        assert dict(added.provider.headers) == {"x-team": "***"}
+        kept = KeyRef(added.provider.keys[0].id)
         patch = ProviderPatch(
             name="main",
             keys=(KeyValue(Secret("sk-second")), kept),
@@ -73,13 +73,13 @@ async def test_providers_are_added_read_changed_and_removed(way: str) -> None:
             enabled=False,
         )
         changed = await admin.update_provider("openai", patch)
-        assert (changed.value.name, changed.value.enabled) == ("main", False)
-        assert [key.id for key in changed.value.keys][1:] == [kept.id]
-        assert set(changed.value.headers) == {"x-team", "x-more"}
+        assert (changed.provider.name, changed.provider.enabled) == ("main", False)
+        assert [key.id for key in changed.provider.keys][1:] == [kept.id]
+        assert set(changed.provider.headers) == {"x-team", "x-more"}
         same = await admin.update_provider("main", ProviderPatch(enabled=False))
         assert (same.changed, same.revision) == (False, 2)
-        removed = await admin.remove_provider(changed.value.id)
-        assert removed.value.name == "main"
+        removed = await admin.remove_provider(changed.provider.id)
+        assert removed.provider.name == "main"
         assert list(await admin.list_providers()) == []
 
 
@@ -89,7 +89,7 @@ async def test_a_null_takes_the_variable_away(way: str) -> None:
         draft = ProviderDraft(name="a", type="openai", base_url="https://a.example/v1", key_env="K")
         await rig.admin.add_provider(draft)
         change = await rig.admin.update_provider("a", ProviderPatch(key_env=None))
-        assert change.value.key_env is None
+        assert change.provider.key_env is None
 
 
 @both_ways
@@ -115,23 +115,23 @@ async def test_clients_and_keys_are_made_listed_and_revoked(way: str) -> None:
     async with open_rig(way) as rig:
         admin, store = rig.admin, rig.plane.store
         client = await admin.add_client("ada")
-        assert client.value.key is not None
-        assert await store.authenticate_client(client.value.key) is not None
+        assert client.key is not None
+        assert await store.authenticate_client(client.key) is not None
         second = await admin.add_client_key("ada")
         assert len((await admin.list_clients())[0].keys) == 2
-        revoked = await admin.revoke_client_key("ada", second.value.view.id)
-        assert revoked.value.revoked is not None
-        assert await store.authenticate_client(second.value.key) is None
-        assert (await admin.remove_client("ada")).value.id == "ada"
+        revoked = await admin.revoke_client_key("ada", second.access_key.id)
+        assert revoked.access_key.revoked is not None
+        assert await store.authenticate_client(second.key) is None
+        assert (await admin.remove_client("ada")).client.id == "ada"
         front = await admin.create_key("gateway", "front", "read")
-        assert await store.authenticate_gateway(front.value.key) is not None
+        assert await store.authenticate_gateway(front.key) is not None
         boss = await admin.create_key("admin", "boss", "write")
-        assert boss.value.view.role == "write"
+        assert boss.access_key.role == "write"
         await admin.revoke_key("gateway", "front")
         assert list(await admin.list_keys("gateway", revoked=False)) == []
         [gone] = await admin.list_keys("gateway", revoked=True)
-        assert gone.id == front.value.view.id
-        assert boss.value.view in await admin.list_keys("admin", revoked=False)
+        assert gone.id == front.access_key.id
+        assert boss.access_key in await admin.list_keys("admin", revoked=False)
 
 
 @both_ways

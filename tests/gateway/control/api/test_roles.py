@@ -44,11 +44,11 @@ async def _routes(plane: Plane) -> list[tuple[str, str]]:
 async def _foreign_keys(plane: Plane) -> dict[str, str]:
     """One key of each kind that may not use the API."""
     store = plane.store
-    revoked = (await store.create_admin_key(ADA, "revoked", "write")).value
-    await store.revoke_admin_key(ADA, revoked.view.id)
-    client = (await store.add_client(ADA, "client")).value.key
+    revoked = await store.create_admin_key(ADA, "revoked", "write")
+    await store.revoke_admin_key(ADA, revoked.access_key.id)
+    client = (await store.add_client(ADA, "client")).key
     assert client is not None
-    gateway = (await store.create_gateway_key(ADA, "gateway")).value.key
+    gateway = (await store.create_gateway_key(ADA, "gateway")).key
     good = await plane.key("write")
     return {
         "revoked": revoked.key.reveal(),

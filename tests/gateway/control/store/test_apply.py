@@ -149,7 +149,7 @@ def test_a_draft_has_at_least_name_type_and_base_url() -> None:
 async def test_a_view_can_be_written_as_json(database_url: str) -> None:
     async with opened(database_url) as store:
         change = await store.add_provider(ADA, draft("openai", "key", headers={"x": Secret("y")}))
-    document = json.loads(json.dumps(view_document(change.value)))
+    document = json.loads(json.dumps(view_document(change.provider)))
     assert document["created"] == "2026-01-01T00:00:00+00:00"
     assert document["headers"] == {"x": "***"}
-    assert document["keys"] == [{"id": change.value.keys[0].id, "hint": "…"}]
+    assert document["keys"] == [{"id": change.provider.keys[0].id, "hint": "…"}]

@@ -30,10 +30,10 @@ async def test_each_change_is_noted_with_who_when_what_before_and_after(
         "provider.update",
         "provider.remove",
     ]
-    assert {entry.row_id for entry in (first, updated, removed)} == {added.value.id}
+    assert {entry.row_id for entry in (first, updated, removed)} == {added.provider.id}
     assert (first.before, removed.after) == (None, None)
     assert first.after is not None
-    assert first.after["keys"] == [{"id": added.value.keys[0].id, "hint": "…"}]
+    assert first.after["keys"] == [{"id": added.provider.keys[0].id, "hint": "…"}]
     assert updated.before == first.after
     assert updated.after == {**first.after, "name": "main", "enabled": False}
     assert updated.fields == ("name", "enabled")
@@ -86,15 +86,15 @@ async def test_nothing_secret_is_in_the_audit_the_logs_or_the_bytes_of_the_datab
             ADA, draft("openai", secrets[0], headers={"x-a": Secret(secrets[2])})
         )
         patch = ProviderPatch(
-            keys=[KeyValue(Secret(secrets[1])), KeyRef(added.value.keys[0].id)],
+            keys=[KeyValue(Secret(secrets[1])), KeyRef(added.provider.keys[0].id)],
             base_url=f"https://{secrets[3]}/v1",
         )
         await store.update_provider(ADA, "openai", patch)
         made = [
-            (await store.add_client(ADA, "web")).value.key,
-            (await store.add_client_key(ADA, "web")).value.key,
-            (await store.create_gateway_key(ADA, "edge")).value.key,
-            (await store.create_admin_key(ADA, "ops", "write")).value.key,
+            (await store.add_client(ADA, "web")).key,
+            (await store.add_client_key(ADA, "web")).key,
+            (await store.create_gateway_key(ADA, "edge")).key,
+            (await store.create_admin_key(ADA, "ops", "write")).key,
         ]
         # The hidden part: the id before it is public.
         secrets += [key.reveal().split("_", 2)[2] for key in made if key is not None]

@@ -6,26 +6,26 @@ import pytest
 
 from bridgepool import Secret
 from bridgepool.gateway.control._errors import InvalidChangeError, NameTakenError, NotFoundError
-from bridgepool.gateway.control._records import AccessKeyView, Change, NewKey
+from bridgepool.gateway.control._records import AccessKeyChange, NewKey
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Caller, hash_key, new_client_key
 from tests.gateway.control.stores import ADA, opened
 
 
-async def make_gateway(store: Store, name: str) -> Change[NewKey]:
+async def make_gateway(store: Store, name: str) -> NewKey:
     return await store.create_gateway_key(ADA, name)
 
 
-async def make_admin(store: Store, name: str) -> Change[NewKey]:
+async def make_admin(store: Store, name: str) -> NewKey:
     return await store.create_admin_key(ADA, name, "read")
 
 
 async def test_a_client_is_known_by_its_key_until_that_is_revoked(database_url: str) -> None:
     async with opened(database_url) as store:
         added = await store.add_client(ADA, "web")
-        key = added.value.key
+        key = added.key
         assert key is not None
-        [key_id] = [row.id for row in added.value.view.keys]
+        [key_id] = [row.id for row in added.client.keys]
         assert key.reveal().startswith(f"bp_{key_id}_")
         assert await store.authenticate_client(key) == Caller("web", key_id)
         clients = (await store.snapshot()).clients
@@ -33,25 +33,25 @@ async def test_a_client_is_known_by_its_key_until_that_is_revoked(database_url: 
 
         second = await store.add_client_key(ADA, "web")
         revoked = await store.revoke_client_key(ADA, "web", key_id)
-        assert (revoked.changed, revoked.value.revoked is not None) == (True, True)
+        assert (revoked.changed, revoked.access_key.revoked is not None) == (True, True)
         assert await store.authenticate_client(key) is None
-        assert await store.authenticate_client(second.value.key) is not None
+        assert await store.authenticate_client(second.key) is not None
         again = await store.revoke_client_key(ADA, "web", key_id)
         assert (again.changed, again.revision) == (False, revoked.revision)
-        assert [row.id for row in (await store.get_client("web")).keys] == [second.value.view.id]
+        assert [row.id for row in (await store.get_client("web")).keys] == [second.access_key.id]
 
 
 async def test_a_client_without_a_good_key_is_nobody_to_gateways(database_url: str) -> None:
     async with opened(database_url) as store:
         added = await store.add_client(ADA, "web")
-        await store.revoke_client_key(ADA, "web", added.value.view.keys[0].id)
+        await store.revoke_client_key(ADA, "web", added.client.keys[0].id)
         assert len((await store.snapshot()).clients) == 0
         assert (await store.get_client("web")).keys == ()
 
 
 async def test_a_client_that_is_removed_takes_its_keys_along(database_url: str) -> None:
     async with opened(database_url) as store:
-        key = (await store.add_client(ADA, "web")).value.key
+        key = (await store.add_client(ADA, "web")).key
         assert key is not None
         with pytest.raises(NameTakenError):
             await store.add_client(ADA, "web")
@@ -74,7 +74,7 @@ async def test_a_client_can_bring_hashes_of_keys_that_it_has(database_url: str) 
     hashed = hash_key(key)
     async with opened(database_url) as store:
         added = await store.add_client(ADA, "web", key_hashes=[hashed])
-        assert added.value.key is None
+        assert added.key is None
         assert await store.authenticate_client(key) is not None
         with pytest.raises(InvalidChangeError, match="another client's"):
             await store.add_client(ADA, "other", key_hashes=[hashed])
@@ -106,15 +106,15 @@ async def test_a_gateway_key_is_good_until_revoked_and_both_move_the_revision(
 ) -> None:
     async with opened(database_url) as store:
         made = await store.create_gateway_key(ADA, "edge")
-        key = made.value.key
-        assert key.reveal().startswith(f"bpg_{made.value.view.id}_")
-        assert await store.authenticate_gateway(key) == made.value.view
-        assert await store.list_gateway_keys() == (made.value.view,)
-        revoked = await store.revoke_gateway_key(ADA, made.value.view.id)
+        key = made.key
+        assert key.reveal().startswith(f"bpg_{made.access_key.id}_")
+        assert await store.authenticate_gateway(key) == made.access_key
+        assert await store.list_gateway_keys() == (made.access_key,)
+        revoked = await store.revoke_gateway_key(ADA, made.access_key.id)
         assert (made.revision, revoked.revision) == (1, 2)
         assert await store.authenticate_gateway(key) is None
         assert await store.list_gateway_keys() == ()
-        assert await store.list_gateway_keys(revoked=True) == (revoked.value,)
+        assert await store.list_gateway_keys(revoked=True) == (revoked.access_key,)
         revisions = await store.revisions()
         assert (revisions.providers, revisions.clients) == (0, 0)
 
@@ -122,12 +122,12 @@ async def test_a_gateway_key_is_good_until_revoked_and_both_move_the_revision(
 async def test_an_admin_key_has_a_role_and_is_nothing_that_gateways_see(database_url: str) -> None:
     async with opened(database_url) as store:
         made = await store.create_admin_key(ADA, "ops", "write")
-        assert made.value.key.reveal().startswith("bpa_")
-        found = await store.authenticate_admin(made.value.key)
+        assert made.key.reveal().startswith("bpa_")
+        found = await store.authenticate_admin(made.key)
         assert found is not None
         assert (found.name, found.role) == ("ops", "write")
         await store.revoke_admin_key(ADA, "ops")
-        assert await store.authenticate_admin(made.value.key) is None
+        assert await store.authenticate_admin(made.key) is None
         assert (await store.revisions()).revision == 0
         assert [entry.action for entry in await store.audit()] == [
             "admin_key.revoke",
@@ -141,15 +141,15 @@ async def test_an_admin_key_has_a_role_and_is_nothing_that_gateways_see(database
 )
 async def test_a_key_is_revoked_by_its_name_if_one_good_key_has_it(
     database_url: str,
-    make: Callable[[Store, str], Awaitable[Change[NewKey]]],
-    revoke: Callable[..., Awaitable[Change[AccessKeyView]]],
+    make: Callable[[Store, str], Awaitable[NewKey]],
+    revoke: Callable[..., Awaitable[AccessKeyChange]],
 ) -> None:
     async with opened(database_url) as store:
         first, second = await make(store, "edge"), await make(store, "edge")
-        with pytest.raises(InvalidChangeError, match=first.value.view.id):
+        with pytest.raises(InvalidChangeError, match=first.access_key.id):
             await revoke(store, ADA, "edge")
-        assert (await revoke(store, ADA, first.value.view.id)).changed
-        assert (await revoke(store, ADA, "edge")).value.id == second.value.view.id
+        assert (await revoke(store, ADA, first.access_key.id)).changed
+        assert (await revoke(store, ADA, "edge")).access_key.id == second.access_key.id
         assert not (await revoke(store, ADA, "edge")).changed
         with pytest.raises(NotFoundError):
             await revoke(store, ADA, "nobody")
@@ -157,9 +157,9 @@ async def test_a_key_is_revoked_by_its_name_if_one_good_key_has_it(
 
 async def test_no_key_opens_what_is_for_another_kind_of_key(database_url: str) -> None:
     async with opened(database_url) as store:
-        client = (await store.add_client(ADA, "web")).value.key
-        gateway = (await store.create_gateway_key(ADA, "edge")).value.key
-        admin = (await store.create_admin_key(ADA, "ops", "write")).value.key
+        client = (await store.add_client(ADA, "web")).key
+        gateway = (await store.create_gateway_key(ADA, "edge")).key
+        admin = (await store.create_admin_key(ADA, "ops", "write")).key
         assert client is not None
         for key, door in (
             (gateway, store.authenticate_client),
@@ -187,6 +187,6 @@ async def test_what_is_no_key_is_nobodys(database_url: str, token: str) -> None:
 
 async def test_a_key_with_a_wrong_end_is_nobodys(database_url: str) -> None:
     async with opened(database_url) as store:
-        key = (await store.create_admin_key(ADA, "ops", "read")).value.key.reveal()
+        key = (await store.create_admin_key(ADA, "ops", "read")).key.reveal()
         wrong = Secret(key[:-1] + ("a" if key[-1] != "a" else "b"))
         assert await store.authenticate_admin(wrong) is None

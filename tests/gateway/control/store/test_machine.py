@@ -101,7 +101,7 @@ def add(row: Row) -> Step:
         else:
             assert row.good
             assert not taken
-            assert model.set(change.value.id, row)
+            assert model.set(change.provider.id, row)
             model.revision += 1
             assert change.changed
 
@@ -122,9 +122,9 @@ def change(name: str, row: Row) -> Step:
         except NameTakenError:
             assert other not in (None, row_id)
         else:
-            assert row_id == change.value.id == before.id
+            assert row_id == change.provider.id == before.id
             had = dict(zip(model.rows[row_id].keys, before.keys, strict=True))
-            for key, view in zip(row.keys, change.value.keys, strict=True):
+            for key, view in zip(row.keys, change.provider.keys, strict=True):
                 assert had.get(key, view) == view  # a key that stays keeps its id
             changed = model.set(row_id, row)
             model.revision += changed

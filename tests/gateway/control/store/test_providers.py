@@ -33,8 +33,8 @@ async def test_what_is_added_is_listed_in_that_order_and_found_by_name_and_id(
         assert (zulu.revision, alpha.revision) == (1, 2)
         assert zulu.changed
         assert await names(store) == ["zulu", "alpha"]
-        assert await store.get_provider("alpha") == alpha.value
-        assert await store.get_provider(alpha.value.id) == alpha.value
+        assert await store.get_provider("alpha") == alpha.provider
+        assert await store.get_provider(alpha.provider.id) == alpha.provider
         with pytest.raises(NotFoundError):
             await store.get_provider("bravo")
 
@@ -46,7 +46,7 @@ async def test_all_is_there_again_after_the_store_was_closed(database_url: str) 
         )
         before = await store.snapshot()
     async with opened(database_url) as store:
-        assert await store.get_provider("openai") == added.value
+        assert await store.get_provider("openai") == added.provider
         after = await store.snapshot()
     assert after == before
     assert after.rows[0].keys == (Secret(LONG),)
@@ -60,7 +60,7 @@ async def test_a_view_shows_the_end_of_a_long_key_and_nothing_of_other_secrets(
         change = await store.add_provider(
             ADA, draft("openai", LONG, "short-key", headers={"x-team": Secret("team-secret")})
         )
-    view = change.value
+    view = change.provider
     assert [key.hint for key in view.keys] == ["…0123", "…"]
     assert view.headers == {"x-team": "***"}
     assert "short-key" not in repr(change)
@@ -103,12 +103,12 @@ async def test_a_name_is_unique_among_the_living_and_free_again_afterwards(
         with pytest.raises(NameTakenError):
             await store.add_provider(ADA, draft("openai"))
         removed = await store.remove_provider(ADA, "openai")
-        assert removed.value == first.value
+        assert removed.provider == first.provider
         assert await names(store) == []
         with pytest.raises(NotFoundError):
             await store.remove_provider(ADA, "openai")
         second = await store.add_provider(ADA, draft("openai"))
-        assert second.value.id != first.value.id
+        assert second.provider.id != first.provider.id
         assert second.revision == 3
 
 
@@ -123,11 +123,11 @@ async def test_of_what_was_removed_no_secret_is_kept(database_url: str) -> None:
 async def test_keys_are_kept_added_dropped_and_put_in_order_by_id(database_url: str) -> None:
     async with opened(database_url) as store:
         added = await store.add_provider(ADA, draft("openai", "key-a", "key-b", "key-c"))
-        a, b, _c = added.value.keys
+        a, b, _c = added.provider.keys
         patch = ProviderPatch(keys=(KeyRef(b.id), KeyValue(Secret("key-d")), KeyRef(a.id)))
         changed = await store.update_provider(ADA, "openai", patch)
         assert changed.changed
-        assert [key.id for key in changed.value.keys][::2] == [b.id, a.id]
+        assert [key.id for key in changed.provider.keys][::2] == [b.id, a.id]
         row = (await store.snapshot()).rows[0]
         assert [key.reveal() for key in row.keys] == ["key-b", "key-d", "key-a"]
 
@@ -138,7 +138,7 @@ async def test_a_key_given_by_a_value_that_is_stored_keeps_its_id(database_url: 
         patch = ProviderPatch(keys=(KeyValue(Secret("key-a")),))
         same = await store.update_provider(ADA, "openai", patch)
         assert not same.changed
-        assert same.value == added.value
+        assert same.provider == added.provider
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ async def test_an_update_that_changes_nothing_says_so_and_leaves_no_trace(
         headers = {"a": Secret("1"), "b": Secret("2")}
         added = await store.add_provider(ADA, draft("openai", headers=headers))
         same = await store.update_provider(ADA, "openai", patch)
-        assert (same.changed, same.revision, same.value) == (False, 1, added.value)
+        assert (same.changed, same.revision, same.provider) == (False, 1, added.provider)
         assert (await store.revisions()).revision == 1
         assert len(await store.audit()) == 1
 
@@ -169,7 +169,7 @@ async def test_a_rename_keeps_the_id_and_frees_the_old_name(database_url: str) -
         with pytest.raises(NameTakenError):
             await store.update_provider(ADA, "openai", ProviderPatch(name="other"))
         renamed = await store.update_provider(ADA, "openai", ProviderPatch(name="primary"))
-        assert renamed.value.id == added.value.id
+        assert renamed.provider.id == added.provider.id
         assert await names(store) == ["primary", "other"]
         await store.add_provider(ADA, draft("openai"))
 
@@ -177,7 +177,7 @@ async def test_a_rename_keeps_the_id_and_frees_the_old_name(database_url: str) -
 async def test_a_change_meant_for_an_older_row_is_refused(database_url: str) -> None:
     async with opened(database_url) as store:
         added = await store.add_provider(ADA, draft("openai"))
-        seen = added.value.revision
+        seen = added.provider.revision
         off = ProviderPatch(enabled=False)
         changed = await store.update_provider(ADA, "openai", off, if_revision=seen)
         with pytest.raises(ConflictError) as caught:
@@ -213,7 +213,7 @@ async def test_a_clock_that_is_set_back_changes_no_order(database_url: str) -> N
             await store.add_provider(ADA, draft(name))
             clock.now -= 86_400
         changed = await store.update_provider(ADA, "one", ProviderPatch(enabled=False))
-        assert changed.value.updated < changed.value.created
+        assert changed.provider.updated < changed.provider.created
         assert await names(store) == ["one", "two", "three"]
         assert [entry.revision for entry in await store.audit()] == [4, 3, 2, 1]
 

@@ -18,15 +18,16 @@ from bridgepool.gateway.control._applied import AppliedReport, GatewayApplied
 from bridgepool.gateway.control._documents import draft_document, parse_draft
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import (
+    AccessKeyChange,
     AccessKeyView,
-    AppliedProvider,
     ApplyResult,
     AuditEntry,
-    Change,
+    ClientChange,
     ClientView,
     GatewaySession,
     NewClient,
     NewKey,
+    ProviderChange,
     ProviderDraft,
     ProviderPatch,
     ProviderView,
@@ -82,12 +83,11 @@ class _Answer:
         except ValueError:
             raise self.not_understood() from None
 
-    def key(self) -> Secret | None:
-        text = self.document.get("key")
-        return Secret(text) if isinstance(text, str) and text else None
-
-    def change(self, value: T) -> Change[T]:
-        return Change(self.one(int, "revision"), self.one(bool, "changed"), value)
+    def whole(self, kind: type[T]) -> T:
+        try:
+            return msgspec.convert(self.document, kind, dec_hook=_secret)
+        except ValueError:
+            raise self.not_understood() from None
 
     def not_understood(self) -> AdminError:
         return AdminError(
@@ -111,20 +111,20 @@ class HttpAdmin:
         """See `Admin`."""
         return (await self._get(f"providers/{_part(name)}")).one(ProviderView, "provider")
 
-    async def add_provider(self, draft: ProviderDraft) -> Change[ProviderView]:
+    async def add_provider(self, draft: ProviderDraft) -> ProviderChange:
         """See `Admin`."""
         answer = await self._send("POST", "providers", _body(draft))
-        return answer.change(answer.one(ProviderView, "provider"))
+        return answer.whole(ProviderChange)
 
-    async def update_provider(self, name: str, patch: ProviderPatch) -> Change[ProviderView]:
+    async def update_provider(self, name: str, patch: ProviderPatch) -> ProviderChange:
         """See `Admin`."""
         answer = await self._send("PATCH", f"providers/{_part(name)}", _body(patch))
-        return answer.change(answer.one(ProviderView, "provider"))
+        return answer.whole(ProviderChange)
 
-    async def remove_provider(self, name: str) -> Change[ProviderView]:
+    async def remove_provider(self, name: str) -> ProviderChange:
         """See `Admin`."""
         answer = await self._send("DELETE", f"providers/{_part(name)}")
-        return answer.change(answer.one(ProviderView, "provider"))
+        return answer.whole(ProviderChange)
 
     async def apply_providers(
         self, drafts: Sequence[ProviderDraft], *, prune: bool, dry_run: bool
@@ -132,9 +132,7 @@ class HttpAdmin:
         """See `Admin`."""
         body = {"providers": [_body(one) for one in drafts], "prune": prune, "dry_run": dry_run}
         answer = await self._send("POST", "apply", body)
-        providers = answer.all(AppliedProvider, "providers")
-        change = answer.change(providers)
-        return ApplyResult(change.revision, change.changed, change.value)
+        return answer.whole(ApplyResult)
 
     async def export_providers(self) -> Sequence[ProviderDraft]:
         """See `Admin`."""
@@ -145,39 +143,39 @@ class HttpAdmin:
         """See `Admin`."""
         return (await self._get("clients")).all(ClientView, "clients")
 
-    async def add_client(self, client: str) -> Change[NewClient]:
+    async def add_client(self, client: str) -> NewClient:
         """See `Admin`."""
         answer = await self._send("POST", "clients", {"id": client})
-        return answer.change(NewClient(answer.one(ClientView, "client"), answer.key()))
+        return answer.whole(NewClient)
 
-    async def remove_client(self, client: str) -> Change[ClientView]:
+    async def remove_client(self, client: str) -> ClientChange:
         """See `Admin`."""
         answer = await self._send("DELETE", f"clients/{_part(client)}")
-        return answer.change(answer.one(ClientView, "client"))
+        return answer.whole(ClientChange)
 
-    async def add_client_key(self, client: str) -> Change[NewKey]:
+    async def add_client_key(self, client: str) -> NewKey:
         """See `Admin`."""
-        return _new_key(await self._send("POST", f"clients/{_part(client)}/keys"))
+        return (await self._send("POST", f"clients/{_part(client)}/keys")).whole(NewKey)
 
-    async def revoke_client_key(self, client: str, key: str) -> Change[AccessKeyView]:
+    async def revoke_client_key(self, client: str, key: str) -> AccessKeyChange:
         """See `Admin`."""
         answer = await self._send("DELETE", f"clients/{_part(client)}/keys/{_part(key)}")
-        return answer.change(answer.one(AccessKeyView, "access_key"))
+        return answer.whole(AccessKeyChange)
 
     async def list_keys(self, kind: KeyKind, *, revoked: bool) -> Sequence[AccessKeyView]:
         """See `Admin`."""
         answer = await self._get(f"{kind}-keys", {"revoked": "true"} if revoked else None)
         return answer.all(AccessKeyView, "keys")
 
-    async def create_key(self, kind: KeyKind, name: str, role: Role) -> Change[NewKey]:
+    async def create_key(self, kind: KeyKind, name: str, role: Role) -> NewKey:
         """See `Admin`."""
         body = {"name": name} if kind == "gateway" else {"name": name, "role": role}
-        return _new_key(await self._send("POST", f"{kind}-keys", body))
+        return (await self._send("POST", f"{kind}-keys", body)).whole(NewKey)
 
-    async def revoke_key(self, kind: KeyKind, key: str) -> Change[AccessKeyView]:
+    async def revoke_key(self, kind: KeyKind, key: str) -> AccessKeyChange:
         """See `Admin`."""
         answer = await self._send("DELETE", f"{kind}-keys/{_part(key)}")
-        return answer.change(answer.one(AccessKeyView, "access_key"))
+        return answer.whole(AccessKeyChange)
 
     async def list_gateways(self) -> tuple[int, Sequence[GatewaySession]]:
         """See `Admin`."""
@@ -275,11 +273,10 @@ def _part(name: str) -> str:
     return quote(name, safe="")
 
 
-def _new_key(answer: _Answer) -> Change[NewKey]:
-    key = answer.key()
-    if key is None:
-        raise answer.not_understood()
-    return answer.change(NewKey(answer.one(AccessKeyView, "access_key"), key))
+def _secret(kind: type, value: object) -> Secret:
+    if kind is not Secret or not isinstance(value, str):
+        raise ValueError("is not a secret")
+    return Secret(value)
 
 
 def _body(change: ProviderDraft | ProviderPatch) -> dict[str, object]:

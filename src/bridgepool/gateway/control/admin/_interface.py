@@ -7,14 +7,16 @@ from typing import Literal, Protocol, TypeAlias
 
 from bridgepool.gateway.control._applied import AppliedReport
 from bridgepool.gateway.control._records import (
+    AccessKeyChange,
     AccessKeyView,
     ApplyResult,
     AuditEntry,
-    Change,
+    ClientChange,
     ClientView,
     GatewaySession,
     NewClient,
     NewKey,
+    ProviderChange,
     ProviderDraft,
     ProviderPatch,
     ProviderView,
@@ -38,15 +40,15 @@ class Admin(Protocol):
         """Return one provider by its name or id."""
         ...
 
-    async def add_provider(self, draft: ProviderDraft) -> Change[ProviderView]:
+    async def add_provider(self, draft: ProviderDraft) -> ProviderChange:
         """Add a provider."""
         ...
 
-    async def update_provider(self, name: str, patch: ProviderPatch) -> Change[ProviderView]:
+    async def update_provider(self, name: str, patch: ProviderPatch) -> ProviderChange:
         """Change what the patch says of a provider."""
         ...
 
-    async def remove_provider(self, name: str) -> Change[ProviderView]:
+    async def remove_provider(self, name: str) -> ProviderChange:
         """Remove a provider."""
         ...
 
@@ -64,19 +66,19 @@ class Admin(Protocol):
         """Return all clients with their good keys."""
         ...
 
-    async def add_client(self, client: str) -> Change[NewClient]:
+    async def add_client(self, client: str) -> NewClient:
         """Add a client, with its first key."""
         ...
 
-    async def remove_client(self, client: str) -> Change[ClientView]:
+    async def remove_client(self, client: str) -> ClientChange:
         """Remove a client and revoke its keys."""
         ...
 
-    async def add_client_key(self, client: str) -> Change[NewKey]:
+    async def add_client_key(self, client: str) -> NewKey:
         """Make one more key for a client."""
         ...
 
-    async def revoke_client_key(self, client: str, key: str) -> Change[AccessKeyView]:
+    async def revoke_client_key(self, client: str, key: str) -> AccessKeyChange:
         """Revoke one key of a client."""
         ...
 
@@ -84,11 +86,11 @@ class Admin(Protocol):
         """Return the keys of gateways or admins."""
         ...
 
-    async def create_key(self, kind: KeyKind, name: str, role: Role) -> Change[NewKey]:
+    async def create_key(self, kind: KeyKind, name: str, role: Role) -> NewKey:
         """Make a key for a gateway or an admin; the role is of admins only."""
         ...
 
-    async def revoke_key(self, kind: KeyKind, key: str) -> Change[AccessKeyView]:
+    async def revoke_key(self, kind: KeyKind, key: str) -> AccessKeyChange:
         """Revoke a key by its id, or by its name if only one has it."""
         ...
 

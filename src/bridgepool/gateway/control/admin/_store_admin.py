@@ -11,15 +11,17 @@ import trio
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
 from bridgepool.gateway.control._errors import NotFoundError
 from bridgepool.gateway.control._records import (
+    AccessKeyChange,
     AccessKeyView,
     Actor,
     ApplyResult,
     AuditEntry,
-    Change,
+    ClientChange,
     ClientView,
     GatewaySession,
     NewClient,
     NewKey,
+    ProviderChange,
     ProviderDraft,
     ProviderPatch,
     ProviderView,
@@ -46,15 +48,15 @@ class StoreAdmin:
         """See `Admin`."""
         return await self._store.get_provider(name)
 
-    async def add_provider(self, draft: ProviderDraft) -> Change[ProviderView]:
+    async def add_provider(self, draft: ProviderDraft) -> ProviderChange:
         """See `Admin`."""
         return await self._store.add_provider(self._actor, draft)
 
-    async def update_provider(self, name: str, patch: ProviderPatch) -> Change[ProviderView]:
+    async def update_provider(self, name: str, patch: ProviderPatch) -> ProviderChange:
         """See `Admin`."""
         return await self._store.update_provider(self._actor, name, patch)
 
-    async def remove_provider(self, name: str) -> Change[ProviderView]:
+    async def remove_provider(self, name: str) -> ProviderChange:
         """See `Admin`."""
         return await self._store.remove_provider(self._actor, name)
 
@@ -72,19 +74,19 @@ class StoreAdmin:
         """See `Admin`."""
         return await self._store.list_clients()
 
-    async def add_client(self, client: str) -> Change[NewClient]:
+    async def add_client(self, client: str) -> NewClient:
         """See `Admin`."""
         return await self._store.add_client(self._actor, client)
 
-    async def remove_client(self, client: str) -> Change[ClientView]:
+    async def remove_client(self, client: str) -> ClientChange:
         """See `Admin`."""
         return await self._store.remove_client(self._actor, client)
 
-    async def add_client_key(self, client: str) -> Change[NewKey]:
+    async def add_client_key(self, client: str) -> NewKey:
         """See `Admin`."""
         return await self._store.add_client_key(self._actor, client)
 
-    async def revoke_client_key(self, client: str, key: str) -> Change[AccessKeyView]:
+    async def revoke_client_key(self, client: str, key: str) -> AccessKeyChange:
         """See `Admin`."""
         return await self._store.revoke_client_key(self._actor, client, key)
 
@@ -94,13 +96,13 @@ class StoreAdmin:
             return await self._store.list_gateway_keys(revoked=revoked)
         return await self._store.list_admin_keys(revoked=revoked)
 
-    async def create_key(self, kind: KeyKind, name: str, role: Role) -> Change[NewKey]:
+    async def create_key(self, kind: KeyKind, name: str, role: Role) -> NewKey:
         """See `Admin`."""
         if kind == "gateway":
             return await self._store.create_gateway_key(self._actor, name)
         return await self._store.create_admin_key(self._actor, name, role)
 
-    async def revoke_key(self, kind: KeyKind, key: str) -> Change[AccessKeyView]:
+    async def revoke_key(self, kind: KeyKind, key: str) -> AccessKeyChange:
         """See `Admin`."""
         if kind == "gateway":
             return await self._store.revoke_gateway_key(self._actor, key)

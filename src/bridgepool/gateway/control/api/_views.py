@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from bridgepool.gateway.control._applied import AppliedReport
 from bridgepool.gateway.control._records import (
+    AccessKeyChange,
     AccessKeyView,
     ApplyResult,
     AuditEntry,
-    Change,
+    ClientChange,
     ClientView,
     GatewaySession,
     KeyRef,
     NewClient,
     NewKey,
+    ProviderChange,
     ProviderDraft,
     ProviderView,
 )
+from bridgepool.gateway.control.api import _answers as answers
 from bridgepool.gateway.control.api._answers import (
-    AccessKeyChange,
     AccessKeyOut,
     AccessKeysOut,
     AppliedOut,
@@ -25,7 +27,6 @@ from bridgepool.gateway.control.api._answers import (
     ApplyOut,
     AuditEntryOut,
     AuditOut,
-    ClientChange,
     ClientOut,
     DraftOut,
     GatewayOut,
@@ -33,7 +34,6 @@ from bridgepool.gateway.control.api._answers import (
     KeyRefOut,
     NewClientOut,
     NewKeyOut,
-    ProviderChange,
     ProviderOut,
 )
 
@@ -43,11 +43,9 @@ def provider_out(view: ProviderView) -> ProviderOut:
     return ProviderOut.model_validate(view)
 
 
-def provider_change(change: Change[ProviderView]) -> ProviderChange:
+def provider_change(change: ProviderChange) -> answers.ProviderChange:
     """Tell what a write did to a provider."""
-    return ProviderChange(
-        revision=change.revision, changed=change.changed, provider=provider_out(change.value)
-    )
+    return answers.ProviderChange.model_validate(change)
 
 
 def apply_out(result: ApplyResult, dry_run: bool) -> ApplyOut:
@@ -80,22 +78,19 @@ def client_out(view: ClientView) -> ClientOut:
     return ClientOut.model_validate(view)
 
 
-def new_client(change: Change[NewClient]) -> NewClientOut:
+def new_client(change: NewClient) -> NewClientOut:
     """Show a client that was added, and its key this once."""
-    key = change.value.key
     return NewClientOut(
         revision=change.revision,
         changed=change.changed,
-        client=client_out(change.value.view),
-        key=key.reveal() if key is not None else None,
+        client=client_out(change.client),
+        key=change.key.reveal() if change.key is not None else None,
     )
 
 
-def client_change(change: Change[ClientView]) -> ClientChange:
+def client_change(change: ClientChange) -> answers.ClientChange:
     """Tell what a write did to a client."""
-    return ClientChange(
-        revision=change.revision, changed=change.changed, client=client_out(change.value)
-    )
+    return answers.ClientChange.model_validate(change)
 
 
 def keys_out(views: tuple[AccessKeyView, ...]) -> AccessKeysOut:
@@ -103,22 +98,18 @@ def keys_out(views: tuple[AccessKeyView, ...]) -> AccessKeysOut:
     return AccessKeysOut(keys=[AccessKeyOut.model_validate(view) for view in views])
 
 
-def key_change(change: Change[AccessKeyView]) -> AccessKeyChange:
+def key_change(change: AccessKeyChange) -> answers.AccessKeyChange:
     """Tell what a write did to a key."""
-    return AccessKeyChange(
-        revision=change.revision,
-        changed=change.changed,
-        access_key=AccessKeyOut.model_validate(change.value),
-    )
+    return answers.AccessKeyChange.model_validate(change)
 
 
-def new_key(change: Change[NewKey]) -> NewKeyOut:
+def new_key(change: NewKey) -> NewKeyOut:
     """Show a key that was made, this once."""
     return NewKeyOut(
         revision=change.revision,
         changed=change.changed,
-        access_key=AccessKeyOut.model_validate(change.value.view),
-        key=change.value.key.reveal(),
+        access_key=AccessKeyOut.model_validate(change.access_key),
+        key=change.key.reveal(),
     )
 
 

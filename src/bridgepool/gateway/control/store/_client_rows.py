@@ -8,7 +8,13 @@ from typing import Final
 import attrs
 
 from bridgepool.gateway.control._errors import InvalidChangeError, NameTakenError, NotFoundError
-from bridgepool.gateway.control._records import AccessKeyView, Change, ClientView, NewClient, NewKey
+from bridgepool.gateway.control._records import (
+    AccessKeyChange,
+    ClientChange,
+    ClientView,
+    NewClient,
+    NewKey,
+)
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store._key_rows import StoredAccessKey
 from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
@@ -81,7 +87,7 @@ def known(tx: StoreTransaction) -> Clients:
     )
 
 
-def add(tx: StoreTransaction, name: str, hashes: Iterable[str] | None) -> Change[NewClient]:
+def add(tx: StoreTransaction, name: str, hashes: Iterable[str] | None) -> NewClient:
     """Add a client, with a new key or with hashes."""
     try:
         if hashes is None:
@@ -99,10 +105,10 @@ def add(tx: StoreTransaction, name: str, hashes: Iterable[str] | None) -> Change
         made, key = key_rows.make(tx, "client", name, owner=stored.id)
         stored = attrs.evolve(stored, keys=(made,))
     tx.audit("client.add", stored.id, name, None, stored.masked())
-    return Change(tx.revision, True, NewClient(stored.view(), key))
+    return NewClient(revision=tx.revision, changed=True, client=stored.view(), key=key)
 
 
-def remove(tx: StoreTransaction, name: str) -> Change[ClientView]:
+def remove(tx: StoreTransaction, name: str) -> ClientChange:
     """Remove a client and revoke its keys."""
     stored = find(tx, name)
     revision = tx.move_revision(clients=True)
@@ -115,19 +121,19 @@ def remove(tx: StoreTransaction, name: str) -> Change[ClientView]:
         stored.id,
     )
     tx.audit("client.remove", stored.id, name, stored.masked(), None)
-    return Change(revision, True, stored.view())
+    return ClientChange(revision=revision, changed=True, client=stored.view())
 
 
-def add_key(tx: StoreTransaction, name: str) -> Change[NewKey]:
+def add_key(tx: StoreTransaction, name: str) -> NewKey:
     """Make one more key for a client."""
     stored = find(tx, name)
     revision = _touch(tx, stored)
     made, key = key_rows.make(tx, "client", name, owner=stored.id)
     tx.audit("client_key.add", made.view.id, name, None, made.masked())
-    return Change(revision, True, NewKey(made.view, key))
+    return NewKey(revision=revision, changed=True, access_key=made.view, key=key)
 
 
-def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> Change[AccessKeyView]:
+def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> AccessKeyChange:
     """Revoke one key of a client."""
     stored = find(tx, name)
     keys = key_rows.list_keys(tx, "client", owner=stored.id, revoked=True)
@@ -136,11 +142,11 @@ def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> Change[AccessKey
         raise NotFoundError("client key", key_id)
     key = found[-1]
     if key.view.revoked is not None:
-        return Change(tx.revision, False, key.view)
+        return AccessKeyChange(revision=tx.revision, changed=False, access_key=key.view)
     revision = _touch(tx, stored)
     view = key_rows.mark_revoked(tx, key)
     tx.audit("client_key.revoke", view.id, name, key.masked(), None)
-    return Change(revision, True, view)
+    return AccessKeyChange(revision=revision, changed=True, access_key=view)
 
 
 def insert(tx: StoreTransaction, name: str, hashes: Iterable[str]) -> StoredClient:

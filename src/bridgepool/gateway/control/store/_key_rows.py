@@ -9,7 +9,7 @@ import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import InvalidChangeError, NotFoundError
-from bridgepool.gateway.control._records import AccessKeyView, Change, NewKey, Role
+from bridgepool.gateway.control._records import AccessKeyChange, AccessKeyView, NewKey, Role
 from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
 from bridgepool.gateway.providers import InvalidProviderError
 from bridgepool.gateway.providers._access_keys import (
@@ -90,17 +90,17 @@ def check_are_free(tx: StoreTransaction, hashes: Iterable[str], owner: str | Non
             raise InvalidChangeError(f"key_hashes: key {key_id} is another client's")
 
 
-def create(tx: StoreTransaction, kind: Kind, name: str, role: Role | None = None) -> Change[NewKey]:
+def create(tx: StoreTransaction, kind: Kind, name: str, role: Role | None = None) -> NewKey:
     """Make a key for a gateway or an admin."""
     check_name(name)
     if kind == "gateway":
         tx.move_revision()
     stored, key = make(tx, kind, name, role=role)
     tx.audit(f"{kind}_key.add", stored.view.id, name, None, stored.masked())
-    return Change(tx.revision, True, NewKey(stored.view, key))
+    return NewKey(revision=tx.revision, changed=True, access_key=stored.view, key=key)
 
 
-def revoke(tx: StoreTransaction, kind: Kind, key: str) -> Change[AccessKeyView]:
+def revoke(tx: StoreTransaction, kind: Kind, key: str) -> AccessKeyChange:
     """Revoke the key of a gateway or an admin, found by id, or by name if one has it."""
     keys = list_keys(tx, kind, revoked=True)
     found = [stored for stored in keys if stored.view.id == key]
@@ -114,12 +114,12 @@ def revoke(tx: StoreTransaction, kind: Kind, key: str) -> Change[AccessKeyView]:
         raise InvalidChangeError(f"key: {len(found)} keys have that name; say which ({ids})")
     stored = found[0]
     if stored.view.revoked is not None:
-        return Change(tx.revision, False, stored.view)
+        return AccessKeyChange(revision=tx.revision, changed=False, access_key=stored.view)
     if kind == "gateway":
         tx.move_revision()
     view = mark_revoked(tx, stored)
     tx.audit(f"{kind}_key.revoke", view.id, view.name, stored.masked(), None)
-    return Change(tx.revision, True, view)
+    return AccessKeyChange(revision=tx.revision, changed=True, access_key=view)
 
 
 def make(

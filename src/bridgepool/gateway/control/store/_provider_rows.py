@@ -17,7 +17,7 @@ from bridgepool.gateway.control._errors import (
     NotFoundError,
 )
 from bridgepool.gateway.control._records import (
-    Change,
+    ProviderChange,
     ProviderDraft,
     ProviderPatch,
     ProviderView,
@@ -109,24 +109,24 @@ def find(tx: StoreTransaction, name: str) -> StoredProvider:
     return _stored(tx, row)
 
 
-def add(tx: StoreTransaction, draft: ProviderDraft, max_keys: int) -> Change[ProviderView]:
+def add(tx: StoreTransaction, draft: ProviderDraft, max_keys: int) -> ProviderChange:
     """Add one that was drafted."""
     content = content_of_draft(draft, None, max_keys)
     _check_name_is_free(tx, content.name)
     stored = insert(tx, content)
-    return Change(tx.revision, True, stored.view())
+    return ProviderChange(revision=tx.revision, changed=True, provider=stored.view())
 
 
 def change(
     tx: StoreTransaction, name: str, patch: ProviderPatch, if_revision: int | None, max_keys: int
-) -> Change[ProviderView]:
+) -> ProviderChange:
     """Change one as the patch says."""
     present = find(tx, name)
     _check_revision(present, if_revision)
     if present.problem is not None:
         if not isinstance(patch.enabled, Unset) and patch == ProviderPatch(enabled=patch.enabled):
             stored = _switch(tx, present, patch.enabled)
-            return Change(tx.revision, stored is not present, stored.view())
+            return _change(tx, stored, stored is not present)
         if isinstance(patch.base_url, Unset):
             raise InvalidChangeError(
                 f"its stored settings cannot be used ({present.problem}); give base_url, keys "
@@ -136,15 +136,19 @@ def change(
     if content.name != present.content.name:
         _check_name_is_free(tx, content.name)
     stored = update(tx, present, content)
-    return Change(tx.revision, stored is not present, stored.view())
+    return _change(tx, stored, stored is not present)
 
 
-def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> Change[ProviderView]:
+def _change(tx: StoreTransaction, stored: StoredProvider, changed: bool) -> ProviderChange:
+    return ProviderChange(revision=tx.revision, changed=changed, provider=stored.view())
+
+
+def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> ProviderChange:
     """Remove one."""
     present = find(tx, name)
     _check_revision(present, if_revision)
     delete(tx, present)
-    return Change(tx.revision, True, present.view())
+    return ProviderChange(revision=tx.revision, changed=True, provider=present.view())
 
 
 def insert(tx: StoreTransaction, content: Content) -> StoredProvider:

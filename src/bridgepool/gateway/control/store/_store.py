@@ -19,15 +19,17 @@ from bridgepool._changes import ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._records import (
+    AccessKeyChange,
     AccessKeyView,
     Actor,
     ApplyResult,
     AuditEntry,
-    Change,
+    ClientChange,
     ClientView,
     GatewaySession,
     NewClient,
     NewKey,
+    ProviderChange,
     ProviderDraft,
     ProviderPatch,
     ProviderView,
@@ -91,7 +93,7 @@ class Store:
         """Return one provider by its name or id; raises `NotFoundError`."""
         return await self._read(lambda tx: provider_rows.find(tx, name).view())
 
-    async def add_provider(self, actor: Actor, draft: ProviderDraft) -> Change[ProviderView]:
+    async def add_provider(self, actor: Actor, draft: ProviderDraft) -> ProviderChange:
         """Add a provider.
 
         Raises:
@@ -102,7 +104,7 @@ class Store:
 
     async def update_provider(
         self, actor: Actor, name: str, patch: ProviderPatch, *, if_revision: int | None = None
-    ) -> Change[ProviderView]:
+    ) -> ProviderChange:
         """Change what the patch says of a provider, found by its name or id.
 
         Args:
@@ -123,7 +125,7 @@ class Store:
 
     async def remove_provider(
         self, actor: Actor, name: str, *, if_revision: int | None = None
-    ) -> Change[ProviderView]:
+    ) -> ProviderChange:
         """Remove a provider. Its name is free again; its keys are gone for good.
 
         Raises `NotFoundError`, or `ConflictError` as `update_provider` does.
@@ -177,7 +179,7 @@ class Store:
 
     async def add_client(
         self, actor: Actor, client_id: str, *, key_hashes: Iterable[str] | None = None
-    ) -> Change[NewClient]:
+    ) -> NewClient:
         """Add a client, with a new key, or with the hashes of keys that it has already.
 
         Raises `InvalidChangeError`, or `NameTakenError` if a living client has that id.
@@ -185,17 +187,15 @@ class Store:
         hashes = tuple(key_hashes) if key_hashes is not None else None
         return await self._write(actor, client_rows.add, client_id, hashes)
 
-    async def remove_client(self, actor: Actor, client_id: str) -> Change[ClientView]:
+    async def remove_client(self, actor: Actor, client_id: str) -> ClientChange:
         """Remove a client and revoke all of its keys; raises `NotFoundError`."""
         return await self._write(actor, client_rows.remove, client_id)
 
-    async def add_client_key(self, actor: Actor, client_id: str) -> Change[NewKey]:
+    async def add_client_key(self, actor: Actor, client_id: str) -> NewKey:
         """Make one more key for a client; raises `NotFoundError`."""
         return await self._write(actor, client_rows.add_key, client_id)
 
-    async def revoke_client_key(
-        self, actor: Actor, client_id: str, key_id: str
-    ) -> Change[AccessKeyView]:
+    async def revoke_client_key(self, actor: Actor, client_id: str, key_id: str) -> AccessKeyChange:
         """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
         return await self._write(actor, client_rows.revoke_key, client_id, key_id)
 
@@ -210,11 +210,11 @@ class Store:
         """Return the keys of gateways, the oldest first; with ``revoked`` those, too."""
         return await self._list_keys("gateway", revoked)
 
-    async def create_gateway_key(self, actor: Actor, name: str) -> Change[NewKey]:
+    async def create_gateway_key(self, actor: Actor, name: str) -> NewKey:
         """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
         return await self._write(actor, key_rows.create, "gateway", name)
 
-    async def revoke_gateway_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
+    async def revoke_gateway_key(self, actor: Actor, key: str) -> AccessKeyChange:
         """Revoke a gateway's key, found by its id, or by the name if only one good key has it.
 
         Raises:
@@ -233,11 +233,11 @@ class Store:
         """Return the keys of the API, the oldest first; with ``revoked`` those, too."""
         return await self._list_keys("admin", revoked)
 
-    async def create_admin_key(self, actor: Actor, name: str, role: Role) -> Change[NewKey]:
+    async def create_admin_key(self, actor: Actor, name: str, role: Role) -> NewKey:
         """Make a key for the API; raises `InvalidChangeError` for a bad name."""
         return await self._write(actor, key_rows.create, "admin", name, role)
 
-    async def revoke_admin_key(self, actor: Actor, key: str) -> Change[AccessKeyView]:
+    async def revoke_admin_key(self, actor: Actor, key: str) -> AccessKeyChange:
         """Revoke a key of the API; see `revoke_gateway_key`."""
         return await self._write(actor, key_rows.revoke, "admin", key)
 
