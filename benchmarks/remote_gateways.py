@@ -22,8 +22,8 @@ from benchmarks.remote_talk import obey, say, usage
 from bridgepool import ProviderReloader, ProviderSnapshot, Secret
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._process import raise_open_files_limit
 from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.serving._open_files import raise_open_files_limit
 from bridgepool.gateway.sources._control_source import open_control_source
 from bridgepool.remote._client import open_remote_providers, websocket_connector
 

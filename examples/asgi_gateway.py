@@ -26,7 +26,7 @@ async def open_handler() -> AsyncIterator[Handler]:
             clients=lambda: source.clients,
             first=await source.reload(),
             # Without [[clients]] in the file: for a server that listens on loopback only.
-            settings=GatewaySettings(allow_anyone=True, drain_timeout=60),
+            settings=GatewaySettings(allow_anonymous=True, drain_timeout=60),
         ) as gateway,
     ):
         yield gateway.handle

@@ -95,8 +95,8 @@ REMOTE_BUGS = (
         "return key_id in self._reading.keys", "return True",
     ),
     bug(
-        "a key in a path is shown", ("tests/gateway/proxy/test_shown.py",),
-        "gateway/proxy/_shown.py",
+        "a key in a path is shown", ("tests/gateway/proxy/test_redaction.py",),
+        "gateway/proxy/_redaction.py",
         "_SHOWN.get(segment, HIDDEN)", '_SHOWN.get(segment, segment.decode("latin-1"))',
     ),
     bug(

@@ -58,8 +58,8 @@ def test_each_source_goes_with_its_own_options(options: GatewayOptions) -> None:
 def test_the_source_is_asked_three_times_before_it_is_too_old() -> None:
     options = GatewayOptions(providers=FILE, max_stale=60.0)
     assert options.settings([Address("127.0.0.1", 0)]).poll_interval == 20.0
-    assert options.settings([Address("127.0.0.1", 0)]).allow_anyone
-    assert not options.settings([Address("127.0.0.1", 0), Address("::", 0)]).allow_anyone
+    assert options.settings([Address("127.0.0.1", 0)]).allow_anonymous
+    assert not options.settings([Address("127.0.0.1", 0), Address("::", 0)]).allow_anonymous
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from bridgepool.gateway import Bridge, BridgeKey, Gateway, GatewaySettings
 from bridgepool.gateway import _opening as opening
 from bridgepool.gateway.providers import Client, Clients, Provider, hash_key, new_client_key
 from bridgepool.gateway.proxy._bridge import open_bridge
-from bridgepool.gateway.proxy._runtime import Runtimes, Snapshot
+from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.http import (
     Exchange,
     GracefulClose,

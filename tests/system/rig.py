@@ -20,6 +20,7 @@ from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway import Gateway, open_gateway
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._process import open_source
 from bridgepool.gateway.control._encryption import find_encryption_keys, generate_encryption_key
 from bridgepool.gateway.control._first_keys import (
     ensure_admin_key,
@@ -33,7 +34,6 @@ from bridgepool.gateway.providers import Clients, Provider
 from bridgepool.gateway.proxy._auth import ListedClients
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.serving._listening import Address, open_listeners
-from bridgepool.gateway.sources._opening import open_source
 from bridgepool.gateway.sources._source import Source
 from bridgepool.http import serve_http
 from bridgepool.remote._rows import ProviderTable, TableBuilder
@@ -183,13 +183,13 @@ def control_source(home: Home, *, port: int | None = None) -> AbstractAsyncConte
     """Follow a control plane over a websocket, such as through a proxy's port."""
     url = f"ws://127.0.0.1:{port or home.rpc_port}"
     options = GatewayOptions(control=url, key_file=home.gateway_file, name="front")
-    return open_source(options, allow_anyone=False)
+    return open_source(options, allow_anonymous=False)
 
 
 def store_source(home: Home) -> AbstractAsyncContextManager[Source]:
     """Open the store as an embedded gateway does."""
     options = GatewayOptions(store=home.store_url, encryption_key_file=home.encryption_file)
-    return open_source(options, allow_anyone=False)
+    return open_source(options, allow_anonymous=False)
 
 
 @asynccontextmanager

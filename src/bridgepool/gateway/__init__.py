@@ -12,12 +12,11 @@ from bridgepool.gateway.proxy._access_log import (
     console_line,
     json_line,
 )
-from bridgepool.gateway.proxy._app import Gateway, GatewayStatistics
+from bridgepool.gateway.proxy._app import Gateway, GatewaySettings, GatewayStatistics
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
-from bridgepool.gateway.proxy._settings import GatewaySettings
 
 __all__ = [
     "AccessLog",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,15 +23,13 @@ from bridgepool import (
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.providers import Clients, Provider
 from bridgepool.gateway.proxy._access_log import AccessLog
-from bridgepool.gateway.proxy._app import Gateway
+from bridgepool.gateway.proxy._app import Gateway, GatewaySettings
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
-from bridgepool.gateway.proxy._dialing import check_dialing, dial_provider
+from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
-from bridgepool.gateway.proxy._receipts import OnApplied, Receipts
-from bridgepool.gateway.proxy._runtime import ProviderRuntime, Runtimes, Snapshot
-from bridgepool.gateway.proxy._settings import GatewaySettings
-from bridgepool.http import UpstreamLimits, open_upstream_client
+from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
+from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -71,7 +68,7 @@ async def open_gateway(
         changes: Notices that they may have changed; open before this is called.
         clients: Returns the clients in force; asked for each request, so it must be cheap. Or
             an `Authorizer`, when they are known elsewhere. The default has none: then nobody
-            is served, unless `settings.allow_anyone`.
+            is served, unless `settings.allow_anonymous`.
         first: What the reloader has already given, to be ready at once.
         first_age: Seconds since the source confirmed `first`; `math.inf` if nobody knows.
         settings: The gateway's policy.
@@ -105,10 +102,10 @@ async def open_gateway(
                 shutdown_timeout=settings.drain_timeout,
             ) as pool:
                 runtimes.put_in_force(pool.snapshot)
-                receipts = Receipts(runtimes, on_applied) if on_applied is not None else None
+                receipts = ReceiptReporter(runtimes, on_applied) if on_applied is not None else None
                 target = _PoolAndRuntimes(pool, runtimes, receipts)
 
-                async def give_receipts(receipts: Receipts) -> None:
+                async def give_receipts(receipts: ReceiptReporter) -> None:
                     with giving:
                         await receipts.run()
 
@@ -139,36 +136,13 @@ async def open_gateway(
             runtimes.close()
 
 
-def check_provider(provider: Provider) -> None:
-    """Raise what `open_provider_runtime` would; opens nothing."""
-    provider.resolve_keys(os.environ)
-    check_dialing(provider)
-
-
-@asynccontextmanager
-async def open_provider_runtime(
-    provider: Provider, *, limits: UpstreamLimits
-) -> AsyncIterator[ProviderRuntime]:
-    """Open what is needed to call a provider; nothing is connected yet.
-
-    Raises:
-        ProviderKeyError: its key is in an environment variable that is not usable.
-        ImportError: TLS needs a package that is not installed.
-    """
-    keys = provider.resolve_keys(os.environ)
-    async with open_upstream_client(
-        str(provider.base_url), limits=limits, dial=dial_provider(provider)
-    ) as client:
-        yield ProviderRuntime(provider, client, keys[0] if keys else None)
-
-
 @attrs.frozen
 class _PoolAndRuntimes:
     """What the watcher replaces the providers of."""
 
     _pool: CachedBridgePool[BridgeKey, Provider, Bridge]
     _runtimes: Runtimes
-    _receipts: Receipts | None
+    _receipts: ReceiptReporter | None
 
     def replace_providers(self, snapshot: Snapshot) -> Replacement:
         """Put a snapshot in force in both, in one step."""

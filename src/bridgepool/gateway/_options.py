@@ -9,8 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from bridgepool.gateway.proxy._auth import is_loopback
-from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.gateway.proxy._app import GatewaySettings
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
 
@@ -80,7 +79,7 @@ class GatewayOptions:
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:
         """Return the gateway's policy, when it listens on these addresses."""
         return GatewaySettings(
-            allow_anyone=all(is_loopback(address.host) for address in addresses),
+            allow_anonymous=all(address.is_loopback for address in addresses),
             expose_route_headers=self.expose_route_headers,
             max_stale=self.max_stale,
             # Read again in time, so that providers that nobody changes do not grow too old. A

@@ -12,16 +12,18 @@ it has anything to serve.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+import math
+import resource
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from typing import Final
 
 import trio
 
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.gateway._shutdown import Shutdown
-from bridgepool.gateway.proxy._access_output import open_access_log
+from bridgepool.gateway.proxy._access_log import open_access_log
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._listening import (
     Address,
@@ -32,12 +34,14 @@ from bridgepool.gateway.serving._listening import (
     tls_context,
 )
 from bridgepool.gateway.serving._logs import set_up_logging
-from bridgepool.gateway.serving._open_files import raise_open_files_limit
-from bridgepool.gateway.sources._opening import open_source
-from bridgepool.gateway.sources._source import Source
+from bridgepool.gateway.serving._signals import follow_signals
+from bridgepool.gateway.sources._source import Source, open_file_source
 from bridgepool.http import GracefulClose, HttpLimits, serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
+
+_OTHER_FILES: Final = 100  # files that are open for anything but connections
+_MAX_OPEN_FILES: Final = 1 << 20
 
 
 def serve_gateway(options: GatewayOptions) -> int:
@@ -61,7 +65,7 @@ async def _main(options: GatewayOptions) -> int:
     settings = options.settings(addresses)
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(
-            open_source(options, allow_anyone=settings.allow_anyone)
+            open_source(options, allow_anonymous=settings.allow_anonymous)
         )
         access_log = await stack.enter_async_context(
             open_access_log(options.access_log, options.log_format)
@@ -83,31 +87,70 @@ async def _main(options: GatewayOptions) -> int:
         return await _serve(gateway, source, listeners, options)
 
 
+def open_source(
+    options: GatewayOptions, *, allow_anonymous: bool
+) -> AbstractAsyncContextManager[Source]:
+    """Open the source that the options name.
+
+    Args:
+        options: They were checked.
+        allow_anonymous: Whether a gateway without clients may serve, since only programs of
+            this machine reach it.
+
+    Raises:
+        StartError: on entering: it cannot be used.
+    """
+    if options.providers is not None:
+        return open_file_source(options.providers, allow_anonymous)
+    if options.store is not None:
+        from bridgepool.gateway.sources._store_source import open_store_source
+
+        return open_store_source(options.store, options.encryption_key_file)
+    from bridgepool.gateway.sources._control_source import open_control_source
+
+    return open_control_source(options)
+
+
 async def _serve(
     gateway: Gateway, source: Source, listeners: Sequence[Listener], options: GatewayOptions
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
-    shutdown = Shutdown(GracefulClose(), gateway, options.drain_timeout)
+    graceful = GracefulClose()
+    drain_deadline = math.inf
+    forced = False  # a second signal cut running requests
     refused: str | None = None
     limits = HttpLimits(
         max_body_bytes=options.max_body_bytes, max_connections=options.max_connections
     )
+
+    def begin_drain() -> None:
+        nonlocal drain_deadline
+        drain_deadline = trio.current_time() + options.drain_timeout
+        gateway.start_draining()
+        graceful.begin(options.drain_timeout)
+
+    def end_drain() -> None:
+        nonlocal forced
+        forced = forced or gateway.statistics().requests > 0
+        graceful.begin(0)
+
+    def log_fields() -> Mapping[str, object]:
+        return {"requests": gateway.statistics().requests, "drain_timeout": options.drain_timeout}
+
     async with trio.open_nursery() as nursery:
-        await nursery.start(shutdown.follow_signals)
-        serving = partial(
-            serve_http, gateway.handle, listeners, limits=limits, graceful=shutdown.graceful
-        )
+        await nursery.start(follow_signals, logger, begin_drain, end_drain, log_fields)
+        serving = partial(serve_http, gateway.handle, listeners, limits=limits, graceful=graceful)
 
         async def serve(  # noqa: ASYNC128  # what it calls says started
             *, task_status: trio.TaskStatus[object]
         ) -> None:
             await serving(task_status=task_status)
-            nursery.cancel_scope.cancel()  # the signals are of no use any more
+            nursery.cancel_scope.cancel()
 
         async def end_when_refused() -> None:
             nonlocal refused
             refused = await source.wait_refused()
-            shutdown.graceful.begin(0)
+            graceful.begin(0)
 
         await nursery.start(serve)
         for listener in listeners:
@@ -116,4 +159,34 @@ async def _serve(
         nursery.start_soon(end_when_refused)
     if refused is not None:
         raise StartError(refused)
-    return shutdown.report()
+    ended = gateway.statistics().ended
+    fields = {f"requests_{outcome.value}": count for outcome, count in ended.items()}
+    if forced or trio.current_time() >= drain_deadline:
+        logger.warning("stopped; running requests were cut", extra=fields)
+        return 1
+    logger.info("stopped; every request had ended", extra=fields)
+    return 0
+
+
+def raise_open_files_limit(connections: int) -> None:
+    """Raise this process's limit of open files as far as the system allows.
+
+    The limit that processes start with (often 1,024) is for programs that use `select`.
+
+    Args:
+        connections: How many connections of clients are to be served; a warning in the log says
+            so when the limit is too low for them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        except (OSError, ValueError):
+            pass  # the system has a lower limit of its own
+    if soft < connections + _OTHER_FILES:
+        facts = {"open_files": soft, "max_connections": connections}
+        logger.warning("the limit of open files is too low for --max-connections", extra=facts)

@@ -16,12 +16,13 @@ import trio
 import trustme
 
 from bridgepool.gateway import _process as process
-from bridgepool.gateway._keys import KeyInputError, client_row
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.commands import app
+from bridgepool.gateway.commands._gateway import client_row
 from bridgepool.gateway.demo import _story as story
 from bridgepool.gateway.demo._screen import Screen, wants_colour
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.gateway.providers import InvalidProviderError
 from bridgepool.gateway.serving._listening import (
     Address,
     StartError,
@@ -112,10 +113,12 @@ def test_rows_are_made_of_good_ids_and_keys_only() -> None:
     again, same = client_row("ada", f" {key.reveal()}\n")
     assert same == key
     assert again != row, "each hash has a salt of its own"
-    for bad in ("", "guessable"):
-        with pytest.raises(KeyInputError):
-            client_row("ada", bad)
-    with pytest.raises(KeyInputError):
+    with pytest.raises(ValueError, match="no key on standard input"):
+        client_row("ada", " ")
+    with pytest.raises(ValueError, match="not a bridgepool client key") as caught:
+        client_row("ada", "guessable")
+    assert "guessable" not in str(caught.value)
+    with pytest.raises(InvalidProviderError):
         client_row("no id")
 
 

@@ -124,7 +124,7 @@ async def open_rig(
     """
     source = SlowReloader(ProviderSnapshot(providers))
     source.wait = reload
-    settings = settings or GatewaySettings(allow_anyone=True, min_reload_interval=0.001)
+    settings = settings or GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
     rig: Rig | None = None
 
     def log(record: AccessRecord) -> None:

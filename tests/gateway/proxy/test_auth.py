@@ -11,14 +11,14 @@ from bridgepool.gateway.providers import (
     new_client_key,
 )
 from bridgepool.gateway.proxy._auth import (
-    NOT_FROM_HERE,
+    LOCAL_PROGRAMS_ONLY,
     Identity,
     ListedClients,
     identify,
-    is_loopback,
 )
-from bridgepool.gateway.proxy._bridge import ANYONE, BridgeKey
+from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
 from bridgepool.gateway.proxy._refusals import WRONG_CLIENT_KEY, Refusal, Retry
+from bridgepool.gateway.serving._listening import is_loopback
 from bridgepool.http import Headers
 
 KEY = new_client_key()
@@ -28,7 +28,7 @@ CLIENTS = Clients((Client(id="ada", key_hashes=(hash_key(KEY),)),))
 
 async def ask(*headers: tuple[bytes, bytes], clients: Clients = CLIENTS) -> Identity | Refusal:
     with trio.testing.assert_no_checkpoints():
-        return await identify(headers, ListedClients(lambda: clients), allow_anyone=True)
+        return await identify(headers, ListedClients(lambda: clients), allow_anonymous=True)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +67,11 @@ async def test_without_clients_a_local_program_is_let_in_with_any_key_or_none() 
     for headers in ((), ((b"authorization", b"Bearer dummy"),)):
         identity = await ask((b"host", b"127.0.0.1:8080"), *headers, clients=Clients())
         assert isinstance(identity, Identity)
-        assert identity.key == ANYONE
+        assert identity.key == ANONYMOUS
 
 
 async def test_without_clients_nobody_is_let_in_where_that_is_not_allowed() -> None:
-    assert await identify((), ListedClients(Clients), allow_anyone=False) is WRONG_CLIENT_KEY
+    assert await identify((), ListedClients(Clients), allow_anonymous=False) is WRONG_CLIENT_KEY
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ async def test_without_clients_nobody_is_let_in_where_that_is_not_allowed() -> N
 async def test_without_clients_a_web_page_from_elsewhere_is_refused(
     header: tuple[bytes, bytes],
 ) -> None:
-    assert await ask(header, clients=Clients()) is NOT_FROM_HERE
+    assert await ask(header, clients=Clients()) is LOCAL_PROGRAMS_ONLY
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "a.localhost", "127.8.8.8", "::1"])
@@ -117,12 +117,12 @@ class Asked:
 async def test_an_authorizer_is_asked_and_may_take_its_time() -> None:
     asked = Asked(Caller("ada", "k1"))
     with trio.testing.assert_checkpoints():
-        identity = await identify(((b"x-api-key", b"any"),), asked, allow_anyone=True)
+        identity = await identify(((b"x-api-key", b"any"),), asked, allow_anonymous=True)
     assert isinstance(identity, Identity)
     assert identity.key == BridgeKey("ada", "k1")
     asked.answer = None
     for headers in ((), ((b"x-api-key", b"any"),)):
-        assert await identify(headers, asked, allow_anyone=True) is WRONG_CLIENT_KEY
+        assert await identify(headers, asked, allow_anonymous=True) is WRONG_CLIENT_KEY
 
 
 @pytest.mark.parametrize(("after", "shown"), [(0.2, 1), (7.2, 8)])
@@ -130,7 +130,7 @@ async def test_an_authorizer_without_an_answer_is_no_refusal_of_the_key(
     after: float, shown: int
 ) -> None:
     asked = Asked(AuthorizationUnavailableError(after))
-    found = await identify(((b"x-api-key", b"any"),), asked, allow_anyone=True)
+    found = await identify(((b"x-api-key", b"any"),), asked, allow_anonymous=True)
     assert isinstance(found, Refusal)
     assert (found.status, found.code) == (503, "authorization_unavailable")
     assert (found.retry, found.retry_after) == (Retry.SOON, shown)

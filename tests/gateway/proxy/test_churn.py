@@ -54,7 +54,7 @@ async def test_churn_leaves_nothing_and_every_request_has_one_outcome(
     rng = random.Random(seed)
     url = await raw_upstream(nursery, moody_upstream(rng))  # type: ignore[arg-type]  # it is one
     settings = GatewaySettings(
-        allow_anyone=True,
+        allow_anonymous=True,
         min_reload_interval=0.001,
         drain_timeout=0.02,
         upstream_limits=UpstreamLimits(head_timeout=0.05, read_timeout=0.05),

@@ -12,7 +12,7 @@ import trio
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import Gateway, GatewaySettings, Outcome, open_gateway
 from bridgepool.gateway.proxy import _app as app
-from bridgepool.gateway.proxy._runtime import Runtimes
+from bridgepool.gateway.proxy._runtimes import Runtimes
 from bridgepool.http import Exchange, UpstreamCut, open_upstream_client, serve_http
 from tests.gateway.proxy.raw import connect, post, raw_upstream, says, silence_to_end
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
@@ -100,7 +100,7 @@ async def test_a_gateway_that_is_being_left_lets_streams_end_and_admits_nobody(
                 source,
                 source.subscribe(),
                 first=source.snapshot,
-                settings=GatewaySettings(allow_anyone=True, drain_timeout=math.inf),
+                settings=GatewaySettings(allow_anonymous=True, drain_timeout=math.inf),
             ) as gateway:
                 task_status.started(gateway)
                 await left.wait()

@@ -128,7 +128,7 @@ async def test_who_served_is_told_in_headers_when_that_is_switched_on(
 ) -> None:
     north = await start_upstream(nursery)
     settings = GatewaySettings(
-        allow_anyone=True, expose_route_headers=True, min_reload_interval=0.001
+        allow_anonymous=True, expose_route_headers=True, min_reload_interval=0.001
     )
     async with open_rig(openai(north), nursery=nursery, settings=settings) as rig:
         await rig.replace(openai(north), openai(north, "other"))

@@ -10,9 +10,9 @@ import trio.testing
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import Gateway, GatewaySettings, SourceReport, open_gateway
 from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.proxy._runtime import Snapshot
+from bridgepool.gateway.proxy._runtimes import Snapshot
 
-SETTINGS = GatewaySettings(allow_anyone=True, max_stale=100.0)
+SETTINGS = GatewaySettings(allow_anonymous=True, max_stale=100.0)
 
 
 class Away(MemoryReloader[Provider]):

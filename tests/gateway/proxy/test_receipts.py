@@ -14,11 +14,11 @@ from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import FailedProvider, GatewaySettings, Receipt, open_gateway
 from bridgepool.gateway import _opening as opening
 from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.proxy._runtime import ProviderRuntime
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime, open_provider_runtime
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.rig import openai
 
-SETTINGS = GatewaySettings(allow_anyone=True, min_reload_interval=0.001)
+SETTINGS = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 URL = "http://127.0.0.1:9/v1"
 
 
@@ -106,7 +106,7 @@ async def test_what_is_not_foreseen_is_told_by_its_type_alone(
 async def test_a_receipt_waits_for_the_runtimes_and_an_overtaken_one_is_not_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gate, real = trio.Event(), opening.open_provider_runtime
+    gate, real = trio.Event(), open_provider_runtime
 
     @asynccontextmanager
     async def slow(provider: Provider, *, limits: UpstreamLimits) -> AsyncIterator[ProviderRuntime]:

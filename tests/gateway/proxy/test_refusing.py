@@ -17,7 +17,7 @@ from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head, says
 from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 
 CHAT = "/ai/v1/chat/completions"
-OPEN = GatewaySettings(allow_anyone=True, min_reload_interval=0.001)
+OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 
 
 async def test_a_reloader_that_never_answers_leaves_the_gateway_not_ready(

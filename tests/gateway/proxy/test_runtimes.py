@@ -12,7 +12,12 @@ import trio.testing
 
 from bridgepool import ProviderSnapshot
 from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.proxy._runtime import ProviderRuntime, Runtimes, Sentinel, Snapshot
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
+from bridgepool.gateway.proxy._runtimes import (
+    Runtimes,
+    Snapshot,
+    UnavailableProvider,
+)
 from bridgepool.http import open_upstream_client
 
 
@@ -100,7 +105,7 @@ async def test_a_runtime_that_cannot_be_built_is_a_sentinel_and_tried_again_with
     table = runtimes.take(first)
     await table.wait_opened()
     sentinel = table.get("a")
-    assert isinstance(sentinel, Sentinel)
+    assert isinstance(sentinel, UnavailableProvider)
     assert sentinel.refusal.code == "provider_misconfigured"
     assert sentinel.reason == "unexpected ValueError; the gateway's log has more"
     assert "no" not in sentinel.refusal.message.split()
@@ -125,7 +130,7 @@ async def test_a_disabled_provider_opens_nothing(nursery: trio.Nursery) -> None:
     table = runtimes.take(snapshot(provider("a", enabled=False)))
     await table.wait_opened()
     sentinel = table.get("a")
-    assert isinstance(sentinel, Sentinel)
+    assert isinstance(sentinel, UnavailableProvider)
     assert sentinel.refusal.code == "provider_disabled"
     runtimes.release(table)
     assert not opener.opened
@@ -173,12 +178,12 @@ async def test_what_was_found_good_is_opened_by_its_first_use(nursery: trio.Nurs
     assert not opener.opened
     assert runtimes.open_count == 0
     assert table.get("a") is None, "nobody knows yet"
-    assert isinstance(table.get("bad"), Sentinel)
-    assert isinstance(await table.use("bad"), Sentinel)
-    assert isinstance(await table.use("off"), Sentinel)
+    assert isinstance(table.get("bad"), UnavailableProvider)
+    assert isinstance(await table.use("bad"), UnavailableProvider)
+    assert isinstance(await table.use("off"), UnavailableProvider)
     assert await table.use("c") is None
 
-    used: list[ProviderRuntime | Sentinel | None] = []
+    used: list[ProviderRuntime | UnavailableProvider | None] = []
 
     async def use() -> None:
         used.append(await table.use("a"))
@@ -188,7 +193,7 @@ async def test_what_was_found_good_is_opened_by_its_first_use(nursery: trio.Nurs
             users.start_soon(use)
     assert used == [table.get("a")] * 3
     assert isinstance(used[0], ProviderRuntime)
-    assert isinstance(await table.use("worse"), Sentinel)
+    assert isinstance(await table.use("worse"), UnavailableProvider)
     assert opener.opened == {"a": 1}
 
     second = snapshot(provider("a"), provider("worse"))
@@ -222,7 +227,7 @@ async def test_one_that_cannot_be_built_is_served_by_its_last_good_form(
         table = runtimes.take_in_force()
         await table.wait_opened()
         sentinel = table.get("a")
-        assert isinstance(sentinel, Sentinel)
+        assert isinstance(sentinel, UnavailableProvider)
         assert "ValueError" in sentinel.reason
         assert await table.use("a") is await first.use("a")
         runtimes.release(table)
@@ -257,13 +262,13 @@ async def test_the_last_good_form_that_was_never_used_is_opened_when_it_has_to_s
     runtimes.put_in_force(snapshot(provider("a")))
     runtimes.put_in_force(snapshot(bad))
     table = runtimes.take_in_force()
-    assert isinstance(table.get("a"), Sentinel)
+    assert isinstance(table.get("a"), UnavailableProvider)
     target = await table.use("a")
     assert isinstance(target, ProviderRuntime)
     assert target.provider == provider("a")
     runtimes.put_in_force(snapshot(attrs.evolve(bad, enabled=False)))
     off = runtimes.take_in_force()
-    assert isinstance(await off.use("a"), Sentinel)
+    assert isinstance(await off.use("a"), UnavailableProvider)
     runtimes.release(off)
     runtimes.release(table)
     runtimes.put_in_force(snapshot())

@@ -14,7 +14,7 @@ from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 
 CHAT = "/ai/v1/chat/completions"
 STREAM = b'{"model": "m", "stream": true}'
-OPEN = GatewaySettings(allow_anyone=True, min_reload_interval=0.001)
+OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 
 
 class Gate:

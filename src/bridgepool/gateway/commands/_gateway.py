@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from bridgepool._secret import Secret
 from bridgepool.gateway.commands._connecting import store_argument
 from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.providers import Client, new_client_key
+from bridgepool.gateway.providers import hash_key as hash_of
 
 
 @app.command
@@ -117,13 +120,28 @@ def hash_key(client: str, *, stdin: bool = False) -> None:
         client: The client's id, as it stands in the access log.
         stdin: Take the key from standard input instead of making a new one.
     """
-    from bridgepool.gateway._keys import KeyInputError, client_row
-
     given = sys.stdin.readline() if stdin else None
     try:
         row, key = client_row(client, given)
-    except KeyInputError as error:
+    except ValueError as error:
         fail(str(error))
     if given is None:
         print(f"The key of {client}, shown only now: {key.reveal()}", file=sys.stderr, flush=True)
     print(row)
+
+
+def client_row(client_id: str, given: str | None = None) -> tuple[str, Secret]:
+    """Make the `[[clients]]` row for a client, and its key.
+
+    Args:
+        client_id: the client's id.
+        given: the key to hash, white space around it allowed; None makes a new one.
+
+    Raises:
+        ValueError: one of them cannot be used; the text repeats no key.
+    """
+    if given is not None and not given.strip():
+        raise ValueError("there is no key on standard input")
+    key = new_client_key() if given is None else Secret(given.strip())
+    client = Client(id=client_id, key_hashes=(hash_of(key),))
+    return f'[[clients]]\nid = "{client.id}"\nkey_hash = "{client.key_hashes[0]}"', key

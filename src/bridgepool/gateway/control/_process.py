@@ -10,10 +10,8 @@ second signal cut it short, 2 when it could not start.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -46,15 +44,16 @@ from bridgepool.gateway.serving._listening import (
     tls_context,
 )
 from bridgepool.gateway.serving._logs import LogFormat, set_up_logging
+from bridgepool.gateway.serving._signals import follow_signals
 from bridgepool.remote._admission import Admitted
-from bridgepool.remote._service import ProviderService, open_provider_service
+from bridgepool.remote._service import open_provider_service
 from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.websocket import serve_websockets
 
 logger = logging.getLogger("bridgepool.control")
 
-_ENDING = Refused(503, "shutting_down", "the control plane stops; connect again")
-_GOODBYES = 1.0  # seconds for gateways to hear why their sessions end
+_SHUTTING_DOWN = Refused(503, "shutting_down", "the control plane stops; connect again")
+_CLOSE_TIMEOUT = 1.0  # seconds for sessions to close
 
 
 @attrs.frozen(kw_only=True)
@@ -75,42 +74,6 @@ class ControlPlaneOptions:
     insecure: bool = False
     drain_timeout: float = 10.0
     log_format: LogFormat = "auto"
-
-
-@attrs.define(eq=False)
-class _Shutdown:
-    """The way from running to ended."""
-
-    hub: Hub
-    drain_timeout: float
-    begun: trio.Event = attrs.field(factory=trio.Event, init=False)
-    forced: trio.Event = attrs.field(factory=trio.Event, init=False)
-
-    async def follow_signals(  # noqa: ASYNC114  # the linter cannot be told of every startable
-        self, *, task_status: trio.TaskStatus[None]
-    ) -> None:
-        """Begin the end at the first signal; force it at the second."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for number in signals:
-                facts = {"signal": signal.Signals(number).name}
-                if self.begun.is_set():
-                    logger.warning("second signal: ending at once", extra=facts)
-                    self.forced.set()
-                else:
-                    facts["drain_timeout"] = f"{self.drain_timeout:g}"
-                    logger.info("draining", extra=facts)
-                    self.hub.end_waits()
-                    self.begun.set()
-
-    async def cancel_when_forced(self, scope: trio.CancelScope) -> None:
-        """Cancel a scope at the second signal."""
-        await self.forced.wait()
-        scope.cancel()
-
-    async def admit(self, service: ProviderService, handshake: Handshake) -> Admitted | Refused:
-        """Let a gateway in, while this control plane does not end."""
-        return _ENDING if self.begun.is_set() else await service.admit(handshake)
 
 
 def serve_control_plane(options: ControlPlaneOptions) -> int:
@@ -162,22 +125,12 @@ def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) 
         raise StartError(str(error).replace("--listen", option, 1)) from None
     if options.tls_cert is None and not options.insecure:
         for text, address in zip(texts, addresses, strict=True):
-            if not _is_loopback(address.host):
+            if not address.is_loopback:
                 raise StartError(
                     f"{option} {text}: keys would go over the network in the clear; give "
                     "--tls-cert and --tls-key, or --insecure if something else encrypts"
                 )
     return addresses
-
-
-def _is_loopback(host: str) -> bool:
-    host = host.lower().removesuffix(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
@@ -224,21 +177,38 @@ async def _serve(
     options: ControlPlaneOptions,
 ) -> int:
     """Serve until signalled, then end in order; return the exit status."""
-    shutdown = _Shutdown(hub, options.drain_timeout)
+    draining = trio.Event()
+    forced = False
     certificate = None
     if options.tls_cert is not None and options.tls_key is not None:
         certificate = Certificate(options.tls_cert, options.tls_key)
     # Sessions outlive the service, so that they can say goodbye.
     async with trio.open_nursery() as nursery:
-        await nursery.start(shutdown.follow_signals)
-        nursery.start_soon(shutdown.cancel_when_forced, nursery.cancel_scope)
+
+        def begin_drain() -> None:
+            hub.end_waits()
+            draining.set()
+
+        def end_at_once() -> None:
+            nonlocal forced
+            forced = True
+            nursery.cancel_scope.cancel()
+
+        def log_fields() -> Mapping[str, object]:
+            return {"drain_timeout": options.drain_timeout}
+
+        await nursery.start(follow_signals, logger, begin_drain, end_at_once, log_fields)
         async with open_provider_service(hub) as service:
+
+            async def admit(handshake: Handshake) -> Admitted | Refused:
+                return _SHUTTING_DOWN if draining.is_set() else await service.admit(handshake)
+
             await nursery.start(
                 partial(
                     serve_websockets,
                     service.serve,  # noqa: ASYNC111
                     rpc_listeners,
-                    admit=partial(shutdown.admit, service),  # noqa: ASYNC111
+                    admit=admit,
                 )
             )
             _announce(api_listeners, rpc_listeners, hub, secure=certificate is not None)
@@ -246,15 +216,15 @@ async def _serve(
                 make_api(store, hub),
                 api_listeners,
                 certificate=certificate,
-                ending=shutdown.begun,
+                ending=draining,
                 grace=options.drain_timeout,
             )
-        with trio.move_on_after(_GOODBYES):  # the sessions were told to end
+        with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were told to end
             while service.sessions:  # noqa: ASYNC110  # they end within milliseconds
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
-    logger.info("stopped", extra={"forced": shutdown.forced.is_set()})
-    return 1 if shutdown.forced.is_set() else 0
+    logger.info("stopped", extra={"forced": forced})
+    return 1 if forced else 0
 
 
 def _announce(api: Sequence[Listener], rpc: Sequence[Listener], hub: Hub, *, secure: bool) -> None:

@@ -120,7 +120,7 @@ async def _play(stage: Stage) -> bool:
             source,
             source.changes,
             first=await source.reload(),
-            settings=GatewaySettings(allow_anyone=True),
+            settings=GatewaySettings(allow_anonymous=True),
         ) as gateway,
         trio.open_nursery() as nursery,
     ):

@@ -5,7 +5,7 @@ what has gathered to a thread a few times a second, so a slow disk or a stuck pi
 holds a request up; beyond a bound lines are dropped and counted instead of kept in memory.
 
 No line holds a header value, a query string or a body: that is where secrets travel. Of the
-path it has what `bridgepool.gateway.proxy._shown` lets through, so that a key in it is not shown.
+path it has what `_redaction` lets through, so that a key in it is not shown.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from __future__ import annotations
 import enum
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from json.encoder import encode_basestring_ascii as quoted
 
 import attrs
 import trio
+
+from bridgepool._services import open_service_nursery
+from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.serving._logs import LogFormat, use_json
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -201,3 +207,43 @@ def write_to(fd: int) -> Callable[[bytes], None]:
             view = view[os.write(fd, view) :]
 
     return write
+
+
+@asynccontextmanager
+async def open_access_log(target: str, log_format: LogFormat) -> AsyncIterator[AccessLog | None]:
+    """Open where the line per request goes, with its writer task.
+
+    Args:
+        target: a file to append to, `-` for standard output, or `none`.
+        log_format: how a line looks; auto is JSON but on a terminal.
+
+    Raises:
+        StartError: the file cannot be opened.
+    """
+    if target == "none":
+        yield None
+        return
+    as_json = use_json(log_format, sys.stdout) if target == "-" else log_format != "console"
+    line = json_line if as_json else console_line
+    descriptor = 1
+    if target != "-":
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        try:
+            descriptor = os.open(target, flags, 0o640)
+        except OSError as error:
+            raise StartError(f"--access-log {target}: {error.strerror}") from None
+    writer = LineWriter(write_to(descriptor))
+
+    def log(record: AccessRecord) -> None:
+        writer.append(line(record))
+
+    try:
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(writer.run)
+            try:
+                yield log
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        if descriptor != 1:
+            os.close(descriptor)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,24 +27,48 @@ from bridgepool.gateway.proxy._access_log import AccessLog, AccessRecord, Outcom
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._forward import (
-    AnswerCutError,
-    AnswerWithheldError,
     Call,
+    ResponseCutError,
+    ResponseWithheldError,
     forward,
     refusal_for,
 )
 from bridgepool.gateway.proxy._readiness import Readiness
+from bridgepool.gateway.proxy._redaction import redact_method, redact_path
 from bridgepool.gateway.proxy._refusals import Refusal, Shape, guess_shape, render
-from bridgepool.gateway.proxy._runtime import Runtimes, Sentinel
-from bridgepool.gateway.proxy._settings import GatewaySettings
-from bridgepool.gateway.proxy._shown import shown_method, shown_path
-from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError
+from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
+from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError, UpstreamLimits
 
 logger = logging.getLogger("bridgepool.gateway")
 
-_LAST_WORD: Final = 1.0  # seconds for a client to take the answer that its time is over
+_REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds for a client to take the answer that its time is over
 _JSON: Final = ((b"content-type", b"application/json"),)
 _SHAPES: Final = {"openai": Shape.OPENAI, "anthropic": Shape.ANTHROPIC}
+
+
+@attrs.frozen(kw_only=True)
+class GatewaySettings:
+    """The gateway's policy. Durations are in seconds, `math.inf` for none."""
+
+    allow_anonymous: bool = False
+    """Serve local programs without a key while no clients are configured. For listeners on
+    loopback addresses only."""
+    expose_route_headers: bool = False
+    """Say in `x-bridgepool-provider` and `x-bridgepool-generation` who served an answer."""
+    max_stale: float = math.inf
+    """How long after its last successful reload the gateway still calls itself ready."""
+    max_bridges: int = 5000
+    """Most client keys that have a bridge at the same time."""
+    bridge_ttl: float = 900.0
+    """How long a bridge is used before it is built anew."""
+    drain_timeout: float = 600.0
+    """How long a request may go on after its provider was replaced, or the gateway was left."""
+    poll_interval: float = 300.0
+    """Between two reloads without a notice."""
+    min_reload_interval: float = 0.1
+    """Between two reloads that notices cause."""
+    upstream_limits: UpstreamLimits = attrs.field(factory=UpstreamLimits)
+    """How many connections each provider gets, and how long they may be silent."""
 
 
 @attrs.frozen
@@ -87,7 +112,7 @@ class Gateway:
         if path == b"/readyz":
             await self._answer_ready(exchange)
             return
-        record = AccessRecord(shown_method(request.method))
+        record = AccessRecord(redact_method(request.method))
         self._requests += 1
         try:
             await self._serve(exchange, path, record)
@@ -108,7 +133,7 @@ class Gateway:
             self._ended[record.outcome] += 1
             record.ended = time.perf_counter()
             if self._access_log is not None:
-                record.path = shown_path(path, record.provider)
+                record.path = redact_path(path, record.provider)
                 self._access_log(record)
 
     def statistics(self) -> GatewayStatistics:
@@ -143,7 +168,7 @@ class Gateway:
             await _refuse(exchange, refusals.NOT_READY, guess_shape(path, headers), record)
             return
         identity = await identify(
-            headers, self._authorizer, allow_anyone=self._settings.allow_anyone
+            headers, self._authorizer, allow_anonymous=self._settings.allow_anonymous
         )
         if isinstance(identity, Refusal):
             await _refuse(exchange, identity, guess_shape(path, headers), record)
@@ -174,12 +199,12 @@ class Gateway:
         provider = found.provider
         record.provider = provider.name
         shape = _SHAPES[provider.type]
-        if isinstance(found, Sentinel):
+        if isinstance(found, UnavailableProvider):
             await _refuse(exchange, found.refusal, shape, record)
             return
         match = provider.rules.match(request.method, target.path)
         if match is None:
-            path = shown_path(target.path)
+            path = redact_path(target.path)
             refusal = refusals.unknown_route(provider.name, record.method, path)
             await _refuse(exchange, refusal, shape, record)
             return
@@ -212,10 +237,10 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
     except UpstreamError as error:
         logger.warning("provider %s: %s", record.provider, error)
         refusal = refusal_for(error)
-    except AnswerWithheldError as error:
+    except ResponseWithheldError as error:
         logger.warning("provider %s: %s", record.provider, error.refusal.message)
         refusal = error.refusal
-    except AnswerCutError as error:
+    except ResponseCutError as error:
         logger.warning("provider %s: %s", record.provider, error.__cause__)
         return
     except RemoteProtocolError as error:
@@ -231,7 +256,7 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
 async def _end_by_deadline(call: Call, exchange: Exchange, record: AccessRecord) -> None:
     """Say why it ends, if there is still a way to."""
     if not exchange.response_started:
-        with trio.move_on_after(_LAST_WORD, shield=True):
+        with trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True):
             await _refuse(exchange, refusals.DRAIN_DEADLINE, call.shape, record)
     record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
 

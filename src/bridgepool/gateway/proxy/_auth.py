@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
@@ -14,16 +13,17 @@ from bridgepool.gateway.providers import (
     Clients,
     find_client_token,
 )
-from bridgepool.gateway.proxy._bridge import ANYONE, BridgeKey
+from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
 from bridgepool.gateway.proxy._refusals import (
     WRONG_CLIENT_KEY,
     Refusal,
     Retry,
     authorization_unavailable,
 )
+from bridgepool.gateway.serving._listening import is_loopback
 from bridgepool.http import Headers
 
-NOT_FROM_HERE = Refusal(
+LOCAL_PROGRAMS_ONLY = Refusal(
     403,
     "not_from_here",
     "This gateway has no clients configured, so it serves programs on its own machine only.",
@@ -41,7 +41,7 @@ class Identity:
     passed on to a provider that takes `client_keys`."""
 
 
-_ANYONE = Identity(ANYONE, own_key=True)
+_ANONYMOUS = Identity(ANONYMOUS, own_key=True)
 
 
 @runtime_checkable
@@ -52,7 +52,7 @@ class Authorizer(Protocol):
     def has_clients(self) -> bool:
         """False when no clients are configured at all, as on a gateway for one's own machine.
 
-        Only then, and only where `GatewaySettings.allow_anyone` says so, local programs are
+        Only then, and only where `GatewaySettings.allow_anonymous` says so, local programs are
         served without a key. One who cannot tell says True.
         """
         ...
@@ -90,14 +90,14 @@ class ListedClients:
 
 
 async def identify(
-    headers: Headers, authorizer: Authorizer, *, allow_anyone: bool
+    headers: Headers, authorizer: Authorizer, *, allow_anonymous: bool
 ) -> Identity | Refusal:
     """Tell who sent a request. Not a checkpoint when the authorizer has the answer at hand.
 
     Args:
         headers: the request's.
         authorizer: knows the clients.
-        allow_anyone: whether a gateway without clients is open. Then the client must be a
+        allow_anonymous: whether a gateway without clients is open. Then the client must be a
             local program: a web page that reaches this machine from a browser (by a foreign
             origin, or by a name rebound to a loopback address) is refused.
     """
@@ -109,9 +109,9 @@ async def identify(
             return authorization_unavailable(error.retry_after)
         if caller is not None:
             return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
-    if authorizer.has_clients or not allow_anyone:
+    if authorizer.has_clients or not allow_anonymous:
         return WRONG_CLIENT_KEY
-    return _ANYONE if _is_local_program(headers) else NOT_FROM_HERE
+    return _ANONYMOUS if _is_local_program(headers) else LOCAL_PROGRAMS_ONLY
 
 
 def _is_local_program(headers: Headers) -> bool:
@@ -132,14 +132,3 @@ def _is_loopback(authority: bytes) -> bool:
     else:
         host = text.rpartition(":")[0] if ":" in text else text
     return is_loopback(host)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine and nobody else."""
-    host = host.lower().removesuffix(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from bridgepool.gateway.proxy._runtime import (
-    ProviderRuntime,
-    RouteTable,
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
+from bridgepool.gateway.proxy._runtimes import (
     Runtimes,
-    Sentinel,
+    RuntimeTable,
     Snapshot,
+    UnavailableProvider,
 )
 from bridgepool.http import Exchange
 
@@ -26,7 +26,7 @@ class BridgeKey:
     key_id: str
 
 
-ANYONE = BridgeKey("-", "-")
+ANONYMOUS = BridgeKey("-", "-")
 """The one key of a gateway without clients."""
 
 
@@ -35,13 +35,13 @@ class Bridge:
     """One client key's way to the providers of one generation. Made by `open_bridge`."""
 
     key: BridgeKey
-    _table: RouteTable
+    _table: RuntimeTable
     _requests: set[Exchange] = attrs.field(factory=set)
     _idle: trio.Event | None = None  # wanted by the close; set by the last request
     closing: bool = False
     """The bridge is being closed: requests that are still running are ended."""
 
-    async def route(self, name: str) -> ProviderRuntime | Sentinel | None:
+    async def route(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
         """Return what serves that provider; None if there is none of that name."""
         return await self._table.use(name)
 

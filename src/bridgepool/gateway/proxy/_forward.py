@@ -18,6 +18,7 @@ import attrs
 
 from bridgepool.gateway.providers import swap_credentials
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     PROVIDER_KEY_REFUSED,
     UPSTREAM_BAD_ANSWER,
@@ -30,7 +31,6 @@ from bridgepool.gateway.proxy._refusals import (
     Shape,
     render_event,
 )
-from bridgepool.gateway.proxy._runtime import ProviderRuntime
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -68,7 +68,7 @@ class Call:
     """Added to the answer's."""
 
 
-class AnswerWithheldError(Exception):
+class ResponseWithheldError(Exception):
     """The upstream answered, but its answer is not for the client; `refusal` is."""
 
     def __init__(self, refusal: Refusal) -> None:
@@ -76,7 +76,7 @@ class AnswerWithheldError(Exception):
         self.refusal = refusal
 
 
-class AnswerCutError(Exception):
+class ResponseCutError(Exception):
     """The upstream's answer broke off after its start had gone to the client.
 
     The access record has the outcome; the cause is the upstream's error.
@@ -106,8 +106,8 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
 
     Raises:
         UpstreamError: there is no answer; nothing was sent to the client.
-        AnswerWithheldError: there is one that clients must not see; nothing was sent.
-        AnswerCutError: the answer broke off; the client's is cut.
+        ResponseWithheldError: there is one that clients must not see; nothing was sent.
+        ResponseCutError: the answer broke off; the client's is cut.
         RemoteProtocolError: the client's own body is malformed, too large or too slow.
 
     Cancellation: ends the upstream request; an answer that was begun is cut.
@@ -123,14 +123,14 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
     async with client.request(request.method, call.target, headers, body) as response:
         data = response.take_buffered()
         if response.status in _REDIRECTS:
-            raise AnswerWithheldError(UPSTREAM_REDIRECTS)
+            raise ResponseWithheldError(UPSTREAM_REDIRECTS)
         if response.status == 401 and call.runtime.key is not None:
-            raise AnswerWithheldError(PROVIDER_KEY_REFUSED)
+            raise ResponseWithheldError(PROVIDER_KEY_REFUSED)
         whole = response.ended and not response.trailers and request.method != b"HEAD"
         if whole and response.status not in (204, 304):
-            await _answer_whole(call, exchange, response, data, record)
+            await _send_whole_response(call, exchange, response, data, record)
         else:
-            await _answer_in_pieces(call, exchange, response, data, record)
+            await _stream_response(call, exchange, response, data, record)
 
 
 def _has_body(headers: Headers) -> bool:
@@ -140,7 +140,7 @@ def _has_body(headers: Headers) -> bool:
     return False
 
 
-async def _answer_whole(
+async def _send_whole_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
     """Send an answer that is all there, head and body in one write."""
@@ -150,7 +150,7 @@ async def _answer_whole(
     record.first_byte = time.perf_counter()
 
 
-async def _answer_in_pieces(
+async def _stream_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
     """Send an answer as it comes in."""
@@ -178,7 +178,7 @@ async def _answer_in_pieces(
             record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
             if _between_events(response.headers, tail):
                 await stream.send_all(render_event(refusal, call.shape))
-            raise AnswerCutError from failure
+            raise ResponseCutError from failure
         stream.trailers = forward_trailers(response.trailers)
 
 

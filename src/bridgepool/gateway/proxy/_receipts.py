@@ -1,4 +1,4 @@
-"""Receipts: telling the source what came of a revision once it is served.
+"""ReceiptReporter: telling the source what came of a revision once it is served.
 
 Theory of operation. After each good reload a receipt is due. It is given when the runtimes of
 what is in force are found good or bad, and only if nothing newer was put in force meanwhile:
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from bridgepool.gateway.proxy._runtime import Runtimes
+from bridgepool.gateway.proxy._runtimes import Runtimes
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -42,7 +42,7 @@ OnApplied = Callable[[Receipt], None]
 
 
 @attrs.define(eq=False)
-class Receipts:
+class ReceiptReporter:
     """Gives a receipt for what is in force, as often as one is due."""
 
     _runtimes: Runtimes
@@ -72,7 +72,7 @@ class Receipts:
             await table.wait_opened()
             failed = tuple(
                 FailedProvider(sentinel.provider.name, sentinel.reason)
-                for sentinel in table.sentinels()
+                for sentinel in table.unavailable()
                 if sentinel.reason
             )
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,11 @@ class Address:
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        return is_loopback(self.host)
+
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read `HOST:PORT` or `[HOST]:PORT`.
@@ -38,6 +44,17 @@ class Address:
         if not sound or (":" in host and not bracketed):
             raise StartError(f"--listen {text}: is not HOST:PORT or [HOST]:PORT")
         return cls(host, int(port))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address means this machine and nobody else."""
+    host = host.lower().removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:

@@ -26,11 +26,10 @@ from bridgepool import ProviderSnapshot
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.proxy._auth import is_loopback
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
-from bridgepool.gateway.proxy._runtime import Snapshot
-from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.proxy._runtimes import Snapshot
+from bridgepool.gateway.serving._listening import StartError, is_loopback
 from bridgepool.gateway.sources._key_file import KeyFile
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys

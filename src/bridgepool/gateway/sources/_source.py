@@ -1,40 +1,86 @@
-"""Where a gateway process has its providers from, whichever of the ways it is."""
+"""What a gateway process needs of its source of providers; the source that is a provider file."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import attrs
 import trio
 
-from bridgepool import ProviderReloader
-from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.proxy._auth import Authorizer
+from bridgepool import ProviderReloader, ReloadError
+from bridgepool.gateway.providers import Clients, Provider, open_provider_file
+from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied
-from bridgepool.gateway.proxy._runtime import Snapshot
+from bridgepool.gateway.proxy._runtimes import Snapshot
+from bridgepool.gateway.serving._listening import StartError
+
+logger = logging.getLogger("bridgepool.gateway")
 
 
 async def _never() -> str:
-    """Nothing that comes later makes this source useless."""
     await trio.sleep_forever()
     raise AssertionError
 
 
 @attrs.frozen(kw_only=True)
 class Source:
-    """What a gateway needs of where its providers are."""
+    """An open source of providers."""
 
     reloader: ProviderReloader[Provider]
     changes: trio.abc.ReceiveChannel[object]
     clients: Authorizer
     report: Callable[[], SourceReport]
-    """What to say at `/readyz`."""
+    """Returns the source's part of `/readyz`."""
     first: Snapshot | None = None
-    """What to begin with; None if there is nothing yet."""
+    """The first snapshot; None if there is none yet."""
     first_age: float = 0.0
     """Seconds since `first` was confirmed."""
     on_applied: OnApplied | None = None
-    """Who wants receipts."""
+    """Called with each receipt."""
     wait_refused: Callable[[], Awaitable[str]] = _never
-    """Returns, with the reason, when there is no point in going on."""
+    """Returns the reason when the source has refused this gateway before any snapshot."""
+
+
+@asynccontextmanager
+async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[Source]:
+    """Open a provider file, and read it once.
+
+    Args:
+        path: The file.
+        allow_anonymous: Whether a gateway without clients may serve, since only programs of
+            this machine reach it.
+
+    Raises:
+        StartError: it cannot be used.
+    """
+    async with open_provider_file(path) as file:
+        try:
+            first = await file.reload()
+        except ReloadError as error:
+            raise StartError(str(error)) from None
+        _check_clients(file.clients, file.path, allow_anonymous)
+        report = SourceReport(source="provider file")
+        yield Source(
+            reloader=file,
+            changes=file.changes,
+            clients=ListedClients(lambda: file.clients),
+            report=lambda: report,
+            first=first,
+        )
+
+
+def _check_clients(clients: Clients, path: str, allow_anonymous: bool) -> None:
+    """Say who may come, and refuse to serve everybody on a network."""
+    if clients:
+        logger.info("clients are configured", extra={"clients": len(clients)})
+        return
+    if not allow_anonymous:
+        raise StartError(
+            f"{path}: has no [[clients]], and without clients a gateway may listen on "
+            "loopback addresses only; make one with `bridgepool hash-key`"
+        )
+    logger.warning("no clients are configured: every program on this machine is served")

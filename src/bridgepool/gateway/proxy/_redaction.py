@@ -47,7 +47,7 @@ _METHODS: Final = {
 }
 
 
-def shown_path(path: bytes, provider: str = "-") -> str:
+def redact_path(path: bytes, provider: str = "-") -> str:
     """Return a path as it may be shown, in ASCII. Half a microsecond for a fixed route.
 
     Args:
@@ -64,6 +64,6 @@ def shown_path(path: bytes, provider: str = "-") -> str:
     return "/".join(shown)
 
 
-def shown_method(method: bytes) -> str:
+def redact_method(method: bytes) -> str:
     """Return a method as it may be shown: any token can be sent as one."""
     return _METHODS.get(method, HIDDEN)

@@ -2,7 +2,7 @@
 
 Theory of operation. A runtime belongs to one `Provider` value, which is its own fingerprint:
 an unchanged provider keeps its runtime, and so its upstream connections, across any number of
-generations. A `RouteTable` names the runtimes of one snapshot. Tables are counted by those who
+generations. A `RuntimeTable` names the runtimes of one snapshot. Tables are counted by those who
 use them (each bridge, and the gateway for the snapshot in force), runtimes by the tables that
 name them; what nobody counts any more is closed, idle connections and all. All of this is
 bookkeeping without an `await`; each runtime's life is one task in the registry's nursery.
@@ -11,10 +11,10 @@ What can be wrong with a provider is found when it comes into a table, and the r
 that was found good is opened by the first request for it: so hundreds of new providers cost
 little when they come, and those that nobody asks for nothing more.
 
-A provider that is disabled, or whose runtime cannot be built, is in the table as a `Sentinel`,
-so that it fails alone and says why. One that cannot be built is served by its last good form,
-the runtime under that name that was in force before, if there was one. A failed build is not
-carried on: the next table that names the provider tries again.
+A provider that is disabled, or whose runtime cannot be built, is in the table as an
+`UnavailableProvider`: it fails alone, with a reason. One that cannot be built is served by its
+last good form, the runtime under that name that was in force before, if there was one. A failed
+build is not remembered: the next table that names the provider tries again.
 """
 
 from __future__ import annotations
@@ -27,10 +27,9 @@ import attrs
 import trio
 
 from bridgepool import BridgePoolError, ProviderSnapshot
-from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal, provider_disabled, provider_misconfigured
-from bridgepool.http import UpstreamClient
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -38,18 +37,7 @@ Snapshot = ProviderSnapshot[Provider]
 
 
 @attrs.frozen(eq=False)
-class ProviderRuntime:
-    """One provider that can be called."""
-
-    provider: Provider
-    client: UpstreamClient
-    """Its connections."""
-    key: Secret | None
-    """The key in use; None where the upstream wants none or clients bring theirs."""
-
-
-@attrs.frozen(eq=False)
-class Sentinel:
+class UnavailableProvider:
     """Stands in a route table where there is no runtime."""
 
     provider: Provider
@@ -72,10 +60,14 @@ class _Slot:
 
     provider: Provider
     tables: int = 0  # route tables that name it
-    target: ProviderRuntime | Sentinel | None = None  # None before it is open
+    target: ProviderRuntime | UnavailableProvider | None = None  # None before it is open
     life: _Life | None = None  # since its opening began
     # the last good form of that provider: it serves if this one cannot, and counts this as a table
-    stand_in: _Slot | None = None
+    fallback: _Slot | None = None
+
+    @property
+    def unavailable(self) -> bool:
+        return isinstance(self.target, UnavailableProvider)
 
 
 @attrs.define(eq=False)
@@ -87,7 +79,7 @@ class _Life:
 
 
 @attrs.define(eq=False)
-class RouteTable:
+class RuntimeTable:
     """The runtimes of one snapshot by provider name. Taken from `Runtimes`."""
 
     snapshot: Snapshot
@@ -95,20 +87,20 @@ class RouteTable:
     _open: Callable[[_Slot], _Life]
     _users: int = 0  # bridges, and the gateway while the snapshot is in force
 
-    def get(self, name: str) -> ProviderRuntime | Sentinel | None:
+    def get(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
         """Return what is known of that provider; None if nothing, or if it is not opened yet.
 
-        A `Sentinel` tells what is wrong with it, also where its last good form serves on.
+        An `UnavailableProvider` tells what is wrong with it, also while its last good form serves.
         """
         slot = self._slots.get(name)
         return slot.target if slot is not None else None
 
-    def sentinels(self) -> list[Sentinel]:
+    def unavailable(self) -> list[UnavailableProvider]:
         """List what stands in for providers that cannot be used, or may not, in their order."""
         targets = (slot.target for slot in self._slots.values())
-        return [target for target in targets if isinstance(target, Sentinel)]
+        return [target for target in targets if isinstance(target, UnavailableProvider)]
 
-    async def use(self, name: str) -> ProviderRuntime | Sentinel | None:
+    async def use(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
         """Return what serves that provider, opened if need be; None if there is none.
 
         Not a checkpoint when it is open.
@@ -117,11 +109,11 @@ class RouteTable:
         if slot is None:
             return None
         target = await self._opened(slot)
-        if isinstance(target, Sentinel) and slot.stand_in is not None:
-            return await self._opened(slot.stand_in)
+        if isinstance(target, UnavailableProvider) and slot.fallback is not None:
+            return await self._opened(slot.fallback)
         return target
 
-    async def _opened(self, slot: _Slot) -> ProviderRuntime | Sentinel | None:
+    async def _opened(self, slot: _Slot) -> ProviderRuntime | UnavailableProvider | None:
         if slot.target is None:
             await (slot.life or self._open(slot)).opened.wait()
         return slot.target
@@ -152,8 +144,8 @@ class Runtimes:
     _open_runtime: OpenRuntime
     _check: CheckProvider | None = None
     _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # may be joined
-    _tables: dict[int, RouteTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
-    _in_force: RouteTable | None = attrs.field(init=False, default=None)
+    _tables: dict[int, RuntimeTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
+    _in_force: RuntimeTable | None = attrs.field(init=False, default=None)
     _open: int = attrs.field(init=False, default=0)
 
     @property
@@ -173,23 +165,23 @@ class Runtimes:
         if before is not None:
             self.release(before)
 
-    def take(self, snapshot: Snapshot) -> RouteTable:
+    def take(self, snapshot: Snapshot) -> RuntimeTable:
         """Lease the route table of a snapshot; `release` it exactly once."""
         table = self._tables.get(id(snapshot))  # the table holds the snapshot: its id is its own
         if table is None:
             slots = self._slots_of(snapshot)
-            table = self._tables[id(snapshot)] = RouteTable(snapshot, slots, self._begin)
+            table = self._tables[id(snapshot)] = RuntimeTable(snapshot, slots, self._begin)
         table._users += 1
         return table
 
-    def take_in_force(self) -> RouteTable:
+    def take_in_force(self) -> RuntimeTable:
         """Lease the route table of what is in force; `release` it exactly once."""
         if self._in_force is None:
             raise AssertionError("nothing is in force")
         self._in_force._users += 1
         return self._in_force
 
-    def release(self, table: RouteTable) -> None:
+    def release(self, table: RuntimeTable) -> None:
         """Give a table back; runtimes that no other table names close in the background."""
         table._users -= 1
         if table._users:
@@ -206,18 +198,18 @@ class Runtimes:
             slot.life.unused.set()
         if self._slots.get(slot.provider) is slot:
             del self._slots[slot.provider]
-        self._dismiss_stand_in(slot)
+        self._release_fallback(slot)
 
-    def _dismiss_stand_in(self, slot: _Slot) -> None:
-        stand_in, slot.stand_in = slot.stand_in, None
-        if stand_in is not None:
-            self._leave(stand_in)
+    def _release_fallback(self, slot: _Slot) -> None:
+        fallback, slot.fallback = slot.fallback, None
+        if fallback is not None:
+            self._leave(fallback)
 
     def _last_good(self, name: str) -> _Slot | None:
         """Return what serves that provider now; None if nothing does."""
         slot = self._in_force._slots.get(name) if self._in_force is not None else None
-        if slot is not None and isinstance(slot.target, Sentinel):
-            return slot.stand_in
+        if slot is not None and slot.unavailable:
+            return slot.fallback
         return slot
 
     def _slots_of(self, snapshot: Snapshot) -> dict[str, _Slot]:
@@ -227,7 +219,11 @@ class Runtimes:
             name = provider.name
             slot = in_force.get(name)
             # Most are the very ones in force, and need no dearer look for one that is equal.
-            if slot and slot.provider is provider and not isinstance(slot.target, Sentinel):
+            if (
+                slot
+                and slot.provider is provider
+                and not isinstance(slot.target, UnavailableProvider)
+            ):
                 slot.tables += 1
             else:
                 slot = self._slot(provider)
@@ -236,27 +232,27 @@ class Runtimes:
 
     def _slot(self, provider: Provider) -> _Slot:
         slot = self._slots.get(provider)
-        failed = slot is not None and isinstance(slot.target, Sentinel) and provider.enabled
+        failed = slot is not None and slot.unavailable and provider.enabled
         if slot is None or failed:
             slot = self._slots[provider] = _Slot(provider)
             if not provider.enabled:
-                slot.target = Sentinel(provider, provider_disabled(provider.name))
+                slot.target = UnavailableProvider(provider, provider_disabled(provider.name))
             elif self._check is None:
-                self._add_stand_in(slot)
+                self._add_fallback(slot)
                 self._begin(slot)
             else:
                 try:
                     self._check(provider)
                 except Exception as error:
-                    self._add_stand_in(slot)
+                    self._add_fallback(slot)
                     slot.target = _misconfigured(slot, error)
         slot.tables += 1
         return slot
 
-    def _add_stand_in(self, slot: _Slot) -> None:
-        slot.stand_in = self._last_good(slot.provider.name)
-        if slot.stand_in is not None:
-            slot.stand_in.tables += 1
+    def _add_fallback(self, slot: _Slot) -> None:
+        slot.fallback = self._last_good(slot.provider.name)
+        if slot.fallback is not None:
+            slot.fallback.tables += 1
 
     def _begin(self, slot: _Slot) -> _Life:
         """Have a task open the runtime of a slot."""
@@ -274,7 +270,7 @@ class Runtimes:
             with trio.CancelScope(shield=True):
                 async with self._open_runtime(provider) as runtime:
                     slot.target = runtime
-                    self._dismiss_stand_in(slot)
+                    self._release_fallback(slot)
                     life.opened.set()
                     await life.unused.wait()
         except Exception as error:
@@ -286,11 +282,11 @@ class Runtimes:
             self._open -= 1
 
 
-def _misconfigured(slot: _Slot, error: Exception) -> Sentinel:
+def _misconfigured(slot: _Slot, error: Exception) -> UnavailableProvider:
     provider = slot.provider
-    facts = {"last_good_form_serves": slot.stand_in is not None}
+    facts = {"last_good_form_serves": slot.fallback is not None}
     logger.warning("provider %s is misconfigured: %s", provider.name, error, extra=facts)
-    return Sentinel(provider, provider_misconfigured(provider.name), _reason(error))
+    return UnavailableProvider(provider, provider_misconfigured(provider.name), _reason(error))
 
 
 def _reason(error: Exception) -> str:

@@ -1,13 +1,60 @@
-"""Connecting to upstreams, and not to the operator's own network by accident."""
+"""One provider that can be called: its upstream connections and the key in use."""
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import attrs
 import trio
 
+from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Provider, address_is_private
-from bridgepool.http import Dial, default_dial, upstream_ssl_context
+from bridgepool.http import (
+    Dial,
+    UpstreamClient,
+    UpstreamLimits,
+    default_dial,
+    open_upstream_client,
+    upstream_ssl_context,
+)
+
+
+@attrs.frozen(eq=False)
+class ProviderRuntime:
+    """One provider that can be called."""
+
+    provider: Provider
+    client: UpstreamClient
+    """Its connections."""
+    key: Secret | None
+    """The key in use; None where the upstream wants none or clients bring theirs."""
+
+
+def check_provider(provider: Provider) -> None:
+    """Raise what `open_provider_runtime` would; opens nothing."""
+    provider.resolve_keys(os.environ)
+    if provider.base_url.scheme == "https":
+        upstream_ssl_context()
+
+
+@asynccontextmanager
+async def open_provider_runtime(
+    provider: Provider, *, limits: UpstreamLimits
+) -> AsyncIterator[ProviderRuntime]:
+    """Open what is needed to call a provider; nothing is connected yet.
+
+    Raises:
+        ProviderKeyError: its key is in an environment variable that is not usable.
+        ImportError: TLS needs a package that is not installed.
+    """
+    keys = provider.resolve_keys(os.environ)
+    async with open_upstream_client(
+        str(provider.base_url), limits=limits, dial=dial_provider(provider)
+    ) as client:
+        yield ProviderRuntime(provider, client, keys[0] if keys else None)
 
 
 def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None) -> Dial:
@@ -38,12 +85,6 @@ def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None)
         return stream
 
     return dial_public
-
-
-def check_dialing(provider: Provider) -> None:
-    """Raise `ImportError` if what TLS needs is not installed, and the provider needs TLS."""
-    if provider.base_url.scheme == "https":
-        upstream_ssl_context()
 
 
 def _peer_address(stream: trio.abc.Stream) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridgepool.gateway.serving._open_files import raise_open_files_limit
+from bridgepool.gateway._process import raise_open_files_limit
 
 
 @pytest.fixture(autouse=True)

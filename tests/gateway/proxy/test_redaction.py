@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bridgepool.gateway import AccessRecord, Outcome, console_line, json_line
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
-from bridgepool.gateway.proxy._shown import WORDS, shown_method, shown_path
+from bridgepool.gateway.proxy._redaction import WORDS, redact_method, redact_path
 
 from .rig import anthropic, open_rig, openai, start_upstream
 
@@ -51,12 +51,12 @@ MARK = KEY[3:12]  # of every form of it that is looked for here
     ],
 )  # fmt: skip
 def test_a_path_is_shown_by_the_words_of_the_apis(path: bytes, provider: str, shown: str) -> None:
-    assert shown_path(path, provider) == shown
+    assert redact_path(path, provider) == shown
 
 
 @given(st.binary(max_size=80), st.sampled_from(["-", "ai"]))
 def test_whatever_a_path_holds_only_words_are_shown(path: bytes, provider: str) -> None:
-    shown = shown_path(b"/ai/" + path, provider)
+    shown = redact_path(b"/ai/" + path, provider)
     assert set(shown.split("/")) <= WORDS | {"*", "ai"}
     assert len(shown) < 500
 
@@ -68,15 +68,15 @@ def test_the_words_are_none_that_a_key_could_be() -> None:
 
 
 def test_methods_that_nobody_knows_are_not_shown() -> None:
-    assert shown_method(b"DELETE") == "DELETE"
-    assert shown_method(KEY.encode()) == "*"
-    assert shown_method(b"get") == "*"
+    assert redact_method(b"DELETE") == "DELETE"
+    assert redact_method(KEY.encode()) == "*"
+    assert redact_method(b"get") == "*"
 
 
 def test_what_is_shown_of_a_path_costs_little() -> None:
     """At most 1 µs is the promise; the bound is loose because machines are shared."""
     path = b"/ai/v1/chat/completions"
-    assert min(timeit.repeat(lambda: shown_path(path, "ai"), number=1000, repeat=5)) < 10e-3
+    assert min(timeit.repeat(lambda: redact_path(path, "ai"), number=1000, repeat=5)) < 10e-3
 
 
 def _encoded(text: str) -> str:
