@@ -1,22 +1,28 @@
 """The gateway: OpenAI- and Anthropic-style clients in, their providers out, changed while it runs.
 
-`open_gateway` is the way in for programs, `bridgepool gateway` for operators.
+`open_gateway` is the way in for programs, `bridgepool gateway` for operators. The names are
+imported when they are first used: the `bridgepool` command, a subpackage, starts without the
+data plane.
 """
 
-from bridgepool.gateway._opening import open_gateway
-from bridgepool.gateway.proxy._access_log import (
-    AccessLog,
-    AccessRecord,
-    LineWriter,
-    Outcome,
-    console_line,
-    json_line,
-)
-from bridgepool.gateway.proxy._app import Gateway, GatewaySettings, GatewayStatistics
-from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
-from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
-from bridgepool.gateway.proxy._readiness import SourceReport
-from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from bridgepool.gateway._opening import open_gateway
+    from bridgepool.gateway.proxy._access_log import (
+        AccessLog,
+        AccessRecord,
+        LineWriter,
+        Outcome,
+        console_line,
+        json_line,
+    )
+    from bridgepool.gateway.proxy._app import Gateway, GatewaySettings, GatewayStatistics
+    from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
+    from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+    from bridgepool.gateway.proxy._readiness import SourceReport
+    from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
 
 __all__ = [
     "AccessLog",
@@ -38,3 +44,23 @@ __all__ = [
     "json_line",
     "open_gateway",
 ]
+
+_MODULES = (
+    "_opening",
+    "proxy._access_log",
+    "proxy._app",
+    "proxy._auth",
+    "proxy._bridge",
+    "proxy._readiness",
+    "proxy._receipts",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for module in _MODULES:
+            found = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
+            if found is not None:
+                globals()[name] = found
+                return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
