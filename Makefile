@@ -4,7 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check coverage docs mutants bench soak fuzz lock clean
+# Test processes at a time; a core each. JOBS=0 runs the suite in one process.
+JOBS ?= 2
+PYTEST := -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: help setup demo test quick check types coverage docs mutants bench soak fuzz lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo; echo "With another Python: make test PYTHON=python3.13 VENV=.venv-3.13"
@@ -20,18 +24,25 @@ demo: setup     ## a gateway whose providers change while it streams: no key, un
 	$(BIN)/bridgepool demo
 
 test: setup     ## the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
-check: setup    ## format, lint, types, branch coverage
+quick: check    ## lint, types, and the tests of the core and the pure parts: under a minute
+	$(BIN)/python $(PYTEST) -q tests/core tests/properties tests/gateway/providers \
+	  tests/http/test_wire.py tests/test_layers.py tests/test_invariants.py
+
+check: setup types ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/flake8-async $$(find src examples -name "*.py")
-	$(BIN)/mypy
-	$(MAKE) coverage
 
-coverage: setup ## the suite once more, every branch of the core accounted for
+types: setup    ## mypy on everything, pyright on the examples and the public API
+	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" pyright
+	PATH="$(abspath $(BIN)):$$PATH" pyright --verifytypes bridgepool --ignoreexternal
+
+coverage: setup ## the test suite, with every branch of the core accounted for
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage run $(PYTEST)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report --include='src/bridgepool/_*.py' --fail-under=100
 	$(BIN)/coverage report --fail-under=90

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import cast
 from urllib.parse import urlsplit
 
 import attrs
@@ -65,16 +66,18 @@ class HttpReloader:
 def parse(body: bytes) -> ProviderSnapshot[str]:
     """Read a whole list or none of it: half a list is a list that nobody meant."""
     try:
-        document = json.loads(body)
+        document: dict[str, object] = json.loads(body)
         revision, upstreams = document["revision"], document["upstreams"]
     except (ValueError, KeyError, TypeError) as error:
         raise ReloadError(f"the list of upstreams is malformed: {error!r}") from None
     if not isinstance(revision, int) or not isinstance(upstreams, list):
         raise ReloadError("the list of upstreams has fields of the wrong kind")
-    bad = [row for row in upstreams if not (isinstance(row, str) and ":" in row)]
-    if bad:
-        raise ReloadError(f"the list of upstreams has {bad[0]!r}, which is not HOST:PORT")
-    return ProviderSnapshot(upstreams, revision)
+    good: list[str] = []
+    for row in cast("list[object]", upstreams):
+        if not (isinstance(row, str) and ":" in row):
+            raise ReloadError(f"the list of upstreams has {row!r}, which is not HOST:PORT")
+        good.append(row)
+    return ProviderSnapshot(good, revision)
 
 
 @asynccontextmanager

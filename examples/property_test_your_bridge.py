@@ -19,7 +19,7 @@ from bridgepool.testing import check_pool, pool_scripts, run_pool_script
 class Sessions:
     """A stand-in for a server: it knows which of its sessions are open."""
 
-    opened: list[str] = attrs.field(factory=list)
+    opened: list[str] = attrs.field(factory=list[str])
 
     async def open(self, name: str) -> str:
         """Open a session; takes a moment, so that a build can be cancelled half way."""
