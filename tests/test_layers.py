@@ -25,7 +25,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_generation",),
         ("_ledger",),
         ("_singleflight", "_changes", "_statistics", "_places"),
-        ("_bridge",),
+        ("_bridge", "_keep_subscribed"),
         ("_build_deck",),
         ("_keeper",),
         ("_lookup", "_reaper"),

@@ -8,6 +8,7 @@
 from ._bridge import OpenBridge, ShortLived
 from ._changes import ChangeBus, ChangeSubscription
 from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError, ReloadError
+from ._keep_subscribed import keep_subscribed
 from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool
@@ -43,6 +44,7 @@ __all__ = [
     "ShortLived",
     "VersionedSingleflight",
     "__version__",
+    "keep_subscribed",
     "open_bridge_pool",
     "open_singleflight",
     "watch_providers",
