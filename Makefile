@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup demo test quick check types coverage docs mutants bench soak fuzz lock clean
+.PHONY: help setup demo test quick check types coverage docs drawings mutants bench soak fuzz lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo; echo "With another Python: make test PYTHON=python3.13 VENV=.venv-3.13"
@@ -49,6 +49,11 @@ coverage: setup ## the test suite, with every branch of the core accounted for
 
 docs: setup     ## build docs/ into docs/_build, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+
+drawings:       ## make the SVG drawings of the docs from their sources (needs graphviz)
+	set -e; for dot in docs/drawings/*.dot; do \
+	  dot -Tsvg $$dot -o $${dot%.dot}.svg; \
+	  echo "<!-- sha256 of the source: $$(sha256sum < $$dot | cut -c1-64) -->" >> $${dot%.dot}.svg; done
 
 mutants: setup  ## plant every known bug in a copy; the tests must catch each
 	$(BIN)/python -m tools.mutants

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import re
 import types
 from collections.abc import Callable
+from pathlib import Path
 
 import attrs
 import pytest
@@ -137,3 +139,10 @@ def test_every_planted_bug_stands_on_the_page() -> None:
 def test_every_example_is_shown_somewhere() -> None:
     text = " ".join(file.read_text() for file in (ROOT / "README.md", *DOCS.rglob("*.md")))
     assert [f.name for f in EXAMPLES.iterdir() if f.is_file() and f.name not in text] == []
+
+
+@pytest.mark.parametrize("source", sorted((DOCS / "drawings").glob("*.dot")), ids=lambda p: p.stem)
+def test_every_drawing_was_made_from_its_source_and_is_shown(source: Path) -> None:
+    drawing = source.with_suffix(".svg").read_text(encoding="utf-8")
+    assert hashlib.sha256(source.read_bytes()).hexdigest() in drawing, "run `make drawings`"
+    assert any(f"drawings/{source.stem}.svg" in file.read_text() for file in DOCS.rglob("*.md"))
