@@ -21,7 +21,7 @@ _PACKAGE = _ROOT / "src" / "bridgepool"
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bridgepool": (
         ("_backoff", "_errors", "_version", "_secret"),
-        ("_snapshot", "_flights", "_options", "_services", "_alarm", "_shared_value"),
+        ("_snapshot", "_flights", "_options", "_services", "_network", "_alarm", "_shared_value"),
         ("_generation",),
         ("_ledger",),
         ("_singleflight", "_changes", "_statistics", "_places"),
@@ -176,6 +176,11 @@ def test_a_bare_import_brings_the_core_alone() -> None:
     assert not loaded & set(_NOT_IN_THE_CORE)
     parts = {_part(name, "bridgepool") for name in loaded if name.startswith("bridgepool")}
     assert not parts & {"http", "gateway", "testing", "transports", "remote", "__main__"}
+
+
+def test_a_websocket_brings_neither_http_nor_the_gateway() -> None:
+    loaded = _modules_after("import bridgepool.transports.websocket")
+    assert not {_part(name, "bridgepool") for name in loaded} & {"http", "gateway"}
 
 
 def test_the_test_kit_needs_only_hypothesis() -> None:

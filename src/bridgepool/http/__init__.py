@@ -12,9 +12,9 @@ except ModuleNotFoundError as error:
         "bridgepool.http needs h11: pip install 'bridgepool[http]'", name="h11"
     ) from error
 
+from bridgepool._network import Dial, default_dial, peer_address, upstream_ssl_context
 from bridgepool.http._client import UpstreamClient, open_upstream_client
 from bridgepool.http._conversation import HttpCounters
-from bridgepool.http._dialing import Dial, default_dial, upstream_ssl_context
 from bridgepool.http._errors import (
     BodyTooLarge,
     ConnectFailed,
@@ -93,6 +93,7 @@ __all__ = [
     "forward_trailers",
     "get_header",
     "open_upstream_client",
+    "peer_address",
     "serve_http",
     "upstream_ssl_context",
 ]

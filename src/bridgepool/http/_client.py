@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import attrs
 import trio
 
+from bridgepool._network import Dial, Origin, dial_origin, parse_origin
 from bridgepool._services import open_service_nursery
 from bridgepool.http._connections import ConnectionPool
-from bridgepool.http._dialing import Dial, Origin, dial_origin, parse_origin
 from bridgepool.http._h11client import H11ClientWire
 from bridgepool.http._limits import MessageLimits
 from bridgepool.http._messages import Headers, Request, get_header

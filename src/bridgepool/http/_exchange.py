@@ -241,10 +241,5 @@ class Exchange:
             raise LocalProtocolError("an exchange has one response, and it was begun already")
 
 
-def format_address(host: str, port: int) -> str:
-    """Return host and port as in a URL."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 Handler = Callable[[Exchange], Awaitable[None]]
 """What serves requests: called once for each, in a task where it may wait as long as it likes."""

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
+from bridgepool._network import format_address, peer_address
 from bridgepool.http._conversation import Conversation, HttpCounters, Service
-from bridgepool.http._exchange import Handler, format_address
+from bridgepool.http._exchange import Handler
 from bridgepool.http._h11server import H11ServerWire
 from bridgepool.http._limits import HttpLimits
 from bridgepool.http._link import Link
@@ -132,7 +133,8 @@ class _Server:
     async def _converse(self, stream: trio.abc.Stream) -> None:
         service = self.service
         wire = self.new_wire(service.limits)
-        client, scheme = _describe(stream)
+        client = format_address(peer_address(stream))
+        scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
         link = Link(stream, wire, service.limits, service.half_close)
         conversation = Conversation(service, link, wire, client, scheme)
         self.conversations.add(conversation)
@@ -203,20 +205,3 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
         await server.run(listeners, task_status)
     finally:
         graceful._servers.discard(server)
-
-
-def _describe(stream: trio.abc.Stream) -> tuple[str, str]:
-    """Return the address of a stream's peer, if it has one, and the scheme spoken on it."""
-    scheme = "http"
-    if isinstance(stream, trio.SSLStream):
-        scheme, stream = "https", stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
-        return "", scheme
-    try:
-        address = stream.socket.getpeername()
-    except OSError:
-        return "", scheme  # it has left already
-    if not isinstance(address, tuple):
-        return "", scheme
-    host, port = address[:2]
-    return format_address(host, port), scheme

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from bridgepool._network import Dial, describe_failure
 from bridgepool.http._connections import ConnectionPool
-from bridgepool.http._dialing import Dial, connect
-from bridgepool.http._errors import PoolFull, UpstreamTimeout
+from bridgepool.http._errors import ConnectFailed, PoolFull, UpstreamTimeout
 from bridgepool.http._limits import MessageLimits
 from bridgepool.http._upstream_link import UpstreamLink
 from bridgepool.http._wire import ClientWire
@@ -127,7 +127,12 @@ class LinkKeeper:
 
     async def _open(self) -> UpstreamLink:
         with trio.move_on_after(self.limits.connect_timeout) as scope:
-            stream = await connect(self._dial, self._name)
+            try:
+                stream = await self._dial()
+            except (OSError, trio.BrokenResourceError) as error:
+                raise ConnectFailed(
+                    f"cannot connect to {self._name}: {describe_failure(error)}"
+                ) from error
         if scope.cancelled_caught:
             raise UpstreamTimeout(
                 f"could not connect to {self._name} within {self.limits.connect_timeout} s"

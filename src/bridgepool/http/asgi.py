@@ -15,8 +15,9 @@ import attrs
 import trio
 
 from bridgepool._errors import BridgePoolError
+from bridgepool._network import format_address
 from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
-from bridgepool.http._exchange import Exchange, Handler, RequestBody, format_address
+from bridgepool.http._exchange import Exchange, Handler, RequestBody
 from bridgepool.http._fields import check_fields_to_send, without_fields
 from bridgepool.http._framing import BodyWriter, WriteLength, WriteNothing, WriteUntilClose
 from bridgepool.http._heads import join_fields
@@ -273,4 +274,4 @@ def _client_of(scope: Scope) -> str:
     client = scope.get("client")
     if not isinstance(client, Sequence) or len(client) < 2:
         return ""
-    return format_address(str(client[0]), int(client[1]))
+    return format_address((str(client[0]), int(client[1])))

@@ -10,16 +10,15 @@ import attrs
 import trio
 from trio_websocket import ConnectionRejected, WebSocketConnection, wrap_client_stream
 
-from bridgepool._secret import Secret
-from bridgepool._services import open_service_nursery
-from bridgepool.http._dialing import (
+from bridgepool._network import (
     Origin,
-    connect,
+    describe_failure,
     dial_origin,
     parse_origin,
     upstream_ssl_context,
 )
-from bridgepool.http._errors import ConnectFailed
+from bridgepool._secret import Secret
+from bridgepool._services import open_service_nursery
 from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
 from bridgepool.transports._connection import WebSocketChannel, printable
 from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
@@ -115,9 +114,9 @@ async def _dial(  # noqa: ASYNC114, ASYNC128 - run_connection calls started()
     stream: trio.abc.Stream | None = None
     with trio.CancelScope(deadline=deadline):
         try:
-            stream = await connect(dial_origin(target.origin, _context(target, ssl_context)), name)
-        except ConnectFailed as error:
-            raise ConnectError(str(error)) from error
+            stream = await dial_origin(target.origin, _context(target, ssl_context))()
+        except (OSError, trio.BrokenResourceError) as error:
+            raise ConnectError(f"cannot connect to {name}: {describe_failure(error)}") from error
     if stream is None:
         raise ConnectError(f"cannot connect to {name} within {limits.handshake_timeout:g} s")
     greet = partial(_greet, target, bearer, limits)

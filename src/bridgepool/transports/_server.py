@@ -11,6 +11,7 @@ import attrs
 import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from bridgepool._network import format_address, peer_address
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
@@ -61,7 +62,7 @@ class _Server(Generic[T]):
         self.counters.connections += 1
         try:
             async with open_service_nursery() as nursery:
-                greeting = _Greeting(self, peer_of(stream))
+                greeting = _Greeting(self, format_address(peer_address(stream)))
                 deadline = trio.current_time() + self.limits.handshake_timeout
                 carry = partial(run_connection, stream, self.limits, deadline, greeting.greet)
                 channel: WebSocketChannel | None = await nursery.start(carry)
@@ -148,22 +149,6 @@ def describe(request: WebSocketRequest, peer: str) -> Handshake:
         Secret(token.decode("ascii")) if is_bearer else None,
         peer,
     )
-
-
-def peer_of(stream: trio.abc.Stream) -> str:
-    """Return the address of a stream's peer; empty if it has none."""
-    if isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
-        return ""
-    try:
-        address = stream.socket.getpeername()
-    except OSError:
-        return ""  # it has left already
-    if not isinstance(address, tuple):
-        return ""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def serve_websockets(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()

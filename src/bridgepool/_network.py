@@ -1,4 +1,4 @@
-"""Where an upstream is, and how a connection to it is made."""
+"""Addresses of peers and connections to them: what HTTP and websockets share."""
 
 import functools
 import os
@@ -10,8 +10,6 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
-from bridgepool.http._errors import ConnectFailed
-
 Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens one connection. Failures that are `OSError` or Trio's become `ConnectFailed`."""
 
@@ -20,17 +18,17 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @attrs.frozen
 class Origin:
-    """What a base URL says about connections: whom to call, and by what name."""
+    """The scheme, host, port and path of a base URL."""
 
     scheme: str
     host: str
     port: int
     base_path: bytes
-    """Goes before every target; without a slash at its end, empty for none."""
+    """Prefix of every request target: without a slash at its end; may be empty."""
 
     @property
     def authority(self) -> bytes:
-        """The value of Host: the default port is left out (RFC 9110 section 4.2.3)."""
+        """The value of Host, without the scheme's default port (RFC 9110 section 4.2.3)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         if self.port == _DEFAULT_PORTS[self.scheme]:
             return host.encode("ascii")
@@ -38,7 +36,7 @@ class Origin:
 
 
 def parse_origin(base_url: str) -> Origin:
-    """Take a base URL apart.
+    """Parse a base URL.
 
     Raises:
         ValueError: It is not an absolute http or https URL of host, port and path alone.
@@ -48,12 +46,14 @@ def parse_origin(base_url: str) -> Origin:
         port = parts.port
         host = (parts.hostname or "").encode("idna").decode("ascii")
         base_path = parts.path.rstrip("/").encode("ascii")
-    except ValueError as error:  # UnicodeError is one, too
-        raise ValueError("a base URL has a name or address, a port and an ASCII path") from error
+    except ValueError as error:  # also UnicodeError
+        raise ValueError(
+            "invalid base URL: expected a host name or address, an optional port and an ASCII path"
+        ) from error
     if parts.scheme not in _DEFAULT_PORTS or not host:
-        raise ValueError("a base URL begins with http:// or https:// and a host")
+        raise ValueError("invalid base URL: it must begin with http:// or https:// and a host")
     if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError("a base URL has no user, query or fragment")
+        raise ValueError("invalid base URL: it must not have a user, a query or a fragment")
     if port is None:
         port = _DEFAULT_PORTS[parts.scheme]
     return Origin(parts.scheme, host, port, base_path)
@@ -61,10 +61,10 @@ def parse_origin(base_url: str) -> Origin:
 
 @functools.cache
 def upstream_ssl_context() -> ssl.SSLContext:
-    """Return the context that clients use unless they are given one; it is made once.
+    """Return the TLS context that clients use by default; it is created once.
 
-    Certificates are verified against the operating system's own store, host names checked,
-    and HTTP/1.1 is the only protocol offered.
+    Certificates are verified against the operating system's store, host names are checked, and
+    HTTP/1.1 is the only protocol offered.
 
     Raises:
         ImportError: truststore is not installed.
@@ -81,7 +81,7 @@ def upstream_ssl_context() -> ssl.SSLContext:
 
 
 def dial_origin(origin: Origin, ssl_context: ssl.SSLContext | None) -> Dial:
-    """Return the way to connect to an origin by TCP, and TLS where its scheme says so."""
+    """Return a `Dial` for an origin: TCP, and TLS where the scheme is https."""
 
     async def dial_tcp() -> trio.SocketStream:
         return await trio.open_tcp_stream(origin.host, origin.port)
@@ -92,8 +92,8 @@ def dial_origin(origin: Origin, ssl_context: ssl.SSLContext | None) -> Dial:
 
     async def dial_tls() -> trio.abc.Stream:
         tcp = await dial_tcp()
-        # Not `https_compatible`: so an end without TLS's own goodbye is told from a true one,
-        # and a body that only the end of the connection ends cannot be cut short unseen
+        # Not `https_compatible`: an end of stream without TLS's close_notify must be an error.
+        # Otherwise nobody would notice a truncated body that ends with the connection
         # (RFC 9112 section 9.8).
         tls = trio.SSLStream(tcp, context, server_hostname=origin.host)
         try:
@@ -107,9 +107,9 @@ def dial_origin(origin: Origin, ssl_context: ssl.SSLContext | None) -> Dial:
 
 
 def default_dial(base_url: str, *, ssl_context: ssl.SSLContext | None = None) -> Dial:
-    """Return the way in which `open_upstream_client` connects when it is given none.
+    """Return the `Dial` that `open_upstream_client` uses by default.
 
-    A `Dial` of your own can call it, and check the stream before it is used.
+    A `Dial` of your own can call it and check the stream, for example its `peer_address`.
 
     Args:
         base_url: As for `open_upstream_client`.
@@ -117,25 +117,16 @@ def default_dial(base_url: str, *, ssl_context: ssl.SSLContext | None = None) ->
 
     Raises:
         ValueError: `base_url` is not an absolute http or https URL of host, port and path alone.
-        ImportError: truststore is not installed, and TLS needs it.
+        ImportError: The URL is https, `ssl_context` is None and truststore is not installed.
     """
     return dial_origin(parse_origin(base_url), ssl_context)
 
 
-async def connect(dial: Dial, name: str) -> trio.abc.Stream:
-    """Dial, and say in one kind of exception what went wrong.
+def describe_failure(error: OSError | trio.BrokenResourceError) -> str:
+    """Return the reason why a connection could not be made, in words for people.
 
-    Raises:
-        ConnectFailed: Nothing was connected; the cause is the original exception.
+    Trio wraps errors of TLS, and the failures of several attempts.
     """
-    try:
-        return await dial()
-    except (OSError, trio.BrokenResourceError) as error:
-        raise ConnectFailed(f"cannot connect to {name}: {_why(error)}") from error
-
-
-def _why(error: OSError | trio.BrokenResourceError) -> str:
-    """Find the words for people: Trio wraps what TLS said, and several failed attempts."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
@@ -148,3 +139,28 @@ def _why(error: OSError | trio.BrokenResourceError) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or "the connection broke"
+
+
+def peer_address(stream: trio.abc.Stream) -> tuple[str, int] | None:
+    """Return the address and port of the other end of a TCP or TLS stream.
+
+    Returns:
+        None for other streams, and when the peer has already disconnected.
+    """
+    if isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return None
+    try:
+        address = stream.socket.getpeername()
+    except OSError:
+        return None
+    return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
+
+
+def format_address(address: tuple[str, int] | None) -> str:
+    """Return `host:port` as in a URL; empty for None."""
+    if address is None:
+        return ""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
