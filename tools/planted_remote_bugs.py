@@ -45,10 +45,6 @@ REMOTE_BUGS = (
         "remote/_codec.py", "None if twin is kind else msgspec.msgpack.Decoder(twin),", "None,",
     ),
     bug(
-        "a message is never too deep", ("tests/remote/test_depth.py",), "remote/_codec.py",
-        "forbid_unknown_fields=strict", "forbid_unknown_fields=False",
-    ),
-    bug(
         "a cut connection is a clean end", ("tests/transports",), "transports/_connection.py",
         "if code in _CLEAN:", "if code in _CLEAN or code == 1006:",
     ),

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,51 @@ def test_lists_are_as_long_as_the_page_says_and_no_longer(
 def test_unknown_fields_are_ignored() -> None:
     raw = codec.encode({"id": 7, "later": [{"deep": [1, 2]}]}).raw
     assert codec.decode(raw, messages.Cancel) == messages.Cancel(7)
+
+
+@pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1z", b"\xdd\0\0\0\x01", b"\x81"])
+def test_what_is_nested_too_deep_to_find_its_end_is_no_frame(opening: bytes) -> None:
+    for times in (2_000, 3_000_000):
+        with pytest.raises(InvalidMessageError, match="nested too deep") as refused:
+            codec.decode_frame(b"\x93\x02\xa1m\x91" + opening * times + b"\xc0")
+        assert refused.value.code == "malformed_frame"
+        raw = msgspec.Raw(b"\x82\xa2id\x04\xa5later" + opening * times + b"\xc0")
+        with pytest.raises(InvalidMessageError, match="nested too deep") as refused:
+            codec.decode(raw, messages.Cancel)
+        assert refused.value.code == "invalid_params"
+
+
+@pytest.mark.parametrize("filling", [b"\x90", b"\x91\x00", b"\xa1x", b"\x91" * 29 + b"\x00"])
+def test_a_frame_full_of_the_unknown_costs_bounded_time_and_no_memory(filling: bytes) -> None:
+    """It takes 0.05 s; the bound is loose because machines are shared."""
+    times = (codec.MAX_FRAME_BYTES - 64) // len(filling)
+    head = b"\x82\xa2id\x04\xa5later\xdd" + times.to_bytes(4, "big")
+    raw = msgspec.Raw(head + filling * times)
+    before = time.perf_counter()
+    tracemalloc.start()
+    try:
+        assert codec.decode(raw, messages.Cancel) == messages.Cancel(4)
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - before < 5
+
+
+def test_a_message_with_something_unknown_is_checked_before_a_secret_is_made_of_it() -> None:
+    tokens: list[object] = [[], "", 1, {"a": 1}]
+    for token in tokens:
+        raw = codec.encode({"token": token, "later": 1}).raw
+        with pytest.raises(InvalidMessageError, match=r"not a good Authorize: .*token"):
+            codec.decode(raw, messages.Authorize)
+    raw = codec.encode({"token": "t", "later": {"token": []}}).raw
+    assert codec.decode(raw, messages.Authorize) == messages.Authorize(Secret("t"))
+
+
+def test_the_names_of_unknown_fields_are_not_shown() -> None:
+    raw = codec.encode({"sk-hidden": 1}).raw
+    with pytest.raises(InvalidMessageError) as refused:
+        codec.decode(raw, messages.Cancel)
+    assert str(refused.value) == "not a good Cancel: Object missing required field `id`"
 
 
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)

@@ -36,8 +36,6 @@ def test_each_code_is_on_the_page() -> None:
         codec.MAX_FRAME_BYTES,
         codec.MAX_METHOD_CHARACTERS,
         codec.MAX_CALL_ID,
-        codec.MAX_DEPTH,
-        codec.MAX_VALUES,
         MAX_CALLS_IN_FLIGHT,
         MAX_REASON_CHARACTERS,
         messages.MAX_PROVIDERS,

@@ -10,11 +10,8 @@ than the frame, and what is unknown is skipped in place. A `Secret` is the one t
 msgspec would build whatever is there, and ask afterwards; so a message that may hold one is
 first checked against a twin of its class that has texts in place of secrets.
 
-Only what is unknown can be nested deeper than our classes are, and hardly any message has such:
-so each is first held against a strict twin of its class, which has no room for the unknown. That
-is done in C, and for most messages it is the check that secrets need anyway. Only a message that
-does not fit is then looked through for its depth, in Python, by `bridgepool.remote._depth`; how
-many values it may have bounds the time of that.
+Depth has no limit of our own: msgspec skips what is unknown without building it, and raises
+`RecursionError` where it is nested too deep to find its end, some hundreds of levels.
 
 No error tells a value: a bad secret may be anywhere.
 """
@@ -29,7 +26,6 @@ import attrs
 import msgspec
 
 from bridgepool._secret import Secret
-from bridgepool.remote._depth import find_excess
 from bridgepool.remote._errors import (
     FRAME_TOO_LARGE,
     INVALID_PARAMS,
@@ -46,10 +42,6 @@ MAX_METHOD_CHARACTERS: Final = 64
 """The longest name of a method."""
 MAX_CALL_ID: Final = (1 << 32) - 1
 """Ids of calls go from 0 to this."""
-MAX_DEPTH: Final = 32
-"""How many arrays and maps may be in one another in a message, the message itself included."""
-MAX_VALUES: Final = 1 << 20
-"""How many values a message may have that has unknown fields: a third of a second to count."""
 
 _Method = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_METHOD_CHARACTERS)]
 _CallId = Annotated[int, msgspec.Meta(ge=0, le=MAX_CALL_ID)]
@@ -175,22 +167,17 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
         kind: Of which class it should be.
 
     Raises:
-        InvalidMessageError: It does not fit the class, is nested too deep, or has too much in
-            it that is unknown.
+        InvalidMessageError: It does not fit the class, or is nested too deep.
     """
     readers = _readers(cast("Hashable", kind))
     try:
-        excess = None
-        if not readers.knows(raw):
-            if readers.check is not None:
-                readers.check.decode(raw)
-            excess = find_excess(memoryview(raw), MAX_DEPTH, MAX_VALUES)
-        if excess is None:
-            message: T = readers.whole.decode(raw)
-            return message
+        if readers.check is not None:
+            readers.check.decode(raw)
+        message: T = readers.whole.decode(raw)
+        return message
     except _BAD_BYTES as error:
-        excess = _describe(error)
-    raise InvalidMessageError(INVALID_PARAMS, f"not a good {kind.__name__}: {excess}")
+        reason = f"not a good {kind.__name__}: {_describe(error)}"
+    raise InvalidMessageError(INVALID_PARAMS, reason)
 
 
 def decode_known(raw: msgspec.Raw, kind: type[T]) -> T:
@@ -200,8 +187,13 @@ def decode_known(raw: msgspec.Raw, kind: type[T]) -> T:
 
 
 def fits(raw: msgspec.Raw, kind: type[T]) -> bool:
-    """Tell whether `decode` would read this, and find nothing in it that is unknown."""
-    return _readers(cast("Hashable", kind)).knows(raw)
+    """Tell whether `decode` would read this."""
+    readers = _readers(cast("Hashable", kind))
+    try:
+        (readers.check or readers.whole).decode(raw)
+    except _BAD_BYTES:
+        return False
+    return True
 
 
 def _to_bytes(message: object) -> bytes:
@@ -226,60 +218,44 @@ def _describe(error: Exception) -> str:
 class _Readers:
     """What reads messages of one class."""
 
-    strict: msgspec.msgpack.Decoder[Any]
-    """Of its strict twin."""
     check: msgspec.msgpack.Decoder[Any] | None
     """Of its twin; None if it has no secrets."""
     whole: msgspec.msgpack.Decoder[Any]
 
-    def knows(self, raw: msgspec.Raw) -> bool:
-        """Tell whether a message fits, and has nothing that is unknown."""
-        try:
-            self.strict.decode(raw)
-        except _BAD_BYTES:
-            return False
-        return True
-
 
 @cache
 def _readers(kind: Hashable) -> _Readers:
-    twin = _twin(kind, strict=False)
+    twin = _twin(kind)
     return _Readers(
-        msgspec.msgpack.Decoder(_twin(kind, strict=True)),
         None if twin is kind else msgspec.msgpack.Decoder(twin),
         msgspec.msgpack.Decoder[Any](kind, dec_hook=_from_wire),
     )
 
 
 @cache
-def _twin(kind: Any, *, strict: bool) -> Any:
-    """Return the type with texts in place of secrets; the type itself if it can hold none.
-
-    A strict twin is always another type: it refuses fields that are unknown, at any level.
-    """
+def _twin(kind: Any) -> Any:
+    """Return the type with texts in place of secrets; the type itself if it can hold none."""
     if kind is Secret:
         return Annotated[str, msgspec.Meta(min_length=1)]
     if attrs.has(kind):
         hints = get_type_hints(kind, include_extras=True)
         names = [field.name for field in attrs.fields(kind)]
-        twins = {name: _twin(hints[name], strict=strict) for name in names}
-        if not strict and all(twins[name] == hints[name] for name in names):
+        twins = {name: _twin(hints[name]) for name in names}
+        if all(twins[name] == hints[name] for name in names):
             return kind
         optional = {f.name for f in attrs.fields(kind) if f.default is not attrs.NOTHING}
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
             (name, twins[name], msgspec.UNSET) if name in optional else (name, twins[name])
             for name in names
         ]
-        return msgspec.defstruct(
-            f"_{kind.__name__}", fields, kw_only=True, gc=False, forbid_unknown_fields=strict
-        )
+        return msgspec.defstruct(f"_{kind.__name__}", fields, kw_only=True, gc=False)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is None:
         return kind
     if origin is Annotated:
-        found = _twin(inner[0], strict=strict)
+        found = _twin(inner[0])
         return kind if found == inner[0] else Annotated[(found, *inner[1:])]
-    found_inner = tuple(_twin(item, strict=strict) for item in inner)
+    found_inner = tuple(_twin(item) for item in inner)
     if found_inner == inner:
         return kind
     if origin in (Union, types.UnionType):
