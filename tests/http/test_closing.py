@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from bridgepool.http import Exchange, GracefulClose, HttpLimits, ServerWire, serve_http
-from bridgepool.http._h11server import H11ServerWire
+from bridgepool.http._h11_wires import H11ServerWire
 from tests.http.support import GET, MemoryListener, RawClient, Waiting, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"

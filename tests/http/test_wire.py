@@ -17,8 +17,7 @@ from bridgepool.http import (
     Request,
     ResponseHead,
 )
-from bridgepool.http._h11client import H11ClientWire
-from bridgepool.http._h11server import H11ServerWire
+from bridgepool.http._h11_wires import H11ClientWire, H11ServerWire
 
 LIMITS = HttpLimits()
 Event = Request | ResponseHead | bytes | EndOfMessage

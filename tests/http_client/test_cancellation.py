@@ -88,7 +88,7 @@ async def repeat(client: UpstreamClient) -> None:
         (repeat, (dies_on_second, in_pieces)),
     ],
 )
-async def test_cancelled_at_any_point_a_request_leaves_no_place_and_no_connection_behind(
+async def test_cancelled_at_any_point_a_request_leaves_no_slot_and_no_connection_behind(
     run: Run, scripts: tuple[Script, ...]
 ) -> None:
     @asynccontextmanager
@@ -254,13 +254,13 @@ async def churn(seed: int) -> None:
         assert statistics.in_use == statistics.waiting == 0
         assert statistics.idle <= 10
         assert served > 0
-        async with trio.open_nursery() as nursery:  # every place can be taken again
+        async with trio.open_nursery() as nursery:  # every slot can be taken again
             release = trio.Event()
 
             async def hold() -> None:
-                link = await client._keeper.take()
+                link = await client._pool.take()
                 await release.wait()
-                await client._keeper.discard(link)
+                await client._pool.discard(link)
 
             for _ in range(10):
                 nursery.start_soon(hold)
@@ -268,10 +268,10 @@ async def churn(seed: int) -> None:
             assert (client.statistics().in_use, client.statistics().waiting) == (10, 0)
             release.set()
         await wait_all_tasks_blocked()
-        assert len(client._keeper._links) == 0
+        assert len(client._pool._open_connections) == 0
 
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=20, deadline=None)
-def test_after_any_churn_of_cancelled_requests_all_places_are_free(seed: int) -> None:
+def test_after_any_churn_of_cancelled_requests_all_slots_are_free(seed: int) -> None:
     trio.run(churn, seed, clock=MockClock(autojump_threshold=0))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridgepool.http import PoolFull
-from bridgepool.http._connections import ConnectionPool
+from bridgepool.http._upstream_pool import ConnectionPool
 
 
 @attrs.define(eq=False)

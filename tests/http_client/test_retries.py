@@ -106,7 +106,7 @@ async def test_when_the_new_connection_cannot_be_opened_nothing_is_left_behind()
 
     async with client_of(answer_then_close_on_next) as (client, upstream):
         await read_all(client)
-        client._keeper._dial = refuse
+        client._pool._dial = refuse
         with pytest.raises(ConnectFailed):
             await read_all(client)
         await wait_all_tasks_blocked()

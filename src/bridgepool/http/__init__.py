@@ -14,7 +14,6 @@ except ModuleNotFoundError as error:
 
 from bridgepool._network import Dial, default_dial, peer_address, upstream_ssl_context
 from bridgepool.http._client import UpstreamClient, open_upstream_client
-from bridgepool.http._conversation import HttpCounters
 from bridgepool.http._errors import (
     BodyTooLarge,
     ConnectFailed,
@@ -34,18 +33,18 @@ from bridgepool.http._errors import (
     VersionNotSupported,
 )
 from bridgepool.http._exchange import Exchange, Handler, RequestBody, ResponseStream
-from bridgepool.http._headers import (
+from bridgepool.http._forwarding import (
     ForwardedMode,
     forward_request_headers,
     forward_response_headers,
     forward_trailers,
 )
-from bridgepool.http._limits import HttpLimits, MessageLimits
+from bridgepool.http._limits import HttpLimits, MessageLimits, UpstreamLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
 from bridgepool.http._server import GracefulClose, serve_http
-from bridgepool.http._upstream_call import UpstreamResponse
-from bridgepool.http._upstream_links import UpstreamLimits, UpstreamStatistics
-from bridgepool.http._upstream_upload import ReceivesBody, UpstreamBody
+from bridgepool.http._server_connection import HttpCounters
+from bridgepool.http._upstream_call import ReceivesBody, UpstreamBody, UpstreamResponse
+from bridgepool.http._upstream_pool import UpstreamStatistics
 from bridgepool.http._wire import ClientWire, ServerWire
 
 __all__ = [

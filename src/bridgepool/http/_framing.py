@@ -1,11 +1,10 @@
-"""Where a message's body ends, in both directions. Pure.
+"""Message framing: where a body ends, in both directions. Pure.
 
-Only three framings exist (RFC 9112 section 6): a length told in front, chunks, and the end
-of the connection. They are cut here rather than by the parser of the heads, because a proxy
-has to be stricter than h11 is with chunks (bare line feeds and folded fields in trailers,
-endless extensions), has to notice a body that is too large before it is taken in, and
-because data then reaches its reader without a copy in between. A property test holds that
-whatever is taken here, h11 takes too, and reads alike.
+There are three framings (RFC 9112 section 6): a length, chunks, and the end of the connection.
+Bodies are framed here and not by h11, for three reasons: a proxy must be stricter framing chunks
+(bare line feeds and folded fields in trailers, endless extensions), must reject a body that is too
+large before receiving it, and can pass data to its reader without a copy. A property test checks
+that h11 accepts whatever is accepted here, with the same result.
 """
 
 import re
@@ -17,34 +16,142 @@ import attrs
 from bridgepool.http._errors import (
     BodyTooLarge,
     LocalProtocolError,
+    NotSupported,
     RemoteProtocolError,
 )
 from bridgepool.http._heads import find_head_end, join_fields, parse_trailers
 from bridgepool.http._limits import MessageLimits
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers
 
-_MAX_CHUNK_LINE = 256  # bytes: extensions are ignored, so nobody needs long ones
+_length = re.compile(rb"[0-9]{1,18}")
+
+
+@attrs.define
+class FramingFields:
+    """What the fields of one head say framing the message's framing and its connection.
+
+    Attributes:
+        length: The value of content-length, if there is one.
+        chunked: Whether the body is chunked.
+        close: Whether the connection ends after this message.
+        keep_alive: Whether keep-alive is requested, which HTTP/1.0 requires for a kept connection.
+        expect: The expectation, in lower case.
+        hosts: The values of all host fields.
+        relevant: The fields that all this was read from, unchanged.
+    """
+
+    length: int | None = None
+    chunked: bool = False
+    close: bool = False
+    keep_alive: bool = False
+    expect: bytes | None = None
+    hosts: tuple[bytes, ...] = ()
+    relevant: Headers = ()
+
+    def request_reader(self, limits: MessageLimits) -> "BodyReader":
+        """Return the reader of this request's body."""
+        if self.chunked:
+            return ReadChunks(limits)
+        return ReadLength(self.length) if self.length else read_nothing
+
+    def response_reader(self, method: bytes, status: int, limits: MessageLimits) -> "BodyReader":
+        """Return the reader of this response's body; `method` is that of its request."""
+        if method == b"HEAD" or status in (204, 304):
+            return read_nothing
+        if self.chunked:
+            return ReadChunks(limits)
+        return read_until_close if self.length is None else ReadLength(self.length)
+
+
+_RELEVANT_NAMES = frozenset(
+    (b"content-length", b"transfer-encoding", b"connection", b"expect", b"host")
+)
+
+
+def parse_framing(headers: Headers, version: bytes) -> FramingFields:
+    """Parse the fields of a received head that are about framing and connection.
+
+    Raises:
+        RemoteProtocolError: They are contradictory or ambiguous.
+    """
+    framing = FramingFields(
+        relevant=tuple([field for field in headers if field[0] in _RELEVANT_NAMES])
+    )
+    for name, value in framing.relevant:
+        if name == b"content-length":
+            if framing.length is not None or _length.fullmatch(value) is None:
+                raise RemoteProtocolError("content-length is not a number, or is repeated")
+            framing.length = int(value)
+        elif name == b"transfer-encoding":
+            if framing.chunked or value.lower() != b"chunked":
+                raise NotSupported("the only supported transfer coding is chunked")
+            framing.chunked = True
+        elif name == b"connection":
+            options = [option.strip() for option in value.lower().split(b",")]
+            framing.close |= b"close" in options
+            framing.keep_alive |= b"keep-alive" in options
+        elif name == b"expect":
+            framing.expect = value.lower()
+        else:
+            framing.hosts += (value,)
+    if framing.chunked and framing.length is not None:
+        raise RemoteProtocolError("the message has both content-length and transfer-encoding")
+    if framing.chunked and version != b"1.1":
+        raise RemoteProtocolError("transfer-encoding requires HTTP/1.1")
+    return framing
+
+
+def check_fields_to_send(headers: Headers) -> tuple[int | None, bool]:
+    """Return the content-length of a head to be sent, and whether it closes the connection.
+
+    Raises:
+        LocalProtocolError: Another field about framing or the connection is set.
+    """
+    length, close = None, False
+    for name, value in headers:
+        if name not in _RELEVANT_NAMES:
+            continue
+        if name == b"content-length":
+            if length is not None or _length.fullmatch(value) is None:
+                raise LocalProtocolError("content-length is not a number, or is repeated")
+            length = int(value)
+        elif name == b"transfer-encoding":
+            raise LocalProtocolError("transfer-encoding must not be set: the wire adds it")
+        elif name == b"connection":
+            option = value.lower()
+            if option not in (b"close", b"te"):
+                raise LocalProtocolError("connection can only be set to close or te")
+            close |= option == b"close"
+    return length, close
+
+
+def without_fields(headers: Headers, *unwanted: bytes) -> Headers:
+    """Return the fields whose names are not among `unwanted`."""
+    return tuple(field for field in headers if field[0] not in unwanted)
+
+
+_MAX_CHUNK_LINE = 256  # bytes; chunk extensions are ignored
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
 
 
 @attrs.define(eq=False)
 class ReceiveBuffer:
-    """Bytes received and not yet used."""
+    """Bytes that were received and not yet consumed."""
 
     data: bytes = b""
-    start: int = 0  # what lies before it has been used
-    searched: int = 0  # how far the end of the head at `start` was looked for, in vain
-    ended: bool = False  # the peer will send no more
+    start: int = 0  # bytes before it are consumed
+    searched: int = 0  # the head at `start` does not end before this position
+    ended: bool = False  # the peer sends no more
 
     def __len__(self) -> int:
         return len(self.data) - self.start
 
     def feed(self, data: bytes) -> None:
-        """Add what was read; b"" is the end."""
+        """Add received bytes; b"" is the end of the stream."""
         if not data:
             self.ended = True
         elif self.start == len(self.data):
-            self.data = data  # the usual case: nothing left over, no copy
+            self.data = data  # the usual case: nothing is left, so no copy
             self.start = self.searched = 0
         else:
             self.data = self.data[self.start :] + data
@@ -52,10 +159,10 @@ class ReceiveBuffer:
             self.start = 0
 
     def find_head(self, limits: MessageLimits) -> int:
-        """Find where the head or trailer section that comes next ends; -1 if not yet here.
+        """Return the end of the next head or trailer section; -1 while it is incomplete.
 
         Raises:
-            RemoteProtocolError: It is malformed or too large already.
+            RemoteProtocolError: It is already known to be malformed or too large.
         """
         end = find_head_end(self.data, self.start, max(self.start, self.searched), limits)
         if end < 0:
@@ -63,7 +170,7 @@ class ReceiveBuffer:
         return end
 
     def take(self, most: int) -> bytes:
-        """Use up to so many bytes, at least one of which is there."""
+        """Consume up to `most` bytes; the buffer must not be empty."""
         begin = self.start
         if begin == 0 and len(self.data) <= most:
             self.start = len(self.data)
@@ -74,16 +181,16 @@ class ReceiveBuffer:
 
 
 BodyReader = Callable[[ReceiveBuffer], bytes | EndOfMessage | None]
-"""Cuts one body: gives its next piece, its end, or None when it needs more bytes."""
+"""Reads one body: returns its next piece, its end, or None while more bytes are needed."""
 
 
 def read_nothing(buffer: ReceiveBuffer) -> EndOfMessage:
-    """Be the reader of a message that has no body."""
+    """Read a message without a body."""
     return NO_TRAILERS
 
 
 def read_until_close(buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
-    """Be the reader of a body that ends with the connection."""
+    """Read a body that ends with the connection."""
     if buffer:
         return buffer.take(len(buffer))
     return NO_TRAILERS if buffer.ended else None
@@ -91,16 +198,16 @@ def read_until_close(buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
 
 @attrs.define(eq=False)
 class ReadLength:
-    """The reader of a body whose length is known."""
+    """Reads a body of known length."""
 
     remaining: int
 
     def __call__(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
-        """Give the next piece."""
+        """Return the next piece, the end, or None."""
         if self.remaining == 0:
             return NO_TRAILERS
         if not buffer:
-            return _nothing_yet(buffer)
+            return _incomplete(buffer)
         piece = buffer.take(self.remaining)
         self.remaining -= len(piece)
         return piece
@@ -108,20 +215,19 @@ class ReadLength:
 
 @attrs.define(eq=False)
 class ReadChunks:
-    """The reader of a chunked body; all that came in together is given as one piece.
+    """Reads a chunked body; the data of all buffered chunks is returned as one piece.
 
-    Between two bytes it is in one of four places: at a size line (`in_chunk == 0`), in a
-    chunk's data (`in_chunk > 0`), at the line break behind it (`in_chunk == -1`), or in the
-    trailers.
+    It has four states: at a size line (`in_chunk == 0`), in a chunk's data (`in_chunk > 0`), at
+    the line break after it (`in_chunk == -1`), and in the trailers.
     """
 
     limits: MessageLimits
-    total: int = 0  # data bytes announced by the size lines so far
-    in_chunk: int = 0  # data bytes of this chunk still to come; -1: only its line break
+    total: int = 0  # data bytes announced by size lines so far
+    in_chunk: int = 0  # data bytes left in this chunk; -1: only its line break
     in_trailers: bool = False
 
     def __call__(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
-        """Give the next piece."""
+        """Return the next piece, the end, or None."""
         pieces = []
         try:
             while not self.in_trailers:
@@ -131,11 +237,11 @@ class ReadChunks:
                 pieces.append(piece)
         except RemoteProtocolError:
             if not any(pieces):
-                raise  # else the next call finds the same fault, with nothing in front of it
+                raise  # otherwise the data comes first; the next call finds the same error
         data = b"".join(pieces)
         if data:
             return data
-        return self._read_trailers(buffer) if self.in_trailers else _nothing_yet(buffer)
+        return self._read_trailers(buffer) if self.in_trailers else _incomplete(buffer)
 
     def _step(self, buffer: ReceiveBuffer) -> bytes | None:
         if self.in_chunk > 0:
@@ -147,7 +253,7 @@ class ReadChunks:
         if self.in_chunk < 0:
             found = buffer.data[buffer.start : buffer.start + 2]
             if not b"\r\n".startswith(found):
-                raise RemoteProtocolError("a chunk is not ended by a line break")
+                raise RemoteProtocolError("a chunk does not end with a line break")
             if len(found) < 2:
                 return None
             buffer.start += 2
@@ -161,7 +267,7 @@ class ReadChunks:
             if len(buffer) >= _MAX_CHUNK_LINE:
                 raise RemoteProtocolError("the size line of a chunk is too long")
             if buffer.data.find(b"\n", begin) >= 0:
-                raise RemoteProtocolError("a size line ends with a bare line feed")
+                raise RemoteProtocolError("the size line of a chunk ends with a bare line feed")
             return None
         line = _chunk_line.fullmatch(buffer.data, begin, end)
         if line is None:
@@ -181,37 +287,37 @@ class ReadChunks:
             buffer.start += 2
             return NO_TRAILERS
         if len(buffer) < 2:
-            return _nothing_yet(buffer)
+            return _incomplete(buffer)
         end = buffer.find_head(self.limits)
         if end < 0:
-            return _nothing_yet(buffer)
+            return _incomplete(buffer)
         trailers = parse_trailers(data[begin:end], self.limits)
         buffer.start = end
         return EndOfMessage(trailers)
 
 
-def _nothing_yet(buffer: ReceiveBuffer) -> bytes | None:
+def _incomplete(buffer: ReceiveBuffer) -> bytes | None:
     if buffer.ended:
-        raise RemoteProtocolError("the connection ended in the middle of the body")
+        raise RemoteProtocolError("the connection ended before the body was complete")
     return None
 
 
 class BodyWriter(Protocol):
-    """Puts the framing around one body that is being sent."""
+    """Frames one body that is being sent."""
 
     def data(self, data: bytes) -> bytes:
-        """Return the bytes that carry this piece."""
+        """Return the bytes to send for this piece."""
         ...
 
     def end(self, trailers: Headers) -> bytes:
-        """Return the bytes that end the body."""
+        """Return the bytes to send at the end of the body."""
         ...
 
 
 class WriteNothing:
-    """For a response that can have no body: what is sent as its body goes nowhere.
+    """For a response that cannot have a body: the body is dropped.
 
-    So a response to HEAD is written like the one to GET, and the handler need not know.
+    A handler can therefore answer HEAD in the same way as GET.
     """
 
     def data(self, data: bytes) -> bytes:
@@ -224,10 +330,10 @@ class WriteNothing:
 
 
 class WriteUntilClose:
-    """For a body that the end of the connection ends."""
+    """For a body that ends with the connection."""
 
     def data(self, data: bytes) -> bytes:
-        """Return the piece as it is."""
+        """Return the piece unchanged."""
         return data
 
     def end(self, trailers: Headers) -> bytes:
@@ -237,12 +343,12 @@ class WriteUntilClose:
 
 @attrs.define(eq=False)
 class WriteLength:
-    """For a body whose length was told in front; holds the sender to it."""
+    """For a body with a content-length, which the sender must keep to."""
 
     remaining: int
 
     def data(self, data: bytes) -> bytes:
-        """Return the piece as it is."""
+        """Return the piece unchanged."""
         if len(data) > self.remaining:
             raise LocalProtocolError("the body is longer than its content-length")
         self.remaining -= len(data)
@@ -251,15 +357,17 @@ class WriteLength:
     def end(self, trailers: Headers) -> bytes:
         """Return no bytes."""
         if self.remaining:
-            raise LocalProtocolError(f"the body is {self.remaining} bytes short of its length")
+            raise LocalProtocolError(
+                f"the body is {self.remaining} bytes shorter than its content-length"
+            )
         return b""
 
 
 class WriteChunks:
-    """For a body in chunks, one for each piece."""
+    """For a chunked body: one chunk for each piece."""
 
     def data(self, data: bytes) -> bytes:
-        """Return the piece as a chunk; an empty one would end the body, and is left out."""
+        """Return the piece as a chunk; nothing for an empty piece, which would end the body."""
         return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
 
     def end(self, trailers: Headers) -> bytes:
@@ -267,11 +375,11 @@ class WriteChunks:
         return b"0\r\n" + join_fields(trailers)
 
 
-def writing(writer: BodyWriter | None) -> BodyWriter:
+def require_writer(writer: BodyWriter | None) -> BodyWriter:
     """Return the writer of the message that is being sent.
 
     Raises:
-        LocalProtocolError: There is none.
+        LocalProtocolError: No message is being sent.
     """
     if writer is None:
         raise LocalProtocolError("no message is being sent")

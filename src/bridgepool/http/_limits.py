@@ -60,3 +60,43 @@ class HttpLimits:
     body_timeout: float = 60.0
     send_timeout: float = 60.0
     read_ahead_bytes: int = 65536
+
+
+@attrs.frozen(kw_only=True)
+class UpstreamLimits:
+    """The limits of an upstream client; times in seconds, `math.inf` for none.
+
+    All but the first three times are kept by one timekeeper task to a twentieth of the
+    shortest of them, at no cost to the single request. For an exact deadline on a whole
+    request use `trio.fail_after`.
+
+    Args:
+        max_connections: Most connections at once, idle ones included.
+        max_waiting: Most requests that wait for a connection; `PoolFull` beyond.
+        wait_timeout: How long a request waits for a connection; then `PoolFull`.
+        connect_timeout: For name, TCP and TLS together.
+        expect_timeout: How long to wait for 100 (Continue) before the body is sent all the
+            same (RFC 9110 section 10.1.1).
+        head_timeout: From the request's last byte to the end of the answer's head.
+        read_timeout: The longest silence in an answer's body, while it is being read.
+        write_timeout: The longest time in which the upstream takes no byte of a body.
+        idle_expiry: How long an unused connection is kept.
+        max_target_bytes: Part of what the wire asks for; requests are ours, so not checked.
+        max_header_bytes: Largest head or trailer section of an answer.
+        max_header_count: Most fields in either.
+        max_body_bytes: Largest body of an answer.
+    """
+
+    max_connections: int = 1000
+    max_waiting: int = 1000
+    wait_timeout: float = 30.0
+    connect_timeout: float = 10.0
+    expect_timeout: float = 1.0
+    head_timeout: float = 600.0
+    read_timeout: float = 300.0
+    write_timeout: float = 60.0
+    idle_expiry: float = 60.0
+    max_target_bytes: int = 65536
+    max_header_bytes: int = 65536
+    max_header_count: int = 128
+    max_body_bytes: float = math.inf

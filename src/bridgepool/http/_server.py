@@ -9,11 +9,11 @@ import attrs
 import trio
 
 from bridgepool._network import format_address, peer_address
-from bridgepool.http._conversation import Conversation, HttpCounters, Service
 from bridgepool.http._exchange import Handler
-from bridgepool.http._h11server import H11ServerWire
+from bridgepool.http._h11_wires import H11ServerWire
 from bridgepool.http._limits import HttpLimits
-from bridgepool.http._link import Link
+from bridgepool.http._server_connection import Conversation, HttpCounters, Service
+from bridgepool.http._server_stream import Link
 from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")

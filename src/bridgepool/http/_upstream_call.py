@@ -1,44 +1,137 @@
 """One request to an upstream, and its response.
 
-Theory of operation. A call takes a link, sends its request and reads until the head of the
-final response. From then on the response is read by its user. The link goes back to the pool
-in the very step in which the response's end is read, if by then the request has been sent
-completely; otherwise it stays with the call, and leaving the call closes it.
+Theory of operation. A call takes a connection, sends its request and reads until the head of the
+final response. The user reads the body. The connection goes back to the pool in the same step in
+which the end of the response is read, if the request was sent completely by then. Otherwise the
+call keeps it, and closes it when the user leaves.
 
-Most bodies are short, and go out with the head in one write and no task. A long one, and one
-whose length is unknown, is sent by a task in the client's nursery while the call reads, so
-that an early answer is seen at once. That task never raises: what goes wrong with the body is
-left in the link's `failure` for the reader, and a link that takes no more is only `spoiled`:
-its upstream may have answered before it closed.
+Most bodies are short and are sent with the head, in one write and without a task. A body that is
+long or of unknown length is sent by a task in the client's nursery while the call reads, so that an
+early response is noticed at once. That task never raises. Errors of the body are stored in the
+connection's `failure` for the reader. A connection that accepts no more data is only marked as
+`not_reusable`: its upstream may have sent a response before it closed.
 """
 
 import math
 from contextlib import suppress
 from types import TracebackType
+from typing import Protocol, TypeAlias
 
 import attrs
 import trio
 
 from bridgepool.http._errors import UpstreamCut, UpstreamError, UpstreamProtocolError
+from bridgepool.http._forwarding import forward_trailers
+from bridgepool.http._limits import UpstreamLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
-from bridgepool.http._upstream_link import UpstreamLink
-from bridgepool.http._upstream_links import LinkKeeper, UpstreamLimits
-from bridgepool.http._upstream_upload import Pieces, ReceivesBody, Upload, UpstreamBody
+from bridgepool.http._upstream_connection import UpstreamConnection
+from bridgepool.http._upstream_pool import UpstreamPool
 
-# RFC 9110 section 9.2.2: asking twice has the effect of asking once.
+# RFC 9110 section 9.2.2: repeating such a request has no further effect.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-_SHORT = 65536  # bytes of a body that are sent with the head; a socket takes them unread
-_MAX_INTERIMS = 16  # 1xx responses to one request
+_MAX_SHORT_BODY = 65536  # bytes of a body that is sent with its head; it fits into socket buffers
+_MAX_INTERIM_RESPONSES = 16  # to one request
+_PIECE_BYTES = 65536  # bytes of a long `bytes` body that are sent in one write
+_UPLOAD_STOP_TIMEOUT = 1.0  # seconds for a body's `receive_some` to end after its cancellation
+
+
+class ReceivesBody(Protocol):
+    """A request body that is read in pieces.
+
+    If it has an attribute `trailers`, those fields are sent after its end.
+    """
+
+    async def receive_some(self) -> bytes | bytearray:
+        """Return the next piece; empty at the end."""
+        ...
+
+
+UpstreamBody: TypeAlias = ReceivesBody | bytes | None
+"""The body of a request: none, bytes, or an object whose `receive_some` returns the pieces."""
+
+
+@attrs.define(eq=False)
+class _BytesBody:
+    """A long `bytes` body, read in pieces."""
+
+    _data: bytes
+    _start: int = 0
+
+    async def receive_some(self) -> bytes:
+        """Return the next piece."""
+        await trio.lowlevel.checkpoint()
+        piece = self._data[self._start : self._start + _PIECE_BYTES]
+        self._start += len(piece)
+        return piece
+
+
+@attrs.define(eq=False)
+class _Upload:
+    """Sends a body in a task of its own; see the module's theory of operation."""
+
+    _connection: UpstreamConnection
+    _body: ReceivesBody
+    _limits: UpstreamLimits
+    _awaits_continue: bool  # wait for 100 (Continue) first
+    _continued: trio.Event = attrs.field(factory=trio.Event)
+    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    _done: trio.Event = attrs.field(factory=trio.Event)
+
+    async def run(self) -> None:
+        """Send the body (runs as a task)."""
+        try:
+            with self._scope:
+                if self._awaits_continue:
+                    with trio.move_on_after(self._limits.expect_timeout):
+                        await self._continued.wait()
+                await self._send()
+        except UpstreamCut:
+            self._connection.not_reusable = True  # the reader finds the error, or a response
+        except Exception as error:  # raised by the user's body: report it to the reader
+            await self._connection.abort(error)
+        finally:
+            self._done.set()
+
+    async def _send(self) -> None:
+        connection, wire = self._connection, self._connection.wire
+        while piece := await self._body.receive_some():
+            await self._write(wire.send_data(bytes(piece)))
+        trailers: Headers = getattr(self._body, "trailers", ())
+        await self._write(wire.send_end(forward_trailers(trailers)))
+        if connection.read_due == math.inf:
+            connection.read_due = trio.current_time() + self._limits.head_timeout
+
+    async def _write(self, data: bytes) -> None:
+        if data:
+            self._connection.write_due = trio.current_time() + self._limits.write_timeout
+            await self._connection.send(data)
+            self._connection.write_due = math.inf
+
+    def send_now(self) -> None:
+        """Start sending: the upstream has sent 100 (Continue)."""
+        self._continued.set()
+
+    def stop(self) -> None:
+        """Stop sending; an incomplete request makes the connection not reusable."""
+        if not self._done.is_set():
+            self._scope.cancel()
+            self._connection.not_reusable = True
+
+    async def wait_stopped(self) -> None:
+        """Stop sending, and wait until the body is no longer read."""
+        self.stop()
+        with trio.move_on_after(_UPLOAD_STOP_TIMEOUT, shield=True):
+            await self._done.wait()
 
 
 @attrs.define(eq=False)
 class UpstreamResponse:
-    """The response to a request: its head is here, its body is to be read."""
+    """The response to a request: its head was received, its body can be read."""
 
     _call: "UpstreamCall"
     _head: ResponseHead
     ended: bool = False
-    """Whether the whole body has been given out; then `trailers` are there."""
+    """Whether the whole body has been returned; `trailers` are complete then."""
     trailers: Headers = ()
     """The fields after a chunked body."""
 
@@ -49,32 +142,35 @@ class UpstreamResponse:
 
     @property
     def reason(self) -> bytes:
-        """The phrase beside the status, possibly empty."""
+        """The reason phrase, possibly empty."""
         return self._head.reason
 
     @property
     def headers(self) -> Headers:
-        """All fields, also those about the connection: `forward_response_headers` sorts them."""
+        """All fields, also hop-by-hop fields, which `forward_response_headers` removes."""
         return self._head.headers
 
     def take_buffered(self) -> bytes:
-        """Return what has come in of the body by now, b"" for nothing; never waits.
+        """Return the part of the body that was received but not yet returned; never waits.
 
-        After the head this gives what came in one piece with it, so that a proxy can answer
-        in a single write; `ended` then tells whether that was all.
+        Directly after the head this is what was received together with it, so that a proxy can
+        respond in a single write; `ended` then says whether the body is complete.
+
+        Returns:
+            b"" if nothing is buffered.
 
         Raises:
-            UpstreamCut: The connection has ended in the middle.
-            UpstreamProtocolError: What came is not HTTP as we take it.
+            UpstreamCut: The connection ended before the body was complete.
+            UpstreamProtocolError: The upstream did not send valid HTTP/1.
         """
         pieces: list[bytes] = []
         while not self.ended:
             try:
-                event = self._call.link.next_event()
+                event = self._call.connection.next_event()
             except UpstreamError:
                 if not pieces:
                     raise
-                break  # first what was good; the wire says it again next time
+                break  # return the good part first; the next call raises this error again
             if isinstance(event, bytes):
                 pieces.append(event)
             elif isinstance(event, EndOfMessage):
@@ -85,72 +181,72 @@ class UpstreamResponse:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def receive_some(self) -> bytes:
-        """Return the next piece of the body as soon as there is one, b"" at its end.
+        """Return the next piece of the body as soon as it is received; b"" at the end.
 
-        All that has come in since the last call is given at once. When `ended` is set there
-        is no need to ask again.
+        A piece is all that was received since the last call. No further call is needed once
+        `ended` is set. A checkpoint.
 
         Raises:
             UpstreamCut: The connection ended before the body was complete.
-            UpstreamProtocolError: What came is not HTTP as we take it.
-            UpstreamTimeout: Nothing came for `read_timeout`.
+            UpstreamProtocolError: The upstream did not send valid HTTP/1.
+            UpstreamTimeout: Nothing was received for `read_timeout`.
             trio.ClosedResourceError: The client was closed.
         """
         data = self.take_buffered()
         if data or self.ended:
             await trio.lowlevel.checkpoint()
             return data
-        link = self._call.link
+        connection = self._call.connection
         while not (data or self.ended):
-            link.read_due = trio.current_time() + self._call.limits.read_timeout
-            await link.fill()
-            link.read_due = math.inf  # while our user is busy, nothing is late
+            connection.read_due = trio.current_time() + self._call.limits.read_timeout
+            await connection.receive()
+            connection.read_due = math.inf  # no deadline runs while the user does not read
             data = self.take_buffered()
         return data
 
 
 @attrs.define(eq=False)
 class UpstreamCall:
-    """A request as an async context manager; made by `UpstreamClient.request`."""
+    """The context manager that `UpstreamClient.request` returns."""
 
-    _keeper: LinkKeeper
+    _pool: UpstreamPool
     _nursery: trio.Nursery
     _request: Request
     _body: UpstreamBody
-    _link: UpstreamLink | None = None  # while it is ours to give back or to close
-    _upload: Upload | None = None
+    _connection: UpstreamConnection | None = None  # until it is given back or closed
+    _upload: _Upload | None = None
     _response: UpstreamResponse | None = None
 
     @property
-    def link(self) -> UpstreamLink:
-        """The link in use."""
-        if self._link is None:
-            raise trio.ClosedResourceError("this response has been left")
-        return self._link
+    def connection(self) -> UpstreamConnection:
+        """The connection in use."""
+        if self._connection is None:
+            raise trio.ClosedResourceError("the block of this request has ended")
+        return self._connection
 
     @property
     def limits(self) -> UpstreamLimits:
         """The client's limits."""
-        return self._keeper.limits
+        return self._pool.limits
 
     async def __aenter__(self) -> UpstreamResponse:
         if self._body is not None:
             await self._prepare_body(self._body)
-        link = self._link = await self._keeper.take()
+        connection = self._connection = await self._pool.take()
         try:
             try:
-                head = await self._exchange_heads(link)
+                head = await self._exchange_heads(connection)
             except UpstreamCut:
-                if not self._may_repeat(link):
+                if not self._may_repeat(connection):
                     raise
-                link = self._link = await self._keeper.reopen(link)
-                head = await self._exchange_heads(link)
+                connection = self._connection = await self._pool.reopen(connection)
+                head = await self._exchange_heads(connection)
         except BaseException:
-            await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
+            await self._discard()  # noqa: ASYNC102 - closes at once, also when cancelled
             raise
-        link.read_due = math.inf
+        connection.read_due = math.inf
         if self._upload is not None and head.status >= 300:
-            self._upload.stop()  # it does not want the rest (RFC 9112 section 9.5)
+            self._upload.stop()  # the rest is not wanted (RFC 9112 section 9.5)
         self._response = UpstreamResponse(self, head)
         return self._response
 
@@ -160,108 +256,114 @@ class UpstreamCall:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the link back or close it; a checkpoint only when it is closed."""
-        if self._link is None:
+        """Give the connection back or close it; only closing is a checkpoint."""
+        if self._connection is None:
             return
         if exc is None and self._response is not None and not self._response.ended:
-            with suppress(UpstreamError):  # nobody reads this response any more
-                self._response.take_buffered()  # perhaps all that is left has come already
-        if self._link is not None:
-            await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
+            with suppress(UpstreamError):  # the response is no longer read
+                self._response.take_buffered()  # the rest may be buffered
+        if self._connection is not None:
+            await self._discard()  # noqa: ASYNC102 - closes at once, also when cancelled
 
     async def _prepare_body(self, body: ReceivesBody | bytes) -> None:
-        """Turn a short body into bytes, so that it needs no task and can be sent again.
+        """Read a short body into bytes, so that it needs no task and can be sent again.
 
-        A slow sender then does not keep a link busy either. Not with Expect: there the
-        upstream is to be asked before the body is.
+        A slow sender then does not occupy a connection either. Not with Expect, where the upstream
+        is asked before the body is read.
         """
         headers = self._request.headers
-        told = get_header(headers, b"content-length")
+        content_length = get_header(headers, b"content-length")
         if isinstance(body, bytes):
-            if told is None:
+            if content_length is None:
                 length = b"%d" % len(body)
                 self._request = attrs.evolve(
                     self._request, headers=(*headers, (b"content-length", length))
                 )
-            if len(body) > _SHORT or get_header(headers, b"expect") is not None:
-                self._body = Pieces(body)
-        elif told is not None and told.isdigit() and get_header(headers, b"expect") is None:
-            length_told = int(told)
-            if length_told <= _SHORT:
-                self._body = await _read_whole(body, length_told)
+            if len(body) > _MAX_SHORT_BODY or get_header(headers, b"expect") is not None:
+                self._body = _BytesBody(body)
+        elif (
+            content_length is not None
+            and content_length.isdigit()
+            and get_header(headers, b"expect") is None
+        ):
+            expected = int(content_length)
+            if expected <= _MAX_SHORT_BODY:
+                self._body = await _read_whole(body, expected)
 
-    async def _exchange_heads(self, link: UpstreamLink) -> ResponseHead:
-        """Send the request, or begin to; return the head of the final response."""
+    async def _exchange_heads(self, connection: UpstreamConnection) -> ResponseHead:
+        """Send the request or its first part; return the head of the final response."""
         body = self._body
-        data = link.wire.send_head(self._request, body=bool(body))
+        data = connection.wire.send_head(self._request, body=bool(body))
         if body is None or isinstance(body, bytes):
             if body:
-                data += link.wire.send_data(body)
-            data += link.wire.send_end()
+                data += connection.wire.send_data(body)
+            data += connection.wire.send_end()
             body = None
-        if not link.used and link.spoke_first:
-            link.spoiled = True  # its answer may be to nothing that we ask
-        link.read_due = trio.current_time() + self.limits.head_timeout
+        if not connection.reused and connection.has_unsolicited_data:
+            connection.not_reusable = True  # the response may not belong to this request
+        connection.read_due = trio.current_time() + self.limits.head_timeout
         try:
-            await link.send_first(data)
+            await connection.send_head(data)
         except UpstreamCut:
-            await link.fill()  # it may have answered before it closed
+            await connection.receive()  # it may have responded before it closed
         if body is not None:
-            link.read_due = math.inf
+            connection.read_due = math.inf
             waits = get_header(self._request.headers, b"expect") is not None
-            self._upload = Upload(link, body, self.limits, waits)
+            self._upload = _Upload(connection, body, self.limits, waits)
             self._nursery.start_soon(self._upload.run)
-        return await self._receive_head(link)
+        return await self._receive_head(connection)
 
-    async def _receive_head(self, link: UpstreamLink) -> ResponseHead:
+    async def _receive_head(self, connection: UpstreamConnection) -> ResponseHead:
         interims = 0
         while True:
-            event = link.next_event()
+            event = connection.next_event()
             if event is None:
-                await link.fill()
+                await connection.receive()
                 continue
             if not isinstance(event, ResponseHead):
                 raise AssertionError(event)
             if event.status >= 200:
                 return event
             if event.status == 100 and self._upload is not None:
-                self._upload.go_ahead()
+                self._upload.send_now()
             interims += 1
-            if interims > _MAX_INTERIMS:
-                raise UpstreamProtocolError("the upstream sends interim responses without end")
+            if interims > _MAX_INTERIM_RESPONSES:
+                raise UpstreamProtocolError(
+                    f"the upstream sent more than {_MAX_INTERIM_RESPONSES} interim responses"
+                )
 
-    def _may_repeat(self, link: UpstreamLink) -> bool:
+    def _may_repeat(self, connection: UpstreamConnection) -> bool:
         return (
-            link.used
-            and not link.heard
-            and link.failure is None
+            connection.reused
+            and not connection.response_begun
+            and connection.failure is None
             and self._upload is None
             and self._request.method in _IDEMPOTENT
         )
 
     def response_ended(self) -> None:
-        """Give the link back, if it can carry another request."""
-        link = self.link
+        """Give the connection back if it can carry another request."""
+        connection = self.connection
         if self._upload is not None:
             self._upload.stop()
-        if self._keeper.keep(link):
-            self._link = None
+        if self._pool.keep(connection):
+            self._connection = None
 
     async def _discard(self) -> None:
-        link, self._link = self.link, None
+        connection, self._connection = self.connection, None
         try:
             if self._upload is not None:
                 await self._upload.wait_stopped()
         finally:
-            await self._keeper.discard(link)  # noqa: ASYNC102 -- as above
+            await self._pool.discard(connection)  # noqa: ASYNC102 - as above
 
 
 async def _read_whole(body: ReceivesBody, length: int) -> bytes:
-    """Read a body of known length; reading on past it is left to its owner."""
+    """Read a body of known length, and not past its end."""
     data = b""
     while len(data) < length:
         piece = await body.receive_some()
         if not piece:
-            break  # the wire will say that it is short
+            break  # the wire reports that it is too short
         data += piece
     return data

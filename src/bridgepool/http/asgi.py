@@ -18,8 +18,14 @@ from bridgepool._errors import BridgePoolError
 from bridgepool._network import format_address
 from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
-from bridgepool.http._fields import check_fields_to_send, without_fields
-from bridgepool.http._framing import BodyWriter, WriteLength, WriteNothing, WriteUntilClose
+from bridgepool.http._framing import (
+    BodyWriter,
+    WriteLength,
+    WriteNothing,
+    WriteUntilClose,
+    check_fields_to_send,
+    without_fields,
+)
 from bridgepool.http._heads import join_fields
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request
 

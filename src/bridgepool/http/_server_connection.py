@@ -14,8 +14,8 @@ from bridgepool._errors import BridgePoolError
 from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError, RequestTimeout
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
 from bridgepool.http._limits import HttpLimits
-from bridgepool.http._link import Link
 from bridgepool.http._messages import EndOfMessage, Headers, Request, get_header
+from bridgepool.http._server_stream import Link
 from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
