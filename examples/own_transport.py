@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from bridgepool.testing import check_transport
-from bridgepool.transports._errors import BreakReason, ChannelBrokenError, MessageTooLargeError
+from bridgepool.transports import BreakReason, ChannelBrokenError, MessageTooLargeError
 
 MAX = 1 << 20  # bytes of a message
 GOODBYE = b"\xff\xff\xff\xff"  # in the place of a length

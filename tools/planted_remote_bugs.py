@@ -45,8 +45,8 @@ REMOTE_BUGS = (
         "remote/_codec.py", "None if twin is kind else msgspec.msgpack.Decoder(twin),", "None,",
     ),
     bug(
-        "a cut connection is a clean end", ("tests/transports",), "transports/_connection.py",
-        "if code in _CLEAN:", "if code in _CLEAN or code == 1006:",
+        "a cut connection is a clean end", ("tests/transports",), "transports/_channel.py",
+        "if code in _CLEAN_CODES:", "if code in (*_CLEAN_CODES, 1006):",
     ),
     bug(
         "a row is forgotten that came again", ("tests/remote/test_row_reader.py",),

@@ -20,6 +20,8 @@ import bridgepool.http
 import bridgepool.http.asgi
 import bridgepool.remote
 import bridgepool.remote._errors
+import bridgepool.transports
+import bridgepool.transports.websocket
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
 from tests.examples.support import EXAMPLES, ROOT
 from tests.test_layers import LEVELS
@@ -80,6 +82,8 @@ PARTS: tuple[tuple[types.ModuleType, tuple[str, ...]], ...] = (
     (bridgepool.gateway.providers, ("providers", "errors")),
     (bridgepool.gateway, ("gateway",)),
     (bridgepool.remote, ("remote",)),
+    (bridgepool.transports, ("transports",)),
+    (bridgepool.transports.websocket, ("transports",)),
 )
 
 

@@ -18,9 +18,9 @@ from bridgepool.remote import (
     open_provider_service,
     open_remote_providers,
 )
-from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
-from bridgepool.transports._handshake import Handshake, Refused
+from bridgepool.transports import ConnectError, HandshakeRefusedError
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
+from bridgepool.transports.websocket import Handshake, Refused
 
 
 def row(number: int = 1, **changes: Any) -> ProviderRow:

@@ -10,7 +10,7 @@ from bridgepool.remote._admission import Admitted, admit, check_version
 from bridgepool.remote._backend import GatewayIdentity
 from bridgepool.remote._memory import MemoryBackend
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion, parse_version
-from bridgepool.transports._handshake import Handshake, Refused
+from bridgepool.transports.websocket import Handshake, Refused
 
 CURRENT = {"version": str(PROTOCOL)}
 

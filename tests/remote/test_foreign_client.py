@@ -10,7 +10,7 @@ import trio
 
 from bridgepool.gateway.providers import Client, Clients, hash_key, new_client_key
 from bridgepool.remote import MemoryBackend, serve_providers
-from bridgepool.transports._handshake import WebSocketLimits
+from bridgepool.transports.websocket import WebSocketLimits
 
 from .foreign import ForeignClient, open_foreign_client
 from .rig import row

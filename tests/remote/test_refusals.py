@@ -9,7 +9,7 @@ import trio.testing
 
 from bridgepool import ReloadError, Secret
 from bridgepool.remote import GatewayIdentity, MemoryBackend, RemoteLimits, open_remote_providers
-from bridgepool.transports._errors import HandshakeRefusedError
+from bridgepool.transports import HandshakeRefusedError
 
 from .rig import follow, open_plane, row
 

@@ -13,7 +13,7 @@ from bridgepool.remote import _codec as codec
 from bridgepool.remote import _errors as errors
 from bridgepool.remote import _messages as messages
 from bridgepool.remote._rpc_handlers import MAX_CALLS_IN_FLIGHT, MAX_REASON_CHARACTERS
-from bridgepool.transports._handshake import Refused
+from bridgepool.transports.websocket import Refused
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 _CLASSES = [kind for kind in vars(messages).values() if isinstance(kind, type) and attrs.has(kind)]

@@ -23,8 +23,8 @@ from bridgepool.remote._messages import (
     Welcome,
 )
 from bridgepool.remote._rpc import NoticeHandler, RpcPeer, open_rpc
-from bridgepool.transports._handshake import Handshake
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
+from bridgepool.transports.websocket import Handshake
 
 from .rig import GatedBackend, Plane, open_plane, row
 

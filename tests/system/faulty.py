@@ -34,8 +34,7 @@ from bridgepool.remote._service import ProviderService, open_provider_service
 from bridgepool.remote._status import RemoteLimits
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 from bridgepool.testing import FaultProxy, open_fault_proxy
-from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
-from bridgepool.transports.websocket import serve_websockets
+from bridgepool.transports.websocket import Handshake, Refused, WebSocketLimits, serve_websockets
 from tests.e2e.asking import Asked, ask, ready, wait_ready
 from tests.gateway.control.stores import ADA, opened
 from tests.system.load import Load, open_load

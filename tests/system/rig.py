@@ -38,8 +38,7 @@ from bridgepool.gateway.sources._source import Source
 from bridgepool.http import serve_http
 from bridgepool.remote._rows import ProviderTable, TableBuilder
 from bridgepool.remote._service import ProviderService, open_provider_service
-from bridgepool.transports._handshake import WebSocketLimits
-from bridgepool.transports.websocket import serve_websockets
+from bridgepool.transports.websocket import WebSocketLimits, serve_websockets
 from tests.e2e.process import GatewayProcess, run_command, run_gateway_of
 from tests.system.asking import Front, Home
 

@@ -13,8 +13,7 @@ from bridgepool import Secret
 from bridgepool.remote._client import open_remote_providers
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 from bridgepool.testing import Toward
-from bridgepool.transports._handshake import WebSocketLimits
-from bridgepool.transports.websocket import open_websocket_channel
+from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
 from tests.e2e.process import run_command
 from tests.gateway.control.conftest import database_url, postgres_server
 from tests.gateway.control.stores import ADA, draft, opened

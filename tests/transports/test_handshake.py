@@ -9,10 +9,9 @@ import trio
 import trustme
 
 from bridgepool import Secret
+from bridgepool.transports import ConnectError, HandshakeRefusedError
 from bridgepool.transports.websocket import (
-    ConnectError,
     Handshake,
-    HandshakeRefusedError,
     Refused,
     WebSocketLimits,
     open_websocket_channel,
@@ -69,7 +68,7 @@ async def test_an_admission_that_raises_or_dawdles_is_told_and_harms_nobody_else
         async with open_websocket_channel(server.url, limits=QUICK) as channel:
             await channel.send(b"still here")
             assert await (await server.accepted()).receive() == b"still here"
-    assert messages_logged(caplog) == ["nobody can be admitted: the check of a handshake raised"]
+    assert messages_logged(caplog) == ["websocket admission check raised"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ async def test_what_is_no_handshake_ends_only_itself(greeting: bytes, tls: bool)
                         pass
                 except trio.BrokenResourceError:
                     pass
-            while not server.counters.greetings_failed:  # noqa: ASYNC110 - it has no event
+            while not server.counters.handshakes_failed:  # noqa: ASYNC110 - it has no event
                 await trio.sleep(0.001)
         assert server.counters.connections == 1
         assert server.counters.admitted == 0
@@ -112,7 +111,7 @@ async def test_a_client_that_says_nothing_is_let_go_in_time() -> None:
         with trio.fail_after(10):
             assert await stream.receive_some() == b""
             await stream.aclose()
-            while not server.counters.greetings_failed:  # noqa: ASYNC110 - it has no event
+            while not server.counters.handshakes_failed:  # noqa: ASYNC110 - it has no event
                 await trio.sleep(0.001)
 
 

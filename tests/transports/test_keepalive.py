@@ -11,8 +11,8 @@ import pytest
 import trio
 from trio.testing import memory_stream_pair
 
-from bridgepool.transports._connection import WebSocketChannel
-from bridgepool.transports._keepalive import kernel_gave_up, let_kernel_ask
+from bridgepool.transports._channel import WebSocketChannel
+from bridgepool.transports._watched_stream import enable_tcp_keepalive, is_tcp_timeout
 from bridgepool.transports.websocket import open_websocket_channel
 from tests.transports.support import QUICK, running
 
@@ -38,7 +38,7 @@ def options(stream: trio.SocketStream) -> dict[str, int]:
 async def test_a_machine_that_is_gone_is_noticed_in_about_the_timeout() -> None:
     for timeout, limit in ((20.0, 21), (0.5, 6), (5.0, 6), (600.0, 601)):
         async with connected() as stream:
-            let_kernel_ask(stream, timeout)
+            enable_tcp_keepalive(stream, timeout)
             found = options(stream)
             assert found["SO_KEEPALIVE"] == 1
             if sys.platform == "linux":
@@ -51,7 +51,7 @@ async def test_both_ends_of_a_connection_are_watched() -> None:
     async with running() as server, open_websocket_channel(server.url, limits=QUICK) as client:
         for end in (client, await server.accepted()):
             assert isinstance(end, WebSocketChannel)
-            stream = end._link.stream
+            stream = end._stream.stream
             assert isinstance(stream, trio.SocketStream)
             assert options(stream)["SO_KEEPALIVE"] == 1
             if sys.platform == "linux":
@@ -60,19 +60,21 @@ async def test_both_ends_of_a_connection_are_watched() -> None:
 
 async def test_what_is_no_tcp_or_has_no_limit_is_left_alone() -> None:
     async with connected() as stream:
-        let_kernel_ask(stream, inf)
+        enable_tcp_keepalive(stream, inf)
         assert options(stream)["SO_KEEPALIVE"] == 0
     left, right = memory_stream_pair()
-    let_kernel_ask(left, 20)
-    let_kernel_ask(trio.SSLStream(right, ssl.create_default_context(), server_hostname="h"), 20)
+    enable_tcp_keepalive(left, 20)
+    enable_tcp_keepalive(
+        trio.SSLStream(right, ssl.create_default_context(), server_hostname="h"), 20
+    )
 
 
 @pytest.mark.parametrize(("error", "gave_up"), [
     (TimeoutError(110, "Connection timed out"), True),
     (ConnectionResetError(104, "reset"), False),
 ])  # fmt: skip
-async def test_that_the_kernel_gave_up_is_told_from_a_reset(error: OSError, gave_up: bool) -> None:
+async def test_that_the_is_tcp_timeout_is_told_from_a_reset(error: OSError, gave_up: bool) -> None:
     wrapped = trio.BrokenResourceError("broken")
     wrapped.__cause__ = error
-    assert kernel_gave_up(wrapped) is gave_up
-    assert not kernel_gave_up(None)
+    assert is_tcp_timeout(wrapped) is gave_up
+    assert not is_tcp_timeout(None)

@@ -1,7 +1,7 @@
 import pytest
 import trio
 
-from bridgepool.transports._errors import ChannelBrokenError, MessageTooLargeError
+from bridgepool.transports import ChannelBrokenError, MessageTooLargeError
 from bridgepool.transports.memory import open_memory_channel_pair
 
 
@@ -38,7 +38,7 @@ async def test_a_broken_pair_is_no_end_of_channel() -> None:
 
 async def test_what_is_too_large_or_no_bytes_is_refused() -> None:
     left, right = open_memory_channel_pair(max_message_bytes=2)
-    with pytest.raises(MessageTooLargeError, match="a message of 3 bytes; the channel takes 2"):
+    with pytest.raises(MessageTooLargeError, match="the message has 3 bytes; the limit is 2"):
         await left.send(b"123")
     with pytest.raises(TypeError, match="not str"):
         await left.send("1")  # type: ignore[arg-type] # that is the point

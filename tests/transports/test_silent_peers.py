@@ -10,12 +10,8 @@ import trio_websocket
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request
 
-from bridgepool.transports.websocket import (
-    BreakReason,
-    ChannelBrokenError,
-    WebSocketLimits,
-    open_websocket_channel,
-)
+from bridgepool.transports import BreakReason, ChannelBrokenError
+from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
 from tests.transports.support import QUICK, Channel, running
 
 # Never asks unless in doubt.

@@ -9,9 +9,8 @@ import trio
 import trio_websocket
 
 from bridgepool.testing import FaultProxy, Toward, open_fault_proxy
+from bridgepool.transports import BreakReason, ChannelBrokenError
 from bridgepool.transports.websocket import (
-    BreakReason,
-    ChannelBrokenError,
     Handshake,
     WebSocketChannel,
     WebSocketLimits,
@@ -99,7 +98,7 @@ async def test_the_end_that_is_left_of_a_half_open_connection_notices() -> None:
         assert (await why(link.server)).reason is BreakReason.CUT
         error = await why(link.client)
         assert error.reason is BreakReason.HEARTBEAT
-        assert str(error).startswith("nothing was heard from the other side for 0.")
+        assert str(error).startswith("the other side sent nothing for 0.")
 
 
 async def test_damaged_bytes_break_the_connection() -> None:
@@ -187,9 +186,7 @@ async def test_an_exception_of_a_handler_ends_its_own_connection_only(
                 await trio.sleep(0.001)
             assert serving.counters.handler_errors == 1
             assert serving.counters.admitted == 2
-    assert messages_logged(caplog) == [
-        "the handler of a websocket raised; its connection is closed"
-    ]
+    assert messages_logged(caplog) == ["websocket handler raised; connection closed"]
 
 
 async def test_a_server_that_is_cancelled_says_goodbye() -> None:

@@ -1,4 +1,20 @@
-"""Message channels between two processes, or two ends in one: `trio.abc.Channel[bytes]`.
+"""Message channels between two processes, or between two ends in one: `trio.abc.Channel[bytes]`.
 
-Import the one that you need: `bridgepool.transports.memory`, `bridgepool.transports.websocket`.
+The two transports are `bridgepool.transports.memory` and `bridgepool.transports.websocket`.
 """
+
+from bridgepool.transports._errors import (
+    BreakReason,
+    ChannelBrokenError,
+    ConnectError,
+    HandshakeRefusedError,
+    MessageTooLargeError,
+)
+
+__all__ = [
+    "BreakReason",
+    "ChannelBrokenError",
+    "ConnectError",
+    "HandshakeRefusedError",
+    "MessageTooLargeError",
+]

@@ -1,4 +1,4 @@
-"""What goes wrong between two ends of a message channel."""
+"""Errors of message channels and of opening them."""
 
 import enum
 from typing import ClassVar
@@ -9,20 +9,20 @@ from bridgepool._errors import BridgePoolError
 
 
 class ConnectError(BridgePoolError):
-    """No connection could be made: nobody there, an untrusted certificate, or no answer in time.
+    """No connection could be made: no server, an untrusted certificate, or no answer in time.
 
-    Trying again later may help. You get `HandshakeRefusedError` when somebody did answer, and
-    said no.
+    A later attempt may succeed. A server that answers and refuses raises `HandshakeRefusedError`
+    instead.
     """
 
     status_hint = 503
 
 
 class HandshakeRefusedError(BridgePoolError):
-    """The other side answered the handshake with an HTTP status instead of a connection.
+    """The server answered the handshake with an HTTP status instead of a connection.
 
-    A status of 500 and more tells of trouble over there, which may pass; the others tell that
-    what you sent (the key, the version, the address) will not do.
+    A status of 500 or more reports a failure of the server, which may be temporary. Other statuses
+    report that what was sent (the key, the version, the URL) is not accepted.
     """
 
     status_hint = 502
@@ -32,54 +32,54 @@ class HandshakeRefusedError(BridgePoolError):
         self.status = status
         """The HTTP status of the answer."""
         self.code = code
-        """A word for programs; `unexpected_status` when the answer had none."""
+        """For programs; `unexpected_status` when the answer had none."""
         self.reason = reason
-        """A sentence for people."""
+        """For people."""
 
     def __str__(self) -> str:
         return f"refused with status {self.status} ({self.code}): {self.reason}"
 
 
 class MessageTooLargeError(BridgePoolError, ValueError):
-    """The message is larger than the channel takes. Nothing was sent; the channel lives on."""
+    """The message is larger than the channel's limit. Nothing was sent; the channel still works."""
 
     status_hint: ClassVar[int] = 413
 
     def __init__(self, size: int, limit: int) -> None:
         super().__init__(size, limit)
         self.size = size
-        """Of the message, in bytes."""
+        """Bytes of the message."""
         self.limit = limit
-        """The largest that is taken, in bytes."""
+        """Bytes of the largest message that the channel sends."""
 
     def __str__(self) -> str:
-        return f"a message of {self.size} bytes; the channel takes {self.limit}"
+        return f"the message has {self.size} bytes; the limit is {self.limit}"
 
 
 class BreakReason(enum.Enum):
     """Why a channel is broken."""
 
     CUT = "cut"
-    """The connection ended without a goodbye."""
+    """The connection ended without a closing handshake."""
     HEARTBEAT = "heartbeat"
-    """Nothing was heard from the other side for too long."""
+    """The other side sent nothing for too long."""
     STALLED = "stalled"
-    """The other side has taken nothing of what was sent for too long."""
+    """The other side accepted no data for too long."""
     UNREAD = "unread"
-    """Too much had come in that was not received here for too long."""
+    """Too much was left unread at this end for too long."""
     OVERSIZED = "oversized"
-    """A message was larger than its receiver takes."""
+    """A message was larger than its receiver accepts."""
     PROTOCOL = "protocol"
-    """The other side does not speak the protocol of this channel."""
+    """The other side broke the protocol of this channel."""
     REFUSED = "refused"
     """The other side ended the connection for a reason of its own."""
 
 
 class ChannelBrokenError(BridgePoolError, trio.BrokenResourceError):
-    """The channel broke; `reason` tells how. Only a new connection helps.
+    """The channel is broken, for a `reason`. Only a new connection helps.
 
-    You get `trio.EndOfChannel` instead when the other side closed the channel, and
-    `trio.ClosedResourceError` when you did.
+    A channel that the other side closed raises `trio.EndOfChannel` instead, and one that was
+    closed here `trio.ClosedResourceError`.
     """
 
     status_hint = 503

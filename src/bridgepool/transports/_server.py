@@ -14,41 +14,49 @@ from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_st
 from bridgepool._network import format_address, peer_address
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
-from bridgepool.transports._carrier import UNREAD_MESSAGES, GreetingFailedError, run_connection
-from bridgepool.transports._connection import WebSocketChannel
+from bridgepool.transports._channel import (
+    MAX_UNREAD_MESSAGES,
+    HandshakeFailedError,
+    WebSocketChannel,
+    check_channels,
+    run_connection,
+)
 from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
-from bridgepool.transports._link import Link
-from bridgepool.transports._timekeeper import keep_time
+from bridgepool.transports._watched_stream import WatchedStream
 
 T = TypeVar("T")
 _log = logging.getLogger("bridgepool.transports")
 _DEFAULT_LIMITS = WebSocketLimits()
-# what a handler may leave uncaught when its channel has ended
-_ENDINGS = (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError)
-_BUSY = Refused(503, "admission_timeout", "the server took too long to look at you; try again")
-_FAILED = Refused(500, "internal_error", "the server failed to look at you; its log tells more")
+# what a handler may raise when its channel has ended
+_CHANNEL_ENDED = (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError)
+_ADMISSION_TIMEOUT = Refused(
+    503, "admission_timeout", "the server could not check the request in time; try again later"
+)
+_ADMISSION_FAILED = Refused(
+    500, "internal_error", "the server failed to check the request; see its log"
+)
 
 
 @attrs.define(eq=False)
 class WebSocketCounters:
-    """What happened on a server of websockets; may be shared by several."""
+    """What happened on a websocket server; several servers may share one."""
 
     connections: int = 0
-    """Accepted so far, whatever came of them."""
-    greetings_failed: int = 0
-    """That were no websocket handshake, or none in time."""
+    """Connections accepted."""
+    handshakes_failed: int = 0
+    """Connections without a complete websocket handshake in time."""
     refused: int = 0
-    """Turned away by `admit`, or because it failed."""
+    """Handshakes refused by `admit`, or because it failed."""
     admitted: int = 0
-    """Given to the handler."""
+    """Connections given to the handler."""
     open: int = 0
-    """Given to the handler and not yet closed."""
+    """Connections given to the handler and not yet closed."""
     handler_errors: int = 0
-    """Ended by an exception of the handler."""
+    """Connections ended by an exception of the handler."""
 
 
 @attrs.define(eq=False)
-class _Server(Generic[T]):
+class _WebSocketServer(Generic[T]):
     """One run of `serve_websockets`."""
 
     handler: Callable[[trio.abc.Channel[bytes], T], Awaitable[None]]
@@ -58,86 +66,75 @@ class _Server(Generic[T]):
     channels: set[WebSocketChannel] = attrs.field(factory=set)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection; whatever happens on it, the server goes on."""
+        """Serve one connection; no failure of it ends the server."""
         self.counters.connections += 1
+        admitted: list[T] = []  # what `admit` returned, if it was not `Refused`
         try:
             async with open_service_nursery() as nursery:
-                greeting = _Greeting(self, format_address(peer_address(stream)))
                 deadline = trio.current_time() + self.limits.handshake_timeout
-                carry = partial(run_connection, stream, self.limits, deadline, greeting.greet)
-                channel: WebSocketChannel | None = await nursery.start(carry)
+                peer = format_address(peer_address(stream))
+                perform = partial(self.perform_handshake, peer, admitted)
+                run = partial(run_connection, stream, self.limits, deadline, perform)
+                channel: WebSocketChannel | None = await nursery.start(run)
                 if channel is not None:
-                    await self.converse(channel, greeting.admitted[0])
-        except GreetingFailedError as error:
-            self.counters.greetings_failed += 1
-            _log.info("a connection was no websocket handshake: %r", error.__cause__)
+                    await self.handle(channel, admitted[0])
+        except HandshakeFailedError as error:
+            self.counters.handshakes_failed += 1
+            _log.info("websocket handshake failed: %r", error.__cause__)
         except Exception:
-            _log.exception("a websocket ended by an error of the server's own")
+            _log.exception("websocket connection failed by an internal error")
 
-    async def converse(self, channel: WebSocketChannel, who: T) -> None:
-        """Run the handler; close afterwards, for whatever reason it ended."""
-        counters, goodbye = self.counters, (1001, "going away")
+    async def perform_handshake(
+        self, peer: str, admitted: list[T], nursery: trio.Nursery, stream: WatchedStream
+    ) -> WebSocketConnection | None:
+        request = await wrap_server_stream(
+            nursery,
+            stream,
+            message_queue_size=MAX_UNREAD_MESSAGES,
+            max_message_size=self.limits.max_message_bytes,
+            receive_buffer_size=None,
+        )
+        answer: T | Refused = _ADMISSION_TIMEOUT
+        with trio.move_on_after(self.limits.handshake_timeout / 2):
+            try:
+                answer = await self.admit(_parse_request(request, peer))
+            except Exception:
+                _log.exception("websocket admission check raised")
+                answer = _ADMISSION_FAILED
+        if isinstance(answer, Refused):
+            self.counters.refused += 1
+            body = json.dumps({"code": answer.code, "reason": answer.reason}).encode()
+            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+            await request.reject(answer.status, extra_headers=headers, body=body)
+            return None
+        admitted.append(answer)
+        return await request.accept()
+
+    async def handle(self, channel: WebSocketChannel, identity: T) -> None:
+        """Run the handler, and close the channel whatever ended it."""
+        counters, close_code = self.counters, (1001, "going away")
         counters.admitted += 1
         counters.open += 1
         self.channels.add(channel)
         try:
-            await self.handler(channel, who)
-            goodbye = (1000, "")
+            await self.handler(channel, identity)
+            close_code = (1000, "")
         except* Exception as group:
-            if channel.has_ended() and group.split(_ENDINGS)[1] is None:
-                _log.debug("a websocket's handler ended with its connection")
+            if channel.has_ended() and group.split(_CHANNEL_ENDED)[1] is None:
+                _log.debug("websocket handler ended with its connection")
             else:
-                goodbye = (1011, "internal error")
+                close_code = (1011, "internal error")
                 counters.handler_errors += 1
-                _log.exception("the handler of a websocket raised; its connection is closed")
+                _log.exception("websocket handler raised; connection closed")
         finally:
-            channel.start_closing(*goodbye)
+            channel.start_closing(*close_code)
             with trio.move_on_after(self.limits.close_timeout, shield=True):
                 await channel.aclose()
             self.channels.discard(channel)
             counters.open -= 1
 
 
-@attrs.define(eq=False)
-class _Greeting(Generic[T]):
-    """The handshake of one connection."""
-
-    server: _Server[T]
-    peer: str
-    # whom `admit` found, in a list of one
-    admitted: list[T] = attrs.field(factory=list)
-
-    async def greet(self, nursery: trio.Nursery, link: Link) -> WebSocketConnection | None:
-        limits = self.server.limits
-        request = await wrap_server_stream(
-            nursery,
-            link,
-            message_queue_size=UNREAD_MESSAGES,
-            max_message_size=limits.max_message_bytes,
-            receive_buffer_size=None,
-        )
-        answer: T | Refused = _BUSY
-        with trio.move_on_after(limits.handshake_timeout / 2):
-            answer = await self.ask(describe(request, self.peer))
-        if isinstance(answer, Refused):
-            self.server.counters.refused += 1
-            body = json.dumps({"code": answer.code, "reason": answer.reason}).encode()
-            headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-            await request.reject(answer.status, extra_headers=headers, body=body)
-            return None
-        self.admitted.append(answer)
-        return await request.accept()
-
-    async def ask(self, handshake: Handshake) -> T | Refused:
-        try:
-            return await self.server.admit(handshake)
-        except Exception:
-            _log.exception("nobody can be admitted: the check of a handshake raised")
-            return _FAILED
-
-
-def describe(request: WebSocketRequest, peer: str) -> Handshake:
-    """Take out of a request what is of interest."""
+def _parse_request(request: WebSocketRequest, peer: str) -> Handshake:
     path, _, query = request.path.partition("?")
     tokens = [value for name, value in request.headers if name.lower() == b"authorization"]
     scheme, _, token = tokens[0].partition(b" ") if len(tokens) == 1 else (b"", b"", b"")
@@ -164,22 +161,24 @@ async def serve_websockets(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls 
 ) -> None:
     """Serve websockets on listeners, which are closed at the end.
 
-    Each connection is handled by `await handler(channel, who)` in a task of its own, and closed
-    when that returns. A handler that raises ends its own connection only; it is logged and
-    counted, and its client sees the channel broken. So it is with what is no handshake.
+    `await handler(channel, identity)` handles each connection in a task of its own; the channel is
+    closed when it returns. When it raises, the exception is logged and counted, and the client
+    sees a broken channel; other connections go on. A connection without a websocket handshake is
+    closed, logged and counted.
 
     Args:
-        handler: Gets the channel, and what `admit` returned for it.
-        listeners: Of TCP, of TLS (`trio.SSLListener`), or any others of streams.
-        admit: Decides on each handshake: who it is, or `Refused`. It has half of
-            `handshake_timeout`; the client is told if that is not enough, or if it raises.
-        limits: How much and how long is taken from one client.
-        counters: Where to count; may be shared with other servers.
-        task_status: `started()` gets the listeners, once they accept.
+        handler: Receives the channel, and what `admit` returned for it.
+        listeners: TCP, TLS (`trio.SSLListener`) or other stream listeners.
+        admit: Decides on each handshake: returns an identity of any type, or `Refused`. It may
+            take half of `handshake_timeout`. When it takes longer or raises, the client is refused
+            with status 503 or 500.
+        limits: Sizes and timeouts.
+        counters: Where to count; servers may share one.
+        task_status: `started()` receives the listeners, once they accept.
 
-    Cancellation: Handlers are cancelled, and clients told goodbye, within `close_timeout`.
+    Cancellation: Handlers are cancelled, and channels closed within `close_timeout`.
     """
-    server = _Server(handler, admit, limits, counters or WebSocketCounters())
+    server = _WebSocketServer(handler, admit, limits, counters or WebSocketCounters())
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_time, server.channels, limits)
+        nursery.start_soon(check_channels, server.channels, limits)
         await trio.serve_listeners(server.serve, list(listeners), task_status=task_status)

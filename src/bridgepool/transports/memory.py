@@ -1,4 +1,4 @@
-"""Two ends of a channel in one process."""
+"""A pair of message channels in one process."""
 
 from typing import Self
 
@@ -7,7 +7,7 @@ import trio
 
 from bridgepool.transports._errors import BreakReason, ChannelBrokenError, MessageTooLargeError
 
-# As a socket has one: code may send a little before the other side looks.
+# A small buffer, as sockets have: code may send a little before the other end receives.
 _UNREAD_MESSAGES = 16
 
 
@@ -27,7 +27,7 @@ class MemoryChannel(trio.abc.Channel[bytes]):
         self._peer, peer._peer = peer, self
 
     async def send(self, value: bytes) -> None:
-        """Send one message; waits while the other end has 16 to receive.
+        """Send one message; waits while 16 are unread at the other end.
 
         Raises:
             MessageTooLargeError: Nothing was sent.
@@ -37,7 +37,7 @@ class MemoryChannel(trio.abc.Channel[bytes]):
         Cancellation: Nothing was sent.
         """
         if not isinstance(value, bytes):
-            raise TypeError(f"a message is bytes, not {type(value).__name__}")
+            raise TypeError(f"a message must be bytes, not {type(value).__name__}")
         if len(value) > self._max_message_bytes:
             raise MessageTooLargeError(len(value), self._max_message_bytes)
         try:
@@ -45,9 +45,9 @@ class MemoryChannel(trio.abc.Channel[bytes]):
         except trio.ClosedResourceError:
             if self._closed:
                 raise
-            raise self._cut() from None
+            raise self._broken_error() from None
         except trio.BrokenResourceError:
-            raise self._cut() from None
+            raise self._broken_error() from None
 
     async def receive(self) -> bytes:
         """Receive the next message.
@@ -67,31 +67,31 @@ class MemoryChannel(trio.abc.Channel[bytes]):
             return await self._incoming.receive()
         except trio.EndOfChannel:
             if self._broken:
-                raise self._cut() from None
+                raise self._broken_error() from None
             raise
         except trio.ClosedResourceError:
             if self._closed:
                 raise
-            raise self._cut() from None
+            raise self._broken_error() from None
         finally:
             self._receiving = False
 
     async def aclose(self) -> None:
-        """Close this end: the other receives what was sent, then `trio.EndOfChannel`."""
+        """Close this end. The other receives what was sent, then `trio.EndOfChannel`."""
         self._closed = True
         self._outgoing.close()
         self._incoming.close()
         await trio.lowlevel.checkpoint()
 
     def break_link(self) -> None:
-        """Break the pair, as a lost connection would: what is under way is lost."""
+        """Break the pair, as a lost connection would. Messages not yet received are lost."""
         for end in (self, self._peer):
             if end is not None:
                 end._broken = True
                 end._outgoing.close()
                 end._incoming.close()
 
-    def _cut(self) -> ChannelBrokenError:
+    def _broken_error(self) -> ChannelBrokenError:
         if self._broken:
             return ChannelBrokenError(BreakReason.CUT, "the pair was broken")
         return ChannelBrokenError(BreakReason.CUT, "the other end is closed")
@@ -100,10 +100,10 @@ class MemoryChannel(trio.abc.Channel[bytes]):
 def open_memory_channel_pair(
     *, max_message_bytes: int = 16 << 20
 ) -> tuple[MemoryChannel, MemoryChannel]:
-    """Open a pair of channels; what is sent to one is received from the other.
+    """Open a pair of channels. What is sent to one is received from the other.
 
     Args:
-        max_message_bytes: The largest message that is taken.
+        max_message_bytes: The largest message that can be sent.
     """
     to_right, at_right = trio.open_memory_channel[bytes](_UNREAD_MESSAGES)
     to_left, at_left = trio.open_memory_channel[bytes](_UNREAD_MESSAGES)

@@ -4,25 +4,13 @@ Needs `pip install 'bridgepool[remote]'`. A message is one binary websocket mess
 is not used.
 """
 
+from bridgepool.transports._channel import WebSocketChannel
 from bridgepool.transports._client import open_websocket_channel
-from bridgepool.transports._connection import WebSocketChannel
-from bridgepool.transports._errors import (
-    BreakReason,
-    ChannelBrokenError,
-    ConnectError,
-    HandshakeRefusedError,
-    MessageTooLargeError,
-)
 from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports._server import WebSocketCounters, serve_websockets
 
 __all__ = [
-    "BreakReason",
-    "ChannelBrokenError",
-    "ConnectError",
     "Handshake",
-    "HandshakeRefusedError",
-    "MessageTooLargeError",
     "Refused",
     "WebSocketChannel",
     "WebSocketCounters",
