@@ -10,9 +10,11 @@ import pytest
 from cyclopts import App
 
 from bridgepool.gateway.commands import app
-from bridgepool.gateway.commands._connecting import KEY_VARIABLE, STORE_VARIABLE, URL_VARIABLE
+from bridgepool.gateway.commands._connecting import KEY_VARIABLE, URL_VARIABLE
+from bridgepool.gateway.commands._root import STORE_VARIABLE
 from bridgepool.gateway.control._encryption import KEYS_VARIABLE
 from tests.examples.support import ROOT
+from tools.option_tables import with_tables
 
 DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
@@ -92,3 +94,8 @@ def test_every_command_that_a_page_runs_exists_and_takes_its_options(page: Path)
 def test_every_variable_stands_on_the_page() -> None:
     for variable in (URL_VARIABLE, KEY_VARIABLE, STORE_VARIABLE, KEYS_VARIABLE):
         assert f"`{variable}`" in REFERENCE
+
+
+def test_the_tables_of_the_two_programs_are_those_of_their_options() -> None:
+    assert with_tables(REFERENCE) == REFERENCE, "run python -m tools.option_tables"
+    assert REFERENCE.count("<!-- options: ") == 2

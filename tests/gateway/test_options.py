@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cyclopts import CycloptsError
 
-from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
+from bridgepool.gateway.commands import app
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.sources._control_source import check_url
 from bridgepool.gateway.sources._key_file import KeyFile
@@ -17,15 +19,18 @@ FILE = Path("any")
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (GatewayOptions(), "none is given"),
-        (GatewayOptions(providers=FILE, store="a.db"), "--providers and --store are given"),
-        (GatewayOptions(control="ws://h:1"), "--control needs --key-file"),
-        (GatewayOptions(providers=FILE, key_file=FILE), "--key-file is of use with --control"),
-        (GatewayOptions(store="a.db", snapshot_file=FILE), "--snapshot-file is of use with"),
-        (GatewayOptions(providers=FILE, encryption_key_file=FILE), "of use with --store only"),
+        (GatewayOptions(), "given: none"),
+        (GatewayOptions(providers=FILE, store="a.db"), "given: --providers and --store"),
+        (GatewayOptions(control="ws://h:1"), "--control requires --key-file"),
+        (GatewayOptions(providers=FILE, key_file=FILE), "--key-file requires --control"),
+        (GatewayOptions(store="a.db", snapshot_file=FILE), "--snapshot-file requires --control"),
+        (
+            GatewayOptions(providers=FILE, encryption_key_file=FILE),
+            "-key-file requires --store",
+        ),
         (
             GatewayOptions(control="ws://h:1", key_file=FILE, snapshot_key_file=FILE),
-            "needs --snapshot-file",
+            "requires --snapshot-file",
         ),
         (GatewayOptions(providers=FILE, max_connections=0), "--max-connections"),
         (GatewayOptions(providers=FILE, max_stale=0.0), "--max-stale"),
@@ -53,6 +58,69 @@ def test_what_does_not_go_together_is_said(options: GatewayOptions, why: str) ->
 )
 def test_each_source_goes_with_its_own_options(options: GatewayOptions) -> None:
     options.check()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (ControlPlaneOptions(), "specify --store, or set BRIDGEPOOL_STORE"),
+        (ControlPlaneOptions(store="a.db", max_keys=0), "--max-keys must be from 1 to 64"),
+        (ControlPlaneOptions(store="a.db", max_keys=65), "--max-keys must be from 1 to 64"),
+    ],
+)
+def test_options_of_the_control_plane_are_checked(options: ControlPlaneOptions, why: str) -> None:
+    with pytest.raises(StartError, match=why):
+        options.check()
+    ControlPlaneOptions(store="a.db").check()
+
+
+def _parse(*arguments: str) -> GatewayOptions | ControlPlaneOptions:
+    _, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
+    options = bound.kwargs["options"]
+    assert isinstance(options, GatewayOptions | ControlPlaneOptions)
+    return options
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bridgepool.toml"
+    file.write_text(
+        '[gateway]\nlisten = ["a:1", "b:2"]\ndrain-timeout = 1\nmax-stale = 1\n'
+        "max-connections = 1\nexpose-route-headers = true\n"
+        '[control-plane]\nrpc-listen = ["c:3"]\n'
+    )
+    monkeypatch.setenv("BRIDGEPOOL_GATEWAY_MAX_STALE", "2")
+    monkeypatch.setenv("BRIDGEPOOL_GATEWAY_MAX_CONNECTIONS", "2")
+    monkeypatch.setenv("BRIDGEPOOL_CONTROL_PLANE_LISTEN", "d:4 e:5")
+    assert _parse("gateway", "--config", str(file), "--max-connections", "3") == GatewayOptions(
+        config=file,
+        listen=("a:1", "b:2"),
+        drain_timeout=1.0,
+        max_stale=2.0,
+        max_connections=3,
+        expose_route_headers=True,
+    )
+    monkeypatch.setenv("BRIDGEPOOL_CONTROL_PLANE_CONFIG", str(file))
+    assert _parse("control-plane") == ControlPlaneOptions(
+        config=file, listen=("d:4", "e:5"), rpc_listen=("c:3",)
+    )
+
+
+def test_what_is_wrong_with_the_file_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bridgepool.toml"
+    file.write_text("[gateway]\ndrain-timeuot = 1\n")
+    with pytest.raises(CycloptsError, match="drain-timeuot"):
+        _parse("gateway", "--config", str(file))
+    file.write_text("[gateway\n")
+    for path, why in ((file, "line 1"), (tmp_path / "none.toml", "No such file")):
+        with pytest.raises(SystemExit) as caught:
+            _parse("gateway", "--config", str(path))
+        assert caught.value.code == 2
+        assert f"--config {path}: " in (said := capsys.readouterr().err)
+        assert why in said
 
 
 def test_the_source_is_asked_three_times_before_it_is_too_old() -> None:

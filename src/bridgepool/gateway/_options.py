@@ -1,4 +1,9 @@
-"""What `bridgepool gateway` can be asked for."""
+"""The options of the two programs, each declared once: type, default, meaning.
+
+The flags and the help of `bridgepool gateway` and `bridgepool control-plane`, their environment
+variables, the keys of their configuration file and the tables of the reference page are derived
+from the fields and their docstrings.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +11,124 @@ import math
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import attrs
+from cyclopts import Group, Parameter
 
+from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
 from bridgepool.gateway.proxy._app import GatewaySettings
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
 
+_POLICY = GatewaySettings()
+_SOURCES = Group("Where the providers are; exactly one of them", sort_key=1)
+_WITH_CONTROL = Group("With --control", sort_key=2)
+_WITH_STORE = Group("With --store", sort_key=3)
+_ALWAYS = Group("With each of them", sort_key=4)
 
+_Seconds = Annotated[float, Parameter(metavar="SECONDS")]
+_Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
+_Format = Annotated[LogFormat, Parameter(metavar="FORMAT")]
+_Url = Annotated[str | None, Parameter(metavar="URL")]
+
+
+@Parameter(name="*", group=_ALWAYS)
 @attrs.frozen(kw_only=True)
 class GatewayOptions:
-    """What the command was asked for; see its help."""
+    """The options of `bridgepool gateway`."""
 
-    providers: Path | None = None
-    store: str | None = None
-    encryption_key_file: Path | None = None
-    control: str | None = None
-    key_file: Path | None = None
-    name: str = attrs.field(factory=socket.gethostname)
-    ca_file: Path | None = None
-    snapshot_file: Path | None = None
-    snapshot_key_file: Path | None = None
-    listen: Sequence[str] = ("127.0.0.1:8080",)
-    drain_timeout: float = 600.0
-    log_format: LogFormat = "auto"
-    access_log: str = "-"
-    expose_route_headers: bool = False
-    max_stale: float = math.inf
-    max_body_bytes: float = math.inf
-    max_connections: int = 10_000
+    providers: Annotated[Path | None, Parameter(group=_SOURCES)] = None
+    """A provider file (TOML). It is watched: saving it changes the gateway."""
+    control: Annotated[_Url, Parameter(group=_SOURCES)] = None
+    """The URL of a control plane, `wss://HOST:PORT` (`ws://` on a network of your own). It is
+    followed, and need not be reachable."""
+    store: Annotated[_Url, Parameter(group=_SOURCES)] = attrs.field(default=None, repr=False)
+    """The store of a control plane, opened by the gateway itself: `PATH.db` or `postgresql://…`.
+    It is followed. Default, when none of the three is given: `BRIDGEPOOL_STORE`, the place for a
+    URL with a password."""
+
+    key_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
+    """Required with `--control`: the file with the key of this gateway, on one line. It is read
+    for each connection."""
+    name: Annotated[
+        str,
+        Parameter(group=_WITH_CONTROL, show_default=lambda _: "the machine's name"),
+    ] = attrs.field(factory=socket.gethostname)
+    """The name of this gateway."""
+    ca_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
+    """Certificates (PEM) to trust for a `wss://` URL in place of the system's."""
+    snapshot_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
+    """Keep the last good providers in this file, and start from it while the control plane is
+    down. It holds their keys."""
+    snapshot_key_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
+    """Encrypt the snapshot file with the keys in this file: Fernet keys, one per line; the first
+    one encrypts."""
+
+    encryption_key_file: Annotated[Path | None, Parameter(group=_WITH_STORE)] = None
+    """The encryption keys of the store. Default: those in `BRIDGEPOOL_ENCRYPTION_KEYS`; else, for
+    an SQLite file, `PATH.db.key`."""
+
+    config: Path | None = None
+    """A file (TOML) that gives options, in its table `[gateway]`. Flags and environment variables
+    win over it."""
+    listen: _Addresses = ("127.0.0.1:8080",)
+    """The address to serve on, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
+    several times."""
+    drain_timeout: _Seconds = _POLICY.drain_timeout
+    """Time that running requests may take after their provider was replaced, or after a shutdown
+    signal."""
+    log_format: _Format = "auto"
+    """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
+    terminal and else `json`."""
+    access_log: Annotated[str, Parameter(metavar="PATH")] = "-"
+    """The access log: a file to append to, `-` for standard output, or `none`."""
+    expose_route_headers: bool = _POLICY.expose_route_headers
+    """Add response headers with the provider and the generation that served."""
+    max_stale: _Seconds = _POLICY.max_stale
+    """Time since the source last confirmed the providers after which `/readyz` answers 503."""
+    max_body_bytes: Annotated[float, Parameter(metavar="N")] = math.inf
+    """Largest request body that is accepted."""
+    max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
+    """Maximum number of client connections; further ones are answered with 503 and closed."""
     tls_cert: Path | None = None
+    """Certificate chain (PEM) to serve HTTPS with; requires `--tls-key`."""
     tls_key: Path | None = None
+    """The private key (PEM) of `--tls-cert`."""
 
     def check(self) -> None:
-        """Find what does not go together.
+        """Check which options go together.
 
         Raises:
-            StartError: something does not; says what.
+            StartError: some do not; the text names them.
         """
         sources = {
             "--providers": self.providers,
-            "--store": self.store,
             "--control": self.control,
+            "--store": self.store,
         }
         given = [name for name, value in sources.items() if value is not None]
         if len(given) != 1:
-            has = f"{' and '.join(given)} are given" if given else "none is given"
-            raise StartError(
-                f"the providers come from one of {', '.join(sources)}, and {has}; give one"
-            )
-        for needed, options in {
-            "--control": {
-                "--key-file": self.key_file,
-                "--ca-file": self.ca_file,
-                "--snapshot-file": self.snapshot_file,
-                "--snapshot-key-file": self.snapshot_key_file,
-            },
-            "--store": {"--encryption-key-file": self.encryption_key_file},
-        }.items():
-            for name, value in options.items():
-                if value is not None and given != [needed]:
-                    raise StartError(f"{name} is of use with {needed} only")
+            found = " and ".join(given) or "none"
+            raise StartError(f"specify exactly one of {', '.join(sources)} (given: {found})")
+        requirements = {
+            "--key-file": (self.key_file, "--control"),
+            "--ca-file": (self.ca_file, "--control"),
+            "--snapshot-file": (self.snapshot_file, "--control"),
+            "--snapshot-key-file": (self.snapshot_key_file, "--control"),
+            "--encryption-key-file": (self.encryption_key_file, "--store"),
+        }
+        for name, (value, required) in requirements.items():
+            if value is not None and given != [required]:
+                raise StartError(f"{name} requires {required}")
         if self.control is not None and self.key_file is None:
-            raise StartError("--control needs --key-file, with the key of this gateway")
+            raise StartError("--control requires --key-file, with the key of this gateway")
         if self.snapshot_key_file is not None and self.snapshot_file is None:
-            raise StartError("--snapshot-key-file needs --snapshot-file")
+            raise StartError("--snapshot-key-file requires --snapshot-file")
         if self.max_connections < 1:
-            raise StartError("--max-connections is at least 1")
+            raise StartError("--max-connections must be at least 1")
         if not self.max_stale > 0:
-            raise StartError("--max-stale is more than 0")
+            raise StartError("--max-stale must be more than 0")
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:
         """Return the gateway's policy, when it listens on these addresses."""
@@ -82,8 +136,68 @@ class GatewayOptions:
             allow_anonymous=all(address.is_loopback for address in addresses),
             expose_route_headers=self.expose_route_headers,
             max_stale=self.max_stale,
-            # Read again in time, so that providers that nobody changes do not grow too old. A
-            # store is asked for one number only, which makes good what its notices missed.
-            poll_interval=min(300.0 if self.store is None else 5.0, self.max_stale / 3),
+            # Often enough that providers that nobody changes do not grow too old. A store is
+            # asked for one number only, which also finds what its notices missed.
+            poll_interval=min(
+                _POLICY.poll_interval if self.store is None else 5.0, self.max_stale / 3
+            ),
             drain_timeout=self.drain_timeout,
         )
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class ControlPlaneOptions:
+    """The options of `bridgepool control-plane`."""
+
+    config: Path | None = None
+    """A file (TOML) that gives options, in its table `[control-plane]`. Flags and environment
+    variables win over it."""
+
+    store: Annotated[str, Parameter(metavar="URL", show_default=False)] = attrs.field(
+        default="", repr=False
+    )
+    """The database: the path of an SQLite file, which is created if it does not exist, or
+    `postgresql://…`. Default: `BRIDGEPOOL_STORE`, the place for a URL with a password."""
+    listen: _Addresses = ("127.0.0.1:8180",)
+    """The address of the API, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
+    several times."""
+    rpc_listen: _Addresses = ("127.0.0.1:8181",)
+    """The same for gateways."""
+    encryption_key_file: Path | None = None
+    """The encryption keys of the store. Default: those in `BRIDGEPOOL_ENCRYPTION_KEYS`; else, for
+    an SQLite file, `PATH.db.key`, which is created with it."""
+    admin_key_file: Path | None = None
+    """A file with an admin key. If it does not exist, it is created (mode 0600) with a new key of
+    the role `write`."""
+    gateway_key_file: Path | None = None
+    """The same for the key of a gateway."""
+    client_key_file: Path | None = None
+    """The same for the key of a client."""
+    seed: Path | None = None
+    """A provider file that is applied at the start. Later manual changes win, and are logged as
+    drift."""
+    max_keys: Annotated[int, Parameter(metavar="N")] = MAX_KEYS
+    """Maximum number of keys of a provider, from 1 to 64. Commands with `--store` take it, too."""
+    tls_cert: Path | None = None
+    """Certificate chain (PEM) to serve HTTPS and WSS with; requires `--tls-key`."""
+    tls_key: Path | None = None
+    """The private key (PEM) of `--tls-cert`."""
+    insecure: bool = False
+    """Allow addresses that are not loopback without TLS, because something else encrypts."""
+    drain_timeout: _Seconds = 10.0
+    """Time that running requests of the API may take after a shutdown signal."""
+    log_format: _Format = "auto"
+    """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
+    terminal and else `json`."""
+
+    def check(self) -> None:
+        """Check the options that need no file.
+
+        Raises:
+            StartError: one cannot be used; the text names it.
+        """
+        if not self.store:
+            raise StartError("specify --store, or set BRIDGEPOOL_STORE")
+        if not 1 <= self.max_keys <= KEYS_LIMIT:
+            raise StartError(f"--max-keys must be from 1 to {KEYS_LIMIT}")

@@ -142,7 +142,7 @@ async def test_the_process_serves_until_it_is_signalled(
     monkeypatch.setattr(process, "print", keep_line, raising=False)
     options = GatewayOptions(
         providers=file,
-        listen=["127.0.0.1:0"],
+        listen=("127.0.0.1:0",),
         log_format="json",
         access_log=str(log) if access_log == "file" else access_log,
     )

@@ -203,7 +203,7 @@ async def test_options_that_cannot_be_met_end_it_with_the_reason(
             ("--listen", f"127.0.0.1:{port}"): "cannot listen on",
             ("--listen", "8080"): "is not HOST:PORT",
             ("--listen", "0.0.0.0:0"): "has no [[clients]]",
-            ("--tls-cert", "nowhere.pem"): "need each other",
+            ("--tls-cert", "nowhere.pem"): "--tls-cert requires --tls-key",
             ("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"): "cannot be used",
             ("--access-log", str(tmp_path / "no" / "file")): "No such file",
         }.items():

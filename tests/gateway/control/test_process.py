@@ -252,7 +252,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would go over the network"),
         (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would go over the network"),
         (("--rpc-listen", "x"), "--rpc-listen x: is not HOST:PORT"),
-        (("--tls-cert", "x.pem"), "--tls-cert and --tls-key need each other"),
+        (("--tls-cert", "x.pem"), "--tls-cert requires --tls-key"),
         (("--seed", "none.toml"), "none.toml: cannot be read"),
         (("--encryption-key-file", "none.key"), "none.key cannot be read"),
         (("--admin-key-file", "/dev/null"), "holds no admin key that this store knows"),

@@ -1,13 +1,11 @@
-"""The commands, and nothing of what they do: each imports its own part when it is run, so that
-`bridgepool --help` answers at once.
+"""The commands. Each imports its own part when it is run, so that `bridgepool --help` answers at
+once.
 """
 
 from bridgepool.gateway.commands import (
     _audit,
-    _control_plane,
     _demo,
     _encryption,
-    _gateway,
     _gateways,
     _keys,
     _providers,
@@ -16,10 +14,8 @@ from bridgepool.gateway.commands._root import app
 
 __all__ = [
     "_audit",
-    "_control_plane",
     "_demo",
     "_encryption",
-    "_gateway",
     "_gateways",
     "_keys",
     "_providers",

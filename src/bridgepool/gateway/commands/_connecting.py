@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
-from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 
-from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argument
 
 if TYPE_CHECKING:
     from bridgepool._secret import Secret
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 URL_VARIABLE = "BRIDGEPOOL_URL"
 KEY_VARIABLE = "BRIDGEPOOL_ADMIN_KEY"
-STORE_VARIABLE = "BRIDGEPOOL_STORE"
 _GROUP = Group("Where", sort_key=10)
 
 
@@ -116,16 +114,6 @@ async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
             context = _trust(target.ca_file)
         async with open_http_admin(url, _admin_key(target), ssl_context=context) as remote:
             yield remote
-
-
-def store_argument(store: str) -> str:
-    """Refuse a store whose password stands in the argument list, where every user sees it."""
-    if urlsplit(store).password:
-        fail(
-            f"--store: holds a password, which all users of this machine can see; put it into "
-            f"PGPASSWORD or ~/.pgpass, or the whole of it into {STORE_VARIABLE}"
-        )
-    return store
 
 
 def _trust(path: Path) -> ssl.SSLContext:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
-from bridgepool.gateway.commands._connecting import store_argument
-from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.commands._root import app, fail, store_argument
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._encryption import EncryptionKeys

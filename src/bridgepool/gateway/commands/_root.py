@@ -1,11 +1,16 @@
-"""The command that the others hang on."""
+"""The root command, and what all commands share."""
 
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+from urllib.parse import urlsplit
 
-from cyclopts import App, Parameter
+from cyclopts import App, ArgumentCollection, Parameter
+from cyclopts.config import Dict, Env
 
 from bridgepool._version import __version__
 
@@ -16,8 +21,59 @@ app = App(
     default_parameter=Parameter(negative=""),
 )
 
+STORE_VARIABLE: Final = "BRIDGEPOOL_STORE"
+
 
 def fail(message: str) -> NoReturn:
     """End with the status for "asked for something that cannot be done"."""
     print(f"bridgepool: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def store_argument(store: str) -> str:
+    """Refuse a store whose password stands in the argument list, where every user sees it."""
+    if urlsplit(store).password:
+        fail(
+            f"--store: holds a password, which all users of this machine can see; put it into "
+            f"PGPASSWORD or ~/.pgpass, or the whole of it into {STORE_VARIABLE}"
+        )
+    return store
+
+
+def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take from the file of `--config` what neither a flag nor a variable gives."""
+    for token in arguments["--config"].tokens:
+        try:
+            document = tomllib.loads(Path(token.value).read_text("utf-8"))
+        except (OSError, ValueError) as error:  # TOMLDecodeError, UnicodeDecodeError
+            fail(f"--config {token.value}: {getattr(error, 'strerror', None) or error}")
+        Dict(document, source=token.value)(app, commands, arguments)
+
+
+def _refuse_password(app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    for token in arguments["--store"].tokens:
+        if token.source == "cli":
+            store_argument(token.value)
+
+
+def _program_config(variables: str) -> tuple[Callable[..., None], ...]:
+    """Return where a program's options come from besides its flags; the first one wins."""
+    return _refuse_password, Env(variables, command=False, show=False), _read_config_file
+
+
+# Imported when they are run, so that the help of the others does not wait for the data plane.
+_PACKAGE: Final = "bridgepool.gateway.commands"
+app.command(
+    f"{_PACKAGE}._gateway:gateway",
+    config=_program_config("BRIDGEPOOL_GATEWAY_"),
+    help="Serve OpenAI- and Anthropic-style clients; follow every change of the providers.",
+)
+app.command(
+    f"{_PACKAGE}._gateway:hash_key",
+    help="Make a client's key and print its row for the provider file.",
+)
+app.command(
+    f"{_PACKAGE}._control_plane:control_plane",
+    config=_program_config("BRIDGEPOOL_CONTROL_PLANE_"),
+    help="Own the providers, clients and keys: an API to change them, a service for gateways.",
+)

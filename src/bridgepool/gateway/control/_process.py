@@ -16,10 +16,10 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
-import attrs
 import trio
 
 from bridgepool import BridgePoolError
+from bridgepool.gateway._options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._first_keys import (
     ensure_admin_key,
@@ -30,8 +30,6 @@ from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import Certificate, make_api, serve_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import (
-    KEYS_LIMIT,
-    MAX_KEYS,
     ProviderFileError,
     parse_provider_file,
 )
@@ -43,7 +41,7 @@ from bridgepool.gateway.serving._listening import (
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.serving._logs import LogFormat, set_up_logging
+from bridgepool.gateway.serving._logs import set_up_logging
 from bridgepool.gateway.serving._signals import follow_signals
 from bridgepool.remote._admission import Admitted
 from bridgepool.remote._service import open_provider_service
@@ -54,26 +52,6 @@ logger = logging.getLogger("bridgepool.control")
 
 _SHUTTING_DOWN = Refused(503, "shutting_down", "the control plane stops; connect again")
 _CLOSE_TIMEOUT = 1.0  # seconds for sessions to close
-
-
-@attrs.frozen(kw_only=True)
-class ControlPlaneOptions:
-    """What `bridgepool control-plane` was asked for; see its help."""
-
-    store: str = attrs.field(repr=False)
-    listen: Sequence[str] = ("127.0.0.1:8180",)
-    rpc_listen: Sequence[str] = ("127.0.0.1:8181",)
-    encryption_key_file: Path | None = None
-    admin_key_file: Path | None = None
-    gateway_key_file: Path | None = None
-    client_key_file: Path | None = None
-    seed: Path | None = None
-    max_keys: int = MAX_KEYS
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    insecure: bool = False
-    drain_timeout: float = 10.0
-    log_format: LogFormat = "auto"
 
 
 def serve_control_plane(options: ControlPlaneOptions) -> int:
@@ -92,11 +70,10 @@ def serve_control_plane(options: ControlPlaneOptions) -> int:
 
 
 async def _main(options: ControlPlaneOptions) -> int:
+    options.check()
     api_addresses = _addresses("--listen", options.listen, options)
     rpc_addresses = _addresses("--rpc-listen", options.rpc_listen, options)
     tls = tls_context(options.tls_cert, options.tls_key)
-    if not 1 <= options.max_keys <= KEYS_LIMIT:
-        raise StartError(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
     async with AsyncExitStack() as stack:
         try:
             find = partial(
@@ -119,10 +96,7 @@ async def _main(options: ControlPlaneOptions) -> int:
 
 def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:
     """Read addresses, and refuse those where keys would go over a network in the clear."""
-    try:
-        addresses = [Address.parse(text) for text in texts]
-    except StartError as error:
-        raise StartError(str(error).replace("--listen", option, 1)) from None
+    addresses = [Address.parse(text, option) for text in texts]
     if options.tls_cert is None and not options.insecure:
         for text, address in zip(texts, addresses, strict=True):
             if not address.is_loopback:

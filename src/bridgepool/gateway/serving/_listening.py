@@ -30,11 +30,11 @@ class Address:
         return is_loopback(self.host)
 
     @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read `HOST:PORT` or `[HOST]:PORT`.
+    def parse(cls, text: str, option: str = "--listen") -> Address:
+        """Parse `HOST:PORT` or `[HOST]:PORT`.
 
         Raises:
-            StartError: it is neither.
+            StartError: it is neither; the text names the option.
         """
         host, colon, port = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
@@ -42,7 +42,7 @@ class Address:
             host = host[1:-1]
         sound = colon and host and port.isascii() and port.isdigit() and int(port) < 65536
         if not sound or (":" in host and not bracketed):
-            raise StartError(f"--listen {text}: is not HOST:PORT or [HOST]:PORT")
+            raise StartError(f"{option} {text}: is not HOST:PORT or [HOST]:PORT")
         return cls(host, int(port))
 
 
@@ -65,8 +65,10 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
     """
     if cert is None and key is None:
         return None
-    if cert is None or key is None:
-        raise StartError("--tls-cert and --tls-key need each other")
+    if key is None:
+        raise StartError("--tls-cert requires --tls-key")
+    if cert is None:
+        raise StartError("--tls-key requires --tls-cert")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
     try:
