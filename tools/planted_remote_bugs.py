@@ -58,13 +58,13 @@ REMOTE_BUGS = (
         "        await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once\n", "",
     ),
     bug(
-        "a writer takes its lock late", _ENGINES, "gateway/control/database/_sqlite_connection.py",
+        "a writer takes its lock late", _ENGINES, "gateway/control/database/_sqlite.py",
         'self._sqlite.execute("BEGIN IMMEDIATE")', 'self._sqlite.execute("BEGIN")',
     ),
     bug(
         "a reader does not wait for the seed", _ENGINES,
-        "gateway/control/database/_sqlite_connection.py",
-        "if not self._take_gate(fcntl.LOCK_SH):", "if self._take_gate is None:",
+        "gateway/control/database/_sqlite.py",
+        "self._take_gate(fcntl.LOCK_SH, _SEED_POLL)", "pass",
     ),
     bug(
         "a seed overwrites what people changed", ("tests/gateway/control/store/test_seed.py",),

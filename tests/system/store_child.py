@@ -11,14 +11,13 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import attrs
 import trio
 
-from bridgepool._changes import ChangeSubscription
 from bridgepool.gateway.control._encryption import read_encryption_keys
-from bridgepool.gateway.control.database import Database, Row, Transaction, Value, open_database
+from bridgepool.gateway.control.database import Cursor, Database, Transaction, Value, open_database
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.providers import Clients, Provider, ProviderFile
@@ -31,47 +30,38 @@ SEEDED = 200
 
 
 @attrs.frozen
-class _Stopping:
-    """A transaction that stops in the middle of what it is to do, until it is told to go on."""
-
-    _tx: Transaction
-    _runs: list[str]
-
-    def fetch_all(self, sql: str, *args: Value) -> list[Row]:
-        return self._tx.fetch_all(sql, *args)
-
-    def fetch_one(self, sql: str, *args: Value) -> Row | None:
-        return self._tx.fetch_one(sql, *args)
-
-    def execute(self, sql: str, *args: Value) -> int:
-        if sql.lstrip().startswith("INSERT INTO providers"):
-            self._runs.append(sql)
-            if len(self._runs) == SEEDED // 2:
-                say("half")
-                sys.stdin.readline()
-        return self._tx.execute(sql, *args)
-
-    def notify(self) -> None:
-        self._tx.notify()
-
-
-@attrs.frozen
 class _StoppingDatabase:
-    """A database whose seeds stop in the middle."""
+    """A database whose seeds stop in the middle, until they are told to go on."""
 
     _database: Database
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        return await self._database.read(work)
+    async def seed(self, function: Callable[[Transaction], T]) -> T:
+        def seed(tx: Transaction) -> T:
+            stopping = _stopping(tx)
+            value = function(stopping)
+            if stopping.notified:
+                tx.notify()
+            return value
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        return await self._database.write(work)
+        return await self._database.seed(seed)
 
-    async def seed(self, work: Callable[[Transaction], T]) -> T:
-        return await self._database.seed(lambda tx: work(_Stopping(tx, [])))
+    async def read(self, function: Callable[[Transaction], T]) -> T:
+        return await self._database.read(function)
 
-    def subscribe(self) -> ChangeSubscription:
-        return self._database.subscribe()
+
+def _stopping(tx: Transaction) -> Transaction:
+    inserted = 0
+
+    def run_statement(sql: str, args: tuple[Value, ...]) -> Cursor:
+        nonlocal inserted
+        if sql.lstrip().startswith("INSERT INTO providers"):
+            inserted += 1
+            if inserted == SEEDED // 2:
+                say("half")
+                sys.stdin.readline()
+        return tx.run_statement(sql, args)
+
+    return Transaction(run_statement)
 
 
 def seed_file(base_url: str = "https://api.openai.example/v1") -> ProviderFile:
@@ -90,7 +80,9 @@ async def main(*arguments: str) -> None:
     url, keys, action, base_url = arguments
     async with open_database(url, MIGRATIONS) as database:
         encryption = read_encryption_keys(Path(keys))
-        store = Store(_StoppingDatabase(database), encryption, lambda: 1_800_000_000.0, 5)
+        store = Store(
+            cast("Database", _StoppingDatabase(database)), encryption, lambda: 1_800_000_000.0, 5
+        )
         say("opened")
         if action == "seed":
             report = await store.seed(seed_file(base_url))

@@ -1,4 +1,4 @@
-"""What can be wrong with a change or a question to the store."""
+"""The errors of the store."""
 
 from bridgepool._errors import BridgePoolError
 
@@ -8,7 +8,7 @@ class StoreError(BridgePoolError):
 
 
 class NotFoundError(StoreError):
-    """There is nothing living of that name or id.
+    """Nothing has that name or id, or it was removed.
 
     Args:
         kind: What was looked for, such as ``provider``.
@@ -63,7 +63,7 @@ class ConflictError(StoreError):
 
 
 class InvalidChangeError(StoreError):
-    """What was asked for breaks a rule, so nothing was changed.
+    """The change breaks a rule; nothing was changed.
 
     Args:
         problems: Each names the field and says what is wrong with it; no values.
@@ -100,9 +100,10 @@ class CommitUnknownError(StoreUnavailableError):
 
 
 class StoreBrokenError(StoreError):
-    """The database took for wrong what is right for a store: a table is missing, say.
+    """The database rejected a valid statement, for instance because a table is missing.
 
-    Nothing was changed. It is for the operator, not for who asked: no other attempt will succeed.
+    Nothing was changed, and no other attempt will succeed. Report it to the operator, not to the
+    caller.
 
     Args:
         where: Which store.

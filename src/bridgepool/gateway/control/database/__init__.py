@@ -1,24 +1,27 @@
-"""A database of whichever engine: transactions in worker threads, and notices of commits.
+"""A database of either engine: transactions in worker threads, and notices of commits.
 
-Both engines keep the promises of `Database`, in the same words and under the same tests; nobody
-beyond this room knows which one is open. They know SQL and no provider: of the control plane they
-import its errors and nothing else.
+Both engines keep the promises of `Database`, under the same tests; other packages do not know
+which one is open. They know SQL and no provider: of the control plane they import its errors and
+nothing else.
 
-`transactions` says what is promised, `opening` picks the engine; `sqlite` and `postgres` are the
-engines, with what a connection does in its thread beside each; `engines` is what they do alike,
-`migrations` brings tables up to date. The engine that is not used is not imported, nor is psycopg.
+* `_database`: `Database`, `Transaction`, and what an engine provides;
+* `_pool`: a bounded pool of connections, each used by one thread at a time;
+* `_sqlite`, `_postgres`: the engines; the one that is not used is not imported, nor is psycopg;
+* `_opening`: picks the engine and migrates the tables.
 """
 
-from bridgepool.gateway.control.database._opening import check_store_exists, open_database
-from bridgepool.gateway.control.database._transactions import (
+from bridgepool.gateway.control.database._database import (
+    Cursor,
     Database,
     Migrations,
     Row,
     Transaction,
     Value,
 )
+from bridgepool.gateway.control.database._opening import check_store_exists, open_database
 
 __all__ = [
+    "Cursor",
     "Database",
     "Migrations",
     "Row",

@@ -1,14 +1,26 @@
-"""Open the database of a store, of whichever engine its address names."""
+"""Open the database that an address names, and bring its tables up to date."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.control._errors import StoreUnavailableError
-from bridgepool.gateway.control.database._transactions import Database, Migrations
+from bridgepool._services import open_service_nursery
+from bridgepool._version import __version__
+from bridgepool.gateway.control._errors import NewerSchemaError, StoreUnavailableError
+from bridgepool.gateway.control.database._database import (
+    VERSIONS,
+    Database,
+    Engine,
+    Migrations,
+    Transaction,
+)
+
+logger = logging.getLogger("bridgepool.store")
 
 
 @asynccontextmanager
@@ -16,52 +28,84 @@ async def open_database(url: str | Secret, migrations: Migrations) -> AsyncItera
     """Open a database and bring its tables up to date.
 
     Args:
-        url: ``path.db`` or ``sqlite:path``, made if it is not there; or ``postgresql://…``,
-            which must be there and may hold a password.
+        url: ``path.db`` or ``sqlite:path``, which is made if it does not exist; or
+            ``postgresql://…``, which must exist and may hold a password.
         migrations: How its tables come to be.
 
     Raises:
         StoreUnavailableError: It cannot be opened; says why, without the password.
-        NewerSchemaError: A newer bridgepool has been here.
-        ValueError: The URL is of no kind that is known; the message does not repeat it.
+        NewerSchemaError: A newer bridgepool has migrated it.
+        ValueError: The URL is of an unknown kind; the message does not repeat it.
         ImportError: PostgreSQL was named, and psycopg is missing.
     """
-    text = url.reveal() if isinstance(url, Secret) else url
-    scheme, colon, rest = text.partition(":")
+    engine = await _find_engine(url.reveal() if isinstance(url, Secret) else url)
+    database = Database(engine)
+    try:
+        await database.seed(partial(_migrate, migrations, engine))
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(engine.watch, database.notices)
+            try:
+                yield database
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        await database.aclose()
+
+
+async def _find_engine(url: str) -> Engine:
+    # The engine that is not used is not imported, nor is psycopg.
+    scheme, colon, rest = url.partition(":")
     if scheme in ("postgresql", "postgres") and rest.startswith("//"):
         try:
             import psycopg  # noqa: F401 -- to say what is missing
         except ImportError as error:
             raise ImportError(
-                "a store in PostgreSQL needs psycopg: pip install 'bridgepool[postgres]'"
+                "a store in PostgreSQL requires psycopg: pip install 'bridgepool[postgres]'"
             ) from error
-        from bridgepool.gateway.control.database._postgres import open_postgres
+        from bridgepool.gateway.control.database._postgres import PostgresEngine, Server
 
-        async with open_postgres(Secret(text), migrations) as database:
-            yield database
-    elif not text or (colon and "://" in text):
+        return PostgresEngine(Server.parse(Secret(url)))
+    if not url or (colon and "://" in url):
         raise ValueError("a store is a path, sqlite:path or postgresql://user@host/name")
-    else:
-        from bridgepool.gateway.control.database._sqlite import open_sqlite
+    from bridgepool.gateway.control.database._sqlite import SqliteEngine
 
-        path = rest if colon and scheme == "sqlite" else text
-        async with open_sqlite(path, migrations) as database:
-            yield database
+    return await SqliteEngine.find(rest if colon and scheme == "sqlite" else url)
+
+
+def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:
+    """Run the migrations that are missing, once, however many processes start together.
+
+    In one transaction that runs as a seed: no other writer and no reader is at work meanwhile, so
+    a store is of one version or another, never between two.
+    """
+    if tx.fetch_one(engine.find_table, VERSIONS) is None:
+        columns = "version INTEGER PRIMARY KEY, software TEXT NOT NULL"
+        tx.execute(f"CREATE TABLE {VERSIONS} ({columns})")
+    [(found,)] = tx.fetch_all(f"SELECT COALESCE(MAX(version), 0) FROM {VERSIONS}")  # noqa: S608
+    if found > len(migrations):
+        raise NewerSchemaError(found, len(migrations))
+    for version, statements in enumerate(migrations[found:], found + 1):
+        for statement in statements:
+            tx.execute(statement)
+        tx.execute(f"INSERT INTO {VERSIONS} VALUES (?, ?)", version, __version__)  # noqa: S608
+    if found < len(migrations):
+        facts = {"from_version": found, "to_version": len(migrations)}
+        logger.info("migrated the tables of the store", extra=facts)
 
 
 def check_store_exists(url: str) -> None:
-    """Refuse a store in a file that is not there: to open it would make it. Blocks.
+    """Refuse a store in a file that does not exist, since opening it would make it. Blocks.
 
-    For those who do not come to make one, and may have mistyped its name.
+    For commands that do not make a store, and whose user may have mistyped its name.
 
     Raises:
-        StoreUnavailableError: The file is not there.
+        StoreUnavailableError: The file does not exist.
     """
     if "://" in url:
         return
     path = Path(url.removeprefix("sqlite:"))
     if not path.exists():
         raise StoreUnavailableError(
-            f"there is no store at {path.absolute()}; is that its name? A new one is made by "
+            f"there is no store at {path.absolute()}; check the name. A new store is made by "
             "`bridgepool control-plane`, `providers add`, `providers apply` and `keys create`"
         )

@@ -2,189 +2,357 @@
 
 Theory of operation. psycopg works in threads; a connection belongs to one thread at a time.
 
-A writer takes an advisory lock when its transaction begins, and the commit gives it back: one
+A writer takes an advisory lock when its transaction begins, and the commit releases it: one
 writer at a time, so the order of revisions is the order of commits. A seed takes a second lock,
-the gate, alone; a reader takes the gate shared, in a transaction of its own that ends at once,
-and only then begins the transaction that it reads in, on one state (``REPEATABLE READ``). So a
-reader either began before the seed, and sees nothing of it, or finds all of it. The server frees
-both locks when a connection ends, however it ends.
+the gate, exclusively; a reader takes the gate shared, in a transaction of its own that ends at
+once, and only then begins the transaction that it reads in, on one state (``REPEATABLE READ``).
+So a reader either began before the seed, and sees nothing of it, or finds all of it. The server
+frees both locks when a connection ends, however it ends.
 
-A connection that was idle may have died meanwhile, as after a restart of the server: what finds
-that out before its work begins tries once more on a new one. Nothing else is tried again; a
-commit that broke off is told to be unknown.
+A connection that was idle may have died meanwhile, as after a restart of the server: if that is
+found before the work begins, it begins on a new one. Nothing else is tried again; a commit that
+broke off is reported to be unknown.
 
-A cancelled work has its statement cancelled at the server, and after a second its connection cut.
+A cancelled transaction has its statement cancelled at the server, and after a second its
+connection cut.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import logging
+import os
+import random
+import re
+import socket
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, TypeVar, final
 
 import attrs
+import psycopg
 import trio
+from psycopg import conninfo
+from psycopg.adapt import Buffer, Loader
+from psycopg.types.numeric import IntDumper
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.control._errors import CommitUnknownError
-from bridgepool.gateway.control.database._connecting import connect_in_thread
-from bridgepool.gateway.control.database._engines import Notices, open_engine
-from bridgepool.gateway.control.database._migrations import TABLE
-from bridgepool.gateway.control.database._postgres_connection import (
-    Connection,
-    DeadConnectionError,
-    Done,
-    Target,
+from bridgepool.gateway.control._errors import (
+    CommitUnknownError,
+    StoreBrokenError,
+    StoreUnavailableError,
 )
-from bridgepool.gateway.control.database._postgres_notices import listen
-from bridgepool.gateway.control.database._transactions import Database, Migrations, Transaction
+from bridgepool.gateway.control.database._database import Notices, Row, Transaction, Value
+from bridgepool.gateway.control.database._pool import DeadConnectionError, connect_in_thread
 
 T = TypeVar("T")
-R = TypeVar("R")
 
-_READERS: Final = 4
-_CANCELLING: Final = 1.0
-_EXISTS: Final = f"SELECT 1 WHERE to_regclass('{TABLE}') IS NOT NULL"
+logger = logging.getLogger("bridgepool.store")
+
+_CANCEL_TIMEOUT: Final = 1.0
+_FIRST_RETRY: Final = 0.1
+_LAST_RETRY: Final = 10.0
+_CHANNEL: Final = "bridgepool"  # of notices, which carry no data
+# Advisory locks; the first number tells ours from those of other programs in the same database.
+_OURS: Final = 1_112_560_464
+_WRITERS: Final = f"({_OURS}, 1)"
+_GATE: Final = f"({_OURS}, 2)"
+# A peer that vanished is noticed in half a minute, at both ends; so is a process
+# that stopped in the middle of a transaction, for which all other writers wait.
+_DEFAULTS: Final = {
+    "application_name": "bridgepool",
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+_SETTINGS: Final = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; "
+    "SET idle_in_transaction_session_timeout = '60s'"
+)
+_UNAVAILABLE: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.DataCorrupted,
+    psycopg.errors.IndexCorrupted,
+)
+_TOKENS: Final = re.compile(r"""'(?:[^']|'')*'|"[^"]*"|--[^\n]*|\?|\bBLOB\b""")
 
 
-@attrs.define(eq=False)
-class _Lane:
-    """Connections of one kind; the limiter says how many are at work."""
+@lru_cache(maxsize=512)
+def _translate(sql: str) -> str:
+    """Return a statement in PostgreSQL's dialect."""
+    count = 0
 
-    target: Target
-    places: trio.CapacityLimiter
-    threads: trio.CapacityLimiter
-    idle: list[Connection] = attrs.field(factory=list, init=False)
+    def replace(match: re.Match[str]) -> str:
+        nonlocal count
+        if match[0] == "?":
+            count += 1
+            return f"${count}"
+        return "BYTEA" if match[0] == "BLOB" else match[0]
 
-    async def run(self, use: Callable[[Connection], T]) -> T:
-        """Run in a worker thread, with a connection that nobody else has."""
-        async with self.places:
-            if self.idle:
-                try:
-                    return await self._use(self.idle.pop(), use)
-                except DeadConnectionError:
-                    pass  # the others may be dead, too; each of them finds out when it is used
-            return await self._use(await connect_in_thread(self._connect, self.threads), use)
+    return _TOKENS.sub(replace, sql)
 
-    def _connect(self) -> Connection:
-        return Connection(self.target)
 
-    async def _use(self, connection: Connection, use: Callable[[Connection], T]) -> T:
-        finished = trio.Event()
-        cancelled = False
-        results: list[T] = []
-        failures: list[BaseException] = []
+class _BoolAsInt(Loader):
+    def load(self, data: Buffer) -> int:
+        return int(bytes(data) == b"t")
 
-        def work() -> None:
-            try:
-                results.append(use(connection))
-            except BaseException as error:  # noqa: ASYNC103 -- carried over, raised below
-                failures.append(error)
 
-        async def cancel_if_asked() -> None:
-            nonlocal cancelled
-            try:
-                await trio.sleep_forever()
-            finally:
-                if not finished.is_set():
-                    cancelled = True
-                    with trio.move_on_after(_CANCELLING, shield=True):
-                        await trio.to_thread.run_sync(
-                            connection.cancel, _CANCELLING, limiter=self.threads,
-                            abandon_on_cancel=True,
-                        )  # fmt: skip
-                        await finished.wait()
-                    if not finished.is_set():
-                        connection.cut()
-
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(cancel_if_asked)
-                with trio.CancelScope(shield=True):  # ends in time: see the other task
-                    await trio.to_thread.run_sync(work, limiter=self.threads)
-                finished.set()
-                nursery.cancel_scope.cancel()
-        finally:
-            # A cancellation may reach the server late, and hit another statement.
-            if connection.usable and not cancelled:
-                self.idle.append(connection)
-            else:
-                connection.close()
-        if failures:
-            if cancelled:
-                await trio.lowlevel.checkpoint_if_cancelled()
-            try:
-                raise failures.pop()
-            finally:
-                del failures
-        return results.pop()
-
-    async def aclose(self) -> None:
-        """Close what is idle, once nothing is at work."""
-        for _ in range(int(self.places.total_tokens)):
-            await self.places.acquire_on_behalf_of(object())
-        while self.idle:
-            self.idle.pop().close()
+class _NumericAsInt(Loader):  # the type of a SUM of integers
+    def load(self, data: Buffer) -> int:
+        return int(bytes(data))
 
 
 @final
+@attrs.frozen
+class Server:
+    """A database, and how to connect to it."""
+
+    conninfo: Secret
+    label: str
+    """Host, port and name, for people."""
+    _hidden: tuple[Secret, ...] = ()
+
+    @classmethod
+    def parse(cls, url: Secret) -> Server:
+        """Read a URL; raises `StoreUnavailableError`, which does not repeat it."""
+        try:
+            found = conninfo.conninfo_to_dict(url.reveal())
+        except psycopg.Error:
+            found = None
+        # A password with a bare / ? or @ ends up in the host, the port or the name.
+        if (
+            found is None
+            or "@" in f"{found.get('host')}{found.get('dbname')}"
+            or not re.fullmatch(r"[\d,]*", str(found.get("port", "")))
+        ):  # out of the handler: the error there quotes the URL
+            raise StoreUnavailableError(
+                "the URL of the store cannot be read: it is "
+                "postgresql://user:password@host:port/name, with special characters as %XX"
+            )
+        hidden = tuple(Secret(str(found[name])) for name in ("password", "sslpassword")
+                       if found.get(name))  # fmt: skip
+        settings = {**_DEFAULTS, **found, "client_encoding": "utf8"}
+        label = f"{found.get('host', 'localhost')}:{found.get('port', 5432)}/{found.get('dbname')}"
+        return cls(Secret(conninfo.make_conninfo("", **settings)), label, hidden)
+
+    def unavailable(self, error: psycopg.Error) -> StoreUnavailableError:
+        """Return an error with the reason, in one line and without the password."""
+        reason = error.diag.message_primary or str(error).strip().partition("\n")[0]
+        for secret in self._hidden:
+            reason = reason.replace(secret.reveal(), "***")
+        return StoreUnavailableError(
+            f"the store in PostgreSQL at {self.label} cannot be used: {reason or 'no reason given'}"
+        )
+
+    def broken(self, error: psycopg.Error) -> StoreBrokenError:
+        """Return an error with what the database said, but for values."""
+        # A message about bad data quotes it.
+        quotes = isinstance(error, psycopg.DataError)
+        reason = None if quotes else error.diag.message_primary
+        return StoreBrokenError(
+            f"the store in PostgreSQL at {self.label}", reason or type(error).__name__
+        )
+
+    def connect(self) -> psycopg.Connection[Row]:
+        """Connect; blocks for at most ``connect_timeout`` for each address of the host."""
+        try:
+            connection = psycopg.Connection[Row].connect(
+                self.conninfo.reveal(),
+                autocommit=True,
+                prepare_threshold=None,  # a migration elsewhere must not break what was prepared
+                cursor_factory=psycopg.RawCursor,
+            )
+        except psycopg.Error as error:
+            failure = self.unavailable(error)
+        else:
+            return connection
+        raise failure  # out of the handler: frames in there know the password
+
+
+@final
+@attrs.define(eq=False)
 class PostgresEngine:
     """An `Engine` on a PostgreSQL server."""
 
-    def __init__(self, target: Target, notices: Notices) -> None:
-        threads = trio.CapacityLimiter(math.inf)  # the places bound them
-        self._writer = _Lane(target, trio.CapacityLimiter(1), threads)
-        self._readers = _Lane(target, trio.CapacityLimiter(_READERS), threads)
-        self._notices = notices
-        self._writer_pid = 0  # whose notices subscribers have had from here
+    server: Server
+    writer: int = attrs.field(default=0, init=False)
+    """The backend of this process's writer: its notices have been published here."""
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        """See `Database.read`."""
-        return (await self._readers.run(lambda connection: connection.read(work))).value
+    @property
+    def find_table(self) -> str:
+        """See `Engine`."""
+        return "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
 
-    async def write(self, work: Callable[[Transaction], T], *, seeding: bool) -> T:
-        """See `Database.write`, and `Database.seed`."""
+    def connect(self, *, readonly: bool) -> PostgresConnection:
+        """See `Engine`."""
+        return PostgresConnection(self)
 
-        def use(connection: Connection) -> Done[T]:
-            self._writer_pid = connection.pid
-            return connection.write(work, seeding=seeding)
+    async def watch(self, notices: Notices) -> None:
+        """See `Engine`; connects again when the connection ends."""
+        await notices.wait_subscribed()
+        wait = _FIRST_RETRY
+        failing = False
+        thread = trio.CapacityLimiter(1)
+        while True:
+            try:
+                connection = await connect_in_thread(self._connect_listener, thread)
+                try:
+                    if failing:
+                        failing = False
+                        logger.info("notices of other processes arrive again")
+                    wait = _FIRST_RETRY
+                    notices.publish()  # those that came before were lost
+                    while True:
+                        await trio.lowlevel.wait_readable(connection.fileno())
+                        backends = {notice.pid for notice in connection.notifies(timeout=0)}
+                        if backends - {self.writer}:
+                            notices.publish()
+                except psycopg.Error as error:
+                    raise self.server.unavailable(error) from error
+                finally:
+                    connection.close()
+            except StoreUnavailableError as error:
+                if not failing:
+                    failing = True
+                    problem = {"problem": str(error)}
+                    logger.warning("no notices of other processes", extra=problem)
+            # Full jitter: those who lost their connections together come back spread out.
+            await trio.sleep(random.random() * wait)  # noqa: S311 -- not for secrets
+            wait = min(_LAST_RETRY, wait * 2)
 
+    def _connect_listener(self) -> psycopg.Connection[Row]:
+        connection = self.server.connect()
         try:
-            done = await self._writer.run(use)
-        except BaseException as error:
-            self._writer_pid = 0  # the number may become another process's
-            if isinstance(error, CommitUnknownError | trio.Cancelled):
-                self._notices.publish()  # it may have been committed
+            connection.execute(f"LISTEN {_CHANNEL}")
+        except psycopg.Error as error:
+            connection.close()
+            raise self.server.unavailable(error) from error
+        return connection
+
+
+@final
+class PostgresConnection:
+    """A `Connection` to a PostgreSQL server."""
+
+    def __init__(self, engine: PostgresEngine) -> None:
+        self._engine = engine
+        self._server = server = engine.server
+        self._psycopg = server.connect()
+        adapters = self._psycopg.adapters
+        adapters.register_dumper(bool, IntDumper)
+        adapters.register_loader("bool", _BoolAsInt)
+        adapters.register_loader("numeric", _NumericAsInt)
+        try:
+            self._psycopg.execute(_SETTINGS)
+        except psycopg.Error as error:
+            self._psycopg.close()
+            raise server.unavailable(error) from error
+        self._backend = self._psycopg.info.backend_pid
+
+    @property
+    def usable(self) -> bool:
+        """See `Connection`."""
+        idle = psycopg.pq.TransactionStatus.IDLE
+        return not self._psycopg.closed and self._psycopg.info.transaction_status == idle
+
+    def close(self) -> None:
+        """See `Connection`."""
+        self._psycopg.close()
+        if self._engine.writer == self._backend:
+            self._engine.writer = 0  # the number may become another process's
+
+    def read(self, function: Callable[[Transaction], T]) -> T:
+        """See `Connection`."""
+        # In a transaction of its own: the state is taken at the first statement of one, and that
+        # must come after the wait.
+        self._begin(
+            f"SELECT pg_advisory_xact_lock_shared{_GATE}",
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        )
+        value, _ = self._run(function, commit=False)
+        return value
+
+    def write(self, function: Callable[[Transaction], T], *, seeding: bool) -> tuple[T, bool]:
+        """See `Connection`."""
+        self._engine.writer = self._backend
+        self._begin(
+            "BEGIN",
+            f"SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock{_WRITERS}",
+            *([f"SELECT pg_advisory_xact_lock{_GATE}"] if seeding else []),
+            "SET LOCAL lock_timeout = 0",
+        )
+        return self._run(function, commit=True)
+
+    def _begin(self, *statements: str) -> None:
+        try:
+            for statement in statements:
+                self._psycopg.execute(statement)
+        except psycopg.Error as error:
+            self._roll_back()
+            failure = self._server.unavailable(error)
+            if self._psycopg.closed:
+                raise DeadConnectionError(str(failure)) from error
+            raise failure from error
+
+    def _run(self, function: Callable[[Transaction], T], *, commit: bool) -> tuple[T, bool]:
+        transaction = Transaction(self._run_statement)
+        try:
+            value = function(transaction)
+            if commit:
+                self._commit(f"NOTIFY {_CHANNEL}; COMMIT" if transaction.notified else "COMMIT")
+        except _UNAVAILABLE as error:
+            raise self._server.unavailable(error) from error
+        except psycopg.Error as error:
+            raise self._server.broken(error) from error
+        finally:
+            self._roll_back()
+        return value, transaction.notified
+
+    def _run_statement(self, sql: str, args: tuple[Value, ...]) -> psycopg.Cursor[Row]:
+        return self._psycopg.execute(_translate(sql), args or None)
+
+    def _commit(self, statements: str) -> None:
+        if self._psycopg.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
+            raise RuntimeError("a transaction went on after one of its statements had failed")
+        try:
+            self._psycopg.execute(statements)
+        except psycopg.Error as error:
+            if self._psycopg.closed:
+                raise CommitUnknownError from error
             raise
-        if done.notified:
-            self._notices.publish()
-        return done.value
 
-    async def watch(self) -> None:
-        """Publish what others commit, from the first subscription on, until cancelled."""
-        await self._notices.wait_subscribed()
-        await listen(self._writer.target, self._heard)
+    def _roll_back(self) -> None:
+        idle = psycopg.pq.TransactionStatus.IDLE
+        try:
+            if not self._psycopg.closed and self._psycopg.info.transaction_status != idle:
+                self._psycopg.execute("ROLLBACK")
+        except psycopg.Error:
+            self._psycopg.close()  # which undoes what is open
 
-    def _heard(self, pids: set[int]) -> None:
-        if pids != {self._writer_pid}:
-            self._notices.publish()
+    async def interrupt(self, finished: trio.Event) -> None:
+        """See `Connection`: cancels the statement at the server, or cuts the connection."""
+        with trio.move_on_after(_CANCEL_TIMEOUT, shield=True):
+            await trio.to_thread.run_sync(
+                self._cancel, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True
+            )
+            await finished.wait()
+        if not finished.is_set():
+            self._cut()
 
-    async def aclose(self) -> None:
-        """Wait for the works that run, disconnect."""
-        await self._readers.aclose()
-        await self._writer.aclose()
+    def _cancel(self) -> None:
+        try:
+            self._psycopg.cancel_safe(timeout=_CANCEL_TIMEOUT)
+        except psycopg.Error:
+            self._cut()
 
-
-@asynccontextmanager
-async def open_postgres(url: Secret, migrations: Migrations) -> AsyncIterator[Database]:
-    """Connect to a database and bring its tables up to date.
-
-    Raises:
-        StoreUnavailableError: It cannot be reached or used; says why, without the password.
-        NewerSchemaError: A newer bridgepool has been here.
-    """
-    notices = Notices()
-    engine = PostgresEngine(Target.parse(url), notices)
-    async with open_engine(engine, notices, migrations, exists=_EXISTS) as database:
-        yield database
+    def _cut(self) -> None:
+        """End the connection under a thread that waits for it."""
+        try:
+            with socket.socket(fileno=os.dup(self._psycopg.fileno())) as shared:
+                shared.shutdown(socket.SHUT_RDWR)
+        except (OSError, psycopg.Error):
+            pass  # it has ended by itself

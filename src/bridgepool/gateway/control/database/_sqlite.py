@@ -18,69 +18,102 @@ own head, and whoever has subscribers looks at it twenty times a second.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Final, TypeVar, final
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar, final
 
 import attrs
 import trio
 
-from bridgepool.gateway.control._errors import StoreUnavailableError
-from bridgepool.gateway.control.database._engines import Notices, open_engine
-from bridgepool.gateway.control.database._migrations import TABLE
-from bridgepool.gateway.control.database._sqlite_connection import Connection, StoreFile
-from bridgepool.gateway.control.database._transactions import Database, Migrations, Transaction
+from bridgepool.gateway.control._errors import StoreBrokenError, StoreUnavailableError
+from bridgepool.gateway.control.database._database import VERSIONS, Notices, Transaction
+from bridgepool.gateway.control.database._pool import ConnectionPool
 
 T = TypeVar("T")
 
 logger = logging.getLogger("bridgepool.store")
 
-_READERS: Final = 4
-_POLL: Final = 0.05  # seconds between two looks for the commits of other processes
-_SETTLED: Final = 200_000_000  # nanoseconds; file clocks tick every 10 ms or faster
-_POLL_AFTER_ERROR: Final = 1.0
+_LOCK_TIMEOUT: Final = 30.0  # seconds that a writer waits for those of other processes
+_LOCK_SLICE: Final = 0.05  # of that, how long SQLite waits between two checks for cancellation
+_READ_TIMEOUT: Final = 5.0  # readers wait only while a file is recovered after a crash
 _SEED_POLL: Final = 0.005  # of a reader that waits for a seed
+_READERS_POLL: Final = 0.0005  # of a seed that waits for readers that pass the gate
+_POLL: Final = 0.05  # seconds between two looks for the commits of other processes
+_POLL_AFTER_ERROR: Final = 1.0
+_SETTLED: Final = 200_000_000  # nanoseconds; file clocks tick every 10 ms or faster
 _CLOSING: Final = 5.0
-_EXISTS: Final = f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{TABLE}'"  # noqa: S608
+_WHY: Final = {
+    sqlite3.SQLITE_BUSY: "another process has held it locked for too long; try again",
+    sqlite3.SQLITE_LOCKED: "another process has held it locked for too long; try again",
+    sqlite3.SQLITE_FULL: "the disk is full; make room on it",
+    sqlite3.SQLITE_IOERR: "the disk cannot be read or written; see the system's log",
+    sqlite3.SQLITE_READONLY: "it cannot be written; give this user the right to write it, and "
+    "its folder",
+    sqlite3.SQLITE_PERM: "it may not be opened; give this user the right to read and write it",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; see whether its folder is there and writable",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; put a backup in its place",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite file, or damaged; name another or put a backup "
+    "in its place",
+    sqlite3.SQLITE_PROTOCOL: "its locks do not work; is it on a network disk?",
+    sqlite3.SQLITE_NOMEM: "there is no memory left",
+}
 
 
-@attrs.define(eq=False)
-class _Lane:
-    """Connections of one kind; a thread has one for itself, and the limiter says how many."""
+@attrs.frozen
+class StoreFile:
+    """Which file it is, so that one that was put in its place is not taken for it."""
 
-    file: StoreFile
-    readonly: bool
-    limiter: trio.CapacityLimiter
-    idle: list[Connection] = attrs.field(factory=list, init=False)
+    path: Path
+    identity: tuple[int, int]
 
-    async def run(self, use: Callable[[Connection], T]) -> T:
-        """Run in a worker thread, with a connection that nobody else has."""
+    @classmethod
+    def make(cls, name: str) -> StoreFile:
+        """Find the file, or make an empty one that only its owner may read.
 
-        def work() -> T:
-            connection = self.idle.pop() if self.idle else Connection(self.file, self.readonly)
+        Raises:
+            StoreUnavailableError: It cannot be made, or is no file.
+        """
+        path = Path(name).absolute()
+        try:
             try:
-                return use(connection)
-            finally:
-                if connection.usable:
-                    self.idle.append(connection)
-                else:
-                    connection.close()
+                # Never opened and closed when it is there: a process that closes any handle of
+                # a file loses the locks that SQLite holds on it.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            except FileExistsError:
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+            status = path.stat()
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the store {path} cannot be opened: {error.strerror}"
+            ) from error
+        return cls(path, (status.st_dev, status.st_ino))
 
-        return await trio.to_thread.run_sync(work, limiter=self.limiter)
+    def check(self) -> None:
+        """Find out whether the file is still where it was; about 2 µs.
 
-    async def aclose(self) -> None:
-        """Close what is idle, once no thread is at work."""
-
-        def close() -> None:
-            while self.idle:
-                self.idle.pop().close()
-
-        for _ in range(int(self.limiter.total_tokens)):
-            await self.limiter.acquire_on_behalf_of(object())
-        await trio.to_thread.run_sync(close)
+        Raises:
+            StoreUnavailableError: SQLite would go on with a file that nobody else can find.
+        """
+        try:
+            status = self.path.stat()
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"the store {self.path} is not to be found ({error.strerror}); put it back, or "
+                "start anew with another"
+            ) from error
+        if (status.st_dev, status.st_ino) != self.identity:
+            raise StoreUnavailableError(
+                f"another file was put in the place of the store {self.path}; restart to use it"
+            )
 
 
 @attrs.define(eq=False)
@@ -106,83 +139,217 @@ class _Look:
 
 
 @final
+@attrs.define(eq=False)
 class SqliteEngine:
     """An `Engine` on one SQLite file."""
 
-    def __init__(self, file: StoreFile, notices: Notices) -> None:
-        self._writer = _Lane(file, False, trio.CapacityLimiter(1))
-        self._readers = _Lane(file, True, trio.CapacityLimiter(_READERS))
-        self._notices = notices
-        self._seen = -1  # the last `user_version` that subscribers were told of
+    file: StoreFile
+    last_notice: int = attrs.field(default=-1, init=False)
+    """The number of the last notice that subscribers in this process have had."""
 
-    async def read(self, work: Callable[[Transaction], T]) -> T:
-        """See `Database.read`."""
-        while True:
-            done = await self._readers.run(lambda connection: connection.read(work))
-            if done is not None:
-                return done.value
-            await trio.sleep(_SEED_POLL)
-            self._notices.check_open()
+    @classmethod
+    async def find(cls, path: str) -> SqliteEngine:
+        """Find the file, or make an empty one; raises `StoreUnavailableError`."""
+        if path == ":memory:":
+            raise ValueError("a store is a file; SQLite's :memory: differs for each connection")
+        return cls(await trio.to_thread.run_sync(StoreFile.make, path))
 
-    async def write(self, work: Callable[[Transaction], T], *, seeding: bool) -> T:
-        """See `Database.write`, and `Database.seed`."""
-        done = await self._writer.run(lambda connection: connection.write(work, seeding=seeding))
-        if done.notice is not None:
-            self._seen = done.notice
-            self._notices.publish()
-        return done.value
+    @property
+    def find_table(self) -> str:
+        """See `Engine`."""
+        return "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
-    async def watch(self) -> None:
-        """Publish what other processes commit, while anybody listens, until cancelled."""
-        lane = _Lane(self._writer.file, True, trio.CapacityLimiter(1))
+    def connect(self, *, readonly: bool) -> SqliteConnection:
+        """See `Engine`."""
+        return SqliteConnection(self, readonly)
+
+    async def watch(self, notices: Notices) -> None:
+        """See `Engine`."""
+        pool = ConnectionPool(partial(self.connect, readonly=True), 1)
         failing = False
         look = _Look()
         try:
             while True:
-                await self._notices.wait_subscribed()
-                if not look.is_due(self._writer.file):
+                await notices.wait_subscribed()
+                if not look.is_due(self.file):
                     await trio.sleep(_POLL)
                     continue
-                before = self._seen
+                before = self.last_notice
                 try:
-                    number = await lane.run(lambda connection: connection.notice())
+                    number = await pool.run(SqliteConnection.read_notice)
                 except StoreUnavailableError as error:
                     if not failing:
-                        logger.warning("changes of other processes are not seen: %s", error)
+                        problem = {"problem": str(error)}
+                        logger.warning("no notices of other processes", extra=problem)
                     failing = True
                     look = _Look()
                     await trio.sleep(_POLL_AFTER_ERROR)
                     continue
-                # A commit of our own meanwhile has told it all, and what was read may be older.
-                if number != before and self._seen == before:
-                    self._seen = number
-                    self._notices.publish()
+                # A commit of this process meanwhile has notified already, and what was read may
+                # be older.
+                if number != before and self.last_notice == before:
+                    self.last_notice = number
+                    notices.publish()
                 if failing:
                     failing = False
-                    logger.info("changes of other processes are seen again")
+                    logger.info("notices of other processes arrive again")
                 await trio.sleep(_POLL)
         finally:
             with trio.move_on_after(_CLOSING, shield=True):
-                await lane.aclose()
-
-    async def aclose(self) -> None:
-        """Wait for the works that run, close the file."""
-        await self._readers.aclose()
-        await self._writer.aclose()
+                await pool.aclose()
 
 
-@asynccontextmanager
-async def open_sqlite(path: str, migrations: Migrations) -> AsyncIterator[Database]:
-    """Open the file, make it if it is not there, and bring its tables up to date.
+@final
+class SqliteConnection:
+    """A `Connection` to a store's file."""
 
-    Raises:
-        StoreUnavailableError: The file cannot be opened, or is not a store's.
-        NewerSchemaError: A newer bridgepool has been here.
-    """
-    if path == ":memory:":
-        raise ValueError("a store is a file; SQLite's :memory: is another one for each connection")
-    file = await trio.to_thread.run_sync(StoreFile.make, path)
-    notices = Notices()
-    engine = SqliteEngine(file, notices)
-    async with open_engine(engine, notices, migrations, exists=_EXISTS) as database:
-        yield database
+    def __init__(self, engine: SqliteEngine, readonly: bool) -> None:
+        self._engine = engine
+        self._file = file = engine.file
+        file.check()
+        self.usable = True
+        with ExitStack() as undo:
+            try:
+                # A handle of its own for each: two that share one would share its locks.
+                self._gate = os.open(f"{file.path}-seed", os.O_RDWR | os.O_CREAT, 0o600)
+                undo.callback(os.close, self._gate)
+                self._sqlite = sqlite3.connect(
+                    file.path,
+                    timeout=_READ_TIMEOUT if readonly else _LOCK_SLICE,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+                undo.callback(self._sqlite.close)
+                self._prepare(readonly)
+            except OSError as error:
+                raise StoreUnavailableError(
+                    f"the file {file.path}-seed cannot be opened: {error.strerror}"
+                ) from error
+            except sqlite3.Error as error:
+                self._explain(error)
+            undo.pop_all()
+
+    def _prepare(self, readonly: bool) -> None:
+        if readonly:
+            self._sqlite.execute("PRAGMA query_only = ON")
+        else:
+            tables = "SELECT name FROM sqlite_master WHERE type = 'table'"
+            found: set[str] = set()
+            # Another process that starts now may hold the file while it makes it a WAL one.
+            self._wait_for_lock(
+                lambda: found.update(name for (name,) in self._sqlite.execute(tables))
+            )
+            if found and VERSIONS not in found:
+                raise StoreUnavailableError(
+                    f"{self._file.path} is the database of another program; name another file"
+                )
+            self._wait_for_lock(lambda: self._sqlite.execute("PRAGMA journal_mode = WAL"))
+        self._sqlite.execute("PRAGMA synchronous = FULL")
+        self._sqlite.execute("PRAGMA foreign_keys = ON")
+
+    def close(self) -> None:
+        """Close the file. May be called again."""
+        self.usable = False
+        self._sqlite.close()
+        if self._gate >= 0:
+            os.close(self._gate)
+            self._gate = -1
+
+    def read(self, function: Callable[[Transaction], T]) -> T:
+        """See `Connection`."""
+        self._take_gate(fcntl.LOCK_SH, _SEED_POLL)
+        self._leave_gate()
+        try:
+            self._file.check()
+            self._sqlite.execute("BEGIN")
+            return function(Transaction(self._sqlite.execute))
+        except sqlite3.Error as error:
+            self._explain(error)
+        finally:
+            self._roll_back()
+
+    def write(self, function: Callable[[Transaction], T], *, seeding: bool) -> tuple[T, bool]:
+        """See `Connection`."""
+        transaction = Transaction(self._sqlite.execute)
+        try:
+            self._file.check()
+            self._wait_for_lock(lambda: self._sqlite.execute("BEGIN IMMEDIATE"))
+            if seeding:  # waits only for readers that pass, each for a microsecond
+                self._take_gate(fcntl.LOCK_EX, _READERS_POLL)
+            value = function(transaction)
+            notice = self._count_notice() if transaction.notified else None
+            self._sqlite.execute("COMMIT")
+            if notice is not None:
+                self._engine.last_notice = notice
+        except sqlite3.Error as error:
+            self._explain(error)
+        finally:
+            self._roll_back()
+            if seeding:
+                self._leave_gate()
+        return value, transaction.notified
+
+    def read_notice(self) -> int:
+        """Return the number of the last notice that any process has committed."""
+        try:
+            self._file.check()
+            number: int = self._sqlite.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            self.usable = False
+            self._explain(error)
+        return number
+
+    async def interrupt(self, finished: trio.Event) -> None:
+        """See `Connection`: waits look for a cancellation, and all else ends soon."""
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def _count_notice(self) -> int:
+        number: int = self._sqlite.execute("PRAGMA user_version").fetchone()[0]
+        following = (number + 1) & 0x7FFF_FFFF
+        self._sqlite.execute(f"PRAGMA user_version = {following}")
+        return following
+
+    def _wait_for_lock(self, attempt: Callable[[], object]) -> None:
+        """Wait for other processes in short pieces, so that the wait can be cancelled."""
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        while True:
+            try:
+                attempt()
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            trio.from_thread.check_cancelled()
+
+    def _take_gate(self, lock: int, poll: float) -> None:
+        while True:
+            try:
+                fcntl.flock(self._gate, lock | fcntl.LOCK_NB)
+            except BlockingIOError:
+                trio.from_thread.check_cancelled()
+                time.sleep(poll)
+            else:
+                return
+
+    def _leave_gate(self) -> None:
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._sqlite.in_transaction:
+                self._sqlite.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.usable = False  # closing it undoes what is open
+
+    def _explain(self, error: sqlite3.Error) -> NoReturn:
+        """Raise what it means."""
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code not in _WHY:  # no such table, a constraint: SQLite's texts name no values
+            raise StoreBrokenError(f"the store {self._file.path}", str(error)) from error
+        if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self.usable = False
+        raise StoreUnavailableError(
+            f"the store {self._file.path} cannot be used: {_WHY[code]} ({error})"
+        ) from error

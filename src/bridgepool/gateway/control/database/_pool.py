@@ -1,0 +1,168 @@
+"""A bounded pool of connections, each used by one worker thread at a time."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar, final
+
+import outcome
+import trio
+
+from bridgepool.gateway.control._errors import StoreUnavailableError
+
+T = TypeVar("T")
+
+_CLOSING: Final = 2.0
+
+
+class DeadConnectionError(StoreUnavailableError):
+    """The connection was found dead before its work began, which may begin on another."""
+
+
+class Closable(Protocol):
+    """What `connect_in_thread` opens."""
+
+    def close(self) -> object:
+        """Close it."""
+        ...
+
+
+class Pooled(Closable, Protocol):
+    """A connection for one thread at a time; `close` may be called again."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be used again."""
+        ...
+
+    async def interrupt(self, finished: trio.Event) -> None:
+        """End what runs in another thread, because its task was cancelled.
+
+        Args:
+            finished: Is set when the thread has ended.
+        """
+        ...
+
+
+C = TypeVar("C", bound=Closable)
+P = TypeVar("P", bound=Pooled)
+
+
+@final
+class ConnectionPool(Generic[P]):
+    """Connections of one kind, at most so many, opened when they are needed.
+
+    Args:
+        connect: Opens a connection; blocks.
+        size: How many may be in use at the same time.
+    """
+
+    def __init__(self, connect: Callable[[], P], size: int) -> None:
+        self._connect = connect
+        self._size = size
+        self._places = trio.CapacityLimiter(size)
+        self._threads = trio.CapacityLimiter(math.inf)  # the places bound them
+        self._idle: list[P] = []
+        self._closed = False
+
+    async def run(self, function: Callable[[P], T]) -> T:
+        """Run a function in a worker thread, with a connection that nobody else uses.
+
+        A connection that died while it was idle is replaced, if that is found before the work
+        begins; nothing is done twice.
+
+        Cancellation:
+            Interrupts the work, and waits for it to end; then raises `trio.Cancelled`, even if
+            the work was done.
+
+        Raises:
+            trio.ClosedResourceError: The pool was closed.
+        """
+        async with self._places:
+            if self._closed:
+                raise trio.ClosedResourceError("the store is closed")
+            if self._idle:
+                try:
+                    return await self._use(self._idle.pop(), function)
+                except DeadConnectionError:
+                    pass  # the others may be dead, too; each is found out when it is used
+            return await self._use(await connect_in_thread(self._connect, self._threads), function)
+
+    async def _use(self, connection: P, function: Callable[[P], T]) -> T:
+        finished = trio.Event()
+        cancelled = False
+
+        async def interrupt_if_cancelled() -> None:
+            nonlocal cancelled
+            try:
+                await trio.sleep_forever()
+            finally:
+                if not finished.is_set():
+                    cancelled = True
+                    await connection.interrupt(finished)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(interrupt_if_cancelled)
+                try:  # does not end before the thread does, so the connection is free afterwards
+                    result = await trio.to_thread.run_sync(
+                        outcome.capture, function, connection, limiter=self._threads
+                    )
+                finally:
+                    finished.set()
+                nursery.cancel_scope.cancel()
+        finally:
+            # An interruption may arrive late, and hit another transaction.
+            if connection.usable and not cancelled and not self._closed:
+                self._idle.append(connection)
+            else:
+                await self._close(connection)
+        return result.unwrap()
+
+    async def _close(self, connection: P) -> None:
+        with trio.move_on_after(_CLOSING, shield=True):
+            await trio.to_thread.run_sync(
+                connection.close, limiter=self._threads, abandon_on_cancel=True
+            )
+
+    async def aclose(self) -> None:
+        """Wait for the work that runs, then close all connections."""
+        self._closed = True
+        borrowers = [object() for _ in range(self._size)]
+        for borrower in borrowers:
+            await self._places.acquire_on_behalf_of(borrower)
+        while self._idle:
+            await self._close(self._idle.pop())
+        for borrower in borrowers:  # for those who wait for a place, to learn that it is closed
+            self._places.release_on_behalf_of(borrower)
+
+
+async def connect_in_thread(connect: Callable[[], C], limiter: trio.CapacityLimiter) -> C:
+    """Run `connect` in a worker thread.
+
+    Cancellation:
+        Does not wait for the thread, which closes what it opens afterwards.
+    """
+    lock = threading.Lock()
+    left = False
+    opened: list[C] = []
+
+    def connect_or_close() -> None:
+        connection = connect()
+        with lock:
+            if not left:
+                opened.append(connection)
+                return
+        connection.close()
+
+    try:
+        await trio.to_thread.run_sync(connect_or_close, limiter=limiter, abandon_on_cancel=True)
+    except BaseException:
+        with lock:
+            left = True
+        for connection in opened:
+            connection.close()
+        raise
+    return opened.pop()
