@@ -56,6 +56,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_records", "_encryption", "database"),
         ("_documents", "_applied"),
         ("store", "_receipts"),
+        ("operations",),
         ("_hub", "_embedded", "_first_keys"),
         ("api", "admin"),
         ("_process",),
@@ -69,7 +70,7 @@ _CLOSED = ("database", "store", "api")
 # Decide and record; no I/O, no clock, no scheduler.
 _PURE = ("_snapshot", "_flights", "_generation", "_ledger")
 _NOT_IN_THE_CORE = (
-    "anyio", "cryptography", "cyclopts", "fastapi", "h11", "httpx2", "hypercorn", "hypothesis",
+    "anyio", "cryptography", "cyclopts", "h11", "httpx2", "hypercorn", "hypothesis",
     "msgspec", "psycopg", "structlog", "truststore", "trio_websocket", "watchfiles",
 )  # fmt: skip
 

@@ -29,9 +29,11 @@ def audit(
         as_json: For programs.
         where: Where the audit is.
     """
-    found = ask(where, lambda admin: admin.audit(limit=limit, before=before, name=name))
+    from bridgepool.gateway.control.operations._audit import list_audit
+
+    page = ask(where, lambda admin: admin.do(list_audit, limit, before, name))
     if as_json:
-        print_json(found)
+        print_json(page.entries)
         return
     print_table(
         ("ID", "WHEN", "WHO", "WHAT", "NAME", "REVISION", "FIELDS"),
@@ -45,6 +47,6 @@ def audit(
                 one.revision,
                 ", ".join(one.fields),
             )
-            for one in found
+            for one in page.entries
         ),
     )

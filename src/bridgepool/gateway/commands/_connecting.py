@@ -18,7 +18,7 @@ from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argume
 
 if TYPE_CHECKING:
     from bridgepool._secret import Secret
-    from bridgepool.gateway.control.admin import Admin
+    from bridgepool.gateway.control.operations import Admin
 
 T = TypeVar("T")
 URL_VARIABLE = "BRIDGEPOOL_URL"
@@ -88,8 +88,8 @@ async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
         url, store = os.environ.get(URL_VARIABLE), os.environ.get(STORE_VARIABLE)
     if (url is None) == (store is None):
         fail(
-            "say where: --url of a running control plane, or --store; one of them "
-            f"(or {URL_VARIABLE}, {STORE_VARIABLE})"
+            "specify exactly one of --url, the API of a running control plane, and --store "
+            f"(environment: {URL_VARIABLE}, {STORE_VARIABLE})"
         )
     if store is not None:
         from bridgepool.gateway.control._encryption import find_encryption_keys

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridgepool.gateway.commands._root import fail
 
@@ -50,11 +50,15 @@ def read_drafts(path: Path) -> list[ProviderDraft]:
     return drafts
 
 
-def drafts_to_toml(drafts: Sequence[ProviderDraft]) -> str:
-    """Write providers as a file; those of an export hold no secret."""
+def drafts_to_toml(drafts: Iterable[Mapping[str, Any]]) -> str:
+    """Write the providers of an export as a file, which holds no secret."""
     import tomli_w
 
-    from bridgepool.gateway.control._documents import draft_document
-
     head = "# For `bridgepool providers apply`: what has an id or `keep` stays as it is stored.\n\n"
-    return head + tomli_w.dumps({"providers": [draft_document(one) for one in drafts]})
+    return head + tomli_w.dumps({"providers": [_without_null(draft) for draft in drafts]})
+
+
+def _without_null(draft: Mapping[str, Any]) -> dict[str, Any]:
+    """Write what JSON writes as null, which TOML does not have."""
+    row = {name: value for name, value in draft.items() if value is not None}
+    return row | {"headers": {name: {"keep": True} for name in draft["headers"]}}

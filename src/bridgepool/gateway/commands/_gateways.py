@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, Where, ask
-from bridgepool.gateway.commands._output import print_json, print_table, tell_applied
+from bridgepool.gateway.commands._output import print_json, print_table, report_applied
 from bridgepool.gateway.commands._root import app
 
 
@@ -29,17 +29,19 @@ def gateways(
         as_json: For programs.
         where: Where the gateways are known.
     """
+    from bridgepool.gateway.control.operations._gateways import list_gateways, wait_long
+
     if revision is not None and as_json:
-        report = ask(where, lambda admin: admin.applied(revision, wait or 0.0))
+        report = ask(where, lambda admin: wait_long(admin, revision, wait or 0.0))
         print_json(report)
         sys.exit(0 if report.complete and report.applied else 1)
     if revision is not None:
-        sys.exit(tell_applied(where, revision, wait or 0.0))
-    in_force, found = ask(where, lambda admin: admin.list_gateways())
+        sys.exit(report_applied(where, revision, wait or 0.0))
+    found = ask(where, lambda admin: admin.do(list_gateways))
     if as_json:
-        print_json({"revision": in_force, "gateways": found})
+        print_json(found)
         return
-    print(f"revision in force: {in_force}")
+    print(f"revision in force: {found.revision}")
     print_table(
         ("GATEWAY", "INSTANCE", "CONNECTED", "REVISION", "REJECTED", "LAST CONTACT", "SOFTWARE"),
         (
@@ -52,6 +54,6 @@ def gateways(
                 one.last_contact,
                 one.software,
             )
-            for one in found
+            for one in found.gateways
         ),
     )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, Where, ask
-from bridgepool.gateway.commands._output import print_json, print_table, tell_change
+from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
 
 if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import AccessKeyView, NewKey
-    from bridgepool.gateway.control.admin import Admin
+    from bridgepool.gateway.control._records import AccessKeyView, NewClient, NewKey
+    from bridgepool.gateway.control.operations import Admin
 
 keys = App(
     name="keys",
@@ -42,15 +42,19 @@ def list_(
         where: Where the keys are.
     """
 
+    from bridgepool.gateway.control.operations import _clients, _keys
+
     async def collect(admin: Admin) -> list[tuple[Kind, AccessKeyView]]:
         found: list[tuple[Kind, AccessKeyView]] = []
         if kind in (None, "client"):
-            clients = await admin.list_clients()
+            clients = (await admin.do(_clients.list_clients)).clients
             found += [("client", key) for client in clients for key in client.keys]
         if kind in (None, "gateway"):
-            found += [("gateway", key) for key in await admin.list_keys("gateway", revoked=revoked)]
+            listed = await admin.do(_keys.list_gateway_keys, revoked)
+            found += [("gateway", key) for key in listed.keys]
         if kind in (None, "admin"):
-            found += [("admin", key) for key in await admin.list_keys("admin", revoked=revoked)]
+            listed = await admin.do(_keys.list_admin_keys, revoked)
+            found += [("admin", key) for key in listed.keys]
         return found
 
     found = ask(where, collect)
@@ -82,17 +86,26 @@ def create(
             standard error.
         where: Where the keys are.
     """
-    if kind == "client":
-        key_id, key, revision = ask(
-            where, lambda admin: _create_of_client(admin, name), may_make=True
-        )
-    else:
-        made = ask(where, lambda admin: admin.create_key(kind, name, role), may_make=True)
-        key_id, key, revision = _parts(made)
-    print(f"{kind} {name}: key {key_id}, shown only now (revision {revision})", file=sys.stderr)
-    print(key, flush=True)
+    from bridgepool.gateway.control._records import NewClient
+    from bridgepool.gateway.control.operations import _keys
+    from bridgepool.gateway.control.operations._gateways import wait_long
+
+    async def make(admin: Admin) -> NewKey | NewClient:
+        if kind == "gateway":
+            return await admin.do(_keys.create_gateway_key, name)
+        if kind == "admin":
+            return await admin.do(_keys.create_admin_key, name, role)
+        return await _make_client_key(admin, name)
+
+    made = ask(where, make, may_make=True)
+    if made.key is None:
+        fail("the control plane made no key for that client")
+    key_id = made.client.keys[0].id if isinstance(made, NewClient) else made.access_key.id
+    shown = f"key {key_id}, shown only now (revision {made.revision})"
+    print(f"{kind} {name}: {shown}", file=sys.stderr)
+    print(made.key.reveal(), flush=True)
     if wait is not None:
-        report = ask(where, lambda admin: admin.applied(revision, wait))
+        report = ask(where, lambda admin: wait_long(admin, made.revision, wait))
         live = sum(one.state in ("applied", "rejected") for one in report.gateways)
         pending = sum(one.state == "pending" for one in report.gateways)
         print(f"live on {live} gateways, pending on {pending}", file=sys.stderr)
@@ -117,28 +130,26 @@ def revoke(
         wait: Seconds to wait until it is live on every connected gateway, and say where.
         where: Where the keys are.
     """
+    from bridgepool.gateway.control.operations import _clients, _keys
+
     if kind == "client" and key is not None:
-        one = ask(where, lambda admin: admin.revoke_client_key(name, key))
-        sys.exit(tell_change(where, one.revision, one.changed, f"revoked {key} of {name}", wait))
+        one = ask(where, lambda admin: admin.do(_clients.revoke_client_key, name, key))
+        sys.exit(report_change(where, one, f"revoked {key} of {name}", wait))
     if kind == "client":
-        gone = ask(where, lambda admin: admin.remove_client(name))
-        sys.exit(tell_change(where, gone.revision, gone.changed, f"removed client {name}", wait))
+        gone = ask(where, lambda admin: admin.do(_clients.remove_client, name))
+        sys.exit(report_change(where, gone, f"removed client {name}", wait))
     if key is not None:
         fail(f"the key of a {kind} is named by its id alone: bridgepool keys revoke {kind} {key}")
-    change = ask(where, lambda admin: admin.revoke_key(kind, name))
+    operation = _keys.revoke_gateway_key if kind == "gateway" else _keys.revoke_admin_key
+    change = ask(where, lambda admin: admin.do(operation, name))
     what = f"revoked {change.access_key.id} of {kind} {change.access_key.name}"
-    sys.exit(tell_change(where, change.revision, change.changed, what, wait))
+    sys.exit(report_change(where, change, what, wait))
 
 
-async def _create_of_client(admin: Admin, name: str) -> tuple[str, str, int]:
-    if any(client.id == name for client in await admin.list_clients()):
-        return _parts(await admin.add_client_key(name))
-    change = await admin.add_client(name)
-    key = change.key
-    if key is None:
-        fail("the control plane made no key for that client")
-    return change.client.keys[0].id, key.reveal(), change.revision
+async def _make_client_key(admin: Admin, name: str) -> NewKey | NewClient:
+    from bridgepool.gateway.control.operations import _clients
 
-
-def _parts(change: NewKey) -> tuple[str, str, int]:
-    return change.access_key.id, change.key.reveal(), change.revision
+    clients = (await admin.do(_clients.list_clients)).clients
+    if any(client.id == name for client in clients):
+        return await admin.do(_clients.add_client_key, name)
+    return await admin.do(_clients.add_client, name)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -56,18 +56,34 @@ def _cell(value: object) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
 
 
-def tell_change(target: Target, revision: int, changed: bool, what: str, wait: float | None) -> int:
-    """Say what a write did; with `wait`, also where it is live. Returns the exit status."""
-    if not changed:
-        print(f"{what}: nothing to change (revision {revision})")
+class Change(Protocol):
+    """What every record of a write has."""
+
+    @property
+    def revision(self) -> int:
+        """The store's revision after it."""
+        ...
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed."""
+        ...
+
+
+def report_change(target: Target, change: Change, what: str, wait: float | None) -> int:
+    """Report what a write did; with `wait`, also where it is live. Returns the exit status."""
+    if not change.changed:
+        print(f"{what}: nothing to change (revision {change.revision})")
     else:
-        print(f"{what} (revision {revision})")
-    return 0 if wait is None else tell_applied(target, revision, wait)
+        print(f"{what} (revision {change.revision})")
+    return 0 if wait is None else report_applied(target, change.revision, wait)
 
 
-def tell_applied(target: Target, revision: int, wait: float) -> int:
-    """Wait until a revision is live and say where; returns the exit status."""
-    report = ask(target, lambda admin: admin.applied(revision, wait))
+def report_applied(target: Target, revision: int, wait: float) -> int:
+    """Wait until a revision is live and report where; returns the exit status."""
+    from bridgepool.gateway.control.operations._gateways import wait_long
+
+    report = ask(target, lambda admin: wait_long(admin, revision, wait))
     print_applied(report)
     return 0 if report.complete and report.applied else 1
 

@@ -15,14 +15,13 @@ from bridgepool.gateway.commands._connecting import (
     secret_from_environment,
     secrets_from_stdin,
 )
-from bridgepool.gateway.commands._output import print_json, print_table, tell_change
+from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._records import (
         HeaderValue,
         KeyChange,
-        ProviderPatch,
         ProviderView,
     )
 
@@ -45,7 +44,9 @@ def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
         as_json: For programs.
         where: Where the providers are.
     """
-    found = ask(where, lambda admin: admin.list_providers())
+    from bridgepool.gateway.control.operations._providers import list_providers
+
+    found = ask(where, lambda admin: admin.do(list_providers)).providers
     if as_json:
         print_json(found)
         return
@@ -67,7 +68,9 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
         as_json: For programs.
         where: Where the providers are.
     """
-    found = ask(where, lambda admin: admin.get_provider(name))
+    from bridgepool.gateway.control.operations._providers import get_provider
+
+    found = ask(where, lambda admin: admin.do(get_provider, name)).provider
     if as_json:
         print_json(found)
         return
@@ -108,6 +111,7 @@ def add(
         where: Where the providers are.
     """
     from bridgepool.gateway.control._records import KeyValue, ProviderDraft
+    from bridgepool.gateway.control.operations._providers import add_provider
 
     values = _new_keys(keys_stdin, keys_from_env)
     draft = ProviderDraft(
@@ -121,8 +125,8 @@ def add(
         allow_private=allow_private,
         enabled=not disabled,
     )
-    change = ask(where, lambda admin: admin.add_provider(draft), may_make=True)
-    sys.exit(tell_change(where, change.revision, change.changed, f"added {name}", wait))
+    change = ask(where, lambda admin: admin.do(add_provider, draft), may_make=True)
+    sys.exit(report_change(where, change, f"added {name}", wait))
 
 
 @providers.command
@@ -171,6 +175,7 @@ def update(
         where: Where the providers are.
     """
     from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderPatch
+    from bridgepool.gateway.control.operations._providers import update_provider
 
     values = _new_keys(keys_stdin, keys_from_env)
     kept = [KeyRef(key) for key in keep_key or ()]
@@ -193,7 +198,9 @@ def update(
     if header_from_env or keep_header or no_headers:
         headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
         fields["headers"] = headers | _headers(header_from_env)
-    _patch(where, name, ProviderPatch(**fields), f"updated {name}", wait)
+    patch = ProviderPatch(**fields)
+    change = ask(where, lambda admin: admin.do(update_provider, name, patch))
+    sys.exit(report_change(where, change, f"updated {name}", wait))
 
 
 @providers.command
@@ -205,36 +212,40 @@ def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
         wait: Seconds to wait until it is live on every connected gateway, and say where.
         where: Where the providers are.
     """
-    from bridgepool.gateway.control._records import ProviderPatch
+    from bridgepool.gateway.control.operations._providers import enable_provider
 
-    _patch(where, name, ProviderPatch(enabled=True), f"enabled {name}", wait)
+    change = ask(where, lambda admin: admin.do(enable_provider, name))
+    sys.exit(report_change(where, change, f"enabled {name}", wait))
 
 
 @providers.command
 def disable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
-    """Switch a provider off: it answers that it is disabled. Running streams end in peace.
+    """Switch a provider off: it answers that it is disabled. Running streams are not interrupted.
 
     Args:
         name: Its name, or its id.
         wait: Seconds to wait until it is live on every connected gateway, and say where.
         where: Where the providers are.
     """
-    from bridgepool.gateway.control._records import ProviderPatch
+    from bridgepool.gateway.control.operations._providers import disable_provider
 
-    _patch(where, name, ProviderPatch(enabled=False), f"disabled {name}", wait)
+    change = ask(where, lambda admin: admin.do(disable_provider, name))
+    sys.exit(report_change(where, change, f"disabled {name}", wait))
 
 
 @providers.command
 def remove(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
-    """Remove a provider and its keys; its name is free again. Running streams end in peace.
+    """Remove a provider and its keys; its name is free again. Running streams are not interrupted.
 
     Args:
         name: Its name, or its id.
         wait: Seconds to wait until it is gone from every connected gateway, and say where.
         where: Where the providers are.
     """
-    change = ask(where, lambda admin: admin.remove_provider(name))
-    sys.exit(tell_change(where, change.revision, change.changed, f"removed {name}", wait))
+    from bridgepool.gateway.control.operations._providers import remove_provider
+
+    change = ask(where, lambda admin: admin.do(remove_provider, name))
+    sys.exit(report_change(where, change, f"removed {name}", wait))
 
 
 @providers.command
@@ -256,11 +267,12 @@ def apply(
         where: Where the providers are.
     """
     from bridgepool.gateway.commands._documents import read_drafts
+    from bridgepool.gateway.control.operations._providers import apply_providers
 
     drafts = read_drafts(file)
     result = ask(
         where,
-        lambda admin: admin.apply_providers(drafts, prune=prune, dry_run=dry_run),
+        lambda admin: admin.do(apply_providers, drafts, prune, dry_run),
         may_make=not dry_run,
     )
     for one in result.providers:
@@ -269,7 +281,7 @@ def apply(
     if dry_run:
         print(f"nothing was changed: --dry-run (revision {result.revision})")
         return
-    sys.exit(tell_change(where, result.revision, result.changed, "applied", wait))
+    sys.exit(report_change(where, result, "applied", wait))
 
 
 @providers.command
@@ -281,8 +293,9 @@ def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
         where: Where the providers are.
     """
     from bridgepool.gateway.commands._documents import drafts_to_toml
+    from bridgepool.gateway.control.operations._providers import export_providers
 
-    text = drafts_to_toml(ask(where, lambda admin: admin.export_providers()))
+    text = drafts_to_toml(ask(where, lambda admin: admin.do(export_providers)).providers)
     if output is None:
         print(text, end="")
         return
@@ -290,11 +303,6 @@ def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
         output.write_text(text)
     except OSError as error:
         fail(f"--output {output}: cannot be written: {error.strerror}")
-
-
-def _patch(where: Where, name: str, patch: ProviderPatch, what: str, wait: float | None) -> None:
-    change = ask(where, lambda admin: admin.update_provider(name, patch))
-    sys.exit(tell_change(where, change.revision, change.changed, what, wait))
 
 
 def _new_keys(stdin: bool, variables: list[str] | None) -> list[Any]:

@@ -28,26 +28,20 @@ class GatewayApplied:
     rejected: tuple[Rejection, ...] = ()
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class AppliedReport:
-    """What all gateways made of a revision."""
+    """What all gateways made of a revision; made by `applied_report`."""
 
     revision: int
+    complete: bool
+    """No connected gateway is pending."""
+    applied: bool
+    """Every connected gateway serves by it, nothing rejected."""
     gateways: tuple[GatewayApplied, ...]
-
-    @property
-    def complete(self) -> bool:
-        """No connected gateway has still to answer."""
-        return all(one.state != "pending" for one in self.gateways)
-
-    @property
-    def applied(self) -> bool:
-        """Every connected gateway serves by it, nothing rejected."""
-        return all(one.state in ("applied", "offline") for one in self.gateways)
 
 
 def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: int) -> AppliedReport:
-    """Tell what each gateway made of a revision, from what is known of their sessions.
+    """Report what each gateway made of a revision, from what is known of their sessions.
 
     Args:
         revision: Which.
@@ -55,7 +49,13 @@ def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: in
         latest: The revision that the store is at. A gateway that is beyond it serves what a
             backup, which was put back since, does not have: it has not applied anything here.
     """
-    return AppliedReport(revision, tuple(_judge(revision, row, latest) for row in sessions))
+    gateways = tuple(_judge(revision, row, latest) for row in sessions)
+    return AppliedReport(
+        revision=revision,
+        complete=all(one.state != "pending" for one in gateways),
+        applied=all(one.state in ("applied", "offline") for one in gateways),
+        gateways=gateways,
+    )
 
 
 def has_told(revision: int, session: GatewaySession, latest: int) -> bool:

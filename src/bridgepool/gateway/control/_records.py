@@ -165,13 +165,14 @@ class AppliedProvider:
     """The fields that changed, when it was updated."""
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class ApplyResult:
     """What `Store.apply_providers` did, or with ``dry_run`` would do."""
 
     revision: int
     """After it; with ``dry_run`` the one in force."""
     changed: bool
+    dry_run: bool
     providers: tuple[AppliedProvider, ...]
     """In the order of the drafts, then those removed, or not mentioned (``unchanged``)."""
 

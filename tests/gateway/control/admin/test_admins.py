@@ -13,9 +13,40 @@ import trio
 
 from bridgepool import BridgePoolError, Secret
 from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderDraft, ProviderPatch
-from bridgepool.gateway.control.admin import Admin
 from bridgepool.gateway.control.admin._http_admin import AdminError, open_http_admin
 from bridgepool.gateway.control.admin._store_admin import StoreAdmin
+from bridgepool.gateway.control.operations import Admin
+from bridgepool.gateway.control.operations._audit import list_audit
+from bridgepool.gateway.control.operations._clients import (
+    add_client,
+    add_client_key,
+    list_clients,
+    remove_client,
+    revoke_client_key,
+)
+from bridgepool.gateway.control.operations._gateways import (
+    get_revision,
+    list_gateways,
+    wait_applied,
+    wait_long,
+)
+from bridgepool.gateway.control.operations._keys import (
+    create_admin_key,
+    create_gateway_key,
+    list_admin_keys,
+    list_gateway_keys,
+    revoke_gateway_key,
+)
+from bridgepool.gateway.control.operations._providers import (
+    add_provider,
+    apply_providers,
+    draft_from_json,
+    export_providers,
+    get_provider,
+    list_providers,
+    remove_provider,
+    update_provider,
+)
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.control.planes import Plane, open_plane, receipt, session
@@ -59,10 +90,10 @@ both_ways = pytest.mark.parametrize("way", ["store", "http"])
 async def test_providers_are_added_read_changed_and_removed(way: str) -> None:
     async with open_rig(way) as rig:
         admin = rig.admin
-        added = await admin.add_provider(DRAFT)
+        added = await admin.do(add_provider, DRAFT)
         assert (added.revision, added.changed) == (1, True)
-        assert await admin.get_provider("openai") == added.provider
-        assert list(await admin.list_providers()) == [added.provider]
+        assert (await admin.do(get_provider, "openai")).provider == added.provider
+        assert (await admin.do(list_providers)).providers == (added.provider,)
         assert added.provider.keys[0].hint == "…cdef"
         assert dict(added.provider.headers) == {"x-team": "***"}
         kept = KeyRef(added.provider.keys[0].id)
@@ -72,23 +103,23 @@ async def test_providers_are_added_read_changed_and_removed(way: str) -> None:
             headers={"x-team": None, "x-more": Secret("more")},
             enabled=False,
         )
-        changed = await admin.update_provider("openai", patch)
+        changed = await admin.do(update_provider, "openai", patch)
         assert (changed.provider.name, changed.provider.enabled) == ("main", False)
         assert [key.id for key in changed.provider.keys][1:] == [kept.id]
         assert set(changed.provider.headers) == {"x-team", "x-more"}
-        same = await admin.update_provider("main", ProviderPatch(enabled=False))
+        same = await admin.do(update_provider, "main", ProviderPatch(enabled=False))
         assert (same.changed, same.revision) == (False, 2)
-        removed = await admin.remove_provider(changed.provider.id)
+        removed = await admin.do(remove_provider, changed.provider.id)
         assert removed.provider.name == "main"
-        assert list(await admin.list_providers()) == []
+        assert (await admin.do(list_providers)).providers == ()
 
 
 @both_ways
 async def test_a_null_takes_the_variable_away(way: str) -> None:
     async with open_rig(way) as rig:
         draft = ProviderDraft(name="a", type="openai", base_url="https://a.example/v1", key_env="K")
-        await rig.admin.add_provider(draft)
-        change = await rig.admin.update_provider("a", ProviderPatch(key_env=None))
+        await rig.admin.do(add_provider, draft)
+        change = await rig.admin.do(update_provider, "a", ProviderPatch(key_env=None))
         assert change.provider.key_env is None
 
 
@@ -96,14 +127,15 @@ async def test_a_null_takes_the_variable_away(way: str) -> None:
 async def test_an_export_applied_changes_nothing_and_a_dry_run_neither(way: str) -> None:
     async with open_rig(way) as rig:
         admin = rig.admin
-        await admin.add_provider(DRAFT)
-        exported = list(await admin.export_providers())
-        same = await admin.apply_providers(exported, prune=True, dry_run=False)
+        await admin.do(add_provider, DRAFT)
+        documents = (await admin.do(export_providers)).providers
+        exported = [draft_from_json(document) for document in documents]
+        same = await admin.do(apply_providers, exported, prune=True, dry_run=False)
         assert (same.changed, same.revision) == (False, 1)
-        tried = await admin.apply_providers([], prune=True, dry_run=True)
+        tried = await admin.do(apply_providers, [], prune=True, dry_run=True)
         assert [(one.name, one.action) for one in tried.providers] == [("openai", "removed")]
         moved = [attrs.evolve(exported[0], base_url="https://b.example/v1")]
-        done = await admin.apply_providers(moved, prune=False, dry_run=False)
+        done = await admin.do(apply_providers, moved, prune=False, dry_run=False)
         assert (done.revision, done.providers[0].fields) == (2, ("base_url",))
         [row] = (await rig.plane.store.snapshot()).rows
         assert row.keys == (KEY,)
@@ -114,76 +146,77 @@ async def test_an_export_applied_changes_nothing_and_a_dry_run_neither(way: str)
 async def test_clients_and_keys_are_made_listed_and_revoked(way: str) -> None:
     async with open_rig(way) as rig:
         admin, store = rig.admin, rig.plane.store
-        client = await admin.add_client("ada")
+        client = await admin.do(add_client, "ada")
         assert client.key is not None
         assert await store.authenticate_client(client.key) is not None
-        second = await admin.add_client_key("ada")
-        assert len((await admin.list_clients())[0].keys) == 2
-        revoked = await admin.revoke_client_key("ada", second.access_key.id)
+        second = await admin.do(add_client_key, "ada")
+        assert len((await admin.do(list_clients)).clients[0].keys) == 2
+        revoked = await admin.do(revoke_client_key, "ada", second.access_key.id)
         assert revoked.access_key.revoked is not None
         assert await store.authenticate_client(second.key) is None
-        assert (await admin.remove_client("ada")).client.id == "ada"
-        front = await admin.create_key("gateway", "front", "read")
+        assert (await admin.do(remove_client, "ada")).client.id == "ada"
+        front = await admin.do(create_gateway_key, "front")
         assert await store.authenticate_gateway(front.key) is not None
-        boss = await admin.create_key("admin", "boss", "write")
+        boss = await admin.do(create_admin_key, "boss", "write")
         assert boss.access_key.role == "write"
-        await admin.revoke_key("gateway", "front")
-        assert list(await admin.list_keys("gateway", revoked=False)) == []
-        [gone] = await admin.list_keys("gateway", revoked=True)
+        await admin.do(revoke_gateway_key, "front")
+        assert (await admin.do(list_gateway_keys)).keys == ()
+        [gone] = (await admin.do(list_gateway_keys, revoked=True)).keys
         assert gone.id == front.access_key.id
-        assert boss.access_key in await admin.list_keys("admin", revoked=False)
+        assert boss.access_key in (await admin.do(list_admin_keys)).keys
 
 
 @both_ways
 async def test_gateways_and_receipts_are_told(way: str) -> None:
     async with open_rig(way) as rig:
         admin, hub = rig.admin, rig.plane.hub
-        change = await admin.add_provider(DRAFT)
+        change = await admin.do(add_provider, DRAFT)
         one, two = session("one"), session("two")
         hub.session_opened(one)
         hub.session_opened(two)
         hub.acknowledged(one.id, receipt(change.revision))
         with trio.fail_after(10):
-            while len((await admin.list_gateways())[1]) < 2:  # noqa: ASYNC110 -- nobody tells
+            while len((await admin.do(list_gateways)).gateways) < 2:  # noqa: ASYNC110 -- nobody tells
                 await trio.sleep(0.01)
-        revision, sessions = await admin.list_gateways()
-        assert revision == change.revision
-        assert [row.gateway for row in sessions] == ["one", "two"]
-        early = await admin.applied(change.revision, 0.0)
+        listed = await admin.do(list_gateways)
+        assert listed.revision == change.revision
+        assert [row.gateway for row in listed.gateways] == ["one", "two"]
+        early = await admin.do(wait_applied, change.revision)
         assert not early.complete
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(admin.applied, change.revision, 20.0))
+            nursery.start_soon(partial(admin.do, wait_applied, change.revision, 20.0))
             hub.acknowledged(two.id, receipt(change.revision, openai="no such key"))
-        report = await admin.applied(change.revision, 20.0)
+        report = await wait_long(admin, change.revision, 100.0)
         assert [row.state for row in report.gateways] == ["applied", "rejected"]
         assert (report.complete, report.applied) == (True, False)
+        assert (await admin.do(get_revision)).revision == change.revision
         assert report.gateways[1].rejected[0].reason == "no such key"
 
 
 @both_ways
 async def test_the_audit_is_read_page_by_page(way: str) -> None:
     async with open_rig(way) as rig:
-        await rig.admin.add_provider(DRAFT)
-        await rig.admin.update_provider("openai", ProviderPatch(enabled=False))
-        [newest] = await rig.admin.audit(limit=1, before=None, name="openai")
+        await rig.admin.do(add_provider, DRAFT)
+        await rig.admin.do(update_provider, "openai", ProviderPatch(enabled=False))
+        [newest] = (await rig.admin.do(list_audit, 1, name="openai")).entries
         assert (newest.action, newest.fields) == ("provider.update", ("enabled",))
-        older = await rig.admin.audit(limit=10, before=newest.id, name="openai")
-        assert [entry.action for entry in older] == ["provider.add"]
+        older = await rig.admin.do(list_audit, 10, newest.id, "openai")
+        assert [entry.action for entry in older.entries] == ["provider.add"]
 
 
 @both_ways
 async def test_what_is_refused_is_told_with_its_reason(way: str) -> None:
     async with open_rig(way) as rig:
         admin = rig.admin
-        await admin.add_provider(DRAFT)
+        await admin.do(add_provider, DRAFT)
         with pytest.raises(BridgePoolError, match="taken"):
-            await admin.add_provider(DRAFT)
+            await admin.do(add_provider, DRAFT)
         with pytest.raises(BridgePoolError, match="base_url"):
-            await admin.update_provider("openai", ProviderPatch(base_url="nowhere"))
+            await admin.do(update_provider, "openai", ProviderPatch(base_url="nowhere"))
         with pytest.raises(BridgePoolError, match="there is no"):
-            await admin.get_provider("nobody/../else?x#y")
+            await admin.do(get_provider, "nobody/../else?x#y")
         with pytest.raises(BridgePoolError, match="there is no"):
-            await admin.applied(99, 0.0)
+            await admin.do(wait_applied, 99)
 
 
 async def test_a_wrong_key_is_told() -> None:
@@ -192,7 +225,7 @@ async def test_a_wrong_key_is_told() -> None:
         open_http_admin(plane.url, Secret("bpa_nobody_nothing")) as admin,
     ):
         with pytest.raises(AdminError) as caught:
-            await admin.list_providers()
+            await admin.do(list_providers)
         assert caught.value.code == "unauthorized"
 
 
@@ -218,14 +251,14 @@ async def test_what_is_no_control_plane_is_told_apart(
     await nursery.start(serve_http, answer, listeners)
     async with open_http_admin(listener_url(listeners[0]), Secret("bpa_x_y")) as admin:
         with pytest.raises(AdminError, match="is that its --listen address") as caught:
-            await admin.list_providers()
+            await admin.do(list_providers)
         assert caught.value.code == "not_understood"
     nursery.cancel_scope.cancel()
 
 
 async def test_nobody_at_the_address_is_told() -> None:
     async with open_http_admin("http://127.0.0.1:1", Secret("bpa_x_y")) as admin:
-        with pytest.raises(AdminError, match="gave no answer") as caught:
-            await admin.list_providers()
+        with pytest.raises(AdminError, match="did not answer") as caught:
+            await admin.do(list_providers)
         assert caught.value.code == "unreachable"
     assert not isinstance(caught.value.__cause__, httpx2.HTTPError)

@@ -1,22 +1,28 @@
-"""The HTTP API of a control plane, as an ASGI application. `docs/reference/control-api.md` tells
-what it takes and answers.
-"""
+"""The routes of the API: each operation under its method and path, and the checks of health."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
-from bridgepool import __version__
+import attrs
+
 from bridgepool.gateway.control._hub import Hub
-from bridgepool.gateway.control.api import _errors as errors
-from bridgepool.gateway.control.api._bodies import field_names
+from bridgepool.gateway.control._records import Actor
+from bridgepool.gateway.control.api._errors import Response, error_response, json_response
 from bridgepool.gateway.control.api._guard import Guard
-from bridgepool.gateway.control.api._keys import client_routes, key_routes
-from bridgepool.gateway.control.api._parts import QUERY_NAMES, Sources
-from bridgepool.gateway.control.api._providers import provider_routes
-from bridgepool.gateway.control.api._status import health_routes, status_routes
+from bridgepool.gateway.control.api._openapi import Health, Readiness, describe
+from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
+from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
+from bridgepool.gateway.control.operations._parameters import read_request
 from bridgepool.gateway.control.store import Store
+
+_NO_ROUTE: Final = error_response(404, "not_found", "there is no such route")
+_NO_JSON: Final = error_response(
+    400, "bad_request", "the request cannot be read; a body has to be JSON"
+)
 
 
 def make_api(store: Store, hub: Hub) -> Guard:
@@ -26,22 +32,81 @@ def make_api(store: Store, hub: Hub) -> Guard:
         store: What it shows and changes.
         hub: What knows of the gateways.
     """
-    app = FastAPI(
-        title="bridgepool control plane",
-        version=__version__,
-        description="Providers, clients and keys; and what each gateway makes of a change.",
-        docs_url=None,
-        redoc_url=None,
-        generate_unique_id_function=_operation_id,
-        redirect_slashes=False,
-        separate_input_output_schemas=False,
-    )
-    sources = Sources(store, hub)
-    for routes in (provider_routes, client_routes, key_routes, status_routes, health_routes):
-        app.include_router(routes(sources))
-    errors.install(app, field_names() | QUERY_NAMES)
-    return Guard(app, store)
+    return Guard(Routes(store, hub).answer, store)
 
 
-def _operation_id(route: APIRoute) -> str:
-    return route.name
+@attrs.frozen
+class Routes:
+    """What answers a request that has passed the guard."""
+
+    _store: Store
+    _hub: Hub
+
+    async def answer(self, scope: Mapping[str, Any], body: bytes, actor: Actor | None) -> Response:
+        """Answer one request.
+
+        Args:
+            scope: Of ASGI.
+            body: All of it.
+            actor: Who asks; None outside of ``/api/``.
+        """
+        found: dict[str, tuple[Operation[..., object], dict[str, str]]] = {}
+        for operation in OPERATIONS:
+            places = _match(PREFIX + operation.path, scope["path"])
+            if places is not None:
+                found[operation.method] = operation, places
+        if not found or actor is None:
+            return self._answer_public(scope)
+        if scope["method"] not in found:
+            return _wrong_method(*found)
+        operation, places = found[scope["method"]]
+        document: object = REQUIRED
+        if body and any(one.place in (Place.BODY, Place.FIELD) for one in operation.parameters):
+            try:
+                document = json.loads(body)
+            except (ValueError, RecursionError):
+                return _NO_JSON
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        arguments = read_request(operation, places, query, document)
+        context = Context(self._store, self._hub, actor)
+        answer = await operation.carry_out(context, **arguments)
+        return json_response(operation.status, answer, shows_key=operation.shows_key)
+
+    def _answer_public(self, scope: Mapping[str, Any]) -> Response:
+        answers: dict[str, Callable[[], Response]] = {
+            "/healthz": lambda: json_response(200, Health()),
+            "/readyz": self._readiness,
+            "/openapi.json": lambda: Response(200, describe()),
+        }
+        answer = answers.get(scope["path"])
+        if answer is None:
+            return _NO_ROUTE
+        return answer() if scope["method"] == "GET" else _wrong_method("GET")
+
+    def _readiness(self) -> Response:
+        status = self._hub.status()
+        if status.ending:
+            return error_response(503, "draining", "the control plane is about to end")
+        if status.store_problem is not None:
+            return error_response(503, "store_unavailable", status.store_problem)
+        return json_response(200, Readiness(status.revisions.revision))
+
+
+def _match(template: str, path: str) -> dict[str, str] | None:
+    """Return what stands in the places of the names of a template; None if it does not match."""
+    names, texts = template.split("/"), path.split("/")
+    places: dict[str, str] = {}
+    if len(names) != len(texts):
+        return None
+    for name, text in zip(names, texts, strict=True):
+        if name.startswith("{") and text:
+            places[name[1:-1]] = text
+        elif name != text:
+            return None
+    return places
+
+
+def _wrong_method(*methods: str) -> Response:
+    allow = {"Allow": ", ".join(sorted(methods))}
+    message = "the route has other methods; see Allow"
+    return error_response(405, "method_not_allowed", message, headers=allow)

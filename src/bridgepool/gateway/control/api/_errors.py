@@ -1,19 +1,15 @@
-"""Every error of the API in one shape, which never repeats what was sent."""
+"""Answers of the API, and every error of it in one shape, which never repeats what was sent."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from http import HTTPStatus
-from typing import Final, cast
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Final, TypeAlias
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel
-from starlette.exceptions import HTTPException
-from starlette.routing import compile_path
+import attrs
+import msgspec
 
+from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import (
     CommitUnknownError,
     ConflictError,
@@ -26,6 +22,10 @@ from bridgepool.gateway.control._errors import (
 
 logger = logging.getLogger("bridgepool.control.api")
 
+Message: TypeAlias = MutableMapping[str, Any]  # ASGI's own
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
 RETRY_AFTER: Final = "2"
 _CODES: Final[Mapping[type[StoreError], str]] = {
     NotFoundError: "not_found",
@@ -35,70 +35,92 @@ _CODES: Final[Mapping[type[StoreError], str]] = {
     StoreUnavailableError: "store_unavailable",
     CommitUnknownError: "commit_unknown",
 }
-_HTTP_CODES: Final = {
-    400: ("bad_request", "the request cannot be read; a body is to be JSON"),
-    404: ("not_found", "there is no such route"),
-    405: ("method_not_allowed", "the route has other methods; see Allow"),
-}
-# What pydantic says of these holds a part of the value.
-_WORDS: Final = {
-    "extra_forbidden": "an unknown field",
-    "json_invalid": "is no JSON",
-    "missing": "is missing",
-}
 
 
-class ErrorFacts(BaseModel):
+@attrs.frozen
+class ErrorFacts:
     """What is wrong."""
 
     code: str
     message: str
-    problems: list[str] | None = None
+    problems: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
-class ErrorBody(BaseModel):
+@attrs.frozen
+class ErrorBody:
     """The body of every answer that is not 2xx."""
 
     error: ErrorFacts
 
 
-def error_content(
-    code: str, message: str, problems: Sequence[str] | None = None
-) -> dict[str, object]:
-    """Make the body of an error."""
-    facts: dict[str, object] = {"code": code, "message": message}
-    if problems is not None:
-        facts["problems"] = list(problems)
-    return {"error": facts}
+@attrs.frozen
+class Response:
+    """An answer: JSON."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    async def send(self, send: Send) -> None:
+        """Send it, as ASGI wants it."""
+        fields = {
+            "content-type": "application/json",
+            "content-length": str(len(self.content)),
+            **self.headers,
+        }
+        headers = [(name.lower().encode(), text.encode()) for name, text in fields.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.content})
 
 
-def error_answer(
+def json_response(status: int, answer: object, *, shows_key: bool = False) -> Response:
+    """Answer with a record.
+
+    Args:
+        status: Of the answer.
+        answer: A frozen attrs class, or anything that msgspec encodes.
+        shows_key: Whether a `Secret` in it is to be shown; else it is masked.
+    """
+
+    def encode(value: object) -> object:
+        if isinstance(value, Secret):
+            return value.reveal() if shows_key else "***"
+        if isinstance(value, Mapping):  # msgspec encodes dicts only
+            return dict(value)
+        raise TypeError(f"{type(value).__name__} is not written as JSON")
+
+    return Response(status, msgspec.json.encode(answer, enc_hook=encode))
+
+
+def error_response(
     status: int,
     code: str,
     message: str,
     problems: Sequence[str] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    """Make an answer that tells of an error."""
+) -> Response:
+    """Answer with an error."""
+    told = msgspec.UNSET if problems is None else tuple(problems)
     fields = dict(headers or {})
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status == 503:
         fields["Retry-After"] = RETRY_AFTER
-    return JSONResponse(error_content(code, message, problems), status, fields)
+    body = ErrorBody(ErrorFacts(code, message, told))
+    return Response(status, msgspec.json.encode(body), fields)
 
 
-def store_answer(error: StoreError) -> JSONResponse:
-    """Tell of what the store refused, or that it is away."""
+def store_response(error: StoreError) -> Response:
+    """Answer that the store refused something, or cannot be used."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     if code is None:  # the encryption keys, the schema: for the operator, not for the caller
         logger.error("the store cannot be used: %s", error)
-        return error_answer(500, "internal", "the store cannot be used; see the log")
+        return error_response(500, "internal", "the store cannot be used; see the log")
     if isinstance(error, InvalidChangeError):
-        return error_answer(422, code, "the change breaks a rule", error.problems)
-    return error_answer(error.status_hint or 500, code, _message(error))
+        return error_response(422, code, "the request breaks a rule", error.problems)
+    return error_response(error.status_hint or 500, code, _message(error))
 
 
 def _message(error: StoreError) -> str:
-    """Say what is the matter, without the names, which were sent."""
+    """Say what is wrong, without the names, which were sent."""
     if isinstance(error, NotFoundError):
         return f"there is no such {error.kind}"
     if isinstance(error, NameTakenError):
@@ -106,67 +128,3 @@ def _message(error: StoreError) -> str:
     if isinstance(error, ConflictError):
         return f"the {error.kind} has changed since (revision {error.actual}): read it again"
     return str(error)
-
-
-def failure_answer() -> JSONResponse:
-    """Tell of a fault of ours."""
-    return error_answer(500, "internal", "the control plane failed; see its log")
-
-
-def install(app: FastAPI, fields: Iterable[str]) -> None:
-    """Have an application answer every error in our shape.
-
-    Args:
-        app: The application.
-        fields: The names of all fields that there are; others are not repeated.
-    """
-    known = frozenset(fields)
-
-    # Not sync, though nothing is awaited: Starlette would run them in threads.
-    async def invalid(request: Request, error: Exception) -> JSONResponse:  # noqa: ASYNC124
-        found = cast("RequestValidationError", error).errors()
-        if any(one["type"] == "json_invalid" for one in found):
-            return error_answer(400, *_HTTP_CODES[400])
-        problems = [_problem(one["loc"], one["type"], one["msg"], known) for one in found]
-        return error_answer(422, "invalid", "the request breaks a rule", problems)
-
-    async def refused(request: Request, error: Exception) -> JSONResponse:  # noqa: ASYNC124
-        refusal = cast("HTTPException", error)
-        status = refusal.status_code
-        fallback = ("bad_request", HTTPStatus(status).phrase.lower())
-        code, message = _HTTP_CODES.get(status, fallback)
-        headers = dict(refusal.headers or {})
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            headers["Allow"] = ", ".join(_methods(app, request.scope["path"]))
-        return error_answer(status, code, message, headers=headers)
-
-    async def stored(request: Request, error: Exception) -> JSONResponse:  # noqa: ASYNC124
-        return store_answer(cast("StoreError", error))
-
-    async def failed(request: Request, error: Exception) -> JSONResponse:  # noqa: ASYNC124
-        return failure_answer()  # the guard gets the error, too, and logs it
-
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, refused)
-    app.add_exception_handler(StoreError, stored)
-    app.add_exception_handler(Exception, failed)
-
-
-def _methods(app: FastAPI, path: str) -> list[str]:
-    """Return what a path can be asked; the router names the methods of its first route only."""
-    found: set[str] = set()
-    for described, methods in app.openapi()["paths"].items():
-        if compile_path(described)[0].match(path):
-            found |= {method.upper() for method in methods}
-    return sorted(found) or ["GET"]  # the description is not in itself
-
-
-def _problem(where: Sequence[int | str], kind: str, message: str, known: frozenset[str]) -> str:
-    # The first says body, query or path. A name that is none of ours may be a secret that was
-    # put in the wrong place.
-    path = [str(part) if isinstance(part, int) or part in known else "…" for part in where[1:]]
-    said = _WORDS.get(kind)
-    if said is None:
-        said = message.removeprefix("Value error, ")
-        said = said[:1].lower() + said[1:]
-    return f"{'.'.join(path) or where[0]}: {said}"

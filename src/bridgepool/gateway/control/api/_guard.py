@@ -1,40 +1,42 @@
 """What every request passes before the routes see it: its key, its size, and a net below them.
 
-A plain ASGI application around another, so that no route can forget it, and so that nothing of
-a request without a key is parsed.
+The application that is served, so that no route can forget it, and so that nothing of a request
+without a key is parsed.
 """
 
 from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 import trio
-from starlette.requests import Request
-from starlette.responses import Response
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import AccessKeyView, Actor
-from bridgepool.gateway.control.api._errors import error_answer, failure_answer, store_answer
+from bridgepool.gateway.control.api._errors import (
+    Message,
+    Receive,
+    Response,
+    Send,
+    error_response,
+    store_response,
+)
 
 logger = logging.getLogger("bridgepool.control.api")
 
-Message: TypeAlias = MutableMapping[str, Any]  # ASGI's own, as Starlette has it
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-Application: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+Routes: TypeAlias = Callable[[Message, bytes, Actor | None], Awaitable[Response]]
+"""What answers a request, given its body and who makes it; nobody outside of ``/api/``."""
 
 MAX_BODY: Final = 1 << 20
 _DROPPED: Final = 4 * MAX_BODY
 _MOST_HEADERS: Final = 100
 _BODY_TIMEOUT: Final = 30.0
 _READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_ADMIN: Final = "bridgepool.admin"
 
 
 class Admins(Protocol):
@@ -45,17 +47,11 @@ class Admins(Protocol):
         ...
 
 
-def actor_of(request: Request) -> Actor:
-    """Tell who makes a request that has passed the guard."""
-    view: AccessKeyView = request.scope[_ADMIN]
-    return Actor("admin", view.name)
-
-
 @attrs.define(eq=False)
 class Guard:
-    """The routes, with a key before them."""
+    """The routes, with a key before them, as an ASGI application."""
 
-    _app: Application
+    _routes: Routes
     _admins: Admins
     failures: int = attrs.field(default=0, init=False)
     """Requests that the routes failed on."""
@@ -64,48 +60,41 @@ class Guard:
         """Serve one request, as ASGI wants it."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
-        elif scope["type"] != "http":
-            await self._app(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            for phase in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{phase}.complete"})
         else:
-            await self._serve(scope, receive, send)
+            response = await self._answer(scope, receive)
+            await response.send(send)
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
-        begun = False
-
-        async def sending(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        answer: Response | None
+    async def _answer(self, scope: Message, receive: Receive) -> Response:
         try:
-            answer = await self._refuse(scope)
-            if answer is None:
-                body = await _read_body(scope, receive)
-                if not isinstance(body, bytes):
-                    answer = body
-                elif body and not _is_json(scope["headers"]):
-                    answer = error_answer(
-                        415, "unsupported_media_type", "say Content-Type: application/json"
-                    )
-                else:
-                    await self._app(scope, _replay(body, receive), sending)
+            admitted = await self._admit(scope)
+            if isinstance(admitted, Response):
+                return admitted
+            body = await _read_body(scope, receive)
+            if isinstance(body, Response):
+                return body
+            if body and not _is_json(scope["headers"]):
+                return error_response(
+                    415, "unsupported_media_type", "the Content-Type has to be application/json"
+                )
+            return await self._routes(scope, body, admitted)
         except StoreError as error:
-            answer = store_answer(error)
+            return store_response(error)
         except Exception as error:  # of the routes: the next request is served all the same
             self.failures += 1
             _log_failure(scope, error)
-            answer = failure_answer()
-        if answer is not None and not begun:
-            await answer(scope, receive, send)
+            return error_response(500, "internal", "the control plane failed; see its log")
 
-    async def _refuse(self, scope: Message) -> Response | None:
-        """Say why this request may not be made; None if it may."""
+    async def _admit(self, scope: Message) -> Actor | Response | None:
+        """Return who makes a request, or why it may not be made; None if nobody has to be known."""
         problem = _head_problem([name.lower() for name, _ in scope["headers"]])
         if problem is not None:
             # What else is on this connection may not be what its sender meant.
             closing = {"Connection": "close"}
-            return error_answer(400, "bad_request", problem, headers=closing)
+            return error_response(400, "bad_request", problem, headers=closing)
         path: str = scope["path"]
         if not path.startswith("/api/"):
             return None
@@ -114,11 +103,10 @@ class Guard:
         if admin is None:
             said = "needs an admin key" if token is None else "this admin key is unknown or revoked"
             challenge = {"WWW-Authenticate": 'Bearer realm="bridgepool"'}
-            return error_answer(401, "unauthorized", said, headers=challenge)
+            return error_response(401, "unauthorized", said, headers=challenge)
         if admin.role != "write" and scope["method"] not in _READING:
-            return error_answer(403, "forbidden", "this admin key may read only")
-        scope[_ADMIN] = admin
-        return None
+            return error_response(403, "forbidden", "this admin key may read only")
+        return Actor("admin", admin.name)
 
 
 def _head_problem(names: list[bytes]) -> str | None:
@@ -147,7 +135,7 @@ async def _read_body(scope: Message, receive: Receive) -> bytes | Response:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return error_answer(HTTPStatus.BAD_REQUEST, "bad_request", "the client left")
+                return error_response(HTTPStatus.BAD_REQUEST, "bad_request", "the client left")
             part: bytes = message.get("body", b"")
             size += len(part)
             if size <= MAX_BODY:
@@ -159,7 +147,7 @@ async def _read_body(scope: Message, receive: Receive) -> bytes | Response:
                 return _too_large()
             if not more:
                 return bytes(body)
-    return error_answer(408, "timeout", f"the body did not come within {_BODY_TIMEOUT:.0f} s")
+    return error_response(408, "timeout", f"the body did not come within {_BODY_TIMEOUT:.0f} s")
 
 
 def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -168,23 +156,9 @@ def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
 
 
 def _too_large() -> Response:
-    return error_answer(
+    return error_response(
         413, "too_large", f"the body is above {MAX_BODY >> 20} MiB", headers={"Connection": "close"}
     )
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read to whoever reads it again."""
-    given = False
-
-    async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again
 
 
 def _log_failure(scope: Message, error: Exception) -> None:

@@ -33,17 +33,21 @@ class Plan:
 
     steps: tuple[Step, ...]
 
-    def result(self, revision: int) -> ApplyResult:
-        """Tell it."""
-        changed = any(step.do is not None for step in self.steps)
-        return ApplyResult(revision, changed, tuple(step.told for step in self.steps))
+    def result(self, revision: int, *, dry_run: bool) -> ApplyResult:
+        """Report it."""
+        return ApplyResult(
+            revision=revision,
+            changed=any(step.do is not None for step in self.steps),
+            dry_run=dry_run,
+            providers=tuple(step.told for step in self.steps),
+        )
 
     def carry_out(self, tx: StoreTransaction) -> ApplyResult:
         """Do it, in one revision."""
         for step in self.steps:
             if step.do is not None:
                 step.do(tx)
-        return self.result(tx.revision)
+        return self.result(tx.revision, dry_run=False)
 
 
 def plan(

@@ -156,7 +156,9 @@ class Store:
             return applying.plan(tx, drafts, self._max_keys, prune=prune)
 
         if dry_run:
-            return await self._read(lambda tx: plan(tx).result(tx.revisions().revision))
+            return await self._read(
+                lambda tx: plan(tx).result(tx.revisions().revision, dry_run=True)
+            )
         return await self._write(actor, lambda tx: plan(tx).carry_out(tx))
 
     async def export_providers(self) -> tuple[ProviderDraft, ...]:

@@ -1,0 +1,64 @@
+"""What can be asked about gateways and revisions: who follows, and whether a change is live."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import attrs
+from msgspec import Meta
+
+from bridgepool.gateway.control._applied import AppliedReport
+from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control.operations._operation import Admin, Context, operation
+from bridgepool.gateway.control.operations._parameters import Number
+from bridgepool.remote._messages import Revisions
+
+MAX_WAIT: Final = 60.0
+"""Seconds for which one request may wait."""
+
+
+@attrs.frozen
+class GatewayList:
+    """All gateways."""
+
+    revision: int
+    """The one in force."""
+    gateways: tuple[GatewaySession, ...]
+
+
+@operation("GET", "/gateways")
+async def list_gateways(context: Context) -> GatewayList:
+    """List the gateways that are known, whichever control plane they are connected to."""
+    revision = (await context.store.revisions()).revision
+    return GatewayList(revision, await context.gateways.gateways())
+
+
+@operation("GET", "/revision")
+async def get_revision(context: Context) -> Revisions:
+    """Return the revisions in force."""
+    return await context.store.revisions()
+
+
+@operation("GET", "/revisions/{revision}/applied")
+async def wait_applied(
+    context: Context,
+    revision: Number,
+    wait: Annotated[
+        float,
+        Meta(
+            ge=0, le=MAX_WAIT, description="Seconds to wait until no connected gateway is pending."
+        ),
+    ] = 0.0,
+) -> AppliedReport:
+    """Report what each gateway made of a revision."""
+    return await context.gateways.wait_applied(revision, wait)
+
+
+async def wait_long(admin: Admin, revision: int, wait: float) -> AppliedReport:
+    """Wait as `wait_applied` does, for longer than one request may."""
+    while True:
+        part = min(wait, MAX_WAIT)
+        report = await admin.do(wait_applied, revision, part)
+        wait -= part
+        if report.complete or wait <= 0:
+            return report
