@@ -18,7 +18,7 @@ from ._faults import FaultProxy, FaultProxyStatistics, Toward, open_fault_proxy
 from ._machine import TrioMachine
 from ._reloader import ReloaderPromiseBrokenError, ReloaderRig, check_reloader
 from ._transport import check_transport
-from ._transport_promises import TransportPromiseBrokenError, TransportRig
+from ._transport_checks import TransportPromiseBrokenError, TransportRig
 
 __all__ = [
     "BridgeFactory",

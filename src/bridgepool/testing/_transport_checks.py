@@ -1,27 +1,100 @@
-"""The promises of a transport, one function each. They are run for both ends."""
+"""What a transport must keep: the rig, the helpers of the checks, and one check per promise.
 
+Each check runs for both ends.
+"""
+
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import NoReturn, Protocol, TypeAlias
 
 import trio
 import trio.testing
 
-from ._transport_promises import (
-    Channel,
-    Check,
-    TransportRig,
-    cancel_after,
-    ends_with,
-    get,
-    must,
-    wrong,
-)
+Channel: TypeAlias = trio.abc.Channel[bytes]
 
+# Seconds after which an operation counts as hanging.
+HANG_TIMEOUT = 20.0
 _SIZES = (0, 1, 125, 126, 65535, 65536, 300_000)  # around the limits of frame heads and buffers
-_PATIENCE = 0.5  # seconds after which a send counts as held up
+_HELD_UP_AFTER = 0.5  # seconds after which a send counts as held up
+
+
+class TransportPromiseBrokenError(AssertionError):
+    """A transport breaks its contract; the message says where."""
+
+
+class TransportRig(Protocol):
+    """Two connected ends of a transport under test."""
+
+    @property
+    def left(self) -> Channel:
+        """One end."""
+        ...
+
+    @property
+    def right(self) -> Channel:
+        """The other end."""
+        ...
+
+    @property
+    def max_message_bytes(self) -> int | None:
+        """The largest message that can be sent; None if there is no limit."""
+        ...
+
+    async def break_link(self) -> None:
+        """Lose the connection as by a cut cable: neither end closes it, both detect it."""
+        ...
+
+
+Check: TypeAlias = Callable[[TransportRig, Channel, Channel], Awaitable[None]]
+
+
+def must(holds: bool, what: str) -> None:
+    """Raise unless it holds."""
+    if not holds:
+        raise TransportPromiseBrokenError(what)
+
+
+async def get(end: Channel, what: str) -> bytes:
+    """Receive a message that must have arrived, or arrive soon."""
+    with trio.move_on_after(HANG_TIMEOUT):
+        try:
+            message = await end.receive()
+        except Exception as error:
+            fail_with(f"{what}: receive() raised", error)
+        must(type(message) is bytes, f"a message is bytes, not {type(message).__name__}")
+        return message
+    raise TransportPromiseBrokenError(f"{what}: nothing was received")
+
+
+async def must_raise(
+    kind: type[Exception], operation: Callable[[], Awaitable[object]], what: str
+) -> None:
+    """Repeat an operation, which may succeed at first, until it raises `kind`; else fail."""
+    with trio.move_on_after(HANG_TIMEOUT):
+        for _ in range(10_000):
+            try:
+                await operation()
+            except kind:
+                return
+            except Exception as error:
+                fail_with(f"{what} must raise {kind.__name__}, not", error)
+    raise TransportPromiseBrokenError(f"{what} must raise {kind.__name__}")
+
+
+def fail_with(what: str, error: Exception) -> NoReturn:
+    """Fail, and add the error that was raised."""
+    raise TransportPromiseBrokenError(f"{what} {error!r}") from error
+
+
+async def cancel_after(scope: trio.CancelScope, ticks: int) -> None:
+    """Cancel so many scheduler steps from now."""
+    for _ in range(ticks):
+        await trio.lowlevel.checkpoint()
+    scope.cancel()
 
 
 def _message(number: int, size: int) -> bytes:
-    """Make a message that tells its number and shows damage."""
+    """Make a message that contains its number and reveals damage."""
     return (b"%d:" % number + bytes(i % 251 for i in range(min(size, 1000))) * (size // 1000 + 1))[
         :size
     ]
@@ -87,13 +160,13 @@ async def _too_large_is_refused(rig: TransportRig, a: Channel, b: Channel) -> No
     if rig.max_message_bytes is None:
         return
     try:
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(_HELD_UP_AFTER):
             await a.send(bytes(rig.max_message_bytes + 1))
             must(False, "a message that is too large must be refused")
     except ValueError:
         pass
     except Exception as error:
-        wrong("a message that is too large must be refused by a ValueError, not", error)
+        fail_with("a message that is too large must be refused by a ValueError, not", error)
     await _pass_one(a, b, "a message after one that was refused")
 
 
@@ -115,19 +188,19 @@ async def _closing_is_an_end(rig: TransportRig, a: Channel, b: Channel) -> None:
         for number in range(3):
             got = await get(b, "what was sent before aclose()")
             must(got == b"%d" % number, "what was sent before aclose() must arrive")
-        await ends_with(trio.EndOfChannel, b.receive, "receive() from an end that closed")
-        await ends_with(trio.EndOfChannel, b.receive, "receive() once more")
-    await ends_with(trio.BrokenResourceError, partial(b.send, b""), "send() to an end that closed")
-    await ends_with(trio.ClosedResourceError, a.receive, "receive() after aclose()")
-    await ends_with(trio.ClosedResourceError, partial(a.send, b""), "send() after aclose()")
+        await must_raise(trio.EndOfChannel, b.receive, "receive() from an end that closed")
+        await must_raise(trio.EndOfChannel, b.receive, "receive() once more")
+    await must_raise(trio.BrokenResourceError, partial(b.send, b""), "send() to an end that closed")
+    await must_raise(trio.ClosedResourceError, a.receive, "receive() after aclose()")
+    await must_raise(trio.ClosedResourceError, partial(a.send, b""), "send() after aclose()")
     await b.aclose()
-    await ends_with(trio.ClosedResourceError, b.receive, "receive() after aclose() of both")
+    await must_raise(trio.ClosedResourceError, b.receive, "receive() after aclose() of both")
 
 
 async def _closing_wakes_who_receives(rig: TransportRig, a: Channel, b: Channel) -> None:
     async with trio.open_nursery() as nursery:
         what = "receive() that waits while another task closes the channel"
-        nursery.start_soon(ends_with, trio.ClosedResourceError, a.receive, what)
+        nursery.start_soon(must_raise, trio.ClosedResourceError, a.receive, what)
         await trio.sleep(0.05)
         await a.aclose()
 
@@ -136,11 +209,13 @@ async def _a_cancelled_close_closes(rig: TransportRig, a: Channel, b: Channel) -
     with trio.CancelScope() as scope:
         scope.cancel()
         await a.aclose()
-    await ends_with(trio.ClosedResourceError, partial(a.send, b""), "send() after aclose()")
+    await must_raise(trio.ClosedResourceError, partial(a.send, b""), "send() after aclose()")
     try:
-        await ends_with(trio.EndOfChannel, b.receive, "")
+        await must_raise(trio.EndOfChannel, b.receive, "")
     except AssertionError:
-        await ends_with(trio.BrokenResourceError, b.receive, "receive() after a cancelled aclose()")
+        await must_raise(
+            trio.BrokenResourceError, b.receive, "receive() after a cancelled aclose()"
+        )
 
 
 async def _two_receivers(rig: TransportRig, a: Channel, b: Channel) -> None:
@@ -218,15 +293,15 @@ async def _a_lost_connection_is_no_end(rig: TransportRig, a: Channel, b: Channel
     broken = trio.BrokenResourceError
     async with trio.open_nursery() as nursery:
         what = "receive() that waits while the connection is lost"
-        nursery.start_soon(ends_with, broken, a.receive, what)
-        nursery.start_soon(ends_with, broken, b.receive, what)
+        nursery.start_soon(must_raise, broken, a.receive, what)
+        nursery.start_soon(must_raise, broken, b.receive, what)
         await trio.sleep(0.05)
         await rig.break_link()
     for end in (a, b):
-        await ends_with(broken, end.receive, "receive() after a lost connection")
-        await ends_with(broken, partial(end.send, b"x"), "send() after a lost connection")
+        await must_raise(broken, end.receive, "receive() after a lost connection")
+        await must_raise(broken, partial(end.send, b"x"), "send() after a lost connection")
         await end.aclose()
-        await ends_with(trio.ClosedResourceError, end.receive, "receive() after aclose()")
+        await must_raise(trio.ClosedResourceError, end.receive, "receive() after aclose()")
 
 
 checks: tuple[Check, ...] = (
@@ -249,7 +324,7 @@ async def _fill(rig: TransportRig, a: Channel, limit: int) -> int:
     size = 64 << 10 if rig.max_message_bytes is None else min(64 << 10, rig.max_message_bytes)
     sent = 0
     while sent * size <= limit:
-        with trio.move_on_after(_PATIENCE) as scope:
+        with trio.move_on_after(_HELD_UP_AFTER) as scope:
             await a.send(_message(sent, size))
             sent += 1
         if scope.cancelled_caught:
@@ -266,7 +341,7 @@ def backpressure(limit: int) -> Check:
         for number in range(sent):
             got = await get(b, "a message that waited to be received")
             must(got.startswith(b"%d:" % number), "messages must keep their order")
-        with trio.move_on_after(_PATIENCE):  # the send that was held up and cancelled
+        with trio.move_on_after(_HELD_UP_AFTER):  # the send that was held up and cancelled
             await b.receive()
         await _pass_one(a, b, "a message after a sender was held up")
 
