@@ -22,7 +22,8 @@ _CLASSES = [kind for kind in vars(messages).values() if isinstance(kind, type) a
 @pytest.mark.parametrize("kind", _CLASSES)
 def test_the_fields_of_each_message_are_on_the_page(kind: type[attrs.AttrsInstance]) -> None:
     section = _PAGE.partition(f"### {kind.__name__}\n")[2].partition("\n### ")[0]
-    assert re.findall(r"^\| `(\w+)` \|", section, re.M) == [f.name for f in attrs.fields(kind)]
+    fields = {field.name for field in attrs.fields(kind)}
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == fields
 
 
 def test_each_code_is_on_the_page() -> None:

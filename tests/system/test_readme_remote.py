@@ -1,7 +1,4 @@
-"""The README's control plane, word for word but for the ports.
-
-Each command is a process of a shell.
-"""
+"""The README's "Run it", word for word but for the ports: each command a process of a shell."""
 
 from __future__ import annotations
 
@@ -34,7 +31,7 @@ OPENAI_KEY = "sk-5ecre7-of-openai"
 
 def commands() -> list[str]:
     """Return the commands of the section."""
-    blocks = re.findall(r"```sh\n(.*?)```", _section("The control plane"), re.S)
+    blocks = re.findall(r"```sh\n(.*?)```", _section("Run it"), re.S)
     return [command for block in blocks for command in block.strip().split("\n\n")]
 
 
@@ -173,13 +170,12 @@ async def test_three_commands_serve_a_client_and_a_fourth_disables_its_provider_
 
 async def test_a_stand_in_serves_where_there_is_no_key_at_hand(desk: Desk) -> None:
     plane, gateway, curl, disable = commands()
-    text = _section("The control plane")
-    stand_in, seed = re.findall(r"`(python examples/\S+ [^`]+|--seed [^`]+)`", text)
+    stand_in, seed = re.findall(r"`(python examples/\S+ [^`]+|--seed [^`]+)`", _section("Run it"))
     port = await free_port()
     name = seed.removeprefix("--seed examples/")
-    file = (EXAMPLES / name).read_text(encoding="utf-8")
-    assert "127.0.0.1:9001/" in file
-    (desk.folder / name).write_text(file.replace(":9001/", f":{port}/"))
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert "127.0.0.1:9001/" in text
+    (desk.folder / name).write_text(text.replace(":9001/", f":{port}/"))
     start = stand_in.replace("examples/", f"{EXAMPLES}/").replace("9001 3", f"{port} 0.3")
     plane = plane.replace("--seed providers.toml", f"--seed {name}")
     assert name in plane

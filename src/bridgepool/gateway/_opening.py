@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -21,7 +21,7 @@ from bridgepool import (
     watch_providers,
 )
 from bridgepool._services import open_service_nursery
-from bridgepool.gateway.providers import Clients, Provider
+from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
 from bridgepool.gateway.proxy._access_log import AccessLog
 from bridgepool.gateway.proxy._app import Gateway, GatewaySettings
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
@@ -45,6 +45,7 @@ async def open_gateway(
     first: Snapshot | None = None,
     first_age: float = 0.0,
     settings: GatewaySettings = _DEFAULT_SETTINGS,
+    types: Iterable[ProviderType] = PROVIDER_TYPES,
     access_log: AccessLog | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
@@ -72,6 +73,8 @@ async def open_gateway(
         first: What the reloader has already given, to be ready at once.
         first_age: Seconds since the source confirmed `first`; `math.inf` if nobody knows.
         settings: The gateway's policy.
+        types: What its providers may be; your own beside `PROVIDER_TYPES`, say. A provider of
+            another type is misconfigured.
         access_log: Called once for each request, after its end.
         on_applied: Called with a `Receipt` after every good reload, once the runtimes of its
             providers are found good or bad. Must not block.
@@ -81,7 +84,7 @@ async def open_gateway(
         Leaving the block admits no more requests, gives those that run `settings.drain_timeout`
         to end, and closes everything. What the block raises comes out as it is.
     """
-    status = ReloadStatus()
+    status, known = ReloadStatus(), tuple(types)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     readiness = Readiness(status, settings.max_stale, age, report)
@@ -89,8 +92,8 @@ async def open_gateway(
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
             nursery,
-            partial(open_provider_runtime, limits=settings.upstream_limits),
-            check_provider,
+            partial(open_provider_runtime, types=known, limits=settings.upstream_limits),
+            partial(check_provider, types=known),
         )
         try:
             async with open_bridge_pool(
@@ -125,7 +128,7 @@ async def open_gateway(
                     nursery.start_soon(give_receipts, receipts)
                 try:
                     yield Gateway(
-                        pool, status, runtimes, settings, authorizer, readiness, access_log
+                        pool, status, runtimes, settings, authorizer, readiness, access_log, known
                     )
                 finally:
                     watching.cancel()

@@ -5,11 +5,13 @@ import pytest
 from bridgepool import Secret
 from bridgepool.gateway.providers import (
     CLIENT_CREDENTIALS,
+    PROVIDER_TYPES,
     Headers,
     Provider,
     find_client_token,
     swap_credentials,
 )
+from bridgepool.gateway.providers._provider_type import find_type
 
 CLIENTS_OWN: Headers = (
     (b"host", b"gateway"),
@@ -26,6 +28,11 @@ CLIENTS_OWN: Headers = (
 )
 
 
+def swap(made: Provider, key: Secret | None, *, own_key: bool = False) -> Headers:
+    kind = find_type(made.type, PROVIDER_TYPES)
+    return swap_credentials(CLIENTS_OWN, made, kind, key, own_key=own_key)
+
+
 def provider(kind: str = "openai", **more: Any) -> Provider:
     return Provider(**{"name": "p", "type": kind, "base_url": "https://p.example/v1", **more})
 
@@ -37,12 +44,12 @@ def provider(kind: str = "openai", **more: Any) -> Provider:
 def test_the_providers_key_takes_the_place_of_all_the_clients_credentials(
     kind: str, header: tuple[bytes, bytes]
 ) -> None:
-    sent = swap_credentials(CLIENTS_OWN, provider(kind, keys=["sk-1"]), Secret("sk-1"))
+    sent = swap(provider(kind, keys=["sk-1"]), Secret("sk-1"))
     assert sent == ((b"host", b"gateway"), (b"accept", b"*/*"), header)
 
 
 def test_without_a_key_the_clients_credentials_are_taken_out_all_the_same() -> None:
-    assert swap_credentials(CLIENTS_OWN, provider(), None) == (
+    assert swap(provider(), None) == (
         (b"host", b"gateway"),
         (b"accept", b"*/*"),
     )
@@ -51,7 +58,7 @@ def test_without_a_key_the_clients_credentials_are_taken_out_all_the_same() -> N
 
 def test_fixed_headers_replace_the_clients() -> None:
     made = provider(headers={"OpenAI-Organization": "org-ours", "Accept": "text/plain"})
-    sent = swap_credentials(CLIENTS_OWN, made, Secret("sk-1"))
+    sent = swap(made, Secret("sk-1"))
     assert sent == (
         (b"host", b"gateway"),
         (b"authorization", b"Bearer sk-1"),
@@ -62,12 +69,12 @@ def test_fixed_headers_replace_the_clients() -> None:
 
 def test_a_clients_own_key_is_passed_on_only_to_a_provider_that_takes_it() -> None:
     taking = provider(client_keys=True)
-    sent = dict(swap_credentials(CLIENTS_OWN, taking, None, own_key=True))
+    sent = dict(swap(taking, None, own_key=True))
     assert sent[b"authorization"] == b"Bearer client"
     assert sent[b"openai-organization"] == b"org-client"
     assert not sent.keys() & {b"x-bridgepool-key", b"cookie", b"proxy-authorization"}
     for made, own_key in [(taking, False), (provider(), True)]:
-        kept = dict(swap_credentials(CLIENTS_OWN, made, None, own_key=own_key))
+        kept = dict(swap(made, None, own_key=own_key))
         assert not kept.keys() & CLIENT_CREDENTIALS
 
 

@@ -1,11 +1,14 @@
 import contextlib
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgepool import ProviderSnapshot, ReloadError, Secret
 from bridgepool.gateway.providers import (
+    OPENAI,
+    PROVIDER_TYPES,
     Provider,
     ProviderFileError,
     hash_key,
@@ -144,6 +147,8 @@ def test_what_is_beyond_the_parser_is_refused_like_any_other_mistake(text: str) 
         (row(key_env='"KEY"'), "[[providers]] row 1 (a): key_env: is given beside keys"),
         (row(base_url='"https://u:hunter2@a/"'), "[[providers]] row 1 (a): base_url: has a user"),
         (row() + row(name='"b"', type='"x"'), "[[providers]] row 2 (b): type: is none of the"),
+        (row(type='"openia"'), "[[providers]] row 1 (a): type: is none of the known types (anth"),
+        (row(type='""'), "[[providers]] row 1 (a): type: is none of the known types (anthropic, "),
         (row() + row(), "[[providers]]: the name a is there twice"),
         ("providers = []\n[[clients]]", "[[clients]] row 1: id: is missing"),
         (
@@ -178,6 +183,27 @@ def test_all_mistakes_are_told_at_once() -> None:
         "[[providers]] row 2 (b)",
         "[[clients]] row 1 (c)",
     ]
+
+
+def test_all_mistakes_of_one_row_are_told_at_once() -> None:
+    text = row(
+        name='"A"',
+        type='"openia"',
+        base_url='"http://127.0.0.1"',
+        keys='["hunter2 "]',
+        headers='{ host = "hunter2" }',
+    )
+    assert [one.split(": ")[1] for one in problems(text)] == [
+        *("type", "name", "keys", "headers", "base_url"),
+    ]
+
+
+def test_a_type_of_the_program_is_known_when_the_program_says_so() -> None:
+    own = attrs.evolve(OPENAI, name="own")
+    text = row(type='"own"')
+    assert problems(text)
+    [made] = parse_provider_file(text, types=(*PROVIDER_TYPES, own)).providers
+    assert made.type == "own"
 
 
 def test_of_very_many_mistakes_the_first_are_told() -> None:

@@ -19,5 +19,5 @@ def test_every_file_on_the_page_is_good_once_its_keys_are_filled_in(text: str) -
 def test_every_open_route_is_on_the_page() -> None:
     assert len(FILES) >= 5
     for kind in (OPENAI, ANTHROPIC):
-        for route in kind.routes.routes:
+        for route in kind.routes:
             assert f"`{route.path.decode('ascii')}`" in PAGE

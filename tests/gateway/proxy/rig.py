@@ -14,7 +14,7 @@ import trio
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import AccessRecord, Gateway, GatewaySettings, open_gateway
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
-from bridgepool.gateway.providers import Client, Clients, Provider
+from bridgepool.gateway.providers import PROVIDER_TYPES, Client, Clients, Provider, ProviderType
 from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
 
 CHAT = "/chat/completions"
@@ -116,6 +116,7 @@ async def open_rig(
     limits: HttpLimits | None = None,
     loaded: bool = True,
     reload: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    types: Iterable[ProviderType] = PROVIDER_TYPES,
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
 
@@ -145,6 +146,7 @@ async def open_rig(
             clients=clients_now,
             first=source.snapshot if loaded else None,
             settings=settings,
+            types=types,
             access_log=log,
         ) as gateway,
     ):

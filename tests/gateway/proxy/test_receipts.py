@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -13,8 +13,9 @@ import trio.testing
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import FailedProvider, GatewaySettings, Receipt, open_gateway
 from bridgepool.gateway import _opening as opening
-from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers import Provider, ProviderType
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime, open_provider_runtime
+from bridgepool.gateway.proxy._runtimes import CheckProvider, OpenRuntime, Runtimes
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.rig import openai
 
@@ -92,7 +93,7 @@ async def test_providers_that_cannot_be_built_are_named_with_the_reason(
 async def test_what_is_not_foreseen_is_told_by_its_type_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def broken(provider: Provider) -> None:
+    def broken(provider: Provider, types: object) -> None:
         raise ValueError("sk-5ecre7")
 
     monkeypatch.setattr(opening, "check_provider", broken)
@@ -109,13 +110,20 @@ async def test_a_receipt_waits_for_the_runtimes_and_an_overtaken_one_is_not_give
     gate, real = trio.Event(), open_provider_runtime
 
     @asynccontextmanager
-    async def slow(provider: Provider, *, limits: UpstreamLimits) -> AsyncIterator[ProviderRuntime]:
+    async def slow(
+        provider: Provider, *, types: Iterable[ProviderType], limits: UpstreamLimits
+    ) -> AsyncIterator[ProviderRuntime]:
         await gate.wait()
-        async with real(provider, limits=limits) as runtime:
+        async with real(provider, types=types, limits=limits) as runtime:
             yield runtime
 
+    def without_check(
+        nursery: trio.Nursery, open_runtime: OpenRuntime, check: CheckProvider
+    ) -> Runtimes:
+        return Runtimes(nursery, open_runtime)
+
     monkeypatch.setattr(opening, "open_provider_runtime", slow)
-    monkeypatch.setattr(opening, "check_provider", None)  # so they are opened when they come
+    monkeypatch.setattr(opening, "Runtimes", without_check)  # so they are opened when they come
     sink, source = Sink(), MemoryReloader(at(1, openai(URL)))
     async with open_gateway(
         source, source.subscribe(), settings=SETTINGS, on_applied=sink.take

@@ -14,11 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgepool.gateway import AccessRecord, Outcome, console_line, json_line
-from bridgepool.gateway.providers import Client, hash_key, new_client_key
-from bridgepool.gateway.proxy._redaction import WORDS, redact_method, redact_path
+from bridgepool.gateway.providers import PROVIDER_TYPES, Client, hash_key, new_client_key
+from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 
 from .rig import anthropic, open_rig, openai, start_upstream
 
+REDACTOR = PathRedactor(PROVIDER_TYPES)
+WORDS = REDACTOR.words
 KEY = "sk-hidden-" + "0123456789abcdef" * 2
 MARK = KEY[3:12]  # of every form of it that is looked for here
 
@@ -51,12 +53,12 @@ MARK = KEY[3:12]  # of every form of it that is looked for here
     ],
 )  # fmt: skip
 def test_a_path_is_shown_by_the_words_of_the_apis(path: bytes, provider: str, shown: str) -> None:
-    assert redact_path(path, provider) == shown
+    assert REDACTOR.redact(path, provider) == shown
 
 
 @given(st.binary(max_size=80), st.sampled_from(["-", "ai"]))
 def test_whatever_a_path_holds_only_words_are_shown(path: bytes, provider: str) -> None:
-    shown = redact_path(b"/ai/" + path, provider)
+    shown = REDACTOR.redact(b"/ai/" + path, provider)
     assert set(shown.split("/")) <= WORDS | {"*", "ai"}
     assert len(shown) < 500
 
@@ -76,7 +78,7 @@ def test_methods_that_nobody_knows_are_not_shown() -> None:
 def test_what_is_shown_of_a_path_costs_little() -> None:
     """At most 1 µs is the promise; the bound is loose because machines are shared."""
     path = b"/ai/v1/chat/completions"
-    assert min(timeit.repeat(lambda: redact_path(path, "ai"), number=1000, repeat=5)) < 10e-3
+    assert min(timeit.repeat(lambda: REDACTOR.redact(path, "ai"), number=1000, repeat=5)) < 10e-3
 
 
 def _encoded(text: str) -> str:

@@ -2,12 +2,13 @@ import json
 
 import pytest
 
+from bridgepool.gateway.providers import ANTHROPIC, OPENAI, PROVIDER_TYPES, ProviderType
 from bridgepool.gateway.proxy import _refusals as refusals
-from bridgepool.gateway.proxy._refusals import Refusal, Shape, guess_shape, render, render_event
+from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render, render_event
 
 
 def test_openai_clients_get_an_error_object_with_message_type_param_and_code() -> None:
-    _, body = render(refusals.provider_disabled("openai"), Shape.OPENAI)
+    _, body = render(refusals.provider_disabled("openai"), OPENAI.errors)
     assert json.loads(body) == {
         "error": {
             "message": "Provider 'openai' is disabled.",
@@ -19,7 +20,7 @@ def test_openai_clients_get_an_error_object_with_message_type_param_and_code() -
 
 
 def test_anthropic_clients_get_a_typed_error_with_the_request_id_of_the_header() -> None:
-    headers, body = render(refusals.WRONG_CLIENT_KEY, Shape.ANTHROPIC)
+    headers, body = render(refusals.WRONG_CLIENT_KEY, ANTHROPIC.errors)
     document = json.loads(body)
     assert document["type"] == "error"
     assert document["error"]["type"] == "authentication_error"
@@ -41,14 +42,14 @@ def test_anthropic_clients_get_a_typed_error_with_the_request_id_of_the_header()
     ],
 )
 def test_anthropic_error_types_follow_the_status(status: int, kind: str) -> None:
-    _, body = render(Refusal(status, "x", "y"), Shape.ANTHROPIC)
+    _, body = render(Refusal(status, "x", "y"), ANTHROPIC.errors)
     assert json.loads(body)["error"]["type"] == kind
 
 
-@pytest.mark.parametrize("shape", Shape)
-def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(shape: Shape) -> None:
+@pytest.mark.parametrize("kind", PROVIDER_TYPES)
+def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(kind: ProviderType) -> None:
     def headers(refusal: Refusal) -> dict[bytes, bytes]:
-        return dict(render(refusal, shape)[0])
+        return dict(render(refusal, kind.errors)[0])
 
     assert headers(refusals.provider_disabled("a"))[b"x-should-retry"] == b"false"
     assert headers(refusals.provider_misconfigured("a"))[b"x-should-retry"] == b"false"
@@ -60,20 +61,20 @@ def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(shape: Shape) 
 
 
 def test_a_wrong_client_key_is_challenged_as_rfc_9110_asks() -> None:
-    headers, _ = render(refusals.WRONG_CLIENT_KEY, Shape.OPENAI)
+    headers, _ = render(refusals.WRONG_CLIENT_KEY, OPENAI.errors)
     assert dict(headers)[b"www-authenticate"] == b"Bearer"
 
 
 def test_the_event_that_ends_a_cut_stream_has_the_form_of_each_sdk() -> None:
-    openai = render_event(refusals.UPSTREAM_CUT, Shape.OPENAI)
+    openai = render_event(refusals.UPSTREAM_CUT, OPENAI.errors)
     assert openai.startswith(b"data: {")
     assert openai.endswith(b"}\n\n")
-    anthropic = render_event(refusals.UPSTREAM_CUT, Shape.ANTHROPIC)
+    anthropic = render_event(refusals.UPSTREAM_CUT, ANTHROPIC.errors)
     assert anthropic.startswith(b'event: error\ndata: {"type": "error"')
 
 
-def test_the_shape_is_guessed_from_header_or_path() -> None:
+def test_the_form_of_errors_is_found_by_header_or_path() -> None:
     version = ((b"anthropic-version", b"2023-06-01"),)
-    assert guess_shape(b"/x", version) is Shape.ANTHROPIC
-    assert guess_shape(b"/nowhere/v1/messages", ()) is Shape.ANTHROPIC
-    assert guess_shape(b"/nowhere/v1/chat/completions", ()) is Shape.OPENAI
+    assert find_error_form(PROVIDER_TYPES, b"/x", version) is ANTHROPIC.errors
+    assert find_error_form(PROVIDER_TYPES, b"/nowhere/v1/messages", ()) is ANTHROPIC.errors
+    assert find_error_form(PROVIDER_TYPES, b"/nowhere/v1/chat/completions", ()) is OPENAI.errors

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from bridgepool import ProviderSnapshot
-from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers import OPENAI, Provider
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._runtimes import (
     Runtimes,
@@ -48,7 +48,7 @@ class Opener:
             raise ValueError("no")
         self.opened[provider.name] += 1
         async with open_upstream_client(str(provider.base_url)) as client:
-            yield ProviderRuntime(provider, client, None)
+            yield ProviderRuntime(provider, OPENAI, client, None)
         self.closed[provider.name] += 1
 
 

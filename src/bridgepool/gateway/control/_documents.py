@@ -6,7 +6,7 @@ be ``{"id": "key_…"}``, which keeps one that is stored, and a header ``{"keep"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -23,19 +23,11 @@ from bridgepool.gateway.control._records import (
     ProviderView,
     Unset,
 )
-from bridgepool.gateway.providers._file_rows import is_flag, is_text, unknown_field
-
-_CHECKS: Final[Mapping[str, tuple[Callable[[object], bool], str]]] = {
-    "name": (is_text, "a string"),
-    "type": (is_text, "a string"),
-    "base_url": (is_text, "a string"),
-    "key_env": (lambda value: value is None or is_text(value), "a string or null"),
-    "client_keys": (is_flag, "true or false"),
-    "enabled": (is_flag, "true or false"),
-    "allow_private": (is_flag, "true or false"),
-}
-_FIELDS: Final = ("keys", "headers", *_CHECKS)
-_REQUIRED: Final = ("name", "type", "base_url")
+from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
+from bridgepool.gateway.providers._file_rows import (
+    provider_readers,
+    read_fields,
+)
 
 
 def parse_draft(row: object, where: str = "") -> ProviderDraft:
@@ -48,20 +40,12 @@ def parse_draft(row: object, where: str = "") -> ProviderDraft:
     Raises:
         InvalidChangeError: A field is unknown, missing or of the wrong type; no values.
     """
-    fields, problems = _fields(row)
-    if isinstance(row, Mapping):
-        problems += [f"{name}: is missing" for name in _REQUIRED if name not in row]
-    if problems:
-        raise InvalidChangeError(*(where + problem for problem in problems))
-    return ProviderDraft(**fields)
+    return ProviderDraft(**_fields(row, where, REQUIRED_FIELDS))
 
 
 def parse_patch(row: object, where: str = "") -> ProviderPatch:
     """Read what is to be different in a provider; as `parse_draft`, but nothing is required."""
-    fields, problems = _fields(row)
-    if problems:
-        raise InvalidChangeError(*(where + problem for problem in problems))
-    return ProviderPatch(**fields)
+    return ProviderPatch(**_fields(row, where, ()))
 
 
 def draft_document(draft: ProviderDraft | ProviderPatch) -> dict[str, object]:
@@ -92,32 +76,21 @@ def view_document(view: ProviderView) -> dict[str, object]:
     return document
 
 
-# What is read has no closer static type; every value is checked before use.
-def _fields(row: object) -> tuple[dict[str, Any], list[str]]:
+# What is read has no closer static type; every value was checked.
+def _fields(row: object, where: str, required: Iterable[str]) -> dict[str, Any]:
     if not isinstance(row, Mapping):
-        return {}, ["is not a table of a provider's fields"]
-    fields: dict[str, Any] = {}
-    problems: list[str] = []
-    for name, value in row.items():
-        if name == "keys":
-            fields[name] = _keys(value, problems)
-        elif name == "headers":
-            fields[name] = _headers(value, problems)
-        elif name not in _CHECKS:
-            problems.append(unknown_field(str(name), _FIELDS))
-        else:
-            check, wanted = _CHECKS[name]
-            if not check(value):
-                problems.append(f"{name}: is not {wanted}")
-            fields[name] = value
-    return fields, problems
+        raise InvalidChangeError(where + "is not a table of a provider's fields")
+    fields, problems = read_fields(row, _READERS, required)
+    if problems:
+        raise InvalidChangeError(*(where + problem for problem in problems))
+    return fields
 
 
-def _keys(value: object, problems: list[str]) -> tuple[KeyChange, ...]:
+def _read_keys(value: object) -> tuple[KeyChange, ...]:
     keys = [_key(item) for item in value] if isinstance(value, list | tuple) else [None]
     good = tuple(key for key in keys if key is not None)
     if len(good) < len(keys):
-        problems.append('keys: is not a list of strings, {"value": …} and {"id": …}')
+        raise ValueError('is not a list of strings, {"value": …} and {"id": …}')
     return good
 
 
@@ -133,19 +106,20 @@ def _key(item: object) -> KeyChange | None:
     return None
 
 
-def _headers(value: object, problems: list[str]) -> dict[str, HeaderValue]:
-    headers: dict[str, HeaderValue] = {}
-    good = isinstance(value, Mapping)
-    for name, item in value.items() if isinstance(value, Mapping) else ():
-        if isinstance(name, str) and isinstance(item, str) and item:
-            headers[name] = Secret(item)
-        elif isinstance(name, str) and item == {"keep": True}:
-            headers[name] = None
-        else:
-            good = False
-    if not good:
-        problems.append('headers: is not a table of strings and {"keep": true}')
-    return headers
+def _read_headers(value: object) -> dict[str, HeaderValue]:
+    if not isinstance(value, Mapping) or not all(map(_is_header, value.items())):
+        raise ValueError('is not a table of strings and {"keep": true}')
+    return {name: Secret(item) if isinstance(item, str) else None for name, item in value.items()}
+
+
+def _is_header(pair: tuple[object, object]) -> bool:
+    name, item = pair
+    return isinstance(name, str) and (
+        (isinstance(item, str) and item != "") or item == {"keep": True}
+    )
+
+
+_READERS: Final = provider_readers(_read_keys, _read_headers, null=True)
 
 
 def _key_document(key: KeyChange) -> dict[str, str]:

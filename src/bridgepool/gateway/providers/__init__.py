@@ -5,13 +5,13 @@ The model, the rules and the parser are pure. `open_provider_file` needs
 ``pip install 'bridgepool[gateway]'``; importing this package does not.
 """
 
+from bridgepool.gateway.providers._anthropic import ANTHROPIC
 from bridgepool.gateway.providers._base_url import BaseURL, address_is_private, parse_base_url
 from bridgepool.gateway.providers._clients import Caller, Client, Clients, hash_key, new_client_key
 from bridgepool.gateway.providers._credentials import (
     CLIENT_CREDENTIALS,
     GATEWAY_KEY_HEADER,
     ClientToken,
-    Headers,
     find_client_token,
     swap_credentials,
 )
@@ -21,11 +21,19 @@ from bridgepool.gateway.providers._errors import (
     ProviderFileError,
     ProviderKeyError,
 )
+from bridgepool.gateway.providers._fields import ProviderFields
 from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
 from bridgepool.gateway.providers._file_source import ProviderFileSource, open_provider_file
+from bridgepool.gateway.providers._openai import OPENAI
 from bridgepool.gateway.providers._provider import KEYS_LIMIT, MAX_KEYS, Provider
-from bridgepool.gateway.providers._routes import Route, RouteKind, RouteMatch, Target, split_target
-from bridgepool.gateway.providers._types import ANTHROPIC, OPENAI, PROVIDER_TYPES, ProviderType
+from bridgepool.gateway.providers._provider_type import (
+    ErrorDetails,
+    ErrorForm,
+    Headers,
+    ProviderType,
+)
+from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
+from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
 __all__ = [
     "ANTHROPIC",
@@ -41,21 +49,24 @@ __all__ = [
     "Client",
     "ClientToken",
     "Clients",
+    "ErrorDetails",
+    "ErrorForm",
     "Headers",
     "InvalidProviderError",
     "Provider",
+    "ProviderFields",
     "ProviderFile",
     "ProviderFileError",
     "ProviderFileSource",
     "ProviderKeyError",
     "ProviderType",
     "Route",
-    "RouteKind",
     "RouteMatch",
     "Target",
     "address_is_private",
     "find_client_token",
     "hash_key",
+    "methods",
     "new_client_key",
     "open_provider_file",
     "parse_base_url",

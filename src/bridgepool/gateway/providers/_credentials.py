@@ -10,8 +10,7 @@ import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers._provider import Provider
-
-Headers = tuple[tuple[bytes, bytes], ...]
+from bridgepool.gateway.providers._provider_type import Headers, ProviderType
 
 GATEWAY_KEY_HEADER: Final = b"x-bridgepool-key"
 
@@ -73,13 +72,19 @@ def _token(value: bytes, header: bytes) -> ClientToken | None:
 
 
 def swap_credentials(
-    headers: Headers, provider: Provider, key: Secret | None, *, own_key: bool = False
+    headers: Headers,
+    provider: Provider,
+    kind: ProviderType,
+    key: Secret | None,
+    *,
+    own_key: bool = False,
 ) -> Headers:
     """Take the client's credentials out and put the provider's in.
 
     Args:
         headers: The request's headers, in lower case.
         provider: Where the request goes; its fixed `headers` take the place of the client's.
+        kind: The provider's type.
         key: One of the provider's keys; None for an upstream without one.
         own_key: The client's own upstream key is to be passed on: the provider takes
             `client_keys`, and the client is known to the gateway by another header (or there
@@ -92,9 +97,10 @@ def swap_credentials(
     fixed = provider.headers
     if fixed:
         drop = drop.union(name.encode("ascii") for name, _ in fixed)
+    if key is not None and kind.key_header not in drop:
+        drop |= {kind.key_header}
     kept = [header for header in headers if header[0] not in drop]
     if key is not None:
-        rules = provider.rules
-        kept.append((rules.key_header, rules.key_prefix + key.reveal().encode("ascii")))
+        kept.append((kind.key_header, kind.key_prefix + key.reveal().encode("ascii")))
     kept.extend((name.encode("ascii"), value.reveal().encode("ascii")) for name, value in fixed)
     return tuple(kept)

@@ -14,30 +14,23 @@ import attrs
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._clients import Client, Clients
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
+from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
 from bridgepool.gateway.providers._file_rows import (
     RowError,
     convert_rows,
-    field_problems,
-    is_flag,
-    is_text,
-    is_text_table,
-    is_texts,
+    provider_readers,
+    read_fields,
+    read_text,
+    read_text_table,
+    read_texts,
     unknown_field,
 )
-from bridgepool.gateway.providers._provider import MAX_KEYS, Provider
+from bridgepool.gateway.providers._provider import MAX_KEYS, Provider, build_provider
+from bridgepool.gateway.providers._provider_type import ProviderType
+from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
-_PROVIDER_FIELDS: Final = {
-    "name": is_text,
-    "type": is_text,
-    "base_url": is_text,
-    "keys": is_texts,
-    "key_env": is_text,
-    "client_keys": is_flag,
-    "enabled": is_flag,
-    "headers": is_text_table,
-    "allow_private": is_flag,
-}
-_CLIENT_FIELDS: Final = {"id": is_text, "key_hash": is_text, "key_hashes": is_texts}
+_PROVIDER_READERS: Final = provider_readers(read_texts, read_text_table)
+_CLIENT_READERS: Final = {"id": read_text, "key_hash": read_text, "key_hashes": read_texts}
 _TOP_FIELDS: Final = ("providers", "clients", "allow_private")
 _POSITION: Final = re.compile(r" \(at (line [0-9]+, column [0-9]+|end of document)\)$")
 _MOST_PROBLEMS: Final = 20
@@ -59,7 +52,11 @@ class ProviderFile:
 
 
 def parse_provider_file(
-    text: str, path: str = "providers.toml", *, max_keys: int = MAX_KEYS
+    text: str,
+    path: str = "providers.toml",
+    *,
+    max_keys: int = MAX_KEYS,
+    types: Iterable[ProviderType] = PROVIDER_TYPES,
 ) -> ProviderFile:
     """Read the text of a provider file.
 
@@ -70,12 +67,13 @@ def parse_provider_file(
         text: TOML.
         path: Its name, for messages only.
         max_keys: How many keys a provider may have.
+        types: What a provider may be.
 
     Raises:
         ProviderFileError: It is not usable. The message names the line of a syntax error, or
             every row and field that is wrong, and holds no secrets.
     """
-    data = _parse_toml(text, path)
+    data, known_types = _parse_toml(text, path), tuple(types)
     problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
     allow_private = data.get("allow_private", False)
     if not isinstance(allow_private, bool):
@@ -87,7 +85,7 @@ def parse_provider_file(
         "providers",
         data.get("providers", []),
         "name",
-        lambda row: _provider(row, allow_private, max_keys),
+        lambda row: _provider({"allow_private": allow_private, **row}, max_keys, known_types),
     )
     clients, client_problems = convert_rows("clients", data.get("clients", []), "id", _client)
     problems += provider_problems + client_problems + _repeated_names(providers)
@@ -128,8 +126,8 @@ def _syntax_problem(message: str) -> str:
     return f"{where}: is not TOML: {what}"
 
 
-def _provider(row: Mapping[str, Any], allow_private: bool, max_keys: int) -> Provider:
-    problems = field_problems(row, _PROVIDER_FIELDS, ("name", "type", "base_url"))
+def _provider(row: Mapping[str, object], max_keys: int, types: Iterable[ProviderType]) -> Provider:
+    fields, problems = read_fields(row, _PROVIDER_READERS, REQUIRED_FIELDS)
     if not {"keys", "key_env", "client_keys"} & row.keys():
         problems.append(
             "keys: is missing; give keys or key_env, or client_keys = true "
@@ -137,20 +135,22 @@ def _provider(row: Mapping[str, Any], allow_private: bool, max_keys: int) -> Pro
         )
     if "keys" in row and "key_env" in row:
         problems.append("key_env: is given beside keys; give one of them")
-    if isinstance(row.get("keys"), list) and len(row["keys"]) > max_keys:
-        problems.append(f"keys: has more than {max_keys} keys")
-    if problems:
-        raise RowError(*problems)
-    return Provider(**{"allow_private": allow_private, **row})
+    if not problems:
+        provider, problems = build_provider(fields, types, max_keys)
+        if provider is not None:
+            return provider
+    raise RowError(*problems)
 
 
-def _client(row: Mapping[str, Any]) -> Client:
-    problems = field_problems(row, _CLIENT_FIELDS, ("id",))
+def _client(row: Mapping[str, object]) -> Client:
+    fields, problems = read_fields(row, _CLIENT_READERS, ("id",))
     if ("key_hash" in row) == ("key_hashes" in row):
         problems.append("key_hash: give either key_hash or, for several keys, key_hashes")
     if problems:
         raise RowError(*problems)
-    return Client(id=row["id"], key_hashes=row.get("key_hashes", row.get("key_hash")))
+    return Client(
+        id=fields["id"], key_hashes=fields["key_hashes" if "key_hashes" in fields else "key_hash"]
+    )
 
 
 def _repeated_names(providers: Iterable[Provider]) -> list[str]:

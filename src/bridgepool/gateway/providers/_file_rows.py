@@ -1,70 +1,95 @@
-"""Typed reading of the rows of a parsed TOML file: unknown fields, types, near misses. Pure."""
+"""Reads rows as people wrote them: finds every mistake, and repeats no value. Pure."""
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from bridgepool.gateway.providers._errors import InvalidProviderError
+from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
 
 T = TypeVar("T")
-Check = Callable[[object], bool]
+Reader = Callable[[object], object]
+"""Returns a value as it is used; raises `ValueError` with what is wrong with it."""
 
 # Longer than any field of ours: a key that was pasted as a field name is not repeated.
 _LONGEST_SHOWN: Final = 24
 
 
-def is_text(value: object) -> bool:
-    """Tell whether a value is a TOML string."""
-    return isinstance(value, str)
+def read_text(value: object) -> object:
+    """Read a string."""
+    if not isinstance(value, str):
+        raise ValueError("is not a string")
+    return value
 
 
-def is_flag(value: object) -> bool:
-    """Tell whether a value is true or false."""
-    return isinstance(value, bool)
+def read_texts(value: object) -> object:
+    """Read a list of strings."""
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError("is not a list of strings")
+    return value
 
 
-def is_texts(value: object) -> bool:
-    """Tell whether a value is a list of strings."""
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def read_text_table(value: object) -> object:
+    """Read a table of strings."""
+    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+        raise ValueError("is not a table of strings")
+    return value
 
 
-def is_text_table(value: object) -> bool:
-    """Tell whether a value is a table of strings."""
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+def provider_readers(keys: Reader, headers: Reader, *, null: bool = False) -> dict[str, Reader]:
+    """Return what reads each field of a provider, in their order.
+
+    Args:
+        keys: Reads its keys.
+        headers: Reads its headers.
+        null: None is a value of the fields that may be None.
+    """
+    readers = {name: _plain_reader(name, null) for name in PLAIN_FIELDS}
+    readers |= {"base_url": read_text, "keys": keys, "headers": headers}
+    return {name: readers[name] for name in FIELD_NAMES}
 
 
-_WANTED: Final[Mapping[Check, str]] = {
-    is_text: "a string",
-    is_flag: "true or false",
-    is_texts: "a list of strings",
-    is_text_table: "a table of strings",
-}
+def _plain_reader(name: str, null: bool) -> Reader:
+    field = PLAIN_FIELDS[name]
+    null = null and field.optional
+
+    def read(value: object) -> object:
+        if not (field.accepts(value) or (null and value is None)):
+            raise ValueError(f"is not {field.wanted}{' or null' if null else ''}")
+        return value
+
+    return read
 
 
-def field_problems(
-    row: Mapping[str, object], fields: Mapping[str, Check], required: Iterable[str] = ()
-) -> list[str]:
-    """Say what is wrong with the fields of one row, before any value is looked at.
+# What is read has no closer static type; every value is checked.
+def read_fields(
+    row: Mapping[str, object], readers: Mapping[str, Reader], required: Iterable[str] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Read the fields of one row.
 
     Args:
         row: A parsed table.
-        fields: Every known field with the check of its type.
+        readers: Every known field, with its reader.
         required: Fields that must be there.
 
     Returns:
-        One text for each problem, naming the field; no values.
+        The fields that could be read, and one text for each problem, naming the field; no values.
     """
-    problems = [unknown_field(name, fields) for name in row if name not in fields]
+    fields: dict[str, Any] = {}
+    problems = [unknown_field(name, readers) for name in row if name not in readers]
     problems.extend(f"{name}: is missing" for name in required if name not in row)
     for name, value in row.items():
-        check = fields.get(name)
-        if check is not None and not check(value):
-            problems.append(f"{name}: is not {_WANTED[check]}")
-    return problems
+        if name in readers:
+            try:
+                fields[name] = readers[name](value)
+            except ValueError as error:
+                problems.append(f"{name}: {error}")
+    return fields, problems
 
 
-def unknown_field(name: str, known: Iterable[str]) -> str:
+def unknown_field(name: object, known: Iterable[str]) -> str:
     """Say that a field is not known, and which one may have been meant."""
+    name = str(name)
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     shown = name if len(name) <= _LONGEST_SHOWN and name.isidentifier() else "(name not shown)"
     hint = f" (did you mean {near[0]}?)" if near else ""

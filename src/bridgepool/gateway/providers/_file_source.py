@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from bridgepool.gateway.providers._clients import Clients
 from bridgepool.gateway.providers._errors import ProviderFileError
 from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
 from bridgepool.gateway.providers._provider import Provider
+from bridgepool.gateway.providers._provider_type import ProviderType
+from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
 _CHUNK: Final = 1 << 16
 
@@ -32,6 +34,7 @@ class ProviderFileSource:
     """Notices for `watch_providers`: the file may have changed."""
     _absolute: Path
     _max_bytes: int
+    _types: tuple[ProviderType, ...]
     _file: ProviderFile | None = attrs.field(default=None, init=False)
     # One reading at a time: a file system that hangs must not collect threads.
     _limiter: trio.CapacityLimiter = attrs.field(
@@ -51,7 +54,7 @@ class ProviderFileSource:
             Leaves the thread behind, which ends by itself, and changes nothing.
         """
         result = await trio.to_thread.run_sync(
-            partial(_read, self._absolute, self._max_bytes, self.path),
+            partial(_read, self._absolute, self._max_bytes, self.path, self._types),
             abandon_on_cancel=True,
             limiter=self._limiter,
         )
@@ -74,7 +77,11 @@ class ProviderFileSource:
 
 @asynccontextmanager
 async def open_provider_file(
-    path: str | os.PathLike[str], *, max_bytes: int = 4 << 20, look_interval: float = 2.0
+    path: str | os.PathLike[str],
+    *,
+    max_bytes: int = 4 << 20,
+    look_interval: float = 2.0,
+    types: Iterable[ProviderType] = PROVIDER_TYPES,
 ) -> AsyncIterator[ProviderFileSource]:
     """Open a provider file and watch it.
 
@@ -95,6 +102,7 @@ async def open_provider_file(
         look_interval: Seconds between two looks at the file where the operating system gives
             no events (network file systems, a directory that went). With events, a change is
             noticed within about a tenth of a second.
+        types: What a provider may be; as those of `open_gateway`.
 
     Raises:
         ImportError: watchfiles is missing: ``pip install 'bridgepool[gateway]'``.
@@ -108,7 +116,9 @@ async def open_provider_file(
     )
 
     with ChangeBus() as bus, bus.subscribe() as changes:
-        source = ProviderFileSource(os.fspath(path), changes, _absolute(path), max_bytes)
+        source = ProviderFileSource(
+            os.fspath(path), changes, _absolute(path), max_bytes, tuple(types)
+        )
         watcher = FileWatcher(source._absolute, bus.publish, look_interval)
         await watcher.look_first()
         async with open_service_nursery() as nursery:
@@ -123,9 +133,12 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(path))
 
 
-def _read(path: Path, max_bytes: int, shown: str) -> ProviderFile | ProviderFileError:
+def _read(
+    path: Path, max_bytes: int, shown: str, types: Iterable[ProviderType] = PROVIDER_TYPES
+) -> ProviderFile | ProviderFileError:
     try:
-        return parse_provider_file(_decode(_read_bytes(path, max_bytes, shown), shown), shown)
+        text = _decode(_read_bytes(path, max_bytes, shown), shown)
+        return parse_provider_file(text, shown, types=types)
     except ProviderFileError as error:
         return error.with_traceback(None)
 

@@ -1,28 +1,33 @@
 """What the operator says about one upstream."""
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers._base_url import BaseURL, parse_base_url
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderKeyError
-from bridgepool.gateway.providers._types import PROVIDER_TYPES, ProviderType
+from bridgepool.gateway.providers._fields import (
+    NAME_LENGTH,
+    NAME_PATTERN,
+    VARIABLE_PATTERN,
+    ProviderFields,
+)
+from bridgepool.gateway.providers._provider_type import ProviderType, find_type
 
 MAX_KEYS: Final = 5
 """The most keys of a provider in a file or a store, where nothing else was said."""
 KEYS_LIMIT: Final = 64
 """The most keys of any provider, whatever was said; also in the protocol."""
-_MAX_NAME: Final = 64
-_NAME: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAME: Final = re.compile(NAME_PATTERN)
+_VARIABLE: Final = re.compile(VARIABLE_PATTERN)
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]*")
 _PRINTABLE_ASCII: Final = re.compile(r"[ -~]*")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
-# These are framing, routing, or another field's business.
-_HEADERS_NOT_YOURS: Final = frozenset(
+# They frame or route the message, or another field sets them.
+_RESERVED_HEADERS: Final = frozenset(
     {
         *("authorization", "x-api-key", "proxy-authorization", "host", "expect"),
         *("connection", "keep-alive", "proxy-connection", "te", "trailer", "upgrade"),
@@ -48,7 +53,7 @@ def _to_secret(field: str, value: Secret | str) -> Secret:
 def _to_headers(
     values: Mapping[str, Secret | str] | Iterable[tuple[str, Secret | str]],
 ) -> tuple[tuple[str, Secret], ...]:
-    # A tuple is what a row has, and to find that it is no `Mapping` takes longer than the rest.
+    # Rows have tuples; the check for `Mapping` is slow.
     if not isinstance(values, tuple) and isinstance(values, Mapping):
         values = values.items()
     return tuple([(name.lower(), _to_secret("headers", value)) for name, value in values])
@@ -64,7 +69,7 @@ def _to_base_url(value: BaseURL | str) -> BaseURL:
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)  # it is the key of what is open for it
-class Provider:
+class Provider(ProviderFields):
     """One upstream: where it is, what it speaks, and whose key it is called with.
 
     Frozen, checked when made, and hashable. Two providers are equal exactly when one runtime
@@ -73,34 +78,24 @@ class Provider:
     A key comes from one place: `keys`, or `key_env`, or, with `client_keys`, from the client.
     With none of them the upstream is called without a key.
 
+    Whether its `type` is known depends on the gateway that uses it: see `open_gateway`.
+
     Raises:
         InvalidProviderError: A field is not usable; says which and why.
     """
 
-    name: str = attrs.field()
-    """``[a-z0-9]`` words joined by ``-``: the first part of every path that goes to it."""
-    type: str = attrs.field()
-    """A name in `PROVIDER_TYPES`: what the upstream speaks and which routes are open."""
     base_url: BaseURL = attrs.field(converter=_to_base_url)
     """Where the upstream is. Text is taken too; see `parse_base_url`."""
     keys: tuple[Secret, ...] = attrs.field(default=(), converter=_to_secrets)
     """Keys in order of use; at most `KEYS_LIMIT`. Text is taken too."""
-    key_env: str | None = attrs.field(default=None)
-    """The environment variable that holds the one key; see `resolve_keys`."""
-    client_keys: bool = attrs.field(default=False)
-    """Whether each client brings its own key for this upstream, which is then passed on."""
-    enabled: bool = attrs.field(default=True)
-    """A disabled provider keeps its name and answers that it is disabled."""
     headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), converter=_to_headers)
     """Sent with every request in place of the client's own of that name: an organisation, a
     project, a gateway's second key. A mapping is taken too; the values are as good as keys."""
-    allow_private: bool = attrs.field(default=False)
-    """Whether its address may be inside the operator's own network; see `address_is_private`."""
 
-    @property
-    def rules(self) -> ProviderType:
-        """The routes and key rules of its `type`."""
-        return PROVIDER_TYPES[self.type]
+    def __attrs_post_init__(self) -> None:
+        problem = next(_problems(self), None)
+        if problem is not None:
+            raise InvalidProviderError(*problem)
 
     def resolve_keys(self, environ: Mapping[str, str]) -> tuple[Secret, ...]:
         """Return the keys to call the upstream with: `keys`, or the one that `key_env` names.
@@ -125,69 +120,88 @@ class Provider:
             )
         return (Secret(value),)
 
-    @name.validator
-    def _check_name(self, _: object, value: str) -> None:
-        if len(value) > _MAX_NAME or not _NAME.fullmatch(value):
-            raise InvalidProviderError(
-                "name", f"is not [a-z0-9] words joined by '-' (at most {_MAX_NAME} characters)"
-            )
 
-    @type.validator
-    def _check_type(self, _: object, value: str) -> None:
-        if value not in PROVIDER_TYPES:
-            known = ", ".join(sorted(PROVIDER_TYPES))
-            raise InvalidProviderError("type", f"is none of the known types ({known})")
+def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with a provider: field and problem, without the value."""
+    if len(provider.name) > NAME_LENGTH or not _NAME.fullmatch(provider.name):
+        yield (
+            "name",
+            f"is not [a-z0-9] words joined by '-' (at most {NAME_LENGTH} characters)",
+        )
+    yield from _key_problems(provider)
+    yield from _header_problems(provider.headers)
+    if not provider.allow_private and provider.base_url.host_is_private:
+        yield (
+            "base_url",
+            "is inside the operator's own network or this machine; "
+            "say allow_private = true if that is meant",
+        )
 
-    @keys.validator
-    def _check_keys(self, _: object, value: tuple[Secret, ...]) -> None:
-        if len(value) > KEYS_LIMIT:
-            raise InvalidProviderError("keys", f"has more than {KEYS_LIMIT} keys")
-        for key in value:
-            if not _VISIBLE_ASCII.fullmatch(key.reveal()):
-                raise InvalidProviderError(
-                    "keys", "has a key with a space, a control character or one outside ASCII"
-                )
-        if len(value) > 1 and len(set(value)) < len(value):
-            raise InvalidProviderError("keys", "has the same key twice")
 
-    @key_env.validator
-    def _check_key_env(self, _: object, value: str | None) -> None:
-        if value is None:
-            return
-        if self.keys:
-            raise InvalidProviderError("key_env", "is given beside keys; give one of them")
-        if not _VARIABLE.fullmatch(value):
-            # Someone put the key itself here; so the value is not repeated.
-            raise InvalidProviderError("key_env", "is not a name of an environment variable")
+def _key_problems(provider: Provider) -> Iterator[tuple[str, str]]:
+    keys, key_env = provider.keys, provider.key_env
+    if len(keys) > KEYS_LIMIT:
+        yield "keys", f"has more than {KEYS_LIMIT} keys"
+    for key in keys:
+        if not _VISIBLE_ASCII.fullmatch(key.reveal()):
+            yield "keys", "has a key with a space, a control character or one outside ASCII"
+    if len(keys) > 1 and len(set(keys)) < len(keys):
+        yield "keys", "has the same key twice"
+    if key_env is not None:
+        if keys:
+            yield "key_env", "is given beside keys; give one of them"
+        if not _VARIABLE.fullmatch(key_env):
+            # It may be the key itself, so the value is not repeated.
+            yield "key_env", "is not a name of an environment variable"
+    if provider.client_keys and (keys or key_env is not None):
+        yield "client_keys", "is true beside keys or key_env; the key has one source"
 
-    @client_keys.validator
-    def _check_client_keys(self, _: object, value: bool) -> None:
-        if value and (self.keys or self.key_env is not None):
-            raise InvalidProviderError(
-                "client_keys", "is true beside keys or key_env; the key has one source"
-            )
 
-    @headers.validator
-    def _check_headers(self, _: object, value: tuple[tuple[str, Secret], ...]) -> None:
-        names = [name for name, _secret in value]
-        if len(set(names)) < len(names):
-            raise InvalidProviderError("headers", "has the same header twice")
-        for name, secret in value:
-            if not _HEADER_NAME.fullmatch(name):
-                raise InvalidProviderError("headers", "has a name that is not a header name")
-            if name in _HEADERS_NOT_YOURS or name.startswith("x-bridgepool-"):
-                raise InvalidProviderError("headers", f"may not set {name}")
-            text = secret.reveal()
-            if text != text.strip() or not _PRINTABLE_ASCII.fullmatch(text):
-                raise InvalidProviderError(
-                    "headers", f"has a value of {name} that cannot be sent in a header"
-                )
+def _header_problems(headers: tuple[tuple[str, Secret], ...]) -> Iterator[tuple[str, str]]:
+    if len({name for name, _value in headers}) < len(headers):
+        yield "headers", "has the same header twice"
+    for name, value in headers:
+        text = value.reveal()
+        if not _HEADER_NAME.fullmatch(name):
+            yield "headers", "has a name that is not a header name"
+        elif name in _RESERVED_HEADERS or name.startswith("x-bridgepool-"):
+            yield "headers", f"may not set {name}"
+        elif text != text.strip() or not _PRINTABLE_ASCII.fullmatch(text):
+            yield "headers", f"has a value of {name} that cannot be sent in a header"
 
-    @allow_private.validator
-    def _check_address(self, _: object, value: bool) -> None:
-        if not value and self.base_url.host_is_private:
-            raise InvalidProviderError(
-                "base_url",
-                "is inside the operator's own network or this machine; "
-                "say allow_private = true if that is meant",
-            )
+
+_STAND_INS: Final = {"name": "a", "base_url": "https://a.example"}
+
+
+def build_provider(
+    fields: Mapping[str, Any], types: Iterable[ProviderType], max_keys: int
+) -> tuple[Provider | None, list[str]]:
+    """Make a provider, or find every mistake in its fields.
+
+    Args:
+        fields: The arguments of `Provider`, each of its type.
+        types: What it may be.
+        max_keys: How many keys it may have.
+
+    Returns:
+        The provider, or None with one text for each mistake; no secrets, no base URL.
+    """
+    problems: list[str] = []
+    try:
+        find_type(fields["type"], types)
+    except InvalidProviderError as error:
+        problems.append(str(error))
+    if len(fields.get("keys", ())) > max_keys:
+        problems.append(f"keys: has more than {max_keys} keys")
+    left = dict(fields)
+    while True:
+        try:
+            provider = Provider(**left)
+        except InvalidProviderError as error:
+            # Without the wrong field the others are checked, too.
+            problems.append(str(error))
+            left.pop(error.field)
+            if error.field in _STAND_INS:
+                left[error.field] = _STAND_INS[error.field]
+        else:
+            return (None, problems) if problems else (provider, problems)

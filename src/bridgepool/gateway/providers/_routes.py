@@ -9,9 +9,7 @@ for byte; only below a route that is open as a subtree may a segment carry perce
 there it is passed on as it came (model names hold an encoded slash).
 """
 
-import enum
 import re
-from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -24,13 +22,15 @@ _RAW_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@%-]+")
 _DECODED_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@ -]+")
 
 
-class RouteKind(enum.Enum):
-    """How a request on an open route is served."""
+def methods(*names: str) -> frozenset[bytes]:
+    """Spell a set of methods for a `Route`."""
+    return frozenset(name.encode("ascii") for name in names)
 
-    BRIDGED = "bridged"
-    """The main routes of the API: the bridge handles them."""
-    ALLOWED = "allowed"
-    """Passed through as it is."""
+
+GET: Final = methods("GET", "HEAD")
+"""For a `Route` that is read."""
+POST: Final = methods("POST")
+"""For a `Route` that is called."""
 
 
 @attrs.frozen
@@ -43,7 +43,6 @@ class Route:
     """Methods open on the path itself; may be empty."""
     below: frozenset[bytes] = frozenset()
     """Methods open on everything under it; empty when the route has no subtree."""
-    kind: RouteKind = RouteKind.BRIDGED
 
 
 @attrs.frozen
@@ -53,11 +52,6 @@ class RouteMatch:
     route: Route
     path: bytes
     """The path below the provider's base URL, to be sent as it is."""
-
-    @property
-    def kind(self) -> RouteKind:
-        """How the request is served."""
-        return self.route.kind
 
 
 @attrs.frozen
@@ -87,50 +81,6 @@ def split_target(target: bytes) -> Target | None:
     return Target(name.decode("ascii"), slash + rest, query if mark else None)
 
 
-@attrs.frozen(eq=False)
-class RouteTable:
-    """The open routes of one provider type; everything else is closed."""
-
-    routes: tuple[Route, ...]
-    _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
-    # (path with its slash, route), the longest path first
-    _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)
-
-    @_exact.default
-    def _build_exact(self) -> Mapping[tuple[bytes, bytes], RouteMatch]:
-        return {
-            (method, route.path): RouteMatch(route, route.path)
-            for route in self.routes
-            for method in route.methods
-        }
-
-    @_subtrees.default
-    def _build_subtrees(self) -> tuple[tuple[bytes, Route], ...]:
-        trees = [(route.path + b"/", route) for route in self.routes if route.below]
-        return tuple(sorted(trees, key=lambda tree: -len(tree[0])))
-
-    def match(self, method: bytes, path: bytes) -> RouteMatch | None:
-        """Find the open route for a method and a path below the base URL.
-
-        Pure. A path that any server could read as leaving the route fits none.
-
-        Args:
-            method: Upper case, as it came.
-            path: Without query, as it came, with a leading slash.
-
-        Returns:
-            None when the request is not open.
-        """
-        exact = self._exact.get((method, path))
-        if exact is not None:
-            return exact
-        for prefix, route in self._subtrees:
-            if path.startswith(prefix):
-                open_here = method in route.below and is_safe_tail(path[len(prefix) :])
-                return RouteMatch(route, path) if open_here else None
-        return None
-
-
 def is_safe_tail(tail: bytes) -> bool:
     """Tell whether every reading of these path segments stays below where they start."""
     return all(_is_safe_segment(segment) for segment in tail.split(b"/"))
@@ -146,16 +96,3 @@ def _is_safe_segment(segment: bytes) -> bool:
         _DECODED_SEGMENT.fullmatch(part) is not None and part.strip() not in (b"", b".", b"..")
         for part in unquote_to_bytes(segment).split(b"/")
     )
-
-
-def methods(*names: str) -> frozenset[bytes]:
-    """Spell a set of methods."""
-    return frozenset(name.encode("ascii") for name in names)
-
-
-def table(*routes: Route | Iterable[Route]) -> RouteTable:
-    """Make a table of routes and groups of routes."""
-    flat: list[Route] = []
-    for route in routes:
-        flat.extend([route] if isinstance(route, Route) else route)
-    return RouteTable(tuple(flat))

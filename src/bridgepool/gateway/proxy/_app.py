@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
-from bridgepool.gateway.providers import Provider, split_target
+from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessLog, AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
@@ -34,8 +34,8 @@ from bridgepool.gateway.proxy._forward import (
     refusal_for,
 )
 from bridgepool.gateway.proxy._readiness import Readiness
-from bridgepool.gateway.proxy._redaction import redact_method, redact_path
-from bridgepool.gateway.proxy._refusals import Refusal, Shape, guess_shape, render
+from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
+from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError, UpstreamLimits
 
@@ -43,7 +43,6 @@ logger = logging.getLogger("bridgepool.gateway")
 
 _REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds for a client to take the answer that its time is over
 _JSON: Final = ((b"content-type", b"application/json"),)
-_SHAPES: Final = {"openai": Shape.OPENAI, "anthropic": Shape.ANTHROPIC}
 
 
 @attrs.frozen(kw_only=True)
@@ -96,8 +95,13 @@ class Gateway:
     _authorizer: Authorizer
     _readiness: Readiness
     _access_log: AccessLog | None
+    _types: tuple[ProviderType, ...]
+    _redactor: PathRedactor = attrs.field(init=False)
     _requests: int = 0
     _ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0))
+
+    def __attrs_post_init__(self) -> None:
+        self._redactor = PathRedactor(self._types)
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.
@@ -115,7 +119,7 @@ class Gateway:
         record = AccessRecord(redact_method(request.method))
         self._requests += 1
         try:
-            await self._serve(exchange, path, record)
+            await self._serve(exchange, record)
         except trio.Cancelled:
             if record.outcome is Outcome.COMPLETE:
                 record.outcome = Outcome.CLIENT_GONE
@@ -126,14 +130,14 @@ class Gateway:
             record.outcome, record.code = Outcome.FAILED, refusals.INTERNAL.code
             if exchange.response_started:
                 raise
-            await _refuse(exchange, refusals.INTERNAL, Shape.OPENAI, record)
+            await _refuse(exchange, refusals.INTERNAL, self._error_form(exchange), record)
             record.outcome = Outcome.FAILED
         finally:
             self._requests -= 1
             self._ended[record.outcome] += 1
             record.ended = time.perf_counter()
             if self._access_log is not None:
-                record.path = redact_path(path, record.provider)
+                record.path = self._redactor.redact(path, record.provider)
                 self._access_log(record)
 
     def statistics(self) -> GatewayStatistics:
@@ -156,22 +160,31 @@ class Gateway:
         """Return why new work should go elsewhere; None if the gateway is ready."""
         return self._readiness.why_not()
 
+    def _error_form(self, exchange: Exchange, type: str | None = None) -> ErrorForm:
+        """Return how the client reads errors: by a provider's type, else by the request."""
+        for kind in self._types:
+            if kind.name == type:
+                return kind.errors
+        request = exchange.request
+        return find_error_form(self._types, request.target.partition(b"?")[0], request.headers)
+
     async def _answer_ready(self, exchange: Exchange) -> None:
         document = self._readiness.document(self.pool.generation, self.pool.snapshot.revision)
         status = 200 if document["ready"] else 503
         await exchange.answer(status, _JSON, json.dumps(document).encode() + b"\n")
 
-    async def _serve(self, exchange: Exchange, path: bytes, record: AccessRecord) -> None:
+    async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
         """Take a request as far as its bridge."""
-        headers = exchange.request.headers
         if not self._readiness.has_snapshot:
-            await _refuse(exchange, refusals.NOT_READY, guess_shape(path, headers), record)
+            await _refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
             return
         identity = await identify(
-            headers, self._authorizer, allow_anonymous=self._settings.allow_anonymous
+            exchange.request.headers,
+            self._authorizer,
+            allow_anonymous=self._settings.allow_anonymous,
         )
         if isinstance(identity, Refusal):
-            await _refuse(exchange, identity, guess_shape(path, headers), record)
+            await _refuse(exchange, identity, self._error_form(exchange), record)
             return
         record.client, record.key = identity.key.client_id, identity.key.key_id
         lease = self.pool.acquire(identity.key)
@@ -180,10 +193,10 @@ class Gateway:
                 record.generation = lease.generation
                 await self._serve_on(bridge, identity, exchange, record)
         except PoolClosedError:
-            await _refuse(exchange, refusals.SHUTTING_DOWN, guess_shape(path, headers), record)
+            await _refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
         except BuildError:
             logger.exception("no bridge for client %s", identity.key.client_id)
-            await _refuse(exchange, refusals.BRIDGE_FAILED, guess_shape(path, headers), record)
+            await _refuse(exchange, refusals.BRIDGE_FAILED, self._error_form(exchange), record)
 
     async def _serve_on(
         self, bridge: Bridge, identity: Identity, exchange: Exchange, record: AccessRecord
@@ -193,27 +206,28 @@ class Gateway:
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
         if target is None or found is None:
-            shape = guess_shape(request.target.partition(b"?")[0], request.headers)
-            await _refuse(exchange, refusals.UNKNOWN_PROVIDER, shape, record)
+            form = self._error_form(exchange)
+            await _refuse(exchange, refusals.UNKNOWN_PROVIDER, form, record)
             return
         provider = found.provider
         record.provider = provider.name
-        shape = _SHAPES[provider.type]
         if isinstance(found, UnavailableProvider):
-            await _refuse(exchange, found.refusal, shape, record)
+            form = self._error_form(exchange, provider.type)
+            await _refuse(exchange, found.refusal, form, record)
             return
-        match = provider.rules.match(request.method, target.path)
+        form = found.kind.errors
+        match = found.kind.match(request.method, target.path)
         if match is None:
-            path = redact_path(target.path)
+            path = self._redactor.redact(target.path)
             refusal = refusals.unknown_route(provider.name, record.method, path)
-            await _refuse(exchange, refusal, shape, record)
+            await _refuse(exchange, refusal, form, record)
             return
         if provider.client_keys and not identity.own_key:
-            await _refuse(exchange, refusals.OWN_KEY_MISSING, shape, record)
+            await _refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
             return
         upstream_target = match.path if target.query is None else match.path + b"?" + target.query
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
-        call = Call(found, upstream_target, identity.own_key, shape, extra)
+        call = Call(found, upstream_target, identity.own_key, extra)
         await _forward_on(bridge, call, exchange, record)
 
 
@@ -250,20 +264,22 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
             return
     finally:
         bridge.leave(exchange)
-    await _refuse(exchange, refusal, call.shape, record)
+    await _refuse(exchange, refusal, call.runtime.kind.errors, record)
 
 
 async def _end_by_deadline(call: Call, exchange: Exchange, record: AccessRecord) -> None:
     """Say why it ends, if there is still a way to."""
     if not exchange.response_started:
         with trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True):
-            await _refuse(exchange, refusals.DRAIN_DEADLINE, call.shape, record)
+            await _refuse(exchange, refusals.DRAIN_DEADLINE, call.runtime.kind.errors, record)
     record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
 
 
-async def _refuse(exchange: Exchange, refusal: Refusal, shape: Shape, record: AccessRecord) -> None:
+async def _refuse(
+    exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord
+) -> None:
     """Answer in the upstream's place."""
-    headers, body = render(refusal, shape)
+    headers, body = render(refusal, form)
     record.outcome, record.code = Outcome.REFUSED, refusal.code
     record.status, record.bytes_sent = refusal.status, len(body)
     await exchange.answer(refusal.status, headers, body)

@@ -28,7 +28,6 @@ from bridgepool.gateway.proxy._refusals import (
     UPSTREAM_TIMEOUT,
     UPSTREAM_UNREACHABLE,
     Refusal,
-    Shape,
     render_event,
 )
 from bridgepool.http import (
@@ -63,7 +62,6 @@ class Call:
     """Below the provider's base URL, the query included."""
     own_key: bool
     """The client's own upstream key may be passed on, if the provider wants that."""
-    shape: Shape
     extra_headers: Headers = ()
     """Added to the answer's."""
 
@@ -116,6 +114,7 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
     headers = swap_credentials(
         forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT),
         call.runtime.provider,
+        call.runtime.kind,
         call.runtime.key,
         own_key=call.own_key,
     )
@@ -177,7 +176,7 @@ async def _stream_response(
             # Told now: who reads the event may leave before its sending has returned.
             record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
             if _between_events(response.headers, tail):
-                await stream.send_all(render_event(refusal, call.shape))
+                await stream.send_all(render_event(refusal, call.runtime.kind.errors))
             raise ResponseCutError from failure
         stream.trailers = forward_trailers(response.trailers)
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers import Provider, address_is_private
+from bridgepool.gateway.providers import Provider, ProviderType, address_is_private
+from bridgepool.gateway.providers._provider_type import find_type
 from bridgepool.http import (
     Dial,
     UpstreamClient,
@@ -27,14 +28,16 @@ class ProviderRuntime:
     """One provider that can be called."""
 
     provider: Provider
+    kind: ProviderType
     client: UpstreamClient
     """Its connections."""
     key: Secret | None
     """The key in use; None where the upstream wants none or clients bring theirs."""
 
 
-def check_provider(provider: Provider) -> None:
+def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
     """Raise what `open_provider_runtime` would; opens nothing."""
+    find_type(provider.type, types)
     provider.resolve_keys(os.environ)
     if provider.base_url.scheme == "https":
         upstream_ssl_context()
@@ -42,19 +45,21 @@ def check_provider(provider: Provider) -> None:
 
 @asynccontextmanager
 async def open_provider_runtime(
-    provider: Provider, *, limits: UpstreamLimits
+    provider: Provider, *, types: Iterable[ProviderType], limits: UpstreamLimits
 ) -> AsyncIterator[ProviderRuntime]:
     """Open what is needed to call a provider; nothing is connected yet.
 
     Raises:
+        InvalidProviderError: its type is none of `types`.
         ProviderKeyError: its key is in an environment variable that is not usable.
         ImportError: TLS needs a package that is not installed.
     """
+    kind = find_type(provider.type, types)
     keys = provider.resolve_keys(os.environ)
     async with open_upstream_client(
         str(provider.base_url), limits=limits, dial=dial_provider(provider)
     ) as client:
-        yield ProviderRuntime(provider, client, keys[0] if keys else None)
+        yield ProviderRuntime(provider, kind, client, keys[0] if keys else None)
 
 
 def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None) -> Dial:

@@ -11,9 +11,12 @@ stored response can read, continue and delete it by the key that all clients sha
 got can be found by the time, client and key of the line, and in the provider's own log.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from bridgepool.gateway.providers import PROVIDER_TYPES
+import attrs
+
+from bridgepool.gateway.providers import ProviderType
 
 HIDDEN: Final = "*"
 """Stands for what is not shown."""
@@ -29,39 +32,49 @@ _CLOSED: Final = (
 )
 
 
-# All fixed paths below a provider's name: most requests are for one of them, as it stands.
-_ROUTES: Final = {
-    kind.prefix + route.path: (kind.prefix + route.path).decode("ascii")
-    for kind in PROVIDER_TYPES.values()
-    for route in kind.routes.routes
-}
-WORDS: Final = frozenset("".join(_ROUTES.values()).split("/")).union(
-    _BELOW.split(), _CLOSED.split()
-)
-"""What paths of the APIs are made of; also the empty text, of two slashes in a row."""
-
-_SHOWN: Final = {word.encode("ascii"): word for word in WORDS}
 _METHODS: Final = {
     name.encode("ascii"): name
     for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
 }
 
 
-def redact_path(path: bytes, provider: str = "-") -> str:
-    """Return a path as it may be shown, in ASCII. Half a microsecond for a fixed route.
+@attrs.define(eq=False)
+class PathRedactor:
+    """Shows paths, by the words of the provider types in force.
 
     Args:
-        path: As it came, without its query.
-        provider: The provider that its first segment names; ``-`` if none is known.
+        types: Those types.
     """
-    if provider != "-":
-        route = _ROUTES.get(path[len(provider) + 1 :])
-        if route is not None:
-            return f"/{provider}{route}"
-    shown = [_SHOWN.get(segment, HIDDEN) for segment in path.split(b"/", _MOST_SEGMENTS)]
-    if provider != "-":
-        shown[1] = provider
-    return "/".join(shown)
+
+    _types: Iterable[ProviderType]
+    words: frozenset[str] = attrs.field(init=False)
+    """What paths of the APIs are made of; also the empty text, of two slashes in a row."""
+    # All fixed paths below a provider's name: most requests are for one of them, as it stands.
+    _routes: Mapping[bytes, str] = attrs.field(init=False)
+    _shown: Mapping[bytes, str] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        paths = [kind.prefix + route.path for kind in self._types for route in kind.routes]
+        self._routes = {path: path.decode("ascii") for path in paths}
+        known = {word for path in self._routes.values() for word in path.split("/")}
+        self.words = frozenset(known.union(_BELOW.split(), _CLOSED.split()))
+        self._shown = {word.encode("ascii"): word for word in self.words}
+
+    def redact(self, path: bytes, provider: str = "-") -> str:
+        """Return a path as it may be shown, in ASCII. Half a microsecond for a fixed route.
+
+        Args:
+            path: As it came, without its query.
+            provider: The provider that its first segment names; ``-`` if none is known.
+        """
+        if provider != "-":
+            route = self._routes.get(path[len(provider) + 1 :])
+            if route is not None:
+                return f"/{provider}{route}"
+        shown = [self._shown.get(segment, HIDDEN) for segment in path.split(b"/", _MOST_SEGMENTS)]
+        if provider != "-":
+            shown[1] = provider
+        return "/".join(shown)
 
 
 def redact_method(method: bytes) -> str:

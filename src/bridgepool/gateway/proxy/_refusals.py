@@ -2,8 +2,8 @@
 how each looks to the SDK that asked.
 
 A refusal is a value, not an exception: most are found by look-ups that go wrong every day.
-The two SDK families read errors from different bodies, so a refusal is rendered in the
-`Shape` of the provider it concerns, or of the request's own style where no provider is known.
+SDKs read errors from different bodies, so a refusal is rendered in the `ErrorForm` of the type
+of the provider that it concerns, or of the type that recognises the request.
 """
 
 from __future__ import annotations
@@ -12,19 +12,12 @@ import enum
 import json
 import math
 import os
+from collections.abc import Iterable, Mapping
 
 import attrs
 
+from bridgepool.gateway.providers import ErrorDetails, ErrorForm, ProviderType
 from bridgepool.http import BodyTooLarge, Headers, RemoteProtocolError
-
-
-class Shape(enum.Enum):
-    """Whose error bodies a client understands."""
-
-    OPENAI = "openai"
-    """`{"error": {"message", "type", "param", "code"}}`."""
-    ANTHROPIC = "anthropic"
-    """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
 
 
 class Retry(enum.Enum):
@@ -140,60 +133,25 @@ def bad_body(error: RemoteProtocolError) -> Refusal:
     return Refusal(error.status_hint, "bad_request_body", f"The request's body: {error}")
 
 
-# https://docs.anthropic.com/en/api/errors; what is not listed is `api_error`.
-_ANTHROPIC_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-}
-
-
-def guess_shape(path: bytes, headers: Headers) -> Shape:
-    """Tell from the request alone whose SDK sent it, for refusals that concern no provider.
+def find_error_form(types: Iterable[ProviderType], path: bytes, headers: Headers) -> ErrorForm:
+    """Tell from the request alone how its client reads errors, where no provider is known.
 
     Args:
+        types: Those in force; at least one.
         path: the request's path without query.
         headers: names in lower case.
     """
-    if any(name == b"anthropic-version" for name, _ in headers):
-        return Shape.ANTHROPIC
-    if path.endswith((b"/v1/messages", b"/v1/messages/count_tokens")):
-        return Shape.ANTHROPIC
-    return Shape.OPENAI
+    known = tuple(types)
+    return next((kind for kind in known if kind.recognises(path, headers)), known[0]).errors
 
 
-def error_document(refusal: Refusal, shape: Shape, request_id: str | None) -> dict[str, object]:
-    """The refusal as the JSON document that SDKs of that shape read."""
-    if shape is Shape.ANTHROPIC:
-        kind = _ANTHROPIC_TYPES.get(refusal.status, "api_error")
-        return {
-            "type": "error",
-            "error": {"type": kind, "message": refusal.message, "code": refusal.code},
-            "request_id": request_id,
-        }
-    kind = "invalid_request_error" if refusal.status < 500 else "server_error"
-    return {
-        "error": {
-            "message": refusal.message,
-            "type": kind,
-            "param": None,
-            "code": refusal.code,
-        }
-    }
-
-
-def render(refusal: Refusal, shape: Shape) -> tuple[Headers, bytes]:
+def render(refusal: Refusal, form: ErrorForm) -> tuple[Headers, bytes]:
     """Make the headers and the body of a whole answer; content-length is left to the server."""
     request_id = "req_" + os.urandom(12).hex()
-    body = json.dumps(error_document(refusal, shape, request_id)).encode()
-    id_header = b"request-id" if shape is Shape.ANTHROPIC else b"x-request-id"
+    body = json.dumps(_document(refusal, form, request_id)).encode()
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", b"application/json"),
-        (id_header, request_id.encode()),
+        (form.request_id_header, request_id.encode()),
     ]
     if refusal.retry is Retry.USELESS:
         headers.append((b"x-should-retry", b"false"))
@@ -204,12 +162,16 @@ def render(refusal: Refusal, shape: Shape) -> tuple[Headers, bytes]:
     return tuple(headers), body
 
 
-def render_event(refusal: Refusal, shape: Shape) -> bytes:
+def render_event(refusal: Refusal, form: ErrorForm) -> bytes:
     """Make the server-sent event that ends a stream which cannot be completed.
 
     SDKs raise their own error for it. The stream is cut after it all the same, so that
     a client that does not know the event sees that something is missing.
     """
-    document = json.dumps(error_document(refusal, shape, None))
-    name = "event: error\n" if shape is Shape.ANTHROPIC else ""
+    document = json.dumps(_document(refusal, form, None))
+    name = f"event: {form.event_name}\n" if form.event_name is not None else ""
     return f"{name}data: {document}\n\n".encode()
+
+
+def _document(refusal: Refusal, form: ErrorForm, request_id: str | None) -> Mapping[str, object]:
+    return form.document(ErrorDetails(refusal.status, refusal.code, refusal.message, request_id))

@@ -40,7 +40,7 @@ _FIELDS: Final[Mapping[str, Mapping[str, object]]] = {
         "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
         "maxLength": 64,
     },
-    "type": {"type": "string", "enum": sorted(PROVIDER_TYPES)},
+    "type": {"type": "string", "enum": sorted(kind.name for kind in PROVIDER_TYPES)},
     "base_url": {"type": "string", "maxLength": MAX_TEXT},
     "keys": {
         "type": "array",

@@ -24,8 +24,10 @@ from bridgepool.gateway.control._records import (
     ProviderPatch,
     Unset,
 )
-from bridgepool.gateway.providers import InvalidProviderError, Provider
+from bridgepool.gateway.providers import PROVIDER_TYPES, Provider
 from bridgepool.gateway.providers._access_keys import new_id
+from bridgepool.gateway.providers._fields import FIELD_NAMES
+from bridgepool.gateway.providers._provider import build_provider
 from bridgepool.gateway.providers._wire import ProviderRow
 
 _LONG_KEY: Final = 20  # so that the last four characters give nothing away
@@ -170,24 +172,11 @@ def content_of_draft(
     problems: list[str] = []
     keys = _resolve_keys(draft.keys, present_keys, problems)
     headers = _resolve_headers(draft.headers, present_headers, problems)
-    if len(keys) > max_keys:
-        problems.append(f"keys: has more than {max_keys} keys")
     if not problems:
-        try:
-            provider = Provider(
-                name=draft.name,
-                type=draft.type,
-                base_url=draft.base_url,
-                keys=[key.value for key in keys],
-                key_env=draft.key_env,
-                client_keys=draft.client_keys,
-                enabled=draft.enabled,
-                headers=headers,
-                allow_private=draft.allow_private,
-            )
-        except InvalidProviderError as error:
-            problems.append(str(error))
-        else:
+        fields = {name: getattr(draft, name) for name in FIELD_NAMES}
+        fields |= {"keys": [key.value for key in keys], "headers": headers}
+        provider, problems = build_provider(fields, PROVIDER_TYPES, max_keys)
+        if provider is not None:
             return _content(provider, keys)
     raise InvalidChangeError(*(where + problem for problem in problems))
 

@@ -1,0 +1,63 @@
+"""The provider type `anthropic`: Anthropic's API.
+
+Routes that belong to the account and not to one request are closed, as those of `openai` are.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from bridgepool.gateway.providers._provider_type import (
+    ErrorDetails,
+    ErrorForm,
+    Headers,
+    ProviderType,
+)
+from bridgepool.gateway.providers._routes import GET, POST, Route, methods
+
+# https://docs.anthropic.com/en/api/errors; what is not listed is `api_error`.
+_ERROR_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+
+
+def _error_document(error: ErrorDetails) -> Mapping[str, object]:
+    kind = _ERROR_TYPES.get(error.status, "api_error")
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": error.message, "code": error.code},
+        "request_id": error.request_id,
+    }
+
+
+def _is_recognised(path: bytes, headers: Headers) -> bool:
+    return path.endswith((b"/v1/messages", b"/v1/messages/count_tokens")) or any(
+        name == b"anthropic-version" for name, _value in headers
+    )
+
+
+ANTHROPIC: Final = ProviderType(
+    name="anthropic",
+    prefix=b"",
+    key_header=b"x-api-key",
+    key_prefix=b"",
+    errors=ErrorForm(_error_document, request_id_header=b"request-id", event_name="error"),
+    recognises=_is_recognised,
+    routes=(
+        Route(b"/v1/messages", POST),
+        Route(b"/v1/messages/count_tokens", POST),
+        # The SDK pages through batches, so listing is open; who shares a key sees its batches.
+        Route(
+            b"/v1/messages/batches",
+            methods("GET", "HEAD", "POST"),
+            below=methods("GET", "HEAD", "POST", "DELETE"),
+        ),
+        Route(b"/v1/models", GET, below=GET),
+        Route(b"/v1/complete", POST),
+    ),
+)

@@ -1,0 +1,122 @@
+"""What an upstream speaks: its open routes, where its key goes, how its errors look. Pure.
+
+A provider type is one module that makes one `ProviderType`, such as `_openai.py`. A gateway knows
+the types that it was opened with (`open_gateway(types=…)`); `PROVIDER_TYPES` is only the default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
+
+import attrs
+
+from bridgepool.gateway.providers._errors import InvalidProviderError
+from bridgepool.gateway.providers._routes import Route, RouteMatch, is_safe_tail
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Names, in lower case, and values."""
+
+
+@attrs.frozen
+class ErrorDetails:
+    """An error that the gateway reports in an upstream's place."""
+
+    status: int
+    """The HTTP status."""
+    code: str
+    """What happened, for programs, such as ``provider_disabled``."""
+    message: str
+    """The same for people."""
+    request_id: str | None
+    """As in the answer's header; None in an event."""
+
+
+@attrs.frozen
+class ErrorForm:
+    """How the clients of an API read errors."""
+
+    document: Callable[[ErrorDetails], Mapping[str, object]]
+    """Makes the JSON document of an error."""
+    request_id_header: bytes = b"x-request-id"
+    """The header that carries the id of the request, lower case."""
+    event_name: str | None = None
+    """The name of the server-sent event that ends a stream which cannot be completed; None for
+    an event that has data only."""
+
+
+def _is_never_recognised(path: bytes, headers: Headers) -> bool:
+    return False
+
+
+@attrs.frozen(eq=False)
+class ProviderType:
+    """What an upstream speaks."""
+
+    name: str
+    """As in a provider's `type`."""
+    prefix: bytes
+    """What follows ``/{provider}`` and stands for the base URL: ``b"/v1"``, or ``b""`` for an
+    API whose base URL carries no version."""
+    routes: tuple[Route, ...]
+    """What is open below the base URL; everything else is closed."""
+    key_header: bytes
+    """The header that carries the key, lower case."""
+    key_prefix: bytes
+    """What stands before the key in it, such as ``b"Bearer "``."""
+    errors: ErrorForm
+    """How errors look to its clients."""
+    recognises: Callable[[bytes, Headers], bool] = _is_never_recognised
+    """Whether a request, by its path without query and its headers, comes from a client of this
+    API. Asked for errors that concern no provider; where no type recognises a request, the first
+    type's form is used."""
+    _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
+    # (path with its slash, route), the longest path first
+    _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)
+
+    @_exact.default
+    def _build_exact(self) -> Mapping[tuple[bytes, bytes], RouteMatch]:
+        return {
+            (method, route.path): RouteMatch(route, route.path)
+            for route in self.routes
+            for method in route.methods
+        }
+
+    @_subtrees.default
+    def _build_subtrees(self) -> tuple[tuple[bytes, Route], ...]:
+        trees = [(route.path + b"/", route) for route in self.routes if route.below]
+        return tuple(sorted(trees, key=lambda tree: -len(tree[0])))
+
+    def match(self, method: bytes, path: bytes) -> RouteMatch | None:
+        """Find the open route for a request.
+
+        Pure. A path that any server could read as leaving the route fits none.
+
+        Args:
+            method: Upper case, as it came.
+            path: What follows ``/{provider}``, without the query, as it came.
+
+        Returns:
+            The route with the path below the base URL; None when the request is not open.
+        """
+        if not path.startswith(self.prefix):
+            return None
+        path = path[len(self.prefix) :]
+        exact = self._exact.get((method, path))
+        if exact is not None:
+            return exact
+        for subtree, route in self._subtrees:
+            if path.startswith(subtree):
+                open_here = method in route.below and is_safe_tail(path[len(subtree) :])
+                return RouteMatch(route, path) if open_here else None
+        return None
+
+
+def find_type(name: str, types: Iterable[ProviderType]) -> ProviderType:
+    """Return the type of that name; raises `InvalidProviderError`, which does not repeat it."""
+    known = tuple(types)
+    for kind in known:
+        if kind.name == name:
+            return kind
+    names = ", ".join(sorted(kind.name for kind in known))
+    raise InvalidProviderError("type", f"is none of the known types ({names})")
