@@ -1,4 +1,4 @@
-"""`serve_http`: a handler of exchanges on any of Trio's listeners."""
+"""`serve_http`: serve a handler of exchanges on Trio's listeners."""
 
 import email.utils
 import logging
@@ -12,15 +12,15 @@ from bridgepool._network import format_address, peer_address
 from bridgepool.http._exchange import Handler
 from bridgepool.http._h11_wires import H11ServerWire
 from bridgepool.http._limits import HttpLimits
-from bridgepool.http._server_connection import Conversation, HttpCounters, Service
-from bridgepool.http._server_stream import Link
+from bridgepool.http._server_connection import HttpCounters, ServerConnection, ServerState
+from bridgepool.http._server_stream import ServerStream
 from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
 _DEFAULT_LIMITS = HttpLimits()
-_MOST_REFUSING = 100  # connections that are told why they are sent away, at the same time
-_REFUSING = 1.0  # seconds for each of them
-_ONE_TOO_MANY = (
+_MAX_REJECTING = 100  # connections that are rejected with a response at the same time
+_REJECT_TIMEOUT = 1.0  # seconds for each of them
+_TOO_MANY_CONNECTIONS = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n"
     b"retry-after: 1\r\nconnection: close\r\n\r\ntoo many connections\n"
 )
@@ -28,9 +28,9 @@ _ONE_TOO_MANY = (
 
 @attrs.define(eq=False)
 class GracefulClose:
-    """The handle by which running servers are closed; give it to any number of `serve_http`."""
+    """Closes running servers gracefully; pass one to any number of `serve_http` calls."""
 
-    _servers: "set[_Server]" = attrs.field(factory=set, init=False)
+    _servers: "set[_HttpServer]" = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
     _begun: bool = attrs.field(default=False, init=False)
 
@@ -40,13 +40,13 @@ class GracefulClose:
         return self._begun
 
     def begin(self, within: float) -> None:
-        """Have the servers accept no more, end when they are idle, and cut what is left then.
+        """Stop accepting connections, and let the servers end once they are idle.
 
-        Connections without a request are closed, running exchanges finish. A second call can
-        only shorten the time: `begin(0)` cuts at once.
+        Connections without a request are closed, running exchanges finish. A second call can only
+        shorten the time: `begin(0)` cuts running exchanges at once.
 
         Args:
-            within: Seconds from now after which exchanges are cut; `math.inf` for never.
+            within: Seconds from now after which running exchanges are cut; `math.inf` for never.
         """
         self._begun = True
         self._deadline = min(self._deadline, trio.current_time() + within)
@@ -55,23 +55,23 @@ class GracefulClose:
 
 
 @attrs.define(eq=False)
-class _Server:
+class _HttpServer:
     """One run of `serve_http`."""
 
-    service: Service
+    state: ServerState
     new_wire: Callable[[HttpLimits], ServerWire]
     accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    conversations: set[Conversation] = attrs.field(factory=set)
-    refusing: int = 0  # connections that are being told that they are too many
+    connections: set[ServerConnection] = attrs.field(factory=set)
+    rejecting: int = 0  # connections that are being rejected
 
     async def run(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
         self,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         task_status: trio.TaskStatus[Sequence[trio.abc.Listener[trio.abc.Stream]]],
     ) -> None:
-        async with trio.open_nursery() as clock:
-            clock.start_soon(self.keep_time)
+        async with trio.open_nursery() as timekeeper:
+            timekeeper.start_soon(self.keep_time)
             with self.serving:
                 async with trio.open_nursery() as connections:
                     with self.accepting:
@@ -81,83 +81,83 @@ class _Server:
                             handler_nursery=connections,
                             task_status=task_status,
                         )
-            clock.cancel_scope.cancel()
+            timekeeper.cancel_scope.cancel()
 
     def stop(self, deadline: float) -> None:
-        self.service.closing = True
+        self.state.closing = True
         self.accepting.cancel()
         self.serving.deadline = deadline
-        for conversation in self.conversations:
-            conversation.link.wake()
+        for connection in self.connections:
+            connection.stream.wake()
 
     async def keep_time(self) -> None:
-        """Look after every connection's deadlines; see `link`."""
-        limits = self.service.limits
+        """Apply the deadlines of all connections; see `_server_stream`."""
+        limits = self.state.limits
         shortest = min(
             limits.header_timeout, limits.idle_timeout, limits.body_timeout, limits.send_timeout
         )
         while True:
-            self.service.date = email.utils.formatdate(usegmt=True).encode()
+            self.state.date = email.utils.formatdate(usegmt=True).encode()
             now = trio.current_time()
-            for conversation in self.conversations:
-                conversation.link.check_time(now)
+            for connection in self.connections:
+                connection.stream.check_time(now)
             await trio.sleep(min(1.0, shortest / 8))
 
     async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one connection; whatever happens on it, the server goes on."""
-        self.service.counters.connections += 1
+        """Serve one connection; no error of it ends the server."""
+        self.state.counters.connections += 1
         try:
-            if len(self.conversations) < self.service.limits.max_connections:
-                await self._converse(stream)
+            if len(self.connections) < self.state.limits.max_connections:
+                await self._serve_connection(stream)
             else:
-                await self._refuse(stream)
+                await self._reject(stream)
         except Exception:
-            _log.exception("a connection ended by an error of the server's own")
+            _log.exception("connection failed by an unexpected error")
 
-    async def _refuse(self, stream: trio.abc.Stream) -> None:
-        """Send a connection away that is one too many, and say why if that costs little."""
-        self.service.counters.connections_refused += 1
-        self.refusing += 1
+    async def _reject(self, stream: trio.abc.Stream) -> None:
+        """Close a connection over the limit, with a response unless too many are being rejected."""
+        self.state.counters.connections_refused += 1
+        self.rejecting += 1
         try:
-            if self.refusing <= _MOST_REFUSING:
-                with trio.move_on_after(_REFUSING):
-                    # Its request first: closing with that unread would reset the answer away.
+            if self.rejecting <= _MAX_REJECTING:
+                with trio.move_on_after(_REJECT_TIMEOUT):
+                    # Read its request first: closing with unread data would reset the connection.
                     await stream.receive_some(65536)
-                    await stream.send_all(_ONE_TOO_MANY)
+                    await stream.send_all(_TOO_MANY_CONNECTIONS)
         except trio.BrokenResourceError:
-            pass  # it has left already
+            pass  # it has disconnected already
         finally:
-            self.refusing -= 1
+            self.rejecting -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _converse(self, stream: trio.abc.Stream) -> None:
-        service = self.service
-        wire = self.new_wire(service.limits)
-        client = format_address(peer_address(stream))
-        scheme = "https" if isinstance(stream, trio.SSLStream) else "http"
-        link = Link(stream, wire, service.limits, service.half_close)
-        conversation = Conversation(service, link, wire, client, scheme)
-        self.conversations.add(conversation)
+    async def _serve_connection(self, transport: trio.abc.Stream) -> None:
+        state = self.state
+        wire = self.new_wire(state.limits)
+        client = format_address(peer_address(transport))
+        scheme = "https" if isinstance(transport, trio.SSLStream) else "http"
+        stream = ServerStream(transport, wire, state.limits, state.half_close)
+        connection = ServerConnection(state, stream, wire, client, scheme)
+        self.connections.add(connection)
         try:
-            with link.scope:
+            with stream.scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(link.read)
-                    await conversation.run()
+                    nursery.start_soon(stream.read_until_end)
+                    await connection.serve_requests()
                     nursery.cancel_scope.cancel()
         finally:
-            self.conversations.discard(conversation)
-            await self._end(conversation)  # noqa: ASYNC102 - shields itself, with a deadline
+            self.connections.discard(connection)
+            await self._end(connection)  # noqa: ASYNC102 - shields itself, with a deadline
 
-    async def _end(self, conversation: Conversation) -> None:
-        counters, link = self.service.counters, conversation.link
-        if conversation.was_cut or link.watched:
-            if link.gone:
+    async def _end(self, connection: ServerConnection) -> None:
+        counters, stream = self.state.counters, connection.stream
+        if connection.was_cut or stream.response_pending:
+            if stream.disconnected:
                 counters.clients_left += 1
-            elif not conversation.finished:
+            elif not connection.finished:
                 counters.responses_cut += 1
-            await link.cut(reset=conversation.wire.framed_by_close)
+            await stream.cut(reset=connection.wire.framed_by_close)
         else:
-            await link.close()
+            await stream.close()
 
 
 async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
@@ -175,20 +175,20 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
 ) -> None:
     """Serve HTTP/1 on listeners, which are closed at the end.
 
-    Each request is handled by `await handler(exchange)`. A handler that raises is logged and
-    counted; its client gets the status that the exception hints at, else 500, or sees the
-    response cut if it was begun. When a client leaves, its handler is cancelled.
+    Each request is handled by `await handler(exchange)`. If a handler raises, that is logged and
+    counted, and its client gets the exception's `status_hint`, or 500 if it has none; a response
+    that was begun is cut. If a client disconnects, its handler is cancelled.
 
     Args:
-        handler: Called for each request; requests of one connection follow one another.
-        listeners: Of TCP, of TLS (`trio.SSLListener`), or any others of streams.
-        limits: How much and how long is taken from one client.
-        graceful: The handle to close the server by; without it, cancelling cuts everything.
-        counters: Where to count; may be shared with other servers.
-        half_close: Answer clients also that have closed their sending direction. It is then
-            noticed by a failing send only that a client has left.
-        new_wire: Makes the parser of a connection.
-        task_status: `started()` gets the listeners, once they accept.
+        handler: Called for each request; the requests of one connection follow one another.
+        listeners: Listeners of TCP, of TLS (`trio.SSLListener`), or of any other stream.
+        limits: Limits for each client.
+        graceful: Closes the server gracefully. Without it the server ends when it is cancelled.
+        counters: Where to count; can be shared by servers.
+        half_close: Also serve clients that have closed their sending direction. A disconnect is
+            then only noticed when sending fails.
+        new_wire: Creates the parser of a connection.
+        task_status: `started()` gets the listeners once they accept connections.
 
     Returns:
         After `graceful` was begun, when the last connection has ended.
@@ -197,7 +197,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
     """
     graceful = graceful if graceful is not None else GracefulClose()
     counters = counters if counters is not None else HttpCounters()
-    server = _Server(Service(handler, limits, counters, half_close), new_wire)
+    server = _HttpServer(ServerState(handler, limits, counters, half_close), new_wire)
     graceful._servers.add(server)
     try:
         if graceful.begun:

@@ -1,8 +1,8 @@
-"""The requests of one server connection, one after another, and what becomes of each.
+"""The requests of one server connection, one after another, and the outcome of each.
 
-The conversation takes a head from the wire, runs the handler on it, and only then looks at
-the next, which keeps pipelined answers in order. It is the port of its exchanges. Whatever a
-handler does, the connection ends in a state that the client can tell: answered, or cut.
+A connection takes a head from the wire, runs the handler on it, and only then looks at the next
+one, which keeps pipelined responses in order. It is the port of its exchanges. Whatever a handler
+does, the client can see the outcome: a complete response, or one that was cut.
 """
 
 import logging
@@ -15,141 +15,141 @@ from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError, Req
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
 from bridgepool.http._limits import HttpLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, get_header
-from bridgepool.http._server_stream import Link
+from bridgepool.http._server_stream import ServerStream
 from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
-_LAST_CHANCE = 0.5  # seconds for a request that is on its way as the server closes
-_UNREAD_WAIT = 2.0  # seconds for the rest of a body that the handler did not want
-_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+_FINAL_REQUEST_GRACE = 0.5  # seconds for a request that was sent before the server began to close
+_DISCARD_TIMEOUT = 2.0  # seconds for the rest of a body that the handler did not read
+_PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 
 @attrs.define
 class HttpCounters:
-    """What servers have done so far; give one to `serve_http` and read it at any time."""
+    """Counters of servers: pass one to `serve_http`, and read it at any time."""
 
     connections: int = 0
     """Connections accepted."""
     connections_refused: int = 0
-    """Those of them that were sent away, since `HttpLimits.max_connections` were served."""
+    """Connections rejected because `HttpLimits.max_connections` were open."""
     requests: int = 0
-    """Requests handed to the handler."""
+    """Requests passed to the handler."""
     refused: int = 0
-    """Requests answered for the handler, since they are none that we take."""
+    """Requests rejected with an error status because they are not acceptable HTTP."""
     clients_left: int = 0
-    """Exchanges whose client was gone before their end."""
+    """Exchanges whose client disconnected before their end."""
     handler_errors: int = 0
-    """Handlers that raised, or returned without a response."""
+    """Handlers that raised, or returned without responding."""
     responses_cut: int = 0
-    """Responses that were begun and not ended, while the client was there."""
+    """Responses that were begun but not completed although the client was connected."""
 
 
 @attrs.define(eq=False)
-class Service:
-    """What all connections of a server have in common."""
+class ServerState:
+    """What the connections of a server share."""
 
     handler: Handler
     limits: HttpLimits
     counters: HttpCounters
     half_close: bool
-    closing: bool = False  # connections end with the exchange that they are at
-    date: bytes = b""  # for Date, kept by the clock
+    closing: bool = False  # connections end after their current exchange
+    date: bytes = b""  # the value of Date, updated by the timekeeper
 
 
 @attrs.define(eq=False)
-class Conversation:
-    """One connection's requests; `run` is its life."""
+class ServerConnection:
+    """One connection of a server."""
 
-    service: Service
-    link: Link
+    server: ServerState
+    stream: ServerStream
     wire: ServerWire
     client: str
     scheme: str
-    responded: bool = False  # the final response of this exchange was begun
-    finished: bool = False  # and ended
-    was_cut: bool = False  # the connection must end without an end of the response
-    _fresh: bool = True  # no request has come yet
-    _body_ended: bool = False  # the request of this exchange was read to its end
+    responded: bool = False  # the final response of the current exchange was begun
+    finished: bool = False  # and completed
+    was_cut: bool = False  # the connection must end with an incomplete response
+    _is_new: bool = True  # no request was received yet
+    _body_ended: bool = False  # the current request was read to its end
 
-    async def run(self) -> None:
-        """Serve requests until the connection can carry no more."""
+    async def serve_requests(self) -> None:
+        """Serve requests until the connection cannot carry another."""
         try:
             while (request := await self._next_request()) is not None:
                 await self._exchange(request)
-                if not await self._can_go_on():
+                if not await self._prepare_for_next():
                     break
                 self.wire.start_next()
         except RemoteProtocolError as error:
-            await self._refuse(error)
-            await self.link.linger()
+            await self._reject(error)
+            await self.stream.linger()
 
     async def _next_request(self) -> Request | None:
-        """Wait for a request; None when none will come."""
-        wire, link, limits = self.wire, self.link, self.service.limits
-        begun, last_chance = self._fresh, True
-        until = trio.current_time() + (limits.header_timeout if begun else limits.idle_timeout)
+        """Wait for the next request; None if there will be none."""
+        wire, stream, limits = self.wire, self.stream, self.server.limits
+        begun, grace_left = self._is_new, True
+        deadline = trio.current_time() + (limits.header_timeout if begun else limits.idle_timeout)
         while True:
             event = wire.next_event()
             if isinstance(event, Request):
                 return event
-            if link.ended:
+            if stream.ended:
                 return None
             if wire.buffered:
                 if not begun:
                     begun = True
-                    until = trio.current_time() + limits.header_timeout
-            elif self.service.closing:
-                if not last_chance:
+                    deadline = trio.current_time() + limits.header_timeout
+            elif self.server.closing:
+                if not grace_left:
                     return None
-                last_chance = False
-                until = min(until, trio.current_time() + _LAST_CHANCE)
-            if not await link.wait_read(until):
+                grace_left = False
+                deadline = min(deadline, trio.current_time() + _FINAL_REQUEST_GRACE)
+            if not await stream.wait_received(deadline):
                 if wire.buffered:
-                    raise RequestTimeout("the head of the request did not come in time")
+                    raise RequestTimeout("the head of the request was not received in time")
                 return None
 
     async def _exchange(self, request: Request) -> None:
         """Run the handler on one request."""
-        self._fresh = self.responded = self.finished = self._body_ended = False
-        link = self.link
-        link.watched = True
-        if link.ended and not link.half_close:
-            link.leave()
+        self._is_new = self.responded = self.finished = self._body_ended = False
+        stream = self.stream
+        stream.response_pending = True
+        if stream.ended and not stream.half_close:
+            stream.disconnect()
             await trio.lowlevel.checkpoint()
-        self.service.counters.requests += 1
+        self.server.counters.requests += 1
         try:
             body = RequestBody(self, self._take_end())
-            await self.service.handler(Exchange(request, self.client, self.scheme, body, self))
+            await self.server.handler(Exchange(request, self.client, self.scheme, body, self))
             if not self.responded:
                 raise LocalProtocolError("the handler returned without a response")
         except Exception as error:
-            await self._failed(error)
-        except BaseExceptionGroup as group:  # of a nursery that was cancelled
+            await self._handle_failure(error)
+        except BaseExceptionGroup as group:  # from a nursery that was cancelled
             cancelled, errors = group.split(trio.Cancelled)
             if cancelled is not None and isinstance(errors, ExceptionGroup):
-                self._report(errors)
+                self._report_failure(errors)
                 raise cancelled from None
             raise
-        self.was_cut = self.was_cut or link.torn or not self.finished
-        link.watched = False
+        self.was_cut = self.was_cut or stream.send_incomplete or not self.finished
+        stream.response_pending = False
 
-    async def _can_go_on(self) -> bool:
-        """Get past what is left of the request; tell whether another can follow."""
+    async def _prepare_for_next(self) -> bool:
+        """Discard the rest of the request; return whether another can follow."""
         if self.was_cut:
             return False
         if not self.wire.keep_alive:
             if self.wire.buffered or not self._body_ended:
-                await self.link.linger()
+                await self.stream.linger()
             return False
         if self._body_ended or await self._discard_body():
             return True
-        await self.link.linger()
+        await self.stream.linger()
         return False
 
     async def _discard_body(self) -> bool:
-        """Read what the handler did not; tell whether the end was near enough."""
-        room = self.service.limits.read_ahead_bytes
-        until = trio.current_time() + _UNREAD_WAIT
+        """Read the rest of the body; return False if it is too long or too slow."""
+        room = self.server.limits.read_ahead_bytes
+        deadline = trio.current_time() + _DISCARD_TIMEOUT
         while room > 0:
             try:
                 event = self.wire.next_event()
@@ -159,63 +159,63 @@ class Conversation:
                 return True
             if isinstance(event, bytes):
                 room -= len(event)
-                self.link.used()
-            elif not await self.link.wait_read(until):
+                self.stream.resume_reading()
+            elif not await self.stream.wait_received(deadline):
                 return False
         return False
 
-    async def _failed(self, error: Exception) -> None:
-        """Log and count what a handler raised, and answer in its place if it has not."""
+    async def _handle_failure(self, error: Exception) -> None:
+        """Log and count an exception of the handler, and respond if the handler has not."""
         cause = _protocol_error_in(error)
-        if self.link.gone:  # it was shielded, and what it met is that its client has left
-            _log.debug("handler ended by its client's leaving", exc_info=error)
+        if self.stream.disconnected:  # a shielded handler met the disconnect
+            _log.debug("handler ended by the client's disconnect", exc_info=error)
             return
         if cause is not None:
-            self.service.counters.refused += 1
+            self.server.counters.refused += 1
             _log.info("request refused: %s", cause, extra={"client": self.client})
         else:
-            self._report(error)
-        if self.responded or self.link.torn:
+            self._report_failure(error)
+        if self.responded or self.stream.send_incomplete:
             self.was_cut = True
         elif cause is not None:
-            await self._answer_for_handler(cause.status_hint, str(cause), close=True)
+            await self._send_text(cause.status_hint, str(cause), close=True)
         else:
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
-            await self._answer_for_handler(status, "the request could not be served", close=False)
+            await self._send_text(status, "the request could not be served", close=False)
 
-    def _report(self, error: Exception) -> None:
-        self.service.counters.handler_errors += 1
-        # Not the target: there may be a key in its query, or by mistake in its path.
+    def _report_failure(self, error: Exception) -> None:
+        self.server.counters.handler_errors += 1
+        # Not the target: its query, or by mistake its path, may contain a key.
         _log.error("handler failed", exc_info=error, extra={"client": self.client})
 
-    async def _refuse(self, error: RemoteProtocolError) -> None:
-        """Answer what is no request."""
+    async def _reject(self, error: RemoteProtocolError) -> None:
+        """Respond to input that is not an acceptable request."""
         self.responded = False
-        self.service.counters.refused += 1
+        self.server.counters.refused += 1
         _log.info("request refused: %s", error, extra={"client": self.client})
-        await self._answer_for_handler(error.status_hint, str(error), close=True)
+        await self._send_text(error.status_hint, str(error), close=True)
 
-    async def _answer_for_handler(self, status: int, text: str, *, close: bool) -> None:
+    async def _send_text(self, status: int, text: str, *, close: bool) -> None:
         body = text.encode() + b"\n"
-        headers: Headers = (_TEXT, (b"content-length", b"%d" % len(body)))
+        headers: Headers = (_PLAIN_TEXT, (b"content-length", b"%d" % len(body)))
         if close:
             headers = (*headers, (b"connection", b"close"))
         await self.send_head(status, headers, b"", body, finish=True)
 
-    # What an `ExchangePort` has to do
+    # The methods of `ExchangePort`
 
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
         """See `ExchangePort`."""
-        wire, link = self.wire, self.link
-        await trio.lowlevel.checkpoint()  # in front: once taken, a piece must not get lost
+        wire, stream = self.wire, self.stream
+        await trio.lowlevel.checkpoint()  # before the read: a piece that was taken must not be lost
         while (event := wire.next_event()) is None:
             if wire.expects_continue:
-                await link.send_aside(wire.send_interim(100))
+                await stream.send_interim(wire.send_interim(100))
                 continue
-            until = trio.current_time() + self.service.limits.body_timeout
-            if not await link.wait_read(until):
-                raise RequestTimeout("the body of the request did not come in time")
-        link.used()
+            deadline = trio.current_time() + self.server.limits.body_timeout
+            if not await stream.wait_received(deadline):
+                raise RequestTimeout("the body of the request was not received in time")
+        stream.resume_reading()
         if isinstance(event, EndOfMessage):
             self._body_ended = True
             return b"", event
@@ -230,7 +230,7 @@ class Conversation:
 
     async def send_interim(self, status: int, headers: Headers) -> None:
         """See `ExchangePort`."""
-        await self.link.send_aside(self.wire.send_interim(status, headers))
+        await self.stream.send_interim(self.wire.send_interim(status, headers))
 
     async def send_head(
         self, status: int, headers: Headers, reason: bytes, data: bytes, *, finish: bool
@@ -238,33 +238,33 @@ class Conversation:
         """See `ExchangePort`."""
         wire = self.wire
         if get_header(headers, b"date") is None:
-            headers = (*headers, (b"date", self.service.date))
-        raw = wire.send_head(status, headers, reason=reason, close=self.service.closing)
+            headers = (*headers, (b"date", self.server.date))
+        raw = wire.send_head(status, headers, reason=reason, close=self.server.closing)
         self.responded = True
         if data:
             raw += wire.send_data(data)
         if finish:
             raw += wire.send_end()
-        await self.link.send(raw)
+        await self.stream.send(raw)
         if finish:
             self._finish()
 
     async def send_data(self, data: bytes) -> None:
         """See `ExchangePort`."""
-        await self.link.send(self.wire.send_data(data))
+        await self.stream.send(self.wire.send_data(data))
 
     async def send_end(self, trailers: Headers) -> None:
         """See `ExchangePort`."""
         raw = self.wire.send_end(trailers)
         if raw:
-            await self.link.send(raw)
+            await self.stream.send(raw)
         else:
             await trio.lowlevel.checkpoint()
         self._finish()
 
     def _finish(self) -> None:
         self.finished = True
-        self.link.watched = False  # what the handler does from here on is its own business
+        self.stream.response_pending = False  # a disconnect no longer matters to the handler
 
     def cut(self) -> None:
         """See `ExchangePort`."""
@@ -272,11 +272,11 @@ class Conversation:
 
     def cancel(self) -> None:
         """See `ExchangePort`."""
-        self.link.scope.cancel()
+        self.stream.scope.cancel()
 
 
 def _protocol_error_in(error: Exception) -> RemoteProtocolError | None:
-    """Return the client's fault that a handler let out, also from a nursery of its own."""
+    """Return the client's protocol error that a handler raised, also from within a nursery."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error if isinstance(error, RemoteProtocolError) else None

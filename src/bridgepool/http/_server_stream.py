@@ -1,20 +1,20 @@
-"""The stream of one server connection: reading ahead, waiting, sending, ending. No HTTP.
+"""The stream of one server connection: reading ahead, waiting, sending, closing. No HTTP.
 
-Theory of operation. One task, the *reader*, alone receives, for as long as the connection
-lives: it feeds the wire and goes on reading until `read_ahead_bytes` lie there unused.
-Whoever wants more waits for the reader by an event and never touches the receiving side. So
-nothing is lost between a body, a pipelined request and watching: that the client has left is
-noticed by the read that is going on anyway, without a task or a cancel scope for each request.
+Theory of operation. One task, the *reader*, is the only one that receives. It runs for as long as
+the connection: it feeds the wire until `read_ahead_bytes` are buffered unread. A task that needs
+more data waits for the reader by an event and never touches the receiving side. So nothing is lost
+between a body, a pipelined request and the detection of disconnects: the read that is going on
+anyway notices that the client has disconnected, without a task or cancel scope for each request.
 
-A client that leaves takes its connection with it: the scope of the whole connection is
-cancelled, and with it the handler wherever it waits. Deadlines are kept by the server's one
-clock task, which comes by about eight times within the shortest: to an exchange a deadline is
-then one assignment, where a cancel scope would cost it ten microseconds.
+When a client disconnects, the scope of its whole connection is cancelled, and the handler with it
+wherever it waits. Deadlines are kept by one timekeeper task of the server, which looks at them
+about eight times within the shortest. Setting a deadline is then one assignment; a cancel scope
+would cost ten microseconds.
 
-A connection ends in one of three ways. *Closed*: both sides know that it is the end.
-*Lingering*: we close our direction and read on for a while, since closing with unread bytes
-would reset the connection and could take our last answer away from the client. *Cut*: at
-once, because a response is unfinished and the client has to see it.
+A connection ends in one of three ways. *Closed*: both sides know that it is the end. *Lingering*:
+the server closes its direction and keeps reading for a while, since closing with unread bytes would
+reset the connection and could discard the last response. *Cut*: at once, because a response is
+incomplete and the client has to notice it.
 """
 
 import math
@@ -28,168 +28,168 @@ from bridgepool.http._limits import HttpLimits
 from bridgepool.http._sockets import receive_some, send_all
 from bridgepool.http._wire import ServerWire
 
-_LINGER = 2.0  # seconds for the client to take the last answer and close
-_GOODBYE = 2.0  # seconds for the closing messages of TLS
-_NEVER = 1e9  # seconds; `send_due` is infinite only while nothing is being sent
-_PIECE = 262144  # bytes sent under one deadline
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
+_LINGER_TIMEOUT = 2.0  # seconds for the client to read the last response and close
+_CLOSE_TIMEOUT = 2.0  # seconds for TLS's close_notify
+_MAX_SEND_TIMEOUT = 1e9  # seconds; an infinite `send_due` means that nothing is being sent
+_PIECE_BYTES = 262144  # bytes sent within one deadline
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 
 
 @attrs.define(eq=False)
-class Link:
-    """The stream under a conversation."""
+class ServerStream:
+    """The stream of one server connection; see the module's theory of operation."""
 
-    stream: trio.abc.Stream
+    transport: trio.abc.Stream
     wire: ServerWire
     limits: HttpLimits
-    half_close: bool  # the end of the client's stream is not its leaving
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # all that happens here
-    read_due: float = math.inf  # until when somebody waits for the reader
-    send_due: float = math.inf  # until when the client has to take what is being sent
-    watched: bool = False  # a response is owed: to leave now is to give it up
+    half_close: bool  # the end of the client's stream does not mean that it has disconnected
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # all of the connection
+    read_due: float = math.inf  # deadline of the task that waits for the reader
+    send_due: float = math.inf  # deadline for the client to accept what is being sent
+    response_pending: bool = False  # a disconnect now abandons the response
     ended: bool = False  # the client sends no more
-    gone: bool = False  # the client takes no more
-    torn: bool = False  # a send has begun and not ended: nothing can follow
-    _woken: trio.Event | None = None  # somebody waits for the reader
-    _room: trio.Event | None = None  # the reader waits until what is there gets used
-    _aside: trio.Lock = attrs.field(factory=trio.Lock)  # held while an interim response is sent
+    disconnected: bool = False  # the client receives no more
+    send_incomplete: bool = False  # a send was interrupted: nothing can be sent after it
+    _received: trio.Event | None = None  # a task waits for the reader
+    _has_room: trio.Event | None = None  # the reader waits until the buffer is read
+    _sending_interim: trio.Lock = attrs.field(factory=trio.Lock)
     _expired: bool = False
     _discarding: bool = False
 
-    async def read(self) -> None:
-        """Be the reader."""
+    async def read_until_end(self) -> None:
+        """Receive until the client's stream ends (runs as a task)."""
         reset = False
         while not self.ended:
             try:
-                data = await receive_some(self.stream)
+                data = await receive_some(self.transport)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data, reset = b"", True
             if not data:
                 self.ended = True
-                if self.watched and (reset or not self.half_close):
-                    self.leave()
+                if self.response_pending and (reset or not self.half_close):
+                    self.disconnect()
             if not self._discarding:
                 self.wire.receive_data(data)
-                if self.wire.buffered >= self.limits.read_ahead_bytes and self._woken is None:
-                    self._room = trio.Event()
+                if self.wire.buffered >= self.limits.read_ahead_bytes and self._received is None:
+                    self._has_room = trio.Event()
             self.wake()
-            if self._room is not None:
-                await self._room.wait()
+            if self._has_room is not None:
+                await self._has_room.wait()
 
-    def leave(self) -> None:
-        """Note that the client is gone, and end all that is done for it."""
-        self.gone = True
+    def disconnect(self) -> None:
+        """Record that the client has disconnected, and cancel everything that runs for it."""
+        self.disconnected = True
         self.scope.cancel()
 
     def wake(self) -> None:
-        """Have whoever waits for the reader look again."""
-        if self._woken is not None:
-            self._woken.set()
+        """Wake the task that waits for the reader."""
+        if self._received is not None:
+            self._received.set()
 
-    def used(self) -> None:
-        """Have the reader look whether there is room again."""
-        if self._room is not None and self.wire.buffered < self.limits.read_ahead_bytes:
-            self._room.set()
-            self._room = None
+    def resume_reading(self) -> None:
+        """Wake the reader if the buffer has room again."""
+        if self._has_room is not None and self.wire.buffered < self.limits.read_ahead_bytes:
+            self._has_room.set()
+            self._has_room = None
 
-    async def wait_read(self, until: float) -> bool:
-        """Wait until the reader has something new, the client's end included.
+    async def wait_received(self, deadline: float) -> bool:
+        """Wait until the reader has received bytes or the end of the client's stream.
 
         Returns:
-            Whether it came before the time `until`.
+            False if `deadline` passed before.
 
         Raises:
-            trio.BusyResourceError: Another task waits already.
+            trio.BusyResourceError: Another task is waiting already.
         """
-        if self._woken is not None:
+        if self._received is not None:
             raise trio.BusyResourceError("another task is reading from this connection")
-        self._woken = trio.Event()
+        self._received = trio.Event()
         self._expired = False
-        self.read_due = until
-        if self._room is not None:  # less than it takes: whoever waits gets all it needs
-            self._room.set()
-            self._room = None
+        self.read_due = deadline
+        if self._has_room is not None:  # the task needs more than is buffered
+            self._has_room.set()
+            self._has_room = None
         try:
-            await self._woken.wait()
+            await self._received.wait()
         finally:
             self.read_due = math.inf
-            self._woken = None
+            self._received = None
         return not self._expired
 
     def check_time(self, now: float) -> None:
-        """Be told the time by the server's clock."""
+        """Apply the deadlines."""
         if now >= self.send_due:
-            self.leave()
-        elif now >= self.read_due and self._woken is not None:
+            self.disconnect()
+        elif now >= self.read_due and self._received is not None:
             self._expired = True
-            self._woken.set()
+            self._received.set()
 
     async def send(self, data: bytes) -> None:
         """Send bytes of a final response.
 
-        Cancellation: How much was sent is not known, so nothing can be sent afterwards.
+        Cancellation: It is unknown how much was sent, so nothing can be sent afterwards.
         """
-        if self._aside.locked():
-            async with self._aside:
+        if self._sending_interim.locked():
+            async with self._sending_interim:
                 pass
         await self._send(data)
 
-    async def send_aside(self, data: bytes) -> None:
-        """Send an interim response: the one thing that two tasks may come to send at once."""
-        async with self._aside:
+    async def send_interim(self, data: bytes) -> None:
+        """Send an interim response, which another task may do at the same time."""
+        async with self._sending_interim:
             await self._send(data)
 
     async def _send(self, data: bytes) -> None:
         if self.send_due < math.inf:
             raise trio.BusyResourceError("another task is sending to this client")
-        if self.torn:
-            raise trio.BrokenResourceError("an earlier send to this client was cut off")
-        self.torn = True
-        seconds = min(self.limits.send_timeout, _NEVER)
+        if self.send_incomplete:
+            raise trio.BrokenResourceError("an earlier send to this client was interrupted")
+        self.send_incomplete = True
+        seconds = min(self.limits.send_timeout, _MAX_SEND_TIMEOUT)
         try:
-            if len(data) <= _PIECE:
+            if len(data) <= _PIECE_BYTES:
                 self.send_due = trio.current_time() + seconds
-                await send_all(self.stream, data)
+                await send_all(self.transport, data)
             else:
                 await self._send_in_pieces(data, seconds)
         except trio.BrokenResourceError:
-            self.leave()
-            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 - being cancelled comes first
-            raise  # only where cancellation is shielded off
+            self.disconnect()
+            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 - the cancellation comes first
+            raise  # only reached inside a shield
         finally:
             self.send_due = math.inf
-        self.torn = False
+        self.send_incomplete = False
 
     async def _send_in_pieces(self, data: bytes, seconds: float) -> None:
-        """Send so that each piece has so many seconds to itself."""
+        """Send in pieces, each with a deadline of its own."""
         view = memoryview(data)
-        for begin in range(0, len(data), _PIECE):
+        for begin in range(0, len(data), _PIECE_BYTES):
             self.send_due = trio.current_time() + seconds
-            await self.stream.send_all(view[begin : begin + _PIECE])
+            await self.transport.send_all(view[begin : begin + _PIECE_BYTES])
 
     async def linger(self) -> None:
-        """Close our direction, and read on until the client closes its own, or for a while."""
+        """Close the sending direction, and read until the client closes its own, or for a while."""
         self._discarding = True
-        with trio.move_on_after(_LINGER):
-            if isinstance(self.stream, trio.abc.HalfCloseableStream):
+        with trio.move_on_after(_LINGER_TIMEOUT):
+            if isinstance(self.transport, trio.abc.HalfCloseableStream):
                 try:
-                    await self.stream.send_eof()
+                    await self.transport.send_eof()
                 except trio.BrokenResourceError:
                     return
             while not self.ended:
-                await self.wait_read(math.inf)
+                await self.wait_received(math.inf)
 
     async def close(self) -> None:
-        """Close the stream, in as much time as the closing messages of TLS may take."""
-        with trio.move_on_after(_GOODBYE, shield=True):
-            await self.stream.aclose()
+        """Close the stream, with a deadline for TLS's close_notify."""
+        with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            await self.transport.aclose()
 
     async def cut(self, *, reset: bool) -> None:
-        """Close the stream without a goodbye; with `reset` the client gets an error from TCP.
+        """Close the stream at once; with `reset` the client gets an error from TCP.
 
-        A reset takes what the client has not read yet, so it is for bodies whose end is the
-        end of the connection: there a plain close would say that all is well.
+        A reset discards what the client has not read yet. It is for bodies that end with the
+        connection, where a plain close would look like a complete body.
         """
-        if reset and isinstance(self.stream, trio.SocketStream):
-            self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        await trio.aclose_forcefully(self.stream)
+        if reset and isinstance(self.transport, trio.SocketStream):
+            self.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        await trio.aclose_forcefully(self.transport)
