@@ -1,11 +1,10 @@
-"""What can go wrong on a connection: one small tree, each with the status a client should see.
+"""The exceptions of `bridgepool.http`, each with the status that a client should get.
 
-Errors of what a peer sent are `RemoteProtocolError`s, errors of what our own side wanted to
-send are `LocalProtocolError`s, and what an upstream client tells its caller is an
-`UpstreamError`.
+Errors in what a peer sent are `RemoteProtocolError`s, errors in what the local side wanted to send
+are `LocalProtocolError`s, and an upstream client raises `UpstreamError`s to its caller.
 """
 
-# ruff: noqa: N818 - as in Trio's own tree, a name tells what happened (`WouldBlock`)
+# ruff: noqa: N818 - as in Trio, a name says what happened (`WouldBlock`)
 
 import trio
 
@@ -17,16 +16,16 @@ class HttpError(BridgePoolError):
 
 
 class RemoteProtocolError(HttpError):
-    """The peer sent something that is not HTTP/1 as we take it; the connection is lost.
+    """The peer sent something that is not acceptable HTTP/1; the connection cannot be used again.
 
-    The subclasses name what has a status of its own; all else is plain 400.
+    Subclasses are for errors with a status of their own; all others have status 400.
     """
 
     status_hint = 400
 
 
 class BodyTooLarge(RemoteProtocolError):
-    """The request's body is, or has turned out to be, larger than `max_body_bytes`."""
+    """The request's body is larger than `max_body_bytes`."""
 
     status_hint = 413
 
@@ -44,50 +43,51 @@ class ExpectationFailed(RemoteProtocolError):
 
 
 class HeadTooLarge(RemoteProtocolError):
-    """The fields of a head or trailer are larger or more than the limits allow."""
+    """The fields of a head or trailer section exceed `max_header_bytes` or `max_header_count`."""
 
     status_hint = 431
 
 
 class NotSupported(RemoteProtocolError):
-    """The message uses a method or a transfer coding that we do not implement."""
+    """The message uses a method or a transfer coding that is not implemented."""
 
     status_hint = 501
 
 
 class VersionNotSupported(RemoteProtocolError):
-    """The message is of a version other than HTTP/1.0 and HTTP/1.1."""
+    """The message has another version than HTTP/1.0 or HTTP/1.1."""
 
     status_hint = 505
 
 
 class RequestTimeout(RemoteProtocolError, trio.TooSlowError):
-    """The request, its head or the next bytes of its body, did not come in time."""
+    """The head of the request, or the next bytes of its body, were not received in time."""
 
     status_hint = 408
 
 
 class LocalProtocolError(HttpError):
-    """Our own side asked for a message that HTTP does not allow: a bug in the caller.
+    """The local side asked for a message that HTTP does not allow: a bug in the caller.
 
-    A field with a line break, more body bytes than `content-length` said, a second response.
+    Examples are a field with a line break, a body longer than its `content-length`, and a second
+    response.
     """
 
     status_hint = 500
 
 
 class UpstreamError(HttpError):
-    """An exchange with an upstream failed; the subclasses tell how."""
+    """A request to an upstream failed; the subclasses say how."""
 
     status_hint = 502
 
 
 class ConnectFailed(UpstreamError):
-    """No connection could be made: name, route, refusal or TLS. Nothing was sent."""
+    """No connection could be made: name resolution, TCP or TLS failed. Nothing was sent."""
 
 
 class UpstreamProtocolError(UpstreamError):
-    """The upstream answered with something that is not HTTP/1 as we take it."""
+    """The upstream responded with something that is not acceptable HTTP/1."""
 
 
 class UpstreamCut(UpstreamError, trio.BrokenResourceError):
@@ -95,12 +95,12 @@ class UpstreamCut(UpstreamError, trio.BrokenResourceError):
 
 
 class UpstreamTimeout(UpstreamError, trio.TooSlowError):
-    """The upstream did not connect, answer or go on in time."""
+    """The upstream exceeded a timeout for connecting, responding, or sending more."""
 
     status_hint = 504
 
 
 class PoolFull(UpstreamError):
-    """No connection became free in time: all that the limits allow are in use."""
+    """No connection became free in time: all `max_connections` are in use."""
 
     status_hint = 503

@@ -1,8 +1,8 @@
 """One request and its response, as a handler sees them.
 
-An `Exchange` says what HTTP allows a handler to do and in which order; the bytes are the
-business of an `ExchangePort` below it. `serve_http` is one such port, the ASGI adapter the
-other, so a handler runs on both unchanged.
+An `Exchange` defines what HTTP allows a handler to do, and in which order. An `ExchangePort` below
+it does the I/O: one is in `serve_http`, the other in the ASGI adapter, so a handler runs unchanged
+on both.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,10 +17,10 @@ from bridgepool.http._messages import EndOfMessage, Headers, Request
 
 
 class ExchangePort(Protocol):
-    """Carries out one exchange; implemented by whatever serves handlers.
+    """Performs the I/O of one exchange; implemented by each kind of server.
 
-    Each method that sends returns when the bytes are on their way. `finish` says that no more
-    of the response follows; `data` is a piece of the body and may be empty.
+    Each method that sends returns when the bytes are handed to the stream. `finish` says that the
+    response ends with this call; `data` is a piece of the body and may be empty.
     """
 
     @property
@@ -29,20 +29,20 @@ class ExchangePort(Protocol):
         ...
 
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
-        """Return the next piece of the request's body, and its end if that has come as well.
+        """Return the next piece of the request's body, and its end if that was received too.
 
-        The piece is empty only at the end; not called after that.
+        The piece is empty only at the end. There are no calls after the end.
         """
         ...
 
     async def send_interim(self, status: int, headers: Headers) -> None:
-        """Send a 1xx response, if the client can take one."""
+        """Send a 1xx response, if the client understands it."""
         ...
 
     async def send_head(
         self, status: int, headers: Headers, reason: bytes, data: bytes, *, finish: bool
     ) -> None:
-        """Send the final response's head, with the first or all of its body."""
+        """Send the head of the final response, with the first piece or all of its body."""
         ...
 
     async def send_data(self, data: bytes) -> None:
@@ -50,24 +50,24 @@ class ExchangePort(Protocol):
         ...
 
     async def send_end(self, trailers: Headers) -> None:
-        """Send what ends the message."""
+        """End the message."""
         ...
 
     def cut(self) -> None:
-        """Leave the response unfinished, so that the client can see that it is."""
+        """Leave the response incomplete, in a way that the client notices."""
         ...
 
     def cancel(self) -> None:
-        """Cancel the handler; from another task."""
+        """Cancel the handler from another task."""
         ...
 
 
 @attrs.define(eq=False)
 class RequestBody:
-    """The body of a request: read it in pieces, as they come.
+    """The body of a request, read in pieces as they are received.
 
-    Nothing is buffered beyond a bounded read-ahead: a handler that does not read holds the
-    client back. A body that was not read when the handler ends is discarded.
+    Nothing is buffered beyond a bounded read-ahead: if a handler does not read, its client must
+    wait. What was not read when the handler ends is discarded.
     """
 
     _port: ExchangePort
@@ -75,19 +75,19 @@ class RequestBody:
 
     @property
     def trailers(self) -> Headers:
-        """The fields after the body; empty until its end was read."""
+        """The trailer fields; empty until the end of the body was read."""
         return self._end.trailers if self._end is not None else ()
 
     async def receive_some(self) -> bytes:
-        """Return the next bytes of the body, or b"" when there are no more.
+        """Return the next bytes of the body; b"" at the end.
 
-        The first call tells a client that expects `100-continue` to go on. Each call is a
-        checkpoint, but for those that return b"".
+        If the client expects `100-continue`, the first call sends that. A checkpoint, except for
+        calls after the end.
 
         Raises:
-            RemoteProtocolError: The body is malformed, ends too early, or is too large
-                (`BodyTooLarge`) or too slow (`RequestTimeout`). A handler that lets this out
-                without having responded has the fitting status sent.
+            RemoteProtocolError: The body is malformed or incomplete, too large (`BodyTooLarge`)
+                or too slow (`RequestTimeout`). If the handler does not catch this and has not
+                responded, the server responds with the error's status.
             trio.BusyResourceError: Another task is reading.
         """
         if self._end is not None:
@@ -111,25 +111,25 @@ class ResponseStream:
 
     _port: ExchangePort
     trailers: Headers = ()
-    """Fields to be sent after the body; set them before the block ends. They need a chunked
-    body: with a `content-length`, or to a client of HTTP/1.0, they are left out."""
+    """Fields to be sent after the body; set them before the block ends. They require a chunked
+    body: with a `content-length`, or to an HTTP/1.0 client, they are omitted."""
 
     async def send_all(self, data: bytes) -> None:
-        """Send a piece of the body; returns when there is room for more.
+        """Send a piece of the body; returns when there is room for more. A checkpoint.
 
-        Nothing is sent for a response that has no body (to HEAD, 204, 304).
+        Nothing is sent for a response without a body (to HEAD, 204, 304).
 
         Raises:
-            LocalProtocolError: It is more than the `content-length` promised.
+            LocalProtocolError: The body is longer than its `content-length`.
 
-        Cancellation: What part of the piece was sent is not known, so the response is cut.
+        Cancellation: It is unknown how much of the piece was sent, so the response is cut.
         """
         await self._port.send_data(data)
 
 
 @attrs.define(eq=False)
 class _Responding:
-    """The block of `Exchange.respond`; a class because it is entered for every request."""
+    """The context manager of `Exchange.respond`; a class because every request enters one."""
 
     _port: ExchangePort
     _status: int
@@ -155,7 +155,7 @@ class _Responding:
             self._port.cut()
             return
         try:
-            await self._port.send_end(self._stream.trailers)  # noqa: ASYNC102 - not clean-up
+            await self._port.send_end(self._stream.trailers)  # noqa: ASYNC102 - not cleanup
         except BaseException:
             self._port.cut()
             raise
@@ -163,13 +163,13 @@ class _Responding:
 
 @attrs.define(eq=False)
 class Exchange:
-    """One request, and the means to answer it; made by the server, for one handler's call.
+    """One request and the methods to respond to it; created by the server for each request.
 
-    When the client leaves, the handler is cancelled wherever it waits.
+    When the client disconnects, the handler is cancelled wherever it waits.
 
     Attributes:
         request: The head of the request.
-        client: The client's address as `host:port`, or "" where it has none.
+        client: The client's address as `host:port`, or "" if it has none.
         scheme: `http` or `https`.
         body: The body of the request.
     """
@@ -182,64 +182,64 @@ class Exchange:
 
     @property
     def response_started(self) -> bool:
-        """Whether the final response was begun; another is not possible then."""
+        """Whether the final response was begun; there can be only one."""
         return self._port.responded
 
     def respond(
         self, status: int, headers: Headers = (), *, reason: bytes = b"", data: bytes = b""
     ) -> AbstractAsyncContextManager[ResponseStream]:
-        """Send a response whose body is written piece by piece, as an async context manager.
+        """Send a response in pieces: ``async with exchange.respond(...) as stream``.
 
-        The head goes out when the block is entered, together with `data`, the first piece of
-        the body. The block yields a `ResponseStream`. Leaving it ends the message; an
-        exception in it cuts the message off, which the client can see.
+        Entering the block sends the head together with `data`, the first piece of the body. Leaving
+        it ends the message. After an exception in the block the response is cut, which the client
+        notices.
 
         Args:
             status: 200 or above.
-            headers: Names in lower case. A `content-length` fixes the body's length; without
-                one the body is chunked. `connection: close` ends the connection afterwards;
-                nothing else about connection or framing may be among them.
-            reason: The phrase; the usual one if empty.
-            data: Bytes to be sent in one piece with the head.
+            headers: Names in lower case. With `content-length` the body has that length, otherwise
+                it is chunked. `connection: close` ends the connection afterwards; no other field
+                about connection or framing is allowed.
+            reason: The reason phrase; by default the standard one.
+            data: Bytes to be sent together with the head.
 
         Raises:
-            LocalProtocolError: A response was begun already, or a field cannot be sent.
+            LocalProtocolError: A response was begun already, or a field is invalid.
         """
-        self._check_first()
+        self._check_not_responded()
         return _Responding(self._port, status, headers, reason, data)
 
     async def answer(self, status: int, headers: Headers = (), body: bytes = b"") -> None:
-        """Send a whole response at once; its `content-length` is added.
+        """Send a complete response; `content-length` is added. A checkpoint.
 
         Raises:
-            LocalProtocolError: A response was begun already, or a field cannot be sent.
+            LocalProtocolError: A response was begun already, or a field is invalid.
         """
-        self._check_first()
+        self._check_not_responded()
         if status not in (204, 304):
             headers = (*headers, (b"content-length", b"%d" % len(body)))
         await self._port.send_head(status, headers, b"", body, finish=True)
 
     async def inform(self, status: int, headers: Headers = ()) -> None:
-        """Send an interim (1xx) response; a client of HTTP/1.0 is sent nothing.
+        """Send an interim (1xx) response; does nothing for an HTTP/1.0 client. A checkpoint.
 
         Raises:
-            LocalProtocolError: The response was begun already, or this is not 1xx.
+            LocalProtocolError: The response was begun already, or `status` is not 1xx.
         """
-        self._check_first()
+        self._check_not_responded()
         await self._port.send_interim(status, headers)
 
     def cancel(self) -> None:
         """End the exchange from another task: its handler is cancelled wherever it waits.
 
-        A response that was begun is cut visibly, and the connection ends. So a server-side
-        deadline needs no cancel scope for each request.
+        A response that was begun is cut, and the connection ends. With this, deadlines of a server
+        need no cancel scope for each request.
         """
         self._port.cancel()
 
-    def _check_first(self) -> None:
+    def _check_not_responded(self) -> None:
         if self._port.responded:
-            raise LocalProtocolError("an exchange has one response, and it was begun already")
+            raise LocalProtocolError("the response of this exchange was begun already")
 
 
 Handler = Callable[[Exchange], Awaitable[None]]
-"""What serves requests: called once for each, in a task where it may wait as long as it likes."""
+"""Serves requests: called once for each, in a task in which it may wait without limit."""

@@ -1,11 +1,9 @@
-"""Which fields of a message a proxy hands on. Pure.
+"""Which header fields a proxy forwards. Pure.
 
-A message that came in over one connection is not the message that goes out over the next:
-some fields speak about the connection they came by (RFC 9110 section 7.6.1), some must be
-written anew (Host, Forwarded), and some are ours alone. All rules are in this module; framing
-(adding Transfer-Encoding, Connection: close) is the business of the wire that sends.
-
-Names are expected in lower case, as the wire gives them.
+Some fields of a message are only about the connection that it came by (RFC 9110 section 7.6.1),
+some must be written anew (Host, Forwarded), and some are reserved for this project. All rules are
+in this module. Framing (adding Transfer-Encoding, Connection: close) is done by the wire that
+sends. Names are expected in lower case, as wires return them.
 """
 
 import enum
@@ -14,22 +12,22 @@ import re
 from bridgepool.http._messages import Headers, Request
 
 _INTERNAL_PREFIX = b"x-bridgepool-"
-"""Fields with this prefix are ours: neither a client nor an upstream can send one through."""
+"""Prefix of reserved fields, which are never forwarded in either direction."""
 
 
 class ForwardedMode(enum.Enum):
-    """What the upstream is told about the client, in Forwarded (RFC 7239) and its forerunners."""
+    """What Forwarded (RFC 7239) and X-Forwarded-* tell the upstream about the client."""
 
     APPEND = "append"
-    """Add ourselves to what the client claims: only behind a proxy of your own."""
+    """Append to what the client sent. Only use this behind a proxy that you trust."""
     REPLACE = "replace"
-    """Drop what the client claims and tell what we saw."""
+    """Drop what the client sent, and describe the connection as this proxy sees it."""
     OMIT = "omit"
-    """Tell nothing and drop what the client claims: for upstreams of other people."""
+    """Drop what the client sent and send nothing: for upstreams of third parties."""
 
 
-# About one connection only (RFC 9110 7.6.1, 11.7; RFC 9112 C.2.2). TE and Trailer come back
-# in the form that we can answer for.
+# About one connection only (RFC 9110 7.6.1, 11.7; RFC 9112 C.2.2). TE and Trailer are added again
+# in the form that a forwarded body has.
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -47,9 +45,9 @@ _HOP_BY_HOP = frozenset(
 )
 _NOT_FROM_CLIENT = _HOP_BY_HOP | {b"host", b"expect"}
 
-# What whole chains rely on. A sender may not name such a field in Connection (RFC 9110 7.6.1);
-# one who does hopes that we take it out, so that the upstream sees a message without its
-# length, its credentials or its origin.
+# Fields that must reach the other end. Connection must not name them (RFC 9110 7.6.1). A sender
+# that does so wants them removed, so that the upstream gets a message without its length, its
+# credentials or its origin.
 _NOT_FOR_CONNECTION = frozenset(
     {
         b"authorization",
@@ -74,7 +72,7 @@ _NOT_FOR_CONNECTION = frozenset(
     }
 )
 
-# Claims about who the client is. In APPEND they are continued, otherwise they go.
+# Claims about the client. APPEND continues them, the other modes drop them.
 _CLAIMS = frozenset(
     {
         b"forwarded",
@@ -87,8 +85,8 @@ _CLAIMS = frozenset(
     }
 )
 
-# Framing, routing, credentials and how to read the content are settled before a body ends: a
-# trailer that says otherwise is an attack (RFC 9110 6.5.1).
+# Framing, routing, credentials and content fields must be known before the body. A trailer that
+# changes them is an attack (RFC 9110 6.5.1).
 _NOT_IN_TRAILERS = _HOP_BY_HOP | _NOT_FOR_CONNECTION | {b"content-location", b"etag", b"location"}
 
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -105,21 +103,21 @@ def forward_request_headers(
     via: bytes = b"",
     drop: frozenset[bytes] = frozenset(),
 ) -> Headers:
-    """Return the fields to send upstream for a request that a client sent to us.
+    """Return the fields to send to an upstream for the request of a client.
 
-    Host comes first and is ours. Content-Length stays when it frames the body and goes when
-    the body is chunked, so that both never stand in one message. Expect: 100-continue stays
-    when there is a body to wait for and the client speaks HTTP/1.1 (RFC 9110 10.1.1). TE
-    shrinks to ``trailers``, the one coding that a forwarded body keeps.
+    Host comes first and is replaced. Content-Length is kept if it frames the body, and dropped if
+    the body is chunked, so that a message never has both. Expect: 100-continue is kept if the
+    request has a body and the client uses HTTP/1.1 (RFC 9110 10.1.1). TE is reduced to
+    ``trailers``, the only coding that survives forwarding.
 
     Args:
-        request: What the client sent.
-        host: The upstream's authority, for Host.
-        client: The client's address as ``host:port``; ``""`` when unknown.
-        scheme: ``http`` or ``https``: how the client reached us.
-        forwarded: What to say about the client.
-        via: Our name in Via (RFC 9110 7.6.3); empty for no Via.
-        drop: Further names to take out, such as the client's own credentials.
+        request: The head of the client's request.
+        host: The value of Host: the upstream's authority.
+        client: The client's address as ``host:port``; ``""`` if unknown.
+        scheme: ``http`` or ``https``: how the client connected.
+        forwarded: What to tell the upstream about the client.
+        via: The proxy's name in Via (RFC 9110 7.6.3); empty for no Via.
+        drop: Further names to drop, such as the client's own credentials.
     """
     headers = request.headers
     names = {name for name, _ in headers}
@@ -140,28 +138,27 @@ def forward_request_headers(
     if b"expect" in names and _waits_for_continue(request, chunked=chunked):
         out.append((b"expect", b"100-continue"))
     if b"te" in names and b"trailers" in _members(headers, b"te"):
-        out += ((b"te", b"trailers"), (b"connection", b"te"))  # TE needs both (RFC 9110 10.1.4)
+        out += ((b"te", b"trailers"), (b"connection", b"te"))  # TE requires both (RFC 9110 10.1.4)
     if chunked and b"trailer" in names:
         out += [header for header in headers if header[0] == b"trailer"]
     if via:
         out.append((b"via", request.http_version + b" " + via))
     if forwarded is not ForwardedMode.OMIT:
-        _tell_about_client(out, headers, client, scheme)
+        _add_forwarded(out, headers, client, scheme)
     return tuple(out)
 
 
 def forward_response_headers(
     headers: Headers, *, via: bytes = b"", drop: frozenset[bytes] = frozenset()
 ) -> Headers:
-    """Return the fields to send to the client for a response of the upstream.
+    """Return the fields to send to a client for the response of an upstream.
 
-    The mirror of `forward_request_headers`: an upstream can neither speak about our connection
-    to the client nor send fields in our name.
+    The counterpart of `forward_request_headers`: hop-by-hop and reserved fields are dropped.
 
     Args:
-        headers: What the upstream sent.
-        via: Our name in Via (RFC 9110 7.6.3); empty for no Via.
-        drop: Further names to take out.
+        headers: The fields that the upstream sent.
+        via: The proxy's name in Via (RFC 9110 7.6.3); empty for no Via.
+        drop: Further names to drop.
     """
     names = {name for name, _ in headers}
     unwanted = _HOP_BY_HOP | drop
@@ -180,10 +177,10 @@ def forward_response_headers(
 
 
 def forward_trailers(trailers: Headers) -> Headers:
-    """Return the trailer fields that may be handed on, in either direction.
+    """Return the trailer fields that may be forwarded, in either direction.
 
-    A receiver may merge trailers into the header, so whatever frames, routes, authenticates or
-    says how to read the content is left out (RFC 9110 6.5.1).
+    A receiver may merge trailers into the header. So fields about framing, routing, authentication
+    and content are dropped (RFC 9110 6.5.1).
     """
     return tuple(
         header
@@ -199,7 +196,7 @@ def _named_in_connection(headers: Headers) -> frozenset[bytes]:
 
 
 def _members(headers: Headers, wanted: bytes) -> frozenset[bytes]:
-    """Return the members of a list field, in lower case, without their parameters."""
+    """Return the members of a list field in lower case, without their parameters."""
     return frozenset(
         member.partition(b";")[0].strip(b" \t").lower()
         for name, value in headers
@@ -215,10 +212,10 @@ def _waits_for_continue(request: Request, *, chunked: bool) -> bool:
     return chunked or any(n == b"content-length" and v.strip(b"0") for n, v in headers)
 
 
-def _tell_about_client(
+def _add_forwarded(
     out: list[tuple[bytes, bytes]], received: Headers, client: str, scheme: str
 ) -> None:
-    """Add ourselves to Forwarded and X-Forwarded-*; fields left in `out` are continued."""
+    """Add this hop to Forwarded and X-Forwarded-*, after the values that `out` has."""
     address = _address(client)
     host = next((value for name, value in received if name == b"host"), b"")
     if not _HOST.fullmatch(host):
@@ -230,14 +227,14 @@ def _tell_about_client(
     _append(out, b"forwarded", element + b";proto=" + proto)
     _append(out, b"x-forwarded-for", address or b"unknown")
     present = {name for name, _ in out}
-    if host and b"x-forwarded-host" not in present:  # these two tell of the first hop
+    if host and b"x-forwarded-host" not in present:  # these two describe the first hop
         out.append((b"x-forwarded-host", host))
     if b"x-forwarded-proto" not in present:
         out.append((b"x-forwarded-proto", proto))
 
 
 def _append(out: list[tuple[bytes, bytes]], name: bytes, value: bytes) -> None:
-    """Join all lines of a list field into one and put `value` at its end."""
+    """Join all lines of a list field into one, with `value` at the end."""
     values = [v for n, v in out if n == name and v]
     if values:
         out[:] = [header for header in out if header[0] != name]
@@ -245,7 +242,7 @@ def _append(out: list[tuple[bytes, bytes]], name: bytes, value: bytes) -> None:
 
 
 def _address(client: str) -> bytes:
-    """Take the bare IP address out of ``host:port`` or ``[host]:port``."""
+    """Return the IP address in ``host:port`` or ``[host]:port``."""
     host = client[1:].partition("]")[0] if client.startswith("[") else client.rpartition(":")[0]
     return host.encode("ascii")
 

@@ -1,7 +1,7 @@
 """Message framing: where a body ends, in both directions. Pure.
 
 There are three framings (RFC 9112 section 6): a length, chunks, and the end of the connection.
-Bodies are framed here and not by h11, for three reasons: a proxy must be stricter framing chunks
+Bodies are framed here and not by h11, for three reasons: a proxy must be stricter about chunks
 (bare line feeds and folded fields in trailers, endless extensions), must reject a body that is too
 large before receiving it, and can pass data to its reader without a copy. A property test checks
 that h11 accepts whatever is accepted here, with the same result.
@@ -28,7 +28,7 @@ _length = re.compile(rb"[0-9]{1,18}")
 
 @attrs.define
 class FramingFields:
-    """What the fields of one head say framing the message's framing and its connection.
+    """The fields of one head that are about framing and connection, parsed.
 
     Attributes:
         length: The value of content-length, if there is one.

@@ -1,4 +1,4 @@
-"""The wires of a server and of a client, with h11 as the judge of heads. Pure.
+"""The wires of a server and of a client, whose heads are checked by h11. Pure.
 
 `_heads` checks the raw bytes of a head strictly and splits it, so input that h11 is too lax about
 never reaches h11. The start line and the fields that decide about framing, host and connection
@@ -62,7 +62,7 @@ _REASONS = {int(status): status.phrase.encode() for status in http.HTTPStatus}
 
 @attrs.define(eq=False)
 class H11ServerWire:
-    """A `ServerWire` with h11 as the judge of heads."""
+    """A `ServerWire` whose heads are checked by h11."""
 
     _limits: MessageLimits
     _buffer: ReceiveBuffer = attrs.field(factory=ReceiveBuffer)
@@ -130,7 +130,7 @@ class H11ServerWire:
             raise
         if end < 0:
             if buffer.ended:
-                raise RemoteProtocolError("the connection ended in the middle of a head")
+                raise RemoteProtocolError("the connection ended before the head was complete")
             return None
         request = self._accept(buffer.data[buffer.start : end])
         buffer.start = end
@@ -243,7 +243,7 @@ def _to_origin_form(request: Request) -> Request:
 
 @attrs.define(eq=False)
 class H11ClientWire:
-    """A `ClientWire` with h11 as the judge of heads."""
+    """A `ClientWire` whose heads are checked by h11."""
 
     _limits: MessageLimits
     _buffer: ReceiveBuffer = attrs.field(factory=ReceiveBuffer)

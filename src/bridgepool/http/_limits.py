@@ -1,4 +1,4 @@
-"""How much and how long a server takes from one client."""
+"""Limits of servers and upstream clients: sizes, numbers and times."""
 
 import math
 from typing import Protocol
@@ -7,7 +7,7 @@ import attrs
 
 
 class MessageLimits(Protocol):
-    """What a wire must know to refuse a message: how large its parts may be, in bytes."""
+    """The largest message that a wire accepts, in bytes."""
 
     @property
     def max_target_bytes(self) -> int:
@@ -26,28 +26,27 @@ class MessageLimits(Protocol):
 
     @property
     def max_body_bytes(self) -> float:
-        """Largest body that is to be received; `math.inf` for any."""
+        """Largest body to be received; `math.inf` for no limit."""
         ...
 
 
 @attrs.frozen(kw_only=True)
 class HttpLimits:
-    """The limits of `serve_http`, each for one connection or one request but for the first.
+    """The limits of `serve_http`; all but the first are for one connection or request.
 
     Args:
-        max_connections: Most connections that are served at the same time. Those beyond are
-            answered with 503 and closed. `math.inf` for no limit but the system's.
+        max_connections: Most connections that are served at the same time; more get 503 and are
+            closed. `math.inf` for no limit but the system's.
         max_target_bytes: Longest request target; 414 beyond.
         max_header_bytes: Largest head, and largest trailer section; 431 beyond.
         max_header_count: Most fields in either; 431 beyond.
-        max_body_bytes: Largest request body, whatever its framing; 413 beyond.
-            `math.inf` for none.
+        max_body_bytes: Largest request body with any framing; 413 beyond. `math.inf` for no limit.
         header_timeout: Seconds from the first byte of a head to its last; 408 beyond.
         idle_timeout: Seconds that a connection may wait for its next request.
-        body_timeout: Seconds that a handler which reads waits for the next body bytes.
-        send_timeout: Seconds that a client may take no byte of what is sent to it.
-        read_ahead_bytes: Bytes taken in before anybody asked for them: while a handler is
-            busy, reading ahead is how it is noticed that the client has left.
+        body_timeout: Seconds that a handler waits for the next bytes of a body.
+        send_timeout: Seconds that a client may go without accepting a byte.
+        read_ahead_bytes: Bytes received before the handler asks for them. Reading ahead is how a
+            disconnect is noticed while the handler is busy.
     """
 
     max_connections: float = math.inf
@@ -64,27 +63,27 @@ class HttpLimits:
 
 @attrs.frozen(kw_only=True)
 class UpstreamLimits:
-    """The limits of an upstream client; times in seconds, `math.inf` for none.
+    """The limits of an upstream client; times in seconds, `math.inf` for no limit.
 
-    All but the first three times are kept by one timekeeper task to a twentieth of the
-    shortest of them, at no cost to the single request. For an exact deadline on a whole
-    request use `trio.fail_after`.
+    All times but the first three are applied by one timekeeper task, with a precision of a
+    twentieth of the shortest of them, at no cost for a single request. For an exact deadline of a
+    whole request use `trio.fail_after`.
 
     Args:
-        max_connections: Most connections at once, idle ones included.
+        max_connections: Most connections at the same time, idle ones included.
         max_waiting: Most requests that wait for a connection; `PoolFull` beyond.
-        wait_timeout: How long a request waits for a connection; then `PoolFull`.
-        connect_timeout: For name, TCP and TLS together.
-        expect_timeout: How long to wait for 100 (Continue) before the body is sent all the
-            same (RFC 9110 section 10.1.1).
-        head_timeout: From the request's last byte to the end of the answer's head.
-        read_timeout: The longest silence in an answer's body, while it is being read.
-        write_timeout: The longest time in which the upstream takes no byte of a body.
+        wait_timeout: Longest wait of a request for a connection; then `PoolFull`.
+        connect_timeout: Time for name resolution, TCP and TLS together.
+        expect_timeout: Longest wait for 100 (Continue) before the body is sent anyway (RFC 9110
+            section 10.1.1).
+        head_timeout: Time from the last byte of the request to the end of the response's head.
+        read_timeout: Longest silence within a response's body while it is being read.
+        write_timeout: Longest time in which the upstream accepts no byte of a body.
         idle_expiry: How long an unused connection is kept.
-        max_target_bytes: Part of what the wire asks for; requests are ours, so not checked.
-        max_header_bytes: Largest head or trailer section of an answer.
+        max_target_bytes: Not checked; part of `MessageLimits`.
+        max_header_bytes: Largest head or trailer section of a response.
         max_header_count: Most fields in either.
-        max_body_bytes: Largest body of an answer.
+        max_body_bytes: Largest body of a response.
     """
 
     max_connections: int = 1000

@@ -1,9 +1,9 @@
-"""The parts of an HTTP message, as they travel between the wire, the server and the client."""
+"""The parts of an HTTP message, as wires, servers and clients exchange them."""
 
 import attrs
 
 Headers = tuple[tuple[bytes, bytes], ...]
-"""Header or trailer fields: names in lower case, order and repetitions kept."""
+"""Header or trailer fields: names in lower case, in their order, with repetitions."""
 
 
 @attrs.frozen
@@ -13,7 +13,7 @@ class Request:
     Attributes:
         method: As sent; methods are case-sensitive.
         target: In origin form (`/path?query`), or `*` of an OPTIONS request.
-        headers: All fields, also those about the connection and the framing.
+        headers: All fields, including those about connection and framing.
         http_version: `1.0` or `1.1`.
     """
 
@@ -29,8 +29,8 @@ class ResponseHead:
 
     Attributes:
         status: Three digits.
-        reason: The phrase as sent, possibly empty.
-        headers: All fields, also those about the connection and the framing.
+        reason: The reason phrase as sent, possibly empty.
+        headers: All fields, including those about connection and framing.
         http_version: `1.0` or `1.1`.
     """
 
@@ -45,14 +45,14 @@ class EndOfMessage:
     """The message that was being received is complete.
 
     Attributes:
-        trailers: The fields after a chunked body; empty for every other framing.
+        trailers: The fields after a chunked body; empty with any other framing.
     """
 
     trailers: Headers = ()
 
 
 NO_TRAILERS = EndOfMessage()
-"""The end of most messages."""
+"""The end of a message without trailers."""
 
 
 def get_header(headers: Headers, name: bytes) -> bytes | None:

@@ -1,9 +1,9 @@
 """Plain TCP at less cost: the calls that every message makes.
 
-`trio.SocketStream` guards each call with a generator-based context manager, and receives by
-trying first, which as a rule fails: an answer is not there when one begins to wait for it.
-Waiting first saves a system call and an exception. Together that is about a tenth of what a
-proxied request costs. Other streams are used as they are.
+`trio.SocketStream` wraps each call in a generator-based context manager, and tries to receive
+before it waits, which usually fails: the peer's response is not there yet. Waiting first saves a
+system call and an exception. Together that is about a tenth of the cost of a proxied request. Other
+streams are used through their own methods.
 """
 
 import errno
@@ -11,11 +11,11 @@ import os
 
 import trio
 
-_MOST = 65536  # bytes to read at once
+_MAX_READ_BYTES = 65536
 
 
 def send_now(stream: trio.SocketStream, data: bytes) -> int:
-    """Send what the kernel takes without waiting; return how many bytes. Not a checkpoint.
+    """Send as much as possible without waiting; return the number of bytes. Not a checkpoint.
 
     Raises:
         trio.BrokenResourceError: The connection is broken.
@@ -26,11 +26,11 @@ def send_now(stream: trio.SocketStream, data: bytes) -> int:
     except BlockingIOError:
         return 0
     except OSError as error:
-        raise _as_trio_says(error) from error
+        raise _as_trio_error(error) from error
 
 
 async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
-    """Do what the stream's own `send_all` does; only one task may send at a time.
+    """Send all of `data`, like the stream's own `send_all`; only one task may send at a time.
 
     Raises:
         trio.BrokenResourceError: The connection is broken.
@@ -48,26 +48,26 @@ async def send_all(stream: trio.abc.Stream, data: bytes) -> None:
 
 
 async def receive_some(stream: trio.abc.Stream) -> bytes:
-    """Do what the stream's own `receive_some` does.
+    """Receive bytes, like the stream's own `receive_some`.
 
     Raises:
         trio.BrokenResourceError: The connection is broken.
-        trio.ClosedResourceError: This side has closed it, perhaps meanwhile.
-        trio.BusyResourceError: Another task receives already.
+        trio.ClosedResourceError: This side has closed it, perhaps during this call.
+        trio.BusyResourceError: Another task is receiving already.
     """
     if type(stream) is not trio.SocketStream:
-        return bytes(await stream.receive_some())  # no copy of bytes
+        return bytes(await stream.receive_some())  # bytes() does not copy bytes
     while True:
         try:
             await trio.lowlevel.wait_readable(stream.socket)
-            return os.read(stream.socket.fileno(), _MOST)
+            return os.read(stream.socket.fileno(), _MAX_READ_BYTES)
         except BlockingIOError:  # readiness is a hint
             continue
         except (OSError, ValueError) as error:  # ValueError: waiting on a closed socket
-            raise _as_trio_says(error) from error
+            raise _as_trio_error(error) from error
 
 
-def _as_trio_says(error: OSError | ValueError) -> Exception:
+def _as_trio_error(error: OSError | ValueError) -> Exception:
     if isinstance(error, ValueError) or error.errno == errno.EBADF:
         return trio.ClosedResourceError("this side has closed the connection")
     return trio.BrokenResourceError(os.strerror(error.errno or errno.EIO))

@@ -1,8 +1,8 @@
-"""A handler of exchanges as an ASGI application, for servers of ASGI that run on Trio.
+"""Run a handler of exchanges as an ASGI application, under an ASGI server that runs on Trio.
 
-What `serve_http` does with bytes, the ASGI server does here: it parses, keeps its own limits
-and closes. Of each request one task of ours listens, so that a client that leaves cancels its
-handler also while that waits on something silent. Websockets are refused.
+Here the ASGI server does what `serve_http` does with bytes: it parses, applies its own limits and
+closes connections. For each request a task listens to the server, so a disconnect cancels the
+handler wherever it waits. Websockets are rejected.
 """
 
 import logging
@@ -31,17 +31,21 @@ from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Reques
 
 __all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "asgi_app_from"]
 
-_READ_AHEAD = 4  # messages
+_MAX_READ_AHEAD = 4  # messages
 _log = logging.getLogger("bridgepool.http")
 
 Scope = Mapping[str, object]
+"""The scope of an ASGI connection."""
 Message = Mapping[str, object]
+"""A message of the ASGI server."""
 Receive = Callable[[], Awaitable[Message]]
+"""Returns the next message of the ASGI server."""
 Send = Callable[[dict[str, object]], Awaitable[None]]
+"""Sends a message to the ASGI server."""
 
 
 def asgi_app(handler: Handler, *, max_body_bytes: float = math.inf) -> "AsgiApp":
-    """Make an ASGI application of a handler.
+    """Return an ASGI application that serves with a handler.
 
     Args:
         handler: As for `serve_http`.
@@ -55,13 +59,13 @@ def asgi_app_from(
     *,
     max_body_bytes: float = math.inf,
 ) -> "AsgiApp":
-    """Make an ASGI application of a handler that needs something opened, such as a pool.
+    """Return an ASGI application whose handler needs something open, such as a pool.
 
-    It is opened when the ASGI server starts (its lifespan) and closed when that stops; until
-    then requests are answered with 503.
+    It is opened when the ASGI server starts (its lifespan) and closed when the server stops. Before
+    and after that, requests get 503.
 
     Args:
-        open_handler: Opens what the handler needs, and yields it.
+        open_handler: Opens what the handler needs, and yields the handler.
         max_body_bytes: Largest request body; 413 beyond.
     """
     return AsgiApp(open_handler, max_body_bytes)
@@ -69,7 +73,7 @@ def asgi_app_from(
 
 @attrs.define(eq=False)
 class AsgiApp:
-    """An ASGI 3 application; made by `asgi_app` and `asgi_app_from`."""
+    """An ASGI 3 application; from `asgi_app` and `asgi_app_from`."""
 
     _open_handler: Callable[[], AbstractAsyncContextManager[Handler]]
     _max_body_bytes: float
@@ -78,15 +82,15 @@ class AsgiApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope of the ASGI server."""
         if scope["type"] == "http":
-            await self._serve(scope, receive, send)
+            await self._serve_request(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._serve_lifespan(receive, send)
         elif scope["type"] == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1003})
 
-    async def _live(self, receive: Receive, send: Send) -> None:
-        """Keep the handler open for as long as the server runs."""
+    async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
+        """Keep the handler open while the server runs."""
         await receive()
         phase = "startup"
         try:
@@ -96,31 +100,31 @@ class AsgiApp:
                 await receive()
                 self._handler = None
         except Exception as error:
-            _log.exception("%s failed", phase)
+            _log.exception("ASGI %s failed", phase)
             await send({"type": f"lifespan.{phase}.failed", "message": repr(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
         finally:
             self._handler = None
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         port = _AsgiPort(scope, receive, send, self._max_body_bytes)
         raised: Exception | None = None
         async with trio.open_nursery() as nursery:
             port.handling = nursery.cancel_scope
             nursery.start_soon(port.listen)
             try:
-                await self._run(port, scope)
+                await self._run_handler(port, scope)
             except Exception as error:
                 raised = error
             nursery.cancel_scope.cancel()
         if raised is None and port.was_cancelled and not port.finished:
             raised = LocalProtocolError("the exchange was cancelled")
         if raised is not None:
-            raise raised  # not from inside the nursery, which would make a group of it
+            raise raised  # outside the nursery, which would wrap it in a group
 
-    async def _run(self, port: "_AsgiPort", scope: Scope) -> None:
-        """Run the handler; raise what the ASGI server has to log, and to cut the response for."""
+    async def _run_handler(self, port: "_AsgiPort", scope: Scope) -> None:
+        """Run the handler; raise errors that the ASGI server must log and cut the response for."""
         exchange = Exchange(
             port.request,
             _client_of(scope),
@@ -130,7 +134,7 @@ class AsgiApp:
         )
         try:
             if self._handler is None:
-                await exchange.answer(503, body=b"not started\n")
+                await exchange.answer(503, body=b"the application is not running\n")
             else:
                 await self._handler(exchange)
             if not port.responded:
@@ -143,12 +147,12 @@ class AsgiApp:
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await exchange.answer(status, body=b"the request could not be served\n")
         if not port.finished:
-            raise LocalProtocolError("the response was left unfinished")
+            raise LocalProtocolError("the handler left the response unfinished")
 
 
 @attrs.define(eq=False)
 class _AsgiPort:
-    """Carries out one exchange by ASGI's messages; an `ExchangePort`."""
+    """Performs one exchange by ASGI messages; an `ExchangePort`."""
 
     _scope: Scope
     _receive: Receive
@@ -156,25 +160,25 @@ class _AsgiPort:
     _max_body_bytes: float
     responded: bool = False
     finished: bool = False
-    was_cancelled: bool = False  # from our side
-    handling: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # what the handler runs in
+    was_cancelled: bool = False  # by `cancel`
+    handling: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # around the handler
     request: Request = attrs.field(init=False)
-    _into: trio.MemorySendChannel[Message] = attrs.field(init=False)
-    _out_of: trio.MemoryReceiveChannel[Message] = attrs.field(init=False)
+    _to_handler: trio.MemorySendChannel[Message] = attrs.field(init=False)
+    _from_server: trio.MemoryReceiveChannel[Message] = attrs.field(init=False)
     _received: int = 0
     _writer: BodyWriter = attrs.field(factory=WriteNothing)
-    _trailers: bool = False  # the server was told that trailers come
+    _trailers: bool = False  # trailers were announced to the server
 
     def __attrs_post_init__(self) -> None:
         self.request = _request_of(self._scope)
-        # A few pieces are taken in ahead of the handler: that the client has left is heard only
-        # behind the last piece of the body. A handler that does not read still holds it back.
-        self._into, self._out_of = trio.open_memory_channel[Message](_READ_AHEAD)
+        # A few pieces are read ahead of the handler: a disconnect is only reported after the last
+        # piece of the body. A handler that does not read still makes the client wait.
+        self._to_handler, self._from_server = trio.open_memory_channel[Message](_MAX_READ_AHEAD)
 
     async def listen(self) -> None:
-        """Take in the server's messages until the client leaves, which cancels the handler."""
+        """Receive the server's messages until the client disconnects; then cancel the handler."""
         while (message := await self._receive())["type"] != "http.disconnect":
-            await self._into.send(message)
+            await self._to_handler.send(message)
         self.handling.cancel()
 
     def cancel(self) -> None:
@@ -185,10 +189,10 @@ class _AsgiPort:
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
         """See `ExchangePort`."""
         while True:
-            message = await self._out_of.receive()
+            message = await self._from_server.receive()
             piece = message.get("body", b"")
             if not isinstance(piece, bytes):
-                raise LocalProtocolError("the ASGI server sent a body that is no bytes")
+                raise LocalProtocolError("the ASGI server sent a body that is not bytes")
             self._received += len(piece)
             if self._received > self._max_body_bytes:
                 raise BodyTooLarge(f"the body is larger than {self._max_body_bytes} bytes")
@@ -197,7 +201,7 @@ class _AsgiPort:
                 return piece, end
 
     async def send_interim(self, status: int, headers: Headers) -> None:
-        """See `ExchangePort`; only early hints exist in ASGI, and only with some servers."""
+        """See `ExchangePort`; ASGI only has early hints, and only some servers support them."""
         join_fields(headers)
         if status == 103 and self._offers("http.response.early_hint"):
             links = [value for name, value in headers if name == b"link"]
@@ -235,7 +239,7 @@ class _AsgiPort:
             await self._send({"type": "http.response.body", "body": data})
             self.finished = True
         else:
-            # Most servers hold the head back until the first message of the body.
+            # Most servers send the head only with the first message of the body.
             await self.send_data(data)
 
     async def send_data(self, data: bytes) -> None:
@@ -253,7 +257,7 @@ class _AsgiPort:
         self.finished = True
 
     def cut(self) -> None:
-        """See `ExchangePort`: what is not finished is cut at the end."""
+        """See `ExchangePort`; an unfinished response is cut when the handler ends."""
 
     def _offers(self, extension: str) -> bool:
         extensions = self._scope.get("extensions")
