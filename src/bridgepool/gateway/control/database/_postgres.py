@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import re
 import socket
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from psycopg import conninfo
 from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import IntDumper
 
+from bridgepool._backoff import Backoff
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import (
     CommitUnknownError,
@@ -194,7 +194,7 @@ class PostgresEngine:
     async def watch(self, notices: Notices) -> None:
         """See `Engine`; connects again when the connection ends."""
         await notices.wait_subscribed()
-        wait = _FIRST_RETRY
+        backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         failing = False
         thread = trio.CapacityLimiter(1)
         while True:
@@ -204,7 +204,7 @@ class PostgresEngine:
                     if failing:
                         failing = False
                         logger.info("notices of other processes arrive again")
-                    wait = _FIRST_RETRY
+                    backoff.reset()
                     notices.publish()  # those that came before were lost
                     while True:
                         await trio.lowlevel.wait_readable(connection.fileno())
@@ -220,9 +220,7 @@ class PostgresEngine:
                     failing = True
                     problem = {"problem": str(error)}
                     logger.warning("no notices of other processes", extra=problem)
-            # Full jitter: those who lost their connections together come back spread out.
-            await trio.sleep(random.random() * wait)  # noqa: S311 -- not for secrets
-            wait = min(_LAST_RETRY, wait * 2)
+            await trio.sleep(backoff.next_delay())
 
     def _connect_listener(self) -> psycopg.Connection[Row]:
         connection = self.server.connect()
