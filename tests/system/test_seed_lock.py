@@ -162,7 +162,7 @@ async def test_no_drift_keeps_a_control_plane_from_starting(
         return ProviderDraft(name=name, type="openai", base_url=url, keys=(key,))
 
     async with run_plane(home, "--seed", str(seed)) as plane:
-        await plane.wait_event("the seed is applied", applied=5)
+        await plane.wait_event("seed applied", applied=5)
         await home.change("changed", base_url="https://by-hand.example/v1")
         for name in ("removed", "remade"):
             await home.api("DELETE", f"providers/{name}")
@@ -179,7 +179,7 @@ async def test_no_drift_keeps_a_control_plane_from_starting(
     )
     # The seed has more keys than this control plane takes, as one that was told another number.
     async with run_plane(home, "--seed", str(seed), "--max-keys", "6") as plane:
-        await plane.wait_event("the seed is applied", applied=3)
+        await plane.wait_event("seed applied", applied=3)
         drift = {}
         for name in ("changed", "removed", "remade", "by-hand", "left-out"):
             line = await plane.wait_event("drift", row=name)

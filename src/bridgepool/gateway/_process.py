@@ -169,13 +169,13 @@ async def _serve(
 
 
 def raise_open_files_limit(connections: int) -> None:
-    """Raise this process's limit of open files as far as the system allows.
+    """Raise the open-file limit as far as the system allows.
 
-    The limit that processes start with (often 1,024) is for programs that use `select`.
+    The default limit (often 1,024) is meant for programs that use `select`.
 
     Args:
-        connections: How many connections of clients are to be served; a warning in the log says
-            so when the limit is too low for them.
+        connections: The maximum number of client connections; a limit that is too low for them
+            is logged.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
@@ -189,4 +189,4 @@ def raise_open_files_limit(connections: int) -> None:
             pass  # the system has a lower limit of its own
     if soft < connections + _OTHER_FILES:
         facts = {"open_files": soft, "max_connections": connections}
-        logger.warning("the limit of open files is too low for --max-connections", extra=facts)
+        logger.warning("open-file limit too low for --max-connections", extra=facts)

@@ -77,7 +77,7 @@ async def test_an_age_that_nobody_knows_is_too_old_and_shown_as_null() -> None:
 async def test_a_source_that_is_in_trouble_says_why() -> None:
     first = ProviderSnapshot[Provider](())
     source = MemoryReloader(first)
-    report = SourceReport(source="control plane", connected=False, trouble="it is refused")
+    report = SourceReport(source="control plane", connected=False, problem="it is refused")
     async with open_gateway(
         source, source.subscribe(), first=first, report=lambda: report
     ) as gateway:

@@ -153,4 +153,4 @@ async def test_a_sink_that_raises_costs_nothing_but_a_line_in_the_log(
         await sink.wait_for(1)
         source.replace(at(2))
         await sink.wait_for(2)
-    assert "a receipt could not be given" in caplog.text
+    assert "receipt callback failed" in caplog.text

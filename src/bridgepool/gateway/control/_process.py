@@ -115,7 +115,7 @@ async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
         await ensure_admin_key(store, options.admin_key_file)
     elif not await store.list_admin_keys():
         logger.warning(
-            "there is no admin key, so nobody can use the API; start with --admin-key-file, or "
+            "no admin key, so the API refuses every request; start with --admin-key-file, or "
             "make one with `bridgepool keys`"
         )
     if options.gateway_key_file is not None:
@@ -135,10 +135,10 @@ async def _seed(store: Store, path: Path, max_keys: int) -> None:
         raise StartError(f"--seed {path}: cannot be read: {problem}") from None
     report = await store.seed(declared, source=path.name)
     facts = {"applied": len(report.applied), "revision": report.revision}
-    logger.info("the seed is applied", extra=facts)
+    logger.info("seed applied", extra=facts)
     for drift in report.drift:
         logger.warning(
-            "drift: the store differs from the seed and stays as it is",
+            "store differs from the seed; keeping the store",
             extra={"kind": drift.kind, "row": drift.name, "reason": drift.reason},
         )
 

@@ -1,8 +1,8 @@
-"""The access log: one line per request, made in a few microseconds and written elsewhere.
+"""The access log: one line per request, formatted in microseconds and written in a thread.
 
-A request's task only formats its line and appends it to a list. One writer task hands
-what has gathered to a thread a few times a second, so a slow disk or a stuck pipe never
-holds a request up; beyond a bound lines are dropped and counted instead of kept in memory.
+A request's task only formats its line and appends it to a list. One writer task passes the
+collected lines to a thread a few times a second, so that a slow disk or a stuck pipe never delays
+a request. Beyond a limit, lines are dropped and counted.
 
 No line holds a header value, a query string or a body: that is where secrets travel. Of the
 path it has what `_redaction` lets through, so that a key in it is not shown.
@@ -17,9 +17,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from json.encoder import encode_basestring_ascii as quoted
+from datetime import UTC, datetime
+from typing import Final
 
 import attrs
+import msgspec
 import trio
 
 from bridgepool._services import open_service_nursery
@@ -28,120 +30,121 @@ from bridgepool.gateway.serving._logs import LogFormat, use_json
 
 logger = logging.getLogger("bridgepool.gateway")
 
-_GATHER = 0.02  # seconds between the first line and the write that takes it along
-_MAX_WAITING = 8 * 2**20  # bytes kept for a sink that does not take them
-_LAST_FLUSH = 2.0  # seconds that closing waits for the sink
+_FLUSH_INTERVAL: Final = 0.02  # seconds from the first line to the write that includes it
+_MAX_BUFFERED: Final = 8 * 2**20  # bytes kept for a sink that is behind
+_CLOSE_TIMEOUT: Final = 2.0  # seconds that closing waits for the sink
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Outcome(enum.Enum):
     """How a request ended."""
 
     COMPLETE = "complete"
-    """The provider's whole answer went to the client, whatever its status."""
+    """The client got the provider's whole response, whatever its status."""
     REFUSED = "refused"
-    """The gateway answered itself; `code` says what."""
+    """The gateway refused the request; `code` names the refusal."""
     UPSTREAM_CUT = "upstream_cut"
-    """The provider's answer broke off after its start; the client's was cut too."""
+    """The provider's response broke off after its start; the client's was cut, too."""
     CLIENT_GONE = "client_gone"
-    """The client left, or the server stopped, before the answer was complete."""
+    """The client left, or the server stopped, before the response was complete."""
     DRAIN_DEADLINE = "drain_deadline"
-    """The bridge had to close under the request: its drain deadline passed."""
+    """The bridge was closed during the request: its drain deadline had passed."""
     FAILED = "failed"
-    """An error of the gateway itself; the log has the traceback."""
+    """An error of the gateway; the log has the traceback."""
 
 
 @attrs.define(eq=False)
 class AccessRecord:
-    """What is known about one request; the gateway fills it in while it serves."""
+    """The record of one request; the gateway fills it in while it serves."""
 
     method: str
     """`*` if it is none of HTTP's own."""
     path: str = ""
-    """Set at the request's end: the provider's name and the words of its API; `*` stands for
-    every other segment, such as an id, or a key that a client put there. Without the query."""
+    """The path without its query: the provider's name and the words of its API; `*` replaces
+    every other segment, such as an id, or a key that a client put there. Set at the end."""
     started: float = attrs.field(factory=time.perf_counter)
-    """`time.perf_counter()` when the request's head was in."""
+    """`time.perf_counter()` when the request's head was complete."""
     client: str = "-"
     """The client's id, `-` before it is known."""
     key: str = "-"
-    """Which of the client's keys."""
+    """The id of the client's key."""
     provider: str = "-"
     generation: int = 0
-    """The generation that served it; 0 where none did."""
+    """The generation that served it; 0 if none did."""
     status: int = 0
-    """The status sent; 0 if nothing was."""
+    """The status sent to the client; 0 if none was."""
     bytes_sent: int = 0
-    """Bytes of body."""
+    """Bytes of the response body."""
     first_byte: float = 0.0
-    """`time.perf_counter()` when the answer's start was sent; 0 if none was."""
+    """`time.perf_counter()` when the response head was sent; 0 if none was."""
     ended: float = 0.0
     outcome: Outcome = Outcome.COMPLETE
     code: str = ""
-    """The refusal's code, or why the stream was cut."""
+    """The code of the refusal, or of the error that cut the response."""
 
 
 AccessLog = Callable[[AccessRecord], None]
-"""What the gateway calls once for every request, after its end. Must not block or raise."""
-
-
-def _milliseconds(record: AccessRecord) -> tuple[float, float]:
-    first = (record.first_byte - record.started) * 1e3 if record.first_byte else -1.0
-    return first, (record.ended - record.started) * 1e3
-
-
-_second = (0, "")  # the last second that was formatted, and its text
-
-
-def _now() -> str:
-    """The wall clock as RFC 3339 in UTC; the date part is formatted once a second."""
-    global _second  # a cache of one value: no state that anyone could observe
-    now = time.time()
-    whole = int(now)
-    second, text = _second
-    if second != whole:
-        text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-        _second = (whole, text)
-    return f"{text}.{int((now - whole) * 1000):03d}Z"
+"""Called once for every request, after its end. Must not block or raise."""
 
 
 def json_line(record: AccessRecord) -> bytes:
     """Format one record as a line of JSON. Every field is always there, in this order."""
     first, duration = _milliseconds(record)
-    return (
-        f'{{"time":"{_now()}","event":"request","client":{quoted(record.client)},'
-        f'"key":{quoted(record.key)},"provider":{quoted(record.provider)},'
-        f'"generation":{record.generation},"method":{quoted(record.method)},'
-        f'"path":{quoted(record.path)},"status":{record.status},"bytes":{record.bytes_sent},'
-        f'"first_byte_ms":{f"{first:.3f}" if first >= 0 else "null"},'
-        f'"duration_ms":{duration:.3f},"outcome":"{record.outcome._value_}",'
-        f'"code":{quoted(record.code)}}}\n'
-    ).encode()
+    fields = {
+        "time": _timestamp(),
+        "event": "request",
+        "client": record.client,
+        "key": record.key,
+        "provider": record.provider,
+        "generation": record.generation,
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "bytes": record.bytes_sent,
+        "first_byte_ms": first,
+        "duration_ms": duration,
+        "outcome": record.outcome,
+        "code": record.code,
+    }
+    return _encode(fields) + b"\n"
 
 
 def console_line(record: AccessRecord) -> bytes:
     """Format one record for people."""
     _, duration = _milliseconds(record)
-    clean = ascii(record.path)[1:-1]
+    path, method = ascii(record.path)[1:-1], ascii(record.method)[1:-1]
     code = f" ({record.code})" if record.code else ""
     return (
-        f"{_now()[11:23]} {record.client:<12} {record.provider}@{record.generation} "
-        f"{ascii(record.method)[1:-1]} {clean} {record.status or '---'} {record.bytes_sent} B "
-        f"{duration:.1f} ms {record.outcome._value_}{code}\n"
+        f"{_timestamp()[11:23]} {record.client:<12} {record.provider}@{record.generation} "
+        f"{method} {path} {record.status or '---'} {record.bytes_sent} B "
+        f"{duration:.1f} ms {record.outcome.value}{code}\n"
     ).encode()
+
+
+def _milliseconds(record: AccessRecord) -> tuple[float | None, float]:
+    """Return the time to the first byte, if one was sent, and to the end."""
+    first = round((record.first_byte - record.started) * 1e3, 3) if record.first_byte else None
+    return first, round((record.ended - record.started) * 1e3, 3)
+
+
+def _timestamp() -> str:
+    """Return the wall clock as RFC 3339 in UTC, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @attrs.define(eq=False)
 class LineWriter:
-    """Gathers lines, and writes them from one background task.
+    """Collects lines and writes them from one background task.
 
     Args:
-        write: takes all the bytes it is given; called in a thread, with many whole lines at
+        write: writes all the bytes it is given; called in a thread, with many whole lines at
             once. An `OSError` from it is logged once, and its lines are counted as dropped.
     """
 
     _write: Callable[[bytes], object]
     _lines: list[bytes] = attrs.field(init=False, factory=list)
-    _waiting: int = attrs.field(init=False, default=0)  # bytes appended and not yet written
+    _buffered: int = attrs.field(init=False, default=0)  # bytes appended and not yet written
     _wake: trio.Event = attrs.field(init=False, factory=trio.Event)
     _dropped: int = attrs.field(init=False, default=0)
     _failing: bool = attrs.field(init=False, default=False)  # the last write failed: reported
@@ -152,31 +155,31 @@ class LineWriter:
         return self._dropped
 
     def append(self, line: bytes) -> None:
-        """Take one line, its newline included; drop it when the sink is far behind."""
-        if self._waiting > _MAX_WAITING:
+        """Append one line with its newline; drop it when the sink is far behind."""
+        if self._buffered > _MAX_BUFFERED:
             self._dropped += 1
             return
         if not self._lines:
             self._wake.set()
         self._lines.append(line)
-        self._waiting += len(line)
+        self._buffered += len(line)
 
     async def run(  # noqa: ASYNC114  # the linter cannot be told of every startable
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Write what is appended, until cancelled.
+        """Write appended lines until cancelled.
 
-        Cancellation: takes up to two seconds more for the lines that are still waiting.
+        Cancellation: the lines that are left are written, for at most two seconds.
         """
         task_status.started()
         try:
             while True:
                 await self._wake.wait()
                 self._wake = trio.Event()
-                await trio.sleep(_GATHER)
+                await trio.sleep(_FLUSH_INTERVAL)
                 await self._flush()
         finally:
-            with trio.move_on_after(_LAST_FLUSH, shield=True):
+            with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await self._flush()
 
     async def _flush(self) -> None:
@@ -185,21 +188,21 @@ class LineWriter:
             await trio.lowlevel.checkpoint()
             return
         try:
-            # A write that hangs is left behind in its thread: it must not hold up the end.
+            # A write that hangs is abandoned in its thread: it must not delay the shutdown.
             await trio.to_thread.run_sync(self._write, b"".join(lines), abandon_on_cancel=True)
         except OSError as error:
             self._dropped += len(lines)
             if not self._failing:
-                logger.warning("the access log cannot be written: %s", error)
+                logger.warning("access log cannot be written", extra={"error": str(error)})
             self._failing = True
         else:
             self._failing = False
         finally:
-            self._waiting -= sum(map(len, lines))
+            self._buffered -= sum(map(len, lines))
 
 
 def write_to(fd: int) -> Callable[[bytes], None]:
-    """Make a sink for `LineWriter` of an open file descriptor, which stays the caller's."""
+    """Return a sink for `LineWriter` on a file descriptor, which the caller closes."""
 
     def write(data: bytes) -> None:
         view = memoryview(data)
@@ -211,11 +214,11 @@ def write_to(fd: int) -> Callable[[bytes], None]:
 
 @asynccontextmanager
 async def open_access_log(target: str, log_format: LogFormat) -> AsyncIterator[AccessLog | None]:
-    """Open where the line per request goes, with its writer task.
+    """Open the access log and its writer task.
 
     Args:
         target: a file to append to, `-` for standard output, or `none`.
-        log_format: how a line looks; auto is JSON but on a terminal.
+        log_format: the format of a line; `auto` is `console` on a terminal, else `json`.
 
     Raises:
         StartError: the file cannot be opened.

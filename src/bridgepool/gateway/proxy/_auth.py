@@ -1,4 +1,4 @@
-"""Who is asking: a client by its key, or, on a gateway without clients, anyone on this machine."""
+"""Client authentication: by key, or, on a gateway without clients, local programs only."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ LOCAL_PROGRAMS_ONLY = Refusal(
 
 @attrs.frozen
 class Identity:
-    """A client that may be served."""
+    """An authenticated client."""
 
     key: BridgeKey
     own_key: bool
-    """The usual credential headers hold the client's own upstream key, not ours: it may be
-    passed on to a provider that takes `client_keys`."""
+    """The usual credential headers hold the client's own upstream key, not a gateway key: it may
+    be forwarded to a provider with `client_keys`."""
 
 
 _ANONYMOUS = Identity(ANONYMOUS, own_key=True)
@@ -46,42 +46,41 @@ _ANONYMOUS = Identity(ANONYMOUS, own_key=True)
 
 @runtime_checkable
 class Authorizer(Protocol):
-    """Tells whose key a client sent. Yours to implement; `ListedClients` is one."""
+    """Authenticates client keys. Implement it for your own clients; `ListedClients` is one."""
 
     @property
     def has_clients(self) -> bool:
-        """False when no clients are configured at all, as on a gateway for one's own machine.
+        """Whether any clients are configured; True if that is not known.
 
-        Only then, and only where `GatewaySettings.allow_anonymous` says so, local programs are
-        served without a key. One who cannot tell says True.
+        When it is False, and `GatewaySettings.allow_anonymous` is True, local programs are served
+        without a key.
         """
         ...
 
     async def authorize(self, token: bytes) -> Caller | None:
-        """Return whose key this is; None when it is nobody's.
+        """Return the client that the key belongs to; None if the key is unknown.
 
-        Called for each request, so it should have most answers at hand; it is no checkpoint
-        then.
+        Called for each request, so most answers should be cached; it is not a checkpoint then.
 
         Raises:
-            AuthorizationUnavailableError: It has no answer, and nobody to ask.
+            AuthorizationUnavailableError: The key is not cached, and the authority is unreachable.
         """
         ...
 
 
 @attrs.frozen
 class ListedClients:
-    """An `Authorizer` of clients that are all known here.
+    """An `Authorizer` for a list of clients.
 
     Args:
-        in_force: Returns those in force; asked for each request, so it must be cheap.
+        in_force: Returns the clients in force; called for each request, so it must be cheap.
     """
 
     _in_force: Callable[[], Clients]
 
     @property
     def has_clients(self) -> bool:
-        """Whether the list has any."""
+        """Whether the list has a client."""
         return len(self._in_force()) > 0
 
     async def authorize(self, token: bytes) -> Caller | None:
@@ -92,14 +91,17 @@ class ListedClients:
 async def identify(
     headers: Headers, authorizer: Authorizer, *, allow_anonymous: bool
 ) -> Identity | Refusal:
-    """Tell who sent a request. Not a checkpoint when the authorizer has the answer at hand.
+    """Authenticate a request. Not a checkpoint when the authorizer has the answer cached.
 
     Args:
         headers: the request's.
-        authorizer: knows the clients.
-        allow_anonymous: whether a gateway without clients is open. Then the client must be a
-            local program: a web page that reaches this machine from a browser (by a foreign
-            origin, or by a name rebound to a loopback address) is refused.
+        authorizer: authenticates keys.
+        allow_anonymous: whether a gateway without clients serves local programs. A web page that
+            reaches this machine from a browser (by a foreign origin, or by a name rebound to a
+            loopback address) is refused.
+
+    Returns:
+        The client, or the refusal to answer with.
     """
     found = find_client_token(headers)
     if found is not None:

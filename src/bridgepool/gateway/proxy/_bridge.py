@@ -1,4 +1,4 @@
-"""The gateway's bridge: what one client's key has open, built from one snapshot."""
+"""The gateway's bridge: one client key's access to the providers of one snapshot."""
 
 from __future__ import annotations
 
@@ -20,45 +20,45 @@ from bridgepool.http import Exchange
 
 @attrs.frozen
 class BridgeKey:
-    """Who a bridge is for."""
+    """The key of a bridge: a client and one of its keys."""
 
     client_id: str
     key_id: str
 
 
 ANONYMOUS = BridgeKey("-", "-")
-"""The one key of a gateway without clients."""
+"""The only key of a gateway without clients."""
 
 
 @attrs.define(eq=False)
 class Bridge:
-    """One client key's way to the providers of one generation. Made by `open_bridge`."""
+    """One client key's access to the providers of one generation. Made by `open_bridge`."""
 
     key: BridgeKey
     _table: RuntimeTable
     _requests: set[Exchange] = attrs.field(factory=set)
-    _idle: trio.Event | None = None  # wanted by the close; set by the last request
+    _idle: trio.Event | None = None  # made by the close, set by the last request
     closing: bool = False
-    """The bridge is being closed: requests that are still running are ended."""
+    """The bridge is closing: requests that are still running are cancelled."""
 
     async def route(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
-        """Return what serves that provider; None if there is none of that name."""
+        """Return the runtime of that provider; None if there is no provider of that name."""
         return await self._table.use(name)
 
     def enter(self, exchange: Exchange) -> None:
-        """Count a request in; it is cancelled if the bridge has to close first."""
+        """Register a request; it is cancelled if the bridge has to close before its end."""
         self._requests.add(exchange)
         if self.closing:
             exchange.cancel()
 
     def leave(self, exchange: Exchange) -> None:
-        """Count a request out."""
+        """Unregister a request."""
         self._requests.discard(exchange)
         if self._idle is not None and not self._requests:
             self._idle.set()
 
     async def _end_requests(self) -> None:
-        """End what is still running: the drain deadline has passed, or all ends."""
+        """Cancel running requests: the drain deadline has passed, or the pool closes."""
         self.closing = True
         if not self._requests:
             return
@@ -72,9 +72,9 @@ class Bridge:
 async def open_bridge(
     key: BridgeKey, snapshot: Snapshot, runtimes: Runtimes
 ) -> AsyncIterator[Bridge]:
-    """Open a bridge: take the snapshot's route table and wait until those are open that were begun.
+    """Open a bridge: lease the snapshot's runtime table.
 
-    Leaving ends the requests that are still running on it, and gives the table back.
+    Leaving cancels the requests that are still running on it, and returns the table.
     """
     table = runtimes.take(snapshot)
     try:

@@ -1,4 +1,4 @@
-"""Is the gateway well: what `/readyz` says, and why."""
+"""Readiness: whether the gateway should get new work, and the document of `/readyz`."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from bridgepool import ReloadStatus
 
 @attrs.frozen(kw_only=True)
 class SourceReport:
-    """What a source of providers says of itself, for `/readyz`."""
+    """What a source of providers reports for `/readyz`."""
 
     source: str
-    """Where what is in force came from: ``provider file``, ``control plane`` …"""
+    """The origin of the snapshot in force: ``provider file``, ``control plane`` …"""
     connected: bool | None = None
-    """Whether it can be reached; None where there is no connection to speak of."""
-    trouble: str | None = None
-    """Why new work should go elsewhere, if it should. Anyone may read it."""
+    """Whether the source is connected; None if it has no connection."""
+    problem: str | None = None
+    """Why the gateway is not ready, if so. Anyone may read it."""
 
 
 @attrs.define(eq=False)
 class Readiness:
-    """Whether new work is welcome.
+    """The readiness of one gateway.
 
     Args:
-        status: how the reloads go.
-        max_stale: seconds after which what is in force is too old.
-        first_age: how old the first snapshot was when the gateway was opened; None if it had
-            none.
-        report: what the source says of itself.
+        status: the status of the reloads.
+        max_stale: age in seconds above which the snapshot in force is too old.
+        first_age: the age of the first snapshot when the gateway was opened; None without one.
+        report: returns the source's report.
     """
 
     _status: ReloadStatus
@@ -41,16 +40,16 @@ class Readiness:
     _report: Callable[[], SourceReport] | None
     _opened: float = attrs.field(factory=trio.current_time, init=False)
     draining: bool = attrs.field(default=False, init=False)
-    """The gateway is about to stop."""
+    """The gateway is shutting down."""
 
     @property
     def has_snapshot(self) -> bool:
-        """Whether any snapshot is in force."""
+        """Whether a snapshot is in force."""
         return self._first_age is not None or self._status.last_success is not None
 
     @property
     def staleness(self) -> float:
-        """Seconds since the source confirmed what is in force; `math.inf` if it never has."""
+        """Seconds since the source confirmed the snapshot in force; `math.inf` if unknown."""
         if self._status.last_success is not None:
             return self._status.staleness
         if self._first_age is None:
@@ -58,12 +57,12 @@ class Readiness:
         return self._first_age + (trio.current_time() - self._opened)
 
     def why_not(self) -> str | None:
-        """Return why new work should go elsewhere; None if it is welcome."""
+        """Return why the gateway is not ready; None if it is."""
         if self.draining:
             return "draining"
-        trouble = self._report().trouble if self._report is not None else None
-        if trouble is not None:
-            return trouble
+        problem = self._report().problem if self._report is not None else None
+        if problem is not None:
+            return problem
         if not self.has_snapshot:
             return "no snapshot of providers yet"
         if self.staleness > self._max_stale:
@@ -71,7 +70,7 @@ class Readiness:
         return None
 
     def document(self, generation: int, revision: int | None) -> dict[str, object]:
-        """Return what `/readyz` says."""
+        """Return the document of `/readyz`."""
         reason = self.why_not()
         document: dict[str, object] = {"ready": reason is None}
         if reason is not None:
@@ -80,7 +79,7 @@ class Readiness:
             document["generation"] = generation
             if revision is not None:
                 document["revision"] = revision
-            # Strict JSON has no number for "nobody knows".
+            # JSON has no infinity.
             age = self.staleness
             document["age"] = round(age, 1) if math.isfinite(age) else None
         if self._report is not None:

@@ -1,15 +1,14 @@
-"""Provider runtimes: what is live for one provider, shared by every bridge that needs it.
+"""The provider runtimes of a gateway, shared by all bridges.
 
-Theory of operation. A runtime belongs to one `Provider` value, which is its own fingerprint:
-an unchanged provider keeps its runtime, and so its upstream connections, across any number of
-generations. A `RuntimeTable` names the runtimes of one snapshot. Tables are counted by those who
-use them (each bridge, and the gateway for the snapshot in force), runtimes by the tables that
-name them; what nobody counts any more is closed, idle connections and all. All of this is
-bookkeeping without an `await`; each runtime's life is one task in the registry's nursery.
+Theory of operation. A runtime belongs to one `Provider` value, which is its own fingerprint: an
+unchanged provider keeps its runtime, and so its upstream connections, across any number of
+generations. A `RuntimeTable` maps provider names to the runtimes of one snapshot. Tables are
+reference-counted by their users (each bridge, and the gateway for the snapshot in force),
+runtimes by the tables that contain them; a runtime without references is closed. All of this is
+bookkeeping without an `await`; each runtime lives in one task of the gateway's nursery.
 
-What can be wrong with a provider is found when it comes into a table, and the runtime of one
-that was found good is opened by the first request for it: so hundreds of new providers cost
-little when they come, and those that nobody asks for nothing more.
+A provider is checked when a table is made. The runtime of one that passed is opened by its first
+request: hundreds of new providers cost little, and those without requests nothing more.
 
 A provider that is disabled, or whose runtime cannot be built, is in the table as an
 `UnavailableProvider`: it fails alone, with a reason. One that cannot be built is served by its
@@ -38,31 +37,31 @@ Snapshot = ProviderSnapshot[Provider]
 
 @attrs.frozen(eq=False)
 class UnavailableProvider:
-    """Stands in a route table where there is no runtime."""
+    """The entry of a provider that has no runtime: disabled or misconfigured."""
 
     provider: Provider
     refusal: Refusal
-    """What requests get."""
+    """The answer to its requests."""
     reason: str = ""
-    """Why, for operators; never shown to clients. Empty for one that is switched off. Holds no
-    secrets: it is told to the control plane."""
+    """Why, for operators and the control plane; never shown to clients. Empty for a disabled
+    provider. Holds no secrets."""
 
 
 CheckProvider = Callable[[Provider], None]
-"""Raises what opening the provider's runtime would; must be fast."""
+"""Raises the error that opening the provider's runtime would raise; must be fast."""
 OpenRuntime = Callable[[Provider], AbstractAsyncContextManager[ProviderRuntime]]
 """Opens the runtime of one provider; raising means that it cannot be built."""
 
 
 @attrs.define(eq=False)
 class _Slot:
-    """One runtime with its count: the registry's side of it."""
+    """One runtime and its references."""
 
     provider: Provider
-    tables: int = 0  # route tables that name it
+    tables: int = 0  # references: tables that contain it
     target: ProviderRuntime | UnavailableProvider | None = None  # None before it is open
     life: _Life | None = None  # since its opening began
-    # the last good form of that provider: it serves if this one cannot, and counts this as a table
+    # the last good form of that provider, which serves if this one cannot; one more reference to it
     fallback: _Slot | None = None
 
     @property
@@ -72,15 +71,15 @@ class _Slot:
 
 @attrs.define(eq=False)
 class _Life:
-    """What the task of a runtime waits for, and who waits for the task."""
+    """The events between a runtime's task and its users."""
 
     opened: trio.Event = attrs.field(factory=trio.Event)  # the slot's target is set
-    unused: trio.Event = attrs.field(factory=trio.Event)  # no table names it any more
+    unused: trio.Event = attrs.field(factory=trio.Event)  # no table contains it any more
 
 
 @attrs.define(eq=False)
 class RuntimeTable:
-    """The runtimes of one snapshot by provider name. Taken from `Runtimes`."""
+    """The runtimes of one snapshot by provider name. Leased from `Runtimes`."""
 
     snapshot: Snapshot
     _slots: dict[str, _Slot]
@@ -88,20 +87,20 @@ class RuntimeTable:
     _users: int = 0  # bridges, and the gateway while the snapshot is in force
 
     def get(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
-        """Return what is known of that provider; None if nothing, or if it is not opened yet.
+        """Return the provider's runtime; None if it is unknown, or not opened yet.
 
-        An `UnavailableProvider` tells what is wrong with it, also while its last good form serves.
+        An `UnavailableProvider` has the reason, also while its last good form serves.
         """
         slot = self._slots.get(name)
         return slot.target if slot is not None else None
 
     def unavailable(self) -> list[UnavailableProvider]:
-        """List what stands in for providers that cannot be used, or may not, in their order."""
+        """List the providers that are disabled or misconfigured, in their order."""
         targets = (slot.target for slot in self._slots.values())
         return [target for target in targets if isinstance(target, UnavailableProvider)]
 
     async def use(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
-        """Return what serves that provider, opened if need be; None if there is none.
+        """Return the runtime that serves that provider, opened if necessary; None if unknown.
 
         Not a checkpoint when it is open.
         """
@@ -119,9 +118,9 @@ class RuntimeTable:
         return slot.target
 
     async def wait_opened(self) -> None:
-        """Wait until every runtime whose opening has begun is open or has failed to open.
+        """Wait until every runtime whose opening has begun is open or has failed.
 
-        Not a checkpoint when there is none to wait for.
+        Not a checkpoint when there is none.
         """
         for slot in self._slots.values():
             if slot.target is None and slot.life is not None:
@@ -130,43 +129,44 @@ class RuntimeTable:
 
 @attrs.define(eq=False)
 class Runtimes:
-    """Every open runtime, and who needs it.
+    """All open runtimes and their reference counts.
 
     Args:
-        nursery: where the runtimes live; when it is cancelled they stay open until `close`
-            and the last `release`, so that bridges which are closing still find them.
-        open_runtime: opens one runtime; its exceptions become sentinels.
-        check: checks a provider when it comes; its exceptions become sentinels, too, and what is
-            good is opened when it is needed. Without, runtimes are opened when they come.
+        nursery: the nursery of the runtimes; when it is cancelled they stay open until `close`
+            and the last `release`, so that closing bridges can still use them.
+        open_runtime: opens one runtime; its exceptions make the provider unavailable.
+        check: checks a provider when a table is made; its exceptions make the provider
+            unavailable, too, and a good one is opened when it is needed. Without it, runtimes
+            are opened when the table is made.
     """
 
     _nursery: trio.Nursery
     _open_runtime: OpenRuntime
     _check: CheckProvider | None = None
-    _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # may be joined
+    _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # can be shared
     _tables: dict[int, RuntimeTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
     _in_force: RuntimeTable | None = attrs.field(init=False, default=None)
     _open: int = attrs.field(init=False, default=0)
 
     @property
     def open_count(self) -> int:
-        """Runtimes that are open, those that are closing included."""
+        """Number of open runtimes, closing ones included."""
         return self._open
 
     def put_in_force(self, snapshot: Snapshot) -> None:
-        """Keep this snapshot's runtimes open, used or not, and no longer those of the last."""
+        """Keep this snapshot's runtimes open instead of those of the snapshot before."""
         before, self._in_force = self._in_force, self.take(snapshot)
         if before is not None:
             self.release(before)
 
     def close(self) -> None:
-        """Keep nothing open any more that no bridge uses."""
+        """Close every runtime that no bridge uses."""
         before, self._in_force = self._in_force, None
         if before is not None:
             self.release(before)
 
     def take(self, snapshot: Snapshot) -> RuntimeTable:
-        """Lease the route table of a snapshot; `release` it exactly once."""
+        """Lease the table of a snapshot; `release` it exactly once."""
         table = self._tables.get(id(snapshot))  # the table holds the snapshot: its id is its own
         if table is None:
             slots = self._slots_of(snapshot)
@@ -175,22 +175,22 @@ class Runtimes:
         return table
 
     def take_in_force(self) -> RuntimeTable:
-        """Lease the route table of what is in force; `release` it exactly once."""
+        """Lease the table of the snapshot in force; `release` it exactly once."""
         if self._in_force is None:
-            raise AssertionError("nothing is in force")
+            raise AssertionError("no snapshot is in force")
         self._in_force._users += 1
         return self._in_force
 
     def release(self, table: RuntimeTable) -> None:
-        """Give a table back; runtimes that no other table names close in the background."""
+        """Return a table; runtimes that no other table contains close in the background."""
         table._users -= 1
         if table._users:
             return
         del self._tables[id(table.snapshot)]
         for slot in table._slots.values():
-            self._leave(slot)
+            self._drop_reference(slot)
 
-    def _leave(self, slot: _Slot) -> None:
+    def _drop_reference(self, slot: _Slot) -> None:
         slot.tables -= 1
         if slot.tables:
             return
@@ -203,10 +203,10 @@ class Runtimes:
     def _release_fallback(self, slot: _Slot) -> None:
         fallback, slot.fallback = slot.fallback, None
         if fallback is not None:
-            self._leave(fallback)
+            self._drop_reference(fallback)
 
     def _last_good(self, name: str) -> _Slot | None:
-        """Return what serves that provider now; None if nothing does."""
+        """Return the slot that serves that provider now; None if none does."""
         slot = self._in_force._slots.get(name) if self._in_force is not None else None
         if slot is not None and slot.unavailable:
             return slot.fallback
@@ -218,7 +218,7 @@ class Runtimes:
         for provider in snapshot.providers:
             name = provider.name
             slot = in_force.get(name)
-            # Most are the very ones in force, and need no dearer look for one that is equal.
+            # Most are the same objects as in force: no need to hash them to find an equal one.
             if (
                 slot
                 and slot.provider is provider
@@ -255,14 +255,14 @@ class Runtimes:
             slot.fallback.tables += 1
 
     def _begin(self, slot: _Slot) -> _Life:
-        """Have a task open the runtime of a slot."""
+        """Start the task that opens the runtime of a slot."""
         life = slot.life = _Life()
         self._open += 1
         self._nursery.start_soon(self._live, slot, life, name=f"runtime of {slot.provider.name}")
         return life
 
     async def _live(self, slot: _Slot, life: _Life) -> None:
-        """Open a runtime, keep it until no table names it, close it."""
+        """Open a runtime, keep it until no table contains it, close it."""
         provider = slot.provider
         try:
             # No deadline of its own: `unused` comes when the last bridge has closed, and the
@@ -274,8 +274,8 @@ class Runtimes:
                     life.opened.set()
                     await life.unused.wait()
         except Exception as error:
-            # What cannot be built or breaks down is this provider's own trouble. The error
-            # comes from TLS set-up, the environment, or a bug: none may end the gateway.
+            # A runtime that cannot be built or fails affects its provider only. The error comes
+            # from the TLS set-up, the environment, or a bug: none may end the gateway.
             slot.target = _misconfigured(slot, error)
             life.opened.set()
         finally:
@@ -284,13 +284,17 @@ class Runtimes:
 
 def _misconfigured(slot: _Slot, error: Exception) -> UnavailableProvider:
     provider = slot.provider
-    facts = {"last_good_form_serves": slot.fallback is not None}
-    logger.warning("provider %s is misconfigured: %s", provider.name, error, extra=facts)
+    fields = {
+        "provider": provider.name,
+        "error": str(error),
+        "last_good_form_serves": slot.fallback is not None,
+    }
+    logger.warning("provider misconfigured", extra=fields)
     return UnavailableProvider(provider, provider_misconfigured(provider.name), _reason(error))
 
 
 def _reason(error: Exception) -> str:
-    """Say why a runtime could not be built; of errors that are not foreseen, only the type."""
+    """Return why a runtime could not be built; of unexpected errors only the type."""
     if isinstance(error, (BridgePoolError, ImportError)):
         return f"{type(error).__name__}: {error}"
     return f"unexpected {type(error).__name__}; the gateway's log has more"

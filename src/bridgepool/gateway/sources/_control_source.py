@@ -95,11 +95,11 @@ class _ControlPlane:
     def report(self) -> SourceReport:
         """Say how it goes with the control plane."""
         status = self._remote.status
-        trouble = None
+        problem = None
         if status.refused is not None:
-            trouble = f"the control plane {status.refused}"
+            problem = f"the control plane {status.refused}"
         source = "snapshot file" if self._from_file else "control plane"
-        return SourceReport(source=source, connected=status.connected, trouble=trouble)
+        return SourceReport(source=source, connected=status.connected, problem=problem)
 
     async def wait_refused(self) -> str:
         """Wait until it is certain that there will be nothing to serve."""
@@ -182,7 +182,7 @@ def check_url(url: str) -> str:
     if not sound or parts.username is not None or parts.query or parts.fragment:
         raise StartError("--control: is not ws://HOST:PORT or wss://HOST:PORT")
     if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
-        logger.warning("--control is ws://: the keys of all providers cross the network readable")
+        logger.warning("--control is ws://; provider keys cross the network unencrypted")
     return url
 
 

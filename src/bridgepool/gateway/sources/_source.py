@@ -74,13 +74,13 @@ async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[S
 
 
 def _check_clients(clients: Clients, path: str, allow_anonymous: bool) -> None:
-    """Say who may come, and refuse to serve everybody on a network."""
+    """Log the client authentication, and refuse to serve a network without it."""
     if clients:
-        logger.info("clients are configured", extra={"clients": len(clients)})
+        logger.info("clients configured", extra={"clients": len(clients)})
         return
     if not allow_anonymous:
         raise StartError(
             f"{path}: has no [[clients]], and without clients a gateway may listen on "
             "loopback addresses only; make one with `bridgepool hash-key`"
         )
-    logger.warning("no clients are configured: every program on this machine is served")
+    logger.warning("no clients configured; serving every program on this machine")

@@ -60,7 +60,7 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
         if not providers.clients:
-            logger.warning("the store has no clients yet: nobody is served")
+            logger.warning("store has no clients; every request is refused")
         report = SourceReport(source="store")
 
         said: tuple[Rejection, ...] = ()
@@ -69,7 +69,9 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             nonlocal said
             for row in providers.rejected:
                 if row not in said:
-                    logger.warning("provider %s is rejected: %s", row.name, row.reason)
+                    logger.warning(
+                        "provider rejected", extra={"provider": row.name, "reason": row.reason}
+                    )
             said = providers.rejected
 
         yield Source(
