@@ -69,27 +69,22 @@ def write_request(operation: Operation[..., Any], arguments: Mapping[str, object
     path: str = operation.path
     query: dict[str, str] = {}
     fields: dict[str, object] = {}
-    whole: Any = None
+    body: Any = fields if any(one.place is Place.FIELD for one in operation.parameters) else None
     for parameter in operation.parameters:
-        value = arguments.get(parameter.name)
-        if parameter.name not in arguments or value == parameter.default:
+        name, place = parameter.name, parameter.place
+        if name not in arguments or arguments[name] == parameter.default:
             continue
-        if parameter.place is Place.PATH:
-            path = path.replace(f"{{{parameter.name}}}", quote(str(value), safe=""))
-        elif parameter.place is Place.QUERY:
-            query[parameter.name] = value if isinstance(value, str) else json.dumps(value)
+        value = arguments[name]
+        if place is Place.PATH:
+            path = path.replace(f"{{{name}}}", quote(str(value), safe=""))
+        elif place is Place.QUERY:
+            query[name] = value if isinstance(value, str) else json.dumps(value)
         else:
-            written = (
-                parameter.document.write(value)
-                if parameter.document is not None
-                else msgspec.to_builtins(value)
-            )
-            if parameter.place is Place.BODY:
-                whole = written
-            else:
-                fields[parameter.name] = written
-    has_body = any(one.place is Place.FIELD for one in operation.parameters)
-    return Request(path, query, fields if has_body else whole)
+            write = parameter.document.write if parameter.document else msgspec.to_builtins
+            fields[name] = write(value)
+            if place is Place.BODY:
+                body = fields[name]
+    return Request(path, query, body)
 
 
 def read_request(
@@ -109,46 +104,39 @@ def read_request(
     Raises:
         InvalidChangeError: With everything that is wrong.
     """
-    problems: list[str] = []
-    arguments: dict[str, object] = {}
     places = {parameter.name: parameter.place for parameter in operation.parameters}
-    if any(places.get(name) is not Place.QUERY for name in query):
-        problems.append("query: an unknown field")
-    fields: Mapping[str, object] = {}
-    if Place.FIELD in places.values():
-        if body is REQUIRED:
-            problems.append("body: is missing")
-        elif not isinstance(body, dict):
-            problems.append("body: is not an object")
+    carried: dict[Place, Mapping[str, object]] = {Place.PATH: path, Place.QUERY: query}
+    problems: list[str] = []
+    if Place.BODY in places.values():
+        [name] = [name for name, place in places.items() if place is Place.BODY]
+        carried[Place.BODY] = {} if body is REQUIRED else {name: body}
+    elif Place.FIELD in places.values():
+        if isinstance(body, dict):
+            carried[Place.FIELD] = body
         else:
-            fields = body
-            if any(places.get(name) is not Place.FIELD for name in fields):
-                problems.append("…: an unknown field")
-    given = {Place.PATH: path, Place.QUERY: query, Place.FIELD: fields}
+            problems.append(f"body: {'is missing' if body is REQUIRED else 'is not an object'}")
+    for place, where in ((Place.QUERY, "query"), (Place.FIELD, "…")):
+        if any(places.get(name) is not place for name in carried.get(place, ())):
+            problems.append(f"{where}: an unknown field")
+    arguments: dict[str, object] = {}
     for parameter in operation.parameters:
-        value = (
-            body
-            if parameter.place is Place.BODY
-            else given[parameter.place].get(parameter.name, REQUIRED)
-        )
-        if value is REQUIRED:
-            if parameter.default is not REQUIRED:
-                continue
-            if parameter.place is not Place.FIELD or body is not REQUIRED:
-                name = "body" if parameter.place is Place.BODY else parameter.name
-                problems.append(f"{name}: is missing")
+        if parameter.place not in carried:
             continue
-        try:
-            arguments[parameter.name] = _read(parameter, value)
-        except InvalidChangeError as error:
-            problems += error.problems
+        fields = carried[parameter.place]
+        if parameter.name in fields:
+            try:
+                arguments[parameter.name] = _read(parameter, fields[parameter.name])
+            except InvalidChangeError as error:
+                problems += error.problems
+        elif parameter.default is REQUIRED:
+            problems.append(f"{_label(parameter)}: is missing")
     if problems:
         raise InvalidChangeError(*problems)
     return arguments
 
 
 def _read(parameter: Parameter, value: object) -> object:
-    name = "body" if parameter.place is Place.BODY else parameter.name
+    name = _label(parameter)
     for text in _texts(value):
         if not text.isprintable():
             raise InvalidChangeError(f"{name}: has a character that cannot be printed")
@@ -161,6 +149,10 @@ def _read(parameter: Parameter, value: object) -> object:
         return msgspec.convert(value, parameter.kind, strict=strict)
     except msgspec.ValidationError as error:
         raise InvalidChangeError(_problem(name, parameter.kind, str(error))) from None
+
+
+def _label(parameter: Parameter) -> str:
+    return "body" if parameter.place is Place.BODY else parameter.name
 
 
 def _texts(value: object) -> Iterator[str]:
