@@ -147,7 +147,7 @@ def peer_address(stream: trio.abc.Stream) -> tuple[str, int] | None:
     Returns:
         None for other streams, and when the peer has already disconnected.
     """
-    if isinstance(stream, trio.SSLStream):
+    while isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     if not isinstance(stream, trio.SocketStream):
         return None

@@ -19,6 +19,7 @@ from bridgepool.http import (
     UpstreamLimits,
     default_dial,
     open_upstream_client,
+    peer_address,
     upstream_ssl_context,
 )
 
@@ -80,21 +81,15 @@ def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None)
 
     async def dial_public() -> trio.abc.Stream:
         stream = await dial()
-        address = _peer_address(stream)
-        if address_is_private(address):
-            await trio.aclose_forcefully(stream)
-            raise OSError(
-                f"its name leads to {address}, inside this network; "
-                "say allow_private = true if that is meant"
-            )
-        return stream
+        address = peer_address(stream)
+        if address is not None and not address_is_private(address[0]):
+            return stream
+        await trio.aclose_forcefully(stream)
+        if address is None:
+            raise OSError("it closed the connection at once")
+        raise OSError(
+            f"its name resolves to {address[0]}, inside this network; "
+            "set allow_private = true if that is intended"
+        )
 
     return dial_public
-
-
-def _peer_address(stream: trio.abc.Stream) -> str:
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
-        raise AssertionError(stream)
-    return str(stream.socket.getpeername()[0])
