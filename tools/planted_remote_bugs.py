@@ -74,7 +74,7 @@ REMOTE_BUGS = (
     bug(
         "a key's id is enough", ("tests/gateway/control/store/test_keys.py",),
         "gateway/control/store/_key_rows.py",
-        "return stored if parse_hash(stored.hash).matches(text) else None", "return stored",
+        "return row.view() if parse_hash(row.hash).matches(text) else None", "return row.view()",
     ),
     bug(
         "an admin who may read may write", ("tests/gateway/control/api/test_roles.py",),

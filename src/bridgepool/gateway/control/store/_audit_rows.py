@@ -1,16 +1,68 @@
-"""Read the audit; `StoreTransaction.audit` writes it."""
+"""The audit: who changed what, written in the transaction of the change."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
 
 from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._records import Actor, AuditEntry
-from bridgepool.gateway.control.database import Value
-from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
+from bridgepool.gateway.control.database import Table, Value
+from bridgepool.gateway.control.store._transaction import StoreTransaction
 
-_MOST = 1000
+_MOST: Final = 1000
+_NOTHING: Final[Mapping[str, Any]] = {"before": None, "after": None, "fields": []}
+
+
+@attrs.frozen
+class AuditRow:
+    """A row; what differs from an `AuditEntry` is the actor in two columns, and the sealed part."""
+
+    id: int
+    at: datetime
+    actor_kind: str
+    actor_name: str
+    action: str
+    kind: str
+    row_id: str
+    name: str
+    revision: int
+    sealed: str | None
+    sealed_by: str | None
+
+
+AUDIT: Final = Table("audit", AuditRow)
+
+
+def record(
+    tx: StoreTransaction,
+    action: str,
+    row_id: str,
+    name: str,
+    before: Mapping[str, object] | None,
+    after: Mapping[str, object] | None,
+    fields: tuple[str, ...] = (),
+) -> None:
+    """Note one change, its row masked before and after."""
+    sealed, sealed_by = tx.seal(json.dumps({"before": before, "after": after, "fields": fields}))
+    row = AuditRow(
+        id=AUDIT.next(tx.sql, "id"),
+        at=tx.now,
+        actor_kind=tx.actor.kind,
+        actor_name=tx.actor.name,
+        action=action,
+        kind=action.partition(".")[0],
+        row_id=row_id,
+        name=name,
+        revision=tx.revision,
+        sealed=sealed,
+        sealed_by=sealed_by,
+    )
+    AUDIT.insert(tx.sql, row)
 
 
 def page(
@@ -24,43 +76,27 @@ def page(
     if name is not None:
         conditions.append("(name = ? OR row_id = ?)")
         values += [name, name]
-    rows = tx.sql.fetch_all(
-        "SELECT id, at, actor_kind, actor_name, action, kind, row_id, name, revision, sealed "  # noqa: S608 -- ours
-        f"FROM audit WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",
-        *values,
-        max(0, min(limit, _MOST)),
-    )
-    return tuple(_entry(tx, *row) for row in rows)
+    clauses = f"WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?"
+    rows = AUDIT.select(tx.sql, clauses, *values, max(0, min(limit, _MOST)))
+    return tuple(_entry(tx, row) for row in rows)
 
 
-def _entry(
-    tx: StoreTransaction,
-    number: int,
-    at: str,
-    actor_kind: str,
-    actor_name: str,
-    action: str,
-    kind: str,
-    row_id: str,
-    name: str,
-    revision: int,
-    sealed: str,
-) -> AuditEntry:
+def _entry(tx: StoreTransaction, row: AuditRow) -> AuditEntry:
     # JSON has no closer static type; we wrote it.
-    content: dict[str, Any]
+    content: Mapping[str, Any]
     try:
-        content = json.loads(tx.unseal(sealed))
+        content = json.loads(tx.unseal(row.sealed))
     except (EncryptionError, ValueError):
-        content = {"before": None, "after": None, "fields": []}
+        content = _NOTHING
     return AuditEntry(
-        id=number,
-        at=to_time(at),
-        actor=Actor(actor_kind, actor_name),
-        action=action,
-        kind=kind,
-        row_id=row_id,
-        name=name,
-        revision=revision,
+        id=row.id,
+        at=row.at,
+        actor=Actor(row.actor_kind, row.actor_name),
+        action=row.action,
+        kind=row.kind,
+        row_id=row.row_id,
+        name=row.name,
+        revision=row.revision,
         before=content["before"],
         after=content["after"],
         fields=tuple(content["fields"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
@@ -23,7 +24,8 @@ from bridgepool.gateway.control._records import (
     ProviderView,
     Unset,
 )
-from bridgepool.gateway.control.database import Row
+from bridgepool.gateway.control.database import Table
+from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store._provider_settings import (
     MASK,
     Content,
@@ -31,31 +33,47 @@ from bridgepool.gateway.control.store._provider_settings import (
     content_of_draft,
     content_of_patch,
 )
-from bridgepool.gateway.control.store._transaction import StoreTransaction, to_time
+from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers._access_keys import new_id
 
-_SELECT: Final = (
-    "SELECT id, name, type, enabled, sealed, created, updated, revision FROM providers "
-    "WHERE removed IS NULL"
-)
 _AT_ONCE: Final = 20  # rows that are decrypted without a pause; some 20 µs each
 _UNREADABLE: Final = Settings(base_url="")
 _NONE: Final[Mapping[str, Settings]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
-class StoredProvider:
-    """A living row."""
+class StoredRow:
+    """A row; `sealed` holds the settings, encrypted, and nothing in a row that was removed."""
 
     id: str
-    content: Content
-    created: str
-    updated: str
+    position: int
+    name: str
+    type: str
+    enabled: bool
+    sealed: str | None = attrs.field(repr=False)
+    sealed_by: str | None
+    created: datetime
+    updated: datetime
+    removed: datetime | None = None
     revision: int
-    problem: str | None
+
+
+PROVIDERS: Final = Table("providers", StoredRow)
+
+
+@attrs.frozen(kw_only=True)
+class StoredProvider:
+    """A living row with its settings decrypted."""
+
+    row: StoredRow
+    content: Content
+    problem: str | None = None
     """Why the settings could not be decrypted; then they are empty in `content`."""
-    sealed: str = attrs.field(repr=False)
-    """The settings as they are in the row."""
+
+    @property
+    def id(self) -> str:
+        """The id of the row."""
+        return self.row.id
 
     def view(self) -> ProviderView:
         """Mask it."""
@@ -71,9 +89,9 @@ class StoredProvider:
             client_keys=settings.client_keys,
             headers={name: MASK for name, _value in settings.headers},
             allow_private=settings.allow_private,
-            created=to_time(self.created),
-            updated=to_time(self.updated),
-            revision=self.revision,
+            created=self.row.created,
+            updated=self.row.updated,
+            revision=self.row.revision,
             problem=self.problem,
         )
 
@@ -93,7 +111,7 @@ def living(tx: StoreTransaction, known: Mapping[str, Settings] = _NONE) -> list[
         known: Settings by what they are encrypted: those need not be decrypted again.
     """
     stored: list[StoredProvider] = []
-    for row in tx.sql.fetch_all(f"{_SELECT} ORDER BY position"):
+    for row in PROVIDERS.select(tx.sql, "WHERE removed IS NULL ORDER BY position"):
         stored.append(_stored(tx, row, known))
         if len(stored) % _AT_ONCE == 0:
             time.sleep(0)  # lets the threads go on that wait for the interpreter's lock
@@ -103,7 +121,7 @@ def living(tx: StoreTransaction, known: Mapping[str, Settings] = _NONE) -> list[
 def find(tx: StoreTransaction, name: str) -> StoredProvider:
     """Return one by its name or its id; raises `NotFoundError`."""
     # Ids hold a "_" and names cannot, so one cannot be taken for the other.
-    row = tx.sql.fetch_one(f"{_SELECT} AND (name = ? OR id = ?)", name, name)
+    row = PROVIDERS.find(tx.sql, "WHERE removed IS NULL AND (name = ? OR id = ?)", name, name)
     if row is None:
         raise NotFoundError("provider", name)
     return _stored(tx, row)
@@ -153,32 +171,22 @@ def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> Provider
 
 def insert(tx: StoreTransaction, content: Content) -> StoredProvider:
     """Add a row whose content has been checked and whose name is free."""
-    revision = tx.move_revision(providers=True)
     sealed, sealed_by = tx.seal(content.settings.to_json())
-    stored = StoredProvider(
+    row = StoredRow(
         id=f"prv_{new_id()}",
-        content=content,
+        position=PROVIDERS.next(tx.sql),
+        name=content.name,
+        type=content.type,
+        enabled=content.enabled,
+        sealed=sealed,
+        sealed_by=sealed_by,
         created=tx.now,
         updated=tx.now,
-        revision=revision,
-        problem=None,
-        sealed=sealed,
+        revision=tx.move_revision(providers=True),
     )
-    tx.sql.execute(
-        "INSERT INTO providers (id, position, name, type, enabled, sealed, sealed_by, created, "
-        "updated, removed, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
-        stored.id,
-        tx.next_position("providers"),
-        content.name,
-        content.type,
-        int(content.enabled),
-        sealed,
-        sealed_by,
-        stored.created,
-        stored.updated,
-        revision,
-    )
-    tx.audit("provider.add", stored.id, content.name, None, stored.masked())
+    PROVIDERS.insert(tx.sql, row)
+    stored = StoredProvider(row=row, content=content)
+    audit_rows.record(tx, "provider.add", row.id, row.name, None, stored.masked())
     return stored
 
 
@@ -187,89 +195,63 @@ def update(tx: StoreTransaction, present: StoredProvider, content: Content) -> S
     fields = content.differs_in(present.content)
     if not fields and present.problem is None:
         return present
-    revision = tx.move_revision(providers=True)
     sealed, sealed_by = tx.seal(content.settings.to_json())
-    stored = attrs.evolve(
-        present,
-        content=content,
-        updated=tx.now,
-        revision=revision,
-        problem=None,
+    row = attrs.evolve(
+        present.row,
+        name=content.name,
+        type=content.type,
+        enabled=content.enabled,
         sealed=sealed,
+        sealed_by=sealed_by,
     )
-    tx.sql.execute(
-        "UPDATE providers SET name = ?, type = ?, enabled = ?, sealed = ?, sealed_by = ?, "
-        "updated = ?, revision = ? WHERE id = ?",
-        content.name,
-        content.type,
-        int(content.enabled),
-        sealed,
-        sealed_by,
-        stored.updated,
-        revision,
-        stored.id,
-    )
-    tx.audit("provider.update", stored.id, content.name, present.masked(), stored.masked(), fields)
-    return stored
+    return _write(tx, present, StoredProvider(row=row, content=content), fields)
 
 
 def delete(tx: StoreTransaction, present: StoredProvider) -> None:
     """Remove a row: its name is free again, its secrets are gone."""
     revision = tx.move_revision(providers=True)
-    tx.sql.execute(
-        "UPDATE providers SET removed = ?, revision = ?, sealed = NULL, sealed_by = NULL "
-        "WHERE id = ?",
-        tx.now,
-        revision,
-        present.id,
-    )
-    tx.audit("provider.remove", present.id, present.content.name, present.masked(), None)
+    row = attrs.evolve(present.row, removed=tx.now, revision=revision, sealed=None, sealed_by=None)
+    PROVIDERS.update(tx.sql, row)
+    audit_rows.record(tx, "provider.remove", row.id, row.name, present.masked(), None)
 
 
 def _switch(tx: StoreTransaction, present: StoredProvider, enabled: bool) -> StoredProvider:
-    """Switch on or off what cannot be decrypted, and leave the rest as it is."""
+    """Enable or disable what cannot be decrypted, and leave the rest as it is."""
     if enabled == present.content.enabled:
         return present
-    revision = tx.move_revision(providers=True)
-    content = attrs.evolve(present.content, enabled=enabled)
-    stored = attrs.evolve(present, content=content, updated=tx.now, revision=revision)
-    tx.sql.execute(
-        "UPDATE providers SET enabled = ?, updated = ?, revision = ? WHERE id = ?",
-        int(enabled),
-        stored.updated,
-        revision,
-        stored.id,
+    stored = attrs.evolve(
+        present,
+        row=attrs.evolve(present.row, enabled=enabled),
+        content=attrs.evolve(present.content, enabled=enabled),
     )
-    tx.audit(
-        "provider.update",
-        stored.id,
-        content.name,
-        present.masked(),
-        stored.masked(),
-        ("enabled",),
+    return _write(tx, present, stored, ("enabled",))
+
+
+def _write(
+    tx: StoreTransaction,
+    present: StoredProvider,
+    stored: StoredProvider,
+    fields: tuple[str, ...],
+) -> StoredProvider:
+    row = attrs.evolve(stored.row, updated=tx.now, revision=tx.move_revision(providers=True))
+    PROVIDERS.update(tx.sql, row)
+    audit_rows.record(
+        tx, "provider.update", row.id, row.name, present.masked(), stored.masked(), fields
     )
-    return stored
+    return attrs.evolve(stored, row=row)
 
 
 def _stored(
-    tx: StoreTransaction, row: Row, known: Mapping[str, Settings] = _NONE
+    tx: StoreTransaction, row: StoredRow, known: Mapping[str, Settings] = _NONE
 ) -> StoredProvider:
-    row_id, name, type_, enabled, sealed, created, updated, revision = row
-    settings, problem = known.get(sealed), None
+    settings, problem = known.get(row.sealed or ""), None
     if settings is None:
-        settings, problem = _settings(tx, sealed)
-    return StoredProvider(
-        id=row_id,
-        content=Content(name=name, type=type_, enabled=bool(enabled), settings=settings),
-        created=created,
-        updated=updated,
-        revision=revision,
-        problem=problem,
-        sealed=sealed,
-    )
+        settings, problem = _settings(tx, row.sealed)
+    content = Content(name=row.name, type=row.type, enabled=row.enabled, settings=settings)
+    return StoredProvider(row=row, content=content, problem=problem)
 
 
-def _settings(tx: StoreTransaction, sealed: str) -> tuple[Settings, str | None]:
+def _settings(tx: StoreTransaction, sealed: str | None) -> tuple[Settings, str | None]:
     try:
         return Settings.from_json(tx.unseal(sealed)), None
     except EncryptionError as error:
@@ -285,5 +267,5 @@ def _check_name_is_free(tx: StoreTransaction, name: str) -> None:
 
 
 def _check_revision(present: StoredProvider, if_revision: int | None) -> None:
-    if if_revision is not None and if_revision != present.revision:
-        raise ConflictError("provider", present.content.name, if_revision, present.revision)
+    if if_revision is not None and if_revision != present.row.revision:
+        raise ConflictError("provider", present.content.name, if_revision, present.row.revision)

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from bridgepool.gateway.control._errors import EncryptionError, InvalidChangeError, NotFoundError
 from bridgepool.gateway.control._records import Drift, SeedReport
+from bridgepool.gateway.control.database import Table
 from bridgepool.gateway.control.store import _client_rows as client_rows
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
@@ -28,6 +29,21 @@ from bridgepool.gateway.providers import Client, Provider, ProviderFile
 
 Kind: TypeAlias = Literal["provider", "client"]
 Fields: TypeAlias = Mapping[str, object]
+
+
+@attrs.frozen(kw_only=True)
+class SeedRow:
+    """What the last seed said of a row, encrypted."""
+
+    id: str
+    kind: Kind
+    name: str
+    row_id: str
+    sealed: str | None
+    sealed_by: str | None
+
+
+SEEDS: Final = Table("seeds", SeedRow)
 
 
 @attrs.frozen
@@ -124,16 +140,16 @@ class _Seeding:
             return
         if record is not None and record.row_id == stored.id and record.said == wants:
             return
-        self.tx.sql.execute("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
-        self.tx.sql.execute(
-            "INSERT INTO seeds (id, kind, name, row_id, sealed, sealed_by) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
-            f"{kind} {name}",
-            kind,
-            name,
-            stored.id,
-            *self.tx.seal(json.dumps(wants)),
+        sealed, sealed_by = self.tx.seal(json.dumps(wants))
+        row = SeedRow(
+            id=f"{kind} {name}",
+            kind=kind,
+            name=name,
+            row_id=stored.id,
+            sealed=sealed,
+            sealed_by=sealed_by,
         )
+        SEEDS.upsert(self.tx.sql, row)
 
 
 def seed(tx: StoreTransaction, declared: ProviderFile, max_keys: int) -> SeedReport:
@@ -193,11 +209,10 @@ def _plain(fields: Fields) -> Fields:
 
 def _records(tx: StoreTransaction) -> dict[tuple[Kind, str], _Record]:
     records: dict[tuple[Kind, str], _Record] = {}
-    rows = tx.sql.fetch_all("SELECT kind, name, row_id, sealed FROM seeds ORDER BY id")
-    for kind, name, row_id, sealed in rows:
+    for row in SEEDS.select(tx.sql, "ORDER BY id"):
         try:
-            said = json.loads(tx.unseal(sealed))
+            said = json.loads(tx.unseal(row.sealed))
         except (EncryptionError, ValueError):
             said = None
-        records[kind, name] = _Record(row_id, said)
+        records[row.kind, row.name] = _Record(row.row_id, said)
     return records

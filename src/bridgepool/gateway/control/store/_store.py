@@ -8,7 +8,9 @@ never half.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar, TypeVarTuple
 
@@ -26,6 +28,7 @@ from bridgepool.gateway.control._records import (
     AuditEntry,
     ClientChange,
     ClientView,
+    GatewayKey,
     GatewaySession,
     NewClient,
     NewKey,
@@ -38,7 +41,7 @@ from bridgepool.gateway.control._records import (
     SeedReport,
     StoreSnapshot,
 )
-from bridgepool.gateway.control.database import Database, Transaction
+from bridgepool.gateway.control.database import Database, Transaction, open_database
 from bridgepool.gateway.control.store import _applying as applying
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store import _client_rows as client_rows
@@ -47,12 +50,11 @@ from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
-from bridgepool.gateway.control.store._key_rows import Kind
-from bridgepool.gateway.control.store._rotation import Rotation
-from bridgepool.gateway.control.store._snapshots import SnapshotReader
-from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction, to_text
-from bridgepool.gateway.providers import Caller, ProviderFile
-from bridgepool.remote._messages import Revisions
+from bridgepool.gateway.control.store._provider_settings import Settings
+from bridgepool.gateway.control.store._schema import MIGRATIONS
+from bridgepool.gateway.control.store._transaction import PROGRAM, Reencrypted, StoreTransaction
+from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS, Caller, ProviderFile
+from bridgepool.remote._messages import Rejection, Revisions
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -66,7 +68,8 @@ class Store:
     _encryption: EncryptionKeys
     _clock: Callable[[], float]
     _max_keys: int
-    _snapshots: SnapshotReader = attrs.field(factory=SnapshotReader, init=False)
+    # sealed -> settings, of the last snapshot: those need not be decrypted again
+    _known: Mapping[str, Settings] = attrs.field(factory=dict, init=False, repr=False)
     _staleness: Staleness = attrs.field(factory=Staleness, init=False)
 
     # -- what is in force
@@ -80,8 +83,9 @@ class Store:
         return self._database.subscribe()
 
     async def snapshot(self) -> StoreSnapshot:
-        """Read all that gateways serve by, consistently. The one reading that holds secrets."""
-        return await self._read(self._snapshots.read)
+        """Read all that gateways serve by, consistently: the one answer that holds secrets."""
+        snapshot, self._known = await self._read(_read_snapshot, self._known)
+        return snapshot
 
     # -- providers
 
@@ -203,14 +207,14 @@ class Store:
 
     async def authenticate_client(self, token: Secret) -> Caller | None:
         """Tell whose key this is, by one look into the database."""
-        view = await self._authenticate("client", token)
+        view = await self._read(key_rows.authenticate, "client", token)
         return Caller(view.name, view.id) if view is not None else None
 
     # -- keys of gateways
 
     async def list_gateway_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
         """Return the keys of gateways, the oldest first; with ``revoked`` those, too."""
-        return await self._list_keys("gateway", revoked)
+        return await self._read(key_rows.views, "gateway", revoked)
 
     async def create_gateway_key(self, actor: Actor, name: str) -> NewKey:
         """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
@@ -227,13 +231,13 @@ class Store:
 
     async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
         """Tell which gateway's key this is; None if it is nobody's, or revoked."""
-        return await self._authenticate("gateway", token)
+        return await self._read(key_rows.authenticate, "gateway", token)
 
     # -- keys of admins
 
     async def list_admin_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
         """Return the keys of the API, the oldest first; with ``revoked`` those, too."""
-        return await self._list_keys("admin", revoked)
+        return await self._read(key_rows.views, "admin", revoked)
 
     async def create_admin_key(self, actor: Actor, name: str, role: Role) -> NewKey:
         """Make a key for the API; raises `InvalidChangeError` for a bad name."""
@@ -245,7 +249,7 @@ class Store:
 
     async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
         """Tell which admin's key this is; None if it is nobody's, or revoked."""
-        return await self._authenticate("admin", token)
+        return await self._read(key_rows.authenticate, "admin", token)
 
     # -- seed, audit, gateways, encryption
 
@@ -322,10 +326,15 @@ class Store:
         In small transactions, while everybody works on; it may be cut and run again. Makes no
         revision. Afterwards the other keys are of no use to this store.
         """
-        progress = Rotation()
-        while not progress.done:
-            progress = await self._write(PROGRAM, progress.step)
-        return RotationReport(progress.rewritten, progress.unreadable)
+        rewritten = unreadable = 0
+        for table in (provider_rows.PROVIDERS, seeding.SEEDS, audit_rows.AUDIT):
+            done: Reencrypted | None = None
+            while done is None or done.last is not None:
+                after = done.last if done is not None else None
+                done = await self._write(PROGRAM, StoreTransaction.reencrypt, table.name, after)
+                rewritten += done.rewritten
+                unreadable += done.unreadable
+        return RotationReport(rewritten, unreadable)
 
     # -- transactions
 
@@ -341,15 +350,45 @@ class Store:
 
     def _transaction(self, sql: Transaction, actor: Actor = PROGRAM) -> StoreTransaction:
         now = datetime.fromtimestamp(self._clock(), UTC)
-        return StoreTransaction(sql, self._encryption, to_text(now), actor)
+        return StoreTransaction(sql, self._encryption, now, actor)
 
-    # -- both kinds of keys
 
-    async def _list_keys(self, kind: Kind, revoked: bool) -> tuple[AccessKeyView, ...]:
-        return await self._read(
-            lambda tx: tuple(key.view for key in key_rows.list_keys(tx, kind, revoked=revoked))
-        )
+def _read_snapshot(
+    tx: StoreTransaction, known: Mapping[str, Settings]
+) -> tuple[StoreSnapshot, Mapping[str, Settings]]:
+    stored = provider_rows.living(tx, known)
+    usable = {row.row.sealed or "": row.content.settings for row in stored if row.problem is None}
+    snapshot = StoreSnapshot(
+        revisions=tx.revisions(),
+        rows=tuple(row.content.row(row.id) for row in stored),
+        clients=client_rows.known(tx),
+        unreadable=tuple(
+            Rejection(row.content.name, row.problem) for row in stored if row.problem is not None
+        ),
+        gateway_keys=tuple(
+            GatewayKey(key.id, key.name, key.hash) for key in key_rows.list_keys(tx, "gateway")
+        ),
+    )
+    return snapshot, usable
 
-    async def _authenticate(self, kind: Kind, token: Secret) -> AccessKeyView | None:
-        stored = await self._read(key_rows.authenticate, kind, token)
-        return stored.view if stored is not None else None
+
+@asynccontextmanager
+async def open_store(
+    url: str | Secret,
+    keys: EncryptionKeys,
+    *,
+    max_keys: int = MAX_KEYS,
+    clock: Callable[[], float] = time.time,
+) -> AsyncIterator[Store]:
+    """Open a store.
+
+    Args:
+        url: ``path.db``, ``sqlite:path`` or ``postgresql://…``.
+        keys: The encryption keys, such as `find_encryption_keys` finds.
+        max_keys: How many keys a provider may have, at most `KEYS_LIMIT`.
+        clock: Tells the time since the epoch, for the times that people are shown.
+    """
+    if not 1 <= max_keys <= KEYS_LIMIT:
+        raise ValueError(f"max_keys is not from 1 to {KEYS_LIMIT}")
+    async with open_database(url, MIGRATIONS) as database:
+        yield Store(database, keys, clock, max_keys)

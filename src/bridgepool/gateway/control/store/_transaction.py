@@ -1,16 +1,14 @@
-"""One transaction on the store's tables: revisions, encryption, audit."""
+"""One transaction on the store's tables: revisions and encryption."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 import attrs
 
 from bridgepool.gateway.control._encryption import EncryptionKeys
-from bridgepool.gateway.control._errors import StoreUnavailableError
+from bridgepool.gateway.control._errors import EncryptionError, StoreUnavailableError
 from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.control.database import Transaction
 from bridgepool.remote._messages import Revisions
@@ -18,18 +16,29 @@ from bridgepool.remote._messages import Revisions
 PROGRAM: Final = Actor("program", "bridgepool")
 """Who makes changes that are not audited."""
 
+_REENCRYPTED_AT_ONCE: Final = 50  # rows of one transaction, so that nobody waits for long
+
+
+@attrs.frozen
+class Reencrypted:
+    """What `StoreTransaction.reencrypt` did."""
+
+    rewritten: int
+    unreadable: int
+    last: str | int | None
+    """The id of the last row that it looked at; None when none was left."""
+
 
 @attrs.define(eq=False)
 class StoreTransaction:
     """One transaction on the store's tables, inside the worker thread that it runs in.
 
-    It moves the revision at most once, however much it changes; the audit rows and the notice to
-    other processes belong to the same transaction.
+    It moves the revision at most once, however much it changes.
     """
 
     sql: Transaction
     encryption: EncryptionKeys
-    now: str
+    now: datetime
     """The time, for people."""
     actor: Actor = PROGRAM
     """Who makes the change."""
@@ -42,8 +51,10 @@ class StoreTransaction:
             raise StoreUnavailableError("the store is damaged: restore it from a backup")
         return Revisions(*row)
 
-    def unseal(self, sealed: str) -> str:
-        """Decrypt a sealed column."""
+    def unseal(self, sealed: str | None) -> str:
+        """Decrypt a sealed column; raises `EncryptionError`."""
+        if sealed is None:
+            raise EncryptionError("it was removed, and its secrets with it")
         return self.encryption.decrypt(sealed.encode("ascii")).decode("utf-8")
 
     @property
@@ -78,43 +89,29 @@ class StoreTransaction:
         sealed = self.encryption.encrypt(text.encode("utf-8")).decode("ascii")
         return sealed, self.encryption.current
 
-    def next_position(self, table: str, column: str = "position") -> int:
-        """Return an unused number above all of a table: writers are serialized."""
-        [(highest,)] = self.sql.fetch_all(f"SELECT MAX({column}) FROM {table}")  # noqa: S608 -- ours
-        return (highest or 0) + 1
+    def reencrypt(self, table: str, after: str | int | None) -> Reencrypted:
+        """Encrypt some rows anew under the first key.
 
-    def audit(
-        self,
-        action: str,
-        row_id: str,
-        name: str,
-        before: Mapping[str, object] | None,
-        after: Mapping[str, object] | None,
-        fields: tuple[str, ...] = (),
-    ) -> None:
-        """Note one change, its row masked before and after."""
-        sealed = self.seal(json.dumps({"before": before, "after": after, "fields": fields}))
-        self.sql.execute(
-            "INSERT INTO audit (id, at, actor_kind, actor_name, action, kind, row_id, name, "
-            "revision, sealed, sealed_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            self.next_position("audit", "id"),
-            self.now,
-            self.actor.kind,
-            self.actor.name,
-            action,
-            action.partition(".")[0],
-            row_id,
-            name,
-            self.revision,
-            *sealed,
+        Args:
+            table: A table with sealed columns.
+            after: The id of the last row that was looked at.
+        """
+        condition, values = "sealed IS NOT NULL AND sealed_by <> ?", [self.encryption.current]
+        if after is not None:
+            condition += " AND id > ?"
+        rows = self.sql.fetch_all(
+            f"SELECT id, sealed FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608
+            *values,
+            *(() if after is None else (after,)),
+            _REENCRYPTED_AT_ONCE,
         )
-
-
-def to_text(moment: datetime) -> str:
-    """Write a time for a column; in this form texts sort as times do."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def to_time(text: str) -> datetime:
-    """Read a time from a column."""
-    return datetime.fromisoformat(text)
+        unreadable = 0
+        for row_id, sealed in rows:
+            try:
+                text = self.unseal(sealed)
+            except EncryptionError:
+                unreadable += 1
+            else:
+                statement = f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?"  # noqa: S608
+                self.sql.execute(statement, *self.seal(text), row_id)
+        return Reencrypted(len(rows) - unreadable, unreadable, rows[-1][0] if rows else None)
