@@ -1,4 +1,4 @@
-"""Putting a gateway together: the pool, the runtimes, and the watcher of the providers."""
+"""`open_gateway`: the pool, the provider runtimes and the watcher of the providers."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ async def open_gateway(
 ) -> AsyncIterator[Gateway]:
     """Open a gateway: its pool of bridges, its provider runtimes, its watcher of changes.
 
-    It serves nothing by itself: give `Gateway.handle` to `bridgepool.http.serve_http`, or to
-    `bridgepool.http.asgi`. Until the first snapshot is there, requests get 503 `not_ready`.
+    It does not listen: give `Gateway.handle` to `bridgepool.http.serve_http` or
+    `bridgepool.http.asgi`. Before the first snapshot, requests get 503 `not_ready`.
 
     ::
 
@@ -64,31 +64,31 @@ async def open_gateway(
                 await serve_http(gateway.handle, await trio.open_tcp_listeners(8080))
 
     Args:
-        reloader: Where the providers come from, such as a `MemoryReloader` or the source of
+        reloader: The source of the providers, such as a `MemoryReloader` or the result of
             `open_provider_file`.
-        changes: Notices that they may have changed; open before this is called.
-        clients: Returns the clients in force; asked for each request, so it must be cheap. Or
-            an `Authorizer`, when they are known elsewhere. The default has none: then nobody
-            is served, unless `settings.allow_anonymous`.
-        first: What the reloader has already given, to be ready at once.
-        first_age: Seconds since the source confirmed `first`; `math.inf` if nobody knows.
+        changes: Notices that the providers may have changed; subscribe before this call.
+        clients: Returns the clients in force; called for each request, so it must be cheap. Or
+            an `Authorizer`. The default has no clients: every request is refused, unless
+            `settings.allow_anonymous`.
+        first: A snapshot that the reloader has already returned, to be ready immediately.
+        first_age: Seconds since the source confirmed `first`; `math.inf` if unknown.
         settings: The gateway's policy.
-        types: What its providers may be; your own beside `PROVIDER_TYPES`, say. A provider of
-            another type is misconfigured.
+        types: The provider types: `PROVIDER_TYPES`, or those and your own. A provider of another
+            type is misconfigured.
         access_log: Called once for each request, after its end.
-        on_applied: Called with a `Receipt` after every good reload, once the runtimes of its
-            providers are found good or bad. Must not block.
-        report: Returns what the source says of itself, for `/readyz`.
+        on_applied: Called with a `Receipt` after every good reload, once its providers have been
+            checked. Must not block.
+        report: Returns the source's report for `/readyz`.
 
     Resource handling:
-        Leaving the block admits no more requests, gives those that run `settings.drain_timeout`
-        to end, and closes everything. What the block raises comes out as it is.
+        Leaving the block admits no more requests, gives running ones `settings.drain_timeout` to
+        end, and closes everything. An exception of the block comes out unchanged.
     """
     status, known = ReloadStatus(), tuple(types)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     readiness = Readiness(status, settings.max_stale, age, report)
-    watching, giving = trio.CancelScope(), trio.CancelScope()
+    watching, sending = trio.CancelScope(), trio.CancelScope()
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
             nursery,
@@ -108,8 +108,8 @@ async def open_gateway(
                 receipts = ReceiptReporter(runtimes, on_applied) if on_applied is not None else None
                 target = _PoolAndRuntimes(pool, runtimes, receipts)
 
-                async def give_receipts(receipts: ReceiptReporter) -> None:
-                    with giving:
+                async def send_receipts(receipts: ReceiptReporter) -> None:
+                    with sending:
                         await receipts.run()
 
                 async def watch() -> None:
@@ -125,30 +125,30 @@ async def open_gateway(
 
                 nursery.start_soon(watch)
                 if receipts is not None:
-                    nursery.start_soon(give_receipts, receipts)
+                    nursery.start_soon(send_receipts, receipts)
                 try:
                     yield Gateway(
                         pool, status, runtimes, settings, authorizer, readiness, access_log, known
                     )
                 finally:
                     watching.cancel()
-                    giving.cancel()
+                    sending.cancel()
         finally:
             watching.cancel()
-            giving.cancel()
+            sending.cancel()
             runtimes.close()
 
 
 @attrs.frozen
 class _PoolAndRuntimes:
-    """What the watcher replaces the providers of."""
+    """The target of the watcher: the pool and the runtimes."""
 
     _pool: CachedBridgePool[BridgeKey, Provider, Bridge]
     _runtimes: Runtimes
     _receipts: ReceiptReporter | None
 
     def replace_providers(self, snapshot: Snapshot) -> Replacement:
-        """Put a snapshot in force in both, in one step."""
+        """Put a snapshot in force in both, without a checkpoint in between."""
         replacement = self._pool.replace_providers(snapshot)
         if replacement.applied:
             self._runtimes.put_in_force(snapshot)

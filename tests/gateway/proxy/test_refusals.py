@@ -70,7 +70,7 @@ def test_the_event_that_ends_a_cut_stream_has_the_form_of_each_sdk() -> None:
     assert openai.startswith(b"data: {")
     assert openai.endswith(b"}\n\n")
     anthropic = render_event(refusals.UPSTREAM_CUT, ANTHROPIC.errors)
-    assert anthropic.startswith(b'event: error\ndata: {"type": "error"')
+    assert anthropic.startswith(b'event: error\ndata: {"type":"error"')
 
 
 def test_the_form_of_errors_is_found_by_header_or_path() -> None:

@@ -162,7 +162,7 @@ async def test_an_upstream_that_breaks_off_cuts_the_client_after_an_error_event(
         await client.send(post(target, STREAM))
         data = await client.read_to_end()
         [record] = await rig.wait_records(1)
-    assert b'"code": "upstream_cut"' in data
+    assert b'"code":"upstream_cut"' in data
     assert (b"event: error\n" in data) == (kind == "anthropic")
     assert b"0\r\n\r\n" not in data, "it looks complete"
     assert (record.outcome, record.code) == (Outcome.UPSTREAM_CUT, "upstream_cut")
@@ -211,7 +211,7 @@ async def test_an_upstream_that_falls_silent_is_cut_after_its_timeout(
         await client.send(post(CHAT))
         data = await client.read_to_end()
         [record] = await rig.wait_records(1)
-    assert b'"code": "upstream_timeout"' in data
+    assert b'"code":"upstream_timeout"' in data
     assert (record.outcome, record.code) == (Outcome.UPSTREAM_CUT, "upstream_timeout")
 
 

@@ -1,15 +1,14 @@
-"""The gateway as a handler of exchanges: who asks, for what, by which bridge; then `forward`.
+"""The gateway as a request handler: authentication, bridge, route; then `forward`.
 
-Theory of operation. A request passes through these steps, each of which may refuse it: a
-snapshot is in force; the client is known; its bridge is leased (built, if it has none of this
-generation); the bridge has that provider; the provider opens that route. The lease is held
-until the answer has ended, so the bridge and its upstream connections stay as they are for as
-long as the stream runs, whatever is replaced meanwhile. Every request makes one access record.
+Theory of operation. A request passes these steps, each of which may refuse it: a snapshot is in
+force; the client is authenticated; its bridge is leased (and built, if there is none of this
+generation); the provider exists; the route is open. The lease is held until the response has
+ended, so the bridge and its upstream connections stay open while the stream runs, whatever is
+replaced meanwhile. Every request makes one access record.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 import attrs
+import msgspec
 import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
@@ -41,7 +41,7 @@ from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamErro
 
 logger = logging.getLogger("bridgepool.gateway")
 
-_REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds for a client to take the answer that its time is over
+_REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal at the drain deadline
 _JSON: Final = ((b"content-type", b"application/json"),)
 
 
@@ -53,60 +53,59 @@ class GatewaySettings:
     """Serve local programs without a key while no clients are configured. For listeners on
     loopback addresses only."""
     expose_route_headers: bool = False
-    """Say in `x-bridgepool-provider` and `x-bridgepool-generation` who served an answer."""
+    """Add `x-bridgepool-provider` and `x-bridgepool-generation` to responses."""
     max_stale: float = math.inf
-    """How long after its last successful reload the gateway still calls itself ready."""
+    """Age of the snapshot in force above which the gateway is not ready."""
     max_bridges: int = 5000
-    """Most client keys that have a bridge at the same time."""
+    """Maximum number of client keys with an open bridge."""
     bridge_ttl: float = 900.0
-    """How long a bridge is used before it is built anew."""
+    """Maximum age of a bridge before it is rebuilt."""
     drain_timeout: float = 600.0
-    """How long a request may go on after its provider was replaced, or the gateway was left."""
+    """Time that a request may take after its provider was replaced, or the gateway was left."""
     poll_interval: float = 300.0
-    """Between two reloads without a notice."""
+    """Time between two reloads without a notice."""
     min_reload_interval: float = 0.1
-    """Between two reloads that notices cause."""
+    """Minimum time between two reloads that notices cause."""
     upstream_limits: UpstreamLimits = attrs.field(factory=UpstreamLimits)
-    """How many connections each provider gets, and how long they may be silent."""
+    """Number and timeouts of the connections to each provider."""
 
 
 @attrs.frozen
 class GatewayStatistics:
-    """A look at a gateway. Counts only ever grow."""
+    """Statistics of a gateway. Counts only grow."""
 
     requests: int
-    """Requests that are being served now."""
+    """Requests in progress."""
     ended: Mapping[Outcome, int]
-    """Requests that have ended, by how."""
+    """Ended requests by outcome."""
     runtimes: int
-    """Provider runtimes that are open."""
+    """Open provider runtimes."""
 
 
 @attrs.define(eq=False)
 class Gateway:
-    """A running gateway: give `handle` to whatever serves HTTP. Made by `open_gateway`."""
+    """A running gateway: give `handle` to an HTTP server. Made by `open_gateway`."""
 
     pool: CachedBridgePool[BridgeKey, Provider, Bridge]
-    """The pool of its bridges."""
+    """The pool of bridges."""
     reload_status: ReloadStatus
-    """How the reloads of the providers go."""
+    """The status of the provider reloads."""
     _runtimes: Runtimes
     _settings: GatewaySettings
     _authorizer: Authorizer
     _readiness: Readiness
     _access_log: AccessLog | None
     _types: tuple[ProviderType, ...]
-    _redactor: PathRedactor = attrs.field(init=False)
+    _redactor: PathRedactor = attrs.field(
+        default=attrs.Factory(lambda self: PathRedactor(self._types), takes_self=True), init=False
+    )
     _requests: int = 0
     _ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0))
-
-    def __attrs_post_init__(self) -> None:
-        self._redactor = PathRedactor(self._types)
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.
 
-        Never raises for what clients and upstreams do. Cancelling it ends the request.
+        Never raises for errors of clients and upstreams. Cancelling it ends the request.
         """
         request = exchange.request
         path = request.target.partition(b"?")[0]
@@ -125,8 +124,8 @@ class Gateway:
                 record.outcome = Outcome.CLIENT_GONE
             raise
         except Exception:
-            # Whatever failed here is a bug of ours; it may cost this request and no more.
-            logger.exception("a request failed")
+            # A bug of ours: it may fail this request and no other.
+            logger.exception("request failed")
             record.outcome, record.code = Outcome.FAILED, refusals.INTERNAL.code
             if exchange.response_started:
                 raise
@@ -141,27 +140,27 @@ class Gateway:
                 self._access_log(record)
 
     def statistics(self) -> GatewayStatistics:
-        """Take stock; cheap, resets nothing. The pool has its own."""
+        """Return the current statistics; cheap. The pool has its own."""
         return GatewayStatistics(
             self._requests, MappingProxyType(dict(self._ended)), self._runtimes.open_count
         )
 
     def start_draining(self) -> None:
-        """Say at `/readyz` that no new work is wanted; what comes is served all the same."""
+        """Report `draining` at `/readyz`; requests are still served."""
         self._readiness.draining = True
 
     @property
     def staleness(self) -> float:
-        """Seconds since the source confirmed what is in force, from before this start if a
-        snapshot file knows; `math.inf` if it never has."""
+        """Seconds since the source confirmed the snapshot in force; `math.inf` if unknown. A
+        snapshot file carries the age over a restart."""
         return self._readiness.staleness
 
     def why_not_ready(self) -> str | None:
-        """Return why new work should go elsewhere; None if the gateway is ready."""
+        """Return why the gateway is not ready; None if it is."""
         return self._readiness.why_not()
 
     def _error_form(self, exchange: Exchange, type: str | None = None) -> ErrorForm:
-        """Return how the client reads errors: by a provider's type, else by the request."""
+        """Return the error form of the provider's type, else one guessed from the request."""
         for kind in self._types:
             if kind.name == type:
                 return kind.errors
@@ -171,10 +170,10 @@ class Gateway:
     async def _answer_ready(self, exchange: Exchange) -> None:
         document = self._readiness.document(self.pool.generation, self.pool.snapshot.revision)
         status = 200 if document["ready"] else 503
-        await exchange.answer(status, _JSON, json.dumps(document).encode() + b"\n")
+        await exchange.answer(status, _JSON, msgspec.json.encode(document) + b"\n")
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
-        """Take a request as far as its bridge."""
+        """Authenticate a request and lease its bridge."""
         if not self._readiness.has_snapshot:
             await _refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
             return
@@ -195,13 +194,13 @@ class Gateway:
         except PoolClosedError:
             await _refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
         except BuildError:
-            logger.exception("no bridge for client %s", identity.key.client_id)
+            logger.exception("bridge failed", extra={"client": record.client})
             await _refuse(exchange, refusals.BRIDGE_FAILED, self._error_form(exchange), record)
 
     async def _serve_on(
         self, bridge: Bridge, identity: Identity, exchange: Exchange, record: AccessRecord
     ) -> None:
-        """Find what the request is for, and pass it on if that is open."""
+        """Find the provider and the route of a request, and forward it if that is open."""
         request = exchange.request
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
@@ -239,7 +238,7 @@ def _route_headers(record: AccessRecord) -> Headers:
 
 
 async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: AccessRecord) -> None:
-    """Forward, known to the bridge so that it can end it; answer for what goes wrong."""
+    """Forward a request, registered with its bridge; answer its failures."""
     bridge.enter(exchange)
     try:
         await forward(call, exchange, record)
@@ -249,17 +248,17 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
             await _end_by_deadline(call, exchange, record)  # noqa: ASYNC102 -- it shields itself
         raise
     except UpstreamError as error:
-        logger.warning("provider %s: %s", record.provider, error)
+        _log_upstream_failure(record, error)
         refusal = refusal_for(error)
     except ResponseWithheldError as error:
-        logger.warning("provider %s: %s", record.provider, error.refusal.message)
+        _log_upstream_failure(record, error.refusal.message)
         refusal = error.refusal
     except ResponseCutError as error:
-        logger.warning("provider %s: %s", record.provider, error.__cause__)
+        _log_upstream_failure(record, error.__cause__)
         return
     except RemoteProtocolError as error:
         refusal = refusals.bad_body(error)
-        if exchange.response_started:  # its answer had begun before it sent the rest
+        if exchange.response_started:  # the response had begun before the request was complete
             record.outcome, record.code = Outcome.CLIENT_GONE, refusal.code
             return
     finally:
@@ -267,8 +266,13 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
     await _refuse(exchange, refusal, call.runtime.kind.errors, record)
 
 
+def _log_upstream_failure(record: AccessRecord, error: object) -> None:
+    fields = {"provider": record.provider, "error": str(error)}
+    logger.warning("upstream request failed", extra=fields)
+
+
 async def _end_by_deadline(call: Call, exchange: Exchange, record: AccessRecord) -> None:
-    """Say why it ends, if there is still a way to."""
+    """Refuse the request, if its response has not begun."""
     if not exchange.response_started:
         with trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True):
             await _refuse(exchange, refusals.DRAIN_DEADLINE, call.runtime.kind.errors, record)
@@ -278,7 +282,7 @@ async def _end_by_deadline(call: Call, exchange: Exchange, record: AccessRecord)
 async def _refuse(
     exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord
 ) -> None:
-    """Answer in the upstream's place."""
+    """Answer with a refusal."""
     headers, body = render(refusal, form)
     record.outcome, record.code = Outcome.REFUSED, refusal.code
     record.status, record.bytes_sent = refusal.status, len(body)

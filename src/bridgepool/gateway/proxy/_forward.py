@@ -1,13 +1,13 @@
-"""One exchange through one provider's runtime: the request up, the answer down.
+"""Forward one request to its upstream and the response back.
 
-Theory of operation. Until the answer's head has gone to the client, whatever goes wrong is
-raised, and the gateway answers in the upstream's place. From then on there is nothing left to
-say in HTTP: the client's message is cut, so that it cannot be taken for complete. An event
-stream that stands between two events gets one more first, the error that its SDK knows.
+Theory of operation. Until the response head has gone to the client, failures are raised, and the
+gateway answers with a refusal. After that HTTP has no way to report an error: the client's
+response is cut, so that it cannot be taken for complete. An event stream between two events first
+gets an error event, which its SDK raises.
 
-Nothing is gathered: a piece of a body is sent on before the next is read, in both directions,
-so that a slow receiver slows its sender down and memory stays flat. What came in with the
-upstream's head goes out with ours, in one write.
+Nothing is buffered: a piece of a body is sent before the next is read, in both directions, so
+that a slow receiver slows its sender down and memory stays flat. Body bytes that came with the
+upstream's head are sent with ours, in one write.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ from bridgepool.http import (
     forward_trailers,
 )
 
-# What a provider says of itself to the browser of its one user; ours has many clients.
+# Meant for the browser of one user; the gateway has many clients.
 _NOT_FOR_CLIENTS = frozenset({b"set-cookie"})
 _WITHOUT_LENGTH = _NOT_FOR_CLIENTS | {b"content-length"}
-# An SDK follows these with the headers it has, the client's key for this gateway among them.
+# An SDK would follow these with its headers, the client's gateway key among them.
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 @attrs.frozen
 class Call:
-    """What to ask of which provider, for whom."""
+    """One request as it goes to its provider."""
 
     runtime: ProviderRuntime
     target: bytes
-    """Below the provider's base URL, the query included."""
+    """The request target below the provider's base URL, with the query."""
     own_key: bool
-    """The client's own upstream key may be passed on, if the provider wants that."""
+    """The client's own upstream key may be forwarded, to a provider with `client_keys`."""
     extra_headers: Headers = ()
-    """Added to the answer's."""
+    """Added to the response."""
 
 
 class ResponseWithheldError(Exception):
-    """The upstream answered, but its answer is not for the client; `refusal` is."""
+    """The upstream's response must not go to the client, which gets `refusal`."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
@@ -75,14 +75,14 @@ class ResponseWithheldError(Exception):
 
 
 class ResponseCutError(Exception):
-    """The upstream's answer broke off after its start had gone to the client.
+    """The upstream's response broke off after its head had gone to the client.
 
     The access record has the outcome; the cause is the upstream's error.
     """
 
 
 def refusal_for(error: UpstreamError) -> Refusal:
-    """Say to a client what an upstream did."""
+    """Return the refusal for an upstream's failure."""
     if isinstance(error, ConnectFailed):
         return UPSTREAM_UNREACHABLE
     if isinstance(error, UpstreamTimeout):
@@ -95,20 +95,20 @@ def refusal_for(error: UpstreamError) -> Refusal:
 
 
 async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
-    """Pass a request on and its answer back.
+    """Forward a request and its response.
 
     Args:
-        call: where to.
-        exchange: the client's request; nothing of it has been answered.
-        record: gets the status, the bytes and the time of the first one.
+        call: the request as it goes to its provider.
+        exchange: the client's exchange; no response has begun.
+        record: gets the status, the bytes and the time of the first byte.
 
     Raises:
-        UpstreamError: there is no answer; nothing was sent to the client.
-        ResponseWithheldError: there is one that clients must not see; nothing was sent.
-        ResponseCutError: the answer broke off; the client's is cut.
+        UpstreamError: there is no response; nothing was sent to the client.
+        ResponseWithheldError: clients must not see the response; nothing was sent.
+        ResponseCutError: the response broke off; the client's is cut.
         RemoteProtocolError: the client's own body is malformed, too large or too slow.
 
-    Cancellation: ends the upstream request; an answer that was begun is cut.
+    Cancellation: ends the upstream request; a response that has begun is cut.
     """
     request, client = exchange.request, call.runtime.client
     headers = swap_credentials(
@@ -142,7 +142,7 @@ def _has_body(headers: Headers) -> bool:
 async def _send_whole_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
-    """Send an answer that is all there, head and body in one write."""
+    """Send a response that has already ended, head and body in one write."""
     headers = forward_response_headers(response.headers, drop=_WITHOUT_LENGTH)
     record.status, record.bytes_sent = response.status, len(data)
     await exchange.answer(response.status, headers + call.extra_headers, data)
@@ -152,7 +152,7 @@ async def _send_whole_response(
 async def _stream_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
-    """Send an answer as it comes in."""
+    """Send a response as it arrives."""
     headers = forward_response_headers(response.headers, drop=_NOT_FOR_CLIENTS)
     record.status, record.bytes_sent = response.status, len(data)
     async with exchange.respond(
@@ -173,7 +173,7 @@ async def _stream_response(
                     tail = data if len(data) > 3 else tail[-3:] + data
         if failure is not None:
             refusal = refusal_for(failure)
-            # Told now: who reads the event may leave before its sending has returned.
+            # Set before sending: a client that reads the event may leave before `send_all` returns.
             record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
             if _between_events(response.headers, tail):
                 await stream.send_all(render_event(refusal, call.runtime.kind.errors))
@@ -182,7 +182,7 @@ async def _stream_response(
 
 
 def _between_events(headers: Headers, tail: bytes) -> bool:
-    """Tell whether an event can be added to this answer, whose body so far ends with `tail`."""
+    """Return whether an event can follow in a response whose body so far ends with `tail`."""
     plain_events = False
     for name, value in headers:
         if name == b"content-type":

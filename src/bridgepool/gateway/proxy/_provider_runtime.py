@@ -37,7 +37,7 @@ class ProviderRuntime:
 
 
 def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
-    """Raise what `open_provider_runtime` would; opens nothing."""
+    """Raise the error that `open_provider_runtime` would raise; opens nothing."""
     find_type(provider.type, types)
     provider.resolve_keys(os.environ)
     if provider.base_url.scheme == "https":
@@ -48,11 +48,11 @@ def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
 async def open_provider_runtime(
     provider: Provider, *, types: Iterable[ProviderType], limits: UpstreamLimits
 ) -> AsyncIterator[ProviderRuntime]:
-    """Open what is needed to call a provider; nothing is connected yet.
+    """Open the runtime of a provider; it connects with the first request.
 
     Raises:
-        InvalidProviderError: its type is none of `types`.
-        ProviderKeyError: its key is in an environment variable that is not usable.
+        InvalidProviderError: its type is not one of `types`.
+        ProviderKeyError: the environment variable of its key cannot be used.
         ImportError: TLS needs a package that is not installed.
     """
     kind = find_type(provider.type, types)
@@ -64,16 +64,15 @@ async def open_provider_runtime(
 
 
 def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None) -> Dial:
-    """Return the way to connect to a provider.
+    """Return the `Dial` of a provider.
 
-    A name that leads to an address inside the operator's network (or this machine) is refused
-    after the connection is made and before a request is sent, so that what was checked is what
-    is used: an answer of the name server cannot change in between. Unless the provider says
-    `allow_private`.
+    Unless the provider has `allow_private`, a name that resolves to an address inside the
+    operator's network (or of this machine) is refused. The check comes after the connection is
+    made and before a request is sent, so that the checked address is the one in use.
 
     Args:
-        provider: its base URL is where to.
-        ssl_context: how to do TLS; None for the system's certificates.
+        provider: the provider, with its base URL.
+        ssl_context: settings for TLS; None for the system's certificates.
     """
     dial = default_dial(str(provider.base_url), ssl_context=ssl_context)
     if provider.allow_private:

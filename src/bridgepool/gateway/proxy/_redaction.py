@@ -1,14 +1,13 @@
-"""What the gateway's log and its own answers repeat of a request. Pure.
+"""Redaction of paths and methods for the access log and error messages. Pure.
 
 Theory of operation. A client may put anything into a path, by mistake a key: a base URL with the
-key in it, key and path swapped, percent-encoded or not. Rules that look for keys miss the next
-kind of them, and an upstream's own may look like anything. So it is the other way round: a
-segment is shown if it is the name of a provider, or a word that the APIs themselves are made of;
-whatever else stands there is ``*``. A key is neither, in no encoding.
+key in it, key and path swapped, percent-encoded or not. A rule that looks for keys misses the next
+kind of key. So this is an allow-list: a segment is shown if it is the name of a provider or a word
+of the APIs' own paths; ``*`` replaces every other segment. A key is neither, in any encoding.
 
-That hides the ids of models, responses, batches and the like, on purpose: who knows the id of a
-stored response can read, continue and delete it by the key that all clients share. What a client
-got can be found by the time, client and key of the line, and in the provider's own log.
+That also hides the ids of models, responses and batches, on purpose: the id of a stored response
+is enough to read, continue and delete it with the key that all clients share. A request can be
+found by time, client and key in the access log, and in the provider's own log.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,13 +18,13 @@ import attrs
 from bridgepool.gateway.providers import ProviderType
 
 HIDDEN: Final = "*"
-"""Stands for what is not shown."""
+"""Replaces a segment or a method that is not shown."""
 
-_MOST_SEGMENTS: Final = 12  # what comes behind is one more
+_MAX_SEGMENTS: Final = 12  # the rest counts as one segment
 
-# Below open routes.
+# Words below open routes.
 _BELOW: Final = "cancel compact input_items input_tokens items results"
-# Of routes that are closed: clients that ask for them are to be understood.
+# Words of closed routes, so that the log shows which ones clients ask for.
 _CLOSED: Final = (
     "assistants batches checkpoints content engines events files fine_tuning healthz jobs metrics "
     "organization organizations readyz realtime runs sessions steps threads uploads vector_stores"
@@ -40,16 +39,16 @@ _METHODS: Final = {
 
 @attrs.define(eq=False)
 class PathRedactor:
-    """Shows paths, by the words of the provider types in force.
+    """Redacts paths by the words of provider types.
 
     Args:
-        types: Those types.
+        types: The types in force.
     """
 
     _types: Iterable[ProviderType]
     words: frozenset[str] = attrs.field(init=False)
-    """What paths of the APIs are made of; also the empty text, of two slashes in a row."""
-    # All fixed paths below a provider's name: most requests are for one of them, as it stands.
+    """The words of the APIs' paths; also the empty text, between two slashes in a row."""
+    # All fixed paths below a provider's name: most requests are for exactly one of them.
     _routes: Mapping[bytes, str] = attrs.field(init=False)
     _shown: Mapping[bytes, str] = attrs.field(init=False)
 
@@ -61,22 +60,22 @@ class PathRedactor:
         self._shown = {word.encode("ascii"): word for word in self.words}
 
     def redact(self, path: bytes, provider: str = "-") -> str:
-        """Return a path as it may be shown, in ASCII. Half a microsecond for a fixed route.
+        """Return the redacted path, in ASCII. Takes half a microsecond for a fixed route.
 
         Args:
-            path: As it came, without its query.
+            path: The path of the request without its query.
             provider: The provider that its first segment names; ``-`` if none is known.
         """
         if provider != "-":
             route = self._routes.get(path[len(provider) + 1 :])
             if route is not None:
                 return f"/{provider}{route}"
-        shown = [self._shown.get(segment, HIDDEN) for segment in path.split(b"/", _MOST_SEGMENTS)]
+        shown = [self._shown.get(segment, HIDDEN) for segment in path.split(b"/", _MAX_SEGMENTS)]
         if provider != "-":
             shown[1] = provider
         return "/".join(shown)
 
 
 def redact_method(method: bytes) -> str:
-    """Return a method as it may be shown: any token can be sent as one."""
+    """Return the method if it is one of HTTP's own, else ``*``: clients can send any token."""
     return _METHODS.get(method, HIDDEN)

@@ -1,44 +1,43 @@
-"""What the gateway says when it does not pass a request on: which refusals there are, and
-how each looks to the SDK that asked.
+"""Refusals: the gateway's own error responses.
 
-A refusal is a value, not an exception: most are found by look-ups that go wrong every day.
-SDKs read errors from different bodies, so a refusal is rendered in the `ErrorForm` of the type
-of the provider that it concerns, or of the type that recognises the request.
+A refusal is a value, not an exception: most come from everyday look-ups. SDKs read errors from
+different bodies, so a refusal is rendered in the `ErrorForm` of the type of the provider that it
+concerns, or of the type that recognises the request.
 """
 
 from __future__ import annotations
 
 import enum
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
 
 import attrs
+import msgspec
 
 from bridgepool.gateway.providers import ErrorDetails, ErrorForm, ProviderType
 from bridgepool.http import BodyTooLarge, Headers, RemoteProtocolError
 
 
 class Retry(enum.Enum):
-    """What a refusal says about asking again."""
+    """What a refusal tells clients about retries."""
 
     CLIENT_DECIDES = "client decides"
-    """Nothing is said: the SDK's own rule for the status holds."""
+    """Nothing: the SDK's own rule for the status applies."""
     USELESS = "useless"
-    """The same request fails until an operator acts; SDKs are told not to repeat it."""
+    """No retry: the same request fails until an operator acts."""
     SOON = "soon"
-    """It may work soon; `Retry-After` says when."""
+    """Retry after the time in `Retry-After`."""
 
 
 @attrs.frozen
 class Refusal:
-    """One answer that the gateway gives in an upstream's place."""
+    """One error response of the gateway."""
 
     status: int
     """The HTTP status."""
     code: str
-    """What happened, for programs and logs: `provider_disabled`, `upstream_timeout` …"""
+    """The error, for programs and logs: `provider_disabled`, `upstream_timeout` …"""
     message: str
     """The same for people. Shown to clients: holds no address, key or setting."""
     retry: Retry = Retry.CLIENT_DECIDES
@@ -82,7 +81,7 @@ OWN_KEY_MISSING = Refusal(
 DRAIN_DEADLINE = Refusal(
     503, "drain_deadline", "The provider was replaced and this request outlived the drain."
 )
-# Says no name: what a path begins with may be a key that was put there by mistake.
+# Without the name: the path may begin with a key that was put there by mistake.
 UNKNOWN_PROVIDER = Refusal(
     404,
     "unknown_provider",
@@ -94,12 +93,12 @@ INTERNAL = Refusal(500, "internal_error", "The gateway failed; its log says why.
 
 
 def unknown_route(name: str, method: str, path: str) -> Refusal:
-    """The provider exists, but this path is not one that the gateway passes on.
+    """Refuse a path that the provider does not open.
 
     Args:
         name: the provider's.
-        method: as it may be shown.
-        path: below the provider's name, as it may be shown: clients log what they are told.
+        method: redacted.
+        path: below the provider's name, redacted: clients log error messages.
     """
     return Refusal(
         404,
@@ -110,31 +109,31 @@ def unknown_route(name: str, method: str, path: str) -> Refusal:
 
 
 def provider_disabled(name: str) -> Refusal:
-    """The operator has switched the provider off."""
+    """Refuse a request to a disabled provider."""
     return Refusal(503, "provider_disabled", f"Provider {name!r} is disabled.", Retry.USELESS)
 
 
 def provider_misconfigured(name: str) -> Refusal:
-    """The provider's runtime could not be built; the reason is in the log, not in the answer."""
+    """Refuse a request to a provider without a runtime; the reason is in the log only."""
     return Refusal(
         503, "provider_misconfigured", f"Provider {name!r} is misconfigured.", Retry.USELESS
     )
 
 
 def authorization_unavailable(retry_after: float) -> Refusal:
-    """Who could tell whose key this is cannot be reached; the key may be good."""
+    """Refuse a key that cannot be verified because the authority is unreachable."""
     return attrs.evolve(AUTHORIZATION_UNAVAILABLE, retry_after=max(1, math.ceil(retry_after)))
 
 
 def bad_body(error: RemoteProtocolError) -> Refusal:
-    """The client's own body is malformed, too large or too slow."""
+    """Refuse a request body that is malformed, too large or too slow."""
     if isinstance(error, BodyTooLarge):
         return BODY_TOO_LARGE
     return Refusal(error.status_hint, "bad_request_body", f"The request's body: {error}")
 
 
 def find_error_form(types: Iterable[ProviderType], path: bytes, headers: Headers) -> ErrorForm:
-    """Tell from the request alone how its client reads errors, where no provider is known.
+    """Guess from the request how its client reads errors, when the provider is unknown.
 
     Args:
         types: Those in force; at least one.
@@ -146,9 +145,9 @@ def find_error_form(types: Iterable[ProviderType], path: bytes, headers: Headers
 
 
 def render(refusal: Refusal, form: ErrorForm) -> tuple[Headers, bytes]:
-    """Make the headers and the body of a whole answer; content-length is left to the server."""
+    """Return headers and body of a refusal; the server adds the content-length."""
     request_id = "req_" + os.urandom(12).hex()
-    body = json.dumps(_document(refusal, form, request_id)).encode()
+    body = msgspec.json.encode(_document(refusal, form, request_id))
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", b"application/json"),
         (form.request_id_header, request_id.encode()),
@@ -163,12 +162,12 @@ def render(refusal: Refusal, form: ErrorForm) -> tuple[Headers, bytes]:
 
 
 def render_event(refusal: Refusal, form: ErrorForm) -> bytes:
-    """Make the server-sent event that ends a stream which cannot be completed.
+    """Return the server-sent event that ends a stream which cannot be completed.
 
-    SDKs raise their own error for it. The stream is cut after it all the same, so that
-    a client that does not know the event sees that something is missing.
+    SDKs raise their own error for it. The stream is cut after it nevertheless, so that a client
+    that does not know the event notices that the response is incomplete.
     """
-    document = json.dumps(_document(refusal, form, None))
+    document = msgspec.json.encode(_document(refusal, form, None)).decode()
     name = f"event: {form.event_name}\n" if form.event_name is not None else ""
     return f"{name}data: {document}\n\n".encode()
 
