@@ -1,4 +1,4 @@
-"""What the tests of the server share: a memory listener, raw clients, parsers of answers."""
+"""What the tests of the server share: a memory listener, raw clients, response parsers."""
 
 import math
 import types
@@ -25,7 +25,7 @@ GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 @attrs.frozen
 class Answer:
-    """One response as h11's client, which is not what we test, reads it."""
+    """One response as h11's client, which is not under test, reads it."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -187,7 +187,7 @@ def cancelled_at(
 
 
 class Waiting:
-    """A handler that waits in silence until released, and notes how it ended."""
+    """A handler that waits without sending until released, and records how it ended."""
 
     def __init__(self) -> None:
         self.started = trio.Event()

@@ -1,4 +1,4 @@
-"""The same handlers behind an ASGI server: for real under hypercorn, and message by message."""
+"""The same handlers under an ASGI server: under hypercorn, and message by message."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ async def connect(port: int) -> RawClient:
     return RawClient(await trio.open_tcp_stream("127.0.0.1", port))
 
 
-async def test_a_handler_serves_under_hypercorn_as_under_our_own_server() -> None:
+async def test_a_handler_serves_under_hypercorn_as_under_serve_http() -> None:
     seen: list[Exchange] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -177,7 +177,7 @@ END: dict[str, object] = {"type": "http.request"}
 async def run(
     app: AsgiApp, scope: dict[str, object], incoming: Messages, *, then_leave: bool = False
 ) -> Messages:
-    """Run one scope with these messages; after them the client leaves, or says no more."""
+    """Run one scope with these messages; after them the client disconnects, or is silent."""
     sent: Messages = []
     left = list(incoming)
 
@@ -232,7 +232,7 @@ async def test_early_hints_are_sent_if_the_server_offers_them() -> None:
         ({"path": "/other", "root_path": "/gw"}, b"/other"),
     ],
 )
-async def test_the_target_is_what_the_application_is_asked_for(
+async def test_the_target_is_that_of_the_scope_below_its_mount_point(
     scope: dict[str, object], target: bytes
 ) -> None:
     async def handler(exchange: Exchange) -> None:
@@ -249,14 +249,16 @@ async def test_a_body_too_large_is_answered_with_413() -> None:
 
 
 @pytest.mark.parametrize(("error", "status"), [(ValueError(), 500), (UpstreamTimeout(), 504)])
-async def test_a_handler_that_raises_is_answered_for(error: Exception, status: int) -> None:
+async def test_a_handler_that_raises_gets_its_error_status_sent(
+    error: Exception, status: int
+) -> None:
     async def handler(exchange: Exchange) -> None:
         raise error
 
     assert (await run(asgi_app(handler), scope_of(), [END]))[0]["status"] == status
 
 
-async def test_a_response_left_unfinished_is_the_servers_to_cut() -> None:
+async def test_an_unfinished_response_is_left_to_the_server_to_cut() -> None:
     async def handler(exchange: Exchange) -> None:
         with trio.CancelScope() as scope:
             async with exchange.respond(200):
@@ -267,7 +269,7 @@ async def test_a_response_left_unfinished_is_the_servers_to_cut() -> None:
         await run(asgi_app(handler), scope_of(), [END])
 
 
-async def test_wherever_a_handler_is_cancelled_its_client_is_answered_or_cut() -> None:
+async def test_wherever_a_handler_is_cancelled_its_client_gets_a_response_or_a_cut() -> None:
     step, reached = 0, True
     outcomes: set[str] = set()
 
@@ -303,7 +305,7 @@ async def test_websockets_are_refused() -> None:
 
 
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])
-async def test_requests_before_the_start_are_refused_and_failures_of_it_are_told(
+async def test_requests_before_the_start_are_refused_and_a_failed_start_is_reported(
     phase: str,
 ) -> None:
     @asynccontextmanager

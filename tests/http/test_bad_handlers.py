@@ -1,4 +1,4 @@
-"""What handlers do wrong, and what their clients see of it."""
+"""Handlers that fail, and what their clients get."""
 
 import logging
 
@@ -14,7 +14,7 @@ POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
 EXPECT = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
 
 
-async def test_a_handler_that_raises_is_logged_and_counted_and_its_client_told(
+async def test_a_handler_that_raises_is_logged_and_counted_and_its_client_gets_a_status(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def handler(exchange: Exchange) -> None:
@@ -53,7 +53,7 @@ async def test_an_exception_in_a_response_cuts_it_where_the_client_can_see(
     assert (server.counters.handler_errors, server.counters.responses_cut) == (1, 1)
 
 
-async def test_a_message_that_breaks_its_own_promises_is_cut() -> None:
+async def test_a_response_that_does_not_match_its_content_length_is_cut() -> None:
     async def handler(exchange: Exchange) -> None:
         async with exchange.respond(200, ((b"content-length", b"9"),), data=b"too") as stream:
             await stream.send_all(b" short")
@@ -91,7 +91,7 @@ async def test_a_bad_response_head_sends_nothing_and_another_may_follow() -> Non
     assert server.counters.handler_errors == 0
 
 
-async def test_a_handler_that_gives_up_a_read_loses_nothing_of_the_body() -> None:
+async def test_a_handler_that_cancels_a_read_loses_nothing_of_the_body() -> None:
     async def handler(exchange: Exchange) -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -124,9 +124,7 @@ async def test_only_one_task_at_a_time_can_wait_for_the_body() -> None:
         assert (await client.ask(b"abc")).status == 200
 
 
-async def test_bodies_can_go_both_ways_at_once_and_the_question_for_one_does_not_get_between() -> (
-    None
-):
+async def test_bodies_can_go_both_ways_at_once_and_100_continue_does_not_get_between() -> None:
     async def handler(exchange: Exchange) -> None:
         async with trio.open_nursery() as nursery:
 
@@ -208,9 +206,7 @@ async def test_only_one_task_at_a_time_can_send() -> None:
         await near.aclose()
 
 
-async def test_after_a_send_that_was_given_up_nothing_more_is_sent_and_the_response_is_cut() -> (
-    None
-):
+async def test_after_a_cancelled_send_nothing_more_is_sent_and_the_response_is_cut() -> None:
     """What part of it had gone out is not known: more bytes would be taken for its rest."""
 
     async def handler(exchange: Exchange) -> None:

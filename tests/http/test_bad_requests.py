@@ -1,4 +1,4 @@
-"""Everything that is no request we take: a clear answer, and it never reaches the handler."""
+"""Unacceptable requests get an error status and never reach the handler."""
 
 import pytest
 import trio
@@ -153,7 +153,7 @@ async def test_what_is_too_large_is_answered_with_its_own_status(status: int, ra
             assert await client.read_to_end() == b""
 
 
-async def test_limits_themselves_are_within_the_limits() -> None:
+async def test_messages_exactly_at_the_limits_are_accepted() -> None:
     limits = HttpLimits(max_body_bytes=1000)
     async with serving(echo, limits=limits) as server:
         client = server.connect()
@@ -163,7 +163,7 @@ async def test_limits_themselves_are_within_the_limits() -> None:
         assert (await client.ask(raw)).body == b"b" * 1000
 
 
-async def test_a_bad_request_behind_a_good_one_leaves_the_good_one_its_answer() -> None:
+async def test_a_bad_request_behind_a_good_one_does_not_affect_the_good_ones_response() -> None:
     async with serving(echo) as server:
         client = server.connect()
         await client.send(GET + b"bad\r\n\r\n")

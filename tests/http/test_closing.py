@@ -93,7 +93,7 @@ async def test_what_runs_past_the_deadline_is_cut(autojump_clock: trio.testing.M
     assert (server.counters.responses_cut, server.counters.clients_left) == (1, 0)
 
 
-async def test_a_second_demand_can_only_shorten_and_zero_cuts_at_once() -> None:
+async def test_a_second_begin_can_only_shorten_the_time_and_zero_cuts_at_once() -> None:
     handler = Waiting()
     async with serving(handler) as server:
         client = server.connect()
@@ -117,7 +117,7 @@ async def test_a_server_that_is_started_after_the_close_began_ends() -> None:
         listener.connect()
 
 
-async def test_another_wire_can_take_the_place_of_the_usual_one() -> None:
+async def test_another_wire_can_replace_the_default_one() -> None:
     def new_wire(limits: HttpLimits) -> ServerWire:
         made.append(H11ServerWire(limits))
         return made[-1]

@@ -1,4 +1,4 @@
-"""More connections than are served at the same time."""
+"""Connections beyond `max_connections`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.http.support import GET, Waiting, echo, serving
 LIMITS = HttpLimits(max_connections=2)
 
 
-async def test_one_too_many_is_told_so_and_the_others_are_served() -> None:
+async def test_a_connection_over_the_limit_gets_503_and_the_others_are_served() -> None:
     handler = Waiting()
     async with serving(handler, limits=LIMITS) as server:
         first, second, third = (server.connect() for _ in range(3))
@@ -41,7 +41,7 @@ async def test_a_connection_that_ends_makes_room() -> None:
         assert server.counters.connections_refused == 0
 
 
-async def test_who_says_nothing_is_sent_away_all_the_same(
+async def test_a_silent_connection_over_the_limit_is_closed_too(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with serving(echo, limits=HttpLimits(max_connections=0)) as server:
@@ -52,7 +52,7 @@ async def test_who_says_nothing_is_sent_away_all_the_same(
         assert server.counters.connections_refused == 2
 
 
-async def test_a_flood_of_them_is_cut_without_a_word(
+async def test_a_flood_of_connections_over_the_limit_is_closed_without_a_response(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with serving(echo, limits=HttpLimits(max_connections=0)) as server:

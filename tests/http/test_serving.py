@@ -20,7 +20,7 @@ async def stream_hello(exchange: Exchange) -> None:
         await stream.send_all(b"lo")
 
 
-async def test_a_request_is_handed_over_and_answered() -> None:
+async def test_a_request_reaches_the_handler_and_its_response_the_client() -> None:
     seen: list[Exchange] = []
 
     async def handler(exchange: Exchange) -> None:
@@ -176,7 +176,7 @@ async def test_interim_responses_come_before_the_final_one() -> None:
 EXPECT = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
 
 
-async def test_a_client_that_expects_to_be_asked_is_asked_when_the_handler_reads() -> None:
+async def test_100_continue_is_sent_when_the_handler_reads() -> None:
     async def handler(exchange: Exchange) -> None:
         may_read.set()
         await read.wait()
@@ -195,9 +195,7 @@ async def test_a_client_that_expects_to_be_asked_is_asked_when_the_handler_reads
         assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_an_answer_without_reading_spares_the_client_its_body_and_ends_the_connection() -> (
-    None
-):
+async def test_a_response_without_reading_sends_no_100_continue_and_ends_the_connection() -> None:
     async with serving(hello) as server:
         client = server.connect()
         answer = await client.ask(EXPECT)
@@ -228,7 +226,7 @@ async def test_a_large_body_that_was_not_read_ends_the_connection_at_once(
         assert trio.current_time() < 1
 
 
-async def test_a_handler_that_does_not_read_holds_its_client_back() -> None:
+async def test_a_handler_that_does_not_read_applies_back_pressure_to_its_client() -> None:
     near, far = trio.testing.lockstep_stream_pair()
     sent = 0
 
@@ -255,7 +253,7 @@ async def test_a_handler_that_does_not_read_holds_its_client_back() -> None:
     assert sent == 100
 
 
-async def test_a_client_that_does_not_read_holds_its_handler_back() -> None:
+async def test_a_client_that_does_not_read_applies_back_pressure_to_its_handler() -> None:
     near, far = trio.testing.lockstep_stream_pair()
     sent = 0
 

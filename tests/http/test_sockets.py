@@ -1,4 +1,4 @@
-"""The server on real sockets: TCP, TLS and Unix, and what only the kernel can show."""
+"""The server on real sockets: TCP, TLS and Unix."""
 
 import socket
 import ssl
@@ -119,7 +119,7 @@ async def test_requests_are_served_over_tls(authority: trustme.CA, https_compati
         assert bad.status == 400
 
 
-async def test_a_client_that_leaves_without_the_goodbye_of_tls_cancels_the_handler(
+async def test_a_client_that_disconnects_without_close_notify_cancels_the_handler(
     authority: trustme.CA,
 ) -> None:
     async def handler(exchange: Exchange) -> None:
@@ -137,7 +137,7 @@ async def test_a_client_that_leaves_without_the_goodbye_of_tls_cancels_the_handl
         await until(lambda: counters.clients_left == 1)
 
 
-async def test_what_is_no_tls_on_a_tls_port_ends_that_connection_only(
+async def test_plain_text_on_a_tls_port_ends_that_connection_only(
     authority: trustme.CA,
 ) -> None:
     inner = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]

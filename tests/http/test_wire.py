@@ -206,7 +206,7 @@ def h11_reads(raw: bytes) -> tuple[bytes, bytes, Headers, bytes, Headers]:
 
 
 @given(HOSTILE)
-def test_whatever_request_is_taken_h11_takes_too_and_reads_alike(raw: bytes) -> None:
+def test_every_accepted_request_is_accepted_by_h11_with_the_same_result(raw: bytes) -> None:
     wire = H11ServerWire(LIMITS)
     wire.receive_data(raw)
     body = b""
@@ -291,7 +291,7 @@ def test_a_target_that_could_break_the_message_is_not_sent(target: bytes) -> Non
         H11ClientWire(LIMITS).send_head(Request(b"GET", target, ()), body=False)
 
 
-def test_a_body_is_held_to_the_length_that_was_promised() -> None:
+def test_a_body_must_have_its_content_length() -> None:
     wire = H11ServerWire(LIMITS)
     wire.send_head(200, ((b"content-length", b"3"),))
     wire.send_data(b"ab")
@@ -351,7 +351,7 @@ def test_a_body_without_framing_lasts_until_the_connection_ends() -> None:
     assert not wire.reusable
 
 
-def test_a_client_whose_body_has_begun_to_come_need_not_be_asked_for_it() -> None:
+def test_no_100_continue_is_due_once_the_body_has_begun() -> None:
     wire = H11ServerWire(LIMITS)
     head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
     wire.receive_data(head + b"Transfer-Encoding: chunked\r\n\r\n")

@@ -57,7 +57,7 @@ class Peer:
 
 
 async def answer_all(peer: Peer) -> None:
-    """Be a plain upstream: answer every request with `OK`."""
+    """Act as a plain upstream: respond to every request with `OK`."""
     while await peer.read_head():
         await peer.send(OK)
 

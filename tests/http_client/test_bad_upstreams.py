@@ -116,7 +116,7 @@ async def test_an_upstream_that_resets_in_the_middle_is_never_taken_for_complete
         assert client.statistics().in_use == client.statistics().idle == 0
 
 
-async def test_what_came_before_the_garbage_is_given_first() -> None:
+async def test_data_before_garbage_is_returned_first() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(CHUNKED + b"2\r\nok\r\ngarbage\r\n")
@@ -129,7 +129,7 @@ async def test_what_came_before_the_garbage_is_given_first() -> None:
                 await response.receive_some()
 
 
-async def test_an_upstream_that_answers_before_it_is_asked_is_not_asked_twice() -> None:
+async def test_a_connection_with_a_response_before_its_request_is_not_reused() -> None:
     async def script(peer: Peer) -> None:
         await peer.send(OK)
         spoken.set()
@@ -161,7 +161,7 @@ async def test_an_upstream_that_answers_before_it_is_asked_is_not_asked_twice() 
         nursery.cancel_scope.cancel()
 
 
-async def test_an_answer_that_comes_to_an_idle_connection_answers_nothing() -> None:
+async def test_a_response_on_an_idle_connection_is_never_used() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(OK)
@@ -232,7 +232,7 @@ async def test_an_upstream_that_falls_silent_in_a_body_times_out(autojump_clock:
         assert 55 <= trio.current_time() <= 56
 
 
-async def test_while_the_reader_is_busy_the_upstream_is_not_late(autojump_clock: MockClock) -> None:
+async def test_no_read_timeout_runs_while_the_reader_is_busy(autojump_clock: MockClock) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(HEAD + b"content-length: 4\r\n\r\n")
@@ -250,7 +250,7 @@ async def test_while_the_reader_is_busy_the_upstream_is_not_late(autojump_clock:
         assert client.statistics().timed_out == 0
 
 
-async def test_an_upstream_that_takes_no_more_of_a_body_times_out(
+async def test_an_upstream_that_accepts_no_more_of_a_body_times_out(
     autojump_clock: MockClock,
 ) -> None:
     class Endless:
@@ -270,7 +270,7 @@ async def test_an_upstream_that_takes_no_more_of_a_body_times_out(
         assert 30 <= trio.current_time() <= 32
 
 
-async def test_a_slow_sender_of_a_body_makes_nobody_late(autojump_clock: MockClock) -> None:
+async def test_a_slow_sender_of_a_body_causes_no_timeout(autojump_clock: MockClock) -> None:
     class Slow:
         def __init__(self) -> None:
             self.left = 5
@@ -316,7 +316,7 @@ async def test_without_any_timeout_nothing_is_closed(autojump_clock: MockClock) 
         assert upstream.open == 1
 
 
-async def test_an_upstream_that_refuses_is_told_from_one_that_breaks() -> None:
+async def test_a_refused_connection_and_a_broken_one_raise_different_errors() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -381,8 +381,8 @@ async def test_an_early_answer_is_read_even_when_the_rest_of_the_request_breaks(
         assert client.statistics().idle == 0
 
 
-async def test_an_upstream_that_breaks_tells_a_streaming_sender() -> None:
-    """The upload meets the broken connection first; the reader says what happened."""
+async def test_a_broken_upstream_ends_a_streaming_sender() -> None:
+    """The upload notices the broken connection first; the reader raises the error."""
 
     class Endless:
         async def receive_some(self) -> bytes:

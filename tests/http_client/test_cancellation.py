@@ -105,7 +105,7 @@ async def test_cancelled_at_any_point_a_request_leaves_no_slot_and_no_connection
     assert await cancel_at_every_step(world) > 2
 
 
-async def test_cancelled_while_waiting_for_a_place_nothing_is_taken() -> None:
+async def test_a_request_cancelled_while_waiting_takes_no_slot() -> None:
     @asynccontextmanager
     async def world() -> AsyncIterator[Callable[[], Awaitable[object]]]:
         limits = UpstreamLimits(max_connections=1)
@@ -126,7 +126,7 @@ async def test_cancelled_while_waiting_for_a_place_nothing_is_taken() -> None:
     assert await cancel_at_every_step(world) >= 2
 
 
-async def test_a_request_waits_for_a_place_and_gets_the_connection_that_is_freed() -> None:
+async def test_a_request_waits_for_a_slot_and_gets_the_connection_that_is_freed() -> None:
     async with client_of(answer_all, limits=UpstreamLimits(max_connections=1)) as (client, up):
         async with trio.open_nursery() as nursery, client.request(b"GET", b"/") as response:
             nursery.start_soon(read_all, client)
@@ -156,7 +156,7 @@ async def test_a_request_that_waits_too_long_or_finds_too_many_waiting_is_refuse
         assert await read_all(client) == b"ok"
 
 
-async def test_leaving_the_client_ends_requests_that_still_run_and_those_that_wait() -> None:
+async def test_closing_the_client_ends_running_and_waiting_requests() -> None:
     ended: list[str] = []
 
     async def silent(peer: Peer) -> None:
@@ -182,7 +182,7 @@ async def test_leaving_the_client_ends_requests_that_still_run_and_those_that_wa
     assert statistics.in_use == statistics.idle == statistics.waiting == 0
 
 
-async def test_a_connection_that_is_made_after_the_client_was_left_is_closed() -> None:
+async def test_a_connection_that_is_opened_after_the_client_was_closed_is_closed() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
 
     async def dial() -> trio.abc.Stream:
@@ -202,7 +202,7 @@ async def test_a_connection_that_is_made_after_the_client_was_left_is_closed() -
     assert await theirs.receive_some() == b""
 
 
-async def test_the_body_of_the_client_block_raises_as_it_is() -> None:
+async def test_an_error_in_the_client_block_is_raised_unchanged() -> None:
     for error in (ValueError("mine"), KeyboardInterrupt()):
         with pytest.RaisesGroup(type(error)):  # of the nursery that runs the upstream, not ours
             async with client_of(answer_all) as (client, _):
@@ -211,7 +211,7 @@ async def test_the_body_of_the_client_block_raises_as_it_is() -> None:
 
 
 async def churn(seed: int) -> None:
-    """25 tasks on 10 places, each cancelled after a random time, over a flaky upstream."""
+    """25 tasks on 10 slots, each cancelled after a random time, over a flaky upstream."""
     rng = random.Random(seed)
     served = 0
 

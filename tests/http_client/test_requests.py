@@ -6,7 +6,7 @@ from bridgepool.http import open_upstream_client
 from tests.http_client.support import OK, Peer, answer_all, client_of, read_all
 
 
-async def test_a_request_is_written_at_once_and_its_answer_is_given_at_once() -> None:
+async def test_a_request_is_sent_in_one_write_and_its_response_is_returned_at_once() -> None:
     sent: list[bytes] = []
 
     async def script(peer: Peer) -> None:
@@ -46,7 +46,7 @@ async def test_host_and_base_path_are_put_in_front() -> None:
     assert heads == [b"GET /v1/models HTTP/1.1\r\nhost: api.example:8443\r\n\r\n"]
 
 
-async def test_a_read_answer_leaves_its_connection_for_the_next_request() -> None:
+async def test_a_connection_is_reused_once_its_response_was_read() -> None:
     async with client_of(answer_all) as (client, upstream):
         assert [await read_all(client) for _ in range(3)] == [b"ok"] * 3
         assert upstream.dialled == 1
@@ -73,7 +73,7 @@ async def test_the_connection_used_last_is_reused_first() -> None:
     assert served == [1, 2, 1]
 
 
-async def test_each_piece_of_a_stream_is_given_as_soon_as_it_came() -> None:
+async def test_each_piece_of_a_stream_is_returned_as_soon_as_it_is_received() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -94,7 +94,7 @@ async def test_each_piece_of_a_stream_is_given_as_soon_as_it_came() -> None:
         assert client.statistics().idle == 1
 
 
-async def test_a_slow_reader_holds_its_upstream_back() -> None:
+async def test_a_slow_reader_applies_back_pressure_to_its_upstream() -> None:
     sent = 0
 
     async def script(peer: Peer) -> None:
@@ -167,7 +167,7 @@ async def test_a_body_may_end_with_the_connection() -> None:
         OK + b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
     ],
 )
-async def test_a_connection_that_cannot_be_used_again_is_not(answer: bytes) -> None:
+async def test_a_connection_that_cannot_be_reused_is_closed(answer: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(answer)
@@ -196,7 +196,7 @@ async def test_leaving_early_closes_the_connection() -> None:
             await response.receive_some()
 
 
-async def test_leaving_an_answer_unread_that_has_come_in_whole_keeps_the_connection() -> None:
+async def test_leaving_a_fully_received_response_unread_keeps_the_connection() -> None:
     async with client_of(answer_all) as (client, upstream):
         for _ in range(2):
             async with client.request(b"GET", b"/") as response:
@@ -204,7 +204,7 @@ async def test_leaving_an_answer_unread_that_has_come_in_whole_keeps_the_connect
         assert upstream.dialled == 1
 
 
-async def test_an_error_in_the_block_comes_out_as_it_is_and_closes_the_connection() -> None:
+async def test_an_error_in_the_block_is_raised_unchanged_and_closes_the_connection() -> None:
     async with client_of(answer_all) as (client, upstream):
         with pytest.raises(ValueError, match="mine"):
             async with client.request(b"GET", b"/"):

@@ -7,7 +7,7 @@ from tests.http_client.support import OK, Peer, answer_all, client_of, client_of
 
 
 async def answer_then_close_on_next(peer: Peer) -> None:
-    """Answer one request; read the next and close without a word."""
+    """Respond to one request; read the next and close without a response."""
     await peer.read_head()
     await peer.send(OK)
     await peer.read_head()
@@ -30,7 +30,7 @@ async def test_an_idempotent_request_is_repeated_once_when_a_kept_connection_die
         assert (statistics.retried, statistics.in_use, statistics.idle) == (1, 0, 1)
 
 
-async def test_its_short_body_is_sent_again_with_it() -> None:
+async def test_a_repeated_request_sends_its_short_body_again() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         assert await peer.read_exactly(4) == b"body"
@@ -52,7 +52,7 @@ async def test_a_post_is_never_sent_twice() -> None:
         assert client.statistics().in_use == client.statistics().idle == 0
 
 
-async def test_a_body_of_which_a_part_was_given_away_is_never_sent_twice() -> None:
+async def test_a_partly_sent_body_is_never_sent_twice() -> None:
     send, receive = trio.testing.memory_stream_one_way_pair()
     async with client_of(answer_then_close_on_next, answer_all) as (client, upstream):
         await read_all(client)
@@ -85,7 +85,7 @@ async def test_a_request_is_repeated_no_more_than_once() -> None:
         assert client.statistics().in_use == client.statistics().idle == 0
 
 
-async def test_an_answer_that_has_begun_is_not_asked_for_again() -> None:
+async def test_a_request_whose_response_has_begun_is_not_repeated() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(OK)
@@ -134,7 +134,7 @@ async def test_a_kept_connection_that_was_closed_meanwhile_is_not_used_even_for_
         assert (statistics.in_use, statistics.idle) == (0, 1)
 
 
-async def test_behind_a_dead_connection_a_live_one_is_found() -> None:
+async def test_a_live_connection_is_found_behind_a_dead_one() -> None:
     async def dies(peer: Peer) -> None:
         await peer.read_head()
         await peer.send(OK)

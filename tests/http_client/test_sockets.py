@@ -28,7 +28,7 @@ async def test_what_is_sent_arrives_and_both_calls_are_checkpoints() -> None:
         assert await receive_some(ours) == b""
 
 
-async def test_more_than_the_kernel_takes_is_sent_in_the_end() -> None:
+async def test_more_data_than_the_kernel_buffers_is_sent_completely() -> None:
     ours, theirs = await connected()
     data = bytes(range(256)) * 100_000
     got = bytearray()
@@ -41,7 +41,7 @@ async def test_more_than_the_kernel_takes_is_sent_in_the_end() -> None:
     assert got == data
 
 
-async def test_streams_that_are_no_plain_sockets_are_used_as_they_are() -> None:
+async def test_other_streams_are_used_through_their_own_methods() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     await send_all(ours, b"ping")
     got = await receive_some(theirs)
@@ -49,7 +49,7 @@ async def test_streams_that_are_no_plain_sockets_are_used_as_they_are() -> None:
     assert type(got) is bytes
 
 
-async def test_a_closed_stream_is_told_from_a_broken_one() -> None:
+async def test_a_closed_stream_and_a_broken_one_raise_different_errors() -> None:
     ours, theirs = await connected()
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     await theirs.aclose()
@@ -64,7 +64,7 @@ async def test_a_closed_stream_is_told_from_a_broken_one() -> None:
         await send_all(ours, b"x")
 
 
-async def test_closing_wakes_who_receives_and_two_cannot_receive_at_once() -> None:
+async def test_closing_wakes_a_receiver_and_two_cannot_receive_at_once() -> None:
     ours, theirs = await connected()
 
     async def receive() -> None:

@@ -92,7 +92,7 @@ async def test_tls_connections_are_verified_kept_and_reused() -> None:
     ],
     ids=["unknown issuer", "another host's", "expired", "not in the system's store"],
 )
-async def test_a_certificate_that_does_not_hold_is_refused_before_anything_is_sent(
+async def test_an_invalid_certificate_is_refused_before_anything_is_sent(
     certificate: trustme.LeafCert, trusted: ssl.SSLContext | None, why: str
 ) -> None:
     async def script(peer: Peer) -> None:
@@ -132,10 +132,10 @@ async def test_an_upstream_that_closes_in_the_handshake_cannot_be_connected() ->
 
 
 @pytest.mark.parametrize("says_goodbye", [True, False])
-async def test_a_body_ended_by_the_connection_is_complete_only_with_tls_goodbye(
+async def test_a_body_that_ends_with_the_connection_is_complete_only_with_close_notify(
     says_goodbye: bool,
 ) -> None:
-    """Who can cut a TCP connection must not be able to shorten a body unseen."""
+    """An attacker who can cut a TCP connection must not be able to truncate a body unnoticed."""
 
     async def script(peer: Peer) -> None:
         await peer.read_head()
@@ -234,7 +234,7 @@ def test_a_base_url_gives_authority_and_path(url: str, authority: bytes, base_pa
         "http://ex..ample.com",
     ],
 )
-def test_what_is_no_base_url_is_refused_without_telling_secrets(url: str) -> None:
+def test_an_invalid_base_url_is_refused_without_showing_secrets(url: str) -> None:
     with pytest.raises(ValueError, match="invalid base URL") as caught:
         parse_origin(url)
     assert "secret" not in str(caught.value)

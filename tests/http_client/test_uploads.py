@@ -81,7 +81,7 @@ async def test_answer_and_body_may_flow_at_the_same_time() -> None:
 
 
 class Endless:
-    """A body without end that counts what was taken from it, and who still reads."""
+    """A body without end that counts its pieces and its readers."""
 
     def __init__(self) -> None:
         self.given = 0
@@ -135,7 +135,7 @@ async def test_a_complete_answer_ends_an_upload_that_still_goes_on() -> None:
         assert client.statistics().idle == 0
 
 
-async def test_a_connection_whose_upload_was_stopped_half_written_is_not_used_again() -> None:
+async def test_a_connection_whose_upload_was_stopped_is_not_reused() -> None:
     """The wire has framed the whole request, but the last bytes of it were never taken."""
 
     async def script(peer: Peer) -> None:
@@ -150,7 +150,7 @@ async def test_a_connection_whose_upload_was_stopped_half_written_is_not_used_ag
         assert client.statistics().idle == client.statistics().in_use == 0
 
 
-async def test_with_expect_the_body_waits_for_the_upstream_to_ask_for_it() -> None:
+async def test_with_expect_the_body_is_sent_after_100_continue() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()
         await wait_all_tasks_blocked()
@@ -182,7 +182,7 @@ async def test_with_expect_a_refused_body_is_never_read() -> None:
         assert client.statistics().in_use == 0
 
 
-async def test_with_expect_the_body_is_sent_in_the_end_also_when_nobody_asks(
+async def test_with_expect_the_body_is_sent_after_a_timeout_without_100_continue(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def script(peer: Peer) -> None:
@@ -200,7 +200,7 @@ async def test_with_expect_the_body_is_sent_in_the_end_also_when_nobody_asks(
         assert await response.receive_some() == b"ok"
 
 
-async def test_what_the_body_raises_comes_out_of_the_request() -> None:
+async def test_an_exception_of_the_body_is_raised_by_the_request() -> None:
     class Bad:
         async def receive_some(self) -> bytes:
             await trio.lowlevel.checkpoint()
@@ -220,7 +220,7 @@ async def test_what_the_body_raises_comes_out_of_the_request() -> None:
     ("length", "pieces"),
     [(b"5", [b"abc"]), (b"2", [b"abc"]), (b"100000", [b"abc"]), (b"70000", [b"a" * 70001])],
 )
-async def test_a_body_that_is_not_as_long_as_told_is_never_sent_as_complete(
+async def test_a_body_that_does_not_match_its_content_length_is_never_sent_as_complete(
     length: bytes, pieces: list[bytes]
 ) -> None:
     async with client_of(Peer.wait_closed) as (client, _):
@@ -241,7 +241,7 @@ async def test_a_body_that_is_not_as_long_as_told_is_never_sent_as_complete(
         (b"GET", b"/", ((b"transfer-encoding", b"chunked"),)),
     ],
 )
-async def test_a_request_that_must_not_be_sent_is_not(
+async def test_an_invalid_request_is_not_sent(
     method: bytes, target: bytes, headers: tuple[tuple[bytes, bytes], ...]
 ) -> None:
     async with client_of(answer_all) as (client, _):

@@ -14,7 +14,7 @@ from bridgepool.http._limits import MessageLimits, UpstreamLimits
 from bridgepool.http._messages import Headers, Request, get_header
 from bridgepool.http._upstream_call import UpstreamBody, UpstreamCall, UpstreamResponse
 from bridgepool.http._upstream_connection import UpstreamConnection
-from bridgepool.http._upstream_pool import ConnectionPool, UpstreamPool, UpstreamStatistics
+from bridgepool.http._upstream_pool import ConnectionSlots, UpstreamPool, UpstreamStatistics
 from bridgepool.http._wire import ClientWire
 
 _DEFAULT_LIMITS = UpstreamLimits()
@@ -109,7 +109,7 @@ async def open_upstream_client(
     """
     origin = parse_origin(base_url)
     name = origin.authority.decode("ascii")
-    slots: ConnectionPool[UpstreamConnection] = ConnectionPool(
+    slots: ConnectionSlots[UpstreamConnection] = ConnectionSlots(
         limits.max_connections, limits.max_waiting
     )
     pool = UpstreamPool(name, dial or dial_origin(origin, ssl_context), new_wire, limits, slots)

@@ -1,6 +1,6 @@
 """The connections of an upstream client: a limited number, kept alive and reused.
 
-Theory of operation. `ConnectionPool` hands out *slots*, at most `limit` of them. A slot is *taken*
+Theory of operation. `ConnectionSlots` hands out *slots*, at most `limit` of them. A slot is *taken*
 (its holder opens a connection in it, or uses the one it was given) or *idle* (a kept connection
 waits in it); all others are *free*. `take` grants, in this order: the connection that was idle for
 the shortest time (the one most likely to be alive; the others may expire), a free slot to open one
@@ -16,7 +16,7 @@ that was cancelled while it waited.
 
 Every method but `take` is a plain function that changes the state and returns the connections to
 be closed: there is no await between a decision and its record. `take` only awaits its turn.
-`ConnectionPool` neither opens nor closes connections, and of a connection it reads only `due`.
+`ConnectionSlots` neither opens nor closes connections, and of a connection it reads only `due`.
 `UpstreamPool` does the I/O: it opens, checks and closes connections, and keeps their deadlines.
 
 Cancellation: a grant is recorded before the waiter runs again. If the waiter was cancelled before
@@ -59,7 +59,7 @@ class _Waiter(Generic[C]):
 
 
 @attrs.define(eq=False)
-class ConnectionPool(Generic[C]):
+class ConnectionSlots(Generic[C]):
     """The slots for connections to one origin; see the module's theory of operation."""
 
     limit: int
@@ -199,7 +199,7 @@ class UpstreamPool:
     _dial: Dial
     _new_wire: Callable[[MessageLimits], ClientWire]
     limits: UpstreamLimits
-    _slots: ConnectionPool[UpstreamConnection]
+    _slots: ConnectionSlots[UpstreamConnection]
     _open_connections: set[UpstreamConnection] = attrs.field(factory=set)  # taken or idle
     _first_opened: trio.Event = attrs.field(factory=trio.Event)  # wakes an idle timekeeper
     _opened: int = 0

@@ -1,4 +1,4 @@
-"""Clients that dawdle, and how long they may."""
+"""Slow and silent clients, and their timeouts."""
 
 import trio
 import trio.testing
@@ -67,7 +67,9 @@ async def test_a_body_that_stops_coming_is_answered_with_408(
         assert 35 <= trio.current_time() < 38
 
 
-async def test_a_client_that_takes_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_client_that_accepts_no_bytes_is_disconnected(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     async def handler(exchange: Exchange) -> None:
         async with exchange.respond(200) as stream:
             await stream.send_all(b"x")
@@ -87,7 +89,7 @@ async def test_a_client_that_takes_nothing_is_left(autojump_clock: trio.testing.
         await near.aclose()
 
 
-async def test_a_long_answer_to_a_slow_client_is_no_dawdling(
+async def test_a_long_response_to_a_slow_client_does_not_time_out(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async def handler(exchange: Exchange) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridgepool.http import PoolFull
-from bridgepool.http._upstream_pool import ConnectionPool
+from bridgepool.http._upstream_pool import ConnectionSlots
 
 
 @attrs.define(eq=False)
@@ -14,144 +14,144 @@ class Connection:
     due: float = 0
 
 
-Pool = ConnectionPool[Connection]
+Pool = ConnectionSlots[Connection]
 
 
-async def test_taking_gives_room_for_new_connections_up_to_the_limit() -> None:
-    pool = Pool(2, 0)
-    assert await pool.take() is None
-    assert pool.has_room
-    assert await pool.take() is None
-    assert not pool.has_room
+async def test_take_grants_new_connections_up_to_the_limit() -> None:
+    slots = Pool(2, 0)
+    assert await slots.take() is None
+    assert slots.has_room
+    assert await slots.take() is None
+    assert not slots.has_room
     with pytest.raises(PoolFull):
-        await pool.take()
-    assert (pool.taken, pool.idle, pool.waiting) == (2, 0, 0)
+        await slots.take()
+    assert (slots.taken, slots.idle, slots.waiting) == (2, 0, 0)
 
 
 async def test_the_connection_kept_last_is_taken_first() -> None:
-    pool = Pool(3, 0)
+    slots = Pool(3, 0)
     first, second = Connection(), Connection()
     for _ in range(2):
-        await pool.take()
-    assert pool.keep(first)
-    assert pool.keep(second)
-    assert await pool.take() is second
-    assert await pool.take() is first
-    assert await pool.take() is None
+        await slots.take()
+    assert slots.keep(first)
+    assert slots.keep(second)
+    assert await slots.take() is second
+    assert await slots.take() is first
+    assert await slots.take() is None
 
 
-async def test_places_go_to_those_who_wait_in_the_order_they_came() -> None:
-    pool = Pool(1, 10)
+async def test_slots_go_to_waiters_in_the_order_of_their_arrival() -> None:
+    slots = Pool(1, 10)
     connection = Connection()
     served: list[tuple[int, Connection | None]] = []
 
     async def wait(number: int) -> None:
-        served.append((number, await pool.take()))
+        served.append((number, await slots.take()))
 
     async with trio.open_nursery() as nursery:
-        await pool.take()
+        await slots.take()
         for number in range(3):
             nursery.start_soon(wait, number)
             await wait_all_tasks_blocked()
-        assert pool.waiting == 3
-        pool.keep(connection)
+        assert slots.waiting == 3
+        slots.keep(connection)
         await wait_all_tasks_blocked()
         assert served == [(0, connection)]
-        pool.release()
+        slots.release()
         await wait_all_tasks_blocked()
-        pool.release()
+        slots.release()
     assert served == [(0, connection), (1, None), (2, None)]
-    assert (pool.taken, pool.waiting) == (1, 0)
+    assert (slots.taken, slots.waiting) == (1, 0)
 
 
-async def test_who_comes_while_others_wait_does_not_overtake_them() -> None:
-    pool = Pool(1, 10)
+async def test_a_new_request_does_not_overtake_waiters() -> None:
+    slots = Pool(1, 10)
     served: list[str] = []
 
     async def wait(name: str) -> None:
-        await pool.take()
+        await slots.take()
         served.append(name)
 
     async with trio.open_nursery() as nursery:
-        await pool.take()
+        await slots.take()
         nursery.start_soon(wait, "first")
         await wait_all_tasks_blocked()
-        pool.release()  # granted, but "first" has not run yet
+        slots.release()  # granted, but "first" has not run yet
         nursery.start_soon(wait, "second")
         await wait_all_tasks_blocked()
         assert served == ["first"]
-        pool.release()
+        slots.release()
 
 
 async def test_a_waiter_that_is_cancelled_is_granted_nothing() -> None:
-    pool = Pool(1, 10)
-    await pool.take()
+    slots = Pool(1, 10)
+    await slots.take()
     with trio.move_on_after(0) as scope:
-        await pool.take()
+        await slots.take()
     assert scope.cancelled_caught
-    assert pool.waiting == 0
-    pool.release()
-    assert pool.taken == 0
+    assert slots.waiting == 0
+    slots.release()
+    assert slots.taken == 0
 
 
 async def test_a_grant_that_came_before_the_cancellation_is_not_lost() -> None:
-    pool = Pool(1, 10)
+    slots = Pool(1, 10)
     got: list[Connection | None] = []
-    await pool.take()
+    await slots.take()
     connection = Connection()
 
     async def wait() -> None:
         with scope:
-            got.append(await pool.take())
+            got.append(await slots.take())
 
     scope = trio.CancelScope()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
-        pool.keep(connection)
+        slots.keep(connection)
         scope.cancel()
     assert got == [connection]
-    assert (pool.taken, pool.idle) == (1, 0)
+    assert (slots.taken, slots.idle) == (1, 0)
 
 
-async def test_draining_sends_everybody_away_and_hands_over_what_was_idle() -> None:
-    pool = Pool(2, 10)
+async def test_drain_fails_all_waiters_and_returns_the_idle_connections() -> None:
+    slots = Pool(2, 10)
     idle, late = Connection(), Connection()
-    await pool.take()
-    await pool.take()
+    await slots.take()
+    await slots.take()
     refused = 0
 
     async def wait() -> None:
         nonlocal refused
         with pytest.raises(trio.ClosedResourceError):
-            await pool.take()
+            await slots.take()
         refused += 1
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
         nursery.start_soon(wait)
         await wait_all_tasks_blocked()
-        assert pool.drain() == []
+        assert slots.drain() == []
     assert refused == 2
-    assert not pool.keep(late)
+    assert not slots.keep(late)
     with pytest.raises(trio.ClosedResourceError):
-        await pool.take()
+        await slots.take()
     other = Pool(1, 0)
     await other.take()
     other.keep(idle)
     assert other.drain() == [idle]
 
 
-async def test_only_what_is_due_expires() -> None:
-    pool = Pool(3, 0)
+async def test_only_connections_that_are_due_expire() -> None:
+    slots = Pool(3, 0)
     connections = [Connection(due) for due in (10, 20, 30)]
     for _ in connections:
-        await pool.take()
+        await slots.take()
     for connection in connections:
-        pool.keep(connection)
-    assert pool.expire(5) == []
-    assert pool.expire(20) == connections[:2]
-    assert pool.idle == 1
+        slots.keep(connection)
+    assert slots.expire(5) == []
+    assert slots.expire(20) == connections[:2]
+    assert slots.idle == 1
 
 
 Step = tuple[str, int]
@@ -165,7 +165,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(1, 3))
-def test_whatever_happens_no_place_is_lost_or_granted_twice(steps: list[Step], limit: int) -> None:
+def test_in_any_sequence_no_slot_is_lost_or_granted_twice(steps: list[Step], limit: int) -> None:
     trio.run(_run_script, steps, limit, clock=MockClock(autojump_threshold=0))
 
 
@@ -178,14 +178,14 @@ class _Task:
 
 async def _run_script(steps: list[Step], limit: int) -> None:
     """Play a script against a naive model: a list of holders, a queue, a set of idle ones."""
-    pool = Pool(limit, 1000)
+    slots = Pool(limit, 1000)
     holders: list[_Task] = []
     queue: list[_Task] = []
     idle: list[Connection] = []
 
     async def take(task: _Task) -> None:
         with task.scope:
-            task.connection = await pool.take()
+            task.connection = await slots.take()
             task.holds = True
 
     async def take_step(_: int, nursery: trio.Nursery) -> None:
@@ -198,7 +198,7 @@ async def _run_script(steps: list[Step], limit: int) -> None:
         assert task.connection is expected
 
     def give(connection: Connection | None) -> None:
-        """What the model expects of a place that was given back."""
+        """What the model expects of a slot that was given back."""
         if queue:
             holders.append(queue.pop(0))
         elif connection is not None:
@@ -211,9 +211,9 @@ async def _run_script(steps: list[Step], limit: int) -> None:
         heir = queue[0] if queue else None
         give(connection)
         if connection is None:
-            pool.release()
+            slots.release()
         else:
-            assert pool.keep(connection)
+            assert slots.keep(connection)
         await wait_all_tasks_blocked()
         if heir is not None:
             assert heir.holds
@@ -237,11 +237,11 @@ async def _run_script(steps: list[Step], limit: int) -> None:
             elif name == "cancel":
                 await cancel_step(number)
             elif name == "replace" and holders:
-                assert pool.replace() is (idle.pop() if idle else None)
+                assert slots.replace() is (idle.pop() if idle else None)
             elif name == "expire":
-                assert pool.expire(number) == [c for c in idle if c.due <= number]
+                assert slots.expire(number) == [c for c in idle if c.due <= number]
                 idle = [c for c in idle if c.due > number]
-            assert (pool.taken, pool.idle, pool.waiting) == (len(holders), len(idle), len(queue))
-            assert pool.taken + pool.idle <= limit
-            assert not (pool.waiting and (pool.idle or pool.taken < limit))
+            assert (slots.taken, slots.idle, slots.waiting) == (len(holders), len(idle), len(queue))
+            assert slots.taken + slots.idle <= limit
+            assert not (slots.waiting and (slots.idle or slots.taken < limit))
         nursery.cancel_scope.cancel()

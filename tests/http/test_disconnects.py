@@ -1,4 +1,4 @@
-"""Clients that leave, in the middle of whatever."""
+"""Clients that disconnect, at any point of an exchange."""
 
 import pytest
 import trio
@@ -22,7 +22,7 @@ async def test_a_client_that_leaves_cancels_a_handler_that_waits_on_something_si
     assert (server.counters.clients_left, server.counters.handler_errors) == (1, 0)
 
 
-async def test_bytes_of_the_next_request_do_not_look_like_leaving_and_are_kept() -> None:
+async def test_bytes_of_the_next_request_are_kept_and_not_taken_for_a_disconnect() -> None:
     handler = Waiting()
     async with serving(handler) as server:
         client = server.connect()
@@ -36,7 +36,7 @@ async def test_bytes_of_the_next_request_do_not_look_like_leaving_and_are_kept()
         assert [(await client.answer()).body for _ in range(2)] == [b"/", b"/next"]
 
 
-async def test_a_client_gone_in_the_middle_of_its_body_cancels_the_handler() -> None:
+async def test_a_disconnect_during_the_request_body_cancels_the_handler() -> None:
     async def handler(exchange: Exchange) -> None:
         try:
             await echo(exchange)
@@ -54,7 +54,7 @@ async def test_a_client_gone_in_the_middle_of_its_body_cancels_the_handler() -> 
     assert (server.counters.clients_left, server.counters.handler_errors) == (1, 0)
 
 
-async def test_a_client_gone_in_the_middle_of_a_response_cancels_the_handler() -> None:
+async def test_a_disconnect_during_a_response_cancels_the_handler() -> None:
     async def handler(exchange: Exchange) -> None:
         try:
             async with exchange.respond(200) as stream:
@@ -94,7 +94,7 @@ async def test_a_shielded_handler_gets_an_error_instead_and_nothing_is_logged(
     assert not caplog.records
 
 
-async def test_the_end_of_a_pipelining_clients_stream_is_its_leaving() -> None:
+async def test_the_end_of_a_pipelining_clients_stream_is_a_disconnect() -> None:
     handler = Waiting()
     async with serving(handler) as server:
         client = server.connect()
@@ -105,7 +105,7 @@ async def test_the_end_of_a_pipelining_clients_stream_is_its_leaving() -> None:
     assert server.counters.requests <= 1
 
 
-async def test_half_closed_clients_are_answered_if_the_server_is_told_to() -> None:
+async def test_half_closed_clients_get_responses_with_the_option_half_close() -> None:
     handler = Waiting()
     async with serving(handler, half_close=True) as server:
         client = server.connect()
@@ -118,7 +118,7 @@ async def test_half_closed_clients_are_answered_if_the_server_is_told_to() -> No
         assert await client.read_to_end() == b""
 
 
-async def test_where_clients_may_half_close_one_that_left_is_noticed_by_the_next_send() -> None:
+async def test_with_half_close_a_disconnect_is_noticed_by_the_next_send() -> None:
     async def handler(exchange: Exchange) -> None:
         async with exchange.respond(200, data=b"x") as stream:
             await left.wait()
@@ -163,7 +163,7 @@ async def test_a_client_is_watched_again_once_its_read_ahead_was_used() -> None:
         await ended.wait()
 
 
-async def test_a_half_closed_client_with_half_a_body_is_told_so() -> None:
+async def test_a_half_closed_client_with_an_incomplete_body_gets_an_error() -> None:
     async with serving(echo, half_close=True) as server:
         client = server.connect()
         await client.send(POST + b"Content-Length: 10\r\n\r\nabc")
@@ -172,7 +172,7 @@ async def test_a_half_closed_client_with_half_a_body_is_told_so() -> None:
         assert (await client.answer()).status == 400
 
 
-async def test_a_client_that_leaves_with_its_answer_leaves_the_handler_to_its_work() -> None:
+async def test_a_disconnect_after_the_response_does_not_cancel_the_handler() -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.answer(200)
         await left.wait()
@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_with_its_answer_leaves_the_handler_to_its_wo
     assert (server.counters.clients_left, server.counters.responses_cut) == (0, 0)
 
 
-async def test_a_handler_whose_clean_up_fails_while_it_is_cancelled_harms_nobody(
+async def test_a_handler_whose_cleanup_fails_while_cancelled_ends_only_its_connection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail_at_the_end() -> None:

@@ -47,7 +47,7 @@ def test_end_to_end_fields_keep_order_and_repetition_and_host_is_replaced() -> N
         b"x-bridgepool-anything",
     ],
 )
-def test_a_field_about_one_connection_or_of_our_own_is_not_forwarded(name: bytes) -> None:
+def test_hop_by_hop_and_reserved_fields_are_not_forwarded(name: bytes) -> None:
     assert forwarded((name, b"value"), (b"accept", b"*/*")) == (HOST, (b"accept", b"*/*"))
     assert forward_response_headers(((name, b"value"), (b"server", b"s"))) == ((b"server", b"s"),)
 
@@ -62,13 +62,13 @@ def test_a_field_that_connection_names_is_not_forwarded(listed: bytes) -> None:
 @pytest.mark.parametrize(
     "name", [b"content-length", b"content-type", b"authorization", b"cookie", b"cache-control"]
 )
-def test_connection_cannot_take_out_what_the_message_needs(name: bytes) -> None:
+def test_connection_cannot_remove_end_to_end_fields(name: bytes) -> None:
     fields = ((b"connection", name), (name, b"7"))
     assert forwarded(*fields) == (HOST, (name, b"7"))
     assert forward_response_headers(fields) == ((name, b"7"),)
 
 
-def test_connection_cannot_take_out_host_or_what_tells_of_the_client() -> None:
+def test_connection_cannot_remove_host_or_forwarded() -> None:
     fields = (
         (b"host", b"client.example"),
         (b"connection", b"host, x-forwarded-for, forwarded"),
@@ -81,13 +81,13 @@ def test_connection_cannot_take_out_host_or_what_tells_of_the_client() -> None:
     assert (b"x-forwarded-for", b"192.0.2.7, 192.0.2.9") in out
 
 
-def test_a_length_goes_where_chunks_come_so_that_both_never_stand_together() -> None:
+def test_content_length_is_dropped_from_chunked_messages() -> None:
     fields = ((b"transfer-encoding", b"chunked"), (b"content-length", b"5"), (b"a", b"b"))
     assert forwarded(*fields) == (HOST, (b"a", b"b"))
     assert forward_response_headers(fields) == ((b"a", b"b"),)
 
 
-def test_trailer_is_announced_onward_only_where_a_chunked_body_can_have_one() -> None:
+def test_trailer_is_forwarded_only_with_a_chunked_body() -> None:
     trailer = (b"trailer", b"x-sum")
     chunked = (b"transfer-encoding", b"chunked")
     assert forwarded(trailer, chunked) == (HOST, trailer)
@@ -99,7 +99,7 @@ def test_trailer_is_announced_onward_only_where_a_chunked_body_can_have_one() ->
     ("value", "kept"),
     [(b"trailers", True), (b"gzip;q=0.5, Trailers", True), (b"gzip", False), (b"", False)],
 )
-def test_of_te_only_trailers_is_forwarded_with_its_connection_option(
+def test_te_is_forwarded_as_trailers_only_with_its_connection_option(
     value: bytes, kept: bool
 ) -> None:
     expected = (HOST, (b"te", b"trailers"), (b"connection", b"te")) if kept else (HOST,)
@@ -116,7 +116,7 @@ def test_of_te_only_trailers_is_forwarded_with_its_connection_option(
         (((b"content-length", b"5"),), b"1.0", False),
     ],
 )
-def test_expect_is_forwarded_when_a_body_waits_and_the_client_understands(
+def test_expect_is_forwarded_for_a_body_of_an_http_1_1_client(
     fields: Headers, version: bytes, kept: bool
 ) -> None:
     out = forwarded((b"expect", b"100-Continue"), *fields, version=version)
@@ -130,7 +130,7 @@ def test_an_unknown_expectation_is_not_forwarded() -> None:
     )
 
 
-def test_the_names_in_drop_are_taken_out_both_ways() -> None:
+def test_the_names_in_drop_are_removed_in_both_directions() -> None:
     fields = ((b"authorization", b"Bearer secret"), (b"accept", b"*/*"))
     drop = frozenset({b"authorization"})
     out = forward_request_headers(request(*fields), host=b"upstream", forwarded=OMIT, drop=drop)
@@ -138,7 +138,7 @@ def test_the_names_in_drop_are_taken_out_both_ways() -> None:
     assert forward_response_headers(fields, drop=drop) == ((b"accept", b"*/*"),)
 
 
-def test_via_is_added_when_we_have_a_name() -> None:
+def test_via_is_added_if_a_name_is_given() -> None:
     out = forward_request_headers(
         request((b"via", b"1.0 first"), version=b"1.0"), host=b"h", forwarded=OMIT, via=b"pool"
     )
@@ -165,7 +165,7 @@ def told(mode: ForwardedMode, *fields: tuple[bytes, bytes], client: str) -> dict
     return {name: value for name, value in out if name != b"host"}
 
 
-def test_replace_tells_what_we_saw_and_nothing_of_what_the_client_claims() -> None:
+def test_replace_describes_the_connection_and_drops_the_clients_claims() -> None:
     assert told(ForwardedMode.REPLACE, *CLAIMS, client="192.0.2.1:5000") == {
         b"forwarded": b'for=192.0.2.1;host="api.example:8080";proto=http',
         b"x-forwarded-for": b"192.0.2.1",
@@ -174,7 +174,7 @@ def test_replace_tells_what_we_saw_and_nothing_of_what_the_client_claims() -> No
     }
 
 
-def test_append_continues_what_came() -> None:
+def test_append_continues_the_clients_claims() -> None:
     assert told(ForwardedMode.APPEND, *CLAIMS, client="192.0.2.1:5000") == {
         b"forwarded": b'for=203.0.113.5, for=192.0.2.1;host="api.example:8080";proto=http',
         b"x-forwarded-for": b"203.0.113.5, 203.0.113.6, 192.0.2.1",
@@ -184,7 +184,7 @@ def test_append_continues_what_came() -> None:
     }
 
 
-def test_omit_tells_nothing() -> None:
+def test_omit_sends_nothing_about_the_client() -> None:
     assert told(OMIT, *CLAIMS, client="192.0.2.1:5000") == {}
 
 
@@ -195,7 +195,7 @@ def test_omit_tells_nothing() -> None:
         ("", b"unknown", b"unknown"),
     ],
 )
-def test_a_client_address_is_written_as_each_field_wants_it(
+def test_a_client_address_is_written_in_the_form_of_each_field(
     client: str, node: bytes, address: bytes
 ) -> None:
     fields = told(ForwardedMode.REPLACE, (b"host", b"api"), client=client)
@@ -203,7 +203,7 @@ def test_a_client_address_is_written_as_each_field_wants_it(
     assert fields[b"x-forwarded-for"] == address
 
 
-def test_a_host_that_could_break_out_of_its_quotes_is_not_told() -> None:
+def test_a_host_that_could_break_out_of_its_quotes_is_omitted() -> None:
     fields = told(ForwardedMode.REPLACE, (b"host", b'a";for=1.2.3.4'), client="192.0.2.1:1")
     assert fields == {
         b"forwarded": b"for=192.0.2.1;proto=http",
