@@ -1,10 +1,10 @@
 """The gateway beside a floor and two peers: requests a second, CPU, time to the first byte.
 
-Every contender is a process on one core, asked by the same load through the same upstream, one
-after the other in each round, so that whatever else the machine does hits all of them. The
-gateway has everything on: client authentication, its provider's own key put in, access log to
-a file. The floor has nothing on. Ratios of throughput and CPU are taken round by round, and
-their median is shown: who else uses the machine slows a round, not one contender.
+Every contender is a process on one core. In each round all of them get the same load through the
+same upstream, one after the other, so other work on the machine affects all of them. The gateway
+runs with all features: client authentication, its provider's own key, an access log to a file. The
+floor has no features. Ratios of throughput and CPU are computed for each round, and their median
+is shown, since other work on the machine slows a whole round and not one contender.
 
 Run it with `python -m benchmarks http`.
 """

@@ -1,8 +1,8 @@
 """CPU of one request through `serve_http`, and through a bare h11 loop on the same streams.
 
-Run it with `python -m benchmarks.http_server`. Both servers answer 1 kB to a request of the
-size that SDKs send; one raw client on loopback asks one after another. The client's share is
-measured with a server that parses nothing, and shown as the floor.
+Run it with `python -m benchmarks.http_server`. Both servers respond with 1 kB to a request of the
+size that SDKs send. One raw client on loopback sends one request after another. The client's share
+is measured with a server that parses nothing, and shown as the floor.
 """
 
 import statistics
