@@ -266,11 +266,6 @@ class H11ClientWire:
         done = self._answered and self._reader is None and self._writer is None
         return done or self._request is None
 
-    @property
-    def framed_by_close(self) -> bool:
-        """See `ClientWire`."""
-        return self._reader is read_until_close
-
     def send_head(self, request: Request, *, body: bool) -> bytes:
         """See `ClientWire`."""
         if self._request is not None:

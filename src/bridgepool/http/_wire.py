@@ -16,8 +16,8 @@ from typing import Protocol
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead
 
 
-class _Receiving(Protocol):
-    """The receive buffer, which both roles have."""
+class _Wire(Protocol):
+    """The part of a wire that both roles have."""
 
     @property
     def buffered(self) -> int:
@@ -28,8 +28,31 @@ class _Receiving(Protocol):
         """Add bytes that were received from the peer; b"" is the end of its stream."""
         ...
 
+    def send_data(self, data: bytes) -> bytes:
+        """Return the bytes to send for a piece of the body; b"" if the message has no body.
 
-class ServerWire(_Receiving, Protocol):
+        Raises:
+            LocalProtocolError: The body is longer than its `content-length`.
+        """
+        ...
+
+    def send_end(self, trailers: Headers = ()) -> bytes:
+        """Return the bytes that end the message.
+
+        Trailers require a chunked body; otherwise they are dropped.
+
+        Raises:
+            LocalProtocolError: The body is shorter than its `content-length`, or a trailer is
+                invalid.
+        """
+        ...
+
+    def start_next(self) -> None:
+        """Prepare for the next request; only when both messages are complete."""
+        ...
+
+
+class ServerWire(_Wire, Protocol):
     """The server's end of one connection."""
 
     @property
@@ -86,41 +109,13 @@ class ServerWire(_Receiving, Protocol):
         """
         ...
 
-    def send_data(self, data: bytes) -> bytes:
-        """Return the bytes to send for a piece of the body; b"" if there is no body.
 
-        Raises:
-            LocalProtocolError: The body is longer than its `content-length`.
-        """
-        ...
-
-    def send_end(self, trailers: Headers = ()) -> bytes:
-        """Return the bytes that end the message.
-
-        Trailers require a chunked body; otherwise they are dropped.
-
-        Raises:
-            LocalProtocolError: The body is shorter than its `content-length`, or a trailer is
-                invalid.
-        """
-        ...
-
-    def start_next(self) -> None:
-        """Prepare for the next request; only when both messages are complete."""
-        ...
-
-
-class ClientWire(_Receiving, Protocol):
+class ClientWire(_Wire, Protocol):
     """The client's end of one connection."""
 
     @property
     def reusable(self) -> bool:
         """Whether both messages are complete and another request may follow."""
-        ...
-
-    @property
-    def framed_by_close(self) -> bool:
-        """Whether the body that is being received ends with the connection."""
         ...
 
     def send_head(self, request: Request, *, body: bool) -> bytes:
@@ -138,25 +133,6 @@ class ClientWire(_Receiving, Protocol):
         """
         ...
 
-    def send_data(self, data: bytes) -> bytes:
-        """Return the bytes to send for a piece of the body.
-
-        Raises:
-            LocalProtocolError: The body is longer than its `content-length`.
-        """
-        ...
-
-    def send_end(self, trailers: Headers = ()) -> bytes:
-        """Return the bytes that end the request.
-
-        Trailers require a chunked body; otherwise they are dropped.
-
-        Raises:
-            LocalProtocolError: The body is shorter than its `content-length`, or a trailer is
-                invalid.
-        """
-        ...
-
     def next_event(self) -> ResponseHead | bytes | EndOfMessage | None:
         """Return the next event, or None until more bytes come.
 
@@ -167,8 +143,4 @@ class ClientWire(_Receiving, Protocol):
             RemoteProtocolError: The response is unacceptable, or the connection ended before it
                 was complete. All events before that were returned.
         """
-        ...
-
-    def start_next(self) -> None:
-        """Prepare for the next request; only while `reusable`."""
         ...
