@@ -102,14 +102,17 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
             raise TypeError(f"a message must be bytes, not {type(value).__name__}")
         if len(value) > self._limits.max_message_bytes:
             raise MessageTooLargeError(len(value), self._limits.max_message_bytes)
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         if self._turn.locked() or self._is_full(value):
             async with self._turn:
                 while self._is_full(value) and not self.has_ended():
                     await self._room.park()
                 self._put(value)
         else:
-            self._put(value)
+            try:
+                self._put(value)
+            finally:
+                await trio.lowlevel.cancel_shielded_checkpoint()
 
     def _is_full(self, value: bytes) -> bool:
         queued = self._queued_bytes + len(value)
