@@ -22,11 +22,7 @@ from bridgepool.gateway import Gateway, open_gateway
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway._process import open_source
 from bridgepool.gateway.control._encryption import find_encryption_keys, generate_encryption_key
-from bridgepool.gateway.control._first_keys import (
-    ensure_admin_key,
-    ensure_client_key,
-    ensure_gateway_key,
-)
+from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import make_api, serve_api
 from bridgepool.gateway.control.store import Store, open_store
@@ -99,9 +95,9 @@ async def open_plane(
         poll_interval: Of its hub; by default so long that a notice that is lost is not hidden.
     """
     async with open_home_store(home) as store:
-        await ensure_admin_key(store, home.admin_file)
-        await ensure_gateway_key(store, home.gateway_file)
-        await ensure_client_key(store, home.client_file)
+        await ensure_key(store, "admin", home.admin_file)
+        await ensure_key(store, "gateway", home.gateway_file)
+        await ensure_key(store, "client", home.client_file)
         ending = trio.Event()
         async with (
             open_hub(store, gather=0.01, poll_interval=poll_interval) as hub,

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from bridgepool import Secret
-from bridgepool.gateway.control._first_keys import (
-    ensure_admin_key,
-    ensure_client_key,
-    ensure_gateway_key,
-)
-from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control._first_keys import Kind, ensure_key
 from bridgepool.gateway.serving._listening import StartError
 from tests.gateway.control.stores import opened
 
-Ensure = Callable[[Store, Path], Awaitable[None]]
-every_kind = pytest.mark.parametrize(
-    "ensure", [ensure_admin_key, ensure_gateway_key, ensure_client_key]
-)
+every_kind = pytest.mark.parametrize("kind", ["admin", "gateway", "client"])
 
 
 def key_in(path: Path) -> Secret:
@@ -30,23 +21,23 @@ def key_in(path: Path) -> Secret:
 
 @every_kind
 async def test_a_key_is_made_once_into_a_file_that_nobody_else_reads(
-    ensure: Ensure, database_url: str, tmp_path: Path
+    kind: Kind, database_url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "the.key"
     async with opened(database_url) as store:
-        await ensure(store, path)
+        await ensure_key(store, kind, path)
         made = path.read_text()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        await ensure(store, path)
+        await ensure_key(store, kind, path)
         assert path.read_text() == made
         assert len(await store.audit()) == 1
 
 
 async def test_each_key_lets_in_whom_it_is_for(database_url: str, tmp_path: Path) -> None:
     async with opened(database_url) as store:
-        await ensure_admin_key(store, tmp_path / "admin")
-        await ensure_gateway_key(store, tmp_path / "gateway")
-        await ensure_client_key(store, tmp_path / "client")
+        await ensure_key(store, "admin", tmp_path / "admin")
+        await ensure_key(store, "gateway", tmp_path / "gateway")
+        await ensure_key(store, "client", tmp_path / "client")
         admin = await store.authenticate_admin(key_in(tmp_path / "admin"))
         assert admin is not None
         assert admin.role == "write"
@@ -60,28 +51,28 @@ async def test_a_client_whose_file_was_lost_gets_one_more_key(
     database_url: str, tmp_path: Path
 ) -> None:
     async with opened(database_url) as store:
-        await ensure_client_key(store, tmp_path / "one")
-        await ensure_client_key(store, tmp_path / "two")
+        await ensure_key(store, "client", tmp_path / "one")
+        await ensure_key(store, "client", tmp_path / "two")
         [client] = await store.list_clients()
         assert len(client.keys) == 2
 
 
 @every_kind
 async def test_a_file_that_cannot_be_used_ends_the_start_with_the_reason(
-    ensure: Ensure, database_url: str, tmp_path: Path
+    kind: Kind, database_url: str, tmp_path: Path
 ) -> None:
     async with opened(database_url) as store:
         (tmp_path / "other").write_text("bp_not_ours\n")
         with pytest.raises(StartError, match="remove the file to have one made"):
-            await ensure(store, tmp_path / "other")
+            await ensure_key(store, kind, tmp_path / "other")
         (tmp_path / "empty").write_text("")
-        with pytest.raises(StartError, match="holds no"):
-            await ensure(store, tmp_path / "empty")
+        with pytest.raises(StartError, match="does not hold"):
+            await ensure_key(store, kind, tmp_path / "empty")
         (tmp_path / "bytes").write_bytes(b"\xff")
         with pytest.raises(StartError, match="is not text"):
-            await ensure(store, tmp_path / "bytes")
+            await ensure_key(store, kind, tmp_path / "bytes")
         with pytest.raises(StartError, match="cannot be written"):
-            await ensure(store, tmp_path / "missing" / "the.key")
+            await ensure_key(store, kind, tmp_path / "missing" / "the.key")
         clients = await store.list_clients()
         assert all(not client.keys for client in clients)
         assert not await store.list_gateway_keys()

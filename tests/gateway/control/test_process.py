@@ -225,7 +225,7 @@ async def test_a_seed_is_applied_and_drift_is_said(tmp_path: Path) -> None:
         await control.ask("PATCH", "/api/v1/providers/ai", {"base_url": "https://hand.example/v1"})
     seed.write_text(row.format("two") + 'keys = ["sk-of-the-seed-0123456789"]\n')
     async with run_control(tmp_path, url, "--seed", str(seed)) as control:
-        await control.run.wait_event("drift", row="ai")
+        await control.run.wait_event("store differs from the seed", row="ai")
         shown = await control.ask("GET", "/api/v1/providers/ai")
         assert shown["provider"]["base_url"] == "https://hand.example/v1"
         assert "sk-of-the-seed" not in control.run.everything
@@ -255,7 +255,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         (("--tls-cert", "x.pem"), "--tls-cert requires --tls-key"),
         (("--seed", "none.toml"), "none.toml: cannot be read"),
         (("--encryption-key-file", "none.key"), "none.key cannot be read"),
-        (("--admin-key-file", "/dev/null"), "holds no admin key that this store knows"),
+        (("--admin-key-file", "/dev/null"), "does not hold a good admin key of this store"),
         (("--admin-key-file", "/none/a.key"), "/none/a.key: cannot be written"),
         (("--store", "mysql://a/b"), "--store: a store is a path"),
         (("--store", "/none/store.db"), "--store: "),

@@ -18,7 +18,6 @@ import hashlib
 import logging
 import os
 import stat
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, final
@@ -27,6 +26,7 @@ import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.serving._private_files import write_private_file
 
 try:
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -229,20 +229,10 @@ def drop_old_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
 
 
 def _write(path: Path, keys: Iterable[Secret], *, replace: bool) -> bool:
-    """Write a key file that nobody sees unfinished; without `replace` the first writer wins."""
+    """Write a key file; returns whether it did: without `replace` the first writer wins."""
+    text = "".join(key.reveal() + "\n" for key in keys)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-        try:
-            with os.fdopen(handle, "w") as file:
-                file.writelines(key.reveal() + "\n" for key in keys)
-                file.flush()
-                os.fsync(file.fileno())
-            if replace:
-                os.replace(name, path)
-            else:
-                os.link(name, path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        write_private_file(path, text.encode("ascii"), replace=replace)
     except FileExistsError:
         return False
     except OSError as error:

@@ -21,11 +21,7 @@ import trio
 from bridgepool import BridgePoolError
 from bridgepool.gateway._options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
-from bridgepool.gateway.control._first_keys import (
-    ensure_admin_key,
-    ensure_client_key,
-    ensure_gateway_key,
-)
+from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import Certificate, make_api, serve_api
 from bridgepool.gateway.control.store import Store, open_store
@@ -112,16 +108,16 @@ async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
     if options.seed is not None:
         await _seed(store, options.seed, options.max_keys)
     if options.admin_key_file is not None:
-        await ensure_admin_key(store, options.admin_key_file)
+        await ensure_key(store, "admin", options.admin_key_file)
     elif not await store.list_admin_keys():
         logger.warning(
             "no admin key, so the API refuses every request; start with --admin-key-file, or "
             "make one with `bridgepool keys`"
         )
     if options.gateway_key_file is not None:
-        await ensure_gateway_key(store, options.gateway_key_file)
+        await ensure_key(store, "gateway", options.gateway_key_file)
     if options.client_key_file is not None:
-        await ensure_client_key(store, options.client_key_file)
+        await ensure_key(store, "client", options.client_key_file)
 
 
 async def _seed(store: Store, path: Path, max_keys: int) -> None:

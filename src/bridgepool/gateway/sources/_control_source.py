@@ -30,6 +30,7 @@ from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.proxy._runtimes import Snapshot
 from bridgepool.gateway.serving._listening import StartError, is_loopback
+from bridgepool.gateway.serving._private_files import remove_drafts
 from bridgepool.gateway.sources._key_file import KeyFile
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
@@ -133,7 +134,7 @@ async def open_control_source(
     file, loaded = None, None
     if options.snapshot_file is not None:
         file = SnapshotFile(options.snapshot_file, read_snapshot_keys(options.snapshot_key_file))
-        file.remove_drafts()
+        await trio.to_thread.run_sync(remove_drafts, file.path)
         loaded = await file.load()
 
     @asynccontextmanager

@@ -7,10 +7,8 @@ gateway the early start, never the start.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import secrets
 import stat
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +21,7 @@ import trio
 from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.serving._private_files import write_private_file
 from bridgepool.gateway.sources._moments import Moment, age_of
 from bridgepool.gateway.sources._snapshot_format import (
     BadSnapshotError,
@@ -175,30 +174,7 @@ class SnapshotFile:
         saved, now = content(), Moment.now()
         known_age = age_of(saved.confirmed, now, saved.known_age)
         saved = attrs.evolve(saved, known_age=known_age, clients=clients, written=now)
-        data = encode_snapshot(saved, self._keys)
-        draft = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.draft")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_LINK
-        try:
-            with open(os.open(draft, flags, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, self.path)
-        except BaseException:  # whatever it is: no draft stays, for it holds keys
-            with contextlib.suppress(OSError):
-                draft.unlink()
-            raise
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-
-    def remove_drafts(self) -> None:
-        """Remove what a crash in the middle of a write has left: it holds keys."""
-        for draft in self.path.parent.glob(f".{self.path.name}.*.draft"):
-            with contextlib.suppress(OSError):
-                draft.unlink()
+        write_private_file(self.path, encode_snapshot(saved, self._keys))
 
 
 def read_snapshot_keys(path: Path | None) -> EncryptionKeys | None:
