@@ -192,7 +192,7 @@ class H11ServerWire:
             writer, close = WriteUntilClose(), True
         else:
             writer, extra = WriteChunks(), ((b"transfer-encoding", b"chunked"),)
-        # No request can follow when none was parsed, or when it is open whether a body will come.
+        # No request can follow when none was parsed, or if its body may or may not follow.
         close = close or says_close or request is None or self._expects_continue
         self._keep_alive = self._keep_alive and not close
         if not self._keep_alive:
@@ -250,7 +250,7 @@ class H11ClientWire:
     _request: Request | None = None  # the current request
     _reader: BodyReader | None = None  # of the final response's body, until its end
     _writer: BodyWriter | None = None  # of the request's body, until its end
-    _answered: bool = False  # the final response's head has come
+    _responded: bool = False  # the head of the final response was received
     _keep_alive: bool = True
 
     @property
@@ -263,7 +263,7 @@ class H11ClientWire:
         """See `ClientWire`."""
         if self._buffer or self._buffer.ended or not self._keep_alive:
             return False
-        done = self._answered and self._reader is None and self._writer is None
+        done = self._responded and self._reader is None and self._writer is None
         return done or self._request is None
 
     def send_head(self, request: Request, *, body: bool) -> bytes:
@@ -306,7 +306,7 @@ class H11ClientWire:
             if type(event) is EndOfMessage:
                 self._reader = None
             return event
-        return None if self._answered or self._request is None else self._next_head(self._request)
+        return None if self._responded or self._request is None else self._next_head(self._request)
 
     def _next_head(self, request: Request) -> ResponseHead | None:
         buffer = self._buffer
@@ -324,7 +324,7 @@ class H11ClientWire:
             self_delimited = self._reader is not read_until_close
             stays = stays and self_delimited and not framing.close
             self._keep_alive = self._keep_alive and stays
-            self._answered = True
+            self._responded = True
         elif head.status == 101:
             raise NotSupported("the upstream switched protocols, which was not requested")
         buffer.start = end
@@ -334,7 +334,7 @@ class H11ClientWire:
         """See `ClientWire`."""
         if not self.reusable:
             raise LocalProtocolError("the connection cannot carry another request now")
-        self._request, self._answered = None, False
+        self._request, self._responded = None, False
 
 
 def _check_with_h11(head: Request | ResponseHead, fields: Headers) -> None:

@@ -74,7 +74,7 @@ class ServerWire(_Wire, Protocol):
         ...
 
     def next_event(self) -> Request | bytes | EndOfMessage | None:
-        """Return the next event, or None until more bytes come.
+        """Return the next event, or None until more bytes are received.
 
         Raises:
             RemoteProtocolError: An unacceptable message was received; `status_hint` is the status
@@ -134,7 +134,7 @@ class ClientWire(_Wire, Protocol):
         ...
 
     def next_event(self) -> ResponseHead | bytes | EndOfMessage | None:
-        """Return the next event, or None until more bytes come.
+        """Return the next event, or None until more bytes are received.
 
         Interim responses are heads of their own before the final one. The response may begin, and
         end, before the request was sent completely.
