@@ -155,7 +155,7 @@ async def test_the_pages_do_what_they_say(
     assert "disabled second (revision" in everything
     assert re.search(r"^first +\w+ +applied +[0-9]+ +-$", everything, re.MULTILINE)
     assert "removed openai-eu (revision" in everything
-    assert "kept the key" in everything
+    assert "kept only the key" in everything
     assert len(find_encryption_keys("bridgepool.db").keys) == 1
     assert (tmp_path / "backup.db").stat().st_size > 0
 

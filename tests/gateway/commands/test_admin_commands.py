@@ -107,8 +107,8 @@ def test_what_breaks_a_rule_is_refused_with_the_reason(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "message"),
     [
-        (("--keys-stdin",), "", "no key on standard input"),
-        (("--keys-stdin",), "two words\n", "holds no key"),
+        (("--keys-stdin",), "", "standard input does not contain a key"),
+        (("--keys-stdin",), "two words\n", "does not contain a key"),
         (("--keys-from-env", "NOT_SET_HERE"), "", "NOT_SET_HERE is not set"),
         (("--header-from-env", "x-team"), "", "is not NAME=VARIABLE"),
     ],
@@ -168,7 +168,7 @@ def test_a_file_that_cannot_be_applied_says_why_and_no_secret(
 
 def test_clients_in_an_applied_file_are_left_alone_and_said_to_be(shell: Shell) -> None:
     text = 'providers = []\n[[clients]]\nid = "ada"\n'
-    assert "clients are left alone" in shell.good("providers", "apply", "-", stdin=text).err
+    assert "clients are ignored" in shell.good("providers", "apply", "-", stdin=text).err
 
 
 def test_a_key_is_printed_once_and_listed_by_its_id_only(shell: Shell) -> None:
@@ -277,7 +277,7 @@ def test_a_control_plane_needs_a_key_and_has_to_be_there(
 ) -> None:
     monkeypatch.delenv("BRIDGEPOOL_ADMIN_KEY", raising=False)
     away = Shell(shell._capsys, monkeypatch, ("--url", "http://127.0.0.1:1"))
-    assert "needs an admin key" in away.run("providers", "list").err
+    assert "requires an admin key" in away.run("providers", "list").err
     missing = away.run("providers", "list", "--admin-key-file", str(tmp_path / "none"))
     assert "cannot be read" in missing.err
     monkeypatch.setenv("BRIDGEPOOL_ADMIN_KEY", "bpa_x_y")
@@ -297,9 +297,9 @@ def test_the_encryption_key_is_rotated(shell: Shell, tmp_path: Path) -> None:
     assert "2 keys" in nowhere.good("encryption", "add-key", str(file)).out
     assert "2 keys" in nowhere.good("encryption", "promote-key", str(file)).out
     rotate = ("encryption", "rotate", "--store", shell.where[1])
-    assert "needs --encryption-key-file" in nowhere.run(*rotate, "--drop-old").err
+    assert "requires --encryption-key-file" in nowhere.run(*rotate, "--drop-old").err
     done = nowhere.good(*rotate, "--drop-old", "--encryption-key-file", str(file))
-    assert "encrypted anew" in done.out
+    assert "re-encrypted" in done.out
     assert file.read_text() != old
     assert len(file.read_text().split()) == 1
     assert shell.good("providers", "show", "openai", "--json").json()["problem"] is None

@@ -85,7 +85,9 @@ def test_a_good_file_gives_providers_in_order_and_clients() -> None:
 def test_no_providers_are_meant_only_when_the_file_says_so() -> None:
     assert parse_provider_file("providers = []").providers == ()
     for empty in ("", "\n", "# half wri", "allow_private = true"):
-        assert problems(empty) == ("has no [[providers]]; if none are meant, say providers = []",)
+        assert problems(empty) == (
+            "has no [[providers]]; write providers = [] if that is intended",
+        )
 
 
 def test_private_addresses_are_allowed_for_one_row_or_for_all() -> None:

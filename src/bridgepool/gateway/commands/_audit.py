@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, Where, ask
+from bridgepool.gateway.commands._connecting import (
+    WHERE_DEFAULT,
+    AsJson,
+    Where,
+    administer,
+)
 from bridgepool.gateway.commands._output import print_json, print_table
 from bridgepool.gateway.commands._root import app
 
@@ -17,21 +18,19 @@ def audit(
     name: str | None = None,
     limit: int = 50,
     before: int | None = None,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """List changes, the newest first. Secrets are masked; --json has each row before and after.
+    """List changes, the newest first. --json includes each row, its secrets masked.
 
     Args:
-        name: Only those of this name or id.
+        name: Only changes of this name or id.
         limit: How many, at most 1000.
-        before: Only those older than the entry of this id.
-        as_json: For programs.
-        where: Where the audit is.
+        before: Only changes older than the entry with this id.
     """
     from bridgepool.gateway.control.operations._audit import list_audit
 
-    page = ask(where, lambda admin: admin.do(list_audit, limit, before, name))
+    page = administer(where, lambda admin: admin.do(list_audit, limit, before, name))
     if as_json:
         print_json(page.entries)
         return

@@ -1,4 +1,4 @@
-"""Where the commands that read and change things find the control plane, or the store."""
+"""How the administrative commands reach a control plane: by its API, or by its store."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 URL_VARIABLE = "BRIDGEPOOL_URL"
 KEY_VARIABLE = "BRIDGEPOOL_ADMIN_KEY"
-_GROUP = Group("Where", sort_key=10)
+_GROUP = Group("Control plane", sort_key=10)
 
 
 @Parameter(name="*", group=_GROUP)
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """A running control plane, or the store itself.
+class AdminOptions:
+    """The API of a running control plane, or its store.
 
     Args:
         url: The API of a running control plane, such as https://control.example:8180.
             Environment: BRIDGEPOOL_URL.
         admin_key_file: A file with the admin key for --url. Environment: the key itself in
             BRIDGEPOOL_ADMIN_KEY.
-        ca_file: Certificates (PEM) to trust for --url in place of the system's.
-        store: The store itself, in place of --url: PATH, or postgresql://... Running control
-            planes and gateways follow. Environment: BRIDGEPOOL_STORE.
+        ca_file: Certificates (PEM) to trust for --url instead of the system's.
+        store: The store, instead of --url: PATH, or postgresql://... Running control planes and
+            gateways follow. Environment: BRIDGEPOOL_STORE.
         encryption_key_file: The encryption keys of --store. Default: those in
             BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
-        max_keys: With --store, how many keys a provider may have, from 1 to 64: as the control
-            planes of the store were told.
+        max_keys: With --store, how many keys a provider may have, from 1 to 64; the same as for
+            the control planes of the store.
     """
 
     url: str | None = None
@@ -53,25 +53,38 @@ class Target:
     max_keys: int = 5
 
 
-WHERE_DEFAULT = Target()
-Where = Annotated[Target, Parameter(name="*")]
+WHERE_DEFAULT = AdminOptions()
+Where = Annotated[AdminOptions, Parameter(name="*")]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.")]
+Wait = Annotated[
+    float | None,
+    Parameter(
+        name="--wait",
+        help="Seconds to wait until every connected gateway has applied the change; then print the "
+        "state of each.",
+    ),
+]
 
 
-def ask(target: Target, question: Callable[[Admin], Awaitable[T]], *, may_make: bool = False) -> T:
-    """Open what the options name, ask it, and end the program with the reason if it refuses.
+def administer(
+    options: AdminOptions, work: Callable[[Admin], Awaitable[T]], *, may_create: bool = False
+) -> T:
+    """Reach the control plane that the options name and run something on it.
+
+    An error of bridgepool ends the program, with the reason.
 
     Args:
-        target: The options.
-        question: What to ask.
-        may_make: Make a store in a file that is not there.
+        options: Of the command.
+        work: What to run.
+        may_create: Create a store in a file that does not exist.
     """
     import trio
 
     from bridgepool import BridgePoolError
 
     async def main() -> T:
-        async with _open(target, may_make) as admin:
-            return await question(admin)
+        async with _open(options, may_create) as admin:
+            return await work(admin)
 
     try:
         return trio.run(main)
@@ -80,8 +93,8 @@ def ask(target: Target, question: Callable[[Admin], Awaitable[T]], *, may_make: 
 
 
 @asynccontextmanager
-async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
-    url, store = target.url, target.store
+async def _open(options: AdminOptions, may_create: bool) -> AsyncIterator[Admin]:
+    url, store = options.url, options.store
     if store is not None:
         store_argument(store)
     if url is None and store is None:
@@ -99,20 +112,20 @@ async def _open(target: Target, may_make: bool) -> AsyncIterator[Admin]:
         from bridgepool.gateway.control.store import open_store
         from bridgepool.gateway.providers import KEYS_LIMIT
 
-        if not 1 <= target.max_keys <= KEYS_LIMIT:
+        if not 1 <= options.max_keys <= KEYS_LIMIT:
             fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
-        if not may_make:
+        if not may_create:
             check_store_exists(store)
-        keys = find_encryption_keys(store, key_file=target.encryption_key_file)
-        async with open_store(store, keys, max_keys=target.max_keys) as opened:
+        keys = find_encryption_keys(store, key_file=options.encryption_key_file)
+        async with open_store(store, keys, max_keys=options.max_keys) as opened:
             yield StoreAdmin(opened, Actor("local", _user()))
     elif url is not None:
         from bridgepool.gateway.control.admin._http_admin import open_http_admin
 
         context = None
-        if target.ca_file is not None:
-            context = _trust(target.ca_file)
-        async with open_http_admin(url, _admin_key(target), ssl_context=context) as remote:
+        if options.ca_file is not None:
+            context = _trust(options.ca_file)
+        async with open_http_admin(url, _admin_key(options), ssl_context=context) as remote:
             yield remote
 
 
@@ -123,17 +136,17 @@ def _trust(path: Path) -> ssl.SSLContext:
         fail(f"--ca-file {path}: cannot be used: {error.strerror or error}")
 
 
-def _admin_key(target: Target) -> Secret:
-    if target.admin_key_file is not None:
-        return secret_from_file(target.admin_key_file, "--admin-key-file")
+def _admin_key(options: AdminOptions) -> Secret:
+    if options.admin_key_file is not None:
+        return secret_from_file(options.admin_key_file, "--admin-key-file")
     text = os.environ.get(KEY_VARIABLE, "").strip()
     if not text:
-        fail(f"--url needs an admin key: give --admin-key-file, or set {KEY_VARIABLE}")
+        fail(f"--url requires an admin key: give --admin-key-file, or set {KEY_VARIABLE}")
     return checked_secret(text, KEY_VARIABLE)
 
 
 def secret_from_file(path: Path, option: str) -> Secret:
-    """Read a key that stands alone in a file."""
+    """Read a file that contains one key."""
     try:
         text = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -146,7 +159,7 @@ def checked_secret(text: str, where: str) -> Secret:
     from bridgepool._secret import Secret
 
     if not text or not all("!" <= char <= "~" for char in text):
-        fail(f"{where}: holds no key (one line of visible ASCII)")
+        fail(f"{where}: does not contain a key (one line of visible ASCII)")
     return Secret(text)
 
 
@@ -155,7 +168,7 @@ def secrets_from_stdin(what: str) -> list[Secret]:
     lines = [line.strip() for line in sys.stdin]
     found = [checked_secret(line, "standard input") for line in lines if line]
     if not found:
-        fail(f"there is no {what} on standard input")
+        fail(f"standard input does not contain a {what}")
     return found
 
 

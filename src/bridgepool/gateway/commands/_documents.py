@@ -35,9 +35,9 @@ def read_drafts(path: Path) -> list[ProviderDraft]:
     problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
     rows = data.get("providers")
     if not isinstance(rows, list):
-        fail(f"{shown}: has no [[providers]]; if none are meant, say providers = []")
+        fail(f"{shown}: has no [[providers]]; write providers = [] if that is intended")
     if "clients" in data:
-        print(f"{shown}: its clients are left alone; see `bridgepool keys`", file=sys.stderr)
+        print(f"{shown}: its clients are ignored; use `bridgepool keys`", file=sys.stderr)
     drafts: list[ProviderDraft] = []
     for number, row in enumerate(rows, start=1):
         row = {"allow_private": data.get("allow_private", False), **row}

@@ -1,4 +1,4 @@
-"""`bridgepool encryption`: the keys under which a store's secrets are encrypted."""
+"""`bridgepool encryption`: the keys that encrypt the secrets of a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 encryption = App(
     name="encryption",
-    help="Make and change the keys under which a store's secrets are encrypted.",
+    help="Manage the keys that encrypt the secrets of a store.",
     default_parameter=Parameter(negative=""),
 )
 app.command(encryption)
@@ -32,10 +32,10 @@ def new_key() -> None:
 
 @encryption.command
 def add_key(file: Path) -> None:
-    """Put a new key last in a key file: it decrypts, and does not encrypt yet.
+    """Append a new key to a key file: it decrypts, and does not encrypt yet.
 
-    Then let every process that opens the store read the file again (restart them one after the
-    other), run `promote-key`, restart them once more, and run `rotate`.
+    Then restart every process that opens the store, one after the other, run `promote-key`,
+    restart them again, and run `rotate`.
 
     Args:
         file: The key file.
@@ -47,7 +47,7 @@ def add_key(file: Path) -> None:
 
 @encryption.command
 def promote_key(file: Path) -> None:
-    """Put the last key of a key file first, where it encrypts; the others still decrypt.
+    """Move the last key of a key file to the front, where it encrypts; the others still decrypt.
 
     Args:
         file: The key file.
@@ -69,13 +69,13 @@ def _change_file(file: Path, change: Callable[[Path], EncryptionKeys]) -> None:
 
 @encryption.command
 def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: bool = False) -> None:
-    """Encrypt everything in a store under its first key, while everybody works on.
+    """Re-encrypt everything in a store with its first key, while everything runs.
 
     Args:
         store: PATH, or postgresql://...
-        encryption_key_file: Its keys. Default: those in BRIDGEPOOL_ENCRYPTION_KEYS; else, for a
-            file, PATH.key.
-        drop_old: Afterwards keep only the first key in --encryption-key-file.
+        encryption_key_file: The keys of the store. Default: those in
+            BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
+        drop_old: Then keep only the first key in --encryption-key-file.
     """
     import trio
 
@@ -94,14 +94,17 @@ def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: boo
             return await opened.rotate_encryption()
 
     if drop_old and encryption_key_file is None:
-        fail("--drop-old needs --encryption-key-file")
+        fail("--drop-old requires --encryption-key-file")
     try:
         report = trio.run(main)
-        print(f"encrypted anew: {report.rewritten} rows")
+        print(f"re-encrypted {report.rewritten} rows")
         if report.unreadable:
-            fail(f"{report.unreadable} rows are under none of these keys; put the lost key back")
+            fail(
+                f"{report.unreadable} rows cannot be decrypted with any of these keys; put the "
+                "missing key back"
+            )
         if drop_old and encryption_key_file is not None:
             kept = drop_old_encryption_keys(encryption_key_file)
-            print(f"{encryption_key_file}: kept the key {kept.names[0]} alone")
+            print(f"{encryption_key_file}: kept only the key {kept.names[0]}")
     except BridgePoolError as error:
         fail(str(error))

@@ -1,13 +1,19 @@
-"""`bridgepool keys`: who may use gateways, follow the control plane, and change it."""
+"""`bridgepool keys`: the keys of clients, gateways and admins."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App, Parameter
 
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, Where, ask
+from bridgepool.gateway.commands._connecting import (
+    WHERE_DEFAULT,
+    AsJson,
+    Wait,
+    Where,
+    administer,
+)
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
 
@@ -30,16 +36,14 @@ def list_(
     kind: Kind | None = None,
     *,
     revoked: bool = False,
-    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """List keys. What is shown are their public ids: a key itself is kept as a hash only.
+    """List keys by their public ids; of a key itself only a hash is stored.
 
     Args:
-        kind: Only those of clients, of gateways, or of admins.
-        revoked: The revoked ones of gateways and admins, too.
-        as_json: For programs.
-        where: Where the keys are.
+        kind: Only the keys of clients, of gateways, or of admins.
+        revoked: Include revoked keys of gateways and admins.
     """
 
     from bridgepool.gateway.control.operations import _clients, _keys
@@ -57,7 +61,7 @@ def list_(
             found += [("admin", key) for key in listed.keys]
         return found
 
-    found = ask(where, collect)
+    found = administer(where, collect)
     if as_json:
         print_json([{"kind": of, "key": key} for of, key in found])
         return
@@ -73,18 +77,15 @@ def create(
     name: str,
     *,
     role: Literal["read", "write"] = "read",
-    wait: Annotated[float | None, Parameter(name="--wait")] = None,
+    wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Make a key and print it, this once, on standard output: `... > gateway.key`.
+    """Make a key and print it on standard output, this once.
 
     Args:
-        kind: Of a client (made with its first key), of a gateway, or of an admin.
-        name: Whose it is: the client's id, the gateway's or the admin's name.
-        role: Of an admin: read, or write.
-        wait: Seconds to wait until it is live on every connected gateway, and say where on
-            standard error.
-        where: Where the keys are.
+        kind: A key of a client (which is added with its first key), of a gateway, or of an admin.
+        name: The id of the client, or the name of the gateway or admin.
+        role: The role of an admin key: read, or write.
     """
     from bridgepool.gateway.control._records import NewClient
     from bridgepool.gateway.control.operations import _keys
@@ -97,7 +98,7 @@ def create(
             return await admin.do(_keys.create_admin_key, name, role)
         return await _make_client_key(admin, name)
 
-    made = ask(where, make, may_make=True)
+    made = administer(where, make, may_create=True)
     if made.key is None:
         fail("the control plane made no key for that client")
     key_id = made.client.keys[0].id if isinstance(made, NewClient) else made.access_key.id
@@ -105,7 +106,7 @@ def create(
     print(f"{kind} {name}: {shown}", file=sys.stderr)
     print(made.key.reveal(), flush=True)
     if wait is not None:
-        report = ask(where, lambda admin: wait_long(admin, made.revision, wait))
+        report = administer(where, lambda admin: wait_long(admin, made.revision, wait))
         live = sum(one.state in ("applied", "rejected") for one in report.gateways)
         pending = sum(one.state == "pending" for one in report.gateways)
         print(f"live on {live} gateways, pending on {pending}", file=sys.stderr)
@@ -118,30 +119,28 @@ def revoke(
     name: str,
     key: str | None = None,
     *,
-    wait: Annotated[float | None, Parameter(name="--wait")] = None,
+    wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Revoke a key. A gateway's sessions end within a second; a client's next request is refused.
+    """Revoke a key. A gateway's sessions end within a second; a client's next request is rejected.
 
     Args:
-        kind: Of a client, a gateway, or an admin.
-        name: The client's id; of the others the key's id, or the name if only one key has it.
-        key: Of a client: the id of one key; without it the client is removed with all keys.
-        wait: Seconds to wait until it is live on every connected gateway, and say where.
-        where: Where the keys are.
+        kind: A key of a client, of a gateway, or of an admin.
+        name: The id of the client; else the id of the key, or its name if only one key has it.
+        key: The id of one key of a client; without it the client is removed with all keys.
     """
     from bridgepool.gateway.control.operations import _clients, _keys
 
     if kind == "client" and key is not None:
-        one = ask(where, lambda admin: admin.do(_clients.revoke_client_key, name, key))
+        one = administer(where, lambda admin: admin.do(_clients.revoke_client_key, name, key))
         sys.exit(report_change(where, one, f"revoked {key} of {name}", wait))
     if kind == "client":
-        gone = ask(where, lambda admin: admin.do(_clients.remove_client, name))
+        gone = administer(where, lambda admin: admin.do(_clients.remove_client, name))
         sys.exit(report_change(where, gone, f"removed client {name}", wait))
     if key is not None:
-        fail(f"the key of a {kind} is named by its id alone: bridgepool keys revoke {kind} {key}")
+        fail(f"a {kind} key is named by its id alone: bridgepool keys revoke {kind} {key}")
     operation = _keys.revoke_gateway_key if kind == "gateway" else _keys.revoke_admin_key
-    change = ask(where, lambda admin: admin.do(operation, name))
+    change = administer(where, lambda admin: admin.do(operation, name))
     what = f"revoked {change.access_key.id} of {kind} {change.access_key.name}"
     sys.exit(report_change(where, change, what, wait))
 

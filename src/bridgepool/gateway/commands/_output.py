@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
-from bridgepool.gateway.commands._connecting import Target, ask
+from bridgepool.gateway.commands._connecting import AdminOptions, administer
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._applied import AppliedReport
@@ -70,20 +70,20 @@ class Change(Protocol):
         ...
 
 
-def report_change(target: Target, change: Change, what: str, wait: float | None) -> int:
+def report_change(options: AdminOptions, change: Change, what: str, wait: float | None) -> int:
     """Report what a write did; with `wait`, also where it is live. Returns the exit status."""
     if not change.changed:
         print(f"{what}: nothing to change (revision {change.revision})")
     else:
         print(f"{what} (revision {change.revision})")
-    return 0 if wait is None else report_applied(target, change.revision, wait)
+    return 0 if wait is None else report_applied(options, change.revision, wait)
 
 
-def report_applied(target: Target, revision: int, wait: float) -> int:
+def report_applied(options: AdminOptions, revision: int, wait: float) -> int:
     """Wait until a revision is live and report where; returns the exit status."""
     from bridgepool.gateway.control.operations._gateways import wait_long
 
-    report = ask(target, lambda admin: wait_long(admin, revision, wait))
+    report = administer(options, lambda admin: wait_long(admin, revision, wait))
     print_applied(report)
     return 0 if report.complete and report.applied else 1
 

@@ -10,8 +10,10 @@ from cyclopts import App, Parameter
 
 from bridgepool.gateway.commands._connecting import (
     WHERE_DEFAULT,
+    AsJson,
+    Wait,
     Where,
-    ask,
+    administer,
     secret_from_environment,
     secrets_from_stdin,
 )
@@ -32,21 +34,13 @@ providers = App(
 )
 app.command(providers)
 
-AsJson = Annotated[bool, Parameter(name="--json")]
-Wait = Annotated[float | None, Parameter(name="--wait")]
-
 
 @providers.command(name="list")
 def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
-    """List all providers.
-
-    Args:
-        as_json: For programs.
-        where: Where the providers are.
-    """
+    """List all providers."""
     from bridgepool.gateway.control.operations._providers import list_providers
 
-    found = ask(where, lambda admin: admin.do(list_providers)).providers
+    found = administer(where, lambda admin: admin.do(list_providers)).providers
     if as_json:
         print_json(found)
         return
@@ -65,12 +59,10 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
 
     Args:
         name: Its name, or its id.
-        as_json: For programs.
-        where: Where the providers are.
     """
     from bridgepool.gateway.control.operations._providers import get_provider
 
-    found = ask(where, lambda admin: admin.do(get_provider, name)).provider
+    found = administer(where, lambda admin: admin.do(get_provider, name)).provider
     if as_json:
         print_json(found)
         return
@@ -107,8 +99,6 @@ def add(
             command; may be given several times.
         allow_private: Its address may be inside your own network.
         disabled: Add it switched off.
-        wait: Seconds to wait until it is live on every connected gateway, and say where.
-        where: Where the providers are.
     """
     from bridgepool.gateway.control._records import KeyValue, ProviderDraft
     from bridgepool.gateway.control.operations._providers import add_provider
@@ -125,7 +115,7 @@ def add(
         allow_private=allow_private,
         enabled=not disabled,
     )
-    change = ask(where, lambda admin: admin.do(add_provider, draft), may_make=True)
+    change = administer(where, lambda admin: admin.do(add_provider, draft), may_create=True)
     sys.exit(report_change(where, change, f"added {name}", wait))
 
 
@@ -171,8 +161,6 @@ def update(
         keep_header: The name of a header that stays.
         no_headers: Take all headers away.
         allow_private: true or false: whether its address may be inside your own network.
-        wait: Seconds to wait until it is live on every connected gateway, and say where.
-        where: Where the providers are.
     """
     from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderPatch
     from bridgepool.gateway.control.operations._providers import update_provider
@@ -199,7 +187,7 @@ def update(
         headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
         fields["headers"] = headers | _headers(header_from_env)
     patch = ProviderPatch(**fields)
-    change = ask(where, lambda admin: admin.do(update_provider, name, patch))
+    change = administer(where, lambda admin: admin.do(update_provider, name, patch))
     sys.exit(report_change(where, change, f"updated {name}", wait))
 
 
@@ -209,12 +197,10 @@ def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
 
     Args:
         name: Its name, or its id.
-        wait: Seconds to wait until it is live on every connected gateway, and say where.
-        where: Where the providers are.
     """
     from bridgepool.gateway.control.operations._providers import enable_provider
 
-    change = ask(where, lambda admin: admin.do(enable_provider, name))
+    change = administer(where, lambda admin: admin.do(enable_provider, name))
     sys.exit(report_change(where, change, f"enabled {name}", wait))
 
 
@@ -224,12 +210,10 @@ def disable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> No
 
     Args:
         name: Its name, or its id.
-        wait: Seconds to wait until it is live on every connected gateway, and say where.
-        where: Where the providers are.
     """
     from bridgepool.gateway.control.operations._providers import disable_provider
 
-    change = ask(where, lambda admin: admin.do(disable_provider, name))
+    change = administer(where, lambda admin: admin.do(disable_provider, name))
     sys.exit(report_change(where, change, f"disabled {name}", wait))
 
 
@@ -239,12 +223,10 @@ def remove(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
 
     Args:
         name: Its name, or its id.
-        wait: Seconds to wait until it is gone from every connected gateway, and say where.
-        where: Where the providers are.
     """
     from bridgepool.gateway.control.operations._providers import remove_provider
 
-    change = ask(where, lambda admin: admin.do(remove_provider, name))
+    change = administer(where, lambda admin: admin.do(remove_provider, name))
     sys.exit(report_change(where, change, f"removed {name}", wait))
 
 
@@ -263,17 +245,15 @@ def apply(
         file: A provider file (TOML), such as `export` writes; - for standard input.
         prune: Remove the providers that it does not name.
         dry_run: Only say what would be done.
-        wait: Seconds to wait until it is live on every connected gateway, and say where.
-        where: Where the providers are.
     """
     from bridgepool.gateway.commands._documents import read_drafts
     from bridgepool.gateway.control.operations._providers import apply_providers
 
     drafts = read_drafts(file)
-    result = ask(
+    result = administer(
         where,
         lambda admin: admin.do(apply_providers, drafts, prune, dry_run),
-        may_make=not dry_run,
+        may_create=not dry_run,
     )
     for one in result.providers:
         fields = f" ({', '.join(one.fields)})" if one.fields else ""
@@ -290,12 +270,11 @@ def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
 
     Args:
         output: The file; standard output if not given.
-        where: Where the providers are.
     """
     from bridgepool.gateway.commands._documents import drafts_to_toml
     from bridgepool.gateway.control.operations._providers import export_providers
 
-    text = drafts_to_toml(ask(where, lambda admin: admin.do(export_providers)).providers)
+    text = drafts_to_toml(administer(where, lambda admin: admin.do(export_providers)).providers)
     if output is None:
         print(text, end="")
         return

@@ -80,7 +80,7 @@ def parse_provider_file(
         problems.append("allow_private: is not true or false")
         allow_private = False
     if "providers" not in data:
-        problems.append("has no [[providers]]; if none are meant, say providers = []")
+        problems.append("has no [[providers]]; write providers = [] if that is intended")
     providers, provider_problems = convert_rows(
         "providers",
         data.get("providers", []),
