@@ -19,8 +19,9 @@ import trio
 from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control.database import Cursor, Database, Transaction, Value, open_database
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
-from bridgepool.gateway.providers import Clients, Provider, ProviderFile
+from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderFile
 from tests.gateway.control.database.child import Child, say
 from tests.system.asking import Home
 
@@ -81,7 +82,10 @@ async def main(*arguments: str) -> None:
     async with open_database(url, MIGRATIONS) as database:
         encryption = read_encryption_keys(Path(keys))
         store = Store(
-            cast("Database", _StoppingDatabase(database)), encryption, lambda: 1_800_000_000.0, 5
+            cast("Database", _StoppingDatabase(database)),
+            encryption,
+            lambda: 1_800_000_000.0,
+            Rules(5, PROVIDER_TYPES),
         )
         say("opened")
         if action == "seed":

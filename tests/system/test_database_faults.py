@@ -23,8 +23,10 @@ from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control._records import Actor, ProviderPatch
 from bridgepool.gateway.control.database import Database, Transaction, open_database
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.gateway.providers import PROVIDER_TYPES
 from tests.e2e.process import run_command
 from tests.postgres import PostgresServer
 from tests.system.asking import Front, Home
@@ -165,7 +167,12 @@ async def test_a_change_whose_notice_is_lost_is_found_by_the_poll(
     ):
         keys = read_encryption_keys(world.home.encryption_file)
         await trio.sleep(0.5)  # who begins to listen is told once, and reads
-        store = Store(cast("Database", _MuteDatabase(database)), keys, lambda: 1_800_000_000.0, 5)
+        store = Store(
+            cast("Database", _MuteDatabase(database)),
+            keys,
+            lambda: 1_800_000_000.0,
+            Rules(5, PROVIDER_TYPES),
+        )
         await store.update_provider(ADA, "ai", ProviderPatch(base_url=south.openai_url))
         await world.converge("south", "a change without a notice (polls: 2 s, 5 s)")
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-import attrs
-
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import (
@@ -20,10 +18,8 @@ from bridgepool.gateway.control._records import (
     KeyValue,
     ProviderDraft,
     ProviderPatch,
-    ProviderView,
-    Unset,
 )
-from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
+from bridgepool.gateway.providers._fields import FIELD_NAMES, REQUIRED_FIELDS
 from bridgepool.gateway.providers._file_rows import (
     provider_readers,
     read_fields,
@@ -48,32 +44,21 @@ def parse_patch(row: object, where: str = "") -> ProviderPatch:
     return ProviderPatch(**_fields(row, where, ()))
 
 
-def draft_document(draft: ProviderDraft | ProviderPatch) -> dict[str, object]:
-    """Write a draft or a patch, with the secrets that it holds; that of an export holds none."""
-    document: dict[str, object] = {}
-    for field in attrs.fields(type(draft)):
-        value = getattr(draft, field.name)
-        if isinstance(value, Unset):
-            continue
-        if field.name == "keys":
-            document["keys"] = [_key_document(key) for key in value]
-        elif field.name == "headers":
-            document["headers"] = {
-                name: {"keep": True} if text is None else text.reveal()
-                for name, text in value.items()
-            }
-        elif value is not None or isinstance(draft, ProviderPatch):  # TOML has no null
-            document[field.name] = value
-    return document
+def fields_of(change: ProviderDraft | ProviderPatch) -> Mapping[str, object]:
+    """Return the fields that a draft or a patch gives, by name."""
+    if isinstance(change, ProviderPatch):
+        return change.fields
+    return {name: getattr(change, name) for name in FIELD_NAMES}
 
 
-def view_document(view: ProviderView) -> dict[str, object]:
-    """Write a masked provider, for showing it."""
-    document: dict[str, object] = attrs.asdict(view)
-    document["keys"] = [{"id": key.id, "hint": key.hint} for key in view.keys]
-    document["created"] = view.created.isoformat()
-    document["updated"] = view.updated.isoformat()
-    return document
+def draft_document(draft: ProviderDraft) -> dict[str, object]:
+    """Write a draft for TOML, with the secrets that it holds; that of an export holds none."""
+    fields = {name: value for name, value in fields_of(draft).items() if value is not None}
+    headers = {
+        name: {"keep": True} if text is None else text.reveal()
+        for name, text in draft.headers.items()
+    }
+    return {**fields, "keys": [_key_document(key) for key in draft.keys], "headers": headers}
 
 
 # What is read has no closer static type; every value was checked.

@@ -6,28 +6,15 @@ everything secret masked.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from enum import Enum
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Clients
+from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote._messages import Rejection, Revisions
-
-
-class Unset(Enum):
-    """The type of `UNSET`."""
-
-    UNSET = "unset"
-
-    def __repr__(self) -> str:
-        return "UNSET"
-
-
-UNSET: Final = Unset.UNSET
-"""In a patch: leave this field as it is."""
 
 
 @attrs.frozen
@@ -67,44 +54,34 @@ def _tuple_of(values: Iterable[KeyChange]) -> tuple[KeyChange, ...]:
     return tuple(values)
 
 
-def _tuple_or_unset(values: Iterable[KeyChange] | Unset) -> tuple[KeyChange, ...] | Unset:
-    return values if isinstance(values, Unset) else tuple(values)
+@attrs.frozen(kw_only=True, slots=False, field_transformer=in_order)
+class ProviderDraft(ProviderFields):
+    """All of a provider, as someone wants it. Not checked before the store is asked."""
 
-
-@attrs.frozen(kw_only=True)
-class ProviderDraft:
-    """All of a provider, as someone wants it. Not checked before the store is asked.
-
-    The fields are those of `bridgepool.gateway.providers.Provider`.
-    """
-
-    name: str
-    type: str
     base_url: str = attrs.field(repr=False)
     keys: tuple[KeyChange, ...] = attrs.field(default=(), converter=_tuple_of)
     """In order of use. `KeyRef` is of use in `Store.apply_providers` only."""
-    key_env: str | None = None
-    client_keys: bool = False
-    enabled: bool = True
     headers: Mapping[str, HeaderValue] = attrs.field(factory=dict)
-    allow_private: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(init=False)
 class ProviderPatch:
-    """What is to be different in a provider; what is `UNSET` stays."""
+    """What is to be different in a provider: some of the fields of a `ProviderDraft`.
 
-    name: str | Unset = UNSET
-    type: str | Unset = UNSET
-    base_url: str | Unset = attrs.field(default=UNSET, repr=False)
-    keys: tuple[KeyChange, ...] | Unset = attrs.field(default=UNSET, converter=_tuple_or_unset)
-    """All keys that it is to have, in order: those kept by id, the new ones by value."""
-    key_env: str | Unset | None = UNSET
-    client_keys: bool | Unset = UNSET
-    enabled: bool | Unset = UNSET
-    headers: Mapping[str, HeaderValue] | Unset = UNSET
-    """All headers that it is to have; None as a value keeps that header's."""
-    allow_private: bool | Unset = UNSET
+    ``keys`` are all that it is to have, in order, those kept by id and the new ones by value;
+    ``headers`` all headers, where None as a value keeps that header's.
+    """
+
+    fields: Mapping[str, object] = attrs.field(repr=lambda fields: f"<{', '.join(fields)}>")
+    """What is not there stays as it is."""
+
+    def __init__(self, **fields: object) -> None:
+        for name in fields:
+            if name not in FIELD_NAMES:
+                raise TypeError(f"a provider has no field {name}")
+        if "keys" in fields:
+            fields["keys"] = tuple(cast("Iterable[KeyChange]", fields["keys"]))
+        self.__attrs_init__(fields)
 
 
 @attrs.frozen
@@ -116,22 +93,16 @@ class KeyView:
     """``…abcd`` of a long key, ``…`` of a short one."""
 
 
-@attrs.frozen(kw_only=True)
-class ProviderView:
+@attrs.frozen(kw_only=True, slots=False, field_transformer=in_order)
+class ProviderView(ProviderFields):
     """A provider with its secrets masked."""
 
     id: str
     """Stays when it is renamed."""
-    name: str
-    type: str
     base_url: str
-    enabled: bool
     keys: tuple[KeyView, ...]
-    key_env: str | None
-    client_keys: bool
     headers: Mapping[str, str]
     """The name of each header, with ``***`` for its value."""
-    allow_private: bool
     created: datetime
     updated: datetime
     revision: int

@@ -144,9 +144,9 @@ SPECIAL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def in_order(_form: type, fields: list[attrs.Attribute[Any]]) -> list[attrs.Attribute[Any]]:
-    """Put the fields of a form in the order of `FIELD_NAMES`; a ``field_transformer`` of attrs."""
-    places = {name: place for place, name in enumerate(FIELD_NAMES)}
-    return sorted(fields, key=lambda field: places.get(field.name, -1))
+    """Put the fields of a form in order: its id, `FIELD_NAMES`, the others; for attrs."""
+    places = {name: place for place, name in enumerate(("id", *FIELD_NAMES))}
+    return sorted(fields, key=lambda field: places.get(field.name, len(places)))
 
 
 def plain_values(provider: ProviderFields) -> dict[str, Any]:

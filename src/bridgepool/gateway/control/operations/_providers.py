@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -10,10 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.control._documents import parse_draft, parse_patch
+from bridgepool.gateway.control._documents import fields_of, parse_draft, parse_patch
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import (
-    UNSET,
     ApplyResult,
     ProviderChange,
     ProviderDraft,
@@ -28,23 +27,42 @@ from bridgepool.gateway.control.operations._operation import (
 )
 from bridgepool.gateway.control.operations._parameters import MAX_TEXT, IfRevision, PathName
 from bridgepool.gateway.providers import PROVIDER_TYPES
+from bridgepool.gateway.providers._fields import (
+    PLAIN_FIELDS,
+    REQUIRED_FIELDS,
+    SPECIAL_FIELDS,
+    PlainField,
+)
 
 T = TypeVar("T")
 
 _MAX_PROVIDERS: Final = 10_000  # of one request, which has a limit of bytes, too
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
-_FIELDS: Final[Mapping[str, Mapping[str, object]]] = {
-    "name": {
+_JSON_TYPES: Final = {str: "string", bool: "boolean", int: "integer", float: "number"}
+
+
+def _plain_schema(field: PlainField) -> dict[str, object]:
+    schema: dict[str, object] = {"type": _JSON_TYPES[field.kind]}
+    if field.pattern is not None:
+        schema["pattern"] = f"^{field.pattern}$"
+    if field.max_length is not None:
+        schema["maxLength"] = field.max_length
+    if field.optional:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return {**schema, "description": field.help}
+
+
+_FIELDS: Final[dict[str, dict[str, object]]] = {
+    **{name: _plain_schema(field) for name, field in PLAIN_FIELDS.items()},
+    "base_url": {
         "type": "string",
-        "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$",
-        "maxLength": 64,
+        "maxLength": MAX_TEXT,
+        "description": SPECIAL_FIELDS["base_url"],
     },
-    "type": {"type": "string", "enum": sorted(kind.name for kind in PROVIDER_TYPES)},
-    "base_url": {"type": "string", "maxLength": MAX_TEXT},
     "keys": {
         "type": "array",
-        "description": "All of them, in the order of use: new ones by value, kept ones by id.",
+        "description": SPECIAL_FIELDS["keys"] + " New ones by value, kept ones by id.",
         "items": {
             "type": "object",
             "properties": {"value": {**_TEXT, "pattern": "^[!-~]+$"}, "id": _TEXT},
@@ -52,27 +70,21 @@ _FIELDS: Final[Mapping[str, Mapping[str, object]]] = {
             "oneOf": [{"required": ["value"]}, {"required": ["id"]}],
         },
     },
-    "key_env": {
-        "anyOf": [{"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}, {"type": "null"}],
-        "description": "The environment variable of each gateway that holds the key.",
-    },
-    "client_keys": {"type": "boolean", "description": "Clients bring their own keys."},
-    "enabled": {"type": "boolean"},
     "headers": {
         "type": "object",
-        "description": "Sent upstream. A value of null keeps the one that is stored.",
+        "description": SPECIAL_FIELDS["headers"] + " A value of null keeps the one stored.",
         "propertyNames": {"pattern": "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"},
         "additionalProperties": {
             "anyOf": [{**_TEXT, "pattern": "^[!-~]([ -~]*[!-~])?$"}, {"type": "null"}]
         },
     },
-    "allow_private": {"type": "boolean", "description": "It may be on a private network."},
 }
+_FIELDS["type"]["enum"] = sorted(kind.name for kind in PROVIDER_TYPES)
 _DRAFT_SCHEMA: Final = {
     "type": "object",
     "description": "All of a provider.",
     "properties": _FIELDS,
-    "required": ["name", "type", "base_url"],
+    "required": list(REQUIRED_FIELDS),
     "additionalProperties": False,
     "example": {
         "name": "openai",
@@ -117,8 +129,7 @@ def _to_json(change: ProviderDraft | ProviderPatch) -> dict[str, object]:
     """Write a provider as the API has it, with its secrets."""
     return {
         name: msgspec.to_builtins(value, enc_hook=_reveal)
-        for name, value in attrs.asdict(change, recurse=False).items()
-        if value is not UNSET
+        for name, value in fields_of(change).items()
     }
 
 

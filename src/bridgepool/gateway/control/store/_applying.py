@@ -12,7 +12,7 @@ from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store._provider_rows import StoredProvider
 from bridgepool.gateway.control.store._provider_settings import (
     Content,
-    content_of_draft,
+    Rules,
     draft_of_content,
 )
 from bridgepool.gateway.control.store._transaction import StoreTransaction
@@ -51,7 +51,7 @@ class Plan:
 
 
 def plan(
-    tx: StoreTransaction, drafts: Sequence[ProviderDraft], max_keys: int, *, prune: bool
+    tx: StoreTransaction, drafts: Sequence[ProviderDraft], rules: Rules, *, prune: bool
 ) -> Plan:
     """Say what is to be done; raises `InvalidChangeError` with the problems of all drafts."""
     present = {stored.content.name: stored for stored in provider_rows.living(tx)}
@@ -64,9 +64,9 @@ def plan(
         if draft.name in named:
             problems.append(f"{where}name: is there twice")
         named.add(draft.name)
-        settings = stored.content.settings if stored is not None else None
+        present_content = stored.content if stored is not None else None
         try:
-            content = content_of_draft(draft, settings, max_keys, where)
+            content = rules.content_of_draft(draft, present_content, where)
         except InvalidChangeError as error:
             problems.extend(error.problems)
         else:

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import attrs
+import msgspec
 
 from bridgepool.gateway.control._errors import (
     ConflictError,
@@ -22,28 +23,26 @@ from bridgepool.gateway.control._records import (
     ProviderDraft,
     ProviderPatch,
     ProviderView,
-    Unset,
 )
 from bridgepool.gateway.control.database import Table
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store._provider_settings import (
-    MASK,
+    COLUMNS,
     Content,
-    Settings,
-    content_of_draft,
-    content_of_patch,
+    Rules,
+    from_sealed,
+    to_sealed,
 )
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers._access_keys import new_id
 
 _AT_ONCE: Final = 20  # rows that are decrypted without a pause; some 20 µs each
-_UNREADABLE: Final = Settings(base_url="")
-_NONE: Final[Mapping[str, Settings]] = MappingProxyType({})
+_NONE: Final[Mapping[str, Content]] = MappingProxyType({})
 
 
 @attrs.frozen(kw_only=True)
 class StoredRow:
-    """A row; `sealed` holds the settings, encrypted, and nothing in a row that was removed."""
+    """A row; `sealed` is its encrypted document, and nothing in a row that was removed."""
 
     id: str
     position: int
@@ -63,12 +62,12 @@ PROVIDERS: Final = Table("providers", StoredRow)
 
 @attrs.frozen(kw_only=True)
 class StoredProvider:
-    """A living row with its settings decrypted."""
+    """A living row with its document decrypted."""
 
     row: StoredRow
     content: Content
     problem: str | None = None
-    """Why the settings could not be decrypted; then they are empty in `content`."""
+    """Why the document cannot be read; then `content` has only what has a column."""
 
     @property
     def id(self) -> str:
@@ -77,18 +76,9 @@ class StoredProvider:
 
     def view(self) -> ProviderView:
         """Mask it."""
-        settings = self.content.settings
         return ProviderView(
+            **self.content.masked(),
             id=self.id,
-            name=self.content.name,
-            type=self.content.type,
-            base_url=settings.base_url,
-            enabled=self.content.enabled,
-            keys=tuple(key.view() for key in settings.keys),
-            key_env=settings.key_env,
-            client_keys=settings.client_keys,
-            headers={name: MASK for name, _value in settings.headers},
-            allow_private=settings.allow_private,
             created=self.row.created,
             updated=self.row.updated,
             revision=self.row.revision,
@@ -98,17 +88,17 @@ class StoredProvider:
     def masked(self) -> dict[str, object]:
         """Return it for the audit."""
         if self.problem is None:
-            return self.content.masked()
-        content = self.content
-        return {"name": content.name, "type": content.type, "enabled": content.enabled}
+            masked: dict[str, object] = msgspec.to_builtins(self.content.masked())
+            return masked
+        return _columns(self.content)
 
 
-def living(tx: StoreTransaction, known: Mapping[str, Settings] = _NONE) -> list[StoredProvider]:
+def living(tx: StoreTransaction, known: Mapping[str, Content] = _NONE) -> list[StoredProvider]:
     """Return all living providers, in the order in which they were added.
 
     Args:
         tx: The transaction.
-        known: Settings by what they are encrypted: those need not be decrypted again.
+        known: Contents by their encrypted documents: those need not be decrypted again.
     """
     stored: list[StoredProvider] = []
     for row in PROVIDERS.select(tx.sql, "WHERE removed IS NULL ORDER BY position"):
@@ -127,30 +117,31 @@ def find(tx: StoreTransaction, name: str) -> StoredProvider:
     return _stored(tx, row)
 
 
-def add(tx: StoreTransaction, draft: ProviderDraft, max_keys: int) -> ProviderChange:
+def add(tx: StoreTransaction, draft: ProviderDraft, rules: Rules) -> ProviderChange:
     """Add one that was drafted."""
-    content = content_of_draft(draft, None, max_keys)
+    content = rules.content_of_draft(draft)
     _check_name_is_free(tx, content.name)
     stored = insert(tx, content)
     return ProviderChange(revision=tx.revision, changed=True, provider=stored.view())
 
 
 def change(
-    tx: StoreTransaction, name: str, patch: ProviderPatch, if_revision: int | None, max_keys: int
+    tx: StoreTransaction, name: str, patch: ProviderPatch, if_revision: int | None, rules: Rules
 ) -> ProviderChange:
     """Change one as the patch says."""
     present = find(tx, name)
     _check_revision(present, if_revision)
     if present.problem is not None:
-        if not isinstance(patch.enabled, Unset) and patch == ProviderPatch(enabled=patch.enabled):
-            stored = _switch(tx, present, patch.enabled)
+        enabled = patch.fields.get("enabled")
+        if isinstance(enabled, bool) and len(patch.fields) == 1:
+            stored = _switch(tx, present, enabled)
             return _change(tx, stored, stored is not present)
-        if isinstance(patch.base_url, Unset):
+        if "base_url" not in patch.fields:
             raise InvalidChangeError(
                 f"its stored settings cannot be used ({present.problem}); give base_url, keys "
                 "and headers anew, switch it off, or remove it"
             )
-    content = content_of_patch(present.content, patch, max_keys)
+    content = rules.content_of_patch(present.content, patch)
     if content.name != present.content.name:
         _check_name_is_free(tx, content.name)
     stored = update(tx, present, content)
@@ -171,13 +162,11 @@ def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> Provider
 
 def insert(tx: StoreTransaction, content: Content) -> StoredProvider:
     """Add a row whose content has been checked and whose name is free."""
-    sealed, sealed_by = tx.seal(content.settings.to_json())
+    sealed, sealed_by = tx.seal(to_sealed(content))
     row = StoredRow(
         id=f"prv_{new_id()}",
         position=PROVIDERS.next(tx.sql),
-        name=content.name,
-        type=content.type,
-        enabled=content.enabled,
+        **_columns(content),
         sealed=sealed,
         sealed_by=sealed_by,
         created=tx.now,
@@ -195,12 +184,10 @@ def update(tx: StoreTransaction, present: StoredProvider, content: Content) -> S
     fields = content.differs_in(present.content)
     if not fields and present.problem is None:
         return present
-    sealed, sealed_by = tx.seal(content.settings.to_json())
+    sealed, sealed_by = tx.seal(to_sealed(content))
     row = attrs.evolve(
         present.row,
-        name=content.name,
-        type=content.type,
-        enabled=content.enabled,
+        **_columns(content),
         sealed=sealed,
         sealed_by=sealed_by,
     )
@@ -242,22 +229,28 @@ def _write(
 
 
 def _stored(
-    tx: StoreTransaction, row: StoredRow, known: Mapping[str, Settings] = _NONE
+    tx: StoreTransaction, row: StoredRow, known: Mapping[str, Content] = _NONE
 ) -> StoredProvider:
-    settings, problem = known.get(row.sealed or ""), None
-    if settings is None:
-        settings, problem = _settings(tx, row.sealed)
-    content = Content(name=row.name, type=row.type, enabled=row.enabled, settings=settings)
+    columns = {name: getattr(row, name) for name in COLUMNS}
+    content, problem = known.get(row.sealed or ""), None
+    if content is None:
+        content, problem = _content(tx, row.sealed, columns)
+    elif _columns(content) != columns:
+        content = attrs.evolve(content, **columns)
     return StoredProvider(row=row, content=content, problem=problem)
 
 
-def _settings(tx: StoreTransaction, sealed: str | None) -> tuple[Settings, str | None]:
+def _content(
+    tx: StoreTransaction, sealed: str | None, columns: dict[str, Any]
+) -> tuple[Content, str | None]:
     try:
-        return Settings.from_json(tx.unseal(sealed)), None
-    except EncryptionError as error:
-        return _UNREADABLE, str(error)
-    except (ValueError, TypeError, KeyError):
-        return _UNREADABLE, "it is not what this version wrote"
+        return from_sealed(tx.unseal(sealed), columns), None
+    except (EncryptionError, ValueError) as error:
+        return Content(base_url="", **columns), str(error)
+
+
+def _columns(content: Content) -> dict[str, Any]:
+    return {name: getattr(content, name) for name in COLUMNS}
 
 
 def _check_name_is_free(tx: StoreTransaction, name: str) -> None:

@@ -1,18 +1,24 @@
-"""What of a provider is encrypted, and the rules by which a draft or a patch becomes a provider.
+"""What the store keeps of a provider, and the rules by which a draft or a patch becomes one.
 
 Pure. Whether a provider is usable is decided by making a `Provider` of it: there is one set of
 rules, for files, stores and gateways alike.
+
+A provider's fields are kept as one encrypted JSON document, but for those that have a column. A
+field with a default needs no migration: a document without it is read with the default. A field
+that this version does not know, since a newer one wrote the row, is kept and passed on. Only what
+changes its meaning or its form needs a function in `MIGRATIONS`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import attrs
+import msgspec
 
 from bridgepool._secret import Secret
+from bridgepool.gateway.control._documents import fields_of
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import (
     HeaderValue,
@@ -22,21 +28,30 @@ from bridgepool.gateway.control._records import (
     KeyView,
     ProviderDraft,
     ProviderPatch,
-    Unset,
 )
-from bridgepool.gateway.providers import PROVIDER_TYPES, Provider
+from bridgepool.gateway.providers import KEYS_LIMIT, Provider, ProviderType
 from bridgepool.gateway.providers._access_keys import new_id
-from bridgepool.gateway.providers._fields import FIELD_NAMES
+from bridgepool.gateway.providers._fields import (
+    FIELD_NAMES,
+    PLAIN_FIELDS,
+    ProviderFields,
+    plain_values,
+)
 from bridgepool.gateway.providers._provider import build_provider
 from bridgepool.gateway.providers._wire import ProviderRow
 
+Document: TypeAlias = Mapping[str, object]
+Migration: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+
+MIGRATIONS: Final[tuple[Migration, ...]] = ()
+"""Each makes of a document of one version a document of the next; the first version is 0."""
+COLUMNS: Final = ("name", "type", "enabled")
+"""The fields that have columns of their own."""
 _LONG_KEY: Final = 20  # so that the last four characters give nothing away
-MASK: Final = "***"
-T = TypeVar("T")
+_MASK: Final = "***"
 
 
-@attrs.frozen
-class StoredKey:
+class StoredKey(NamedTuple):
     """A key of a provider with its id."""
 
     id: str
@@ -49,195 +64,154 @@ class StoredKey:
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
-    """The encrypted part of a provider's row."""
+class Content(ProviderFields):
+    """All that people decide about a provider, as it is stored."""
 
     base_url: str = attrs.field(repr=False)
     keys: tuple[StoredKey, ...] = ()
-    key_env: str | None = None
-    client_keys: bool = False
     headers: tuple[tuple[str, Secret], ...] = ()
-    allow_private: bool = False
-
-    def to_json(self) -> str:
-        """Write it, secrets and all, for encryption."""
-        return json.dumps(
-            {
-                "base_url": self.base_url,
-                "keys": [[key.id, key.value.reveal()] for key in self.keys],
-                "key_env": self.key_env,
-                "client_keys": self.client_keys,
-                "headers": [[name, value.reveal()] for name, value in self.headers],
-                "allow_private": self.allow_private,
-            }
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """Read what `to_json` wrote."""
-        data = json.loads(text)
-        return cls(
-            base_url=data["base_url"],
-            keys=tuple(StoredKey(key_id, Secret(value)) for key_id, value in data["keys"]),
-            key_env=data["key_env"],
-            client_keys=data["client_keys"],
-            headers=tuple((name, Secret(value)) for name, value in data["headers"]),
-            allow_private=data["allow_private"],
-        )
-
-
-@attrs.frozen(kw_only=True)
-class Content:
-    """All that people decide about a provider."""
-
-    name: str
-    type: str
-    enabled: bool
-    settings: Settings
+    unknown: Mapping[str, object] = attrs.field(factory=dict, repr=False)
+    """Fields of a newer version, as they are in the document."""
 
     def differs_in(self, other: Content) -> tuple[str, ...]:
         """Return the names of the fields in which two differ."""
-        mine, others = self._fields(), other._fields()
-        return tuple(name for name, value in mine.items() if value != others[name])
+        return tuple(name for name in FIELD_NAMES if getattr(self, name) != getattr(other, name))
 
-    def masked(self) -> dict[str, object]:
-        """Return it for the audit, without secrets."""
-        settings = self.settings
-        return {
-            "name": self.name,
-            "type": self.type,
-            "base_url": settings.base_url,
-            "enabled": self.enabled,
-            "keys": [{"id": key.id, "hint": key.view().hint} for key in settings.keys],
-            "key_env": settings.key_env,
-            "client_keys": settings.client_keys,
-            "headers": {name: MASK for name, _value in settings.headers},
-            "allow_private": settings.allow_private,
+    def masked(self) -> dict[str, Any]:
+        """Return its fields as a `ProviderView` has them."""
+        return _fields(self) | {
+            "keys": tuple(key.view() for key in self.keys),
+            "headers": {name: _MASK for name, _value in self.headers},
         }
 
-    def seed_fields(self) -> dict[str, object]:
-        """Return what a seed can say of it, secrets and all, for comparing."""
-        fields = self._fields()
-        fields["keys"] = [key.value.reveal() for key in self.settings.keys]
-        fields["headers"] = [[name, value.reveal()] for name, value in self.settings.headers]
-        return fields
+    def seed_document(self) -> dict[str, object]:
+        """Return what a seed can say of it, secrets and all, as it comes back from JSON."""
+        values = {"keys": [key.value for key in self.keys]}
+        return msgspec.json.decode(_to_json(_fields(self) | values), type=dict[str, object])
 
     def row(self, row_id: str) -> ProviderRow:
         """Return it as gateways get it."""
-        settings = self.settings
         return ProviderRow(
+            **plain_values(self),
             id=row_id,
-            name=self.name,
-            type=self.type,
-            base_url=settings.base_url,
-            keys=tuple(key.value for key in settings.keys),
-            key_env=settings.key_env,
-            client_keys=settings.client_keys,
-            enabled=self.enabled,
-            headers=settings.headers,
-            allow_private=settings.allow_private,
+            base_url=self.base_url,
+            keys=tuple(key.value for key in self.keys),
+            headers=self.headers,
         )
 
-    def _fields(self) -> dict[str, object]:
-        settings = self.settings
-        return {
-            "name": self.name,
-            "type": self.type,
-            "base_url": settings.base_url,
-            "enabled": self.enabled,
-            "keys": settings.keys,
-            "key_env": settings.key_env,
-            "client_keys": settings.client_keys,
-            "headers": settings.headers,
-            "allow_private": settings.allow_private,
-        }
+
+def to_sealed(content: Content, migrations: Sequence[Migration] = MIGRATIONS) -> str:
+    """Write what of a provider is encrypted, secrets and all."""
+    document = {name: value for name, value in _fields(content).items() if name not in COLUMNS}
+    version = {"version": len(migrations)} if migrations else {}
+    return _to_json({**content.unknown, **document, **version}).decode()
 
 
-def content_of_draft(
-    draft: ProviderDraft, present: Settings | None, max_keys: int, where: str = ""
+def from_sealed(
+    text: str, columns: Document, migrations: Sequence[Migration] = MIGRATIONS
 ) -> Content:
-    """Make a provider's content of a draft, or say what is wrong with it.
+    """Read what `to_sealed` wrote, by this version, an older or a newer one.
 
     Args:
-        draft: All of it.
-        present: What is stored, for what the draft keeps of it.
-        max_keys: How many keys it may have.
-        where: Goes before each problem.
+        text: The document.
+        columns: The fields that have columns.
+        migrations: What makes it one of this version.
 
     Raises:
-        InvalidChangeError: It breaks a rule.
+        ValueError: This version cannot read it; says why.
     """
-    present_keys = present.keys if present is not None else ()
-    present_headers = dict(present.headers) if present is not None else {}
-    problems: list[str] = []
-    keys = _resolve_keys(draft.keys, present_keys, problems)
-    headers = _resolve_headers(draft.headers, present_headers, problems)
-    if not problems:
-        fields = {name: getattr(draft, name) for name in FIELD_NAMES}
-        fields |= {"keys": [key.value for key in keys], "headers": headers}
-        provider, problems = build_provider(fields, PROVIDER_TYPES, max_keys)
-        if provider is not None:
-            return _content(provider, keys)
-    raise InvalidChangeError(*(where + problem for problem in problems))
+    try:
+        document = msgspec.json.decode(text, type=dict[str, Any])
+        version = msgspec.convert(document.pop("version", 0), int)
+        if version > len(migrations):
+            raise ValueError("it was written by a newer version of bridgepool")
+        for migrate in migrations[version:]:
+            document = migrate(document)
+        unknown = {name: value for name, value in document.items() if name not in FIELD_NAMES}
+        known = {name: value for name, value in document.items() if name in FIELD_NAMES}
+        content = msgspec.convert({**known, **columns}, Content, dec_hook=_conceal)
+    except (msgspec.MsgspecError, KeyError, TypeError):
+        content = None
+    if content is None:  # outside the handler: the error may quote a secret
+        raise ValueError("it is not what this version wrote")
+    return attrs.evolve(content, unknown=unknown) if unknown else content
 
 
-def content_of_patch(present: Content, patch: ProviderPatch, max_keys: int) -> Content:
-    """Make the content that a provider has after a patch; raises `InvalidChangeError`."""
-    settings = present.settings
-    draft = ProviderDraft(
-        name=_or(patch.name, present.name),
-        type=_or(patch.type, present.type),
-        base_url=_or(patch.base_url, settings.base_url),
-        keys=_or(patch.keys, tuple(KeyRef(key.id) for key in settings.keys)),
-        key_env=settings.key_env if isinstance(patch.key_env, Unset) else patch.key_env,
-        client_keys=_or(patch.client_keys, settings.client_keys),
-        enabled=_or(patch.enabled, present.enabled),
-        headers=_or(patch.headers, dict(settings.headers)),
-        allow_private=_or(patch.allow_private, settings.allow_private),
-    )
-    return content_of_draft(draft, settings, max_keys)
+def seed_defaults(said: Document) -> Document:
+    """Return what a seed said, with the defaults of the fields that it did not know yet."""
+    defaults = {field.name: field.default for field in PLAIN_FIELDS.values() if not field.required}
+    return defaults | {name: value for name, value in said.items() if name in FIELD_NAMES}
+
+
+@attrs.frozen
+class Rules:
+    """What a store lets a provider be, beside what holds for all."""
+
+    max_keys: int = attrs.field()
+    """From 1 to `KEYS_LIMIT`; raises `ValueError` else."""
+    types: tuple[ProviderType, ...]
+
+    @max_keys.validator
+    def _check_max_keys(self, _: object, value: int) -> None:
+        if not 1 <= value <= KEYS_LIMIT:
+            raise ValueError(f"max_keys is not from 1 to {KEYS_LIMIT}")
+
+    def content_of_draft(
+        self, draft: ProviderDraft, present: Content | None = None, where: str = ""
+    ) -> Content:
+        """Make a provider's content of a draft, or say all that is wrong with it.
+
+        Args:
+            draft: All of it.
+            present: What is stored, for what the draft keeps of it.
+            where: Goes before each problem.
+
+        Raises:
+            InvalidChangeError: It breaks a rule.
+        """
+        problems: list[str] = []
+        keys = _resolve_keys(draft.keys, present.keys if present is not None else (), problems)
+        kept = dict(present.headers) if present is not None else {}
+        headers = _resolve_headers(draft.headers, kept, problems)
+        secrets = {"keys": [key.value for key in keys], "headers": headers}
+        provider, more = build_provider({**fields_of(draft), **secrets}, self.types, self.max_keys)
+        if provider is None or problems:
+            raise InvalidChangeError(*(where + problem for problem in (*problems, *more)))
+        return _content(provider, keys, present)
+
+    def content_of_patch(self, present: Content, patch: ProviderPatch) -> Content:
+        """Make the content that a provider has after a patch; raises `InvalidChangeError`."""
+        fields: dict[str, Any] = {**fields_of(draft_of_content(present)), **patch.fields}
+        return self.content_of_draft(ProviderDraft(**fields), present)
+
+    def content_of_provider(self, provider: Provider, present: Content | None) -> Content:
+        """Make the content that a provider of a file has; raises `InvalidChangeError`."""
+        keys = tuple(KeyValue(value) for value in provider.keys)
+        fields = plain_values(provider)
+        draft = ProviderDraft(
+            **fields, base_url=str(provider.base_url), keys=keys, headers=dict(provider.headers)
+        )
+        return self.content_of_draft(draft, present)
 
 
 def draft_of_content(content: Content) -> ProviderDraft:
     """Make the draft that keeps everything as it is, and holds no secret."""
-    settings = content.settings
     return ProviderDraft(
-        name=content.name,
-        type=content.type,
-        base_url=settings.base_url,
-        keys=tuple(KeyRef(key.id) for key in settings.keys),
-        key_env=settings.key_env,
-        client_keys=settings.client_keys,
-        enabled=content.enabled,
-        headers={name: None for name, _value in settings.headers},
-        allow_private=settings.allow_private,
+        **plain_values(content),
+        base_url=content.base_url,
+        keys=tuple(KeyRef(key.id) for key in content.keys),
+        headers={name: None for name, _value in content.headers},
     )
 
 
-def content_of_provider(provider: Provider, present: Settings | None, max_keys: int) -> Content:
-    """Make the content that a provider of a file has in the store; raises `InvalidChangeError`."""
-    keys = _resolve_keys(
-        [KeyValue(value) for value in provider.keys], present.keys if present else (), []
-    )
-    if len(keys) > max_keys:
-        raise InvalidChangeError(f"keys: has more than {max_keys} keys")
-    return _content(provider, keys)
-
-
-def _content(provider: Provider, keys: tuple[StoredKey, ...]) -> Content:
+def _content(provider: Provider, keys: tuple[StoredKey, ...], present: Content | None) -> Content:
     return Content(
-        name=provider.name,
-        type=provider.type,
-        enabled=provider.enabled,
-        settings=Settings(
-            base_url=str(provider.base_url),
-            keys=keys,
-            key_env=provider.key_env,
-            client_keys=provider.client_keys,
-            # Their order means nothing; in one order, equal ones are equal.
-            headers=tuple(sorted(provider.headers, key=lambda header: header[0])),
-            allow_private=provider.allow_private,
-        ),
+        **plain_values(provider),
+        base_url=str(provider.base_url),
+        keys=keys,
+        # Their order means nothing; in one order, equal ones are equal.
+        headers=tuple(sorted(provider.headers, key=lambda header: header[0])),
+        unknown=present.unknown if present is not None else {},
     )
 
 
@@ -271,5 +245,15 @@ def _resolve_headers(
     return headers
 
 
-def _or(value: T | Unset, otherwise: T) -> T:
-    return otherwise if isinstance(value, Unset) else value
+def _fields(content: Content) -> dict[str, object]:
+    return {name: getattr(content, name) for name in FIELD_NAMES}
+
+
+def _to_json(value: object) -> bytes:
+    return msgspec.json.encode(value, enc_hook=Secret.reveal)
+
+
+def _conceal(kind: type, value: object) -> object:
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
+    raise NotImplementedError

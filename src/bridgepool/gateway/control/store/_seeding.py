@@ -23,7 +23,7 @@ from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store._client_rows import StoredClient
 from bridgepool.gateway.control.store._provider_rows import StoredProvider
-from bridgepool.gateway.control.store._provider_settings import content_of_provider
+from bridgepool.gateway.control.store._provider_settings import Rules, seed_defaults
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers import Client, Provider, ProviderFile
 
@@ -58,7 +58,7 @@ class _Record:
 @attrs.define(eq=False)
 class _Seeding:
     tx: StoreTransaction
-    max_keys: int
+    rules: Rules
     applied: list[str] = attrs.field(factory=list)
     drift: list[Drift] = attrs.field(factory=list)
 
@@ -66,14 +66,14 @@ class _Seeding:
         """Apply one provider."""
         name = provider.name
         stored = self._find_provider(record.row_id if record is not None else name, name)
-        present = stored.content.settings if stored is not None else None
-        content = content_of_provider(provider, present, self.max_keys)
-        wants = _plain(content.seed_fields())
+        present = stored.content if stored is not None else None
+        content = self.rules.content_of_provider(provider, present)
+        wants = content.seed_document()
         now = None
         if stored is not None:
             if stored.problem is not None:
                 raise InvalidChangeError(f"cannot be used ({stored.problem})")
-            now = _plain(stored.content.seed_fields())
+            now = stored.content.seed_document()
         anew = record is not None and (stored is None or stored.id != record.row_id)
         if _is_to_be_done(record, now, wants, made_anew=anew):
             if stored is None:
@@ -152,9 +152,9 @@ class _Seeding:
         SEEDS.upsert(self.tx.sql, row)
 
 
-def seed(tx: StoreTransaction, declared: ProviderFile, max_keys: int) -> SeedReport:
+def seed(tx: StoreTransaction, declared: ProviderFile, rules: Rules) -> SeedReport:
     """Apply what a provider file declares; see the head of this module."""
-    seeding = _Seeding(tx, max_keys)
+    seeding = _Seeding(tx, rules)
     records = _records(tx)
     for provider in declared.providers:
         try:
@@ -201,17 +201,13 @@ def _difference(one: Fields, other: Fields) -> str:
     return ", ".join(name for name, value in one.items() if value != other.get(name))
 
 
-def _plain(fields: Fields) -> Fields:
-    """Return fields as they come back from JSON, so that they can be compared with such."""
-    plain: Fields = json.loads(json.dumps(fields))
-    return plain
-
-
 def _records(tx: StoreTransaction) -> dict[tuple[Kind, str], _Record]:
     records: dict[tuple[Kind, str], _Record] = {}
     for row in SEEDS.select(tx.sql, "ORDER BY id"):
         try:
             said = json.loads(tx.unseal(row.sealed))
+            if row.kind == "provider":
+                said = seed_defaults(said)
         except (EncryptionError, ValueError):
             said = None
         records[row.kind, row.name] = _Record(row.row_id, said)

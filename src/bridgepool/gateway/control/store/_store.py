@@ -50,10 +50,16 @@ from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
-from bridgepool.gateway.control.store._provider_settings import Settings
+from bridgepool.gateway.control.store._provider_settings import Content, Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.control.store._transaction import PROGRAM, Reencrypted, StoreTransaction
-from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS, Caller, ProviderFile
+from bridgepool.gateway.providers import (
+    MAX_KEYS,
+    PROVIDER_TYPES,
+    Caller,
+    ProviderFile,
+    ProviderType,
+)
 from bridgepool.remote._messages import Rejection, Revisions
 
 T = TypeVar("T")
@@ -67,9 +73,9 @@ class Store:
     _database: Database
     _encryption: EncryptionKeys
     _clock: Callable[[], float]
-    _max_keys: int
-    # sealed -> settings, of the last snapshot: those need not be decrypted again
-    _known: Mapping[str, Settings] = attrs.field(factory=dict, init=False, repr=False)
+    _rules: Rules
+    # sealed -> content, of the last snapshot: those need not be decrypted again
+    _known: Mapping[str, Content] = attrs.field(factory=dict, init=False, repr=False)
     _staleness: Staleness = attrs.field(factory=Staleness, init=False)
 
     # -- what is in force
@@ -104,7 +110,7 @@ class Store:
             InvalidChangeError: It breaks a rule; says which.
             NameTakenError: A living provider has that name.
         """
-        return await self._write(actor, provider_rows.add, draft, self._max_keys)
+        return await self._write(actor, provider_rows.add, draft, self._rules)
 
     async def update_provider(
         self, actor: Actor, name: str, patch: ProviderPatch, *, if_revision: int | None = None
@@ -123,9 +129,7 @@ class Store:
             NameTakenError: Another living provider has the new name.
             ConflictError: Its row is not at ``if_revision`` any more.
         """
-        return await self._write(
-            actor, provider_rows.change, name, patch, if_revision, self._max_keys
-        )
+        return await self._write(actor, provider_rows.change, name, patch, if_revision, self._rules)
 
     async def remove_provider(
         self, actor: Actor, name: str, *, if_revision: int | None = None
@@ -157,7 +161,7 @@ class Store:
         """
 
         def plan(tx: StoreTransaction) -> applying.Plan:
-            return applying.plan(tx, drafts, self._max_keys, prune=prune)
+            return applying.plan(tx, drafts, self._rules, prune=prune)
 
         if dry_run:
             return await self._read(
@@ -267,7 +271,7 @@ class Store:
         """
         return await self._database.seed(
             lambda sql: seeding.seed(
-                self._transaction(sql, Actor("seed", source)), declared, self._max_keys
+                self._transaction(sql, Actor("seed", source)), declared, self._rules
             )
         )
 
@@ -354,10 +358,10 @@ class Store:
 
 
 def _read_snapshot(
-    tx: StoreTransaction, known: Mapping[str, Settings]
-) -> tuple[StoreSnapshot, Mapping[str, Settings]]:
+    tx: StoreTransaction, known: Mapping[str, Content]
+) -> tuple[StoreSnapshot, Mapping[str, Content]]:
     stored = provider_rows.living(tx, known)
-    usable = {row.row.sealed or "": row.content.settings for row in stored if row.problem is None}
+    usable = {row.row.sealed or "": row.content for row in stored if row.problem is None}
     snapshot = StoreSnapshot(
         revisions=tx.revisions(),
         rows=tuple(row.content.row(row.id) for row in stored),
@@ -378,6 +382,7 @@ async def open_store(
     keys: EncryptionKeys,
     *,
     max_keys: int = MAX_KEYS,
+    types: Iterable[ProviderType] = PROVIDER_TYPES,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Store]:
     """Open a store.
@@ -386,9 +391,9 @@ async def open_store(
         url: ``path.db``, ``sqlite:path`` or ``postgresql://…``.
         keys: The encryption keys, such as `find_encryption_keys` finds.
         max_keys: How many keys a provider may have, at most `KEYS_LIMIT`.
+        types: What a provider may be; as those of the gateways.
         clock: Tells the time since the epoch, for the times that people are shown.
     """
-    if not 1 <= max_keys <= KEYS_LIMIT:
-        raise ValueError(f"max_keys is not from 1 to {KEYS_LIMIT}")
+    rules = Rules(max_keys, tuple(types))
     async with open_database(url, MIGRATIONS) as database:
-        yield Store(database, keys, clock, max_keys)
+        yield Store(database, keys, clock, rules)
