@@ -102,7 +102,7 @@ async def test_a_row_that_cannot_be_decrypted_is_rejected_and_its_last_form_stay
             assert second.name == "second"
             [rejection] = source.rejected
             assert rejection.name == "first"
-            assert "encrypted with another key" in rejection.reason
+            assert "encrypted with a key other than" in rejection.reason
 
 
 async def test_what_did_not_change_is_not_made_again(database_url: str) -> None:

@@ -1,4 +1,4 @@
-"""Encryption at rest: what is secret in the store is useless to who has the database alone.
+"""Encryption at rest: whoever has only the database cannot read the secrets in it.
 
 The keys are Fernet's (AES-128-CBC with HMAC-SHA256; 32 random bytes in URL-safe base64). The
 first of them encrypts, all of them decrypt. To change it without a pause, in a key file that
@@ -9,7 +9,7 @@ every process has:
 3. `Store.rotate_encryption` encrypts with it what the old key encrypted.
 4. `drop_old_encryption_keys` keeps only the new one.
 
-Where one process opens the store, 1 and 2 need only one restart.
+If only one process opens the store, do 1 and 2 with one restart.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class EncryptionKeys:
 
     keys: tuple[Secret, ...] = attrs.field(converter=_to_keys)
     names: tuple[str, ...] = attrs.field(init=False)
-    """A name for each key, which tells nothing of it; in the same order."""
+    """A name for each key, which does not reveal it; in the same order."""
     _fernet: MultiFernet = attrs.field(init=False, repr=False)
 
     @names.default
@@ -91,18 +91,18 @@ class EncryptionKeys:
         return self._fernet.encrypt(data)
 
     def decrypt(self, token: bytes) -> bytes:
-        """Decrypt with whichever key fits.
+        """Decrypt with the key that fits.
 
         Raises:
-            EncryptionError: None does, or it was changed.
+            EncryptionError: No key fits, or the token was changed.
         """
         try:
             return self._fernet.decrypt(token)
         except InvalidToken:
             pass
         raise EncryptionError(
-            "what the store holds was encrypted with another key than those given "
-            f"({', '.join(self.names)}), or is damaged: add the key that it was encrypted with, "
+            "it was encrypted with a key other than those given "
+            f"({', '.join(self.names)}), or it is damaged: add the key that it was encrypted with, "
             "each on a line of its own"
         )
 
@@ -141,7 +141,8 @@ def read_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
     try:
         with Path(path).open("r", encoding="utf-8", errors="replace") as file:
             if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IROTH:
-                logger.warning("everybody can read the encryption keys in %s: chmod 600", path)
+                where = {"file": str(path)}
+                logger.warning("every user can read the encryption keys: chmod 600", extra=where)
             text = file.read()
     except OSError as error:
         raise EncryptionError(
@@ -190,7 +191,9 @@ def find_encryption_keys(
                 f"another, or set {KEYS_VARIABLE}"
             )
         if _write(beside, (generate_encryption_key(),), replace=False):
-            logger.warning("made a new encryption key in %s: keep a copy of it", beside)
+            logger.warning(
+                "made a new encryption key: keep a copy of it", extra={"file": str(beside)}
+            )
     return read_encryption_keys(beside)
 
 

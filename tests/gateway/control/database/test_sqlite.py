@@ -68,7 +68,7 @@ async def test_a_file_that_was_moved_is_missed_and_good_again_when_it_is_back(
     await database.write(increment)
     moved = _move(path, "moved.db")
     for run in (database.read, database.write, database.seed):
-        with pytest.raises(StoreUnavailableError, match=r"not to be found .*put it back"):
+        with pytest.raises(StoreUnavailableError, match=r"was not found .*put it back"):
             await run(parts)
     _move(moved, path.name)
     await database.write(increment)

@@ -69,7 +69,7 @@ _WHY: Final = {
 
 @attrs.frozen
 class StoreFile:
-    """Which file it is, so that one that was put in its place is not taken for it."""
+    """A file and its identity, so that one put in its place is not mistaken for it."""
 
     path: Path
     identity: tuple[int, int]
@@ -107,8 +107,8 @@ class StoreFile:
             status = self.path.stat()
         except OSError as error:
             raise StoreUnavailableError(
-                f"the store {self.path} is not to be found ({error.strerror}); put it back, or "
-                "start anew with another"
+                f"the store {self.path} was not found ({error.strerror}); put it back, or "
+                "restart with another"
             ) from error
         if (status.st_dev, status.st_ino) != self.identity:
             raise StoreUnavailableError(
