@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +20,7 @@ from bridgepool.gateway.commands._connecting import (
 )
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._records import (
@@ -33,6 +35,58 @@ providers = App(
     default_parameter=Parameter(negative=""),
 )
 app.command(providers)
+
+
+_OWN_WAY = ("name", "enabled")  # an argument; --disabled, and commands
+
+
+def _options(*, changing: bool) -> list[tuple[str, Any, Any]]:
+    """Return an option for each plain field; None leaves that of a provider as it is."""
+    options: list[tuple[str, Any, Any]] = []
+    for plain in PLAIN_FIELDS.values():
+        if plain.name in _OWN_WAY:
+            continue
+        kind: Any = plain.kind | None if changing or plain.optional else plain.kind
+        text, default = plain.help, field(default=None if changing else plain.default)
+        if plain.kind is bool and changing:
+            text += f" Else --{plain.name.replace('_', '-')}=false."
+        if plain.required and not changing:
+            default = field()
+        options.append((plain.name, Annotated[kind, Parameter(help=text)], default))
+        if plain.optional and changing:
+            unset = Annotated[bool, Parameter(help="Take that away.")]
+            options.append((f"no_{plain.name}", unset, field(default=False)))
+    return options
+
+
+if TYPE_CHECKING:
+
+    class NewFields:
+        """Options for the plain fields of a new provider."""
+
+    class ChangedFields:
+        """Options to change the plain fields of a provider."""
+
+else:
+    # Of a class of the module `types`, where such a class is unless it says otherwise, cyclopts
+    # makes one option.
+    _HERE = {"__module__": __name__}
+    NewFields, ChangedFields = (
+        Parameter(name="*")(
+            make_dataclass(name, _options(changing=changing), kw_only=True, namespace=_HERE)
+        )
+        for name, changing in (("NewFields", False), ("ChangedFields", True))
+    )
+NOTHING_CHANGED = ChangedFields()
+
+
+def _changes(options: ChangedFields) -> dict[str, Any]:
+    given = vars(options)
+    return {
+        name: given[name]
+        for name in PLAIN_FIELDS.keys() & given.keys()
+        if given[name] is not None or given.get(f"no_{name}")
+    }
 
 
 @providers.command(name="list")
@@ -73,14 +127,11 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
 def add(
     name: str,
     *,
-    type: str,
+    fields: NewFields,
     base_url: str,
     keys_stdin: bool = False,
     keys_from_env: list[str] | None = None,
-    key_env: str | None = None,
-    client_keys: bool = False,
     header_from_env: list[str] | None = None,
-    allow_private: bool = False,
     disabled: bool = False,
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
@@ -89,30 +140,24 @@ def add(
 
     Args:
         name: [a-z0-9] words joined by "-": the first part of every path that goes to it.
-        type: What it speaks: openai or anthropic.
+        fields: Its other fields.
         base_url: Where it is, such as https://api.openai.com/v1.
         keys_stdin: Read its keys from standard input, one per line, in order of use.
         keys_from_env: A variable of this command that holds a key; may be given several times.
-        key_env: A variable of each *gateway* that holds the key, in place of keys here.
-        client_keys: Clients bring their own keys for it.
         header_from_env: NAME=VARIABLE: send a header with the value of a variable of this
             command; may be given several times.
-        allow_private: Its address may be inside your own network.
-        disabled: Add it switched off.
+        disabled: Add it disabled.
     """
     from bridgepool.gateway.control._records import KeyValue, ProviderDraft
     from bridgepool.gateway.control.operations._providers import add_provider
 
     values = _new_keys(keys_stdin, keys_from_env)
     draft = ProviderDraft(
+        **vars(fields),
         name=name,
-        type=type,
         base_url=base_url,
         keys=tuple(KeyValue(value) for value in values),
-        key_env=key_env,
-        client_keys=client_keys,
         headers=_headers(header_from_env),
-        allow_private=allow_private,
         enabled=not disabled,
     )
     change = administer(where, lambda admin: admin.do(add_provider, draft), may_create=True)
@@ -124,19 +169,15 @@ def update(
     name: str,
     *,
     new_name: str | None = None,
-    type: str | None = None,
+    fields: ChangedFields = NOTHING_CHANGED,
     base_url: str | None = None,
     keys_stdin: bool = False,
     keys_from_env: list[str] | None = None,
     keep_key: list[str] | None = None,
     no_keys: bool = False,
-    key_env: str | None = None,
-    no_key_env: bool = False,
-    client_keys: bool | None = None,
     header_from_env: list[str] | None = None,
     keep_header: list[str] | None = None,
     no_headers: bool = False,
-    allow_private: bool | None = None,
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
@@ -148,45 +189,34 @@ def update(
     Args:
         name: Its name, or its id.
         new_name: Rename it.
-        type: What it speaks.
+        fields: Its other fields.
         base_url: Where it is.
         keys_stdin: Replace its keys by those on standard input, one per line.
         keys_from_env: Replace its keys by that in a variable of this command.
         keep_key: The id of a key that stays; see `bridgepool providers show`.
         no_keys: Take all keys away.
-        key_env: A variable of each *gateway* that holds the key.
-        no_key_env: Take that variable away.
-        client_keys: true or false: whether clients bring their own keys.
         header_from_env: NAME=VARIABLE: replace the headers; may be given several times.
         keep_header: The name of a header that stays.
         no_headers: Take all headers away.
-        allow_private: true or false: whether its address may be inside your own network.
     """
     from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderPatch
     from bridgepool.gateway.control.operations._providers import update_provider
 
     values = _new_keys(keys_stdin, keys_from_env)
     kept = [KeyRef(key) for key in keep_key or ()]
-    fields: dict[str, Any] = {
-        "name": new_name,
-        "type": type,
-        "base_url": base_url,
-        "key_env": key_env,
-        "client_keys": client_keys,
-        "allow_private": allow_private,
+    others = {"name": new_name, "base_url": base_url}
+    changed = _changes(fields) | {
+        name: value for name, value in others.items() if value is not None
     }
-    fields = {field: value for field, value in fields.items() if value is not None}
     keys: list[KeyChange] = [*(KeyValue(value) for value in values), *kept]
     if keys or no_keys:
         if keys and no_keys:
             fail("--no-keys takes all keys away; it does not go with other keys")
-        fields["keys"] = tuple(keys)
-    if no_key_env:
-        fields["key_env"] = None
+        changed["keys"] = tuple(keys)
     if header_from_env or keep_header or no_headers:
         headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
-        fields["headers"] = headers | _headers(header_from_env)
-    patch = ProviderPatch(**fields)
+        changed["headers"] = headers | _headers(header_from_env)
+    patch = ProviderPatch(**changed)
     change = administer(where, lambda admin: admin.do(update_provider, name, patch))
     sys.exit(report_change(where, change, f"updated {name}", wait))
 
@@ -308,22 +338,13 @@ def _keys(view: ProviderView) -> str:
 
 
 def _fields(view: ProviderView) -> list[tuple[str, object]]:
-    rows: list[tuple[str, object]] = [
-        ("name", view.name),
-        ("id", view.id),
-        ("type", view.type),
-        ("base_url", view.base_url),
-        ("enabled", view.enabled),
-        ("client_keys", view.client_keys),
-        ("key_env", view.key_env),
-    ]
-    rows += [(f"key {key.id}", key.hint) for key in view.keys]
-    rows += [(f"header {name}", value) for name, value in view.headers.items()]
-    rows += [
-        ("allow_private", view.allow_private),
-        ("created", view.created),
-        ("updated", view.updated),
-        ("revision", view.revision),
-        ("problem", view.problem),
-    ]
-    return rows
+    rows: list[tuple[str, object]] = [("id", view.id)]
+    for name in FIELD_NAMES:
+        if name == "keys":
+            rows += [(f"key {key.id}", key.hint) for key in view.keys]
+        elif name == "headers":
+            rows += [(f"header {header}", value) for header, value in view.headers.items()]
+        else:
+            rows.append((name, getattr(view, name)))
+    facts = ("created", "updated", "revision", "problem")
+    return rows + [(name, getattr(view, name)) for name in facts]
