@@ -6,9 +6,9 @@ occur exactly once, so that a bug that no longer fits the code is noticed.
 
 import attrs
 
-KEEPER, LEDGER, LOOKUP = "_keeper.py", "_ledger.py", "_lookup.py"
-FLIGHTS, DECK, SERVICES = "_flights.py", "_singleflight.py", "_services.py"
-PLACES, GENERATION, POOL = "_places.py", "_generation.py", "_pool.py"
+SUPERVISOR, LEDGER, LOOKUP = "_supervisor.py", "_ledger.py", "_lookup.py"
+FLIGHTS, SINGLEFLIGHT, SERVICES = "_flights.py", "_singleflight.py", "_services.py"
+LIMITER, GENERATION, POOL = "_build_limiter.py", "_generation.py", "_pool.py"
 
 
 @attrs.frozen
@@ -36,13 +36,13 @@ def bug(name: str, *edits: tuple[str, str, str]) -> Bug:
 
 
 _EVENT_WAIT = """        waiter = _EventWaiter()
-        self.book.add(flight, waiter, moves)  # type: ignore
+        self.table.add(flight, waiter, moves)  # type: ignore
         async def wait():  # type: ignore
             try:
                 await waiter.event.wait()
             except trio.Cancelled:
                 if waiter in flight.waiters:  # type: ignore
-                    self.book.leave(flight, waiter, self.clock.current_time())  # type: ignore
+                    self.table.leave(flight, waiter, self.clock.current_time())  # type: ignore
                     self.keep_time(flight)  # type: ignore
                 raise
             return waiter.box.unwrap()
@@ -62,17 +62,17 @@ def _wake(waiter, box) -> None:  # type: ignore
     waiter.event.set()
 
 
-class FlightDeck(Generic[K, T]):
+class FlightScheduler(Generic[K, T]):
 """
 
 BUGS = (
     bug(
         "event plus counter",
-        (DECK, "class FlightDeck(Generic[K, T]):\n", _EVENT_WAITER),
-        (DECK, "        task = lowlevel.current_task()\n", _EVENT_WAIT),
-        (DECK, "lowlevel.reschedule(task, handed)", "_wake(task, handed)"),
+        (SINGLEFLIGHT, "class FlightScheduler(Generic[K, T]):\n", _EVENT_WAITER),
+        (SINGLEFLIGHT, "        task = lowlevel.current_task()\n", _EVENT_WAIT),
+        (SINGLEFLIGHT, "lowlevel.reschedule(task, handed)", "_wake(task, handed)"),
         (
-            DECK,
+            SINGLEFLIGHT,
             "lowlevel.reschedule(task, outcome.Error(raised))",
             "_wake(task, outcome.Error(raised))",
         ),
@@ -81,17 +81,17 @@ BUGS = (
         "outcome read from state",
         (
             LOOKUP,
-            "                entry = await lookup.deck.wait(flight, moves)\n",
-            "                entry = await lookup.deck.wait(flight, moves)\n"
-            "                entry = lookup.keeper.results.get(flight, entry)\n",
+            "                entry = await lookup.scheduler.wait(flight, moves)\n",
+            "                entry = await lookup.scheduler.wait(flight, moves)\n"
+            "                entry = lookup.supervisor.results.get(flight, entry)\n",
         ),
         (
-            KEEPER,
+            SUPERVISOR,
             "        self._leaving = 0\n",
             "        self._leaving = 0\n        self.results = {}\n",
         ),
         (
-            KEEPER,
+            SUPERVISOR,
             "        victim = self._ledger.publish(",
             "        self.results[flight] = entry\n        victim = self._ledger.publish(",
         ),
@@ -99,7 +99,7 @@ BUGS = (
     bug(
         "late success listed",
         (
-            KEEPER,
+            SUPERVISOR,
             "        if flight.landed or flight.is_dead(now):\n",
             "        if flight.landed:\n",
         ),
@@ -143,9 +143,9 @@ BUGS = (
     bug(
         "close in use",
         (
-            KEEPER,
-            "        entry.value.tell_retired()\n        if not entry.leases:\n",
-            "        entry.value.tell_retired()\n        if True:\n",
+            SUPERVISOR,
+            "        entry.value.notify_retired()\n        if not entry.leases:\n",
+            "        entry.value.notify_retired()\n        if True:\n",
         ),
     ),
     bug(
@@ -159,17 +159,17 @@ BUGS = (
     bug(
         "no hand-over",
         (
-            KEEPER,
-            "leases=len(flight.waiters))\n        self.deck.land(flight, entry)",
-            "leases=0)\n        self.deck.land(flight, None)",
+            SUPERVISOR,
+            "leases=len(flight.waiters))\n        self.scheduler.land(flight, entry)",
+            "leases=0)\n        self.scheduler.land(flight, None)",
         ),
     ),
     bug(
         "waiters dropped",
         (
-            DECK,
-            "        for task in self.book.land(flight):\n            raised",
-            "        for task in [*self.book.land(flight)][1:]:\n            raised",
+            SINGLEFLIGHT,
+            "        for task in self.table.land(flight):\n            raised",
+            "        for task in [*self.table.land(flight)][1:]:\n            raised",
         ),
     ),
     bug(
@@ -192,7 +192,7 @@ BUGS = (
     bug(
         "close without a shield",
         (
-            KEEPER,
+            SUPERVISOR,
             "                            life.shield = True  # what cancels",
             "                            pass  # what cancels",
         ),
@@ -200,16 +200,16 @@ BUGS = (
     bug(
         "owner leak",
         (
-            KEEPER,
-            "        if victim is not None:\n            self.let_go(victim)\n        self.make",
-            "        self.make",
+            SUPERVISOR,
+            "        if victim is not None:\n            self.close_when_idle(victim)\n        self.admit",
+            "        self.admit",
         ),
     ),
     bug("double release", (LEDGER, "        entry.leases -= 1\n", "        entry.leases -= 2\n")),
     bug(
         "crash strands waiters",
         (
-            KEEPER,
+            SUPERVISOR,
             "                self._failed(flight, generation, error)\n                self._b",
             "                if error is None:\n"
             "                    self._failed(flight, generation, error)\n                self._b",
@@ -243,7 +243,7 @@ BUGS = (
     bug(
         "build sees the caller's context",
         (
-            KEEPER,
+            SUPERVISOR,
             "self._context.run(self._start_owner, flight, generation)",
             "self._start_owner(flight, generation)",
         ),
@@ -251,7 +251,7 @@ BUGS = (
     bug(
         "overtaken build cancelled as it succeeds",
         (
-            KEEPER,
+            SUPERVISOR,
             "            self._move_on(flight, self._options.max_rebuilds)\n        if flight.landed or",
             "            self.overtake(flight)\n"
             "            flight.scope.shield = True\n        if flight.landed or",
@@ -260,7 +260,7 @@ BUGS = (
     bug(
         "cancellation left over by a build",
         (
-            KEEPER,
+            SUPERVISOR,
             "                    if flight.doomed:  # what is left",
             "                    if False:  #",
         ),
@@ -269,24 +269,24 @@ BUGS = (
     bug(
         "place leaked by a failed build",
         (
-            KEEPER,
-            "            self.places.building -= 1\n",
-            "            self.places.building -= not flight.doomed\n",
+            SUPERVISOR,
+            "            self.limiter.building -= 1\n",
+            "            self.limiter.building -= not flight.doomed\n",
         ),
     ),
     bug(
         "crashed bridge stays listed",
-        (KEEPER, "        self._ledger.retire(entry, RetireReason.CRASHED)\n", ""),
+        (SUPERVISOR, "        self._ledger.retire(entry, RetireReason.CRASHED)\n", ""),
     ),
     bug(
         "overtaken build joined",
-        (POOL, "            self._keeper.deck.book.close_version(number)\n", ""),
+        (POOL, "            self._supervisor.scheduler.table.close_version(number)\n", ""),
     ),
     bug(
         "waiters left behind on leaving",
         (
-            KEEPER,
-            '            self.deck.fail(flight, lambda: PoolClosedError("the pool was closed"))\n',
+            SUPERVISOR,
+            '            self.scheduler.fail(flight, lambda: PoolClosedError("the pool was closed"))\n',
             "            flight.landed = True\n",
         ),
     ),

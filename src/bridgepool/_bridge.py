@@ -63,7 +63,7 @@ class Owner(Generic[B]):
     # made by the first lease that waits for it
     retired: trio.Event | None = None
 
-    def tell_retired(self) -> None:
+    def notify_retired(self) -> None:
         if self.retired is not None:
             self.retired.set()
 

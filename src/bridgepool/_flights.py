@@ -64,7 +64,7 @@ class Flight(Generic[K, W]):
         return self.doomed or now >= self.deadline
 
 
-class FlightBook(Generic[K, W]):
+class FlightTable(Generic[K, W]):
     """The flights that can be joined, by version and key, and the number of waiters."""
 
     def __init__(self, abandon_grace: float) -> None:

@@ -8,8 +8,8 @@ import trio
 
 from ._bridge import PoolEntry, PoolLedger
 from ._errors import BuildError
-from ._keeper import BridgeKeeper
 from ._ledger import RetireReason
+from ._supervisor import BridgeSupervisor
 
 # Looking a name up in `trio` itself is slow; in its modules it is not.
 lowlevel = trio.lowlevel
@@ -23,11 +23,11 @@ class BridgeLookup(Generic[K, P, B]):
     """What the leases of one pool look things up in, with the counts."""
 
     def __init__(
-        self, ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], max_rebuilds: int
+        self, ledger: PoolLedger[K, P, B], supervisor: BridgeSupervisor[K, P, B], max_rebuilds: int
     ) -> None:
         self.ledger = ledger
-        self.keeper = keeper
-        self.deck = keeper.deck
+        self.supervisor = supervisor
+        self.scheduler = supervisor.scheduler
         self._max_rebuilds = max_rebuilds
         # Trio's clock, looked up once: a hit is too short to look it up each time.
         self.clock = lowlevel.current_clock()
@@ -35,23 +35,23 @@ class BridgeLookup(Generic[K, P, B]):
 
     def find(self, key: K, now: float) -> PoolEntry[K, P, B] | None:
         """Lease what is listed; retire it if expired, and build ahead if it soon will be."""
-        ledger, keeper = self.ledger, self.keeper
+        ledger, supervisor = self.ledger, self.supervisor
         entry = ledger.current.listed.get(key)
         if entry is None:
             return None
         if now >= entry.expires_at:
             ledger.retire(entry, RetireReason.EXPIRED)
-            keeper.let_go(entry)
+            supervisor.close_when_idle(entry)
             return None
         if now >= entry.fresh_until:
             entry.fresh_until = entry.expires_at  # one build ahead is enough
-            keeper.launch(key, now, background=True)
+            supervisor.launch(key, now, background=True)
         return ledger.lease(key, now)
 
     def release(self, entry: PoolEntry[K, P, B]) -> None:
         """End one lease. Cannot fail."""
         if self.ledger.release(entry):
-            self.keeper.became_idle(entry)
+            self.supervisor.became_idle(entry)
 
     def judge(self, entry: PoolEntry[K, P, B], moves: int) -> PoolEntry[K, P, B] | None:
         """Return a bridge that was retired before its waiter ran, or give it back: None."""
@@ -126,17 +126,17 @@ class Lease(LeaseState[K, P, B]):
         # No checkpoint between seeing that nothing is listed and joining or starting a build.
         while entry is None:
             now = lookup.clock.current_time()
-            flight = lookup.deck.book.find(key, ledger.current.number, now)
+            flight = lookup.scheduler.table.find(key, ledger.current.number, now)
             if flight is None:
                 # Nothing is built for a caller that is cancelled already.
                 await lowlevel.checkpoint_if_cancelled()
-                flight = lookup.keeper.launch(key, now)
+                flight = lookup.supervisor.launch(key, now)
                 lookup.misses += not moves
             else:
                 lookup.joins += not moves
             # Parking on the flight is the checkpoint of a miss.
             try:
-                entry = await lookup.deck.wait(flight, moves)
+                entry = await lookup.scheduler.wait(flight, moves)
             except BuildError as error:
                 if error.generation == ledger.current.number:
                     raise
@@ -164,7 +164,7 @@ class Lease(LeaseState[K, P, B]):
         self._entry = None
         lookup = self._lookup
         if lookup.ledger.release(entry):
-            lookup.keeper.became_idle(entry)
+            lookup.supervisor.became_idle(entry)
 
 
 class NowaitLease(LeaseState[K, P, B]):
@@ -198,4 +198,4 @@ class NowaitLease(LeaseState[K, P, B]):
         self._entry = None
         lookup = self._lookup
         if lookup.ledger.release(entry):
-            lookup.keeper.became_idle(entry)
+            lookup.supervisor.became_idle(entry)

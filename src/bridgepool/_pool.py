@@ -1,7 +1,7 @@
 """The pool: leases on bridges that are built once, replaced atomically, never cut.
 
 What is decided is decided by the ledger, in one step between checkpoints; what has to run is
-run by the keeper, in tasks of the pool's nursery. This module is the face of both, and says
+run by the supervisor, in tasks of the pool's nursery. This module is the face of both, and says
 what the pool promises.
 """
 
@@ -16,7 +16,6 @@ import trio
 
 from ._alarm import Alarm
 from ._bridge import OpenBridge, PoolLedger
-from ._keeper import BridgeKeeper
 from ._ledger import Ledger, ReplaceOutcome
 from ._lookup import BridgeLookup, Lease, NowaitLease
 from ._options import PoolOptions
@@ -24,6 +23,7 @@ from ._reaper import reap
 from ._services import open_service_nursery
 from ._snapshot import ProviderSnapshot
 from ._statistics import PoolStatistics
+from ._supervisor import BridgeSupervisor
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
@@ -66,10 +66,10 @@ class CachedBridgePool(Generic[K, P, B]):
             reap_period=options.reap_period,
         )
         self._alarm = Alarm()
-        self._keeper: BridgeKeeper[K, P, B] = BridgeKeeper(
+        self._supervisor: BridgeSupervisor[K, P, B] = BridgeSupervisor(
             open_bridge, self._ledger, options, nursery, owners, self._alarm
         )
-        self._lookup = BridgeLookup(self._ledger, self._keeper, options.max_rebuilds)
+        self._lookup = BridgeLookup(self._ledger, self._supervisor, options.max_rebuilds)
 
     def acquire(self, key: K) -> Lease[K, P, B]:
         """Lease the bridge of `key` for the length of an `async with`, building it on a miss.
@@ -129,7 +129,7 @@ class CachedBridgePool(Generic[K, P, B]):
         number = self._ledger.current.number
         outcome = self._ledger.replace(snapshot, trio.current_time())
         if outcome is ReplaceOutcome.APPLIED:
-            self._keeper.deck.book.close_version(number)
+            self._supervisor.scheduler.table.close_version(number)
             if self._ledger.is_unswept:
                 self._alarm.ring_by(-inf)
         return Replacement(outcome, self._ledger.current.number)
@@ -143,7 +143,7 @@ class CachedBridgePool(Generic[K, P, B]):
         """
         await trio.lowlevel.checkpoint()
         while not self._ledger.is_drained(generation):
-            await self._keeper.endings.park()
+            await self._supervisor.endings.park()
 
     @property
     def snapshot(self) -> ProviderSnapshot[P]:
@@ -157,40 +157,40 @@ class CachedBridgePool(Generic[K, P, B]):
 
     def statistics(self) -> PoolStatistics:
         """Take stock. Not a checkpoint; cheap, and resets nothing."""
-        ledger, keeper = self._ledger, self._keeper
+        ledger, supervisor = self._ledger, self._supervisor
         listed = len(ledger.current.listed)
         return PoolStatistics(
             generation=ledger.current.number,
             listed=listed,
             leased=ledger.leases,
             draining=ledger.open_count - listed,
-            building=keeper.places.building,
-            queued=len(keeper.places.queue),
-            waiting=keeper.deck.book.waiting,
+            building=supervisor.limiter.building,
+            queued=len(supervisor.limiter.queue),
+            waiting=supervisor.scheduler.table.waiting,
             hits=ledger.hits,
             misses=self._lookup.misses,
             joins=self._lookup.joins,
             rebuilds=self._lookup.rebuilds,
-            builds=MappingProxyType(dict(keeper.builds)),
-            build_seconds=keeper.build_seconds,
+            builds=MappingProxyType(dict(supervisor.builds)),
+            build_seconds=supervisor.build_seconds,
             retired=MappingProxyType(dict(ledger.retired)),
-            forced_closes=keeper.forced_closes,
-            close_overruns=keeper.close_overruns,
-            close_failures=keeper.close_failures,
+            forced_closes=supervisor.forced_closes,
+            close_overruns=supervisor.close_overruns,
+            close_failures=supervisor.close_failures,
             replacements=MappingProxyType(dict(ledger.replacements)),
         )
 
     async def _leave(self, body_raised: bool) -> None:
         """Close admission, let leases end in their time, and wait until nothing is left."""
-        ledger, keeper, alarm = self._ledger, self._keeper, self._alarm
+        ledger, supervisor, alarm = self._ledger, self._supervisor, self._alarm
         ledger.close(trio.current_time() + self._options.shutdown_timeout)
         for generation in ledger.generations.values():
             for flight in generation.flights:
-                keeper.turn_away(flight)
+                supervisor.reject(flight)
         alarm.ring_by(-inf)
         try:
             while ledger.generations:
-                await keeper.endings.park()
+                await supervisor.endings.park()
         except trio.Cancelled:  # noqa: ASYNC103 -- unless something else is on its way out
             # Users leave before services: holders outside this block, who may be unwinding
             # too, find working bridges for as long as a close may take. The nursery waits.
@@ -305,4 +305,4 @@ async def _run_pool(  # noqa: ASYNC114 -- the linter cannot be told of every sta
         owners.cancel_scope.cancel()
         pool = CachedBridgePool(open_bridge, snapshot, options, nursery, owners)
         task_status.started(pool)
-        await reap(pool._ledger, pool._keeper, pool._alarm)
+        await reap(pool._ledger, pool._supervisor, pool._alarm)

@@ -7,7 +7,7 @@ import trio
 
 from ._alarm import Alarm
 from ._bridge import PoolLedger
-from ._keeper import BridgeKeeper
+from ._supervisor import BridgeSupervisor
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
@@ -17,25 +17,29 @@ B = TypeVar("B")
 _BATCH = 50
 
 
-async def reap(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], alarm: Alarm) -> None:
+async def reap(
+    ledger: PoolLedger[K, P, B], supervisor: BridgeSupervisor[K, P, B], alarm: Alarm
+) -> None:
     """Carry out what the ledger says is due, until the pool is closed and empty."""
     # Shielded without a deadline: leaving the pool is what ends it, and it is what keeps
     # the deadlines that leaving sets.
     with trio.CancelScope(shield=True):
         while not (ledger.closed and not ledger.generations):
-            _reap_batch(ledger, keeper, trio.current_time())
-            await alarm.wait_until(min(ledger.next_due(), keeper.deck.next_due()))
+            _reap_batch(ledger, supervisor, trio.current_time())
+            await alarm.wait_until(min(ledger.next_due(), supervisor.scheduler.next_due()))
 
 
-def _reap_batch(ledger: PoolLedger[K, P, B], keeper: BridgeKeeper[K, P, B], now: float) -> None:
+def _reap_batch(
+    ledger: PoolLedger[K, P, B], supervisor: BridgeSupervisor[K, P, B], now: float
+) -> None:
     entries, overtaken = ledger.sweep(_BATCH)
     for entry in [*entries, *ledger.expire(now, _BATCH)]:
-        keeper.let_go(entry)
+        supervisor.close_when_idle(entry)
     for flight in overtaken:
-        keeper.overtake(flight)
+        supervisor.overtake(flight)
     forced, late = ledger.overdue(now, _BATCH)
-    keeper.deck.cancel_late(now)
+    supervisor.scheduler.cancel_late(now)
     for entry in forced:
-        keeper.close(entry)
+        supervisor.close(entry)
     for flight in late:
-        keeper.overtake(flight, everyone=True)
+        supervisor.overtake(flight, everyone=True)

@@ -1,6 +1,6 @@
 """One run for many callers, by key and version: the asynchronous half of the flights.
 
-`FlightDeck` parks callers on flights and wakes them; it serves both faces, the public
+`FlightScheduler` parks callers on flights and wakes them; it serves both faces, the public
 `VersionedSingleflight` here and the pool. What is joinable, and who is counted, is decided in
 `_flights`; each method here makes one such decision and carries it out before the next
 checkpoint.
@@ -22,7 +22,7 @@ import outcome
 import trio
 
 from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError
-from ._flights import Flight, FlightBook
+from ._flights import Flight, FlightTable
 from ._options import FlightOptions
 from ._services import open_service_nursery
 from ._shared_value import SharedValue
@@ -34,11 +34,11 @@ lowlevel = trio.lowlevel
 Task = lowlevel.Task
 
 
-class FlightDeck(Generic[K, T]):
+class FlightScheduler(Generic[K, T]):
     """Parks callers on flights, wakes them, and keeps the flights' scopes to their deadlines."""
 
     def __init__(self, abandon_grace: float) -> None:
-        self.book: FlightBook[K, Task] = FlightBook(abandon_grace)
+        self.table: FlightTable[K, Task] = FlightTable(abandon_grace)
         # Trio's clock, looked up once: it is read several times for each caller.
         self.clock = lowlevel.current_clock()
 
@@ -51,12 +51,12 @@ class FlightDeck(Generic[K, T]):
         """Open a flight; the caller runs it, all of it inside the flight's scope."""
         # Shielded: cancelling a caller, or the block of all, does not cancel the build.
         scope = trio.CancelScope(shield=True, deadline=build_deadline)
-        return self.book.open(key, version, scope, build_deadline)
+        return self.table.open(key, version, scope, build_deadline)
 
     def wait(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
         """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint."""
         task = lowlevel.current_task()
-        if self.book.add(flight, task, moves):
+        if self.table.add(flight, task, moves):
             self.keep_time(flight)
         leave = partial(self._leave, flight, task)
         return lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
@@ -64,13 +64,13 @@ class FlightDeck(Generic[K, T]):
     def _leave(
         self, flight: Flight[K, Task], task: Task, _: lowlevel.RaiseCancelT
     ) -> lowlevel.Abort:
-        self.book.leave(flight, task, self.clock.current_time())
+        self.table.leave(flight, task, self.clock.current_time())
         self.keep_time(flight)
         return lowlevel.Abort.SUCCEEDED
 
     def land(self, flight: Flight[K, Task], value: T) -> None:
         """End the flight and wake its waiters, each with `value`."""
-        self.hand(self.book.land(flight), value)
+        self.hand(self.table.land(flight), value)
 
     def hand(self, waiters: Iterable[Task], value: T) -> None:
         """Wake `waiters`, taken off their flight, each with `value`."""
@@ -85,14 +85,14 @@ class FlightDeck(Generic[K, T]):
         cause: BaseException | None = None,
     ) -> None:
         """End the flight; each waiter gets an exception object of its own, with `cause`."""
-        for task in self.book.land(flight):
+        for task in self.table.land(flight):
             raised = error()
             raised.__cause__ = cause
             lowlevel.reschedule(task, outcome.Error(raised))
 
     def cancel(self, flight: Flight[K, Task]) -> None:
         """Cancel the flight's task; first of all, nobody can join it any more."""
-        self.book.doom(flight)
+        self.table.doom(flight)
         flight.scope.cancel()
 
     def keep_time(self, flight: Flight[K, Task]) -> None:
@@ -107,7 +107,7 @@ class VersionedSingleflight:
     """
 
     def __init__(self, nursery: trio.Nursery, options: FlightOptions) -> None:
-        self._deck: FlightDeck[Hashable, Any] = FlightDeck(options.abandon_grace)
+        self._scheduler: FlightScheduler[Hashable, Any] = FlightScheduler(options.abandon_grace)
         self._nursery = nursery
         self._build_timeout = options.build_timeout
         self._context = contextvars.copy_context()
@@ -143,14 +143,14 @@ class VersionedSingleflight:
         if self._closed:
             await lowlevel.checkpoint_if_cancelled()
             raise PoolClosedError("the singleflight is closed")
-        now = self._deck.clock.current_time()
-        flight = self._deck.book.find(key, version, now)
+        now = self._scheduler.clock.current_time()
+        flight = self._scheduler.table.find(key, version, now)
         if flight is None:
             await lowlevel.checkpoint_if_cancelled()
-            flight = self._deck.open(key, version, now + self._build_timeout)
+            flight = self._scheduler.open(key, version, now + self._build_timeout)
             self._running[flight] = None
             self._context.run(self._nursery.start_soon, self._run, flight, fn)
-        result: T = await self._deck.wait(flight)
+        result: T = await self._scheduler.wait(flight)
         return result
 
     def forget(self, key: Hashable, version: Hashable) -> None:
@@ -158,14 +158,14 @@ class VersionedSingleflight:
 
         Not a checkpoint. Does nothing if there is no such run.
         """
-        flight = self._deck.book.find(key, version, self._deck.clock.current_time())
+        flight = self._scheduler.table.find(key, version, self._scheduler.clock.current_time())
         if flight is not None:
-            self._deck.book.unlist(flight)
+            self._scheduler.table.unlist(flight)
 
     @property
     def waiting(self) -> int:
         """How many callers wait for a run."""
-        return self._deck.book.waiting
+        return self._scheduler.table.waiting
 
     @property
     def running(self) -> int:
@@ -189,18 +189,18 @@ class VersionedSingleflight:
         self, flight: Flight[Hashable, Task], result: outcome.Outcome[object] | None
     ) -> None:
         key, version = flight.key, flight.version
-        if flight.is_dead(self._deck.clock.current_time()) or result is None:
-            self._deck.fail(flight, lambda: BuildTimeoutError(key, version))
+        if flight.is_dead(self._scheduler.clock.current_time()) or result is None:
+            self._scheduler.fail(flight, lambda: BuildTimeoutError(key, version))
         elif isinstance(result, outcome.Error):
-            self._deck.fail(flight, lambda: BuildError(key, version), result.error)
+            self._scheduler.fail(flight, lambda: BuildError(key, version), result.error)
         else:
-            self._deck.land(flight, result.unwrap())
+            self._scheduler.land(flight, result.unwrap())
 
     def _close(self) -> None:
         self._closed = True
         for flight in self._running:
-            self._deck.fail(flight, lambda: PoolClosedError("the singleflight was closed"))
-            self._deck.cancel(flight)
+            self._scheduler.fail(flight, lambda: PoolClosedError("the singleflight was closed"))
+            self._scheduler.cancel(flight)
 
 
 @asynccontextmanager

@@ -76,7 +76,12 @@ class Scenario:
         async with open_bridge_pool(self._factory.open_bridge, snapshot, **options) as pool:
             self._pool: ScriptedPool = pool
             self._oracle = Oracle(
-                pool, _OPTIONS, self._factory, self._findings, self._callers, pool._keeper._owners
+                pool,
+                _OPTIONS,
+                self._factory,
+                self._findings,
+                self._callers,
+                pool._supervisor._owners,
             )
             task_status.started()
             await self._leave.wait()

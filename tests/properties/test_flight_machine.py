@@ -1,4 +1,4 @@
-"""The book of flights against a naive model, which keeps one list and scans it.
+"""The table of flights against a naive model, which keeps one list and scans it.
 
 Holds the invariants 11, 12, 16, 18, 20 and 21, as far as bookkeeping goes: who can join what,
 who is counted where, and until when a flight lives on that nobody waits for.
@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from bridgepool._flights import Flight, FlightBook
+from bridgepool._flights import Flight, FlightTable
 
 _KEYS = st.sampled_from("ab")
 _VERSIONS = st.sampled_from([1, 2])
@@ -44,13 +44,13 @@ class Run:
 
 
 class FlightMachine(RuleBasedStateMachine):
-    """Every method of the book, in any order that a deck could use them in."""
+    """Every method of the table, in any order that a scheduler could use them in."""
 
     @initialize(grace=st.sampled_from([0.0, 2.0, inf]))
     def start(self, grace: float) -> None:
         self.grace = grace
         self.now = 100.0
-        self.book: FlightBook[str, int] = FlightBook(grace)
+        self.table: FlightTable[str, int] = FlightTable(grace)
         self.runs: list[Run] = []
         self.names = 0
 
@@ -70,7 +70,7 @@ class FlightMachine(RuleBasedStateMachine):
     @rule(key=_KEYS, version=_VERSIONS)
     def find(self, key: str, version: int) -> None:
         """A newcomer never joins what is over, and what was found to be over is let go of."""
-        found = self.book.find(key, version, self.now)
+        found = self.table.find(key, version, self.now)
         expected = self.joinable(key, version)
         if expected and expected[0].is_over(self.now):
             expected.pop().is_listed = False
@@ -88,7 +88,7 @@ class FlightMachine(RuleBasedStateMachine):
             return
         scope = trio.CancelScope()
         deadline = self.now + timeout
-        flight = self.book.open(key, version, scope, deadline, background)
+        flight = self.table.open(key, version, scope, deadline, background)
         assert flight.scope is scope
         self.runs.append(Run(flight, key, version, deadline, background))
 
@@ -98,7 +98,7 @@ class FlightMachine(RuleBasedStateMachine):
         run = data.draw(st.sampled_from(self.flying()))
         self.names += 1
         has_changed = run.abandoned_until < run.build_deadline
-        assert self.book.add(run.real, self.names, moves) == has_changed
+        assert self.table.add(run.real, self.names, moves) == has_changed
         run.waiters[self.names] = moves
         run.abandoned_until = inf
 
@@ -107,7 +107,7 @@ class FlightMachine(RuleBasedStateMachine):
     def leave(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from([run for run in self.runs if run.waiters]))
         waiter = data.draw(st.sampled_from(list(run.waiters)))
-        self.book.leave(run.real, waiter, self.now)
+        self.table.leave(run.real, waiter, self.now)
         del run.waiters[waiter]
         if not run.waiters and not run.is_background:
             run.abandoned_until = self.now + self.grace
@@ -116,7 +116,7 @@ class FlightMachine(RuleBasedStateMachine):
     @rule(data=st.data(), timeout=st.sampled_from([1.0, inf]))
     def begin(self, data: st.DataObject, timeout: float) -> None:
         run = data.draw(st.sampled_from(self.to_begin()))
-        self.book.begin(run.real, self.now, timeout)
+        self.table.begin(run.real, self.now, timeout)
         run.build_deadline = self.now + timeout
 
     @precondition(lambda self: self.runs)
@@ -124,19 +124,19 @@ class FlightMachine(RuleBasedStateMachine):
     def unlist(self, data: st.DataObject) -> None:
         """Also what is unlisted already: by identity, so a successor stays joinable."""
         run = data.draw(st.sampled_from(self.runs))
-        self.book.unlist(run.real)
+        self.table.unlist(run.real)
         run.is_listed = False
 
     @precondition(lambda self: self.runs)
     @rule(data=st.data())
     def doom(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(self.runs))
-        self.book.doom(run.real)
+        self.table.doom(run.real)
         run.is_listed, run.is_doomed = False, True
 
     @rule(version=_VERSIONS)
     def close_version(self, version: int) -> None:
-        self.book.close_version(version)
+        self.table.close_version(version)
         for run in self.runs:
             run.is_listed = run.is_listed and run.version != version
 
@@ -144,7 +144,7 @@ class FlightMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def land(self, data: st.DataObject) -> None:
         run = data.draw(st.sampled_from(self.flying()))
-        assert list(self.book.land(run.real)) == list(run.waiters)
+        assert list(self.table.land(run.real)) == list(run.waiters)
         run.waiters = {}
         run.is_listed, run.has_landed = False, True
 
@@ -153,19 +153,19 @@ class FlightMachine(RuleBasedStateMachine):
     def take(self, data: st.DataObject, below: float) -> None:
         run = data.draw(st.sampled_from(self.flying()))
         taken = [waiter for waiter, moves in run.waiters.items() if moves < below]
-        assert self.book.take(run.real, below) == taken
+        assert self.table.take(run.real, below) == taken
         run.waiters = {w: moves for w, moves in run.waiters.items() if w not in taken}
 
     @invariant()
     def what_can_be_joined_is_what_the_model_lists(self) -> None:
-        joinable = self.book.joinable()
+        joinable = self.table.joinable()
         assert set(joinable) == {run.real for run in self.runs if run.is_listed}
         assert len({(flight.key, flight.version) for flight in joinable}) == len(joinable)
         assert not any(flight.doomed or flight.landed for flight in joinable)
 
     @invariant()
     def every_waiter_is_counted_once(self) -> None:
-        assert self.book.waiting == sum(len(run.waiters) for run in self.runs)
+        assert self.table.waiting == sum(len(run.waiters) for run in self.runs)
         assert all(run.real.waiters == run.waiters for run in self.runs)
 
     @invariant()

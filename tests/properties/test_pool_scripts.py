@@ -16,7 +16,7 @@ import trio
 from hypothesis import Phase, settings
 
 from bridgepool import ProviderSnapshot
-from bridgepool._keeper import BridgeKeeper
+from bridgepool._supervisor import BridgeSupervisor
 from bridgepool.testing import PoolPromiseBrokenError, check_pool
 
 # A long run shrinks what it finds, which can take minutes; the everyday one does not.
@@ -47,7 +47,7 @@ def test_a_pool_keeps_its_invariants_with_bridges_that_need_time_to_open_and_clo
 
 def test_a_pool_that_closes_bridges_in_use_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks can fail: here every retired bridge is closed at once, leases or not."""
-    monkeypatch.setattr(BridgeKeeper, "let_go", BridgeKeeper.close)
+    monkeypatch.setattr(BridgeSupervisor, "close_when_idle", BridgeSupervisor.close)
     fresh = settings(phases=(Phase.generate,), database=None)
     with pytest.raises(PoolPromiseBrokenError, match="invariant 15"):
         check_pool(max_examples=300, settings=fresh)

@@ -110,7 +110,7 @@ class Driver:
         with self._block:
             async with open_bridge_pool(self._factory.open_bridge, snapshot, **options) as pool:
                 self._pool: ScriptedPool = pool
-                nursery = pool._keeper._owners
+                nursery = pool._supervisor._owners
                 self._oracle = Oracle(
                     pool, self._options, self._factory, self._findings, self._callers, nursery
                 )

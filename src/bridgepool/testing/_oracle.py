@@ -41,7 +41,7 @@ class Oracle:
     def check_always(self) -> None:
         """Check the invariants marked A."""
         must, ledger, now = self.findings.must, self.pool._ledger, trio.current_time()
-        current, book = ledger.current, self.pool._keeper.deck.book
+        current, table = ledger.current, self.pool._supervisor.scheduler.table
         must(6, len(current.listed) <= self.options.max_items, "more listed than max_items")
         for key, entry in current.listed.items():
             must(7, entry.key == key and entry.value.bridge.is_open, f"{key} is listed but closed")
@@ -51,12 +51,12 @@ class Oracle:
         idle = {key for key, entry in current.listed.items() if not entry.leases}
         ordered = [*current.once, *current.again]
         must(10, Counter(ordered) == Counter(idle), f"the orders hold {ordered}, idle are {idle}")
-        for flight in book.joinable():
+        for flight in table.joinable():
             must(11, flight.version == current.number, f"{flight.key} is joinable but overtaken")
             must(11, not flight.doomed, f"{flight.key} is joinable but doomed")
             is_second = flight.key in current.listed and not flight.background
             must(13, not is_second or flight.is_dead(now), f"{flight.key}: listed and in flight")
-        must(16, ledger.leases >= 0 and book.waiting >= 0, "a negative count")
+        must(16, ledger.leases >= 0 and table.waiting >= 0, "a negative count")
         for entry in self._open_entries():
             must(16, entry.leases >= 0, f"{entry.key} has {entry.leases} leases")
             holders = entry.value.bridge.holders
@@ -79,8 +79,8 @@ class Oracle:
 
     def check_quiet(self) -> None:
         """Check the invariants marked Q."""
-        must, ledger, keeper = self.findings.must, self.pool._ledger, self.pool._keeper
-        now, book, current = trio.current_time(), keeper.deck.book, ledger.current
+        must, ledger, supervisor = self.findings.must, self.pool._ledger, self.pool._supervisor
+        now, table, current = trio.current_time(), supervisor.scheduler.table, ledger.current
         holding = [c for c in self.callers if c.state is CallerState.HOLDING]
         waiting = [c for c in self.callers if c.state is CallerState.WAITING]
         must(17, ledger.leases == len(holding), f"{ledger.leases} leases, {len(holding)} holders")
@@ -88,7 +88,7 @@ class Oracle:
             must(17, entry.leases == entry.value.bridge.holders, f"{entry.key}: leases")
         flights = self._flights()
         parked = sum(len(flight.waiters) for flight in flights)
-        must(20, book.waiting == parked == len(waiting), f"{len(waiting)} wait, {parked} parked")
+        must(20, table.waiting == parked == len(waiting), f"{len(waiting)} wait, {parked} parked")
         running = [b for b in self.factory.builds if b.is_building]
         per_key = Counter((b.key, b.snapshot.providers) for b in running)
         must(18, all(n == 1 for n in per_key.values()), f"builds run twice: {per_key}")

@@ -20,14 +20,14 @@ from typing import Generic, TypeVar
 from ._alarm import Alarm
 from ._bridge import PoolEntry, PoolFlight
 from ._options import PoolOptions
-from ._singleflight import FlightDeck
+from ._singleflight import FlightScheduler
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
 B = TypeVar("B")
 
 
-class BuildDeck(FlightDeck[K, PoolEntry[K, P, B] | None], Generic[K, P, B]):
+class BuildScheduler(FlightScheduler[K, PoolEntry[K, P, B] | None], Generic[K, P, B]):
     """Parks callers on builds, and cancels those whose time is over.
 
     A caller is handed a lease on what was built, or None: it has to look again, for what it
@@ -46,7 +46,7 @@ class BuildDeck(FlightDeck[K, PoolEntry[K, P, B] | None], Generic[K, P, B]):
 
     def begin(self, flight: PoolFlight[K], now: float) -> None:
         """Start the clock of a build that has its place."""
-        self.book.begin(flight, now, self._timeout)
+        self.table.begin(flight, now, self._timeout)
         if flight.build_deadline < inf:
             while self._timed and self._timed[0].landed:
                 self._timed.popleft()
@@ -61,7 +61,7 @@ class BuildDeck(FlightDeck[K, PoolEntry[K, P, B] | None], Generic[K, P, B]):
 
     def cancel(self, flight: PoolFlight[K]) -> None:
         """Cancel a build that has not ended; first of all, nobody can join it any more."""
-        self.book.doom(flight)
+        self.table.doom(flight)
         flight.scope.shield = False
 
     def next_due(self) -> float:

@@ -39,12 +39,12 @@ from ._bridge import (
     ShortLived,
     unwrap,
 )
-from ._build_deck import BuildDeck
+from ._build_limiter import BuildLimiter
+from ._build_scheduler import BuildScheduler
 from ._errors import BuildError, BuildTimeoutError, PoolClosedError
 from ._generation import Entry
 from ._ledger import RetireReason
 from ._options import PoolOptions
-from ._places import BuildPlaces
 from ._statistics import BuildOutcome
 
 K = TypeVar("K", bound=Hashable)
@@ -57,7 +57,7 @@ logger = logging.getLogger("bridgepool.pool")
 _TTL_SPREAD = 0.1
 
 
-class BridgeKeeper(Generic[K, P, B]):
+class BridgeSupervisor(Generic[K, P, B]):
     """Builds and closes what the ledger decides, in the pool's nursery."""
 
     def __init__(
@@ -78,8 +78,8 @@ class BridgeKeeper(Generic[K, P, B]):
         self._alarm = alarm
         # Builds and closes see the context variables of the pool, not those of a caller.
         self._context = contextvars.copy_context()
-        self.deck: BuildDeck[K, P, B] = BuildDeck(options, alarm)
-        self.places = BuildPlaces(options.max_concurrent_builds, options.max_live)
+        self.scheduler: BuildScheduler[K, P, B] = BuildScheduler(options, alarm)
+        self.limiter = BuildLimiter(options.max_concurrent_builds, options.max_live)
         # those who wait for generations to drain; woken whenever a bridge or a build is gone
         self.endings = trio.lowlevel.ParkingLot()
         self.builds = dict.fromkeys(BuildOutcome, 0)
@@ -96,19 +96,19 @@ class BridgeKeeper(Generic[K, P, B]):
         self._ledger.check_open()
         generation = self._ledger.current
         scope = trio.CancelScope(shield=True)
-        flight = self.deck.book.open(key, generation.number, scope, background=background)
+        flight = self.scheduler.table.open(key, generation.number, scope, background=background)
         generation.flights[flight] = None
-        if not generation.pauses and self.places.try_take(self._ledger.open_count):
-            self.deck.begin(flight, now)
+        if not generation.pauses and self.limiter.try_take(self._ledger.open_count):
+            self.scheduler.begin(flight, now)
         self._context.run(self._start_owner, flight, generation)
         return flight
 
     def _start_owner(self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]) -> None:
         self._owners.start_soon(self._own, flight, generation, name="owner of a bridge")
 
-    def let_go(self, entry: PoolEntry[K, P, B]) -> None:
+    def close_when_idle(self, entry: PoolEntry[K, P, B]) -> None:
         """Tell the lease holders of a retired entry, or close it if there are none."""
-        entry.value.tell_retired()
+        entry.value.notify_retired()
         if not entry.leases:
             self.close(entry)
 
@@ -117,7 +117,7 @@ class BridgeKeeper(Generic[K, P, B]):
         if self._ledger.is_retired(entry):
             self.close(entry)
         else:
-            self.make_places()
+            self.admit_waiting()
 
     def close(self, entry: PoolEntry[K, P, B]) -> None:
         """Wake the owner to close its bridge, leases or not; once."""
@@ -129,7 +129,7 @@ class BridgeKeeper(Generic[K, P, B]):
             logger.warning("closing the bridge of %r under %d leases", entry.key, entry.leases)
         owner.is_leaving = True
         self._leaving += 1
-        owner.tell_retired()
+        owner.notify_retired()
         if owner.task is not None:
             trio.lowlevel.reschedule(owner.task)
 
@@ -141,37 +141,37 @@ class BridgeKeeper(Generic[K, P, B]):
         if not flight.landed:
             self._move_on(flight, inf if everyone else self._options.max_rebuilds)
             if flight.landed:
-                self.deck.cancel(flight)
+                self.scheduler.cancel(flight)
 
     def _move_on(self, flight: PoolFlight[K], below: float) -> None:
         """Move waiters that were moved fewer than `below` times; end the flight if none stays."""
         flight.grace = 0.0
-        self.deck.hand(self.deck.book.take(flight, below), None)
+        self.scheduler.hand(self.scheduler.table.take(flight, below), None)
         if not flight.waiters:
             self.builds[BuildOutcome.OVERTAKEN] += 1
-            self.deck.land(flight, None)
+            self.scheduler.land(flight, None)
 
-    def turn_away(self, flight: PoolFlight[K]) -> None:
+    def reject(self, flight: PoolFlight[K]) -> None:
         """Cancel a flight because the pool is being left."""
         if not flight.landed:
             self.builds[BuildOutcome.ABANDONED] += 1
-            self.deck.fail(flight, lambda: PoolClosedError("the pool was closed"))
-            self.deck.cancel(flight)
+            self.scheduler.fail(flight, lambda: PoolClosedError("the pool was closed"))
+            self.scheduler.cancel(flight)
 
-    def make_places(self) -> None:
+    def admit_waiting(self) -> None:
         """Let builds begin that can, and close idle bridges for those that lack a place."""
         self._ledger.wants_idle = False
-        if self.places.queue:
-            self.places.admit(self._ledger.open_count)
+        if self.limiter.queue:
+            self.limiter.admit(self._ledger.open_count)
             self._evict_for_queue()
 
     def _evict_for_queue(self) -> None:
-        for _ in range(self.places.starved() - self._leaving):
+        for _ in range(self.limiter.starved() - self._leaving):
             victim = self._ledger.evict_idle()
             if victim is None:
                 break
-            self.let_go(victim)
-        self._ledger.wants_idle = self.places.starved() > 0
+            self.close_when_idle(victim)
+        self._ledger.wants_idle = self.limiter.starved() > 0
 
     # -- the life of a bridge ---------------------------------------------------------------
 
@@ -185,14 +185,16 @@ class BridgeKeeper(Generic[K, P, B]):
                 try:
                     if flight.began_at is None:
                         await self._turn_to_build(flight, generation)
-                        self.deck.begin(flight, self.deck.clock.current_time())
+                        self.scheduler.begin(flight, self.scheduler.clock.current_time())
                     async with self._open_bridge(flight.key, generation.snapshot) as bridge:
                         if flight.doomed:
                             life.shield = True  # what cancels the build must not reach the bridge
                         entry = self._landed(flight, generation, bridge)
                         if entry is not None and not entry.value.is_leaving:
                             await self._retirement(entry)
-                        life.deadline = self.deck.clock.current_time() + self._options.close_timeout
+                        life.deadline = (
+                            self.scheduler.clock.current_time() + self._options.close_timeout
+                        )
                 finally:
                     if flight.doomed:  # what is left of its cancellation ends here
                         life.shield = True
@@ -209,8 +211,8 @@ class BridgeKeeper(Generic[K, P, B]):
                 self._closed(entry, error)
             else:
                 self._failed(flight, generation, error)
-                self._build_ended(flight, generation, self.deck.clock.current_time())
-            self.make_places()
+                self._build_ended(flight, generation, self.scheduler.clock.current_time())
+            self.admit_waiting()
             self.endings.unpark_all()
             if self._ledger.closed:
                 self._alarm.ring_by(-inf)  # the reaper goes when nothing is left
@@ -220,12 +222,12 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> None:
         """Wait out the pause after an error, and for a place."""
         begin_at = generation.pauses.get(flight.key)
-        if begin_at is not None and begin_at > self.deck.clock.current_time():
+        if begin_at is not None and begin_at > self.scheduler.clock.current_time():
             await trio.sleep_until(begin_at)
-        if not self.places.try_take(self._ledger.open_count):
-            self.places.queue_up()
+        if not self.limiter.try_take(self._ledger.open_count):
+            self.limiter.queue_up()
             self._evict_for_queue()
-            await self.places.wait_turn()
+            await self.limiter.wait_turn()
 
     def _landed(
         self,
@@ -235,7 +237,7 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> PoolEntry[K, P, B] | None:
         """Publish the bridge with a lease for each waiter; None if it is to be closed unused."""
         # No checkpoint in here: the head count, the leases and the wake-ups are one step.
-        now = self.deck.clock.current_time()
+        now = self.scheduler.clock.current_time()
         is_current = generation is self._ledger.current
         if not is_current and not flight.landed:
             self._move_on(flight, self._options.max_rebuilds)
@@ -250,12 +252,12 @@ class BridgeKeeper(Generic[K, P, B]):
             flight.key, owner, generation, generation.once, fresh_until, expires_at
         )
         victim = self._ledger.publish(entry, leases=len(flight.waiters))
-        self.deck.land(flight, entry)
+        self.scheduler.land(flight, entry)
         self.builds[BuildOutcome.OK if is_current else BuildOutcome.OVERTAKEN] += 1
         self._build_ended(flight, generation, now)
         if victim is not None:
-            self.let_go(victim)
-        self.make_places()
+            self.close_when_idle(victim)
+        self.admit_waiting()
         self._alarm.ring_by(expires_at)
         return entry
 
@@ -270,10 +272,10 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> trio.lowlevel.Abort:
         owner = entry.value
         owner.is_leaving = owner.has_crashed = True
-        owner.life.deadline = self.deck.clock.current_time() + self._options.close_timeout
+        owner.life.deadline = self.scheduler.clock.current_time() + self._options.close_timeout
         self._leaving += 1
         self._ledger.retire(entry, RetireReason.CRASHED)
-        owner.tell_retired()
+        owner.notify_retired()
         return trio.lowlevel.Abort.SUCCEEDED
 
     # -- endings ----------------------------------------------------------------------------
@@ -287,21 +289,21 @@ class BridgeKeeper(Generic[K, P, B]):
         """Deliver the verdict on a build that brought no usable bridge, once."""
         if flight.landed:
             return
-        key, number, now = flight.key, generation.number, self.deck.clock.current_time()
+        key, number, now = flight.key, generation.number, self.scheduler.clock.current_time()
         if generation is not self._ledger.current:
             outcome = BuildOutcome.OVERTAKEN  # not even the last moved see an old error
-            self.deck.land(flight, None)
+            self.scheduler.land(flight, None)
         elif not flight.is_dead(now):
             outcome = BuildOutcome.FAILED
             if self._options.retry_after_error:
                 generation.pause(key, now, now + self._options.retry_after_error)
-            self.deck.fail(flight, lambda: BuildError(key, number), error)
+            self.scheduler.fail(flight, lambda: BuildError(key, number), error)
         elif flight.waiters or now >= flight.build_deadline:
             outcome = BuildOutcome.TIMED_OUT
-            self.deck.fail(flight, lambda: BuildTimeoutError(key, number), error)
+            self.scheduler.fail(flight, lambda: BuildTimeoutError(key, number), error)
         else:
             outcome = BuildOutcome.ABANDONED
-            self.deck.land(flight, None)
+            self.scheduler.land(flight, None)
         self.builds[outcome] += 1
 
     def _build_ended(
@@ -309,14 +311,14 @@ class BridgeKeeper(Generic[K, P, B]):
     ) -> None:
         self._ledger.ended_flight(generation, flight)
         if flight.began_at is not None:  # it had its turn
-            self.places.building -= 1
+            self.limiter.building -= 1
             self.build_seconds += now - flight.began_at
 
     def _closed(self, entry: PoolEntry[K, P, B], error: Exception | None) -> None:
         owner = entry.value
         self._leaving -= 1
         self._ledger.closed_entry(entry)
-        if self.deck.clock.current_time() >= owner.life.deadline:
+        if self.scheduler.clock.current_time() >= owner.life.deadline:
             self.close_overruns += 1
             limit = self._options.close_timeout
             logger.warning("closing the bridge of %r took over %g s: cancelled", entry.key, limit)

@@ -7,7 +7,7 @@ the same step: it gives the place back when it ends. So no place is lost between
 import trio
 
 
-class BuildPlaces:
+class BuildLimiter:
     """Places for builds: `max_builds` at once, and `max_live` together with open bridges."""
 
     def __init__(self, max_builds: float, max_live: float) -> None:
