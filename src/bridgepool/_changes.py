@@ -1,16 +1,13 @@
-"""The in-memory change bus: tell any number of subscribers that something changed.
+"""The in-memory change bus: notify any number of subscribers that something changed.
 
-Theory of operation. A notice carries no data, so two that nobody has looked at are the same as
-one: each subscription is a single flag. To publish is to raise every flag and wake whoever
-waits; it never waits itself, and a subscriber that is busy finds its flag raised when it comes
-back. A flag is lowered by the task that takes the notice, when it runs, so a cancelled receiver
-loses none. A watcher that does nothing but wait for the next one is given it in the step that
-publishes it. The bus knows its subscriptions weakly: one that nobody holds can be received from
-by nobody.
+Theory of operation. A notice carries no data, so two pending ones are the same as one: each
+subscription is a single flag. Publishing raises every flag and wakes a waiting receiver; it never
+waits itself, and a busy subscriber finds its flag raised when it comes back. The receiver lowers
+the flag when it runs, so a cancelled receiver loses no notice. The bus holds its subscriptions
+weakly: nobody can receive from one that nobody holds.
 """
 
 import weakref
-from collections.abc import Callable
 from typing import final
 
 import attrs
@@ -33,13 +30,12 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
     since the subscription was made. Several tasks may receive; each notice goes to one of them.
     """
 
-    __slots__ = ("__weakref__", "_changed", "_closed", "_ended", "_taker", "_waiting")
+    __slots__ = ("__weakref__", "_changed", "_closed", "_ended", "_waiting")
 
     def __init__(self) -> None:
         self._changed = False
         self._ended = False  # the bus was closed: what is pending is the last
         self._closed = False  # this end was closed
-        self._taker: Callable[[], None] | None = None
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def receive(self) -> None:
@@ -81,18 +77,7 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _receive_at_once(self, taker: Callable[[], None] | None) -> None:
-        """Have `taker` called with each notice that the one task which receives waits for.
-
-        It saves that task's turn; the notice does not come to it then. Must not raise. None ends
-        it.
-        """
-        self._taker = taker
-
     def _notify(self) -> None:
-        if self._taker is not None and not self._changed and len(self._waiting) == 1:
-            self._taker()
-            return
         self._changed = True
         self._waiting.unpark()
 
@@ -113,11 +98,10 @@ class ChangeBus:
 
     def __init__(self) -> None:
         self._closed = False
-        # A `WeakSet` costs five times as much to look through, and most have one subscriber.
-        self._subscriptions: dict[weakref.ref[ChangeSubscription], None] = {}
+        self._subscriptions: weakref.WeakSet[ChangeSubscription] = weakref.WeakSet()
 
     def publish(self) -> None:
-        """Tell every subscriber that something changed. Never blocks, whoever is slow.
+        """Notify every subscriber that something changed. Never blocks, however slow they are.
 
         Raises:
             trio.ClosedResourceError: The bus was closed.
@@ -142,7 +126,7 @@ class ChangeBus:
         if self._closed:
             raise trio.ClosedResourceError
         subscription = ChangeSubscription()
-        self._subscriptions[weakref.ref(subscription, self._forget)] = None
+        self._subscriptions.add(subscription)
         return subscription
 
     def close(self) -> None:
@@ -152,21 +136,14 @@ class ChangeBus:
             subscription._end()
 
     def statistics(self) -> ChangeBusStatistics:
-        """Return how many listen."""
+        """Count the subscribers. Not a checkpoint."""
         return ChangeBusStatistics(len(self._open()))
 
     def _open(self) -> list[ChangeSubscription]:
-        found = []
-        for ref in tuple(self._subscriptions):  # one may be dropped meanwhile
-            subscription = ref()
-            if subscription is None or subscription._closed:
-                self._forget(ref)
-            else:
-                found.append(subscription)
+        found = [subscription for subscription in self._subscriptions if not subscription._closed]
+        if len(found) < len(self._subscriptions):
+            self._subscriptions = weakref.WeakSet(found)
         return found
-
-    def _forget(self, ref: "weakref.ref[ChangeSubscription]") -> None:
-        self._subscriptions.pop(ref, None)
 
     def __enter__(self) -> "ChangeBus":
         return self

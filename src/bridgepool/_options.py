@@ -1,4 +1,4 @@
-"""The options of pools and singleflights, checked when they are given."""
+"""The options of pools, singleflights and watchers, checked when they are given."""
 
 from math import inf, isnan
 from typing import Any
@@ -55,3 +55,14 @@ class PoolOptions:
     def reap_period(self) -> float:
         """Within how many seconds after it is due an idle bridge is closed, at the latest."""
         return min(5.0, self.ttl / 10)
+
+
+@attrs.frozen(kw_only=True)
+class WatchOptions:
+    """What `watch_providers` takes; its docstring explains each."""
+
+    poll_interval: float = attrs.field(default=300.0, validator=_positive_seconds)
+    reload_timeout: float = attrs.field(default=30.0, validator=_positive_seconds)
+    min_interval: float = attrs.field(default=0.1, validator=_positive_seconds)
+    retry_delay: float = attrs.field(default=0.1, validator=_positive_seconds)
+    max_retry_delay: float = attrs.field(default=30.0, validator=_positive_seconds)

@@ -21,7 +21,7 @@ from ._lookup import BridgeLookup, Lease, NowaitLease
 from ._options import PoolOptions
 from ._reaper import reap
 from ._services import open_service_nursery
-from ._snapshot import ProviderSnapshot
+from ._snapshot import ProviderSnapshot, require_snapshot
 from ._statistics import PoolStatistics
 from ._supervisor import BridgeSupervisor
 
@@ -125,7 +125,11 @@ class CachedBridgePool(Generic[K, P, B]):
         refused; a pool being left ignores it. The return value tells which.
 
         Not a checkpoint. The cost does not grow with the number of bridges.
+
+        Raises:
+            TypeError: It is not a `ProviderSnapshot`.
         """
+        require_snapshot(snapshot, "replace_providers")
         number = self._ledger.current.number
         outcome = self._ledger.replace(snapshot, trio.current_time())
         if outcome is ReplaceOutcome.APPLIED:
@@ -258,12 +262,15 @@ async def open_bridge_pool(
 
     Raises:
         ValueError: An option makes no sense.
+        TypeError: `snapshot` is not a `ProviderSnapshot`.
+        RuntimeError: This is not Trio, but asyncio for example.
 
     Cancellation:
         Leaving the block closes admission, cancels builds, lets leases end, closes every
         bridge and returns when nothing is left. If it is cancelled, leases outside the block
         have no more than `close_timeout`. What the body raised comes out unchanged.
     """
+    require_snapshot(snapshot, "open_bridge_pool")
     options = PoolOptions(
         max_items=max_items,
         max_live=max_live,

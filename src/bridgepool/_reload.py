@@ -15,7 +15,6 @@ cache) has not caught up, and nobody may give notice when it does.
 
 import logging
 import random
-from collections.abc import Callable
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
@@ -25,9 +24,10 @@ import trio
 from ._changes import ChangeBus, ChangeSubscription
 from ._errors import PoolClosedError, ReloadError
 from ._ledger import ReplaceOutcome
+from ._options import WatchOptions
 from ._pool import Replacement
 from ._services import open_service_nursery
-from ._snapshot import ProviderSnapshot
+from ._snapshot import ProviderSnapshot, require_snapshot
 
 P = TypeVar("P")
 
@@ -136,8 +136,9 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
         status = await nursery.start(watch_providers, pool, reloader, changes)
 
     Started, with the `ReloadStatus`, when the source has confirmed what is in force. A reload
-    that fails keeps the last good snapshot and is retried until it succeeds; nothing but the
-    pool's end ends the watcher. When `changes` ends, it goes on by poll alone.
+    that fails keeps the last good snapshot and is retried until it succeeds; the watcher ends only
+    with the pool, or with an answer that is not a snapshot, which is a mistake in the reloader's
+    code. When `changes` ends, it goes on by poll alone.
 
     Args:
         pool: The pool to keep up to date.
@@ -160,12 +161,12 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
     Raises:
         PoolClosedError: The pool was closed before a snapshot was in force. Once started, the
             watcher returns when the pool is closed.
+        TypeError: `reload` returned something that is not a `ProviderSnapshot`; at the first reload
+            or at any later one. It is not retried.
+        ValueError: An option makes no sense.
+        RuntimeError: This is not Trio, but asyncio for example.
     """
-    watcher = _Watcher(
-        pool,
-        reloader,
-        ReloadStatus() if status is None else status,
-        task_status,
+    options = WatchOptions(
         poll_interval=poll_interval,
         reload_timeout=reload_timeout,
         min_interval=min_interval,
@@ -173,146 +174,119 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
         max_retry_delay=max_retry_delay,
     )
     async with open_service_nursery() as nursery:
-        nursery.start_soon(watcher.listen, changes)
+        status = ReloadStatus() if status is None else status
+        watcher = _Watcher(pool, reloader, options, status, task_status)
+        nursery.start_soon(watcher.take_notices, changes)
         try:
-            await watcher.run()
+            await watcher.reload_until_closed()
         finally:
             nursery.cancel_scope.cancel()
     if not watcher.has_started:
         raise PoolClosedError("the pool was closed before a snapshot was in force")
 
 
-def _decline(taker: Callable[[], None] | None) -> None:
-    """Stand in for what a channel has not."""
+class _WrongAnswerError(TypeError):
+    """A reloader returned something that is not a snapshot: a mistake that no retry mends."""
 
 
-def _seconds() -> float:
-    field: float = attrs.field(validator=attrs.validators.gt(0), kw_only=True)
-    return field
-
-
-# The options are checked when it is made; not each time that it notes something.
-@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)
+@attrs.define(eq=False)
 class _Watcher(Generic[P]):
     pool: Replaceable[P]
     reloader: ProviderReloader[P]
+    options: WatchOptions
     status: ReloadStatus
     task_status: trio.TaskStatus[ReloadStatus]
-    poll_interval: float = _seconds()
-    reload_timeout: float = _seconds()
-    min_interval: float = _seconds()
-    retry_delay: float = _seconds()
-    max_retry_delay: float = _seconds()
-    began: float = attrs.field(default=-inf, init=False)  # when the last reload began
-    # how far from it the next one begins that a notice causes
+    # when the last reload began, and the last notice came
+    began: float = attrs.field(default=-inf, init=False)
+    last_notice: float = attrs.field(default=-inf, init=False)
+    # seconds from the beginning of a reload to the next one that a notice causes
     spacing: float = attrs.field(init=False)
-    heard: float = attrs.field(default=-inf, init=False)  # when the last notice came
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
-    # ends what takes too long, be it a pause or a reload: one scope for many of both, as it is
-    # dearer to make one than to move its deadline
-    clock: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
-    is_reloading: bool = attrs.field(default=False, init=False)
     has_started: bool = attrs.field(default=False, init=False)
     is_closed: bool = attrs.field(default=False, init=False)  # the pool
 
     @spacing.default
     def _first_spacing(self) -> float:
-        return self.min_interval
+        return self.options.min_interval
 
-    async def listen(self, changes: trio.abc.ReceiveChannel[object]) -> None:
-        at_once = changes._receive_at_once if isinstance(changes, ChangeSubscription) else _decline
-        at_once(self.note)
+    async def take_notices(self, changes: trio.abc.ReceiveChannel[object]) -> None:
+        """Raise the flag for each notice, until there are no more."""
         try:
             async for _ in changes:
-                self.note()
+                self._note_notice()
             how = "ended"
         except Exception as error:  # their channel: whatever is wrong with it, the poll goes on
             how = f"failed ({type(error).__name__})"
-        finally:
-            at_once(None)  # the next to receive may be another
         self.status.following = False
-        _log.warning("change notices %s; polling every %g s from now on", how, self.poll_interval)
+        interval = self.options.poll_interval
+        _log.warning("change notices %s; polling every %g s from now on", how, interval)
 
-    def note(self) -> None:
+    def _note_notice(self) -> None:
         now = trio.current_time()
-        if now >= self.heard + 2 * self.min_interval:
-            self.spacing = self.min_interval
-        self.heard = now
+        if now >= self.last_notice + 2 * self.options.min_interval:
+            self.spacing = self.options.min_interval
+        self.last_notice = now
         self.noticed.set()
 
-    async def run(self) -> None:
+    async def reload_until_closed(self) -> None:
         """Reload whenever it is time, until the pool is closed."""
-        is_due = True
+        await self._reload()
         while not self.is_closed:
-            try:
-                is_due = await self._follow(is_due)
-            except ReloadError as error:
-                is_due = False
-                self._note_failed(error)
-            except Exception as error:  # their code: a bug there must not end the watcher
-                is_due = False
-                _log.exception("reload failed by an unexpected exception")
-                self._count_failed(
-                    f"unexpected {type(error).__name__}; its traceback is in the log"
-                )
-
-    async def _follow(self, is_due: bool) -> bool:
-        """Pause and reload by turns, from one to the other, while notices come in time.
-
-        Args:
-            is_due: Begin with a reload.
-
-        Returns:
-            Whether a reload is due: the pause was over.
-        """
-        with trio.CancelScope() as self.clock:
-            if is_due:
-                await self._reload()
-            while not (self.is_closed or self.clock.cancel_called):
-                await self._pause()
-                await self._reload()
-        if self.clock.cancelled_caught and self.is_reloading:
-            raise ReloadError(f"no answer within {self.reload_timeout:g} s")
-        return self.clock.cancelled_caught
+            await self._pause()
+            await self._reload()
 
     async def _pause(self) -> None:
         """Wait for a notice; until the poll, or after failures until a retry."""
-        self.clock.deadline = trio.current_time() + self._longest_pause()
-        await self.noticed.wait()
-        await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once
+        with trio.move_on_after(self._longest_pause()) as timer:
+            await self.noticed.wait()
+        if timer.cancelled_caught:
+            return
         # A reload may begin again when there is space to the last; in a storm the space grows.
-        allowed = self.began + self.spacing
+        allowed, shortest = self.began + self.spacing, self.options.min_interval
         if trio.current_time() >= allowed:
-            self.spacing = self.min_interval
+            self.spacing = shortest
         else:
-            self.spacing = min(2 * self.spacing, _LONGEST_SPACING * self.min_interval)
-            self.clock.deadline = inf
+            self.spacing = min(2 * self.spacing, _LONGEST_SPACING * shortest)
             await trio.sleep_until(allowed)
 
     def _longest_pause(self) -> float:
         part = random.random()  # noqa: S311 -- no secret
-        bad = self.status.failures_in_a_row
+        options, bad = self.options, self.status.failures_in_a_row
         if not bad:
-            return self.poll_interval * (1 - _POLL_SPREAD * part)
+            return options.poll_interval * (1 - _POLL_SPREAD * part)
         # Full jitter: a random part of the whole, so that those who failed together come back
         # spread out, also once the limit is reached. (The exponent is bounded for floats.)
-        return part * min(self.retry_delay * 2.0 ** min(bad - 1, 64), self.max_retry_delay)
+        return part * min(options.retry_delay * 2.0 ** min(bad - 1, 64), options.max_retry_delay)
 
     async def _reload(self) -> None:
-        """Reload once, put in force what came, and note how it went; or raise."""
+        """Reload once, put in force what came, and note how it went."""
         status = self.status
         self.noticed = trio.Event()
         self.began = status.last_attempt = trio.current_time()
         status.attempts += 1
-        self.clock.deadline = self.began + self.reload_timeout
-        self.is_reloading = True
-        snapshot = await self.reloader.reload()
-        # No checkpoint from here on: what the reloader shows beside its snapshot and what the
-        # pool has in force change in one tick.
-        outcome = self.pool.replace_providers(snapshot).outcome
-        self.is_reloading = False
-        self._note(snapshot, outcome)
+        try:
+            snapshot = await self._ask()
+            # No checkpoint since the answer came: what the reloader shows beside its snapshot
+            # and what the pool has in force change in one tick.
+            self._note(snapshot, self.pool.replace_providers(snapshot).outcome)
+        except ReloadError as error:
+            self._note_failed(str(error))
+        except _WrongAnswerError:
+            raise
+        except Exception as error:  # their code: a bug there must not end the watcher
+            _log.exception("reload failed by an unexpected exception")
+            self._count_failed(f"unexpected {type(error).__name__}; its traceback is in the log")
+
+    async def _ask(self) -> ProviderSnapshot[P]:
+        with trio.move_on_after(self.options.reload_timeout) as timer:
+            snapshot = await self.reloader.reload()
+        if timer.cancelled_caught:
+            raise ReloadError(f"no answer within {self.options.reload_timeout:g} s")
+        if not isinstance(snapshot, ProviderSnapshot):
+            name, got = type(self.reloader).__name__, type(snapshot).__name__
+            raise _WrongAnswerError(f"{name}.reload must return a ProviderSnapshot, not a {got}")
+        return snapshot
 
     def _note(self, snapshot: ProviderSnapshot[P], outcome: ReplaceOutcome) -> None:
         status = self.status
@@ -329,15 +303,14 @@ class _Watcher(Generic[P]):
                 self.has_started = True
                 self.task_status.started(status)
 
-    def _note_failed(self, error: ReloadError) -> None:
-        status, problem = self.status, str(error)
-        # The same trouble is told once, not at each retry.
-        told = status.failures_in_a_row and status.last_error == problem
-        _log.log(logging.DEBUG if told else logging.WARNING, "reload failed: %s", problem)
+    def _note_failed(self, problem: str) -> None:
+        status = self.status
+        # The same failure is logged as a warning once, not at each retry.
+        is_known = status.failures_in_a_row and status.last_error == problem
+        _log.log(logging.DEBUG if is_known else logging.WARNING, "reload failed: %s", problem)
         self._count_failed(problem)
 
     def _count_failed(self, problem: str) -> None:
-        self.is_reloading = False
         self.status.failures += 1
         self.status._note_bad(problem)
 
@@ -353,6 +326,7 @@ class MemoryReloader(Generic[P]):
     """
 
     def __init__(self, snapshot: ProviderSnapshot[P]) -> None:
+        require_snapshot(snapshot, "MemoryReloader")
         self._snapshot = snapshot
         self._bus = ChangeBus()
 
@@ -362,7 +336,12 @@ class MemoryReloader(Generic[P]):
         return self._snapshot
 
     def replace(self, snapshot: ProviderSnapshot[P]) -> None:
-        """Set the providers and give notice. Not async, never blocks."""
+        """Set the providers and give notice. Not async, never blocks.
+
+        Raises:
+            TypeError: It is not a `ProviderSnapshot`.
+        """
+        require_snapshot(snapshot, "MemoryReloader.replace")
         self._snapshot = snapshot
         self._bus.publish()
 

@@ -1,5 +1,6 @@
-"""A nursery for background services that keeps out of its user's way."""
+"""What each entry point begins with: it runs on Trio, and its services have a nursery."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,11 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
 
     The tasks in it must not raise, and must end by themselves once the body has ended: whoever
     opens it tells them so in a `finally` inside the block. Leaving waits for them.
+
+    Raises:
+        RuntimeError: The caller is not a Trio task.
     """
+    require_trio()
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
@@ -24,3 +29,17 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
             raise raised
         finally:
             del raised  # its traceback refers to this frame
+
+
+def require_trio() -> None:
+    """Raise a `RuntimeError` that says what to do, unless the caller is a Trio task."""
+    if trio.lowlevel.in_trio_task():
+        return
+    try:
+        sys.modules["asyncio"].get_running_loop()  # not imported for this: it takes a while
+    except (KeyError, RuntimeError):
+        raise RuntimeError("bridgepool runs on Trio: start your program with trio.run") from None
+    raise RuntimeError(
+        "this is asyncio; bridgepool runs on Trio: start your program with trio.run, or keep "
+        "asyncio and run Trio beside it, as docs/howto/asyncio.md shows"
+    )

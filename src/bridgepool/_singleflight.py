@@ -214,6 +214,10 @@ async def open_singleflight(
             before it is cancelled; 0 for at once, `math.inf` to let it always finish.
         build_timeout: Seconds after which a run is cancelled.
 
+    Raises:
+        ValueError: An option makes no sense.
+        RuntimeError: This is not Trio, but asyncio for example.
+
     Cancellation:
         Leaving the block cancels the runs, wakes those who wait with `PoolClosedError`, and
         waits until every run has unwound. The body's own exception comes out unchanged.

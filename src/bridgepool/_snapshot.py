@@ -1,6 +1,6 @@
 """What a bridge is built from: the providers as they were at one moment."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Generic, TypeVar
 
 import attrs
@@ -9,7 +9,22 @@ P = TypeVar("P")
 
 
 def _as_tuple(providers: Iterable[P]) -> tuple[P, ...]:
-    return tuple(providers)
+    # What they hold may be secret: messages tell types and positions alone.
+    kind = type(providers).__name__
+    if isinstance(providers, (str, bytes)):
+        raise TypeError(f"providers is a {kind}, not a list of them: write [provider]")
+    if isinstance(providers, Mapping):
+        raise TypeError(f"providers is a {kind}: give its values, not its keys")
+    kept = tuple(providers)
+    for number, provider in enumerate(kept):
+        try:
+            hash(provider)
+        except TypeError as error:
+            raise TypeError(
+                f"provider {number} ({type(provider).__name__}) is not hashable: use tuples and "
+                "frozen classes, all the way down; a change in place would go unnoticed"
+            ) from error
+    return kept
 
 
 @attrs.frozen
@@ -17,13 +32,17 @@ class ProviderSnapshot(Generic[P]):
     """An immutable, ordered set of providers, with the revision of its source.
 
     Two snapshots with equal providers in the same order are the same to a pool: replacing
-    one by the other closes nothing. So give providers value equality (attrs and dataclasses
-    do), and let it cover everything a bridge depends on, keys included.
+    one by the other closes nothing. So give providers value equality (frozen attrs classes and
+    frozen dataclasses have it), and let it cover everything a bridge depends on, keys included.
 
     Args:
-        providers: Any iterable; kept as a tuple. The core never looks inside.
+        providers: Any iterable of hashable values; kept as a tuple. The core never looks inside.
         revision: A number that grows with every change at the source, or None when the
             source has none. A pool refuses a revision lower than the one in force.
+
+    Raises:
+        TypeError: The providers are a string or a mapping, or one of them is not hashable: it
+            could be changed in place, which no pool would notice.
     """
 
     providers: tuple[P, ...] = attrs.field(converter=_as_tuple)
@@ -38,3 +57,12 @@ class ProviderSnapshot(Generic[P]):
         if self.revision is None or other.revision is None:
             return False
         return self.revision < other.revision
+
+
+def require_snapshot(value: object, who: str) -> None:
+    """Raise `TypeError` unless `value` is a snapshot; `who` names the function that wants one."""
+    if not isinstance(value, ProviderSnapshot):
+        raise TypeError(
+            f"{who} needs a ProviderSnapshot, not a {type(value).__name__}: "
+            "write ProviderSnapshot([...])"
+        )

@@ -117,34 +117,6 @@ async def test_each_notice_goes_to_one_of_several_receivers() -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_who_does_nothing_but_wait_is_told_in_the_step_of_the_publisher(
-    nursery: trio.Nursery,
-) -> None:
-    bus = ChangeBus()
-    subscription, told = bus.subscribe(), list[str]()
-
-    async def receive() -> None:
-        await subscription.receive()
-        told.append("received")
-
-    subscription._receive_at_once(lambda: told.append("at once"))
-    bus.publish()
-    assert told == []  # nobody waits: the flag is raised
-    await subscription.receive()
-    nursery.start_soon(receive)
-    await wait_all_tasks_blocked()
-    bus.publish()
-    bus.publish()
-    assert told == ["at once", "at once"]
-    nursery.start_soon(receive)
-    await wait_all_tasks_blocked()
-    bus.publish()  # two wait: each notice goes to one of them, and a burst is one
-    bus.publish()
-    await wait_all_tasks_blocked()
-    assert told == ["at once", "at once", "received"]
-    nursery.cancel_scope.cancel()
-
-
 async def test_a_closed_bus_ends_its_channels_after_the_pending_notice() -> None:
     with ChangeBus() as bus:
         pending, idle = bus.subscribe(), bus.subscribe()

@@ -2,6 +2,7 @@
 
 from functools import partial
 from math import inf
+from typing import Any
 
 import pytest
 import trio
@@ -12,7 +13,7 @@ from bridgepool import (
 )
 from bridgepool._changes import ChangeBus
 from bridgepool._reload import MemoryReloader, ReloadStatus, watch_providers
-from tests.core.reloading import ScriptedReloader, Snapshot, fails, gives, open_pool
+from tests.core.reloading import Pool, ScriptedReloader, Snapshot, fails, gives, open_pool
 
 
 async def test_a_bug_in_the_reloader_is_a_failed_reload_with_its_traceback_in_the_log(
@@ -22,7 +23,6 @@ async def test_a_bug_in_the_reloader_is_a_failed_reload_with_its_traceback_in_th
         [
             fails(ZeroDivisionError("hunter2")),
             fails(ExceptionGroup("several", [KeyError("x")])),
-            lambda: None,  # type: ignore[return-value, list-item]  # what an untyped user may do
             gives("b"),
         ]
     )
@@ -31,11 +31,45 @@ async def test_a_bug_in_the_reloader_is_a_failed_reload_with_its_traceback_in_th
         watch = partial(watch_providers, status=status)
         await nursery.start(watch, pool, reloader, ChangeBus().subscribe())
         assert pool.snapshot.providers == ("b",)
-        assert (status.attempts, status.failures, status.failures_in_a_row) == (4, 3, 0)
+        assert (status.attempts, status.failures, status.failures_in_a_row) == (3, 2, 0)
         assert status.last_error is not None
-        assert "AttributeError" in status.last_error
-        assert sum(record.exc_info is not None for record in caplog.records) == 3
+        assert "ExceptionGroup" in status.last_error
+        assert sum(record.exc_info is not None for record in caplog.records) == 2
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answer", [None, ["a"]])
+async def test_a_reloader_that_returns_no_snapshot_fails_the_start_with_its_own_message(
+    autojump_clock: MockClock, answer: Any
+) -> None:
+    """It was retried for ever, and `nursery.start` never returned."""
+    reloader = ScriptedReloader([lambda: answer])
+    kind = type(answer).__name__
+    says = f"ScriptedReloader.reload must return a ProviderSnapshot, not a {kind}"
+    async with open_pool("a") as pool, trio.open_nursery() as nursery:
+        with pytest.raises(TypeError, match=says):
+            await nursery.start(watch_providers, pool, reloader, ChangeBus().subscribe())
+        assert pool.snapshot.providers == ("a",)
+        assert len(reloader.times) == 1
+
+
+async def test_a_later_answer_that_is_no_snapshot_ends_the_watcher_with_the_same_message(
+    autojump_clock: MockClock,
+) -> None:
+    nothing: Any = None
+    bus = ChangeBus()
+    reloader = ScriptedReloader([gives("b"), lambda: nothing])
+
+    async def run(pool: Pool) -> None:
+        with pytest.raises(TypeError, match=r"reload must return .*, not a NoneType"):
+            await watch_providers(pool, reloader, bus.subscribe())
+
+    async with open_pool("a") as pool, trio.open_nursery() as nursery:
+        nursery.start_soon(run, pool)
+        await wait_all_tasks_blocked()
+        bus.publish()
+    assert pool.snapshot.providers == ("b",)
+    assert len(reloader.times) == 2
 
 
 async def test_a_reload_that_hangs_is_cancelled_and_counts_as_failed(
