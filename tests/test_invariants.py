@@ -43,7 +43,7 @@ def test_every_invariant_is_named_by_a_plain_test_or_a_model_that_holds_it() -> 
 
 def test_the_oracle_of_the_test_kit_checks_most_invariants_by_number() -> None:
     """What it cannot see: 36 and 38 are a plain test's, and a bridge that was taken back from its
-    waiters (30) shows as builds too many (40)."""
+    waiters (30) shows as builds too many (40). Scripted builds acquire nothing (42, 43)."""
     files = _ROOT.glob("src/bridgepool/testing/_*.py")
     checked = {int(number) for file in files for number in _ORACLE.findall(file.read_text())}
-    assert set(_listed()) - checked <= {30, 36, 38}
+    assert set(_listed()) - checked <= {30, 36, 38, 42, 43}

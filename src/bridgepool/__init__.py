@@ -7,8 +7,14 @@
 
 from ._bridge import OpenBridge, ShortLived
 from ._changes import ChangeBus, ChangeSubscription
-from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError, ReloadError
-from ._keep_subscribed import keep_subscribed
+from ._errors import (
+    BridgePoolError,
+    BuildError,
+    BuildTimeoutError,
+    CircularWaitError,
+    PoolClosedError,
+    ReloadError,
+)
 from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool
@@ -27,6 +33,7 @@ __all__ = [
     "CachedBridgePool",
     "ChangeBus",
     "ChangeSubscription",
+    "CircularWaitError",
     "Lease",
     "MemoryReloader",
     "NowaitLease",

@@ -11,14 +11,15 @@ spent deadlines would have to be cleared at some later tick.
 """
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ._alarm import Alarm
 from ._bridge import PoolEntry, PoolFlight
+from ._flights import Flight
 from ._options import PoolOptions
 from ._singleflight import FlightScheduler
 
@@ -34,10 +35,16 @@ class BuildScheduler(FlightScheduler[K, PoolEntry[K, P, B] | None], Generic[K, P
     waited for was overtaken.
     """
 
-    def __init__(self, options: PoolOptions, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        options: PoolOptions,
+        alarm: Alarm,
+        needed_by: Callable[[Flight[Any, Any], PoolFlight[K]], None],
+    ) -> None:
         super().__init__(options.abandon_grace)
         self._timeout = options.build_timeout
         self._alarm = alarm
+        self._needed_by = needed_by
         # builds under way, the first to time out first; landed ones are dropped as they are met
         self._timed: deque[PoolFlight[K]] = deque()
         # a heap of when to look at flights that nobody waited for any more; they may be joined
@@ -52,6 +59,10 @@ class BuildScheduler(FlightScheduler[K, PoolEntry[K, P, B] | None], Generic[K, P
                 self._timed.popleft()
             self._timed.append(flight)
             self._alarm.ring_by(flight.build_deadline)
+
+    def needed_by(self, build: Flight[Any, Any], flight: PoolFlight[K]) -> None:
+        """Pass on that `build` is about to wait for `flight`."""
+        self._needed_by(build, flight)
 
     def keep_time(self, flight: PoolFlight[K]) -> None:
         """See that a flight that nobody waits for is cancelled when its grace is over."""

@@ -5,7 +5,7 @@ Trio's own conventions needs no change: a closed pool is a `trio.ClosedResourceE
 build that took too long a `trio.TooSlowError`.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import ClassVar
 
 import trio
@@ -53,6 +53,27 @@ class BuildTimeoutError(BuildError, trio.TooSlowError):
 
     def __init__(self, key: Hashable, generation: Hashable, reason: str = "timed out") -> None:
         super().__init__(key, generation, reason)
+
+
+class CircularWaitError(BridgePoolError):
+    """A build or a run would wait for itself, directly or through others, and so never end.
+
+    Raised at once, inside the build, by the `acquire` or `do` that would close the circle; those
+    who wait for that build get a `BuildError` with this as its cause, unless the build handles
+    it. Raised too when builds wait for one that the pool's `max_live` leaves no place for. A task
+    that a build starts belongs to it until the build has ended.
+    """
+
+    def __init__(self, chain: Iterable[Hashable], reason: str = "") -> None:
+        super().__init__(chain, reason)
+        self.chain = tuple(chain)
+        """The keys of the builds, each waiting for the next; the last is the first again."""
+        self.reason = reason
+        """Why one of them waits, if it is not for the build itself."""
+
+    def __str__(self) -> str:
+        why = f" ({self.reason})" if self.reason else ""
+        return f"builds wait for each other: {' -> '.join(map(repr, self.chain))}{why}"
 
 
 class PoolClosedError(BridgePoolError, trio.ClosedResourceError):

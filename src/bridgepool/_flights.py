@@ -15,6 +15,10 @@ task that runs the build hears of it a scheduling step later. In between, a newc
 join what is already dead (race 2 of `docs/invariants.md`), and a build that returns all the
 same must not be used (race 3).
 
+A build may itself wait for another flight. If that one waits for it in turn, directly or through
+others, none would ever end; so each flight knows which flights its build waits for, and who is
+about to wait looks along these first (`path_between`).
+
 Waiters are opaque here: the asynchronous half parks Trio tasks. A waiter is in
 `Flight.waiters` exactly while it is parked, so the head count needs no second counter: it is
 taken out in the same step that wakes it, and the outcome travels with the wake-up.
@@ -24,7 +28,7 @@ Nothing here awaits or reads a clock; time is an argument, in seconds.
 
 from collections.abc import Hashable, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
@@ -55,6 +59,10 @@ class Flight(Generic[K, W]):
     began_at: float | None = None
     # waiter -> how often it was moved to a newer flight before it came here
     waiters: dict[W, int] = attrs.field(factory=dict)
+    # the flights that its own build waits for, of whatever table; one for each waiting task
+    waits_for: "list[Flight[Any, Any]]" = attrs.field(factory=list)
+    # a build that holds a place waits for it, see `_build_limiter`
+    is_needed: bool = False
     # being cancelled for a reason other than time; a success is not to be used
     doomed: bool = False
     landed: bool = False
@@ -62,6 +70,24 @@ class Flight(Generic[K, W]):
     def is_dead(self, now: float) -> bool:
         """Tell whether nobody may use what this flight still brings."""
         return self.doomed or now >= self.deadline
+
+
+def path_between(start: Flight[Any, Any], goal: Flight[Any, Any]) -> list[Flight[Any, Any]]:
+    """List the flights from `start` to `goal`, each waiting for the next; empty if there is no way.
+
+    What has landed keeps nobody waiting.
+    """
+    paths = [[start]]
+    seen = {start}
+    while paths:
+        path = paths.pop()
+        if path[-1] is goal:
+            return path
+        for flight in path[-1].waits_for:
+            if flight not in seen and not flight.landed:
+                seen.add(flight)
+                paths.append([*path, flight])
+    return []
 
 
 class FlightTable(Generic[K, W]):

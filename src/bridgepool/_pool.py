@@ -101,6 +101,7 @@ class CachedBridgePool(Generic[K, P, B]):
         """
         lease: Lease[K, P, B] = Lease()
         lease._lookup, lease._key, lease._entry = self._lookup, key, None
+        lease._is_entered = False
         return lease
 
     def acquire_nowait(self, key: K) -> NowaitLease[K, P, B]:
@@ -168,7 +169,7 @@ class CachedBridgePool(Generic[K, P, B]):
             listed=listed,
             leased=ledger.leases,
             draining=ledger.open_count - listed,
-            building=supervisor.limiter.building,
+            building=len(supervisor.limiter.holders),
             queued=len(supervisor.limiter.queue),
             waiting=supervisor.scheduler.table.waiting,
             hits=ledger.hits,

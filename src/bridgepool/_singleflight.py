@@ -21,8 +21,14 @@ from typing import Any, Generic, TypeVar
 import outcome
 import trio
 
-from ._errors import BridgePoolError, BuildError, BuildTimeoutError, PoolClosedError
-from ._flights import Flight, FlightTable
+from ._errors import (
+    BridgePoolError,
+    BuildError,
+    BuildTimeoutError,
+    CircularWaitError,
+    PoolClosedError,
+)
+from ._flights import Flight, FlightTable, path_between
 from ._options import FlightOptions
 from ._services import open_service_nursery
 from ._shared_value import SharedValue
@@ -32,6 +38,18 @@ T = TypeVar("T")
 # Looking a name up in `trio` itself is slow; in its modules it is not.
 lowlevel = trio.lowlevel
 Task = lowlevel.Task
+
+
+# The flight whose build the current task belongs to: set in the task that runs it, inherited by
+# the tasks that it starts.
+_own_flight: contextvars.ContextVar[Flight[Any, Any] | None] = contextvars.ContextVar(
+    "bridgepool_flight", default=None
+)
+
+
+def enter_flight(flight: Flight[Any, Any]) -> None:
+    """Note that the current task runs the build of `flight`."""
+    _own_flight.set(flight)
 
 
 class FlightScheduler(Generic[K, T]):
@@ -53,8 +71,30 @@ class FlightScheduler(Generic[K, T]):
         scope = trio.CancelScope(shield=True, deadline=build_deadline)
         return self.table.open(key, version, scope, build_deadline)
 
-    def wait(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
-        """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint."""
+    async def wait(self, flight: Flight[K, Task], moves: int = 0) -> T:
+        """Park the current task until `flight` lands, and return what it brings. A checkpoint.
+
+        Raises:
+            CircularWaitError: It would wait for the build that it is part of.
+        """
+        build = _own_flight.get()
+        if build is None or build.landed:  # tasks of a bridge outlive its build
+            return await self._park(flight, moves)
+        circle = path_between(flight, build)
+        if circle:
+            raise CircularWaitError([build.key, *(link.key for link in circle)])
+        build.waits_for.append(flight)
+        try:
+            self.needed_by(build, flight)
+            return await self._park(flight, moves)
+        finally:
+            build.waits_for.remove(flight)
+
+    def needed_by(self, build: Flight[Any, Any], flight: Flight[K, Task]) -> None:
+        """Hear that `build`, a flight of whatever scheduler, is about to wait for `flight`."""
+
+    def _park(self, flight: Flight[K, Task], moves: int) -> Awaitable[T]:
+        """Count the current task in; awaiting, at once, parks it for the outcome."""
         task = lowlevel.current_task()
         if self.table.add(flight, task, moves):
             self.keep_time(flight)
@@ -135,6 +175,7 @@ class VersionedSingleflight:
         Raises:
             BuildError: `fn` raised; its exception is the cause, the object is this caller's own.
             BuildTimeoutError: `fn` was cancelled after `build_timeout`.
+            CircularWaitError: This is called from within a run that would wait for itself.
             PoolClosedError: The block of `open_singleflight` was left.
 
         Cancellation:
@@ -175,6 +216,7 @@ class VersionedSingleflight:
     async def _run(
         self, flight: Flight[Hashable, Task], fn: Callable[[], Awaitable[object]]
     ) -> None:
+        enter_flight(flight)
         result: outcome.Outcome[object] | None = None
         with flight.scope:
             try:

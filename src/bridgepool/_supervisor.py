@@ -24,7 +24,7 @@ import random
 from collections.abc import Awaitable, Hashable
 from functools import partial
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
@@ -42,9 +42,11 @@ from ._bridge import (
 from ._build_limiter import BuildLimiter
 from ._build_scheduler import BuildScheduler
 from ._errors import BuildError, BuildTimeoutError, PoolClosedError
+from ._flights import Flight
 from ._generation import Entry
 from ._ledger import RetireReason
 from ._options import PoolOptions
+from ._singleflight import enter_flight
 from ._statistics import BuildOutcome
 
 K = TypeVar("K", bound=Hashable)
@@ -78,8 +80,8 @@ class BridgeSupervisor(Generic[K, P, B]):
         self._alarm = alarm
         # Builds and closes see the context variables of the pool, not those of a caller.
         self._context = contextvars.copy_context()
-        self.scheduler: BuildScheduler[K, P, B] = BuildScheduler(options, alarm)
-        self.limiter = BuildLimiter(options.max_concurrent_builds, options.max_live)
+        self.scheduler: BuildScheduler[K, P, B] = BuildScheduler(options, alarm, self._needed_by)
+        self.limiter: BuildLimiter[K, P, B] = BuildLimiter(options, ledger)
         # those who wait for generations to drain; woken whenever a bridge or a build is gone
         self.endings = trio.lowlevel.ParkingLot()
         self.builds = dict.fromkeys(BuildOutcome, 0)
@@ -98,7 +100,7 @@ class BridgeSupervisor(Generic[K, P, B]):
         scope = trio.CancelScope(shield=True)
         flight = self.scheduler.table.open(key, generation.number, scope, background=background)
         generation.flights[flight] = None
-        if not generation.pauses and self.limiter.try_take(self._ledger.open_count):
+        if not generation.pauses and self.limiter.try_admit(flight):
             self.scheduler.begin(flight, now)
         self._context.run(self._start_owner, flight, generation)
         return flight
@@ -162,8 +164,17 @@ class BridgeSupervisor(Generic[K, P, B]):
         """Let builds begin that can, and close idle bridges for those that lack a place."""
         self._ledger.wants_idle = False
         if self.limiter.queue:
-            self.limiter.admit(self._ledger.open_count)
+            self.limiter.admit()
             self._evict_for_queue()
+
+    def _needed_by(self, build: Flight[Any, Any], flight: PoolFlight[K]) -> None:
+        """Let `flight` begin if `build`, which is about to wait for it, has a place here."""
+        holders = self.limiter.holders
+        if build in holders:
+            if flight not in holders:
+                self.limiter.put_first(flight)
+                self.admit_waiting()
+            self.limiter.check_deadlock()
 
     def _evict_for_queue(self) -> None:
         for _ in range(self.limiter.starved() - self._leaving):
@@ -177,6 +188,7 @@ class BridgeSupervisor(Generic[K, P, B]):
 
     async def _own(self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]) -> None:
         """Build, keep and close one bridge."""
+        enter_flight(flight)
         entry: PoolEntry[K, P, B] | None = None
         error: Exception | None = None
         life = flight.scope
@@ -224,10 +236,10 @@ class BridgeSupervisor(Generic[K, P, B]):
         begin_at = generation.pauses.get(flight.key)
         if begin_at is not None and begin_at > self.scheduler.clock.current_time():
             await trio.sleep_until(begin_at)
-        if not self.limiter.try_take(self._ledger.open_count):
-            self.limiter.queue_up()
+        if not self.limiter.try_admit(flight):
+            self.limiter.queue_up(flight)
             self._evict_for_queue()
-            await self.limiter.wait_turn()
+            await self.limiter.wait_turn(flight)
 
     def _landed(
         self,
@@ -311,7 +323,7 @@ class BridgeSupervisor(Generic[K, P, B]):
     ) -> None:
         self._ledger.ended_flight(generation, flight)
         if flight.began_at is not None:  # it had its turn
-            self.limiter.building -= 1
+            self.limiter.release(flight)
             self.build_seconds += now - flight.began_at
 
     def _closed(self, entry: PoolEntry[K, P, B], error: Exception | None) -> None:

@@ -188,6 +188,50 @@ async def test_the_end_of_a_lease_without_waiting_closes_what_was_retired_meanwh
         assert old.closes_ended == 1
 
 
+async def test_one_lease_entered_by_two_tasks_at_once_is_refused_and_leaks_nothing(
+    nursery: trio.Nursery,
+) -> None:
+    """Invariant 17. Both got the bridge, and one of the two leases was never ended."""
+    bridges = Bridges(held=True)
+    async with open_bridge_pool(bridges.open, providers(1)) as pool:
+        lease = pool.acquire("a")
+        leave = trio.Event()
+
+        async def hold() -> None:
+            async with lease:
+                await leave.wait()
+
+        nursery.start_soon(hold)
+        await wait_all_tasks_blocked()
+        with pytest.raises(RuntimeError, match="in use: call `acquire` for each"):
+            async with lease:
+                raise AssertionError("it was entered twice")
+        bridges.last.succeed()
+        await wait_all_tasks_blocked()
+        assert (pool.statistics().leased, pool.statistics().waiting) == (1, 0)
+        leave.set()
+        await wait_all_tasks_blocked()
+        assert pool.statistics().leased == 0
+
+
+async def test_a_lease_that_could_not_be_entered_can_be_tried_again() -> None:
+    bridges = Bridges(held=True)
+    async with open_bridge_pool(bridges.open, providers(1)) as pool:
+        lease = pool.acquire("a")
+        with trio.move_on_after(0):
+            async with lease:
+                raise AssertionError("it was entered")
+        bridges.held = False
+        async with lease as bridge:
+            assert bridge is bridges.last
+        with pytest.raises(trio.WouldBlock), (nowait := pool.acquire_nowait("b")):
+            raise AssertionError("it was entered")
+        await use(pool, "b")
+        with nowait as bridge:
+            assert bridge.key == "b"
+        assert pool.statistics().leased == 0
+
+
 async def test_a_lease_can_be_entered_again_after_it_was_left() -> None:
     async with open_bridge_pool(Bridges().open, providers(1)) as pool:
         lease = pool.acquire("a")
