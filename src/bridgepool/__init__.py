@@ -6,7 +6,7 @@
 """
 
 from ._bridge import OpenBridge, ShortLived
-from ._changes import ChangeBus, ChangeSubscription
+from ._changes import ChangeBus, ChangeBusStatistics, ChangeSubscription
 from ._errors import (
     BridgePoolError,
     BuildError,
@@ -18,20 +18,22 @@ from ._errors import (
 from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool
-from ._reload import MemoryReloader, ProviderReloader, ReloadStatus, watch_providers
+from ._reload import MemoryReloader, ProviderReloader, ReloadStatus, Replaceable, watch_providers
 from ._secret import Secret
 from ._singleflight import VersionedSingleflight, open_singleflight
 from ._snapshot import ProviderSnapshot
-from ._statistics import BuildOutcome, PoolStatistics
+from ._statistics import JSON, BuildOutcome, PoolStatistics
 from ._version import __version__
 
 __all__ = [
+    "JSON",
     "BridgePoolError",
     "BuildError",
     "BuildOutcome",
     "BuildTimeoutError",
     "CachedBridgePool",
     "ChangeBus",
+    "ChangeBusStatistics",
     "ChangeSubscription",
     "CircularWaitError",
     "Lease",
@@ -45,6 +47,7 @@ __all__ = [
     "ReloadError",
     "ReloadStatus",
     "ReplaceOutcome",
+    "Replaceable",
     "Replacement",
     "RetireReason",
     "Secret",

@@ -13,6 +13,8 @@ from typing import final
 import attrs
 import trio
 
+from ._statistics import JSON, as_json
+
 
 @attrs.frozen
 class ChangeBusStatistics:
@@ -20,6 +22,10 @@ class ChangeBusStatistics:
 
     subscribers: int
     """Subscriptions that are open and still held by somebody."""
+
+    def as_dict(self) -> dict[str, JSON]:
+        """Return all fields as `json.dumps` takes them."""
+        return as_json(self)
 
 
 @final

@@ -5,14 +5,12 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 import trio
+from trio import lowlevel
 
 from ._bridge import PoolEntry, PoolLedger
 from ._errors import BuildError
 from ._ledger import RetireReason
 from ._supervisor import BridgeSupervisor
-
-# Looking a name up in `trio` itself is slow; in its modules it is not.
-lowlevel = trio.lowlevel
 
 K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
@@ -47,40 +45,6 @@ class BridgeLookup(Generic[K, P, B]):
             entry.fresh_until = entry.expires_at  # one build ahead is enough
             supervisor.launch(key, now, background=True)
         return ledger.lease(key, now)
-
-    async def build(self, key: K) -> PoolEntry[K, P, B]:
-        """Join or start a build of `key`, and return its entry, leased; again if it was overtaken.
-
-        A checkpoint, which a caller that is cancelled already does not get past.
-        """
-        ledger = self.ledger
-        entry, moves = None, 0
-        while entry is None:
-            # No checkpoint between seeing that nothing is listed and joining or starting a build.
-            now = self.clock.current_time()
-            flight = self.scheduler.table.find(key, ledger.current.number, now)
-            if flight is None:
-                # Nothing is built for a caller that is cancelled already.
-                await lowlevel.checkpoint_if_cancelled()
-                flight = self.supervisor.launch(key, now)
-                self.misses += not moves
-            else:
-                self.joins += not moves
-            # Parking on the flight is the checkpoint of a miss.
-            try:
-                entry = await self.scheduler.wait(flight, moves)
-            except BuildError as error:
-                if error.generation == ledger.current.number:
-                    raise
-            # What is handed over may be out of date by the time that this task runs: another
-            # one may have replaced the providers, or left the pool, in between.
-            if entry is not None and ledger.is_retired(entry):
-                entry = self.judge(entry, moves)
-            if entry is None:
-                moves += 1
-                self.rebuilds += 1
-                entry = self.find(key, self.clock.current_time())
-        return entry
 
     def release(self, entry: PoolEntry[K, P, B]) -> None:
         """End one lease. Cannot fail."""
@@ -153,14 +117,38 @@ class Lease(LeaseState[K, P, B]):
         if self._is_entered:
             raise RuntimeError("the lease is in use: call `acquire` for each `async with`")
         self._is_entered = True
-        lookup, key, entry = self._lookup, self._key, None
+        lookup, key, ledger = self._lookup, self._key, self._lookup.ledger
+        entry, moves = None, 0
         try:
-            if key in lookup.ledger.current.listed:
+            if key in ledger.current.listed:
                 await lowlevel.checkpoint()
                 now = lookup.clock.current_time()
-                entry = lookup.ledger.lease(key, now) or lookup.find(key, now)
-            if entry is None:
-                entry = await lookup.build(key)
+                entry = ledger.lease(key, now) or lookup.find(key, now)
+            # No checkpoint between seeing that nothing is listed and joining or starting a build.
+            while entry is None:
+                now = lookup.clock.current_time()
+                flight = lookup.scheduler.table.find(key, ledger.current.number, now)
+                if flight is None:
+                    # Nothing is built for a caller that is cancelled already.
+                    await lowlevel.checkpoint_if_cancelled()
+                    flight = lookup.supervisor.launch(key, now)
+                    lookup.misses += not moves
+                else:
+                    lookup.joins += not moves
+                # Parking on the flight is the checkpoint of a miss.
+                try:
+                    entry = await lookup.scheduler.wait(flight, moves)
+                except BuildError as error:
+                    if error.generation == ledger.current.number:
+                        raise
+                # What is handed over may be out of date by the time that this task runs: another
+                # one may have replaced the providers, or left the pool, in between.
+                if entry is not None and ledger.is_retired(entry):
+                    entry = lookup.judge(entry, moves)
+                if entry is None:
+                    moves += 1
+                    lookup.rebuilds += 1
+                    entry = lookup.find(key, lookup.clock.current_time())
         except BaseException:
             self._is_entered = False
             raise

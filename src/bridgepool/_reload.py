@@ -28,6 +28,7 @@ from ._options import WatchOptions
 from ._pool import Replacement
 from ._services import open_service_nursery
 from ._snapshot import ProviderSnapshot, require_snapshot
+from ._statistics import JSON, as_json
 
 P = TypeVar("P")
 
@@ -100,6 +101,10 @@ class ReloadStatus:
         if self.last_success is None:
             return inf
         return trio.current_time() - self.last_success
+
+    def as_dict(self) -> dict[str, JSON]:
+        """Return all fields and `staleness` as `json.dumps` takes them; None stands for never."""
+        return as_json(self, staleness=self.staleness)
 
     def _note_good(self, snapshot: ProviderSnapshot[P], outcome: ReplaceOutcome) -> None:
         self.last_success = self.last_attempt

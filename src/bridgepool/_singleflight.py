@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import outcome
 import trio
+from trio import lowlevel
 
 from ._errors import (
     BridgePoolError,
@@ -35,8 +36,6 @@ from ._shared_value import SharedValue
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-# Looking a name up in `trio` itself is slow; in its modules it is not.
-lowlevel = trio.lowlevel
 Task = lowlevel.Task
 
 
@@ -71,18 +70,23 @@ class FlightScheduler(Generic[K, T]):
         scope = trio.CancelScope(shield=True, deadline=build_deadline)
         return self.table.open(key, version, scope, build_deadline)
 
-    async def wait(self, flight: Flight[K, Task], moves: int = 0) -> T:
-        """Park the current task until `flight` lands, and return what it brings. A checkpoint.
+    def wait(self, flight: Flight[K, Task], moves: int = 0) -> Awaitable[T]:
+        """Count the current task in; awaiting, at once, parks it for the outcome. A checkpoint.
 
         Raises:
             CircularWaitError: It would wait for the build that it is part of.
         """
         build = _own_flight.get()
-        if build is None or build.landed:  # tasks of a bridge outlive its build
-            return await self._park(flight, moves)
+        if build is None or build.landed:  # the tasks of a bridge outlive its build
+            return self._park(flight, moves)
         circle = path_between(flight, build)
         if circle:
             raise CircularWaitError([build.key, *(link.key for link in circle)])
+        return self._park_in_build(build, flight, moves)
+
+    async def _park_in_build(
+        self, build: Flight[Any, Any], flight: Flight[K, Task], moves: int
+    ) -> T:
         build.waits_for.append(flight)
         try:
             self.needed_by(build, flight)

@@ -1,11 +1,40 @@
-"""What a pool tells about itself."""
+"""The statistics of a pool, and how statistics become JSON."""
 
 import enum
 from collections.abc import Mapping
+from math import isfinite
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
 from ._ledger import ReplaceOutcome, RetireReason
+
+if TYPE_CHECKING:
+    from attr import AttrsInstance
+
+JSON: TypeAlias = bool | int | float | str | list["JSON"] | dict[str, "JSON"] | None
+"""What `json.dumps` takes."""
+
+
+def as_json(statistics: "AttrsInstance", **more: object) -> dict[str, JSON]:
+    """Return the fields of `statistics`, and `more`, as JSON can hold them.
+
+    An enum is its value, also as a key; a number that is not finite is None.
+    """
+    fields = {f.name: getattr(statistics, f.name) for f in attrs.fields(type(statistics))}
+    return {name: _as_json(value) for name, value in (fields | more).items()}
+
+
+def _as_json(value: object) -> JSON:
+    if isinstance(value, Mapping):
+        return {str(_as_json(key)): _as_json(item) for key, item in value.items()}
+    if isinstance(value, enum.Enum):
+        return _as_json(value.value)
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
 class BuildOutcome(enum.Enum):
@@ -69,3 +98,7 @@ class PoolStatistics:
     """Bridges whose close raised."""
     replacements: Mapping[ReplaceOutcome, int]
     """Calls of `replace_providers`, by what became of them."""
+
+    def as_dict(self) -> dict[str, JSON]:
+        """Return all fields as `json.dumps` takes them; enums by their values."""
+        return as_json(self)

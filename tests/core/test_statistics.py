@@ -1,5 +1,8 @@
 """What a pool tells about itself; invariants 25 and 26 in plain examples."""
 
+import json
+from enum import Enum
+
 import attrs
 import pytest
 import trio
@@ -7,10 +10,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridgepool import (
     BuildOutcome,
+    ChangeBus,
+    ReloadStatus,
     ReplaceOutcome,
     RetireReason,
     open_bridge_pool,
 )
+from bridgepool._statistics import as_json
 from tests.core.rig import Bridges, Callers, providers, use
 
 
@@ -79,3 +85,50 @@ async def test_taking_stock_resets_nothing_and_cannot_be_tampered_with() -> None
         await use(pool)
         assert first == second
         assert pool.statistics().hits == 2
+
+
+async def test_statistics_become_json_with_enums_by_their_values() -> None:
+    """`attrs.asdict` gave mappings that cannot be copied, with enums for keys."""
+    async with open_bridge_pool(Bridges().open, providers(1)) as pool:
+        await use(pool)
+        stats = pool.statistics()
+        given = json.loads(json.dumps(stats.as_dict()))
+        assert list(given) == [field.name for field in attrs.fields(type(stats))]
+        assert given["builds"] == {
+            "ok": 1, "failed": 0, "timed out": 0, "abandoned": 0, "overtaken": 0,
+        }  # fmt: skip
+        assert given["retired"] == {reason.value: 0 for reason in RetireReason}
+        assert given["replacements"] == {outcome.value: 0 for outcome in ReplaceOutcome}
+        assert (given["listed"], given["hits"], given["misses"]) == (1, 0, 1)
+
+
+async def test_the_status_of_reloads_becomes_json_with_none_for_never(
+    autojump_clock: MockClock,
+) -> None:
+    status = ReloadStatus()
+    given = json.loads(json.dumps(status.as_dict()))
+    assert list(given) == [*(field.name for field in attrs.fields(ReloadStatus)), "staleness"]
+    assert (given["staleness"], given["last_success"], given["following"]) == (None, None, True)
+    status.last_success = trio.current_time()
+    await trio.sleep(3)
+    assert status.as_dict()["staleness"] == 3
+
+
+def test_the_statistics_of_a_bus_become_json() -> None:
+    bus = ChangeBus()
+    subscription = bus.subscribe()
+    assert json.dumps(bus.statistics().as_dict()) == '{"subscribers": 1}'
+    del subscription
+
+
+def test_what_json_cannot_hold_is_no_statistic() -> None:
+    class Level(Enum):
+        HIGH = float("inf")
+
+    @attrs.frozen
+    class Odd:
+        field: object
+
+    assert as_json(Odd(Level.HIGH)) == {"field": None}
+    with pytest.raises(TypeError, match="set has no form in JSON"):
+        as_json(Odd({1}))

@@ -50,8 +50,39 @@ def test_a_bridge_that_raises_as_it_closes_is_found() -> None:
 
 
 def test_a_bridge_that_ignores_the_close_timeout_is_found() -> None:
-    with pytest.raises(PoolPromiseBrokenError, match="invariant 31"):
+    with pytest.raises(PoolPromiseBrokenError, match="overran its close: over 5 s"):
         check_pool(open_bridge_that_closes_for_ever, max_examples=50, settings=UNSHRUNK)
+    with pytest.raises(PoolPromiseBrokenError, match="invariant 31"):
+        check_pool(
+            open_bridge_that_closes_for_ever,
+            close_timeout=30,
+            max_examples=50,
+            settings=UNSHRUNK,
+        )
+
+
+@asynccontextmanager
+async def open_bridge_that_closes_slowly(key: str, snapshot: Snapshot) -> AsyncIterator[object]:
+    yield object()
+    await trio.sleep(7)
+
+
+def test_a_bridge_that_overruns_its_close_is_found_unless_the_pool_gives_it_the_time() -> None:
+    """The scripts cut it off as the pool does, and said nothing."""
+    with pytest.raises(PoolPromiseBrokenError, match="overran its close: over 5 s"):
+        check_pool(open_bridge_that_closes_slowly, max_examples=1)
+    check_pool(open_bridge_that_closes_slowly, close_timeout=8, max_examples=1)
+
+
+@asynccontextmanager
+async def open_no_bridge(key: str, snapshot: Snapshot) -> AsyncIterator[object]:
+    await trio.lowlevel.checkpoint()
+    raise OSError("the server is down")
+    yield
+
+
+def test_a_build_that_fails_has_nothing_to_close() -> None:
+    check_pool(open_no_bridge, max_examples=5)
 
 
 def test_a_failing_script_tells_its_steps_in_words() -> None:

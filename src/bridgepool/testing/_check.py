@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import hypothesis
 import hypothesis.strategies as st
 import trio
 import trio.testing
 
+from .._errors import BuildError
+from .._pool import open_bridge_pool
+from .._snapshot import ProviderSnapshot
 from ._bridges import InnerOpen, PoolPromiseBrokenError
 from ._driver import Choices, Driver
 from ._groups import first_of
@@ -55,6 +58,7 @@ def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = Non
 def check_pool(
     open_bridge: InnerOpen | None = None,
     *,
+    close_timeout: float = 5.0,
     max_examples: int = 100,
     max_steps: int = 40,
     settings: hypothesis.settings | None = None,
@@ -64,17 +68,22 @@ def check_pool(
     Each script acquires, releases, cancels, replaces, lets builds succeed, fail or time out,
     crashes bridges, moves the clock, leaves the block or cancels it; in any order, and within
     one tick. Your `open_bridge` is entered when the script lets a build succeed, and left when
-    the pool closes the bridge. It must not wait for real time or real input.
+    the pool closes the bridge. It must not wait for real time or real input. Before the scripts,
+    one bridge of yours is opened and closed alone, to see that it closes in time.
 
     Args:
         open_bridge: As `open_bridge_pool` takes it; the key is a `str`, a provider an `int`.
+        close_timeout: The seconds that your pool gives a bridge for its close.
         max_examples: How many scripts.
         max_steps: How long the longest.
         settings: Hypothesis settings to start from, a profile of yours for example.
 
     Raises:
-        PoolPromiseBrokenError: With the shortest script found that breaks an invariant.
+        PoolPromiseBrokenError: With the shortest script found that breaks an invariant; or your
+            bridge overran its close.
     """
+    if open_bridge is not None:
+        _check_close(open_bridge, close_timeout)
 
     @hypothesis.settings(
         settings or hypothesis.settings(), max_examples=max_examples, deadline=None
@@ -84,6 +93,26 @@ def check_pool(
         run_pool_script(script, open_bridge)
 
     scripts_keep_the_invariants()
+
+
+def _check_close(open_bridge: InnerOpen, close_timeout: float) -> None:
+    """Open and close one bridge in a pool of its own, on a clock that jumps when all wait.
+
+    Scripts cannot tell: their clock jumps past the end of a quick close and of a hanging one alike.
+    """
+
+    async def main() -> int:
+        snapshot = ProviderSnapshot([1])
+        async with open_bridge_pool(open_bridge, snapshot, close_timeout=close_timeout) as pool:
+            with suppress(BuildError):  # what is not built need not close
+                async with pool.acquire("a"):
+                    pass
+        return pool.statistics().close_overruns
+
+    with _quiet_pool_log():
+        overruns = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    if overruns:
+        raise PoolPromiseBrokenError(f"your bridge overran its close: over {close_timeout:g} s")
 
 
 @contextmanager
