@@ -26,7 +26,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_ledger",),
         ("_singleflight", "_statistics"),
         ("_changes",),
-        ("_bridge",),
+        ("_bridge", "_keep_subscribed"),
         ("_build_scheduler", "_build_limiter"),
         ("_supervisor",),
         ("_lookup", "_reaper"),

@@ -15,6 +15,7 @@ from ._errors import (
     PoolClosedError,
     ReloadError,
 )
+from ._keep_subscribed import keep_subscribed
 from ._ledger import ReplaceOutcome, RetireReason
 from ._lookup import Lease, NowaitLease
 from ._pool import CachedBridgePool, Replacement, open_bridge_pool

@@ -14,13 +14,13 @@ cache) has not caught up, and nobody may give notice when it does.
 """
 
 import logging
-import random
 from math import inf
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 import trio
 
+from ._backoff import Backoff, shorten
 from ._changes import ChangeBus, ChangeSubscription
 from ._errors import PoolClosedError, ReloadError
 from ._ledger import ReplaceOutcome
@@ -206,6 +206,8 @@ class _Watcher(Generic[P]):
     last_notice: float = attrs.field(default=-inf, init=False)
     # seconds from the beginning of a reload to the next one that a notice causes
     spacing: float = attrs.field(init=False)
+    # the waits between failed reloads
+    backoff: Backoff = attrs.field(init=False)
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
     has_started: bool = attrs.field(default=False, init=False)
@@ -214,6 +216,10 @@ class _Watcher(Generic[P]):
     @spacing.default
     def _first_spacing(self) -> float:
         return self.options.min_interval
+
+    @backoff.default
+    def _first_backoff(self) -> Backoff:
+        return Backoff(self.options.retry_delay, self.options.max_retry_delay)
 
     async def take_notices(self, changes: trio.abc.ReceiveChannel[object]) -> None:
         """Raise the flag for each notice, until there are no more."""
@@ -256,13 +262,10 @@ class _Watcher(Generic[P]):
             await trio.sleep_until(allowed)
 
     def _longest_pause(self) -> float:
-        part = random.random()  # noqa: S311 -- no secret
-        options, bad = self.options, self.status.failures_in_a_row
-        if not bad:
-            return options.poll_interval * (1 - _POLL_SPREAD * part)
-        # Full jitter: a random part of the whole, so that those who failed together come back
-        # spread out, also once the limit is reached. (The exponent is bounded for floats.)
-        return part * min(options.retry_delay * 2.0 ** min(bad - 1, 64), options.max_retry_delay)
+        if self.status.failures_in_a_row:
+            return self.backoff.next_delay()
+        self.backoff.reset()
+        return shorten(self.options.poll_interval, _POLL_SPREAD)
 
     async def _reload(self) -> None:
         """Reload once, put in force what came, and note how it went."""

@@ -20,7 +20,6 @@ the nursery is cancelled.
 
 import contextvars
 import logging
-import random
 from collections.abc import Awaitable, Hashable
 from functools import partial
 from math import inf
@@ -29,6 +28,7 @@ from typing import Any, Generic, TypeVar
 import trio
 
 from ._alarm import Alarm
+from ._backoff import shorten
 from ._bridge import (
     OpenBridge,
     Owner,
@@ -258,7 +258,7 @@ class BridgeSupervisor(Generic[K, P, B]):
             return None
         bridge, ttl = unwrap(opened, self._options.ttl)
         owner = Owner(bridge, flight.scope)
-        expires_at = now + ttl * (1 - _TTL_SPREAD * random.random())  # noqa: S311 -- no secret
+        expires_at = now + shorten(ttl, _TTL_SPREAD)
         fresh_until = expires_at - self._options.refresh_ahead
         entry: PoolEntry[K, P, B] = Entry(
             flight.key, owner, generation, generation.once, fresh_until, expires_at
