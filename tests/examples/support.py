@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
 
-def output_of(name: str) -> str:
+def output_of(name: str, *arguments: str) -> str:
     """Run an example to its end and return what it printed."""
-    command = [sys.executable, str(EXAMPLES / name)]
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
