@@ -92,7 +92,10 @@ class CachedBridgePool(Generic[K, P, B]):
             BuildError: On entering: the bridge could not be built. The exception is this
                 caller's own, its cause is the one that `open_bridge` raised.
             BuildTimeoutError: On entering: the build was cancelled after `build_timeout`.
+            CircularWaitError: On entering, inside an `open_bridge`: that build would wait for
+                itself, directly or through others.
             PoolClosedError: On entering: the pool's block was left, or is being left.
+            RuntimeError: On entering: this lease is in use, by another task for example.
 
         Cancellation:
             Entering is a checkpoint, on a hit as on a miss, before the look-up; leaving is
@@ -242,9 +245,11 @@ async def open_bridge_pool(
         max_items: How many bridges may be listed. Room for one more is made by retiring an
             idle one while any is idle.
         max_live: How many may be listed, draining and building together; beyond it a build
-            waits for a place, and idle bridges are closed to make one.
+            waits for a place, and idle bridges are closed to make one. Leave room for those that
+            builds acquire while they hold a place themselves.
         max_concurrent_builds: How many builds may run at once; others wait for their turn,
-            which counts towards neither timeout nor error.
+            which counts towards neither timeout nor error. One that a running build of this pool
+            waits for needs no turn.
         max_rebuilds: How often a waiting caller is moved to a newer build because its own was
             overtaken, before it gets the overtaken bridge.
         ttl: Seconds from its build after which a bridge is retired, used or not; shortened by
