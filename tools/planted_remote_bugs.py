@@ -13,9 +13,9 @@ _ENGINES = (
 )
 
 
-def bug(name: str, tests: tuple[str, ...], file: str, old: str, new: str) -> Bug:
+def bug(name: str, tests: tuple[str, ...], where: str, old: str, new: str) -> Bug:
     """Describe a bug of one edit by the tests that must catch it."""
-    return Bug(name, (Edit(file, old, new),), tests)
+    return Bug(name, (Edit(where, old, new),), tests)
 
 
 REMOTE_BUGS = (
@@ -51,11 +51,6 @@ REMOTE_BUGS = (
     bug(
         "a row is forgotten that came again", ("tests/remote/test_row_reader.py",),
         "remote/_row_reader.py", "            now[data] = row\n", "            now[b''] = row\n",
-    ),
-    bug(
-        "a poll and a notice at once are a failure", ("tests/core/test_reload_failures.py",),
-        "_reload.py",
-        "        await trio.lowlevel.checkpoint_if_cancelled()  # both may come at once\n", "",
     ),
     bug(
         "a writer takes its lock late", _ENGINES, "gateway/control/database/_sqlite.py",

@@ -25,8 +25,8 @@ B = TypeVar("B")
 class ShortLived(Generic[B]):
     """Yield this from `open_bridge` to give one bridge a shorter time to live than the pool's.
 
-    For a bridge that was built degraded, with an upstream missing, say: it serves, and is
-    built anew in seconds rather than minutes.
+    For a bridge that was built degraded, with an upstream missing for example: it
+    serves, and is rebuilt in seconds rather than minutes.
 
     Args:
         bridge: The bridge; callers of `acquire` get it unwrapped.

@@ -64,7 +64,7 @@ class BuildScheduler(FlightScheduler[K, PoolEntry[K, P, B] | None], Generic[K, P
         """Pass on that `build` is about to wait for `flight`."""
         self._needed_by(build, flight)
 
-    def keep_time(self, flight: PoolFlight[K]) -> None:
+    def update_deadline(self, flight: PoolFlight[K]) -> None:
         """See that a flight that nobody waits for is cancelled when its grace is over."""
         if flight.deadline < flight.build_deadline:
             heappush(self._abandoned, (flight.deadline, next(self._serial), flight))

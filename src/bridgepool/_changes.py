@@ -21,7 +21,7 @@ class ChangeBusStatistics:
     """A look at a `ChangeBus`."""
 
     subscribers: int
-    """Subscriptions that are open and still held by somebody."""
+    """Subscriptions that are open and still referenced."""
 
     def as_dict(self) -> dict[str, JSON]:
         """Return all fields as `json.dumps` takes them."""
@@ -32,7 +32,7 @@ class ChangeBusStatistics:
 class ChangeSubscription(trio.abc.ReceiveChannel[None]):
     """One subscriber's notices; made by `ChangeBus.subscribe`.
 
-    A received ``None`` says that something changed since the one before it was received, or
+    A received ``None`` means that something changed since the one before it was received, or
     since the subscription was made. Several tasks may receive; each notice goes to one of them.
     """
 
@@ -40,7 +40,7 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
 
     def __init__(self) -> None:
         self._changed = False
-        self._ended = False  # the bus was closed: what is pending is the last
+        self._ended = False  # the bus was closed: a pending notice is the last
         self._closed = False  # this end was closed
         self._waiting = trio.lowlevel.ParkingLot()
 

@@ -12,7 +12,7 @@ import trio
 
 
 class BridgePoolError(Exception):
-    """The base of all that bridgepool raises on its own account."""
+    """The base of bridgepool's own exceptions."""
 
     status_hint: ClassVar[int] = 500
     """The HTTP status that fits when a server has to show this error to its client."""
@@ -35,7 +35,7 @@ class BuildError(BridgePoolError):
         self.generation = generation
         """The generation it was built for; in a singleflight, the version."""
         self.reason = reason
-        """What went wrong, in one word or a short phrase."""
+        """What went wrong, in a short phrase."""
 
     def __str__(self) -> str:
         cause = self.__cause__
@@ -79,7 +79,7 @@ class CircularWaitError(BridgePoolError):
 class PoolClosedError(BridgePoolError, trio.ClosedResourceError):
     """The `async with` block of the pool or the singleflight has been left, or is being left.
 
-    Raised to those who come then and to those who wait; whoever holds a lease keeps it.
+    Raised to new and to waiting callers; leases that are held stay valid.
     """
 
     status_hint = 503

@@ -10,10 +10,10 @@ cancelled, when one of these comes first:
 * its time is over: the deadline of its build, or the grace that an abandoned flight keeps;
 * it was unlisted: its version was closed, it was forgotten, or it was doomed.
 
-That the time is over is decided here, by comparing clocks, at the moment somebody looks; the
-task that runs the build hears of it a scheduling step later. In between, a newcomer must not
-join what is already dead (race 2 of `docs/invariants.md`), and a build that returns all the
-same must not be used (race 3).
+Whether the time is over is decided here, by comparing clocks, whenever a flight is looked up. The
+task that runs the build is cancelled a scheduling step later. In between, a new caller must not
+join a flight that is over (race 2 of `docs/invariants.md`), and the result of a build that returns
+nevertheless must not be used (race 3).
 
 A build may itself wait for another flight. If that one waits for it in turn, directly or through
 others, none would ever end; so each flight knows which flights its build waits for, and who is
@@ -68,7 +68,7 @@ class Flight(Generic[K, W]):
     landed: bool = False
 
     def is_dead(self, now: float) -> bool:
-        """Tell whether nobody may use what this flight still brings."""
+        """Return whether the result of this flight must not be used."""
         return self.doomed or now >= self.deadline
 
 

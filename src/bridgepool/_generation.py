@@ -68,7 +68,7 @@ class Generation(Generic[K, P, V, F]):
 
     @property
     def is_drained(self) -> bool:
-        """Tell whether nothing of this generation is open or being built."""
+        """Return whether nothing of this generation is open or being built."""
         return not self.open and not self.flights
 
     def enlist(self, entry: Entry[K, P, V, F]) -> None:

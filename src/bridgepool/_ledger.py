@@ -1,18 +1,19 @@
-"""What is listed, leased, draining and due: the pure half of the pool.
+"""Which bridges are listed, leased, draining and due: the pure half of the pool.
 
 Theory of operation
 -------------------
 An *entry* is one open bridge. It is *listed* from publication until it is *retired*; then it
 stays open until its last lease ends, or its generation's drain deadline comes. Only entries
 of the current generation are listed, so a replacement retires every entry by putting a new,
-empty `Generation` in place of the current: one step, whatever their number. What is left to
-do about each of them, telling its lease holders and closing it when idle, is handed out by
+empty `Generation` in place of the current: one step, whatever their number. The rest of
+the work for each of them, notifying its lease holders and closing it when idle, is returned by
 `sweep`, a few at a time.
 
 Therefore an entry is retired when it was unlisted on its own account, or when its generation
 is not the current one; `is_retired` is the judge of that. It may be closed when it is retired
-and has no lease. Methods that retire return the entries, for the caller to tell their lease
-holders and to close the idle ones; `release` tells when the last lease of a retired one ends.
+and has no lease. Methods that retire return the entries, for the caller to notify their lease
+holders and to close the idle ones; `release` returns True when the last lease of a retired one
+ends.
 
 Room is made before an entry is listed: the victim is idle while any listed entry is idle.
 One in use is then unlisted too, but closes only when its leases have ended: what was granted
@@ -87,7 +88,7 @@ class Ledger(Generic[K, P, V, F]):
         self.hits = 0
         self.handed = 0
         self.ended = 0
-        # somebody waits for a bridge to become idle, so that it can make room
+        # a build waits for a bridge to become idle, so that it can make room
         self.wants_idle = False
         self.retired = dict.fromkeys(RetireReason, 0)
         self.replacements = dict.fromkeys(ReplaceOutcome, 0)
@@ -164,7 +165,7 @@ class Ledger(Generic[K, P, V, F]):
         return True
 
     def is_retired(self, entry: Entry[K, P, V, F]) -> bool:
-        """Tell whether new acquires no longer find `entry`."""
+        """Return whether new acquires no longer find `entry`."""
         return entry.is_unlisted or entry.generation is not self.current
 
     def evict_idle(self) -> Entry[K, P, V, F] | None:
@@ -199,14 +200,14 @@ class Ledger(Generic[K, P, V, F]):
             self.generations.pop(generation.number, None)
 
     def is_drained(self, number: int) -> bool:
-        """Tell whether nothing of generation `number` or an earlier one is open or being built."""
+        """Return whether nothing up to generation `number` is open or being built."""
         return all(g.number > number or g.is_drained for g in self.generations.values())
 
     # -- generations ----------------------------------------------------------------------
 
     def replace(self, snapshot: ProviderSnapshot[P], now: float) -> ReplaceOutcome:
-        """Put `snapshot` in force, if it is news; the cost does not grow with the entries."""
-        outcome = self._judge(snapshot)
+        """Put `snapshot` in force, if it is new; the cost does not grow with the entries."""
+        outcome = self._outcome_of(snapshot)
         self.replacements[outcome] += 1
         if outcome is ReplaceOutcome.APPLIED:
             number = self.current.number + 1
@@ -218,7 +219,7 @@ class Ledger(Generic[K, P, V, F]):
             self.current.snapshot = snapshot
         return outcome
 
-    def _judge(self, snapshot: ProviderSnapshot[P]) -> ReplaceOutcome:
+    def _outcome_of(self, snapshot: ProviderSnapshot[P]) -> ReplaceOutcome:
         if self.closed:
             return ReplaceOutcome.CLOSED
         if snapshot.older_than(self.current.snapshot):
@@ -250,7 +251,7 @@ class Ledger(Generic[K, P, V, F]):
         self.closed = True
         number, snapshot = self.current.number, self.current.snapshot
         # Not entered in `generations`: nothing is ever built from it. The number stays, for
-        # what was in force last is what statistics go on telling.
+        # the last generation in force stays in the statistics.
         nothing: Generation[K, P, V, F] = Generation(number, snapshot, self._reap_period)
         self._succeed(nothing, drain_deadline, RetireReason.CLOSED)
         self.hasten(drain_deadline)
@@ -265,7 +266,7 @@ class Ledger(Generic[K, P, V, F]):
     def sweep(self, limit: int) -> tuple[list[Entry[K, P, V, F]], list[F]]:
         """Visit up to `limit` entries, and all flights, of replaced generations, once each.
 
-        Returns the entries, for the caller to tell their lease holders and to close the idle
+        Returns the entries, for the caller to notify their lease holders and to close the idle
         ones, and the flights that were overtaken.
         """
         flights: list[F] = []
@@ -300,7 +301,7 @@ class Ledger(Generic[K, P, V, F]):
 
     @property
     def is_unswept(self) -> bool:
-        """Tell whether `sweep` finds something."""
+        """Return whether `sweep` finds something."""
         return bool(self._unswept or self._overtaken)
 
     def next_due(self) -> float:

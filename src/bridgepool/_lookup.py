@@ -18,7 +18,7 @@ B = TypeVar("B")
 
 
 class BridgeLookup(Generic[K, P, B]):
-    """What the leases of one pool look things up in, with the counts."""
+    """The look-ups of one pool, and their counts."""
 
     def __init__(
         self, ledger: PoolLedger[K, P, B], supervisor: BridgeSupervisor[K, P, B], max_rebuilds: int
@@ -51,7 +51,7 @@ class BridgeLookup(Generic[K, P, B]):
         if self.ledger.release(entry):
             self.supervisor.became_idle(entry)
 
-    def judge(self, entry: PoolEntry[K, P, B], moves: int) -> PoolEntry[K, P, B] | None:
+    def accept(self, entry: PoolEntry[K, P, B], moves: int) -> PoolEntry[K, P, B] | None:
         """Return a bridge that was retired before its waiter ran, or give it back: None."""
         is_leaving = self.ledger.closed or entry.value.is_leaving
         is_current = entry.generation is self.ledger.current
@@ -64,7 +64,7 @@ class BridgeLookup(Generic[K, P, B]):
 
 
 class LeaseState(Generic[K, P, B]):
-    """What a lease tells while it is held."""
+    """What both kinds of lease report while they are held."""
 
     # The pool fills these in, and there is no `__init__`: calling one takes a ninth of the time of
     # `acquire_nowait`.
@@ -87,7 +87,7 @@ class LeaseState(Generic[K, P, B]):
     async def wait_retired(self) -> None:
         """Wait until the bridge is retired, for whatever reason. A checkpoint.
 
-        A crashed bridge is retired too: a long user that watches this hears of it.
+        A crashed bridge is retired too: a long user can watch for that, too.
         """
         entry = self._held()
         if self._lookup.ledger.is_retired(entry):
@@ -144,7 +144,7 @@ class Lease(LeaseState[K, P, B]):
                 # What is handed over may be out of date by the time that this task runs: another
                 # one may have replaced the providers, or left the pool, in between.
                 if entry is not None and ledger.is_retired(entry):
-                    entry = lookup.judge(entry, moves)
+                    entry = lookup.accept(entry, moves)
                 if entry is None:
                     moves += 1
                     lookup.rebuilds += 1

@@ -1,8 +1,7 @@
 """The pool: leases on bridges that are built once, replaced atomically, never cut.
 
-What is decided is decided by the ledger, in one step between checkpoints; what has to run is
-run by the supervisor, in tasks of the pool's nursery. This module is the face of both, and says
-what the pool promises.
+The ledger decides, in one step between checkpoints; the supervisor runs builds and closes, in tasks
+of the pool's nursery. This module is the public interface to both.
 """
 
 from collections.abc import AsyncIterator, Hashable
@@ -86,7 +85,7 @@ class CachedBridgePool(Generic[K, P, B]):
         was moved `max_rebuilds` times.)
 
         Returns:
-            A lease, to be entered once. It also tells when its bridge is retired.
+            A lease. It can be in use once at a time, and also reports when its bridge is retired.
 
         Raises:
             BuildError: On entering: the bridge could not be built. The exception is this
@@ -126,7 +125,7 @@ class CachedBridgePool(Generic[K, P, B]):
         Every acquire that gets control from here on uses `snapshot`. The bridges built before
         are retired: those in use close when their last lease ends, or `drain_timeout` later.
         A snapshot with equal providers keeps every bridge; one with a lower revision is
-        refused; a pool being left ignores it. The return value tells which.
+        refused; a pool being left ignores it. The return value says which.
 
         Not a checkpoint. The cost does not grow with the number of bridges.
 
@@ -164,7 +163,7 @@ class CachedBridgePool(Generic[K, P, B]):
         return self._ledger.current.number
 
     def statistics(self) -> PoolStatistics:
-        """Take stock. Not a checkpoint; cheap, and resets nothing."""
+        """Return the present state and the counts. Not a checkpoint; cheap, and resets nothing."""
         ledger, supervisor = self._ledger, self._supervisor
         listed = len(ledger.current.listed)
         return PoolStatistics(
@@ -240,7 +239,7 @@ async def open_bridge_pool(
         open_bridge: Called as `open_bridge(key, snapshot)`; returns an async context manager
             that yields the bridge, or `ShortLived(bridge, ttl)`. It is entered, kept open and
             left in one task of its own, so it may hold nurseries and cancel scopes open. It
-            sees the context variables of whoever opened the pool.
+            sees the context variables of the task that opened the pool.
         snapshot: What bridges are built from until `replace_providers` is called.
         max_items: How many bridges may be listed. Room for one more is made by retiring an
             idle one while any is idle.

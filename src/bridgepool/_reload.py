@@ -40,7 +40,7 @@ _LONGEST_SPACING = 10
 
 
 class ProviderReloader(Protocol[P]):
-    """What gets a fresh snapshot from where the providers are kept. Yours to implement."""
+    """A source of snapshots, which you implement."""
 
     async def reload(self) -> ProviderSnapshot[P]:
         """Return the providers as they are now.
@@ -58,7 +58,7 @@ class Replaceable(Protocol[P]):
     """What `watch_providers` needs of a pool; a `CachedBridgePool` is one."""
 
     def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
-        """Put a snapshot in force, or say why not."""
+        """Put a snapshot in force, or report why not."""
         ...
 
 
@@ -87,7 +87,7 @@ class ReloadStatus:
     """When the last good reload began: what is in force was true at the source then."""
     last_error: str | None = None
     """Why the last bad reload was bad; kept when later ones are good. Holds no secrets as long
-    as the reloader's `ReloadError` texts hold none; of other exceptions it tells the type."""
+    as the reloader's `ReloadError` texts hold none; of other exceptions it holds the type."""
     last_error_time: float | None = None
     """When it was found to be bad."""
     revision: int | None = None
@@ -140,7 +140,7 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
 
         status = await nursery.start(watch_providers, pool, reloader, changes)
 
-    Started, with the `ReloadStatus`, when the source has confirmed what is in force. A reload
+    Started, with the `ReloadStatus`, when the source has confirmed the providers in force. A reload
     that fails keeps the last good snapshot and is retried until it succeeds; the watcher ends only
     with the pool, or with an answer that is not a snapshot, which is a mistake in the reloader's
     code. When `changes` ends, it goes on by poll alone.

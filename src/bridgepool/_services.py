@@ -1,4 +1,4 @@
-"""What each entry point begins with: it runs on Trio, and its services have a nursery."""
+"""The nursery of background services, and the check that this is Trio."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -11,8 +11,8 @@ import trio
 async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
     """Open a nursery out of which the body's own exception comes unchanged, never in a group.
 
-    The tasks in it must not raise, and must end by themselves once the body has ended: whoever
-    opens it tells them so in a `finally` inside the block. Leaving waits for them.
+    The tasks in it must not raise, and must end by themselves once the body has ended: stop them in
+    a `finally` inside the block. Leaving waits for them.
 
     Raises:
         RuntimeError: The caller is not a Trio task.

@@ -95,13 +95,13 @@ class FlightScheduler(Generic[K, T]):
             build.waits_for.remove(flight)
 
     def needed_by(self, build: Flight[Any, Any], flight: Flight[K, Task]) -> None:
-        """Hear that `build`, a flight of whatever scheduler, is about to wait for `flight`."""
+        """Prepare for `build`, a flight of any scheduler, to wait for `flight`."""
 
     def _park(self, flight: Flight[K, Task], moves: int) -> Awaitable[T]:
         """Count the current task in; awaiting, at once, parks it for the outcome."""
         task = lowlevel.current_task()
         if self.table.add(flight, task, moves):
-            self.keep_time(flight)
+            self.update_deadline(flight)
         leave = partial(self._leave, flight, task)
         return lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
 
@@ -109,14 +109,14 @@ class FlightScheduler(Generic[K, T]):
         self, flight: Flight[K, Task], task: Task, _: lowlevel.RaiseCancelT
     ) -> lowlevel.Abort:
         self.table.leave(flight, task, self.clock.current_time())
-        self.keep_time(flight)
+        self.update_deadline(flight)
         return lowlevel.Abort.SUCCEEDED
 
     def land(self, flight: Flight[K, Task], value: T) -> None:
         """End the flight and wake its waiters, each with `value`."""
-        self.hand(self.table.land(flight), value)
+        self.wake(self.table.land(flight), value)
 
-    def hand(self, waiters: Iterable[Task], value: T) -> None:
+    def wake(self, waiters: Iterable[Task], value: T) -> None:
         """Wake `waiters`, taken off their flight, each with `value`."""
         handed = SharedValue(value)
         for task in waiters:
@@ -139,7 +139,7 @@ class FlightScheduler(Generic[K, T]):
         self.table.doom(flight)
         flight.scope.cancel()
 
-    def keep_time(self, flight: Flight[K, Task]) -> None:
+    def update_deadline(self, flight: Flight[K, Task]) -> None:
         """See that the flight is cancelled at its deadline, which has changed."""
         flight.scope.deadline = flight.deadline
 
@@ -164,7 +164,7 @@ class VersionedSingleflight:
 
         A caller with another version never joins: its own run starts beside the older one,
         which goes on for those who wait for it. `fn` runs in the singleflight's nursery, in
-        the context variables of whoever opened it, so a cancelled caller disturbs nobody.
+        the context variables of the task that opened it, so a cancelled caller disturbs nobody.
         When the last caller was cancelled, the run can still be joined for `abandon_grace`
         seconds, and is cancelled then.
 
@@ -225,7 +225,7 @@ class VersionedSingleflight:
         with flight.scope:
             try:
                 result = outcome.Value(await fn())
-            except Exception as error:  # the user's function; every waiter is told
+            except Exception as error:  # the user's function; every waiter gets it
                 result = outcome.Error(error)
         # No checkpoint from here on: the verdict and the wake-ups are one step.
         self._settle(flight, result)

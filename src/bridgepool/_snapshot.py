@@ -9,7 +9,7 @@ P = TypeVar("P")
 
 
 def _as_tuple(providers: Iterable[P]) -> tuple[P, ...]:
-    # What they hold may be secret: messages tell types and positions alone.
+    # Providers may hold secrets: messages show types and positions only.
     kind = type(providers).__name__
     if isinstance(providers, (str, bytes)):
         raise TypeError(f"providers is a {kind}, not a list of them: write [provider]")
@@ -49,11 +49,11 @@ class ProviderSnapshot(Generic[P]):
     revision: int | None = None
 
     def same_providers(self, other: "ProviderSnapshot[P]") -> bool:
-        """Tell whether both hold equal providers in the same order, whatever the revisions."""
+        """Return whether both hold equal providers in the same order, whatever the revisions."""
         return self.providers == other.providers
 
     def older_than(self, other: "ProviderSnapshot[P]") -> bool:
-        """Tell whether both carry a revision and this one's is the lower."""
+        """Return whether both carry a revision and this one's is the lower."""
         if self.revision is None or other.revision is None:
             return False
         return self.revision < other.revision

@@ -109,7 +109,7 @@ class BridgeSupervisor(Generic[K, P, B]):
         self._owners.start_soon(self._own, flight, generation, name="owner of a bridge")
 
     def close_when_idle(self, entry: PoolEntry[K, P, B]) -> None:
-        """Tell the lease holders of a retired entry, or close it if there are none."""
+        """Notify the lease holders of a retired entry, or close it if there are none."""
         entry.value.notify_retired()
         if not entry.leases:
             self.close(entry)
@@ -148,7 +148,7 @@ class BridgeSupervisor(Generic[K, P, B]):
     def _move_on(self, flight: PoolFlight[K], below: float) -> None:
         """Move waiters that were moved fewer than `below` times; end the flight if none stays."""
         flight.grace = 0.0
-        self.scheduler.hand(self.scheduler.table.take(flight, below), None)
+        self.scheduler.wake(self.scheduler.table.take(flight, below), None)
         if not flight.waiters:
             self.builds[BuildOutcome.OVERTAKEN] += 1
             self.scheduler.land(flight, None)
@@ -214,7 +214,7 @@ class BridgeSupervisor(Generic[K, P, B]):
         except Exception as raised:  # the task's root: the bridge's code is the user's
             error = raised
         except BaseException:
-            # An interrupt, say. Trio cancels the nursery for it, but that one is cancelled.
+            # An interrupt, for example. Trio cancels the nursery for it, but that one is cancelled.
             self._nursery.cancel_scope.cancel()
             raise
         finally:

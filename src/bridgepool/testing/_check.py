@@ -37,7 +37,7 @@ def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = Non
             test the pool alone.
 
     Raises:
-        PoolPromiseBrokenError: An invariant does not hold. The message tells its number in
+        PoolPromiseBrokenError: An invariant does not hold. The message has its number in
             `docs/invariants.md`, and the steps that led there.
     """
     choices = Choices(script)
@@ -98,7 +98,7 @@ def check_pool(
 def _check_close(open_bridge: InnerOpen, close_timeout: float) -> None:
     """Open and close one bridge in a pool of its own, on a clock that jumps when all wait.
 
-    Scripts cannot tell: their clock jumps past the end of a quick close and of a hanging one alike.
+    Scripts cannot decide this: their clock jumps past the end of a quick close, too.
     """
 
     async def main() -> int:
@@ -117,7 +117,7 @@ def _check_close(open_bridge: InnerOpen, close_timeout: float) -> None:
 
 @contextmanager
 def _quiet_pool_log() -> Iterator[None]:
-    """Scripts crash bridges by the thousand; what the pool logs of that is no news."""
+    """Scripts crash bridges by the thousand; that is not worth a log line."""
     log = logging.getLogger("bridgepool.pool")
     was_disabled, log.disabled = log.disabled, True
     try:

@@ -22,7 +22,7 @@ from ._callers import Caller, CallerState, ScriptedPool
 
 @attrs.define(eq=False)
 class Oracle:
-    """What the script knows of one pool, held against what the pool says and does."""
+    """Compares what the script knows of one pool with its state and statistics."""
 
     pool: ScriptedPool
     options: PoolOptions
@@ -135,7 +135,7 @@ class Oracle:
         must(33, stats.generation == 1 + applied, f"generation {stats.generation}")
 
     def check_end(self) -> None:
-        """Check the invariants marked E, after the block was left and all callers were let go."""
+        """Check the invariants marked E, after the block was left and all callers have ended."""
         must, ledger, stats = self.findings.must, self.pool._ledger, self.pool.statistics()
         must(27, all(c.state is CallerState.ENDED for c in self.callers), "an acquire hangs")
         must(28, ledger.open_count == 0 and not ledger.generations, "something is left open")

@@ -22,7 +22,7 @@ _CANCELLED_RELOADS = 50
 
 
 class ReloaderPromiseBrokenError(AssertionError):
-    """A reloader does not keep the contract; the message tells which part."""
+    """A reloader does not keep the contract; the message says which part."""
 
 
 class ReloaderRig(Protocol[P]):
