@@ -50,8 +50,9 @@ def _span(text: str, name: str) -> tuple[int, int]:
 
 
 def _name_of(node: ast.AST) -> str | None:
-    is_definition = isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
-    return node.name if is_definition else None
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+        return node.name
+    return None
 
 
 @attrs.frozen
