@@ -5,6 +5,7 @@ Invariants 42 and 43.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from math import inf
 from typing import Any
 
 import attrs
@@ -23,6 +24,7 @@ from bridgepool import (
     open_bridge_pool,
     open_singleflight,
 )
+from bridgepool._flights import Flight, path_between
 from tests.core.rig import providers
 
 Pool = CachedBridgePool[str, int, str]
@@ -213,6 +215,18 @@ async def test_a_build_cancelled_while_it_waits_leaves_no_trace_of_that(
         stats = pool.statistics()
         assert (stats.building, stats.waiting, stats.builds[BuildOutcome.ABANDONED]) == (0, 0, 2)
         await _use(pool, "a")
+
+
+def test_paths_lead_by_every_way_but_through_what_has_landed() -> None:
+    a, b, c, d = (Flight[str, int](key, 1, trio.CancelScope(), 0.0, inf, inf) for key in "abcd")
+    a.waits_for, b.waits_for, c.waits_for = [b, c], [d], [d]
+    assert [flight.key for flight in path_between(a, d)] in (["a", "b", "d"], ["a", "c", "d"])
+    assert path_between(d, a) == []
+    assert path_between(a, a) == [a]
+    b.landed = True
+    assert path_between(a, d) == [a, c, d]
+    c.landed = True
+    assert path_between(a, d) == []
 
 
 # -- places -------------------------------------------------------------------------------
