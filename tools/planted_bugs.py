@@ -73,7 +73,7 @@ def bug(name: str, *edits: tuple[str, str, str]) -> Bug:
 _OWN = "_supervisor.py:BridgeSupervisor._own"
 _LANDED = "_supervisor.py:BridgeSupervisor._landed"
 _ENTER = "_lookup.py:Lease.__aenter__"
-_HIT = """                await lowlevel.checkpoint()
+_HIT = """                await trio.lowlevel.checkpoint()
                 now = lookup.clock.current_time()
                 entry = ledger.lease(key, now) or lookup.find(key, now)
 """
@@ -90,7 +90,7 @@ _EVENT_WAIT = """waiter = _EventWaiter()
                 raise
             return waiter.box.unwrap()
         return wait()
-        task = lowlevel.current_task()"""
+        task = trio.lowlevel.current_task()"""
 
 _EVENT_WAITER = """class _EventWaiter:
     def __init__(self) -> None:
@@ -108,9 +108,13 @@ BUGS = (
     bug(
         "event plus counter",
         ("_singleflight.py:FlightScheduler", "class FlightScheduler(", _EVENT_WAITER),
-        ("_singleflight.py:FlightScheduler._park", "task = lowlevel.current_task()", _EVENT_WAIT),
-        ("_singleflight.py:FlightScheduler.wake", "lowlevel.reschedule(", "_wake("),
-        ("_singleflight.py:FlightScheduler.fail", "lowlevel.reschedule(", "_wake("),
+        (
+            "_singleflight.py:FlightScheduler._park",
+            "task = trio.lowlevel.current_task()",
+            _EVENT_WAIT,
+        ),
+        ("_singleflight.py:FlightScheduler.wake", "trio.lowlevel.reschedule(", "_wake("),
+        ("_singleflight.py:FlightScheduler.fail", "trio.lowlevel.reschedule(", "_wake("),
     ),
     bug(
         "outcome read from state",
@@ -290,7 +294,7 @@ BUGS = (
         (
             _ENTER,
             _HIT,
-            _HIT[_HIT.index("\n") + 1 :] + "                await lowlevel.checkpoint()\n",
+            _HIT[_HIT.index("\n") + 1 :] + "                await trio.lowlevel.checkpoint()\n",
         ),
     ),
     bug("all bridges retired in one tick", ("_reaper.py", "_BATCH = 50", "_BATCH = 10**9")),

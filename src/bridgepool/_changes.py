@@ -40,8 +40,10 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
 
     def __init__(self) -> None:
         self._changed = False
-        self._ended = False  # the bus was closed: a pending notice is the last
-        self._closed = False  # this end was closed
+        # the bus was closed: a pending notice is the last
+        self._ended = False
+        # this end was closed
+        self._closed = False
         self._waiting = trio.lowlevel.ParkingLot()
 
     async def receive(self) -> None:

@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 import trio
-from trio import lowlevel
 
 from ._bridge import PoolEntry, PoolLedger
 from ._errors import BuildError
@@ -28,7 +27,7 @@ class BridgeLookup(Generic[K, P, B]):
         self.scheduler = supervisor.scheduler
         self._max_rebuilds = max_rebuilds
         # Trio's clock, looked up once: a hit is too short to look it up each time.
-        self.clock = lowlevel.current_clock()
+        self.clock = trio.lowlevel.current_clock()
         self.misses = self.joins = self.rebuilds = 0
 
     def find(self, key: K, now: float) -> PoolEntry[K, P, B] | None:
@@ -91,7 +90,7 @@ class LeaseState(Generic[K, P, B]):
         """
         entry = self._held()
         if self._lookup.ledger.is_retired(entry):
-            await lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
             return
         if entry.value.retired is None:
             entry.value.retired = trio.Event()
@@ -112,7 +111,7 @@ class Lease(LeaseState[K, P, B]):
     # in the cost of a hit.
 
     # An interrupt between the lease and the `with` body would leak the lease.
-    @lowlevel.enable_ki_protection
+    @trio.lowlevel.enable_ki_protection
     async def __aenter__(self) -> B:
         if self._is_entered:
             raise RuntimeError("the lease is in use: call `acquire` for each `async with`")
@@ -121,7 +120,7 @@ class Lease(LeaseState[K, P, B]):
         entry, moves = None, 0
         try:
             if key in ledger.current.listed:
-                await lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()
                 now = lookup.clock.current_time()
                 entry = ledger.lease(key, now) or lookup.find(key, now)
             # No checkpoint between seeing that nothing is listed and joining or starting a build.
@@ -130,7 +129,7 @@ class Lease(LeaseState[K, P, B]):
                 flight = lookup.scheduler.table.find(key, ledger.current.number, now)
                 if flight is None:
                     # Nothing is built for a caller that is cancelled already.
-                    await lowlevel.checkpoint_if_cancelled()
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     flight = lookup.supervisor.launch(key, now)
                     lookup.misses += not moves
                 else:
@@ -155,7 +154,7 @@ class Lease(LeaseState[K, P, B]):
         self._entry = entry
         return entry.value.bridge
 
-    @lowlevel.enable_ki_protection
+    @trio.lowlevel.enable_ki_protection
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
@@ -177,7 +176,7 @@ class NowaitLease(LeaseState[K, P, B]):
 
     __slots__ = ()
 
-    @lowlevel.enable_ki_protection
+    @trio.lowlevel.enable_ki_protection
     def __enter__(self) -> B:
         if self._entry is not None:
             raise RuntimeError("the lease is in use: call `acquire_nowait` for each `with`")
@@ -190,7 +189,7 @@ class NowaitLease(LeaseState[K, P, B]):
         self._entry = entry
         return entry.value.bridge
 
-    @lowlevel.enable_ki_protection
+    @trio.lowlevel.enable_ki_protection
     def __exit__(
         self,
         exc_type: type[BaseException] | None,

@@ -211,7 +211,8 @@ class _Watcher(Generic[P]):
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
     has_started: bool = attrs.field(default=False, init=False)
-    is_closed: bool = attrs.field(default=False, init=False)  # the pool
+    # the pool was closed
+    is_closed: bool = attrs.field(default=False, init=False)
 
     @spacing.default
     def _first_spacing(self) -> float:
@@ -305,7 +306,7 @@ class _Watcher(Generic[P]):
             status._note_bad(f"the source is at revision {snapshot.revision}, behind ours")
         else:
             if status.failures_in_a_row:
-                _log.info("reload succeeded after %d bad ones", status.failures_in_a_row)
+                _log.info("reload succeeded after %d failed ones", status.failures_in_a_row)
             status._note_good(snapshot, outcome)
             if not self.has_started:
                 self.has_started = True

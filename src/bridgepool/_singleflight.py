@@ -20,7 +20,6 @@ from typing import Any, Generic, TypeVar
 
 import outcome
 import trio
-from trio import lowlevel
 
 from ._errors import (
     BridgePoolError,
@@ -36,7 +35,7 @@ from ._shared_value import SharedValue
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-Task = lowlevel.Task
+Task = trio.lowlevel.Task
 
 
 # The flight whose build the current task belongs to: set in the task that runs it, inherited by
@@ -57,7 +56,7 @@ class FlightScheduler(Generic[K, T]):
     def __init__(self, abandon_grace: float) -> None:
         self.table: FlightTable[K, Task] = FlightTable(abandon_grace)
         # Trio's clock, looked up once: it is read several times for each caller.
-        self.clock = lowlevel.current_clock()
+        self.clock = trio.lowlevel.current_clock()
 
     def open(
         self,
@@ -99,18 +98,18 @@ class FlightScheduler(Generic[K, T]):
 
     def _park(self, flight: Flight[K, Task], moves: int) -> Awaitable[T]:
         """Count the current task in; awaiting, at once, parks it for the outcome."""
-        task = lowlevel.current_task()
+        task = trio.lowlevel.current_task()
         if self.table.add(flight, task, moves):
             self.update_deadline(flight)
         leave = partial(self._leave, flight, task)
-        return lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
+        return trio.lowlevel.wait_task_rescheduled(leave)  # noqa: ASYNC105 -- by the caller
 
     def _leave(
-        self, flight: Flight[K, Task], task: Task, _: lowlevel.RaiseCancelT
-    ) -> lowlevel.Abort:
+        self, flight: Flight[K, Task], task: Task, _: trio.lowlevel.RaiseCancelT
+    ) -> trio.lowlevel.Abort:
         self.table.leave(flight, task, self.clock.current_time())
         self.update_deadline(flight)
-        return lowlevel.Abort.SUCCEEDED
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def land(self, flight: Flight[K, Task], value: T) -> None:
         """End the flight and wake its waiters, each with `value`."""
@@ -120,7 +119,7 @@ class FlightScheduler(Generic[K, T]):
         """Wake `waiters`, taken off their flight, each with `value`."""
         handed = SharedValue(value)
         for task in waiters:
-            lowlevel.reschedule(task, handed)
+            trio.lowlevel.reschedule(task, handed)
 
     def fail(
         self,
@@ -132,7 +131,7 @@ class FlightScheduler(Generic[K, T]):
         for task in self.table.land(flight):
             raised = error()
             raised.__cause__ = cause
-            lowlevel.reschedule(task, outcome.Error(raised))
+            trio.lowlevel.reschedule(task, outcome.Error(raised))
 
     def cancel(self, flight: Flight[K, Task]) -> None:
         """Cancel the flight's task; first of all, nobody can join it any more."""
@@ -186,12 +185,12 @@ class VersionedSingleflight:
             A checkpoint. A result that was handed over is not lost to a late cancellation.
         """
         if self._closed:
-            await lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint_if_cancelled()
             raise PoolClosedError("the singleflight is closed")
         now = self._scheduler.clock.current_time()
         flight = self._scheduler.table.find(key, version, now)
         if flight is None:
-            await lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint_if_cancelled()
             flight = self._scheduler.open(key, version, now + self._build_timeout)
             self._running[flight] = None
             self._context.run(self._nursery.start_soon, self._run, flight, fn)

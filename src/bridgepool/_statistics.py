@@ -51,9 +51,6 @@ class BuildOutcome(enum.Enum):
     OVERTAKEN = "overtaken"
     """The providers were replaced before it ended."""
 
-    # At C speed: each build is counted by one of these, and they are compared by identity.
-    __hash__ = object.__hash__
-
 
 @attrs.frozen(kw_only=True)
 class PoolStatistics:

@@ -20,7 +20,7 @@ the nursery is cancelled.
 
 import contextvars
 import logging
-from collections.abc import Awaitable, Hashable
+from collections.abc import Hashable
 from functools import partial
 from math import inf
 from typing import Any, Generic, TypeVar
@@ -53,7 +53,7 @@ K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
 B = TypeVar("B")
 
-logger = logging.getLogger("bridgepool.pool")
+_log = logging.getLogger("bridgepool.pool")
 
 # By which part lifetimes are shortened at random: bridges born together do not die together.
 _TTL_SPREAD = 0.1
@@ -128,7 +128,7 @@ class BridgeSupervisor(Generic[K, P, B]):
             return
         if entry.leases:
             self.forced_closes += 1
-            logger.warning("closing the bridge of %r under %d leases", entry.key, entry.leases)
+            _log.warning("bridge of %r closed under %d leases", entry.key, entry.leases)
         owner.is_leaving = True
         self._leaving += 1
         owner.notify_retired()
@@ -273,11 +273,10 @@ class BridgeSupervisor(Generic[K, P, B]):
         self._alarm.ring_by(expires_at)
         return entry
 
-    def _retirement(self, entry: PoolEntry[K, P, B]) -> Awaitable[None]:
-        """Awaiting, at once, parks until `close`; `Cancelled` means that the bridge has crashed."""
+    async def _retirement(self, entry: PoolEntry[K, P, B]) -> None:
+        """Park until `close`; `Cancelled` means that the bridge has crashed."""
         entry.value.task = trio.lowlevel.current_task()
-        crashed = partial(self._crashed, entry)
-        return trio.lowlevel.wait_task_rescheduled(crashed)  # noqa: ASYNC105 -- by the caller
+        await trio.lowlevel.wait_task_rescheduled(partial(self._crashed, entry))
 
     def _crashed(
         self, entry: PoolEntry[K, P, B], _: trio.lowlevel.RaiseCancelT
@@ -333,9 +332,9 @@ class BridgeSupervisor(Generic[K, P, B]):
         if self.scheduler.clock.current_time() >= owner.life.deadline:
             self.close_overruns += 1
             limit = self._options.close_timeout
-            logger.warning("closing the bridge of %r took over %g s: cancelled", entry.key, limit)
+            _log.warning("close of the bridge of %r cancelled after %g s", entry.key, limit)
         if owner.has_crashed:
-            logger.error("the bridge of %r crashed", entry.key, exc_info=error)
+            _log.error("bridge of %r crashed", entry.key, exc_info=error)
         elif error is not None:
             self.close_failures += 1
-            logger.error("closing the bridge of %r failed", entry.key, exc_info=error)
+            _log.error("close of the bridge of %r failed", entry.key, exc_info=error)
