@@ -88,7 +88,8 @@ REMOTE_BUGS = (
     bug(
         "a key in a path is shown", ("tests/gateway/proxy/test_redaction.py",),
         "gateway/proxy/_redaction.py",
-        "_SHOWN.get(segment, HIDDEN)", '_SHOWN.get(segment, segment.decode("latin-1"))',
+        "self._shown.get(segment, HIDDEN)",
+        'self._shown.get(segment, segment.decode("latin-1"))',
     ),
     bug(
         "a snapshot that others may read is used", ("tests/gateway",),
