@@ -7,6 +7,7 @@ else is here and in `_pool`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,10 +17,12 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool.gateway.control._errors import CommitUnknownError
+from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.database._pool import ConnectionPool, Pooled
 
 T = TypeVar("T")
+
+logger = logging.getLogger("bridgepool.store")
 
 _READERS: Final = 4
 _CLOSING: Final = 5.0
@@ -128,6 +131,7 @@ class Notices:
 
     def __init__(self) -> None:
         self._bus = ChangeBus()
+        self._failing = False  # the last attempt to receive those of other processes failed
         self._subscribed = trio.Event()  # replaced when an engine waits for a subscriber
 
     def subscribe(self) -> ChangeSubscription:
@@ -148,6 +152,18 @@ class Notices:
         """Notify all subscribers, if it was not closed meanwhile."""
         with suppress(trio.ClosedResourceError):
             self._bus.publish()
+
+    def failed(self, error: StoreUnavailableError) -> None:
+        """Report that those of other processes cannot be received; logged once in a row."""
+        if not self._failing:
+            logger.warning("no notices of other processes", extra={"problem": str(error)})
+        self._failing = True
+
+    def succeeded(self) -> None:
+        """Report that those of other processes are received."""
+        if self._failing:
+            logger.info("notices of other processes arrive again")
+        self._failing = False
 
     def close(self) -> None:
         """End all subscriptions."""

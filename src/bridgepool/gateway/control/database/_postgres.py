@@ -19,7 +19,6 @@ connection cut.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
@@ -45,8 +44,6 @@ from bridgepool.gateway.control.database._database import Notices, Row, Transact
 from bridgepool.gateway.control.database._pool import DeadConnectionError, connect_in_thread
 
 T = TypeVar("T")
-
-logger = logging.getLogger("bridgepool.store")
 
 _CANCEL_TIMEOUT: Final = 1.0
 _FIRST_RETRY: Final = 0.1
@@ -195,15 +192,12 @@ class PostgresEngine:
         """See `Engine`; connects again when the connection ends."""
         await notices.wait_subscribed()
         backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
-        failing = False
         thread = trio.CapacityLimiter(1)
         while True:
             try:
                 connection = await connect_in_thread(self._connect_listener, thread)
                 try:
-                    if failing:
-                        failing = False
-                        logger.info("notices of other processes arrive again")
+                    notices.succeeded()
                     backoff.reset()
                     notices.publish()  # those that came before were lost
                     while True:
@@ -216,10 +210,7 @@ class PostgresEngine:
                 finally:
                     connection.close()
             except StoreUnavailableError as error:
-                if not failing:
-                    failing = True
-                    problem = {"problem": str(error)}
-                    logger.warning("no notices of other processes", extra=problem)
+                notices.failed(error)
             await trio.sleep(backoff.next_delay())
 
     def _connect_listener(self) -> psycopg.Connection[Row]:

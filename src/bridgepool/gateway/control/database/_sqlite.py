@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import sqlite3
 import time
@@ -38,8 +37,6 @@ from bridgepool.gateway.control.database._database import VERSIONS, Notices, Tra
 from bridgepool.gateway.control.database._pool import ConnectionPool
 
 T = TypeVar("T")
-
-logger = logging.getLogger("bridgepool.store")
 
 _LOCK_TIMEOUT: Final = 30.0  # seconds that a writer waits for those of other processes
 _LOCK_SLICE: Final = 0.05  # of that, how long SQLite waits between two checks for cancellation
@@ -117,14 +114,14 @@ class StoreFile:
 
 
 @attrs.define(eq=False)
-class _Look:
-    """Whether the file may have changed, found without opening it: a few microseconds."""
+class _CommitHint:
+    """Whether there may be a new commit, found without opening the file: a few microseconds."""
 
     _found: tuple[int, int] | None = None
     _since: int = 0  # when that was first found, in nanoseconds
 
-    def is_due(self, file: StoreFile) -> bool:
-        """Tell whether to look into the file. Every commit writes to the log beside it."""
+    def is_given(self, file: StoreFile) -> bool:
+        """Return whether to look into the file. Every commit writes to the log beside it."""
         try:
             status = os.stat(f"{file.path}-wal")
         except OSError:
@@ -134,7 +131,7 @@ class _Look:
         now = time.monotonic_ns()
         if found != self._found:
             self._found, self._since = found, now
-        # A commit within the same tick of the file's clock does not show; so a few more looks.
+        # A commit within the same tick of the file's clock does not show; so look a few more times.
         return now - self._since < _SETTLED
 
 
@@ -166,37 +163,30 @@ class SqliteEngine:
     async def watch(self, notices: Notices) -> None:
         """See `Engine`."""
         pool = ConnectionPool(partial(self.connect, readonly=True), 1)
-        failing = False
-        look = _Look()
+        hint = _CommitHint()
         try:
             while True:
                 await notices.wait_subscribed()
-                if not look.is_due(self.file):
-                    await trio.sleep(_POLL)
-                    continue
-                before = self.last_notice
-                try:
-                    number = await pool.run(SqliteConnection.read_notice)
-                except StoreUnavailableError as error:
-                    if not failing:
-                        problem = {"problem": str(error)}
-                        logger.warning("no notices of other processes", extra=problem)
-                    failing = True
-                    look = _Look()
-                    await trio.sleep(_POLL_AFTER_ERROR)
-                    continue
-                # A commit of this process meanwhile has notified already, and what was read may
-                # be older.
-                if number != before and self.last_notice == before:
-                    self.last_notice = number
-                    notices.publish()
-                if failing:
-                    failing = False
-                    logger.info("notices of other processes arrive again")
-                await trio.sleep(_POLL)
+                wait = _POLL
+                if hint.is_given(self.file):
+                    try:
+                        await self._look(pool, notices)
+                    except StoreUnavailableError as error:
+                        notices.failed(error)
+                        hint, wait = _CommitHint(), _POLL_AFTER_ERROR
+                await trio.sleep(wait)
         finally:
             with trio.move_on_after(_CLOSING, shield=True):
                 await pool.aclose()
+
+    async def _look(self, pool: ConnectionPool[SqliteConnection], notices: Notices) -> None:
+        before = self.last_notice
+        number = await pool.run(SqliteConnection.read_notice)
+        # A commit of this process meanwhile has notified already, and the number may be older.
+        if number != before and self.last_notice == before:
+            self.last_notice = number
+            notices.publish()
+        notices.succeeded()
 
 
 @final
