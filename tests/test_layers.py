@@ -59,7 +59,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("store", "_receipts"),
         ("operations",),
         ("_hub", "_embedded", "_first_keys"),
-        ("api", "admin"),
+        ("api",),
         ("_process",),
         ("",),
     ),

@@ -107,8 +107,8 @@ async def _open(options: AdminOptions, may_create: bool) -> AsyncIterator[Admin]
     if store is not None:
         from bridgepool.gateway.control._encryption import find_encryption_keys
         from bridgepool.gateway.control._records import Actor
-        from bridgepool.gateway.control.admin._store_admin import StoreAdmin
         from bridgepool.gateway.control.database import check_store_exists
+        from bridgepool.gateway.control.operations._store_admin import StoreAdmin
         from bridgepool.gateway.control.store import open_store
         from bridgepool.gateway.providers import KEYS_LIMIT
 
@@ -120,7 +120,7 @@ async def _open(options: AdminOptions, may_create: bool) -> AsyncIterator[Admin]
         async with open_store(store, keys, max_keys=options.max_keys) as opened:
             yield StoreAdmin(opened, Actor("local", _user()))
     elif url is not None:
-        from bridgepool.gateway.control.admin._http_admin import open_http_admin
+        from bridgepool.gateway.control.operations._http_admin import open_http_admin
 
         context = None
         if options.ca_file is not None:

@@ -29,15 +29,15 @@ def make_api(store: Store, hub: Hub) -> Guard:
     """Make the application.
 
     Args:
-        store: What it shows and changes.
-        hub: What knows of the gateways.
+        store: The store that it reads and changes.
+        hub: The hub that knows the gateways.
     """
     return Guard(Routes(store, hub).answer, store)
 
 
 @attrs.frozen
 class Routes:
-    """What answers a request that has passed the guard."""
+    """The routes, behind the guard."""
 
     _store: Store
     _hub: Hub
@@ -86,14 +86,14 @@ class Routes:
     def _readiness(self) -> Response:
         status = self._hub.status()
         if status.ending:
-            return error_response(503, "draining", "the control plane is about to end")
+            return error_response(503, "draining", "the control plane is shutting down")
         if status.store_problem is not None:
             return error_response(503, "store_unavailable", status.store_problem)
         return json_response(200, Readiness(status.revisions.revision))
 
 
 def _match(template: str, path: str) -> dict[str, str] | None:
-    """Return what stands in the places of the names of a template; None if it does not match."""
+    """Return the path parameters; None if the path does not match the template."""
     names, texts = template.split("/"), path.split("/")
     places: dict[str, str] = {}
     if len(names) != len(texts):
@@ -108,5 +108,5 @@ def _match(template: str, path: str) -> dict[str, str] | None:
 
 def _wrong_method(*methods: str) -> Response:
     allow = {"Allow": ", ".join(sorted(methods))}
-    message = "the route has other methods; see Allow"
+    message = "the route does not support this method; see Allow"
     return error_response(405, "method_not_allowed", message, headers=allow)

@@ -1,4 +1,4 @@
-"""Answers of the API, and every error of it in one shape, which never repeats what was sent."""
+"""The responses of the API. Errors have one shape and never repeat what was sent."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class ErrorFacts:
 
 @attrs.frozen
 class ErrorBody:
-    """The body of every answer that is not 2xx."""
+    """The body of every response that is not 2xx."""
 
     error: ErrorFacts
 
 
 @attrs.frozen
 class Response:
-    """An answer: JSON."""
+    """A response in JSON."""
 
     status: int
     content: bytes
@@ -74,10 +74,10 @@ class Response:
 
 
 def json_response(status: int, answer: object, *, shows_key: bool = False) -> Response:
-    """Answer with a record.
+    """Make a response of a record.
 
     Args:
-        status: Of the answer.
+        status: The status code.
         answer: A frozen attrs class, or anything that msgspec encodes.
         shows_key: Whether a `Secret` in it is to be shown; else it is masked.
     """
@@ -99,20 +99,20 @@ def error_response(
     problems: Sequence[str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Answer with an error."""
-    told = msgspec.UNSET if problems is None else tuple(problems)
+    """Make the response of an error."""
+    listed = msgspec.UNSET if problems is None else tuple(problems)
     fields = dict(headers or {})
     if status == 503:
         fields["Retry-After"] = RETRY_AFTER
-    body = ErrorBody(ErrorFacts(code, message, told))
+    body = ErrorBody(ErrorFacts(code, message, listed))
     return Response(status, msgspec.json.encode(body), fields)
 
 
 def store_response(error: StoreError) -> Response:
-    """Answer that the store refused something, or cannot be used."""
+    """Make the response of an error of the store."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     if code is None:  # the encryption keys, the schema: for the operator, not for the caller
-        logger.error("the store cannot be used: %s", error)
+        logger.error("store cannot be used: %s", error)
         return error_response(500, "internal", "the store cannot be used; see the log")
     if isinstance(error, InvalidChangeError):
         return error_response(422, code, "the request breaks a rule", error.problems)
@@ -126,5 +126,5 @@ def _message(error: StoreError) -> str:
     if isinstance(error, NameTakenError):
         return f"the name is taken by another {error.kind}"
     if isinstance(error, ConflictError):
-        return f"the {error.kind} has changed since (revision {error.actual}): read it again"
+        return f"the {error.kind} was changed at revision {error.actual}: read it again"
     return str(error)

@@ -1,7 +1,7 @@
-"""What every request passes before the routes see it: its key, its size, and a net below them.
+"""The ASGI application around the routes: admin keys, limits of requests, unexpected errors.
 
-The application that is served, so that no route can forget it, and so that nothing of a request
-without a key is parsed.
+Every request passes it, so no route can forget a check, and nothing of a request without a valid
+key is parsed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
 from typing import Final, Protocol, TypeAlias
 
 import attrs
@@ -33,17 +32,17 @@ Routes: TypeAlias = Callable[[Message, bytes, Actor | None], Awaitable[Response]
 """What answers a request, given its body and who makes it; nobody outside of ``/api/``."""
 
 MAX_BODY: Final = 1 << 20
-_DROPPED: Final = 4 * MAX_BODY
-_MOST_HEADERS: Final = 100
+_MAX_DISCARDED: Final = 4 * MAX_BODY
+_MAX_HEADERS: Final = 100
 _BODY_TIMEOUT: Final = 30.0
-_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Admins(Protocol):
-    """What is needed of the store."""
+    """What the guard needs of the store."""
 
     async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
-        """Tell which admin's key this is."""
+        """Return the admin key that a token is; None if it is unknown or revoked."""
         ...
 
 
@@ -54,7 +53,7 @@ class Guard:
     _routes: Routes
     _admins: Admins
     failures: int = attrs.field(default=0, init=False)
-    """Requests that the routes failed on."""
+    """Number of requests on which a route raised an unexpected error."""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one request, as ASGI wants it."""
@@ -83,16 +82,16 @@ class Guard:
             return await self._routes(scope, body, admitted)
         except StoreError as error:
             return store_response(error)
-        except Exception as error:  # of the routes: the next request is served all the same
+        except Exception as error:  # of the routes; the next request must be served
             self.failures += 1
             _log_failure(scope, error)
             return error_response(500, "internal", "the control plane failed; see its log")
 
     async def _admit(self, scope: Message) -> Actor | Response | None:
-        """Return who makes a request, or why it may not be made; None if nobody has to be known."""
+        """Return who makes a request, None where no key is needed, or the rejection."""
         problem = _head_problem([name.lower() for name, _ in scope["headers"]])
         if problem is not None:
-            # What else is on this connection may not be what its sender meant.
+            # The rest of what this connection carries may not be what its sender meant.
             closing = {"Connection": "close"}
             return error_response(400, "bad_request", problem, headers=closing)
         path: str = scope["path"]
@@ -101,20 +100,24 @@ class Guard:
         token = _bearer(scope["headers"])
         admin = await self._admins.authenticate_admin(token) if token is not None else None
         if admin is None:
-            said = "needs an admin key" if token is None else "this admin key is unknown or revoked"
+            problem = (
+                "an admin key is required"
+                if token is None
+                else "the admin key is unknown or revoked"
+            )
             challenge = {"WWW-Authenticate": 'Bearer realm="bridgepool"'}
-            return error_response(401, "unauthorized", said, headers=challenge)
-        if admin.role != "write" and scope["method"] not in _READING:
-            return error_response(403, "forbidden", "this admin key may read only")
+            return error_response(401, "unauthorized", problem, headers=challenge)
+        if admin.role != "write" and scope["method"] not in _READ_METHODS:
+            return error_response(403, "forbidden", "this admin key has the role read")
         return Actor("admin", admin.name)
 
 
 def _head_problem(names: list[bytes]) -> str | None:
-    if len(names) > _MOST_HEADERS:
-        return f"has more than {_MOST_HEADERS} headers"
+    if len(names) > _MAX_HEADERS:
+        return f"the request has more than {_MAX_HEADERS} headers"
     if b"content-length" in names and b"transfer-encoding" in names:
-        # RFC 9112, section 6.3: where two parsers may differ, a request can be smuggled.
-        return "has Content-Length beside Transfer-Encoding"
+        # RFC 9112, section 6.3: parsers may differ, so a request could be smuggled.
+        return "the request has both Content-Length and Transfer-Encoding"
     return None
 
 
@@ -128,26 +131,26 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> Secret | None:
 
 
 async def _read_body(scope: Message, receive: Receive) -> bytes | Response:
-    """Read all of the body, or return why it is not taken."""
+    """Read all of the body; return the response if it is rejected."""
     body = bytearray()
     size = 0
     with trio.move_on_after(_BODY_TIMEOUT):
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return error_response(HTTPStatus.BAD_REQUEST, "bad_request", "the client left")
+                return error_response(400, "bad_request", "the client disconnected")
             part: bytes = message.get("body", b"")
             size += len(part)
             if size <= MAX_BODY:
                 body += part
             more: bool = message.get("more_body", False)
-            # A little more is read and dropped: a connection that is closed with bytes unread
-            # is reset, and the answer may be lost with it.
-            if size > MAX_BODY and (not more or size > _DROPPED):
+            # A little more is read and discarded: closing a connection with unread bytes resets
+            # it, and the response may be lost.
+            if size > MAX_BODY and (not more or size > _MAX_DISCARDED):
                 return _too_large()
             if not more:
                 return bytes(body)
-    return error_response(408, "timeout", f"the body did not come within {_BODY_TIMEOUT:.0f} s")
+    return error_response(408, "timeout", f"the body did not arrive within {_BODY_TIMEOUT:.0f} s")
 
 
 def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
@@ -157,15 +160,18 @@ def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
 
 def _too_large() -> Response:
     return error_response(
-        413, "too_large", f"the body is above {MAX_BODY >> 20} MiB", headers={"Connection": "close"}
+        413,
+        "too_large",
+        f"the body is larger than {MAX_BODY >> 20} MiB",
+        headers={"Connection": "close"},
     )
 
 
 def _log_failure(scope: Message, error: Exception) -> None:
-    # Not the error's text: it may quote what was sent.
+    # Without the text of the error, which may quote the request.
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     logger.error(
-        "a request failed",
+        "request failed",
         extra={
             "method": scope["method"],
             "error": type(error).__name__,

@@ -17,15 +17,15 @@ from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, P
 
 _ERRORS: Final = {
     400: "The request cannot be read.",
-    401: "No admin key, or one that is unknown or revoked.",
-    404: "There is nothing of that name or id.",
+    401: "The admin key is missing, unknown or revoked.",
+    404: "The name or id does not exist.",
     422: "A field, a query or the change as a whole breaks a rule.",
-    503: "The database is away.",
+    503: "The database is unavailable.",
 }
 _WRITE_ERRORS: Final = {
-    403: "The key may read only.",
-    408: "The body did not come.",
-    409: "The name is taken, or the row has changed.",
+    403: "The role of the key is `read`.",
+    408: "The body did not arrive in time.",
+    409: "The name is in use, or the row has changed.",
     413: "The body is too large.",
     415: "The content type of the body is not JSON.",
 }
@@ -41,7 +41,7 @@ class Health:
 
 @attrs.frozen
 class Readiness:
-    """The control plane does its work."""
+    """The control plane is ready."""
 
     revision: int
     status: Literal["ready"] = "ready"
@@ -89,7 +89,7 @@ def describe() -> bytes:
             },
         },
     }
-    # A client is called so outside of this package, and not a view of one.
+    # The API has clients and providers, not views of them.
     return msgspec.json.encode(described).replace(b'View"', b'"')
 
 

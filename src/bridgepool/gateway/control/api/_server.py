@@ -1,4 +1,4 @@
-"""The API under hypercorn, on listeners that we opened ourselves."""
+"""Serve the API with hypercorn, on listeners that are open already."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("bridgepool.control.api")
 
-_AGAIN_AFTER: Final = 0.2  # seconds after hypercorn itself failed
+_RESTART_DELAY: Final = 0.2  # seconds
 
 
 @attrs.frozen
 class Certificate:
-    """What to serve HTTPS with: files in PEM."""
+    """A certificate chain and its key for HTTPS: files in PEM."""
 
     cert: Path
     key: Path
@@ -42,18 +42,18 @@ async def serve_api(  # noqa: ASYNC114  # the linter cannot be told of every sta
     grace: float = 10.0,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve the API until `ending` is set; then let running requests end.
+    """Serve the API until `ending` is set; then let running requests finish.
 
     Args:
         api: The application.
-        listeners: Of plain TCP; closed in the end.
+        listeners: Plain TCP listeners; they are closed in the end.
         certificate: Serve HTTPS with it.
-        ending: Set it to end.
-        grace: Seconds that running requests may take then.
+        ending: Set it to start the shutdown.
+        grace: Seconds that running requests may take after that.
         task_status: For `nursery.start`.
     """
     app = cast("ASGIFramework", api)
-    task_status.started()  # the system takes connections already
+    task_status.started()  # the kernel accepts connections already
     try:
         while not ending.is_set():
             config = _config(listeners, certificate, grace)
@@ -61,17 +61,17 @@ async def serve_api(  # noqa: ASYNC114  # the linter cannot be told of every sta
                 with config:
                     await serve(app, config, shutdown_trigger=ending.wait)
             except Exception:  # hypercorn's: one connection must not end the API for all
-                logger.exception("the HTTP server failed; it is started again")
-                await trio.sleep(_AGAIN_AFTER)
+                logger.exception("HTTP server failed; restarting it")
+                await trio.sleep(_RESTART_DELAY)
     finally:
         for listener in listeners:
             _socket(listener).close()
 
 
 class _Config(Config):
-    """The configuration of one run of hypercorn, on copies of our sockets.
+    """The configuration of one run of hypercorn, on duplicates of our sockets.
 
-    Closes them in the end: hypercorn does so only if it came as far as to accept from them.
+    It closes them in the end: hypercorn does so only if it got as far as to accept from them.
     """
 
     def __init__(self, originals: Sequence[trio.socket.SocketType]) -> None:
@@ -79,7 +79,7 @@ class _Config(Config):
         self._copies = [socket.socket(fileno=os.dup(original.fileno())) for original in originals]
 
     def create_sockets(self) -> Sockets:
-        """Give hypercorn the copies."""
+        """Return the duplicates."""
         secure, plain = (self._copies, []) if self.ssl_enabled else ([], self._copies)
         return Sockets(secure, plain, [])
 
@@ -109,5 +109,5 @@ def _config(
 
 def _socket(listener: Listener) -> trio.socket.SocketType:
     if not isinstance(listener, trio.SocketListener):
-        raise TypeError("hypercorn takes sockets")
+        raise TypeError("hypercorn serves socket listeners only")
     return listener.socket

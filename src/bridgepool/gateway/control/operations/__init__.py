@@ -1,7 +1,8 @@
 """The operations of a control plane, each declared once; see `_operation`.
 
-`OPERATIONS` has all of them: those of the modules here. The API serves them, `open_http_admin`
-asks them of it, and a `StoreAdmin` carries them out on a store.
+`OPERATIONS` has all of them. The API serves them. An `Admin` carries them out: `_store_admin` on a
+store that this process has opened, `_http_admin` by the API of a running control plane. Neither is
+imported here, since each needs what the other does not.
 """
 
 from bridgepool.gateway.control.operations import (

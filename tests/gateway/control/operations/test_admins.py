@@ -13,8 +13,6 @@ import trio
 
 from bridgepool import BridgePoolError, Secret
 from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderDraft, ProviderPatch
-from bridgepool.gateway.control.admin._http_admin import AdminError, open_http_admin
-from bridgepool.gateway.control.admin._store_admin import StoreAdmin
 from bridgepool.gateway.control.operations import Admin
 from bridgepool.gateway.control.operations._audit import list_audit
 from bridgepool.gateway.control.operations._clients import (
@@ -30,6 +28,7 @@ from bridgepool.gateway.control.operations._gateways import (
     wait_applied,
     wait_long,
 )
+from bridgepool.gateway.control.operations._http_admin import AdminError, open_http_admin
 from bridgepool.gateway.control.operations._keys import (
     create_admin_key,
     create_gateway_key,
@@ -47,6 +46,7 @@ from bridgepool.gateway.control.operations._providers import (
     remove_provider,
     update_provider,
 )
+from bridgepool.gateway.control.operations._store_admin import StoreAdmin
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.control.planes import Plane, open_plane, receipt, session
