@@ -1,4 +1,4 @@
-"""Answers of the commands: tables for people, JSON for programs."""
+"""Output of the commands: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import attrs
 
@@ -15,6 +15,9 @@ from bridgepool.gateway.commands._connecting import AdminOptions, administer
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._applied import AppliedReport
+
+
+_UNLIMITED_WIDTH: Final = 10_000  # columns
 
 
 def print_json(value: object) -> None:
@@ -38,15 +41,20 @@ def _plain(value: object) -> object:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns; control characters in what others wrote are shown, not obeyed."""
-    lines = [list(heads), *([_cell(value) for value in row] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    for line in lines:
-        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
+    """Print rows in columns: wrapped on a terminal, one line per row in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else _UNLIMITED_WIDTH, crop=False)
 
 
 def _cell(value: object) -> str:
+    """Return the text of a cell, with its control characters escaped."""
     if value is None or value == "":
         return "-"
     if isinstance(value, bool):
