@@ -1,12 +1,12 @@
 """The gateway as a process: listeners, signals, logs, exit status.
 
-Theory of operation. Start: open where the providers are, open the gateway, listen, say where on
-standard output. A provider file or a store that cannot be read ends the program here, and only
-here; a control plane need not be there. Run: the first SIGINT or SIGTERM begins the drain: no
-new connections, `/readyz` says no, what runs may end until `--drain-timeout`. A second signal,
-or that deadline, cuts what is left. Exit status: 0 after a drain that let everything end, 1
-when requests were cut, 2 when it could not start, or when the control plane refuses it before
-it has anything to serve.
+Theory of operation. Start: open the source of providers, open the gateway, listen, print the
+URLs. A provider file or a store that cannot be read ends the program here, and only here; a
+control plane need not be reachable. Run: the first SIGINT or SIGTERM begins the drain: no new
+connections, `/readyz` answers 503, running requests may end until `--drain-timeout`. A second
+signal, or that deadline, cuts the rest. Exit status: 0 after a complete drain, 1 when requests
+were cut, 2 when it could not start, or when the control plane refused it before it had any
+providers.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ async def _serve(
         await nursery.start(follow_signals, logger, begin_drain, end_drain, log_fields)
         serving = partial(serve_http, gateway.handle, listeners, limits=limits, graceful=graceful)
 
-        async def serve(  # noqa: ASYNC128  # what it calls says started
+        async def serve(  # noqa: ASYNC128  # serve_http calls started()
             *, task_status: trio.TaskStatus[object]
         ) -> None:
             await serving(task_status=task_status)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import Enum
 from typing import TYPE_CHECKING, Final, Protocol
-
-import attrs
 
 from bridgepool.gateway.commands._connecting import AdminOptions, administer
 
@@ -21,23 +17,10 @@ _UNLIMITED_WIDTH: Final = 10_000  # columns
 
 
 def print_json(value: object) -> None:
-    """Print a view, or a list or mapping of views, as JSON."""
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+    """Print a record, or a list or mapping of records, as JSON."""
+    import msgspec
 
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    kind = type(value)
-    if attrs.has(kind):
-        return {field.name: _plain(getattr(value, field.name)) for field in attrs.fields(kind)}
-    return value
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

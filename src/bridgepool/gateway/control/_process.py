@@ -1,11 +1,11 @@
 """The control plane as a process: listeners, signals, logs, exit status.
 
-Theory of operation. Start: open the store, apply the seed, read once, listen, say where on
-standard output; what is wrong ends the program here, and only here. Run: a store that goes away
-stops changes, and nothing else. The first SIGINT or SIGTERM begins the end: `/readyz` says no,
-long questions are answered, running requests may end until `--drain-timeout`, gateways are told
-to connect elsewhere. A second signal ends at once. Exit status: 0 after an orderly end, 1 when a
-second signal cut it short, 2 when it could not start.
+Theory of operation. Start: open the store, apply the seed, read the store once, listen, print the
+URLs. An error ends the program here, and only here. Run: an unreachable store prevents changes,
+and nothing else. The first SIGINT or SIGTERM begins the drain: `/readyz` answers 503, waiting
+requests are answered, running ones may end until `--drain-timeout`, gateways are asked to
+reconnect. A second signal ends the program at once. Exit status: 0 after a complete drain, 1 when
+a second signal cut it short, 2 when it could not start.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from bridgepool.transports.websocket import serve_websockets
 
 logger = logging.getLogger("bridgepool.control")
 
-_SHUTTING_DOWN = Refused(503, "shutting_down", "the control plane stops; connect again")
+_SHUTTING_DOWN = Refused(503, "shutting_down", "the control plane is shutting down; connect again")
 _CLOSE_TIMEOUT = 1.0  # seconds for sessions to close
 
 
@@ -60,7 +60,7 @@ def serve_control_plane(options: ControlPlaneOptions) -> int:
         StartError: It could not start.
     """
     set_up_logging(options.log_format)
-    # They say where they listen; we say it ourselves.
+    # hypercorn logs its addresses; the program prints its own.
     logging.getLogger("bridgepool.control.hypercorn").setLevel(logging.WARNING)
     return trio.run(_main, options)
 
@@ -81,9 +81,7 @@ async def _main(options: ControlPlaneOptions) -> int:
             )
             await _prepare(store, options)
             hub = await stack.enter_async_context(open_hub(store))
-        except BridgePoolError as error:
-            raise StartError(f"--store: {error}") from None
-        except ValueError as error:  # an address of no kind that is known
+        except (BridgePoolError, ValueError) as error:  # ValueError: an unknown kind of URL
             raise StartError(f"--store: {error}") from None
         api_listeners = await open_listeners(api_addresses, None)
         rpc_listeners = await open_listeners(rpc_addresses, tls)
@@ -91,20 +89,20 @@ async def _main(options: ControlPlaneOptions) -> int:
 
 
 def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:
-    """Read addresses, and refuse those where keys would go over a network in the clear."""
+    """Parse addresses, and refuse those where keys would cross a network unencrypted."""
     addresses = [Address.parse(text, option) for text in texts]
     if options.tls_cert is None and not options.insecure:
         for text, address in zip(texts, addresses, strict=True):
             if not address.is_loopback:
                 raise StartError(
-                    f"{option} {text}: keys would go over the network in the clear; give "
-                    "--tls-cert and --tls-key, or --insecure if something else encrypts"
+                    f"{option} {text}: keys would cross the network unencrypted; "
+                    "specify --tls-cert and --tls-key, or --insecure if something else encrypts"
                 )
     return addresses
 
 
 async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
-    """Apply the seed, and see to the first keys."""
+    """Apply the seed, and create the first keys."""
     if options.seed is not None:
         await _seed(store, options.seed, options.max_keys)
     if options.admin_key_file is not None:
@@ -134,7 +132,7 @@ async def _seed(store: Store, path: Path, max_keys: int) -> None:
     logger.info("seed applied", extra=facts)
     for drift in report.drift:
         logger.warning(
-            "store differs from the seed; keeping the store",
+            "drift from the seed; keeping the store",
             extra={"kind": drift.kind, "row": drift.name, "reason": drift.reason},
         )
 
@@ -146,13 +144,13 @@ async def _serve(
     rpc_listeners: Sequence[Listener],
     options: ControlPlaneOptions,
 ) -> int:
-    """Serve until signalled, then end in order; return the exit status."""
+    """Serve until signalled, then drain; return the exit status."""
     draining = trio.Event()
     forced = False
     certificate = None
     if options.tls_cert is not None and options.tls_key is not None:
         certificate = Certificate(options.tls_cert, options.tls_key)
-    # Sessions outlive the service, so that they can say goodbye.
+    # Sessions outlive the service, so that they can close in order.
     async with trio.open_nursery() as nursery:
 
         def begin_drain() -> None:
@@ -189,7 +187,7 @@ async def _serve(
                 ending=draining,
                 grace=options.drain_timeout,
             )
-        with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were told to end
+        with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were asked to end
             while service.sessions:  # noqa: ASYNC110  # they end within milliseconds
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()

@@ -1,10 +1,9 @@
-"""How long ago something was, told across restarts, on a machine whose clock may be wrong.
+"""The age of a moment across restarts, on a machine whose clock may be wrong.
 
-The wall clock is what survives a restart of the machine, and what an operator can set back.
-So a moment is kept by the time since the machine's start as well: within one boot only that
-counts, which nobody can set. Across boots the wall clock counts, but never for less than what
-was known already; a clock that stands before the moment itself tells nothing, and then the age
-is unknown (`math.inf`) rather than zero.
+Only the wall clock survives a restart of the machine, but it can be set back. So a moment also
+has the uptime, which cannot: within one boot, the age is the difference of uptimes. Across boots
+it is the difference of wall clocks, but never less than an age that was already known. If the wall
+clock is before the moment, the age is unknown (`math.inf`).
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ _UPTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 @attrs.frozen
 class Moment:
-    """A point in time, by the two clocks of a machine."""
+    """A point in time by the two clocks of a machine."""
 
     wall: float
-    """Seconds since 1970, as the machine had it."""
+    """Seconds since 1970 by the machine's wall clock."""
     uptime: float
     """Seconds since the machine was started."""
     boot: str
-    """Which start of which machine; empty if it cannot be told."""
+    """The id of the boot; empty if unknown."""
 
     @classmethod
     def now(cls) -> Moment:
@@ -39,7 +38,7 @@ class Moment:
 
 
 def boot_id() -> str:
-    """Return what names this start of this machine; empty where nothing does."""
+    """Return the id of this boot; empty if the system has none."""
     return _read(_BOOT_ID)
 
 
@@ -52,12 +51,12 @@ def _read(path: Path) -> str:
 
 
 def age_of(then: Moment, now: Moment, known: float = 0.0) -> float:
-    """Return how many seconds ago a moment was; `math.inf` when the clocks do not tell.
+    """Return how many seconds ago a moment was; `math.inf` if unknown.
 
     Args:
         then: The moment.
         now: This moment.
-        known: What its age is known to have been already.
+        known: An age that it is known to have had.
     """
     if then.boot and then.boot == now.boot and now.uptime >= then.uptime:
         return max(known, now.uptime - then.uptime)

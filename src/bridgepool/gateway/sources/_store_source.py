@@ -1,7 +1,7 @@
-"""The providers of a store that the gateway opens itself, without a control plane.
+"""The source that is a store, opened by the gateway itself, without a control plane.
 
-As with a control plane, every client needs a key: that the last one's was revoked must not open
-the gateway to every program of the machine.
+As with a control plane, every client needs a key: revoking the last one must not open the gateway
+to every program of the machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger("bridgepool.gateway")
 
 @attrs.frozen
 class _KeysOnly:
-    """The clients of a store, as an `Authorizer`."""
+    """The clients of a store as an `Authorizer`."""
 
     _providers: StoreProviders
     has_clients: bool = True
@@ -63,16 +63,16 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             logger.warning("store has no clients; every request is refused")
         report = SourceReport(source="store")
 
-        said: tuple[Rejection, ...] = ()
+        logged: tuple[Rejection, ...] = ()
 
-        def say_rejected(_: Receipt) -> None:
-            nonlocal said
+        def log_rejected(_: Receipt) -> None:
+            nonlocal logged
             for row in providers.rejected:
-                if row not in said:
+                if row not in logged:
                     logger.warning(
                         "provider rejected", extra={"provider": row.name, "reason": row.reason}
                     )
-            said = providers.rejected
+            logged = providers.rejected
 
         yield Source(
             reloader=providers,
@@ -80,5 +80,5 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             clients=_KeysOnly(providers),
             report=lambda: report,
             first=first,
-            on_applied=say_rejected,
+            on_applied=log_rejected,
         )
