@@ -182,7 +182,7 @@ async def test_no_drift_keeps_a_control_plane_from_starting(
         await plane.wait_event("seed applied", applied=3)
         drift = {}
         for name in ("changed", "removed", "remade", "by-hand", "left-out"):
-            line = await plane.wait_event("store differs from the seed", row=name)
+            line = await plane.wait_event("drift from the seed", row=name)
             drift[name] = str(line["reason"])
         assert "was changed by hand: base_url" in drift["changed"]
         assert "was removed by hand" in drift["removed"]

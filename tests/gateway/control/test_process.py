@@ -225,7 +225,7 @@ async def test_a_seed_is_applied_and_drift_is_said(tmp_path: Path) -> None:
         await control.ask("PATCH", "/api/v1/providers/ai", {"base_url": "https://hand.example/v1"})
     seed.write_text(row.format("two") + 'keys = ["sk-of-the-seed-0123456789"]\n')
     async with run_control(tmp_path, url, "--seed", str(seed)) as control:
-        await control.run.wait_event("store differs from the seed", row="ai")
+        await control.run.wait_event("drift from the seed", row="ai")
         shown = await control.ask("GET", "/api/v1/providers/ai")
         assert shown["provider"]["base_url"] == "https://hand.example/v1"
         assert "sk-of-the-seed" not in control.run.everything
@@ -249,8 +249,8 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would go over the network"),
-        (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would go over the network"),
+        (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would cross the network"),
+        (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would cross the network"),
         (("--rpc-listen", "x"), "--rpc-listen x: is not HOST:PORT"),
         (("--tls-cert", "x.pem"), "--tls-cert requires --tls-key"),
         (("--seed", "none.toml"), "none.toml: cannot be read"),
