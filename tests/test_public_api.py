@@ -15,7 +15,7 @@ import pytest
 _ROOT = Path(__file__).parent.parent
 _SOURCE = _ROOT / "src"
 # The packages and modules that users import from; each is documented by name in docs/reference.
-PUBLIC = ("bridgepool", "bridgepool.testing")
+PUBLIC = ("bridgepool", "bridgepool.http", "bridgepool.http.asgi", "bridgepool.testing")
 _PAGES = {path: path.read_text() for path in sorted((_ROOT / "docs/reference").glob("*.md"))}
 _DIRECTIVE = re.compile(r"^\.\. auto\w+:: ([\w.]+)", re.M)
 _CURRENT = re.compile(r"^\.\. currentmodule:: ([\w.]+)", re.M)
