@@ -1,6 +1,6 @@
 """A transport of your own: messages over any byte stream, each with its length before it.
 
-python own_transport.py        # holds it to the contract of transports
+python own_transport.py        # checks it against the contract of transports
 """
 
 from collections.abc import AsyncIterator
@@ -27,11 +27,11 @@ class FramedChannel(trio.abc.Channel[bytes]):
     _unread: bytearray = attrs.field(factory=bytearray, init=False)
     _receiving: bool = False
     _closed: bool = False
-    _ended: bool = False  # the other end said goodbye
+    _ended: bool = False  # the other end closed
     _written: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     async def send(self, value: bytes) -> None:
-        """Queue a message; the writer's task sends it, so a cancelled send leaves no half."""
+        """Queue a message; the writer's task sends it, so a cancelled send sends all or nothing."""
         if len(value) > MAX:
             raise MessageTooLargeError(len(value), MAX)
         if self._ended and not self._closed:
@@ -43,14 +43,14 @@ class FramedChannel(trio.abc.Channel[bytes]):
             raise self._broken() from None
 
     async def write(self, queued: trio.MemoryReceiveChannel[bytes]) -> None:
-        """Send what is queued, then goodbye; the only task that writes to the stream."""
+        """Send queued messages, then the goodbye; no other task writes to the stream."""
         try:
             with queued:
                 async for message in queued:
                     await self._stream.send_all(len(message).to_bytes(4, "big") + message)
             await self._stream.send_all(GOODBYE)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # who sends or receives is told
+            pass  # `send` and `receive` raise
         self._written.set()
 
     async def receive(self) -> bytes:
@@ -86,7 +86,7 @@ class FramedChannel(trio.abc.Channel[bytes]):
         raise trio.ClosedResourceError
 
     async def aclose(self) -> None:
-        """Let the writer finish, but not for ever."""
+        """Let the writer finish, within a limit."""
         self._closed = True
         self._queue.close()
         try:
@@ -96,7 +96,9 @@ class FramedChannel(trio.abc.Channel[bytes]):
             await trio.aclose_forcefully(self._stream)
 
     def _broken(self) -> ChannelBrokenError:
-        return ChannelBrokenError(BreakReason.CUT, "the connection was cut, or closed over there")
+        return ChannelBrokenError(
+            BreakReason.CUT, "the connection was cut, or closed by the other end"
+        )
 
 
 @asynccontextmanager
@@ -112,7 +114,7 @@ async def open_framed_channel(stream: trio.abc.Stream) -> AsyncIterator[FramedCh
 
 @attrs.frozen
 class Rig:
-    """What `check_transport` wants: two connected ends, and the means to part them."""
+    """What `check_transport` needs: two connected ends, and a way to break the connection."""
 
     left: FramedChannel
     right: FramedChannel
@@ -120,7 +122,7 @@ class Rig:
     max_message_bytes: int | None = MAX
 
     async def break_link(self) -> None:
-        """Part the two ends, without a goodbye."""
+        """Cut the connection without a goodbye."""
         for stream in self.streams:
             await trio.aclose_forcefully(stream)
 
@@ -134,4 +136,4 @@ async def open_rig() -> AsyncIterator[Rig]:
 
 if __name__ == "__main__":
     check_transport(open_rig, max_examples=50)
-    print("the transport keeps its contract")
+    print("the transport fulfils its contract")

@@ -1,4 +1,4 @@
-"""A server of websockets on loopback, and ways to talk to it."""
+"""A websocket server on loopback, and helpers to talk to it."""
 
 import logging
 import ssl

@@ -1,4 +1,4 @@
-"""Who gets in, who does not, and what each side is told."""
+"""Who is admitted, who is refused, and what each side learns."""
 
 import json
 import re
@@ -32,7 +32,7 @@ async def test_the_server_sees_path_query_bearer_and_peer() -> None:
     assert TOKEN not in repr(seen)
 
 
-async def test_a_refusal_tells_status_code_and_reason() -> None:
+async def test_a_refusal_has_status_code_and_reason() -> None:
     async def admit(handshake: Handshake) -> Handshake | Refused:
         await trio.lowlevel.checkpoint()
         return Refused(401, "unknown_key", 'no such key; make one with "keys create"')
@@ -48,7 +48,7 @@ async def test_a_refusal_tells_status_code_and_reason() -> None:
         assert server.counters.admitted == 0
 
 
-async def test_an_admission_that_raises_or_dawdles_is_told_and_harms_nobody_else(
+async def test_an_admission_that_raises_or_times_out_refuses_that_client_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def admit(handshake: Handshake) -> Handshake | Refused:
@@ -85,7 +85,9 @@ async def test_an_admission_that_raises_or_dawdles_is_told_and_harms_nobody_else
     ],
 )
 @pytest.mark.parametrize("tls", [False, True])
-async def test_what_is_no_handshake_ends_only_itself(greeting: bytes, tls: bool) -> None:
+async def test_a_connection_without_a_handshake_ends_only_itself(
+    greeting: bytes, tls: bool
+) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with running(tls=context if tls else None) as server:
@@ -105,7 +107,7 @@ async def test_what_is_no_handshake_ends_only_itself(greeting: bytes, tls: bool)
         assert server.counters.admitted == 0
 
 
-async def test_a_client_that_says_nothing_is_let_go_in_time() -> None:
+async def test_a_client_that_sends_nothing_is_disconnected_in_time() -> None:
     async with running(limits=WebSocketLimits(handshake_timeout=0.05)) as server:
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
         with trio.fail_after(10):
@@ -123,7 +125,7 @@ async def test_a_plain_request_gets_a_400() -> None:
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 400")
 
 
-async def test_two_authorizations_are_none() -> None:
+async def test_two_authorization_headers_count_as_none() -> None:
     async with running() as server:
         stream = await trio.open_tcp_stream("127.0.0.1", server.port)
         async with stream:
@@ -182,7 +184,9 @@ def response(status: int, body: bytes) -> bytes:
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + bytes(200_000), "ended"),
     ],
 )
-async def test_no_websocket_server_is_a_connect_error(answer: bytes | None, words: str) -> None:
+async def test_a_server_that_is_not_a_websocket_server_is_a_connect_error(
+    answer: bytes | None, words: str
+) -> None:
     error = await answers(answer)
     assert isinstance(error, ConnectError)
     assert re.search(words, str(error)), error
@@ -205,7 +209,7 @@ async def test_any_other_status_is_a_refusal(body: bytes, code: str, reason: str
     assert reason in error.reason
 
 
-async def test_nobody_there_is_a_connect_error() -> None:
+async def test_no_server_is_a_connect_error() -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     await listeners[0].aclose()
@@ -230,13 +234,13 @@ async def test_an_untrusted_certificate_is_a_connect_error() -> None:
 @pytest.mark.parametrize(
     "url", ["http://a/", "ws://", "ws:///x", "ws://u:p@h/", "ws://h/#f", "ws://h/ä", "ws://h/?a b"]
 )
-async def test_a_url_that_is_none_is_refused(url: str) -> None:
+async def test_an_invalid_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="websocket"):
         async with open_websocket_channel(url):
             pass
 
 
-async def test_a_token_that_fits_no_header_is_refused_and_not_shown() -> None:
+async def test_a_token_that_cannot_be_a_header_is_refused_and_not_shown() -> None:
     with pytest.raises(ValueError, match="bearer token") as refused:
         async with open_websocket_channel("ws://h/", bearer=Secret("geheim\r\nä")):
             pass

@@ -1,4 +1,4 @@
-"""The kernel watches the network of both ends of a connection."""
+"""The kernel checks the network of both ends of a connection."""
 
 import socket
 import ssl
@@ -35,7 +35,7 @@ def options(stream: trio.SocketStream) -> dict[str, int]:
     return found
 
 
-async def test_a_machine_that_is_gone_is_noticed_in_about_the_timeout() -> None:
+async def test_a_machine_that_is_gone_is_detected_in_about_the_timeout() -> None:
     for timeout, limit in ((20.0, 21), (0.5, 6), (5.0, 6), (600.0, 601)):
         async with connected() as stream:
             enable_tcp_keepalive(stream, timeout)
@@ -58,7 +58,7 @@ async def test_both_ends_of_a_connection_are_watched() -> None:
                 assert options(stream)["TCP_USER_TIMEOUT"] >= QUICK.heartbeat_timeout * 1000
 
 
-async def test_what_is_no_tcp_or_has_no_limit_is_left_alone() -> None:
+async def test_streams_other_than_tcp_and_infinite_timeouts_are_left_alone() -> None:
     async with connected() as stream:
         enable_tcp_keepalive(stream, inf)
         assert options(stream)["SO_KEEPALIVE"] == 0
@@ -73,7 +73,7 @@ async def test_what_is_no_tcp_or_has_no_limit_is_left_alone() -> None:
     (TimeoutError(110, "Connection timed out"), True),
     (ConnectionResetError(104, "reset"), False),
 ])  # fmt: skip
-async def test_that_the_is_tcp_timeout_is_told_from_a_reset(error: OSError, gave_up: bool) -> None:
+async def test_a_tcp_timeout_is_distinguished_from_a_reset(error: OSError, gave_up: bool) -> None:
     wrapped = trio.BrokenResourceError("broken")
     wrapped.__cause__ = error
     assert is_tcp_timeout(wrapped) is gave_up

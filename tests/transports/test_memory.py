@@ -26,7 +26,7 @@ async def test_a_closed_end_is_the_end_of_the_other_after_what_was_sent() -> Non
         await left.receive()
 
 
-async def test_a_broken_pair_is_no_end_of_channel() -> None:
+async def test_a_broken_pair_does_not_end_the_channel() -> None:
     left, right = open_memory_channel_pair()
     left.break_link()
     for end in (left, right):
@@ -36,7 +36,7 @@ async def test_a_broken_pair_is_no_end_of_channel() -> None:
             await end.send(b"")
 
 
-async def test_what_is_too_large_or_no_bytes_is_refused() -> None:
+async def test_large_messages_and_values_other_than_bytes_are_refused() -> None:
     left, right = open_memory_channel_pair(max_message_bytes=2)
     with pytest.raises(MessageTooLargeError, match="the message has 3 bytes; the limit is 2"):
         await left.send(b"123")

@@ -1,4 +1,4 @@
-"""Peers that say nothing: those that are frozen, and those that are well."""
+"""Silent peers: frozen ones are detected, working ones stay connected."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -73,15 +73,13 @@ async def is_given_up(end: Channel) -> None:
     assert broken.value.reason is BreakReason.HEARTBEAT
 
 
-async def test_a_client_that_is_frozen_is_noticed() -> None:
+async def test_a_frozen_client_is_detected() -> None:
     with trio.fail_after(10):
         async with running() as serving, raw_client(serving.port):
             await is_given_up(await serving.accepted())
 
 
-async def test_a_client_that_sends_something_instead_of_a_pong_is_noticed_once_it_is_silent() -> (
-    None
-):
+async def test_a_client_that_sends_data_but_no_pong_is_dead_once_it_is_silent() -> None:
     with trio.fail_after(10):
         async with running() as serving, raw_client(serving.port) as stream:
             server = await serving.accepted()
@@ -91,18 +89,18 @@ async def test_a_client_that_sends_something_instead_of_a_pong_is_noticed_once_i
             await is_given_up(server)
 
 
-async def test_a_server_that_is_frozen_is_noticed() -> None:
+async def test_a_frozen_server_is_detected() -> None:
     async with client_of_frozen_server(QUICK) as client:
         await is_given_up(client)
 
 
-async def test_a_server_that_says_nothing_to_a_message_is_noticed_early() -> None:
+async def test_a_server_that_is_silent_after_a_message_is_detected_early() -> None:
     async with client_of_frozen_server(SELDOM) as client:
         await client.send(b"call")
         await is_given_up(client)
 
 
-async def test_a_client_that_never_asks_but_answers_lives_on() -> None:
+async def test_a_client_that_only_answers_pings_stays_connected() -> None:
     with trio.fail_after(10):
         async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
             server = await serving.accepted()
@@ -112,7 +110,7 @@ async def test_a_client_that_never_asks_but_answers_lives_on() -> None:
 
 
 @pytest.mark.parametrize(("of_server", "of_client"), [(QUICK, SELDOM), (SELDOM, QUICK)])
-async def test_ends_that_ask_at_different_intervals_live_on(
+async def test_ends_that_ping_at_different_intervals_stay_connected(
     of_server: WebSocketLimits, of_client: WebSocketLimits
 ) -> None:
     with trio.fail_after(10):
@@ -127,7 +125,7 @@ async def test_ends_that_ask_at_different_intervals_live_on(
             assert (await server.receive(), await client.receive()) == (b"1", b"2")
 
 
-async def test_a_reader_that_an_estimate_holds_up_is_let_go_however_long_the_heartbeats() -> None:
+async def test_a_reader_held_up_by_an_estimate_goes_on_whatever_the_heartbeat_interval() -> None:
     """Heads of fragments count as unread; who waits for a message has none.
 
     The bug: the timekeeper, which sees that, looked once in an eighth of the heartbeats' times:
@@ -163,7 +161,7 @@ async def test_a_server_answers_pings_before_between_and_in_messages() -> None:
                 assert await read(stream, 3) == b"\x82\x01%d" % turn
 
 
-async def test_after_its_goodbye_a_server_answers_no_ping() -> None:
+async def test_a_server_answers_no_ping_after_its_close_frame() -> None:
     with trio.fail_after(10):
         async with (
             running() as serving,

@@ -1,4 +1,4 @@
-"""What the two ends of a websocket see of each other, and of what goes wrong between them."""
+"""What the two ends of a websocket observe, and what faults between them cause."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -53,7 +53,7 @@ async def why(end: Channel) -> ChannelBrokenError:
         return error
 
 
-async def test_an_idle_connection_lives_on_by_its_heartbeats() -> None:
+async def test_an_idle_connection_is_kept_by_its_heartbeats() -> None:
     async with linked() as link:
         await trio.sleep(QUICK.heartbeat_timeout * 3)
         await link.client.send(b"1")
@@ -61,14 +61,14 @@ async def test_an_idle_connection_lives_on_by_its_heartbeats() -> None:
         assert (await link.server.receive(), await link.client.receive()) == (b"1", b"2")
 
 
-async def test_a_cut_is_told_from_an_end() -> None:
+async def test_a_cut_is_distinguished_from_a_close() -> None:
     async with linked() as link:
         link.proxy.cut()
         for end in link.ends:
             assert (await why(end)).reason is BreakReason.CUT
 
 
-async def test_a_connection_that_is_closed_without_a_goodbye_is_cut() -> None:
+async def test_a_connection_that_ends_without_a_close_frame_is_cut() -> None:
     async with linked() as link:
         link.proxy.close_half(Toward.BOTH)
         for end in link.ends:
@@ -83,7 +83,7 @@ async def test_half_a_message_is_never_received() -> None:
 
 
 @pytest.mark.parametrize("toward", [Toward.BOTH, Toward.CLIENT, Toward.TARGET])
-async def test_a_black_hole_is_noticed_by_both_ends(toward: Toward) -> None:
+async def test_a_black_hole_is_detected_by_both_ends(toward: Toward) -> None:
     async with linked() as link:
         link.proxy.black_hole(toward)
         for end in link.ends:
@@ -92,7 +92,7 @@ async def test_a_black_hole_is_noticed_by_both_ends(toward: Toward) -> None:
             assert error.reason is BreakReason.HEARTBEAT or toward is not Toward.BOTH
 
 
-async def test_the_end_that_is_left_of_a_half_open_connection_notices() -> None:
+async def test_the_remaining_end_of_a_half_open_connection_detects_it() -> None:
     async with linked() as link:
         link.proxy.cut(Toward.TARGET)
         assert (await why(link.server)).reason is BreakReason.CUT
@@ -109,7 +109,7 @@ async def test_damaged_bytes_break_the_connection() -> None:
         assert (await why(link.client)).reason in (BreakReason.PROTOCOL, BreakReason.CUT)
 
 
-async def test_what_is_larger_than_the_receiver_takes_breaks_the_connection() -> None:
+async def test_a_message_larger_than_the_receiver_accepts_breaks_the_connection() -> None:
     more = WebSocketLimits(max_message_bytes=QUICK.max_message_bytes + 1)
     async with running() as serving, open_websocket_channel(serving.url, limits=more) as client:
         server = await serving.accepted()
@@ -124,7 +124,7 @@ async def flood(end: Channel) -> None:
         await end.send(bytes(100_000))
 
 
-async def test_who_does_not_receive_is_told_so_in_the_end() -> None:
+async def test_an_end_that_does_not_receive_breaks_as_unread() -> None:
     async with linked() as link:
         with pytest.raises(trio.BrokenResourceError):
             await flood(link.client)
@@ -145,7 +145,7 @@ async def test_a_slow_reader_is_waited_for_and_loses_nothing() -> None:
                 assert (await link.server.receive()).startswith(b"%d." % number)
 
 
-async def test_a_text_message_is_not_of_this_protocol() -> None:
+async def test_a_text_message_is_a_protocol_error() -> None:
     async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
         server = await serving.accepted()
         await ws.send_message("text")
@@ -153,7 +153,7 @@ async def test_a_text_message_is_not_of_this_protocol() -> None:
             assert (await why(server)).reason is BreakReason.PROTOCOL
 
 
-async def test_a_goodbye_of_another_kind_is_no_end() -> None:
+async def test_another_close_code_breaks_the_channel() -> None:
     async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
         server = await serving.accepted()
         await ws.aclose(4001, "bad\nday")
@@ -189,7 +189,7 @@ async def test_an_exception_of_a_handler_ends_its_own_connection_only(
     assert messages_logged(caplog) == ["websocket handler raised; connection closed"]
 
 
-async def test_a_server_that_is_cancelled_says_goodbye() -> None:
+async def test_a_cancelled_server_closes_its_channels() -> None:
     async with (
         running() as serving,
         open_websocket_channel(serving.url, limits=QUICK) as client,
@@ -203,7 +203,7 @@ async def test_a_server_that_is_cancelled_says_goodbye() -> None:
                 await client.receive()
 
 
-async def test_a_client_s_block_that_is_cancelled_says_goodbye() -> None:
+async def test_a_cancelled_client_closes_its_channel() -> None:
     async with running() as serving:
         with trio.CancelScope() as scope:
             async with open_websocket_channel(serving.url, limits=QUICK) as client:
@@ -217,7 +217,7 @@ async def test_a_client_s_block_that_is_cancelled_says_goodbye() -> None:
                 await server.receive()
 
 
-async def test_a_block_s_own_exception_comes_out_as_it_went_in() -> None:
+async def test_an_exception_of_the_block_comes_out_unchanged() -> None:
     async with running() as serving:
         with pytest.raises(ValueError, match="mine"):
             async with open_websocket_channel(serving.url, limits=QUICK):
