@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from bridgepool import MemoryReloader, ProviderSnapshot
+from bridgepool.gateway.providers import ErrorDetails
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
 from tests.gateway.proxy.rig import openai, start_upstream
@@ -63,3 +64,14 @@ async def test_the_page_serves_a_file_as_well(nursery: trio.Nursery, tmp_path: P
     names["trio"] = type("Trio", (), {"open_tcp_listeners": staticmethod(open_tcp_listeners)})
     await names["serve_file"](str(tmp_path / "providers.toml"))
     assert served.is_set()
+
+
+def test_the_provider_type_of_the_page_has_its_routes_and_its_error_form() -> None:
+    names = code()
+    own = names["TYPES"][-1]
+    assert own.match(b"POST", b"/v2/query").path == b"/query"
+    assert own.match(b"DELETE", b"/v2/indexes") is None
+    error = ErrorDetails(503, "upstream_busy", "Try again.", None)
+    assert own.errors.document(error) == {
+        "fault": {"reason": "upstream_busy", "text": "Try again."}
+    }

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bridgepool.gateway.providers import ANTHROPIC, OPENAI, parse_provider_file
+from bridgepool.gateway.providers._fields import FIELD_NAMES
 
 PAGE = (Path(__file__).parents[3] / "docs/howto/providers-file.md").read_text(encoding="utf-8")
 FILES = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
@@ -21,3 +22,8 @@ def test_every_open_route_is_on_the_page() -> None:
     for kind in (OPENAI, ANTHROPIC):
         for route in kind.routes:
             assert f"`{route.path.decode('ascii')}`" in PAGE
+
+
+def test_every_field_of_a_provider_is_on_the_page() -> None:
+    table = PAGE.partition("## Fields of a provider\n")[2].partition("\n\nAn upstream")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == FIELD_NAMES

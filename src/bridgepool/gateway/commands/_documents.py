@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +19,19 @@ def read_drafts(path: Path) -> list[ProviderDraft]:
     """Read the providers of a file; ends the program with all that is wrong with it."""
     from bridgepool.gateway.control._documents import parse_draft
     from bridgepool.gateway.control._errors import InvalidChangeError
+    from bridgepool.gateway.providers import ProviderFileError
+    from bridgepool.gateway.providers._file import parse_toml
     from bridgepool.gateway.providers._file_rows import unknown_field
 
     shown = "standard input" if str(path) == "-" else str(path)
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()
-        data = tomllib.loads(text)
     except (OSError, UnicodeDecodeError) as error:
         fail(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or 'is not UTF-8'}")
-    except (ValueError, RecursionError):
-        data = None
-    if data is None:  # outside the handler: the parser's message may quote a key
-        fail(f"{shown}: is not TOML; `bridgepool gateway --providers` names the line")
+    try:
+        data = parse_toml(text, shown)
+    except ProviderFileError as error:
+        fail(str(error))
     problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
     rows = data.get("providers")
     if not isinstance(rows, list):
@@ -40,7 +40,8 @@ def read_drafts(path: Path) -> list[ProviderDraft]:
         print(f"{shown}: its clients are ignored; use `bridgepool keys`", file=sys.stderr)
     drafts: list[ProviderDraft] = []
     for number, row in enumerate(rows, start=1):
-        row = {"allow_private": data.get("allow_private", False), **row}
+        if isinstance(row, dict):
+            row = {"allow_private": data.get("allow_private", False), **row}
         try:
             drafts.append(parse_draft(row, f"[[providers]] row {number}: "))
         except InvalidChangeError as error:

@@ -1,4 +1,4 @@
-"""Drafts and patches as tables of JSON or TOML, for the API, the command line and exports. Pure.
+"""Drafts and patches as they are read from tables of JSON or TOML. Pure.
 
 A provider is written as in a provider file. Beside plain texts, which are new values, a key may
 be ``{"id": "key_…"}``, which keeps one that is stored, and a header ``{"keep": true}``.
@@ -51,16 +51,6 @@ def fields_of(change: ProviderDraft | ProviderPatch) -> Mapping[str, object]:
     return {name: getattr(change, name) for name in FIELD_NAMES}
 
 
-def draft_document(draft: ProviderDraft) -> dict[str, object]:
-    """Write a draft for TOML, with the secrets that it holds; that of an export holds none."""
-    fields = {name: value for name, value in fields_of(draft).items() if value is not None}
-    headers = {
-        name: {"keep": True} if text is None else text.reveal()
-        for name, text in draft.headers.items()
-    }
-    return {**fields, "keys": [_key_document(key) for key in draft.keys], "headers": headers}
-
-
 # What is read has no closer static type; every value was checked.
 def _fields(row: object, where: str, required: Iterable[str]) -> dict[str, Any]:
     if not isinstance(row, Mapping):
@@ -105,7 +95,3 @@ def _is_header(pair: tuple[object, object]) -> bool:
 
 
 _READERS: Final = provider_readers(_read_keys, _read_headers, null=True)
-
-
-def _key_document(key: KeyChange) -> dict[str, str]:
-    return {"id": key.id} if isinstance(key, KeyRef) else {"value": key.value.reveal()}

@@ -73,7 +73,7 @@ def parse_provider_file(
         ProviderFileError: It is not usable. The message names the line of a syntax error, or
             every row and field that is wrong, and holds no secrets.
     """
-    data, known_types = _parse_toml(text, path), tuple(types)
+    data, known_types = parse_toml(text, path), tuple(types)
     problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
     allow_private = data.get("allow_private", False)
     if not isinstance(allow_private, bool):
@@ -103,7 +103,12 @@ def parse_provider_file(
 
 
 # TOML values have no closer static type; every one is checked before use.
-def _parse_toml(text: str, path: str) -> dict[str, Any]:
+def parse_toml(text: str, path: str) -> dict[str, Any]:
+    """Parse TOML.
+
+    Raises:
+        ProviderFileError: It is not TOML; names the line, and holds nothing of the text.
+    """
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -56,6 +56,8 @@ def _plain_reader(name: str, null: bool) -> Reader:
     def read(value: object) -> object:
         if not (field.accepts(value) or (null and value is None)):
             raise ValueError(f"is not {field.wanted}{' or null' if null else ''}")
+        if isinstance(value, str) and not value.isprintable():
+            raise ValueError("has a character that cannot be printed")
         return value
 
     return read
@@ -87,11 +89,18 @@ def read_fields(
     return fields, problems
 
 
-def unknown_field(name: object, known: Iterable[str]) -> str:
-    """Say that a field is not known, and which one may have been meant."""
+def unknown_field(name: object, known: Iterable[str], *, hide: bool = False) -> str:
+    """Say that a field is not known, and which one may have been meant.
+
+    Args:
+        name: As it was written.
+        known: The fields that there are.
+        hide: The name may be a secret in the wrong place, and is not repeated.
+    """
     name = str(name)
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     shown = name if len(name) <= _LONGEST_SHOWN and name.isidentifier() else "(name not shown)"
+    shown = "…" if hide else shown
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{shown}: is not a known field{hint}"
 

@@ -118,8 +118,17 @@ def test_every_mistake_is_told_at_once_and_no_value() -> None:
     )
     draft = {HIDDEN: 1, "name": 5, "type": HIDDEN, "keys": [HIDDEN], "headers": {HIDDEN: 5}}
     found = problems(add_provider, {}, draft)
-    for start in ("…: an unknown field", "name: ", "keys: ", "headers: ", "base_url: is missing"):
+    for start in (
+        "…: is not a known field",
+        "name: ",
+        "keys: ",
+        "headers: ",
+        "base_url: is missing",
+    ):
         assert any(one.startswith(start) for one in found), start
+    assert problems(update_provider, {}, {"base_ulr": HIDDEN}) == (
+        "…: is not a known field (did you mean base_url?)",
+    )
     found = problems(apply_providers, {}, {"providers": [{}, 5]})
     assert found[:1] == ("providers.0.name: is missing",)
     assert found[-1:] == ("providers.1.body: is not an object",)

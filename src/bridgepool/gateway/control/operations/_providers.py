@@ -33,6 +33,7 @@ from bridgepool.gateway.providers._fields import (
     SPECIAL_FIELDS,
     PlainField,
 )
+from bridgepool.gateway.providers._file_rows import unknown_field
 
 T = TypeVar("T")
 
@@ -104,9 +105,7 @@ def _from_json(parse: Callable[[object], T], row: object) -> T:
     """Read what JSON writes otherwise than a provider file."""
     if not isinstance(row, dict):
         raise InvalidChangeError("body: is not an object")
-    problems: list[str] = []
-    if any(name not in _FIELDS for name in row):
-        problems.append("…: an unknown field")  # the name may be a secret in the wrong place
+    problems = [unknown_field(name, _FIELDS, hide=True) for name in row if name not in _FIELDS]
     known = {name: value for name, value in row.items() if name in _FIELDS}
     keys, headers = known.get("keys"), known.get("headers")
     if isinstance(keys, list) and any(isinstance(key, str) for key in keys):

@@ -172,7 +172,7 @@ class Store:
     async def export_providers(self) -> tuple[ProviderDraft, ...]:
         """Return drafts of all living providers, with keys by id and headers without values.
 
-        Applied to the same store, they change nothing. See `documents.draft_document` for their
+        Applied to the same store, they change nothing. See `parse_draft` for their
         form in a file.
         """
         return await self._read(applying.export)
