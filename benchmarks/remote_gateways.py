@@ -20,12 +20,13 @@ import trio
 
 from benchmarks.remote_talk import obey, say, usage
 from bridgepool import ProviderReloader, ProviderSnapshot, Secret
+from bridgepool.gateway import open_control_plane
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway._process import raise_open_files_limit
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.sources._control_source import open_control_source
-from bridgepool.remote._client import open_remote_providers, websocket_connector
+from bridgepool.remote import websocket_connector
 
 _SETTLED: Final = 1.5  # seconds after a change in which receipt and file are written, too
 
@@ -146,8 +147,8 @@ async def _watcher(options: GatewayOptions) -> None:
     assert options.key_file is not None
     key = Secret(options.key_file.read_text())
     connect = websocket_connector(options.control, key)
-    async with open_remote_providers(connect, gateway=options.name) as remote:
-        async for _ in remote.changes:
+    async with open_control_plane(connect, name=options.name) as plane:
+        async for _ in plane.providers.changes:
             pass
 
 

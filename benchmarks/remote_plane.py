@@ -15,12 +15,14 @@ import trio
 
 from benchmarks.remote_talk import memory, obey, say, usage
 from bridgepool import Secret
+from bridgepool.gateway.control import open_gateway_service
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._records import Actor, KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.gateway.control.store import Store, open_store
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
-from bridgepool.remote._service import ProviderService, open_provider_service
+from bridgepool.remote import RemoteService
 from bridgepool.transports.websocket import serve_websockets
 
 _WHO = Actor("local", "benchmark")
@@ -32,7 +34,7 @@ class _Plane:
 
     store: Store
     hub: Hub
-    service: ProviderService
+    service: RemoteService[ProviderRow]
     turn: int = 0
 
     async def fill(self, count: int) -> object:
@@ -70,9 +72,9 @@ class _Plane:
 
     async def wait_sessions(self, count: int) -> object:
         """Wait until so many gateways are connected."""
-        while self.service.sessions != count:  # noqa: ASYNC110
+        while len(self.service.sessions) != count:  # noqa: ASYNC110
             await trio.sleep(0.05)
-        return self.service.sessions
+        return len(self.service.sessions)
 
     async def usage(self) -> object:
         """Tell what this process has used."""
@@ -90,7 +92,7 @@ async def _main(folder: Path) -> None:
     keys = await trio.to_thread.run_sync(find_encryption_keys, str(path))
     async with open_store(str(path), keys) as store, open_hub(store) as hub:
         listeners = await open_listeners([Address.parse("127.0.0.1:0")], None)
-        async with trio.open_nursery() as nursery, open_provider_service(hub) as service:
+        async with trio.open_nursery() as nursery, open_gateway_service(hub) as service:
             await nursery.start(
                 partial(serve_websockets, service.serve, listeners, admit=service.admit)
             )

@@ -20,6 +20,7 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
+from bridgepool.gateway import PROVIDER_ROWS
 from bridgepool.gateway.providers import Provider
 from bridgepool.remote import RemoteProviders, open_remote_providers, websocket_connector
 
@@ -38,7 +39,7 @@ class Acknowledging:
     """A pool that gives a receipt for each revision that it has in force."""
 
     pool: Pool
-    remote: RemoteProviders
+    remote: RemoteProviders[Provider]
 
     def replace_providers(self, snapshot: ProviderSnapshot[Provider]) -> Replacement:
         """Put providers in force, and say so."""
@@ -52,7 +53,7 @@ class Acknowledging:
 async def main(url: str, key: Secret) -> None:
     connect = websocket_connector(url, key)
     async with (
-        open_remote_providers(connect, gateway="follower") as remote,
+        open_remote_providers(connect, PROVIDER_ROWS, name="follower") as remote,
         open_bridge_pool(open_bridge, ProviderSnapshot[Provider](())) as pool,
         trio.open_nursery() as nursery,
     ):

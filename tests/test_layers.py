@@ -41,7 +41,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "bridgepool.gateway": (
         ("providers",),
-        ("serving",),
+        ("serving", "_protocol"),
         ("proxy",),
         ("_options",),
         ("control",),
@@ -58,14 +58,12 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_documents", "_applied"),
         ("store", "_receipts"),
         ("operations",),
-        ("_hub", "_embedded", "_first_keys"),
+        ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys"),
         ("api",),
         ("_process",),
         ("",),
     ),
 }
-# Until the remote side carries any provider type, it knows the gateway's.
-_EXCEPTIONS = {"remote": {"gateway"}, "transports": {"gateway"}}
 # What others may use of these packages of `bridgepool.gateway.control`, each of them re-exports.
 _CLOSED = ("database", "store", "api")
 # Decide and record; no I/O, no clock, no scheduler.
@@ -140,7 +138,7 @@ def test_imports_point_down(name: str) -> None:
             continue
         part = _part(name, package)
         imported = {_part(found, package) for found in _within(_own_imports(name), package)}
-        assert imported - _EXCEPTIONS.get(part, set()) <= _allowed(part, package)
+        assert imported <= _allowed(part, package)
 
 
 @pytest.mark.parametrize("closed", _CLOSED)
@@ -183,6 +181,14 @@ def test_a_bare_import_brings_the_core_alone() -> None:
 def test_a_websocket_brings_neither_http_nor_the_gateway() -> None:
     loaded = _modules_after("import bridgepool.transports.websocket")
     assert not {_part(name, "bridgepool") for name in loaded} & {"http", "gateway"}
+
+
+@pytest.mark.parametrize("module", ["remote", "transports.websocket"])
+def test_the_remote_side_brings_neither_http_nor_the_gateway(module: str) -> None:
+    loaded = _modules_after(f"import bridgepool.{module}")
+    assert f"bridgepool.{module}" in loaded
+    parts = {_part(name, "bridgepool") for name in loaded if name.startswith("bridgepool")}
+    assert not parts & {"http", "gateway", "testing"}
 
 
 def test_the_test_kit_needs_only_hypothesis() -> None:

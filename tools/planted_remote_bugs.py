@@ -5,7 +5,7 @@ As in `planted_bugs`; each names the tests that must catch it.
 
 from tools.planted_bugs import Bug, Edit
 
-_SERVICE = ("tests/remote/test_service.py",)
+_OWNER = ("tests/remote/test_owner.py",)
 _RPC = ("tests/remote/test_rpc.py", "tests/remote/test_rpc_interleavings.py")
 _ENGINES = (
     "tests/gateway/control/database/test_processes.py",
@@ -20,20 +20,21 @@ def bug(name: str, tests: tuple[str, ...], where: str, old: str, new: str) -> Bu
 
 REMOTE_BUGS = (
     bug(
-        "who is revoked is answered what was under way", _SERVICE, "remote/_service.py",
+        "who is revoked is answered what was under way", _OWNER, "remote/_owner_session.py",
         "        self._refuse_if_ended()  # its key may have been revoked meanwhile\n", "",
     ),
     bug(
-        "an old answer about a client counts", ("tests/remote/test_authorization.py",),
-        "remote/_authorization.py", "return answer.clients >= self._clients and ", "return ",
+        "an old answer about a client counts", ("tests/gateway/sources/test_authorization.py",),
+        "gateway/sources/_authorization.py",
+        "return answer.clients >= self._clients and ", "return ",
     ),
     bug(
         "a bad row takes its last good form away", ("tests/remote/test_rows.py",),
-        "remote/_rows.py", "if kept is not None and kept[1].name not in self._names:",
-        "if kept is not None and not kept[1].name:",
+        "remote/_rows.py", "if last is not None and last.name not in self.names:",
+        "if last is not None and not last.name:",
     ),
     bug(
-        "a session cut at once makes waits short", ("tests/remote",), "remote/_client.py",
+        "a session cut at once makes waits short", ("tests/remote",), "remote/_follower.py",
         "status.since - self._began >= limits.steady_after", "status.since - self._began >= 0",
     ),
     bug(
@@ -49,8 +50,18 @@ REMOTE_BUGS = (
         "if code in _CLEAN_CODES:", "if code in (*_CLEAN_CODES, 1006):",
     ),
     bug(
-        "a row is forgotten that came again", ("tests/remote/test_row_reader.py",),
-        "remote/_row_reader.py", "            now[data] = row\n", "            now[b''] = row\n",
+        "a row that came again is read again", ("tests/remote/test_rows.py",),
+        "remote/_rows.py", "(known.body is body or known.body == body)", "known.body is None",
+    ),
+    bug(
+        "a revision comes before the clients that it has",
+        ("tests/gateway/control/test_gateway_service.py",), "gateway/control/_gateway_service.py",
+        "            if sent != revision:", "            if sent is None:",
+    ),
+    bug(
+        "a notice of an earlier set replaces none", ("tests/remote/test_services.py",),
+        "remote/_rpc_peer.py",
+        "self._latest[method] = make", "self._latest[method + repr(make)] = make",
     ),
     bug(
         "a writer takes its lock late", _ENGINES, "gateway/control/database/_sqlite.py",

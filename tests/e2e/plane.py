@@ -5,13 +5,13 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 
 import attrs
 import trio
 
 from bridgepool import Secret
+from bridgepool.gateway.control import MemoryBackend, open_gateway_service
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.providers import (
     Client,
@@ -20,9 +20,7 @@ from bridgepool.gateway.providers import (
     new_client_key,
 )
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote._memory import MemoryBackend
-from bridgepool.remote._messages import Acknowledge
-from bridgepool.remote._service import serve_providers
+from bridgepool.remote import Acknowledge
 
 
 def row(upstream: SimulatedUpstream, name: str = "ai", **fields: object) -> ProviderRow:
@@ -74,8 +72,8 @@ class Plane:
         listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
         for listener in await trio.open_tcp_listeners(self.port, host="127.0.0.1"):
             listeners.append(trio.SSLListener(listener, context) if context else listener)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve_providers, self.backend, listeners))
+        async with open_gateway_service(self.backend) as service, trio.open_nursery() as nursery:
+            await nursery.start(service.serve_listeners, listeners)
             try:
                 yield
             finally:

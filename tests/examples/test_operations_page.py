@@ -70,8 +70,8 @@ def test_the_log_lines_are_found() -> None:
 @pytest.mark.parametrize(("where", "event", "method"), LOGGED)
 def test_every_log_line_stands_on_the_page(where: str, event: str, method: str) -> None:
     if event == "…":  # a text that was made before
-        assert where == "remote/_answers.py"
-        event = "the providers are too large to be sent: … bytes, and … at most; make them "
+        assert where == "remote/_owner.py"
+        event = "the rows are too large to be sent: … bytes, and … at most; make them "
         event += "fewer or smaller"
     rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{event}` |")]
     assert rows, event

@@ -1,6 +1,7 @@
 """Frames and messages to bytes and back, and bytes that are neither."""
 
 import contextlib
+import enum
 import json
 import time
 import tracemalloc
@@ -14,61 +15,72 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridgepool import Secret
+from bridgepool.gateway import _protocol as gateway
 from bridgepool.gateway.providers import _wire as wire
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _messages as messages
-from bridgepool.remote._errors import InvalidMessageError, UnsendableError
+from bridgepool.remote._errors import InvalidMessageError, UnsendableError, UnusableRowError
 
 from .foreign import pack, unpack
 
 VECTORS = Path(__file__).parent / "vectors"
 CLASSES: dict[str, type] = {
     name: kind
-    for name, kind in vars(messages).items()
-    if isinstance(kind, type) and attrs.has(kind)
+    for module in (messages, gateway)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and attrs.has(kind) and kind.__module__.startswith("bridgepool.")
+    if kind.__module__ in (module.__name__, wire.__name__) and name != "Provider"
 }
 _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 _secrets = st.builds(Secret, st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
 _numbers = st.integers(-(2**63), 2**64 - 1)
-_revisions = st.builds(messages.Revisions, _numbers, _numbers, _numbers)
+_services = st.dictionaries(_texts, _texts, max_size=4)
+_bodies = st.recursive(_texts | _numbers | st.none(), st.lists, max_leaves=5)
 _rows = st.builds(
-    wire.ProviderRow,
-    id=_texts,
-    name=_texts,
-    type=_texts,
-    base_url=_texts,
-    keys=st.lists(_secrets, max_size=5).map(tuple),
-    key_env=st.none() | _texts,
-    client_keys=st.booleans(),
-    enabled=st.booleans(),
-    headers=st.lists(st.tuples(_texts, _secrets), max_size=5).map(tuple),
-    allow_private=st.booleans(),
+    messages.Row, id=_texts, name=_texts, body=_bodies.map(lambda body: msgspec.Raw(pack(body)))
 )
 _some_rows = st.none() | st.lists(_rows, max_size=4).map(tuple)
-_rejections = st.lists(st.builds(messages.Rejection, _texts, _texts), max_size=4).map(tuple)
+_rejected = st.builds(messages.RejectedRow, _texts, _texts)
 _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
-    "Revisions": _revisions,
-    "ProviderRow": _rows,
-    "Hello": st.builds(messages.Hello, gateway=_texts, instance=_texts, software=_texts),
-    "Welcome": st.builds(
-        messages.Welcome, session=_texts, software=_texts, protocol=_texts, revisions=_revisions
+    "ProviderRow": st.builds(
+        wire.ProviderRow,
+        id=_texts,
+        name=_texts,
+        type=_texts,
+        base_url=_texts,
+        keys=st.lists(_secrets, max_size=5).map(tuple),
+        key_env=st.none() | _texts,
+        client_keys=st.booleans(),
+        enabled=st.booleans(),
+        headers=st.lists(st.tuples(_texts, _secrets), max_size=5).map(tuple),
+        allow_private=st.booleans(),
     ),
-    "GetProviders": st.builds(messages.GetProviders, st.none() | _numbers),
-    "ProviderSet": st.builds(messages.ProviderSet, _revisions, _some_rows),
-    "WatchProviders": st.builds(messages.WatchProviders, st.booleans()),
-    "Changed": st.builds(messages.Changed, _revisions, _some_rows),
+    "Row": _rows,
+    "RowSet": st.builds(messages.RowSet, st.none() | _numbers, _numbers, _some_rows),
+    "Hello": st.builds(
+        messages.Hello, name=_texts, instance=_texts, software=_texts, services=_services
+    ),
+    "Welcome": st.builds(
+        messages.Welcome, session=_texts, software=_texts, protocol=_texts, services=_services
+    ),
+    "GetRows": st.builds(messages.GetRows, st.none() | _numbers),
+    "Watch": st.builds(messages.Watch, st.booleans()),
     "Cancel": st.builds(messages.Cancel, _numbers),
     "Goodbye": st.builds(messages.Goodbye, _texts, _texts),
-    "Authorize": st.builds(messages.Authorize, _secrets),
+    "RejectedRow": _rejected,
+    "Acknowledge": st.builds(
+        messages.Acknowledge, _numbers, st.lists(_rejected, max_size=4).map(tuple)
+    ),
+    "Acknowledged": st.builds(messages.Acknowledged),
+    "Authorize": st.builds(gateway.Authorize, _secrets),
     "Authorization": st.builds(
-        messages.Authorization,
+        gateway.Authorization,
         client_id=st.none() | _texts,
         key_id=st.none() | _texts,
-        revisions=_revisions,
+        clients=_numbers,
     ),
-    "Rejection": st.builds(messages.Rejection, _texts, _texts),
-    "Acknowledge": st.builds(messages.Acknowledge, _numbers, _rejections),
-    "Acknowledged": st.builds(messages.Acknowledged),
+    "WatchClients": st.builds(gateway.WatchClients),
+    "ClientsRevision": st.builds(gateway.ClientsRevision, _numbers),
 }
 
 
@@ -98,12 +110,12 @@ def test_hostile_bytes_are_refused_by_one_error(data: bytes, name: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(_BY_CLASS["ProviderSet"], st.data())
+@given(_BY_CLASS["RowSet"], st.data())
 def test_a_good_message_with_a_bad_byte_is_read_or_refused(message: object, data: Any) -> None:
     good = bytearray(bytes(codec.encode(message).raw))
     good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(InvalidMessageError):
-        _decode(bytes(good), "ProviderSet")
+        _decode(bytes(good), "RowSet")
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
@@ -117,8 +129,7 @@ def test_a_good_message_with_a_bad_byte_is_read_or_refused(message: object, data
         b"\x91" * 1_000_000,
         b"\x81\xa1z" + b"\x91" * 1_000_000,
         b"\x81\xa5token\xdd\x00\x01\x00\x00" + b"\x90" * (1 << 16),
-        b"\x82\xa9revisions\x83\xa8revision\x01\xa9providers\x01\xa7clients\x01\xa4rows"
-        b"\xdd\x00\x01\x00\x00" + b"\x80" * (1 << 16),
+        b"\x83\xa8revision\x01\xa3set\x01\xa4rows\xdd\x00\x01\x00\x00" + b"\x80" * (1 << 16),
     ],
 )
 def test_a_bomb_takes_no_memory(name: str, bomb: bytes) -> None:
@@ -137,19 +148,19 @@ def test_a_bomb_takes_no_memory(name: str, bomb: bytes) -> None:
 def test_errors_show_no_value() -> None:
     bad = codec.encode({"token": ["sk-hidden"]}).raw
     with pytest.raises(InvalidMessageError) as refused:
-        codec.decode(bad, messages.Authorize)
+        codec.decode(bad, gateway.Authorize)
     assert "hidden" not in repr(refused.value)
     with pytest.raises(UnsendableError) as unsendable:
-        codec.encode(messages.Authorize(Secret("sk-hidden\ud800")))
+        codec.encode(gateway.Authorize(Secret("sk-hidden\ud800")))
     assert "hidden" not in repr(unsendable.value)
-    assert "hidden" not in repr(codec.encode(messages.Authorize(Secret("sk-hidden"))))
+    assert "hidden" not in repr(codec.encode(gateway.Authorize(Secret("sk-hidden"))))
 
 
 @pytest.mark.parametrize(
     ("kind", "field", "most", "item"),
     [
-        (messages.ProviderSet, "rows", messages.MAX_PROVIDERS, {"name": ""}),
-        (messages.Acknowledge, "rejected", messages.MAX_PROVIDERS, {"name": "", "reason": ""}),
+        (messages.RowSet, "rows", messages.MAX_ROWS, {"id": "", "body": None}),
+        (messages.Acknowledge, "rejected", messages.MAX_ROWS, {"name": "", "reason": ""}),
         (wire.ProviderRow, "keys", wire.MAX_ROW_KEYS, "k"),
         (wire.ProviderRow, "headers", wire.MAX_ROW_HEADERS, ("h", "v")),
     ],
@@ -158,10 +169,8 @@ def test_lists_are_as_long_as_the_page_says_and_no_longer(
     kind: type, field: str, most: int, item: object
 ) -> None:
     row = {"id": "", "name": "", "type": "", "base_url": ""}
-    revisions = {"revision": 1, "providers": 1, "clients": 1}
-    more = row | item if field == "rows" and isinstance(item, dict) else item
     for count in (most, most + 1):
-        body = {**row, "revisions": revisions, "revision": 1, field: [more] * count}
+        body = {**row, "set": 1, "revision": 1, field: [item] * count}
         raw = codec.encode(body).raw
         if count == most:
             assert len(getattr(codec.decode(raw, kind), field)) == most
@@ -208,9 +217,9 @@ def test_a_message_with_something_unknown_is_checked_before_a_secret_is_made_of_
     for token in tokens:
         raw = codec.encode({"token": token, "later": 1}).raw
         with pytest.raises(InvalidMessageError, match=r"not a good Authorize: .*token"):
-            codec.decode(raw, messages.Authorize)
+            codec.decode(raw, gateway.Authorize)
     raw = codec.encode({"token": "t", "later": {"token": []}}).raw
-    assert codec.decode(raw, messages.Authorize) == messages.Authorize(Secret("t"))
+    assert codec.decode(raw, gateway.Authorize) == gateway.Authorize(Secret("t"))
 
 
 def test_the_names_of_unknown_fields_are_not_shown() -> None:
@@ -220,13 +229,46 @@ def test_the_names_of_unknown_fields_are_not_shown() -> None:
     assert str(refused.value) == "not a good Cancel: Object missing required field `id`"
 
 
+class Colour(enum.Enum):
+    RED = "red"
+
+
+def _positive(_: object, __: object, value: int) -> None:
+    if value < 0:
+        raise UnusableRowError("size: is negative")
+    if value == 0:
+        raise ValueError(f"{value} is not positive")
+
+
+@attrs.frozen
+class Shirt:
+    size: int = attrs.field(validator=_positive)
+    colour: Colour = Colour.RED
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"size": -1}, "size: is negative"),
+        ({"size": 0}, "ValueError"),
+        ({"size": 1, "colour": "hidden - at `$.x`"}, "unknown value - at `$.colour`"),
+    ],
+)
+def test_what_a_class_of_the_user_refuses_is_told_without_a_value(
+    fields: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InvalidMessageError) as refused:
+        codec.decode(codec.encode(fields).raw, Shirt)
+    assert str(refused.value) == f"not a good Shirt: {reason}"
+
+
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)
 def test_the_vectors_say_what_the_bytes_mean(path: Path) -> None:
     vector = json.loads(path.read_text())
     data = bytes.fromhex(vector["hex"])
     if "error" in vector:
         with pytest.raises(InvalidMessageError) as refused:
-            _decode_all(data, vector.get("message", "Revisions"))
+            _decode_all(data, vector.get("message", "Cancel"))
         assert refused.value.code == vector["error"]
         return
     frame = codec.decode_frame(data)
@@ -236,7 +278,7 @@ def test_the_vectors_say_what_the_bytes_mean(path: Path) -> None:
     assert type(codec.decode_frame(own)) is type(frame)  # the long forms mean the same
     if "message" in vector:
         message = _decode_all(data, vector["message"])
-        plain = json.loads(msgspec.json.encode(message, enc_hook=lambda secret: secret.reveal()))
+        plain = unpack(bytes(codec.encode(message).raw))
         sent = vector["frame"][3] if vector["frame"][0] == 1 else vector["frame"][-1][0]
         assert sent | plain == plain | sent  # a field is as it was sent, if both have it
 

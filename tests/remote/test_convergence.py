@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Generic, TypeVar
 
 import attrs
 import hypothesis
@@ -10,39 +11,37 @@ import trio
 import trio.testing
 
 from bridgepool import ProviderSnapshot, ReloadError, Replacement, open_bridge_pool, watch_providers
-from bridgepool.gateway.providers import Provider
-from bridgepool.remote import MemoryBackend, RemoteProviders, open_remote_providers
+from bridgepool.remote import RemoteProviders, open_remote_providers
 from bridgepool.testing import check_reloader
 
-from .rig import Plane, open_plane, row
+from .rig import ROWS, Depot, Owner, Plane, open_plane, row
 
-CHANGES = ("change", "change", "bad row", "clients", "notice", "reload")
+P = TypeVar("P")
+CHANGES = ("change", "change", "bad row", "move", "notice", "reload")
 FAULTS = ("cut", "down", "up", "lose notices", "short wait", "long wait")
 STEPS = st.lists(st.sampled_from(CHANGES + FAULTS), max_size=25)
 
 
 @asynccontextmanager
-async def open_nothing(key: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[None]:
+async def open_nothing(key: str, snapshot: ProviderSnapshot[P]) -> AsyncIterator[None]:
     yield None
 
 
 @attrs.define(eq=False)
 class Driver:
     plane: Plane
-    remote: RemoteProviders
+    remote: RemoteProviders[Depot]
     number: int = 0
 
     async def step(self, what: str) -> None:
         plane = self.plane
         self.number += 1
         if what == "change":
-            plane.backend.set_rows([row(1), row(2, name=f"name-{self.number}")])
+            plane.owner.set_rows([row(1), row(2, name=f"name-{self.number}")])
         elif what == "bad row":
-            plane.backend.set_rows([row(1), row(2, type="?", name=f"name-{self.number}")])
-        elif what == "clients":
-            plane.backend.revoke_gateway_key(
-                plane.backend.add_gateway_key("x").reveal().split("_")[1]
-            )
+            plane.owner.set_rows([row(1), row(2, city="?", name=f"name-{self.number}")])
+        elif what == "move":
+            plane.owner.move()
         elif what == "notice":
             self.remote._bus.publish()
         elif what == "reload":
@@ -56,19 +55,19 @@ class Driver:
         elif what == "up":
             plane.down = False
         elif what == "lose notices":
-            for session in plane.service._sessions:
-                session.watching = None
+            for session in plane.service._open:
+                session.watch = None
         else:
             await trio.sleep(0.01 if what == "short wait" else 20)
 
 
 @attrs.define(eq=False)
-class Watched:
+class Watched(Generic[P]):
     """A pool that is checked for going back."""
 
-    snapshot: ProviderSnapshot[Provider] | None = None
+    snapshot: ProviderSnapshot[P] | None = None
 
-    def note(self, snapshot: ProviderSnapshot[Provider]) -> None:
+    def note(self, snapshot: ProviderSnapshot[P]) -> None:
         assert self.snapshot is None or not snapshot.older_than(self.snapshot)
         self.snapshot = snapshot
 
@@ -79,17 +78,17 @@ def test_any_interleaving_converges_to_the_last_revision_and_never_goes_back(
     steps: Sequence[str],
 ) -> None:
     async def main() -> None:
-        first: ProviderSnapshot[Provider] = ProviderSnapshot(())
+        first: ProviderSnapshot[Depot] = ProviderSnapshot(())
         async with (
             open_plane() as plane,
-            open_remote_providers(plane.connect, gateway="front") as remote,
+            open_remote_providers(plane.connect, ROWS, name="front") as remote,
             open_bridge_pool(open_nothing, first) as pool,
             trio.open_nursery() as nursery,
         ):
-            seen = Watched()
+            seen = Watched[Depot]()
 
             class Pool:
-                def replace_providers(self, snapshot: ProviderSnapshot[Provider]) -> Replacement:
+                def replace_providers(self, snapshot: ProviderSnapshot[Depot]) -> Replacement:
                     replacement = pool.replace_providers(snapshot)
                     seen.note(pool.snapshot)
                     return replacement
@@ -99,11 +98,11 @@ def test_any_interleaving_converges_to_the_last_revision_and_never_goes_back(
             for what in steps:
                 await driver.step(what)
             plane.down = False
-            last = plane.backend.set_rows([row(1), row(2, name="last"), row(3)])
+            last = plane.owner.set_rows([row(1), row(2, name="last"), row(3)])
             await trio.sleep(320)  # the poll finds what lost notices did not tell
             assert pool.snapshot.revision == last
             names = [provider.name for provider in pool.snapshot.providers]
-            assert names == ["openai-1", "last", "openai-3"]
+            assert names == ["depot-1", "last", "depot-3"]
             nursery.cancel_scope.cancel()
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
@@ -114,10 +113,10 @@ class Rig:
     """For `check_reloader`."""
 
     plane: Plane
-    remote: RemoteProviders
+    remote: RemoteProviders[Depot]
 
     @property
-    def reloader(self) -> RemoteProviders:
+    def reloader(self) -> RemoteProviders[Depot]:
         return self.remote
 
     @property
@@ -125,12 +124,12 @@ class Rig:
         return self.remote.changes
 
     async def change(self, number: int) -> None:
-        revision = self.plane.backend.set_rows([row(1, name=f"name-{number}")])
+        revision = self.plane.owner.set_rows([row(1, name=f"name-{number}")])
         self.plane.down = False
         while (  # noqa: ASYNC110 -- the status has no event
-            self.remote.status.revisions is None
+            self.remote.status.revision is None
             or not self.remote.status.connected
-            or self.remote.status.revisions.revision < revision
+            or self.remote.status.revision < revision
         ):
             await trio.sleep(0.01)
 
@@ -144,8 +143,8 @@ class Rig:
 @asynccontextmanager
 async def open_rig() -> AsyncIterator[Rig]:
     async with (
-        open_plane(MemoryBackend()) as plane,
-        open_remote_providers(plane.connect, gateway="front") as remote,
+        open_plane(Owner()) as plane,
+        open_remote_providers(plane.connect, ROWS, name="front") as remote,
     ):
         yield Rig(plane, remote)
 

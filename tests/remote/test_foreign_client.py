@@ -3,19 +3,23 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import pytest
 import trio
 
+from bridgepool.gateway.control import MemoryBackend, open_gateway_service
 from bridgepool.gateway.providers import Client, Clients, hash_key, new_client_key
-from bridgepool.remote import MemoryBackend, serve_providers
-from bridgepool.transports.websocket import WebSocketLimits
+from tests.gateway.test_protocol import row
 
 from .foreign import ForeignClient, open_foreign_client
-from .rig import row
 
-_HELLO = {"gateway": "foreign", "instance": "1", "software": "other/1", "unknown": [{"x": None}]}
+_HELLO = {
+    "name": "foreign",
+    "instance": "1",
+    "software": "other/1",
+    "services": {"clients": "1.0"},
+    "unknown": [{"x": None}],
+}
 
 
 @asynccontextmanager
@@ -23,10 +27,11 @@ async def _connect(backend: MemoryBackend, most: int = 16 << 20) -> AsyncIterato
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            limits = WebSocketLimits(max_message_bytes=most)
-            serve = partial(serve_providers, limits=limits)
-            await nursery.start(serve, backend, listeners)
+        async with (
+            open_gateway_service(backend, max_message_bytes=most) as service,
+            trio.open_nursery() as nursery,
+        ):
+            await nursery.start(service.serve_listeners, listeners)
             async with open_foreign_client(port) as client:
                 yield client
             nursery.cancel_scope.cancel()
@@ -39,19 +44,21 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
     revision = backend.set_rows([row(1)])
     async with _connect(backend) as client:
         assert await client.shake_hands("/?version=1.0", key.reveal()) == (101, b"")
-        early = await client.call(1, "get_providers", {})
+        early = await client.call(1, "get_rows", {})
         assert early["code"] == "hello_first"
         welcome = await client.call(1, "hello", _HELLO)
         assert welcome["protocol"] == "1.0"
-        assert welcome["revisions"]["revision"] == revision
+        assert welcome["services"] == {"clients": "1.0"}
         assert (await client.call(2, "hello", _HELLO))["code"] == "hello_twice"
-        assert await client.call(3, "watch_providers", {"send": True}) == welcome["revisions"]
-        rows = (await client.call(4, "get_providers", {"known": None}))["rows"]
-        assert [(r["name"], r["keys"], r["enabled"]) for r in rows] == [
-            (row(1).name, ["sk-1"], True)
+        clients = await client.call(3, "clients.watch", {})
+        assert clients == {"revision": revision - 1}
+        now = await client.call(3, "watch", {"send": True})
+        assert (now["revision"], now["rows"]) == (revision, None)
+        rows = (await client.call(4, "get_rows", {"known": None}))["rows"]
+        assert [(r["id"], r["name"], r["body"]["keys"], r["body"]["enabled"]) for r in rows] == [
+            ("1", row(1).name, ["sk-1"], True)
         ]
-        known = {"known": welcome["revisions"]["providers"]}
-        assert (await client.call(5, "get_providers", known))["rows"] is None
+        assert (await client.call(5, "get_rows", {"known": now["set"]}))["rows"] is None
 
         backend.set_rows([row(1), row(2)])
         kind, method, (changed,) = await client.receive()
@@ -60,17 +67,19 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
         assert await client.call(6, "acknowledge", receipt) == {}
         assert [r.revision for r in backend.receipts.values()] == [revision + 1]
 
-        found = await client.call(7, "authorize", {"token": token.reveal()})
+        found = await client.call(7, "clients.authorize", {"token": token.reveal()})
         assert found["client_id"] == "ann"
-        nobody = await client.call(8, "authorize", {"token": "bp_nobody"})
+        nobody = await client.call(8, "clients.authorize", {"token": "bp_nobody"})
         assert (nobody["client_id"], nobody["key_id"]) == (None, None)
         assert (await client.call(9, "later", {}))["code"] == "unknown_method"
-        assert (await client.call(9, "authorize", {"token": ""}))["code"] == "invalid_params"
+        assert (await client.call(9, "clients.authorize", {"token": ""}))[
+            "code"
+        ] == "invalid_params"
         await client.send([2, "cancel", [{"id": 77}]])
         await client.send([2, "later", [{}]])
 
         (session,) = backend.sessions.values()
-        assert session.gateway == "foreign"
+        assert session.name == "foreign"
         backend.revoke_gateway_key(session.identity.key_id)
         kind, method, (goodbye,) = await client.receive()
         if method == "changed":  # a notice of the move may come first, without providers

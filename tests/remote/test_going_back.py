@@ -1,4 +1,4 @@
-"""A control plane that is behind: a replica, or a store that was restored from a backup."""
+"""An owner that is behind: a replica, or a source that was restored from a backup."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,26 +9,19 @@ import trio
 import trio.testing
 
 from bridgepool import ReplaceOutcome, open_bridge_pool
-from bridgepool.gateway.providers import (
-    AuthorizationUnavailableError,
-    Client,
-    Clients,
-    hash_key,
-    new_client_key,
-)
-from bridgepool.remote import MemoryBackend, RemoteProviders, open_remote_providers
+from bridgepool.remote import RemoteProviders, open_remote_providers
 
-from .rig import Plane, open_plane, row
+from .rig import ROWS, Depot, Owner, Plane, open_plane, row
 from .test_convergence import open_nothing
 
 
 @attrs.define(eq=False)
 class Two:
-    """Two control planes; which one is found is up to the test."""
+    """Two owners; which one is found is up to the test."""
 
     ahead: Plane
     behind: Plane
-    remote: RemoteProviders = attrs.field(init=False)
+    remote: RemoteProviders[Depot] = attrs.field(init=False)
     use_ahead: bool = True
 
     @asynccontextmanager
@@ -47,11 +40,11 @@ class Two:
 @asynccontextmanager
 async def open_two() -> AsyncIterator[Two]:
     async with (
-        open_plane(MemoryBackend(first_revision=100)) as ahead,
-        open_plane(MemoryBackend(first_revision=5)) as behind,
+        open_plane(Owner(first_revision=100)) as ahead,
+        open_plane(Owner(first_revision=5)) as behind,
     ):
         two = Two(ahead, behind)
-        async with open_remote_providers(two.connect, gateway="front") as two.remote:
+        async with open_remote_providers(two.connect, ROWS, name="front") as two.remote:
             await two.remote.changes.receive()
             yield two
 
@@ -60,18 +53,18 @@ async def test_the_pool_keeps_what_it_has_and_what_was_rejected_belongs_to_that(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_two() as two:
-        two.ahead.backend.set_rows([row(1), row(2, type="?")])
-        two.behind.backend.set_rows([row(3)])
+        two.ahead.owner.set_rows([row(1), row(2, city="?")])
+        two.behind.owner.set_rows([row(3)])
         await two.remote.changes.receive()
         async with open_bridge_pool(open_nothing, await two.remote.reload()) as pool:
             await two.switch()
             old = await two.remote.reload()
-            assert old.revision == two.behind.backend.revisions.revision
+            assert old.revision == two.behind.owner.revision
             assert pool.replace_providers(old).outcome is ReplaceOutcome.OUT_OF_DATE
-            assert [rejection.name for rejection in two.remote.rejected] == ["openai-2"]
+            assert [rejection.name for rejection in two.remote.rejected] == ["depot-2"]
             last = 0
             for number in range(200):
-                last = two.behind.backend.set_rows([row(number)])
+                last = two.behind.owner.set_rows([row(number)])
             await two.remote.changes.receive()
             caught_up = await two.remote.reload()
             assert caught_up.revision == last
@@ -79,50 +72,30 @@ async def test_the_pool_keeps_what_it_has_and_what_was_rejected_belongs_to_that(
             assert two.remote.rejected == ()
 
 
-async def test_a_client_that_was_removed_is_not_let_in_again_by_who_does_not_know_it_yet(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    key = new_client_key()
-    clients = Clients([Client(id="ann", key_hashes=(hash_key(key),))])
-    token = key.reveal().encode()
-    async with open_two() as two:
-        two.ahead.backend.set_clients(clients)
-        two.behind.backend.set_clients(clients)
-        await two.remote.changes.receive()
-        assert await two.remote.authorize(token) is not None
-        two.ahead.backend.set_clients(Clients())
-        await two.remote.changes.receive()
-        assert await two.remote.authorize(token) is None
-        await two.switch()
-        await trio.sleep(10)
-        with pytest.raises(AuthorizationUnavailableError):
-            await two.remote.authorize(token)
-
-
-async def test_the_log_of_the_control_plane_names_a_gateway_that_is_ahead_of_its_store(
+async def test_the_log_of_the_owner_names_a_follower_that_is_ahead_of_it(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_two() as two:
         two.remote.acknowledge(100)
         await two.switch()
         await trio.sleep(0.1)
-    (record,) = [each for each in caplog.records if "ahead of the store" in each.message]
-    assert record.__dict__["gateway"] == "front-1"
-    assert record.__dict__["gateway_revision"] == 100
-    assert record.__dict__["store_revision"] == 5
+    (record,) = [each for each in caplog.records if "ahead of its owner" in each.message]
+    assert record.__dict__["follower"] == "front-1"
+    assert record.__dict__["follower_revision"] == 100
+    assert record.__dict__["own_revision"] == 5
 
 
 async def test_the_same_revision_by_other_changes_is_not_taken_for_the_one_before(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_two() as two:
-        last = two.ahead.backend.set_rows([row(1)])
+        last = two.ahead.owner.set_rows([row(1)])
         await two.remote.changes.receive()
         assert (await two.remote.reload()).revision == last
         number = 1
-        while two.behind.backend.set_rows([row(number)]) < last:
+        while two.behind.owner.set_rows([row(number)]) < last:
             number += 1
         await two.switch()
         snapshot = await two.remote.reload()
         assert snapshot.revision == last
-        assert [provider.name for provider in snapshot.providers] == [f"openai-{number}"]
+        assert [provider.name for provider in snapshot.providers] == [f"depot-{number}"]

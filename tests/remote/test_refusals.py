@@ -7,26 +7,26 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool import ReloadError, Secret
-from bridgepool.remote import GatewayIdentity, MemoryBackend, RemoteLimits, open_remote_providers
-from bridgepool.transports import HandshakeRefusedError
+from bridgepool import ReloadError
+from bridgepool.remote import RemoteLimits, open_remote_providers
+from bridgepool.transports._errors import HandshakeRefusedError
 
-from .rig import follow, open_plane, row
+from .rig import ROWS, Owner, follow, open_plane, row
 
 QUICK = RemoteLimits(refused_delay=30)
 
 
-async def test_a_wrong_key_before_the_first_session_is_told_to_who_waits_for_it(
+async def test_a_wrong_key_before_the_first_session_is_returned_to_those_who_wait_for_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_plane() as plane:
-        plane.key = MemoryBackend().add_gateway_key("stranger")
-        async with open_remote_providers(plane.connect, gateway="front") as remote:
+        plane.key = Owner().add_key("stranger")
+        async with open_remote_providers(plane.connect, ROWS, name="front") as remote:
             with trio.fail_after(1):
                 refusal = await remote.wait_refused()
             assert (refusal.status, refusal.code) == (401, "unknown_key")
             assert remote.status.refused == refusal
-            with pytest.raises(ReloadError, match="this gateway key is not known"):
+            with pytest.raises(ReloadError, match="this key is not known"):
                 await remote.reload()
 
 
@@ -35,18 +35,18 @@ async def test_a_wrong_version_is_told_with_who_has_to_be_upgraded(
 ) -> None:
     async with open_plane() as plane:
         plane.version = "2.0"
-        async with open_remote_providers(plane.connect, gateway="front") as remote:
+        async with open_remote_providers(plane.connect, ROWS, name="front") as remote:
             refusal = await remote.wait_refused()
             assert refusal.code == "version_refused"
-            assert "upgrade the control plane" in refusal.reason
+            assert "upgrade the server" in refusal.reason
 
 
-async def test_a_refused_gateway_tries_again_seldom_and_recovers_when_it_is_let_in(
+async def test_a_refused_follower_tries_again_seldom_and_recovers_when_it_is_let_in(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_plane() as plane:
-        good, plane.key = plane.key, MemoryBackend().add_gateway_key("stranger")
-        async with open_remote_providers(plane.connect, gateway="front", limits=QUICK) as remote:
+        good, plane.key = plane.key, Owner().add_key("stranger")
+        async with open_remote_providers(plane.connect, ROWS, name="front", limits=QUICK) as remote:
             await trio.sleep(300)
             assert 10 <= len(plane.tries) <= 21
             plane.key = good
@@ -60,16 +60,16 @@ async def test_a_revoked_key_ends_the_session_at_once_and_both_ends_know_why(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_plane() as plane:
-        plane.backend.set_rows([row(1)])
+        plane.owner.set_rows([row(1)])
         async with follow(plane, QUICK) as remote:
             before = await remote.reload()
-            (session,) = plane.backend.sessions.values()
+            (session,) = plane.service.sessions.values()
             began = trio.current_time()
-            plane.backend.revoke_gateway_key(session.identity.key_id)
+            plane.owner.revoke(session.identity.key_id)
             while remote.status.connected:  # noqa: ASYNC110 -- the status has no event
                 await trio.sleep(0.01)
             assert trio.current_time() - began < 1
-            assert plane.backend.sessions == {}
+            assert plane.service.sessions == {}
             assert "revoked" in str(remote.status.last_error)
             await trio.sleep(1)
             assert remote.status.refused is not None
@@ -77,17 +77,17 @@ async def test_a_revoked_key_ends_the_session_at_once_and_both_ends_know_why(
             # An outage for the connection, not for who is served.
             with pytest.raises(ReloadError):
                 await remote.reload()
-            plane.key = plane.backend.add_gateway_key("front-1")
+            plane.key = plane.owner.add_key("front-1")
             with trio.fail_after(31):
                 await remote.changes.receive()
             assert (await remote.reload()).providers == before.providers
 
 
-async def test_a_refusal_after_there_was_a_session_is_not_told_to_who_waits_for_the_first(
+async def test_a_refusal_after_there_was_a_session_is_not_returned_to_those_who_wait_for_the_first(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_plane() as plane, follow(plane, QUICK) as remote:
-        plane.key = MemoryBackend().add_gateway_key("stranger")
+        plane.key = Owner().add_key("stranger")
         plane.cut()
         with trio.move_on_after(100) as waiting:
             await remote.wait_refused()
@@ -95,22 +95,18 @@ async def test_a_refusal_after_there_was_a_session_is_not_told_to_who_waits_for_
         assert str(remote.status).startswith("refused (unknown_key)")
 
 
-async def test_a_control_plane_that_cannot_look_keys_up_is_an_outage_and_no_refusal(
+async def test_an_owner_that_cannot_look_keys_up_is_an_outage_and_no_refusal(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_plane() as plane:
         plane.version = ""  # malformed, which is a refusal
-        async with open_remote_providers(plane.connect, gateway="front") as remote:
+        async with open_remote_providers(plane.connect, ROWS, name="front") as remote:
             await trio.sleep(0.1)
             assert remote.status.refused is not None
 
-    class Broken(MemoryBackend):
-        async def admit(self, key: Secret) -> GatewayIdentity | None:
-            raise OSError("no database")
-
     async with (
-        open_plane(Broken()) as plane,
-        open_remote_providers(plane.connect, gateway="front") as remote,
+        open_plane(Owner(broken=True)) as plane,
+        open_remote_providers(plane.connect, ROWS, name="front") as remote,
     ):
         await trio.sleep(20)
         assert remote.status.refused is None
@@ -118,7 +114,7 @@ async def test_a_control_plane_that_cannot_look_keys_up_is_an_outage_and_no_refu
         assert "503" in str(remote.status.last_error)
 
 
-async def test_what_answers_without_a_reason_is_no_control_plane_and_so_an_outage(
+async def test_what_answers_without_a_reason_is_no_owner_and_so_an_outage(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     @asynccontextmanager
@@ -127,7 +123,7 @@ async def test_what_answers_without_a_reason_is_no_control_plane_and_so_an_outag
         raise HandshakeRefusedError(404, "unexpected_status", "the server there gave no reason")
         yield
 
-    async with open_remote_providers(connect, gateway="front") as remote:
+    async with open_remote_providers(connect, ROWS, name="front") as remote:
         await trio.sleep(60)
         assert remote.status.attempts > 8
         assert remote.status.refused is None

@@ -1,157 +1,190 @@
-"""From rows to providers: one bad row is its own trouble."""
+"""Providers as rows: any class can be sent, and a row that cannot be used costs that row alone."""
 
+import dataclasses
 from typing import Any
 
 import attrs
 import hypothesis
 import hypothesis.strategies as st
+import msgspec
+import pytest
 
 from bridgepool import Secret
-from bridgepool.gateway.providers import Provider
-from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote._rows import ProviderTable, TableBuilder
+from bridgepool.remote import RowFormat, RowTable, UnusableRowError
+
+from .rig import ROWS, Depot, row
+
+Table = RowTable[Depot, Depot]
 
 
-def row(number: int = 1, **changes: Any) -> ProviderRow:
-    plain = ProviderRow(
-        id=str(number),
-        name=f"openai-{number}",
-        type="openai",
-        base_url=f"https://api{number}.example.com/v1",
-        keys=(Secret(f"sk-{number}"),),
+def usable(depot: Depot) -> Depot:
+    if depot.city == "?":
+        raise UnusableRowError("city: is not known here")
+    return depot
+
+
+def made(*rows: Depot, before: Table | None = None) -> Table:
+    return (before or Table(usable)).updated((each.id, each.name, each) for each in rows)
+
+
+def names(table: Table) -> list[str]:
+    return [depot.name for depot in table.providers]
+
+
+# -- formats
+
+
+@attrs.frozen
+class AsAttrs:
+    name: str
+    port: int = 80
+    key: Secret | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AsDataclass:
+    name: str
+    port: int = 80
+    key: Secret | None = None
+
+
+class AsStruct(msgspec.Struct, frozen=True):
+    name: str
+    port: int = 80
+    key: Secret | None = None
+
+
+@pytest.mark.parametrize("kind", [AsAttrs, AsDataclass, AsStruct])
+def test_a_class_of_any_kind_is_sent_and_its_secrets_show_nowhere(kind: Any) -> None:
+    rows = RowFormat.of(kind)
+    provider = kind("north", 8080, Secret("hidden"))
+    sent = rows.write(provider)
+    assert (sent.id, sent.name) == ("north", "")
+    assert rows.read(bytes(sent.body)) == provider
+    assert "hidden" not in repr(sent) + repr(rows)
+    old = msgspec.msgpack.encode({"name": "north", "later": [1]})
+    assert rows.read(old) == kind("north")
+
+
+@pytest.mark.parametrize("kind", [AsAttrs, AsDataclass, AsStruct])
+@pytest.mark.parametrize(
+    "row", [{}, {"name": 1}, {"name": "a", "key": ["hidden"]}, {"name": "a", "port": "hidden"}, []]
+)
+def test_a_row_that_does_not_fit_its_class_is_unusable_and_shows_no_value(
+    kind: Any, row: object
+) -> None:
+    with pytest.raises(UnusableRowError) as unusable:
+        RowFormat.of(kind).read(msgspec.msgpack.encode(row))
+    assert unusable.value.reason
+    assert "hidden" not in repr(unusable.value)
+
+
+def test_two_functions_do_as_well_as_a_class() -> None:
+    rows = RowFormat[complex](
+        dict, lambda z: {"re": z.real, "im": z.imag}, lambda row: complex(**row), id=str
     )
-    return attrs.evolve(plain, **changes)
+    assert rows.write(1 + 2j).id == "(1+2j)"
+    with pytest.raises(UnusableRowError, match=r"cannot be used \(TypeError\)"):
+        rows.read(bytes(rows.write(1 + 2j).body))
+    good = attrs.evolve(rows, from_row=lambda row: complex(row["re"], row["im"]))
+    assert good.read(bytes(rows.write(1 + 2j).body)) == 1 + 2j
+    with pytest.raises(UnusableRowError, match=r"KeyError"):
+        good.read(msgspec.msgpack.encode({"re": 1}))
 
 
-def names(table: ProviderTable) -> list[str]:
-    return [provider.name for provider in table.providers]
+def test_an_id_and_a_name_are_fields_or_functions() -> None:
+    by_field = RowFormat.of(Depot, id="id", name="name").write(row(1))
+    assert (by_field.id, by_field.name) == ("1", "depot-1")
+    by_function = RowFormat.of(Depot, id=lambda depot: depot.city.upper()).write(row(1))
+    assert (by_function.id, by_function.name) == ("CITY-1", "")
 
 
-def test_each_field_of_a_row_arrives_in_the_provider() -> None:
-    full = ProviderRow(
-        id="1",
-        name="claude",
-        type="anthropic",
-        base_url="http://127.0.0.1:9/v1/",
-        keys=(Secret("a"), Secret("b")),
-        enabled=False,
-        headers=(("X-Org", Secret("o")),),
-        allow_private=True,
-    )
-    other = row(2, keys=(), key_env="OPENAI_KEY")
-    third = row(3, keys=(), client_keys=True)
-    table = ProviderTable().updated([full, other, third])
-    assert table.rejected == ()
-    assert table.providers == (
-        Provider(
-            name="claude",
-            type="anthropic",
-            base_url="http://127.0.0.1:9/v1",
-            keys=("a", "b"),
-            enabled=False,
-            headers={"x-org": "o"},
-            allow_private=True,
-        ),
-        Provider(
-            name="openai-2",
-            type="openai",
-            base_url="https://api2.example.com/v1",
-            key_env="OPENAI_KEY",
-        ),
-        Provider(
-            name="openai-3",
-            type="openai",
-            base_url="https://api3.example.com/v1",
-            client_keys=True,
-        ),
-    )
+def test_what_is_kept_of_a_bad_row_can_depend_on_the_row() -> None:
+    rows = attrs.evolve(ROWS, keep=lambda last, bad: attrs.evolve(last, name=bad.name))
+    bad = bytes(rows.write(row(1, city="?", name="moved")).body)
+    assert rows.kept(row(1), bad) == row(1, name="moved")
+    assert rows.kept(row(1), b"\x90") == row(1), "nothing of it can be read"
+    assert ROWS.kept(row(1), bad) == row(1)
 
 
-def test_nine_rows_of_ten_are_used_and_the_tenth_is_told_with_its_reason() -> None:
-    rows = [row(number) for number in range(10)]
-    rows[4] = row(4, type="model-of-the-future")
-    table = ProviderTable().updated(rows)
-    assert len(table.providers) == 9
-    (rejection,) = table.rejected
-    assert rejection.name == "openai-4"
-    assert rejection.reason.startswith("type: is none of the known types")
+# -- tables
 
 
 def test_the_last_good_form_of_a_rejected_row_stays_in_its_place() -> None:
-    before = ProviderTable().updated([row(1), row(2), row(3)])
-    after = before.updated([row(1), row(2, base_url="ftp://no"), row(3, name="moved")])
-    assert names(after) == ["openai-1", "openai-2", "moved"]
+    before = made(row(1), row(2), row(3))
+    after = made(row(1), row(2, city="?"), row(3, name="moved"), before=before)
+    assert names(after) == ["depot-1", "depot-2", "moved"]
     assert after.providers[1] is before.providers[1]
-    assert [rejection.name for rejection in after.rejected] == ["openai-2"]
-    again = after.updated([row(1), row(2, base_url="ftp://no"), row(3, name="moved")])
+    assert [each.name for each in after.rejected] == ["depot-2"]
+    assert after.rejected[0].reason == "city: is not known here"
+    again = made(row(1), row(2, city="?"), row(3, name="moved"), before=after)
     assert again.providers == after.providers
     assert again.rejected == after.rejected
 
 
 def test_a_mended_row_is_used_again() -> None:
-    good = ProviderTable().updated([row(1)])
-    bad = good.updated([row(1, type="?")])
-    mended = bad.updated([row(1, base_url="https://new.example.com")])
+    bad = made(row(1, city="?"), before=made(row(1)))
+    mended = made(row(1, city="new"), before=bad)
     assert mended.rejected == ()
-    assert str(mended.providers[0].base_url) == "https://new.example.com"
+    assert mended.providers[0].city == "new"
 
 
 def test_a_removed_row_takes_its_last_good_form_with_it() -> None:
-    good = ProviderTable().updated([row(1), row(2)])
-    bad = good.updated([row(1), row(2, type="?")])
-    gone = bad.updated([row(1)])
-    assert names(gone) == ["openai-1"]
-    assert gone.updated([row(1), row(2, type="?")]).providers == gone.providers
-
-
-def test_a_bad_row_that_says_disabled_disables_the_last_good_form() -> None:
-    good = ProviderTable().updated([row(1)])
-    off = good.updated([row(1, type="?", enabled=False)])
-    assert [provider.enabled for provider in off.providers] == [False]
-    assert off.rejected
-    on = off.updated([row(1)])
-    assert on.providers == good.providers
+    bad = made(row(1), row(2, city="?"), before=made(row(1), row(2)))
+    gone = made(row(1), before=bad)
+    assert names(gone) == ["depot-1"]
+    assert made(row(1), row(2, city="?"), before=gone).providers == gone.providers
 
 
 def test_a_name_belongs_to_the_row_that_can_be_used() -> None:
-    before = ProviderTable().updated([row(1, name="a"), row(2, name="b")])
-    after = before.updated([row(1, name="a", type="?"), row(2, name="a")])
-    assert names(after) == ["a"]
-    assert str(after.providers[0].base_url) == "https://api2.example.com/v1"
+    before = made(row(1, name="a"), row(2, name="b"))
+    after = made(row(1, name="a", city="?"), row(2, name="a"), before=before)
+    assert [(depot.name, depot.id) for depot in after.providers] == [("a", "2")]
 
 
 def test_of_two_rows_with_one_name_or_one_id_the_first_is_used() -> None:
-    table = ProviderTable().updated([row(1, name="a"), row(2, name="a"), row(1, name="c")])
+    table = made(row(1, name="a"), row(2, name="a"), row(1, name="c"))
     assert names(table) == ["a"]
-    assert [rejection.reason for rejection in table.rejected] == [
+    assert [each.reason for each in table.rejected] == [
         "another row has the same name",
         "another row has the same id",
     ]
 
 
-def test_a_row_that_stays_gives_the_same_object_and_is_not_checked_again() -> None:
-    before = ProviderTable().updated([row(1), row(2)])
-    builder = TableBuilder(before)
-    assert builder.add(row(1)) is False
-    assert builder.add(row(2, name="other")) is True
-    assert builder.finish().providers[0] is before.providers[0]
+def test_a_row_that_stays_gives_the_same_object_and_is_not_read_again() -> None:
+    read: list[str] = []
+
+    def counting(depot: Depot) -> Depot:
+        read.append(depot.id)
+        return depot
+
+    before = made(row(1), row(2), before=Table(counting))
+    after = made(row(2, name="other"), row(1), row(3), before=before)
+    assert after.providers[1] is before.providers[0]
+    assert read == ["1", "2", "2", "3"]
+    made(row(2, name="other"), row(1), row(3), before=after)
+    assert read == ["1", "2", "2", "3"]
 
 
-def test_no_secret_and_no_url_stands_in_a_rejection() -> None:
-    bad = row(1, name="x\n", base_url="https://user:hunter2@example.com", keys=(Secret("sk ew"),))
-    (rejection,) = ProviderTable().updated([bad]).rejected
-    assert "hunter2" not in repr(rejection)
-    assert "sk ew" not in repr(rejection)
-    assert "\n" not in rejection.name
+def test_no_secret_and_no_line_break_stands_in_a_rejection() -> None:
+    (rejected,) = made(row(1, name="x\n", city="?", door=Secret("hidden"))).rejected
+    assert "hidden" not in repr(rejected)
+    assert "\n" not in rejected.name
+
+
+async def test_many_new_rows_are_read_in_turns_with_the_same_outcome() -> None:
+    rows = [row(number, city="?" if number % 7 == 0 else "x") for number in range(300)]
+    table = await Table(usable).updated_in_turns((each.id, each.name, each) for each in rows)
+    assert table.providers == made(*rows).providers
+    assert table.rejected == made(*rows).rejected
 
 
 row_sets = st.lists(
     st.builds(
         row,
         st.integers(0, 4),
-        name=st.sampled_from(["a", "b", "c", "BAD"]),
-        type=st.sampled_from(["openai", "anthropic", "?"]),
-        enabled=st.booleans(),
+        name=st.sampled_from(["a", "b", "c"]),
+        city=st.sampled_from(["x", "y", "?"]),
     ),
     max_size=6,
 )
@@ -159,20 +192,16 @@ row_sets = st.lists(
 
 @hypothesis.given(st.lists(row_sets, min_size=1, max_size=4))
 def test_whatever_comes_names_are_unique_and_every_row_is_accounted_for(
-    sets: list[list[ProviderRow]],
+    sets: list[list[Depot]],
 ) -> None:
-    table = ProviderTable()
+    table = Table(usable)
     for rows in sets:
-        table = table.updated(rows)
+        table = made(*rows, before=table)
         assert len(set(names(table))) == len(names(table))
         assert len(table.providers) + len(table.rejected) >= len(rows)
-        good = [one for one in rows if one.name != "BAD" and one.type != "?"]
+        good = [one for one in rows if one.city != "?"]
         assert len(table.rejected) <= len(rows)
-        if len({one.id for one in rows}) == len(rows) and len({one.name for one in rows}) == len(
-            rows
-        ):
+        ids, unique = {one.id for one in rows}, {one.name for one in rows}
+        if len(ids) == len(rows) == len(unique):
             assert len(table.rejected) == len(rows) - len(good)
-            for one in good:
-                made = next(found for found in table.providers if found.name == one.name)
-                assert made.enabled == one.enabled
-                assert made.type == one.type
+            assert set(good) <= set(table.providers)

@@ -16,17 +16,17 @@ from bridgepool.remote._messages import (
     Acknowledge,
     Acknowledged,
     Cancel,
-    Changed,
     Goodbye,
-    Rejection,
-    Revisions,
+    Hello,
+    RejectedRow,
+    RowSet,
 )
 from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 
 
 async def _same(params: Acknowledge) -> object:
-    return Revisions(params.revision, 0, 0)
+    return RowSet(params.revision, 0)
 
 
 @asynccontextmanager
@@ -64,7 +64,7 @@ async def test_many_calls_at_once_get_each_their_own_answer() -> None:
     async with _pair({"m": Method(Acknowledge, answer)}) as (here, _):
 
         async def call(number: int) -> None:
-            got[number] = (await here.call("m", Acknowledge(number), Revisions)).revision
+            got[number] = (await here.call("m", Acknowledge(number), RowSet)).revision or 0
 
         async with trio.open_nursery() as nursery:
             for number in range(100):
@@ -92,7 +92,7 @@ async def test_a_callers_cancellation_cancels_the_handler_over_there() -> None:
             await started.wait()
             nursery.cancel_scope.cancel()
         await cancelled.wait()
-        assert (await here.call("n", Acknowledge(5), Revisions)).revision == 5
+        assert (await here.call("n", Acknowledge(5), RowSet)).revision == 5
         assert here.counters.late_answers == 1
 
 
@@ -123,8 +123,8 @@ async def test_an_unexpected_exception_is_logged_there_and_told_as_internal(
             await here.call("other", Acknowledge(1), Acknowledged)
         with pytest.raises(RemoteError, match="invalid_params"):
             await here.call("odd", Goodbye("a", "b"), Acknowledged)
-        with pytest.raises(InvalidMessageError, match="Changed"):
-            await here.call("odd", Acknowledge(1), Changed)
+        with pytest.raises(InvalidMessageError, match="Hello"):
+            await here.call("odd", Acknowledge(1), Hello)
         assert there.counters.handler_errors == 1
 
 
@@ -132,15 +132,15 @@ async def test_notices_come_in_order_and_unknown_ones_are_ignored() -> None:
     got: list[int] = []
     seen = trio.Event()
 
-    def changed(notice: Changed) -> None:
-        got.append(notice.revisions.revision)
+    def changed(notice: RowSet) -> None:
+        got.append(notice.revision or 0)
         if len(got) == 50:
             seen.set()
 
-    async with _pair({}, {"changed": NoticeHandler(Changed, changed)}) as (here, _):
+    async with _pair({}, {"changed": NoticeHandler(RowSet, changed)}) as (here, _):
         for number in range(50):
             await here.notify("other", Cancel(1))
-            await here.notify("changed", Changed(Revisions(number, 0, 0)))
+            await here.notify("changed", RowSet(number, 0))
         await seen.wait()
     assert got == list(range(50))
 
@@ -232,7 +232,7 @@ async def test_the_bodys_exception_comes_out_as_it_is_and_handlers_are_cancelled
     with pytest.raises(KeyError, match="mine"):  # noqa: PT012 -- the block is what is tested
         async with _pair({"m": Method(Acknowledge, forever)}) as (here, _):
             with trio.move_on_after(0):
-                await here.call("m", Acknowledge(1, (Rejection("a", "b"),)), Acknowledged)
+                await here.call("m", Acknowledge(1, (RejectedRow("a", "b"),)), Acknowledged)
             raise KeyError("mine")
 
 

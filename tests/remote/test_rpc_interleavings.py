@@ -15,7 +15,7 @@ from trio.testing import MockClock
 
 from bridgepool.remote import _codec as codec
 from bridgepool.remote._errors import ConnectionLostError, RemoteError
-from bridgepool.remote._messages import Acknowledge, Cancel, Goodbye, Revisions
+from bridgepool.remote._messages import Acknowledge, Cancel, Goodbye, RowSet
 from bridgepool.remote._rpc import MAX_CALLS_IN_FLIGHT, Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 
@@ -70,7 +70,7 @@ class _World:
                 return Goodbye("x", "y" * _SMALL)
             if name in _ENDLESS:
                 await trio.sleep_forever()
-            return Revisions(params.revision, 0, 0)
+            return RowSet(params.revision, 0)
         finally:
             if name == "stubborn":
                 with trio.CancelScope(shield=True):
@@ -81,7 +81,7 @@ class _World:
         ended = self.outcomes.setdefault(number, [])
         with trio.move_on_after(patience) as scope:
             try:
-                got = await peer.call(name, Acknowledge(number), Revisions)
+                got = await peer.call(name, Acknowledge(number), RowSet)
             except RemoteError as error:
                 ended.append(error.code)
             except (ConnectionLostError, trio.ClosedResourceError):
@@ -231,7 +231,7 @@ async def _all_is_well(
     assert len(world.outcomes) == len(called)
     assert sorted(world.noticed) == list(range(notices))
     for peer in peers:
-        assert (await peer.call("quick", Acknowledge(7), Revisions)).revision == 7
+        assert (await peer.call("quick", Acknowledge(7), RowSet)).revision == 7
         assert peer.counters.violations == 0
 
 
@@ -245,7 +245,7 @@ async def test_ids_begin_again_and_skip_those_in_use(autojump_clock: object) -> 
             await trio.sleep(1)
         assert set(here._calls) == {codec.MAX_CALL_ID, 0}
         here._next_id = codec.MAX_CALL_ID
-        assert (await here.call("slow", Acknowledge(5), Revisions)).revision == 5
+        assert (await here.call("slow", Acknowledge(5), RowSet)).revision == 5
         assert here._next_id == 2
 
 
@@ -270,7 +270,7 @@ async def test_a_group_raised_while_cancelled_is_the_handlers_failure_and_is_ans
     with trio.fail_after(30), caplog.at_level(logging.CRITICAL):
         async with open_rpc(left) as here, open_rpc(right, methods=methods) as there:
             with trio.move_on_after(1):
-                await here.call("m", Acknowledge(1), Revisions)
+                await here.call("m", Acknowledge(1), RowSet)
             await trio.sleep(1)
             assert there.counters.handler_errors == 1
             assert _is_idle(here)

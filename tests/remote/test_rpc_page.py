@@ -6,17 +6,24 @@ from pathlib import Path
 import attrs
 import pytest
 
+from bridgepool.gateway import _protocol as gateway
+from bridgepool.gateway.control import _gateway_service as control
 from bridgepool.gateway.providers import _wire as wire
 from bridgepool.remote import RemoteLimits
-from bridgepool.remote import _admission as admission
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _errors as errors
 from bridgepool.remote import _messages as messages
+from bridgepool.remote import _owner as owner
 from bridgepool.remote._rpc_handlers import MAX_CALLS_IN_FLIGHT, MAX_REASON_CHARACTERS
 from bridgepool.transports.websocket import Refused
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
-_CLASSES = [kind for kind in vars(messages).values() if isinstance(kind, type) and attrs.has(kind)]
+_CLASSES = [
+    kind
+    for module in (messages, gateway, wire)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and attrs.has(kind) and kind.__module__ == module.__name__
+]
 
 
 @pytest.mark.parametrize("kind", _CLASSES)
@@ -39,7 +46,8 @@ def test_each_code_is_on_the_page() -> None:
         codec.MAX_CALL_ID,
         MAX_CALLS_IN_FLIGHT,
         MAX_REASON_CHARACTERS,
-        messages.MAX_PROVIDERS,
+        messages.MAX_ROWS,
+        messages.MAX_SERVICES,
         wire.MAX_ROW_KEYS,
         wire.MAX_ROW_HEADERS,
     ],
@@ -56,8 +64,6 @@ def test_the_delays_between_connections_are_on_the_page() -> None:
     assert refused in _PAGE
 
 
-@pytest.mark.parametrize(
-    "refused", [admission.NO_KEY, admission.UNKNOWN_KEY, admission.UNAVAILABLE]
-)
+@pytest.mark.parametrize("refused", [control._NO_KEY, control._UNKNOWN_KEY, owner._UNAVAILABLE])
 def test_the_refusals_of_keys_are_on_the_page(refused: Refused) -> None:
     assert f"| {refused.status} | `{refused.code}` |" in _PAGE

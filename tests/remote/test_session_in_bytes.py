@@ -14,8 +14,11 @@ import pytest
 import trio
 
 from bridgepool import Secret
+from bridgepool.gateway import _protocol as gateway
+from bridgepool.gateway.control import MemoryBackend, open_gateway_service
+from bridgepool.gateway.providers import Client, Clients, hash_key, new_client_key
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
-from bridgepool.remote import MemoryBackend, ProviderRow, open_provider_service
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _messages as messages
 from bridgepool.transports.websocket import serve_websockets
@@ -25,6 +28,7 @@ from .foreign import ForeignClient, open_foreign_client, unpack
 
 _FOLDER = Path(__file__).parent / "vectors" / "session"
 _PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+_KINDS = {**vars(messages), **vars(gateway)}
 _STEPS = sorted(_FOLDER.glob("*.json"))
 _REQUEST, _RESPONSE = ((_FOLDER / f"{name}.txt").read_text() for name in ("request", "response"))
 
@@ -51,7 +55,7 @@ def test_the_bytes_are_those_that_are_written_here(path: Path) -> None:
     step = _step(path)
     data = bytes.fromhex(step["hex"])
     frame = codec.decode_frame(data)
-    kind: Any = getattr(messages, step.get("message", ""), None)
+    kind: Any = _KINDS.get(step.get("message", ""))
     assert unpack(data) == step["frame"]
     if isinstance(frame, codec.Response) and frame.error is not None:
         written = codec.encode_error(frame.id, frame.error.code, frame.error.message)
@@ -81,10 +85,11 @@ async def _shake_hands(client: ForeignClient, key: Secret) -> None:
 
 async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() -> None:
     backend = MemoryBackend()
-    [added] = _step(_FOLDER / "07-changed.json")["frame"][2][0]["rows"]
+    [added] = _step(_FOLDER / "09-changed.json")["frame"][2][0]["rows"]
+    body = added["body"]
     row = ProviderRow(
-        **{name: added[name] for name in ("id", "name", "type", "base_url")},
-        keys=tuple(Secret(key) for key in added["keys"]),
+        **{name: body[name] for name in ("id", "name", "type", "base_url")},
+        keys=tuple(Secret(key) for key in body["keys"]),
     )
     own = {"session": "", "software": ""}  # of each session, and of each version
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -93,7 +98,7 @@ async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() 
             trio.open_nursery() as nursery,
             open_foreign_client(listeners[0].socket.getsockname()[1]) as client,
         ):
-            async with open_provider_service(backend) as service:
+            async with open_gateway_service(backend) as service:
 
                 async def serve(task_status: trio.TaskStatus[Any]) -> None:
                     await serve_websockets(
@@ -104,8 +109,11 @@ async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() 
                 await _shake_hands(client, backend.add_gateway_key("front-1"))
                 for path in _STEPS[:-1]:
                     step = _step(path)
-                    if path.stem == "07-changed":
+                    if path.stem == "09-changed":
                         backend.set_rows([row])
+                    if path.stem == "12-clients-changed":
+                        hashed = hash_key(new_client_key())
+                        backend.set_clients(Clients([Client(id="ann", key_hashes=(hashed,))]))
                     if step["from"] == "gateway":
                         await client.send(bytes.fromhex(step["hex"]))
                         continue
@@ -121,5 +129,5 @@ async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() 
 
 
 def test_every_field_of_a_row_is_shown() -> None:
-    [added] = _step(_FOLDER / "07-changed.json")["frame"][2][0]["rows"]
-    assert set(added) == {field.name for field in attrs.fields(ProviderRow)}
+    [added] = _step(_FOLDER / "09-changed.json")["frame"][2][0]["rows"]
+    assert set(added["body"]) == {field.name for field in attrs.fields(ProviderRow)}

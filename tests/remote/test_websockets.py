@@ -1,121 +1,170 @@
 """The main paths over real websockets."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import attrs
 import pytest
 import trio
+import trio.testing
 
 from bridgepool import Secret
-from bridgepool.gateway.providers import (
-    Caller,
-    Client,
-    Clients,
-    hash_key,
-    new_client_key,
-)
 from bridgepool.remote import (
-    MemoryBackend,
     RemoteLimits,
     RemoteProviders,
+    RemoteService,
     open_remote_providers,
-    serve_providers,
     websocket_connector,
 )
+from bridgepool.testing import check_reloader
 
-from .rig import row
+from .rig import ROWS, Depot, Owner, open_service, row
 
 QUICK = RemoteLimits(first_delay=0.01, max_delay=0.05, refused_delay=0.1)
 
 
+@attrs.frozen(eq=False)
+class Served:
+    url: str
+    service: RemoteService[Depot]
+
+    async def wait_noted(self, condition: Callable[[RemoteService[Depot]], bool]) -> None:
+        """Wait until that holds of the sessions and receipts."""
+        with self.service.subscribe() as noted:
+            while not condition(self.service):
+                await noted.receive()
+
+
 @asynccontextmanager
-async def serve(backend: MemoryBackend, port: int = 0) -> AsyncIterator[str]:
-    """Serve a backend; yield the URL."""
+async def serve(owner: Owner, port: int = 0) -> AsyncIterator[Served]:
+    """Serve an owner over websockets."""
     listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
-    async with trio.open_nursery() as nursery:
-        await nursery.start(serve_providers, backend, listeners)
-        yield f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with open_service(owner) as service, trio.open_nursery() as nursery:
+        await nursery.start(service.serve_listeners, listeners)
+        yield Served(f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}", service)
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def follow(url: str, key: Secret) -> AsyncIterator[RemoteProviders]:
+async def follow(url: str, key: Secret) -> AsyncIterator[RemoteProviders[Depot]]:
     connect = websocket_connector(url, key)
     with trio.fail_after(10):
-        async with open_remote_providers(connect, gateway="front", limits=QUICK) as remote:
+        async with open_remote_providers(connect, ROWS, name="front", limits=QUICK) as remote:
             yield remote
 
 
-async def test_a_change_reaches_a_gateway_and_its_receipt_comes_back() -> None:
-    backend = MemoryBackend()
-    key = backend.add_gateway_key("front-1")
-    async with serve(backend) as url, follow(url, key) as remote:
+async def test_a_change_reaches_a_follower_and_its_receipt_comes_back() -> None:
+    owner = Owner()
+    key = owner.add_key("front-1")
+    async with serve(owner) as served, follow(served.url, key) as remote:
         await remote.changes.receive()
         assert (await remote.reload()).providers == ()
-        revision = backend.set_rows([row(1)])
+        revision = owner.set_rows([row(1)])
         await remote.changes.receive()
         snapshot = await remote.reload()
         assert snapshot.revision == revision
-        assert snapshot.providers[0].keys == (Secret("sk-1"),)
+        assert snapshot.providers[0].door == Secret("door-1")
         remote.acknowledge(revision)
-        while not backend.receipts:
-            await backend.wait_heard()
-        assert [receipt.revision for receipt in backend.receipts.values()] == [revision]
-
-
-async def test_clients_are_authorized() -> None:
-    backend = MemoryBackend()
-    client_key = new_client_key()
-    backend.set_clients(Clients([Client(id="ann", key_hashes=(hash_key(client_key),))]))
-    async with serve(backend) as url, follow(url, backend.add_gateway_key("front-1")) as remote:
-        await remote.changes.receive()
-        caller = await remote.authorize(client_key.reveal().encode())
-        assert isinstance(caller, Caller)
-        assert caller.client_id == "ann"
-        assert await remote.authorize(new_client_key().reveal().encode()) is None
+        await served.wait_noted(lambda service: bool(service.receipts))
+        assert [receipt.revision for receipt in served.service.receipts.values()] == [revision]
 
 
 async def test_a_wrong_key_is_refused_with_the_reason() -> None:
-    stranger = MemoryBackend().add_gateway_key("x")
-    async with serve(MemoryBackend()) as url, follow(url, stranger) as remote:
-        refusal = await remote.wait_refused()
-        assert (refusal.status, refusal.code) == (401, "unknown_key")
+    stranger = Owner().add_key("x")
+    async with serve(Owner()) as served, follow(served.url, stranger) as remote:
+        refused = await remote.wait_refused()
+        assert (refused.status, refused.code) == (401, "unknown_key")
         assert stranger.reveal() not in str(remote.status.last_error)
 
 
 async def test_a_revoked_key_ends_the_session_with_the_reason_and_a_new_one_is_refused() -> None:
-    backend = MemoryBackend()
-    async with serve(backend) as url, follow(url, backend.add_gateway_key("front-1")) as remote:
+    owner = Owner()
+    async with serve(owner) as served, follow(served.url, owner.add_key("front-1")) as remote:
         await remote.changes.receive()
-        (session,) = backend.sessions.values()
+        (session,) = served.service.sessions.values()
         began = trio.current_time()
-        backend.revoke_gateway_key(session.identity.key_id)
-        while backend.sessions:
-            await backend.wait_heard()
+        owner.revoke(session.identity.key_id)
+        await served.wait_noted(lambda service: not service.sessions)
         assert trio.current_time() - began < 1
         while remote.status.refused is None:  # noqa: ASYNC110 -- the status has no event
             await trio.sleep(0.01)
         assert remote.status.refused.code == "unknown_key"
 
 
-async def test_a_control_plane_that_restarts_is_found_again() -> None:
-    backend = MemoryBackend()
-    key = backend.add_gateway_key("front-1")
-    async with serve(backend) as url:
-        port = int(url.rpartition(":")[2])
-    async with follow(url, key) as remote:
+async def test_an_owner_that_restarts_is_found_again() -> None:
+    owner = Owner()
+    key = owner.add_key("front-1")
+    async with serve(owner) as served:
+        port = int(served.url.rpartition(":")[2])
+    async with follow(served.url, key) as remote:
         while remote.status.last_error is None:  # noqa: ASYNC110 -- the status has no event
             await trio.sleep(0.01)
         assert not remote.status.connected
         for _ in range(2):
-            async with serve(backend, port):
+            async with serve(owner, port):
                 await remote.changes.receive()
-                assert (await remote.reload()).revision == backend.revisions.revision
+                assert (await remote.reload()).revision == owner.revision
+
+
+@attrs.define(eq=False)
+class Rig:
+    """For `check_reloader`."""
+
+    owner: Owner
+    nursery: trio.Nursery
+    remote: RemoteProviders[Depot]
+    port: int
+    scope: trio.CancelScope | None = None
+
+    @property
+    def reloader(self) -> RemoteProviders[Depot]:
+        return self.remote
+
+    @property
+    def changes(self) -> trio.abc.ReceiveChannel[None]:
+        return self.remote.changes
+
+    async def serve(self, task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+        with trio.CancelScope() as scope:
+            async with serve(self.owner, self.port):
+                task_status.started(scope)
+                await trio.sleep_forever()
+
+    async def change(self, number: int) -> None:
+        revision = self.owner.set_rows([row(1, city=f"city-{number}")])
+        if self.scope is None:
+            self.scope = await self.nursery.start(self.serve)
+        status = self.remote.status
+        while not status.connected or (status.revision or 0) < revision:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+
+    async def break_source(self) -> None:
+        if self.scope is not None:
+            self.scope.cancel()
+            self.scope = None
+        while self.remote.status.connected:  # noqa: ASYNC110 -- the status has no event
+            await trio.sleep(0.001)
+
+
+@asynccontextmanager
+async def open_rig() -> AsyncIterator[Rig]:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    owner = Owner()
+    url, key = f"ws://127.0.0.1:{port}", owner.add_key("front-1")
+    async with follow(url, key) as remote, trio.open_nursery() as nursery:
+        yield Rig(owner, nursery, remote, port)
+        nursery.cancel_scope.cancel()
+
+
+def test_the_remote_reloader_keeps_the_contract_of_reloaders_over_websockets() -> None:
+    check_reloader(open_rig, max_examples=3, make_clock=lambda: trio.testing.MockClock(rate=1))
 
 
 @pytest.mark.parametrize(
     "url", ["http://x", "wss://", "wss://x?version=2", "wss://x#y", "x", "wss:x"]
 )
-def test_an_address_that_is_none_of_a_control_plane_is_refused_at_once(url: str) -> None:
+def test_an_address_that_is_not_of_an_owner_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="such as wss://"):
         websocket_connector(url, Secret("bpg_x"))

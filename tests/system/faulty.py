@@ -21,18 +21,18 @@ from bridgepool import Secret
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.gateway import Gateway, open_gateway
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.control import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._records import KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.serving._listening import Address
+from bridgepool.gateway.sources._authorization import AuthorizationLimits
 from bridgepool.gateway.sources._control_source import open_control_source
 from bridgepool.http import serve_http
-from bridgepool.remote._admission import Admitted, check_version
-from bridgepool.remote._authorization import AuthorizationLimits
-from bridgepool.remote._service import ProviderService, open_provider_service
-from bridgepool.remote._status import RemoteLimits
-from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
+from bridgepool.remote import PROTOCOL, Admitted, ProtocolVersion, RemoteLimits, RemoteService
+from bridgepool.remote._versions import check_version
 from bridgepool.testing import FaultProxy, open_fault_proxy
 from bridgepool.transports.websocket import Handshake, Refused, WebSocketLimits, serve_websockets
 from tests.e2e.asking import Asked, ask, ready, wait_ready
@@ -49,9 +49,14 @@ PATIENCE = RemoteLimits(
     refused_delay=0.3,
     connect_timeout=2,
     call_timeout=1,
-    authorization=AuthorizationLimits(
-        fresh_for=0.02, unknown_for=0.02, patience=1, known_patience=0.2, retry_after=0.2
-    ),
+)
+AUTHORIZATION = AuthorizationLimits(
+    fresh_for=0.02,
+    unknown_for=0.02,
+    patience=1,
+    known_patience=0.2,
+    retry_after=0.2,
+    answer_timeout=1,
 )
 GENEROUS = 15.0  # seconds: many tests share two cores
 
@@ -92,7 +97,7 @@ class World:
     folder: Path
     store: Store
     hub: Hub
-    service: ProviderService
+    service: RemoteService[ProviderRow]
     proxy: FaultProxy
     north: SimulatedUpstream
     south: SimulatedUpstream
@@ -153,7 +158,9 @@ class World:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         async with (
-            open_control_source(options, patience=patience, line=line) as source,
+            open_control_source(
+                options, limits=patience, authorization=AUTHORIZATION, websocket_limits=line
+            ) as source,
             open_gateway(
                 source.reloader,
                 source.changes,
@@ -202,7 +209,7 @@ async def open_world(
     async with (
         opened(url or f"sqlite:{folder / 'store.db'}") as store,
         open_hub(store if notices else cast("Store", _Mute(store)), gather=0.05) as hub,
-        open_provider_service(hub, max_message_bytes=line.max_message_bytes) as service,
+        open_gateway_service(hub, max_message_bytes=line.max_message_bytes) as service,
         open_fault_proxy("127.0.0.1", port) as proxy,
         trio.open_nursery() as nursery,
     ):

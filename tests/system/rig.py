@@ -21,20 +21,23 @@ from bridgepool._services import open_service_nursery
 from bridgepool.gateway import Gateway, open_gateway
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway._process import open_source
+from bridgepool.gateway._protocol import named, provider_table
+from bridgepool.gateway.control import open_gateway_service
 from bridgepool.gateway.control._encryption import find_encryption_keys, generate_encryption_key
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import make_api, serve_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import Clients, Provider
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.proxy._auth import ListedClients
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.serving._listening import Address, open_listeners
 from bridgepool.gateway.sources._source import Source
 from bridgepool.http import serve_http
-from bridgepool.remote._rows import ProviderTable, TableBuilder
-from bridgepool.remote._service import ProviderService, open_provider_service
-from bridgepool.transports.websocket import WebSocketLimits, serve_websockets
+from bridgepool.remote import RemoteService
+from bridgepool.transports._handshake import WebSocketLimits
+from bridgepool.transports.websocket import serve_websockets
 from tests.e2e.process import GatewayProcess, run_command, run_gateway_of
 from tests.system.asking import Front, Home
 
@@ -72,7 +75,7 @@ class Plane:
     home: Home
     store: Store
     hub: Hub
-    service: ProviderService
+    service: RemoteService[ProviderRow]
 
 
 @asynccontextmanager
@@ -101,7 +104,7 @@ async def open_plane(
         ending = trio.Event()
         async with (
             open_hub(store, gather=0.01, poll_interval=poll_interval) as hub,
-            open_provider_service(hub) as service,
+            open_gateway_service(hub) as service,
             open_service_nursery() as nursery,
         ):
             rpc = await open_listeners([Address("127.0.0.1", home.rpc_port)], None)
@@ -192,15 +195,12 @@ async def memory_source(plane: Plane) -> AsyncIterator[Source]:
     """Have a `MemoryReloader` that is fed from the store that this process has open anyway."""
     reloader = MemoryReloader[Provider](ProviderSnapshot(()))
     clients = Clients()
-    table = ProviderTable()
+    table = provider_table()
 
     async def feed() -> None:
         nonlocal clients, table
         snapshot = await plane.store.snapshot()
-        builder = TableBuilder(table)
-        for row in snapshot.rows:
-            builder.add(row)
-        table, clients = builder.finish(), snapshot.clients
+        table, clients = table.updated(named(snapshot.rows)), snapshot.clients
         reloader.replace(ProviderSnapshot(table.providers, snapshot.revisions.revision))
 
     async def follow() -> None:

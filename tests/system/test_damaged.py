@@ -88,7 +88,7 @@ async def test_providers_that_are_too_large_leave_the_gateway_what_it_has(
         names = [f"large-{number}" for number in range(20)]
         for name in names:
             await world.store.add_provider(ADA, draft(name, *(letter * 2000 for letter in "abc")))
-        told = "too large" if both else "larger than its receiver takes"
+        told = "too large" if both else "larger than its receiver accepts"
         await wait_for(lambda: told in caplog.text)
         await world.point_at(world.south)
         assert (await front.ask()).model == "m@north"

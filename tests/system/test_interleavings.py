@@ -20,10 +20,11 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
+from bridgepool.gateway import PROVIDER_ROWS
 from bridgepool.gateway.control._records import ProviderPatch
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Provider
-from bridgepool.remote._client import RemoteProviders, open_remote_providers, websocket_connector
+from bridgepool.remote import RemoteProviders, open_remote_providers, websocket_connector
 from bridgepool.testing import Toward
 from tests.gateway.control.stores import ADA, draft, opened
 from tests.remote.test_convergence import Watched, open_nothing
@@ -38,7 +39,7 @@ STEPS = st.lists(st.sampled_from(CHANGES + FAULTS), min_size=1, max_size=20)
 class Driver:
     world: World
     elsewhere: Store
-    remote: RemoteProviders
+    remote: RemoteProviders[Provider]
     number: int = 0
 
     async def change(self, store: Store) -> None:
@@ -65,8 +66,8 @@ class Driver:
             with trio.move_on_after(0.01), suppress(ReloadError):
                 await self.remote.reload()
         elif what == "lose notices":
-            for session in world.service._sessions:
-                session.watching = None
+            for session in world.service._open:
+                session.watch = None
         elif what == "wait":
             await trio.sleep(0.02)
         else:
@@ -99,11 +100,11 @@ def test_any_interleaving_converges_to_the_last_revision_of_the_store_and_never_
                 limits=LINE,
             )
             async with (
-                open_remote_providers(connect, gateway="front", limits=PATIENCE) as remote,
+                open_remote_providers(connect, PROVIDER_ROWS, name="f", limits=PATIENCE) as remote,
                 open_bridge_pool(open_nothing, first) as pool,
                 trio.open_nursery() as nursery,
             ):
-                seen = Watched()
+                seen = Watched[Provider]()
 
                 class Pool:
                     def replace_providers(self, fresh: ProviderSnapshot[Provider]) -> Replacement:

@@ -59,7 +59,7 @@ async def test_a_connection_that_passes_nothing_is_given_up_by_the_heartbeat(
         world.proxy.heal()
         await front.converge(world.south, f"a black hole toward {toward}")
         # No session of before is left over.
-        await wait_for(lambda: world.service.sessions == 1)
+        await wait_for(lambda: len(world.service.sessions) == 1)
 
 
 async def test_a_black_hole_that_is_shorter_than_the_heartbeat_costs_no_session(

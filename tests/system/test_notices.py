@@ -7,7 +7,6 @@ from pathlib import Path
 import trio
 
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.remote._messages import Revisions
 from tests.system.faulty import open_world, wait_for
 
 
@@ -19,8 +18,8 @@ def test_a_gateway_of_a_control_plane_polls_every_five_minutes_at_the_latest() -
 async def test_a_poll_finds_what_lost_notices_did_not_tell(tmp_path: Path) -> None:
     # The limit of staleness makes the poll come each 0.7 s.
     async with open_world(tmp_path) as world, world.loaded(max_stale=2.1) as (front, _):
-        for session in world.service._sessions:
-            session.watching = None  # it gets no notice any more
+        for session in world.service._open:
+            session.watch = None  # it gets no notice any more
         await world.point_at(world.south)
         took = await front.converge(world.south, "a change whose notice was lost")
         assert took < 5
@@ -39,10 +38,10 @@ async def test_a_thousand_notices_in_a_second_are_a_handful_of_reloads(tmp_path:
     async with open_world(tmp_path) as world, world.loaded() as (front, load):
         status, before = front.gateway.reload_status, world.proxy.statistics().bytes_to_client
         reloads, began = status.attempts, trio.current_time()
-        [session] = world.service._sessions
+        [session] = world.service._open
         for number in range(1000):
-            session.told = Revisions(0, 0, 0)  # so it is told, and sent the providers
-            session.marked.set()
+            session.told = None  # so it is sent a notice, with the providers
+            session.note_replaced()
             if number % 100 == 50:
                 await world.point_at(world.south if number % 200 == 50 else world.north)
             await trio.sleep(0.0005)

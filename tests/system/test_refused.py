@@ -10,8 +10,8 @@ import pytest
 import trio
 
 from bridgepool import Secret
-from bridgepool.remote._client import open_remote_providers
-from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
+from bridgepool.gateway import open_control_plane
+from bridgepool.remote import PROTOCOL, ProtocolVersion
 from bridgepool.testing import Toward
 from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
 from tests.e2e.process import run_command
@@ -34,17 +34,17 @@ async def test_a_revoked_key_ends_its_session_within_a_second_and_a_new_one_brin
         old = world.gateway_key_id
         began = trio.current_time()
         await elsewhere.revoke_gateway_key(ADA, old)
-        await wait_for(lambda: world.service.sessions == 0)
+        await wait_for(lambda: len(world.service.sessions) == 0)
         took = trio.current_time() - began
         print(f"the session of a revoked key ended after {took:.3f} s")
         assert took < 1
         answer = await front.wait_ready(ready=False, connected=False)
         assert "unknown_key" in str(answer.document["reason"])
         assert "have a new one made" in str(answer.document["reason"])
-        assert "session ended: this gateway key was revoked" in caplog.text
-        assert "the connection was lost: this gateway key was revoked" in caplog.text
-        await wait_for(lambda: "the control plane refuses this gateway" in caplog.text)
-        refusals = [r for r in caplog.records if r.message == "gateway refused"]
+        assert "session ended: this key was revoked" in caplog.text
+        assert "the connection was lost: this key was revoked" in caplog.text
+        await wait_for(lambda: "the owner refuses this follower" in caplog.text)
+        refusals = [r for r in caplog.records if r.message == "follower refused"]
         assert vars(refusals[0])["code"] == "unknown_key"
         await world.point_at(world.south)
         assert (await front.ask()).model == "m@north"
@@ -71,7 +71,7 @@ async def test_a_gateway_that_takes_nothing_of_what_is_sent_cannot_put_its_revoc
         await world.wait_heard()
         began = trio.current_time()
         await world.store.revoke_gateway_key(ADA, world.gateway_key_id)
-        await wait_for(lambda: world.service.sessions == 0)
+        await wait_for(lambda: len(world.service.sessions) == 0)
         took = trio.current_time() - began
         print(f"the session that took nothing ended after {took:.3f} s")
         assert took < 1
@@ -89,17 +89,15 @@ async def test_a_newer_gateway_is_told_to_wait_for_the_control_plane(
         url = f"ws://127.0.0.1:{world.proxy.port}/?version={version}"
         key = Secret(world.key_file.read_text())
         connect = partial(open_websocket_channel, url, bearer=key)
-        async with open_remote_providers(connect, gateway="front", limits=PATIENCE) as remote:
+        async with open_control_plane(connect, name="front", limits=PATIENCE) as plane:
             with trio.fail_after(10):
-                refusal = await remote.wait_refused()
+                refusal = await plane.providers.wait_refused()
     assert (refusal.status, refusal.code) == (426, "version_refused")
-    reason = (
-        f"the gateway speaks protocol {version}, the control plane 1.0; upgrade the control plane"
-    )
+    reason = f"the client speaks protocol {version}, the server 1.0; upgrade the server"
     assert refusal.reason == reason
-    refusals = [vars(r) for r in caplog.records if r.message == "gateway refused"]
+    refusals = [vars(r) for r in caplog.records if r.message == "follower refused"]
     assert refusals[0]["reason"] == reason
-    assert f"the control plane refuses this gateway: {reason}" in caplog.text
+    assert f"the owner refuses this follower: {reason}" in caplog.text
 
 
 async def test_a_gateway_program_ends_when_it_is_refused_before_it_had_providers(
@@ -113,7 +111,7 @@ async def test_a_gateway_program_ends_when_it_is_refused_before_it_had_providers
             assert await gateway.wait() == 2
             await gateway.stderr.wait_end()
     last = gateway.stderr.lines[-1]
-    assert "the gateway speaks protocol 1.0, the control plane 0.9; upgrade" in last
+    assert "the client speaks protocol 1.0, the server 0.9; upgrade the server" in last
 
 
 async def test_a_version_that_is_refused_later_costs_no_request(
@@ -125,7 +123,7 @@ async def test_a_version_that_is_refused_later_costs_no_request(
         await front.converge(world.south, "a change before the session was lost")
         world.proxy.cut()
         answer = await front.wait_ready(ready=False, connected=False)
-        assert "upgrade the control plane" in str(answer.document["reason"])
+        assert "upgrade the server" in str(answer.document["reason"])
         await world.point_at(world.north)
         await world.wait_heard()
         assert (await front.ask()).model == "m@south"

@@ -10,6 +10,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
+    from bridgepool.gateway._protocol import PROVIDER_ROWS
     from bridgepool.gateway.proxy._access_log import (
         AccessLog,
         AccessRecord,
@@ -23,36 +24,51 @@ if typing.TYPE_CHECKING:
     from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
     from bridgepool.gateway.proxy._readiness import SourceReport
     from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
+    from bridgepool.gateway.sources._authorization import AuthorizationLimits, KnownClient
+    from bridgepool.gateway.sources._control_plane import (
+        ControlPlane,
+        RemoteClients,
+        open_control_plane,
+    )
 
 __all__ = [
+    "PROVIDER_ROWS",
     "AccessLog",
     "AccessRecord",
+    "AuthorizationLimits",
     "Authorizer",
     "Bridge",
     "BridgeKey",
+    "ControlPlane",
     "FailedProvider",
     "Gateway",
     "GatewaySettings",
     "GatewayStatistics",
+    "KnownClient",
     "LineWriter",
     "ListedClients",
     "OnApplied",
     "Outcome",
     "Receipt",
+    "RemoteClients",
     "SourceReport",
     "console_line",
     "json_line",
+    "open_control_plane",
     "open_gateway",
 ]
 
 _MODULES = (
     "_opening",
+    "_protocol",
     "proxy._access_log",
     "proxy._app",
     "proxy._auth",
     "proxy._bridge",
     "proxy._readiness",
     "proxy._receipts",
+    "sources._authorization",
+    "sources._control_plane",
 )
 
 

@@ -1,49 +1,59 @@
-"""Providers over a network: the protocol, the gateway's end of it, and the control plane's.
+"""Providers of any type over a network: an owner has them, followers use them.
 
-A gateway follows a control plane with `open_remote_providers`; a control plane serves its
-gateways with `serve_providers`. Needs ``pip install 'bridgepool[remote]'``.
+A follower has a reloader from `open_remote_providers`, an owner serves any source with
+`open_remote_service`; `RowFormat` says how a provider is sent. Needs
+``pip install 'bridgepool[remote]'``.
 """
 
-from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote._admission import Admitted
-from bridgepool.remote._authorization import AuthorizationLimits
-from bridgepool.remote._backend import GatewayIdentity, ProviderBackend, SessionInfo
-from bridgepool.remote._client import (
+from bridgepool.remote._errors import (
+    ConnectionLostError,
+    InvalidMessageError,
+    RemoteError,
+    UnsendableError,
+    UnusableRowError,
+)
+from bridgepool.remote._follower import (
     Connect,
     RemoteProviders,
     open_remote_providers,
     websocket_connector,
 )
-from bridgepool.remote._memory import MemoryBackend
-from bridgepool.remote._messages import Acknowledge, Rejection, Revisions
-from bridgepool.remote._rows import ProviderTable, TableBuilder
-from bridgepool.remote._service import ProviderService, open_provider_service, serve_providers
-from bridgepool.remote._status import Refusal, RemoteLimits, RemoteStatus
+from bridgepool.remote._messages import Acknowledge, RejectedRow
+from bridgepool.remote._owner import Admit, RemoteService, open_remote_service
+from bridgepool.remote._owner_session import Admitted, SessionObserver
+from bridgepool.remote._rows import RowFormat, RowTable
+from bridgepool.remote._session import Identity, Service, ServiceSession, SessionInfo
+from bridgepool.remote._status import RemoteLimits, RemoteStatus
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
+from bridgepool.transports._handshake import Handshake, Refused
 
 __all__ = [
     "PROTOCOL",
     "Acknowledge",
+    "Admit",
     "Admitted",
-    "AuthorizationLimits",
     "Connect",
-    "GatewayIdentity",
-    "MemoryBackend",
+    "ConnectionLostError",
+    "Handshake",
+    "Identity",
+    "InvalidMessageError",
     "ProtocolVersion",
-    "ProviderBackend",
-    "ProviderRow",
-    "ProviderService",
-    "ProviderTable",
-    "Refusal",
-    "Rejection",
+    "Refused",
+    "RejectedRow",
+    "RemoteError",
     "RemoteLimits",
     "RemoteProviders",
+    "RemoteService",
     "RemoteStatus",
-    "Revisions",
+    "RowFormat",
+    "RowTable",
+    "Service",
+    "ServiceSession",
     "SessionInfo",
-    "TableBuilder",
-    "open_provider_service",
+    "SessionObserver",
+    "UnsendableError",
+    "UnusableRowError",
     "open_remote_providers",
-    "serve_providers",
+    "open_remote_service",
     "websocket_connector",
 ]

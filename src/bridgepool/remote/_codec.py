@@ -32,6 +32,7 @@ from bridgepool.remote._errors import (
     MALFORMED_FRAME,
     InvalidMessageError,
     UnsendableError,
+    UnusableRowError,
 )
 
 T = TypeVar("T")
@@ -180,22 +181,6 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
     raise InvalidMessageError(INVALID_PARAMS, reason)
 
 
-def decode_known(raw: msgspec.Raw, kind: type[T]) -> T:
-    """Read a part of what `fits`."""
-    message: T = _readers(cast("Hashable", kind)).whole.decode(raw)
-    return message
-
-
-def fits(raw: msgspec.Raw, kind: type[T]) -> bool:
-    """Tell whether `decode` would read this."""
-    readers = _readers(cast("Hashable", kind))
-    try:
-        (readers.check or readers.whole).decode(raw)
-    except _BAD_BYTES:
-        return False
-    return True
-
-
 def _to_bytes(message: object) -> bytes:
     try:
         return _encoder.encode(message)
@@ -210,8 +195,13 @@ def _describe(error: Exception) -> str:
         return "nested too deep"
     if isinstance(error, UnicodeDecodeError):
         return "a text is not UTF-8"
-    # msgspec tells types and places, and one value: that of an unknown kind of frame
-    return re.sub(r"Invalid value \S*", "unknown kind", str(error))
+    cause = error.__cause__  # of the class itself
+    if cause is not None:
+        return str(cause) if isinstance(cause, UnusableRowError) else type(cause).__name__
+    # msgspec tells types and places, and two values: of an unknown kind of frame, of no enum's
+    found = re.sub(r"Invalid enum value .*(?= - at `)", "unknown value", str(error), flags=re.S)
+    found = re.sub(r"Invalid enum value .*", "unknown value", found, flags=re.S)
+    return re.sub(r"Invalid value \S*", "unknown kind", found)
 
 
 @attrs.frozen(eq=False)

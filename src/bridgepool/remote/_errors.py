@@ -58,6 +58,19 @@ class InvalidMessageError(BridgePoolError, ValueError):
         return self.reason
 
 
+class UnusableRowError(BridgePoolError, ValueError):
+    """A row cannot be used; its text says why, and goes back to the owner of the rows.
+
+    Raise it where a class or function of yours finds that a row is not usable. The text must hold
+    no value of the row.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        """What is wrong with it."""
+
+
 class UnsendableError(BridgePoolError, ValueError):
     """A message cannot be encoded; nothing was sent. Its text holds no value of it."""
 

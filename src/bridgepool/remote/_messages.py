@@ -1,8 +1,7 @@
-"""What the two ends of the protocol say to each other; `docs/protocol.md` is its description.
+"""The messages of the protocol's own calls and notices; `docs/protocol.md` describes them.
 
-Plain frozen data: every field is a text, a number, a flag, a `Secret`, or a tuple of such. What
-is a kind (a provider's type) is a text here, so that one unknown kind costs one row and not the
-whole answer.
+Plain frozen data: every field is a text, a number, a flag, or a tuple of such. What a row holds is
+left as bytes, so that one row that cannot be used costs that row and not the whole set.
 """
 
 from __future__ import annotations
@@ -10,37 +9,26 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 import attrs
-from msgspec import Meta
+from msgspec import Meta, Raw
 
-from bridgepool._secret import Secret
-from bridgepool.gateway.providers._wire import ProviderRow
-
-MAX_PROVIDERS: Final = 10_000
-"""The most providers in a message, and the most rejections."""
-
-
-@attrs.frozen
-class Revisions:
-    """Where the source of the providers is."""
-
-    revision: int
-    """Grows with every change that gateways can see."""
-    providers: int
-    """The revision at which a provider last changed."""
-    clients: int
-    """The revision at which a client, or a key of one, last changed."""
+MAX_ROWS: Final = 10_000
+"""The most rows in a message, and the most rejected ones."""
+MAX_SERVICES: Final = 64
+"""The most services that a session has."""
 
 
 @attrs.frozen(kw_only=True)
 class Hello:
-    """A gateway says who it is; the first call of every session."""
+    """A follower introduces itself; the first call of every session."""
 
-    gateway: str
-    """The name that it goes by; what counts is the name of its key."""
+    name: str
+    """What it calls itself; what counts is who it was admitted as."""
     instance: str
     """This process of it; another after each start."""
     software: str
     """Such as ``bridgepool/0.2.0``."""
+    services: Annotated[dict[str, str], Meta(max_length=MAX_SERVICES)] = attrs.field(factory=dict)
+    """The services that it wants beside the rows: their names, and the version of each."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,55 +39,62 @@ class Welcome:
     """Names this connection in logs at both ends."""
     software: str
     protocol: str
-    """The version that the control plane speaks, ``major.minor``."""
-    revisions: Revisions
+    """The version that the owner speaks, ``major.minor``."""
+    services: Annotated[dict[str, str], Meta(max_length=MAX_SERVICES)] = attrs.field(factory=dict)
+    """The services of this session, and the owner's version of each."""
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """One provider as it is sent."""
+
+    id: str
+    """Which one it is, whatever else of it changes."""
+    name: str = ""
+    """What people call it; the id, if empty."""
+    body: Raw = attrs.field(repr=False)
+    """Any value: owner and follower agree on what."""
 
 
 @attrs.frozen
-class GetProviders:
-    """Ask for all providers."""
+class GetRows:
+    """Ask for all rows."""
 
     known: int | None = None
-    """`Revisions.providers` of the set that the asker has; None if it has none."""
+    """`RowSet.set` of the rows that the follower has; None if it has none."""
 
 
 @attrs.frozen
-class ProviderSet:
-    """The answer to `GetProviders`."""
+class RowSet:
+    """All rows of one moment: answers `GetRows` and `Watch`, and is the notice ``changed``."""
 
-    revisions: Revisions
-    rows: Annotated[tuple[ProviderRow, ...], Meta(max_length=MAX_PROVIDERS)] | None
-    """None: the providers are those that the asker knows."""
+    revision: int | None
+    """The revision of the source; grows with every change. None if the source has none."""
+    set: int
+    """Which set of rows it is; another number when the rows are others. Means nothing beyond the
+    session; 0 while the owner has none yet."""
+    rows: Annotated[tuple[Row, ...], Meta(max_length=MAX_ROWS)] | None = None
+    """None: they are not sent, since they are those that the follower knows or can ask for."""
 
 
 @attrs.frozen
-class WatchProviders:
-    """Ask for a `Changed` with every move of the revision; answered with the `Revisions`."""
+class Watch:
+    """Ask for a ``changed`` with every change; answered with a `RowSet` without rows."""
 
     send: bool = False
-    """Have the providers sent along when they are others: that saves asking for them."""
-
-
-@attrs.frozen
-class Changed:
-    """A notice: the revision moved. Several moves may be one notice."""
-
-    revisions: Revisions
-    rows: Annotated[tuple[ProviderRow, ...], Meta(max_length=MAX_PROVIDERS)] | None = None
-    """All providers, when they were to be sent and are others than those of the answer or
-    notice before; else None, whatever they are."""
+    """Whether ``changed`` shall bring the rows when they are others."""
 
 
 @attrs.frozen
 class Cancel:
-    """A notice: nobody waits for the answer to this call. It is answered all the same."""
+    """A notice: the answer to this call is not wanted any more. It is answered all the same."""
 
     id: int
 
 
 @attrs.frozen
 class Goodbye:
-    """A notice: whoever sends it ends the session now, and why."""
+    """A notice: the sender ends the session now, and why."""
 
     code: str
     """A word for programs, such as ``key_revoked`` or ``shutting_down``."""
@@ -108,36 +103,20 @@ class Goodbye:
 
 
 @attrs.frozen
-class Authorize:
-    """Ask whose key this is."""
-
-    token: Secret
-
-
-@attrs.frozen(kw_only=True)
-class Authorization:
-    """The answer to `Authorize`; without ids it is nobody's."""
-
-    client_id: str | None = None
-    key_id: str | None = None
-    revisions: Revisions
-
-
-@attrs.frozen
-class Rejection:
-    """A provider that a gateway could not use, and why. Its last good form stays in force."""
+class RejectedRow:
+    """A row that a follower could not use, and why. Its last good form stays in force."""
 
     name: str
     reason: str
-    """Holds no secret and no base URL."""
+    """Holds no value of the row."""
 
 
 @attrs.frozen
 class Acknowledge:
-    """A receipt: what the gateway serves by now."""
+    """A receipt: the revision that the follower has in force."""
 
     revision: int
-    rejected: Annotated[tuple[Rejection, ...], Meta(max_length=MAX_PROVIDERS)] = ()
+    rejected: Annotated[tuple[RejectedRow, ...], Meta(max_length=MAX_ROWS)] = ()
 
 
 @attrs.frozen

@@ -1,110 +1,244 @@
-"""From the rows that a control plane sends to providers; a bad row is its own trouble. Pure.
+"""Providers as rows: how they are written and read, and what becomes of a row that cannot be used.
 
-A row that cannot be used (by a gateway that is older than the control plane, say) is rejected
-with the reason, and the provider that was last made from the row of that id stays in its place.
-All other rows are used.
+A row that cannot be used (by a follower that is older than the owner, say) is rejected with the
+reason, and the provider that was last made from the row of that id stays in its place. All other
+rows are used. A row that comes again as it was is not read again.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, Generic, TypeVar
 
 import attrs
+import msgspec
+import trio
 
-from bridgepool.gateway.providers import InvalidProviderError, Provider
-from bridgepool.gateway.providers._wire import ProviderRow, provider_from_row, switched
-from bridgepool.remote._messages import Rejection
+from bridgepool.remote import _codec as codec
+from bridgepool.remote._errors import InvalidMessageError, UnusableRowError
+from bridgepool.remote._messages import RejectedRow, Row
+
+B = TypeVar("B")
+P = TypeVar("P")
 
 _LONGEST_NAME: Final = 64
+_ROWS_IN_A_ROW: Final = 50  # that are read without a checkpoint; some 10 µs each
 
 
-# A row, and what was made from it.
-_Good: TypeAlias = tuple[ProviderRow, Provider]
+def _as_it_was(last: P, row: object) -> P:
+    return last
 
-_NOTHING: Final[Mapping[str, _Good]] = MappingProxyType({})
+
+@attrs.frozen(eq=False)
+class RowFormat(Generic[P]):
+    """How providers of one type are sent as rows. Owner and follower have one each that agree.
+
+    `RowFormat.of` makes one from a class. With functions of your own::
+
+        RowFormat(dict, attrs.asdict, lambda row: Upstream(**row), id=lambda each: each.name)
+    """
+
+    row_type: type[Any]
+    """The class of a row: an attrs class, a dataclass, a msgspec Struct, a ``dict``. What it holds
+    is what msgspec can encode, and `Secret`, which is sent as text and shown nowhere."""
+    to_row: Callable[[P], Any] = attrs.field(repr=False)
+    """Make the row of a provider."""
+    from_row: Callable[[Any], P] = attrs.field(repr=False)
+    """Make the provider of a row. Of an `UnusableRowError` that it raises the text becomes the
+    reason why the row is rejected, of any other exception only the name."""
+    id: Callable[[P], str] = attrs.field(repr=False, kw_only=True)
+    """Tell which row a provider is, whatever else of it changes."""
+    name: Callable[[P], str] = attrs.field(repr=False, kw_only=True)
+    """Tell what people call it; two rows of a set cannot have the same."""
+    keep: Callable[[P, Any], P] = attrs.field(default=_as_it_was, repr=False, kw_only=True)
+    """Make what stays in force of a row that cannot be used, from its last good form and the row.
+    The last good form by default."""
+
+    @name.default
+    def _name_is_id(self) -> Callable[[P], str]:
+        return self.id
+
+    @classmethod
+    def of(
+        cls,
+        kind: type[P],
+        *,
+        id: str | Callable[[P], str] = "name",
+        name: str | Callable[[P], str] | None = None,
+    ) -> "RowFormat[P]":
+        """Send providers as they are: their class is that of the rows, too.
+
+        Args:
+            kind: An attrs class, a dataclass or a msgspec Struct. A field that is added later has
+                a default, so that rows of an older owner can be read. To reject values with a
+                reason, let the class raise `UnusableRowError`.
+            id: The field that tells which provider it is, or a function that returns it.
+            name: The same for what people call it; its id if not given.
+        """
+        return cls(
+            kind,
+            _itself,
+            _itself,
+            id=_getter(id),
+            name=_getter(id if name is None else name),
+        )
+
+    def write(self, provider: P) -> Row:
+        """Return the row of a provider.
+
+        Raises:
+            UnsendableError: It cannot be encoded.
+        """
+        which, name = self.id(provider), self.name(provider)
+        body = codec.encode(self.to_row(provider)).raw
+        return Row(id=which, name="" if name == which else name, body=body)
+
+    def read(self, body: bytes) -> P:
+        """Return the provider of a row's body.
+
+        Raises:
+            UnusableRowError: The row cannot be used.
+        """
+        row = self._decode(body)
+        try:
+            return self.from_row(row)
+        except UnusableRowError as error:
+            reason = error.reason
+        except Exception as error:  # their function: it costs this row
+            reason = f"it cannot be used ({type(error).__name__})"
+        raise UnusableRowError(reason)
+
+    def kept(self, last: P, body: bytes) -> P:
+        """Return what stays in force of a row that cannot be used."""
+        if self.keep is _as_it_was:
+            return last
+        try:
+            return self.keep(last, self._decode(body))
+        except Exception:  # not even that much of the row can be read
+            return last
+
+    def _decode(self, body: bytes) -> Any:
+        try:
+            return codec.decode(msgspec.Raw(body), self.row_type)
+        except InvalidMessageError as error:
+            reason = error.reason
+        except Exception as error:  # of their class
+            reason = f"it cannot be read ({type(error).__name__})"
+        raise UnusableRowError(reason)
+
+
+def _itself(value: P) -> P:
+    return value
+
+
+def _getter(field: str | Callable[[P], str]) -> Callable[[P], str]:
+    return attrgetter(field) if isinstance(field, str) else field
 
 
 @attrs.frozen
-class ProviderTable:
-    """The providers of one set of rows, and the rows that gave none."""
+class _Good(Generic[B, P]):
+    """A row, and what was made from it."""
 
-    providers: tuple[Provider, ...] = ()
-    """In the order of the rows, with the last good forms of rejected rows in their places."""
-    rejected: tuple[Rejection, ...] = ()
+    name: str
+    body: B
+    provider: P
+
+
+@attrs.frozen
+class RowTable(Generic[B, P]):
+    """The providers of one set of rows, and the rows that gave none.
+
+    Args:
+        read: Makes a provider from a row's body, or raises `UnusableRowError`.
+        kept: Makes what stays in force of a row that cannot be used, from its last good form.
+    """
+
+    read: Callable[[B], P] = attrs.field(repr=False)
+    kept: Callable[[P, B], P] = attrs.field(default=_as_it_was, repr=False)
+    providers: tuple[P, ...] = ()
+    """In the order of the rows, with what is kept of rejected rows in their places."""
+    rejected: tuple[RejectedRow, ...] = ()
     """The rows that could not be used, and why."""
     # row id -> what was last made from it, of the rows of this set only
-    _good: Mapping[str, _Good] = attrs.field(default=_NOTHING, repr=False)
+    _good: Mapping[str, _Good[B, P]] = attrs.field(default=MappingProxyType({}), repr=False)
 
-    def updated(self, rows: Iterable[ProviderRow]) -> "ProviderTable":
-        """Return the table of another set of rows; see `TableBuilder`."""
-        builder = TableBuilder(self)
-        for row in rows:
-            builder.add(row)
+    def updated(self, rows: Iterable[tuple[str, str, B]]) -> "RowTable[B, P]":
+        """Return the table of another set of rows: id, name and body of each."""
+        builder = _Builder(self)
+        for which, name, body in rows:
+            builder.add(which, name, body)
+        return builder.finish()
+
+    async def updated_in_turns(self, rows: Iterable[tuple[str, str, B]]) -> "RowTable[B, P]":
+        """Do the same, and let others run in between when many rows are new.
+
+        Not a checkpoint when few are.
+        """
+        builder, checked = _Builder(self), 0
+        for which, name, body in rows:
+            checked += builder.add(which, name, body)
+            if checked == _ROWS_IN_A_ROW:
+                checked = 0
+                await trio.lowlevel.checkpoint()
         return builder.finish()
 
 
 @attrs.define(eq=False)
-class TableBuilder:
-    """Makes a table row by row, so that whoever has many of them can pause in between.
+class _Builder(Generic[B, P]):
+    """Makes a table row by row."""
 
-    Args:
-        previous: The table before. A row that is as it was there is not checked again.
-    """
+    previous: RowTable[B, P]
+    # row id -> its name and body, and what was made of it or why it is rejected, in order
+    found: dict[str, tuple[str, B, _Good[B, P] | str]] = attrs.field(factory=dict)
+    names: set[str] = attrs.field(factory=set)  # of good rows
+    repeated: list[RejectedRow] = attrs.field(factory=list)
 
-    _previous: ProviderTable
-    # row id -> its row, and the provider or what is wrong with it, in order
-    _found: dict[str, tuple[ProviderRow, Provider | str]] = attrs.field(factory=dict, init=False)
-    _names: set[str] = attrs.field(factory=set, init=False)  # of good rows
-    _repeated: list[Rejection] = attrs.field(factory=list, init=False)
-
-    def add(self, row: ProviderRow) -> bool:
-        """Take the next row; tell whether it had to be checked, which takes some 10 µs."""
-        if row.id in self._found:
-            self._repeated.append(_rejection(row, "another row has the same id"))
+    def add(self, which: str, name: str, body: B) -> bool:
+        """Take the next row; return whether it had to be read."""
+        if which in self.found:
+            self.repeated.append(_rejected(name, "another row has the same id"))
             return False
-        known = self._previous._good.get(row.id)
-        # Mostly it is the very row that came before; see `RowReader`.
-        is_known = known is not None and (known[0] is row or known[0] == row)
-        found = known[1] if known is not None and is_known else _make(row)
-        if isinstance(found, Provider):
-            if found.name in self._names:
-                found = "another row has the same name"
+        made: _Good[B, P] | str
+        known = self.previous._good.get(which)
+        is_known = known is not None and (known.body is body or known.body == body)
+        if known is not None and is_known:
+            made = known if known.name == name else attrs.evolve(known, name=name)
+        else:
+            made = self._read(name, body)
+        if isinstance(made, _Good):
+            if name in self.names:
+                made = "another row has the same name"
             else:
-                self._names.add(found.name)
-        self._found[row.id] = (row, found)
+                self.names.add(name)
+        self.found[which] = (name, body, made)
         return not is_known
 
-    def finish(self) -> ProviderTable:
+    def _read(self, name: str, body: B) -> _Good[B, P] | str:
+        try:
+            return _Good(name, body, self.previous.read(body))
+        except UnusableRowError as error:
+            return error.reason
+
+    def finish(self) -> RowTable[B, P]:
         """Return the table of all rows taken."""
-        good: dict[str, _Good] = {}
-        rejected: list[Rejection] = []
-        for row, found in self._found.values():
-            if isinstance(found, Provider):
-                good[row.id] = row, found
+        previous, good = self.previous, dict[str, _Good[B, P]]()
+        providers, rejected = list[P](), list[RejectedRow]()
+        for which, (name, body, made) in self.found.items():
+            if isinstance(made, _Good):
+                good[which] = made
+                providers.append(made.provider)
                 continue
-            rejected.append(_rejection(row, found))
-            kept = self._previous._good.get(row.id)
+            rejected.append(_rejected(name, made))
+            last = previous._good.get(which)
             # A name is never there twice: the row that can be used has the better right to it.
-            if kept is not None and kept[1].name not in self._names:
-                self._names.add(kept[1].name)
-                good[row.id] = _switched(kept, row)
-        providers = tuple(provider for _row, provider in good.values())
-        return ProviderTable(providers, (*rejected, *self._repeated), good)
+            if last is not None and last.name not in self.names:
+                self.names.add(last.name)
+                good[which] = last
+                providers.append(previous.kept(last.provider, body))
+        rejected += self.repeated
+        return RowTable(previous.read, previous.kept, tuple(providers), tuple(rejected), good)
 
 
-def _make(row: ProviderRow) -> Provider | str:
-    try:
-        return provider_from_row(row)
-    except InvalidProviderError as error:
-        return str(error)
-
-
-def _switched(kept: _Good, row: ProviderRow) -> _Good:
-    good_row, provider = kept
-    found = switched(provider, row)
-    return kept if found is provider else (attrs.evolve(good_row, enabled=row.enabled), found)
-
-
-def _rejection(row: ProviderRow, reason: str) -> Rejection:
-    shown = row.name if row.name.isprintable() else "(name not shown)"
-    return Rejection(shown[:_LONGEST_NAME], reason)
+def _rejected(name: str, reason: str) -> RejectedRow:
+    shown = name if name.isprintable() else "(name not shown)"
+    return RejectedRow(shown[:_LONGEST_NAME], reason)

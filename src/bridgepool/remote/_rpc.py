@@ -57,7 +57,11 @@ async def open_rpc(
         is lost; see `RpcPeer.wait_lost`.
     """
     peer = RpcPeer(
-        channel, methods or {}, notices or {}, max_frame_bytes, counters or RpcCounters()
+        channel,
+        dict(methods or {}),
+        dict(notices or {}),
+        max_frame_bytes,
+        counters or RpcCounters(),
     )
     async with open_service_nursery() as nursery:
         peer._nursery = nursery
@@ -68,4 +72,7 @@ async def open_rpc(
         finally:
             peer._left = True
             peer._end(ConnectionLostError(errors.CLOSED, "this side left"))
+            if peer._says_goodbye:  # which has a deadline
+                with trio.CancelScope(shield=True):
+                    await peer._closed.wait()
             nursery.cancel_scope.cancel()

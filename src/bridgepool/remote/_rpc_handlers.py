@@ -4,10 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 import attrs
-import msgspec
 import trio
 
-from bridgepool.remote._codec import Response, decode
+from bridgepool.remote._codec import Response
 from bridgepool.remote._errors import BROKEN, ConnectionLostError, UnsendableError
 
 P = TypeVar("P")
@@ -35,8 +34,6 @@ class NoticeHandler(Generic[P]):
     params: type[P]
     handle: Callable[[P], object]
     """Must be fast; what it returns is ignored."""
-    read: Callable[[msgspec.Raw, type[P]], P] = decode
-    """How the parameters are read."""
 
 
 @attrs.define(eq=False)

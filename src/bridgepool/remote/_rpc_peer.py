@@ -2,11 +2,10 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import attrs
-import msgspec
 import trio
 
 from bridgepool.remote import _codec as codec
@@ -44,13 +43,17 @@ class RpcPeer:
     """The other side of a channel; made by `open_rpc`."""
 
     _channel: trio.abc.Channel[bytes]
-    _methods: Mapping[str, Method[Any]]
-    _notices: Mapping[str, NoticeHandler[Any]]
+    methods: dict[str, Method[Any]]
+    """What the other side may call."""
+    notices: dict[str, NoticeHandler[Any]]
+    """What is done with its notices."""
     _max_frame_bytes: int
     counters: RpcCounters
     """What happened so far."""
     _nursery: trio.Nursery = attrs.field(init=False)
     _outbox: deque[tuple[bytes, bool]] = attrs.field(factory=deque, init=False)  # frame, is answer
+    # method -> what makes the frame of its latest notice, or None; sent when the outbox is empty
+    _latest: dict[str, Callable[[], bytes | None]] = attrs.field(factory=dict, init=False)
     _work: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     _room: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     # id -> what was called here and is not answered
@@ -65,6 +68,7 @@ class RpcPeer:
     _lost: trio.Event = attrs.field(factory=trio.Event, init=False)
     _why: ConnectionLostError | None = attrs.field(default=None, init=False)
     _left: bool = attrs.field(default=False, init=False)
+    _says_goodbye: bool = attrs.field(default=False, init=False)  # its last frame is one
     _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
 
@@ -73,7 +77,6 @@ class RpcPeer:
         method: str,
         params: object,
         result: type[R],
-        read: Callable[[msgspec.Raw, type[R]], R] = codec.decode,
     ) -> R:
         """Call a method of the other side and return its result.
 
@@ -83,7 +86,6 @@ class RpcPeer:
             method: Its name.
             params: A message.
             result: The class of the message that is expected.
-            read: How the message is read.
 
         Raises:
             RemoteError: The other side answered with an error.
@@ -122,7 +124,7 @@ class RpcPeer:
             raise AssertionError("a call ends with an answer or with the connection")
         if answer.error is not None:
             raise RemoteError(answer.error.code, answer.error.message)
-        return read(answer.result, result)
+        return codec.decode(answer.result, result)
 
     async def notify(self, method: str, params: object) -> None:
         """Send a notice. It is not answered; waits while the other side is slow to read.
@@ -142,6 +144,26 @@ class RpcPeer:
             await self._room.park()
             self._check_open()
         self._post(frame)
+
+    def publish(self, method: str, params: object) -> None:
+        """Send a notice when the channel can take it; one of it that is not sent yet is replaced.
+
+        Never waits. Does nothing when the connection is lost.
+
+        Raises:
+            UnsendableError: The parameters cannot be encoded, or are too large.
+        """
+        frame = codec.encode_notice(method, params)
+        check_size(frame, self._max_frame_bytes)
+        self.publish_later(method, lambda: frame)
+
+    def publish_later(self, method: str, make: Callable[[], bytes | None]) -> None:
+        """Do the same with a frame that is made when it can be sent; None to send nothing."""
+        if self._is_over():
+            return
+        self._latest.pop(method, None)  # so that it comes after what was published before
+        self._latest[method] = make
+        self._work.unpark()
 
     async def say_goodbye(self, code: str, reason: str) -> None:
         """Tell the other side why the connection ends, and end it: within seconds, always.
@@ -172,7 +194,10 @@ class RpcPeer:
             with self._writing:
                 while outbox or self._why is None:
                     if not outbox:
-                        await self._work.park()
+                        if not self._latest:
+                            await self._work.park()
+                        elif (latest := self._latest.pop(next(iter(self._latest)))()) is not None:
+                            await channel.send(latest)
                         continue
                     frame, is_answer = outbox.popleft()
                     if is_answer:  # before it is sent: the next call may come before we go on
@@ -224,7 +249,7 @@ class RpcPeer:
             reason = f"more than {MAX_CALLS_IN_FLIGHT} calls are not answered yet"
             raise InvalidMessageError(errors.TOO_MANY_CALLS, reason)
         self._unanswered += 1
-        method = self._methods.get(frame.method)
+        method = self.methods.get(frame.method)
         if method is None:
             self.counters.invalid_messages += 1
             self._answer_error(frame.id, errors.UNKNOWN_METHOD, "there is no such method")
@@ -268,8 +293,8 @@ class RpcPeer:
                 goodbye = codec.decode(frame.params[0], Goodbye)
                 self._end(ConnectionLostError(goodbye.code, goodbye.reason, told=True))
                 return
-            handler = self._notices.get(frame.method)
-            params = None if handler is None else handler.read(frame.params[0], handler.params)
+            handler = self.notices.get(frame.method)
+            params = None if handler is None else codec.decode(frame.params[0], handler.params)
         except InvalidMessageError as error:
             self.counters.invalid_messages += 1
             _log.warning("a notice was ignored: %s", error)
@@ -317,6 +342,8 @@ class RpcPeer:
         self._why = why
         self._writing.deadline = trio.current_time() + _CLOSING
         self._outbox.clear()
+        self._latest.clear()
+        self._says_goodbye = goodbye
         if goodbye:
             farewell = Goodbye(why.code, why.reason[:MAX_REASON_CHARACTERS])
             self._outbox.append((codec.encode_notice("goodbye", farewell), False))

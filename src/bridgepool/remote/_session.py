@@ -1,125 +1,155 @@
-"""One session, as the gateway has it: what is asked, and what the control plane sent unasked."""
+"""Services of an application's own on a session, beside the rows.
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+A service has a name and a version. The follower says in its hello which it wants, and the owner
+opens those that it offers in a version that serves: so a service is there at both ends or at none.
+Its calls and notices are those of the session, with its name before theirs: ``clients.authorize``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
 
 import attrs
-import trio
 
-from bridgepool._errors import ReloadError
-from bridgepool._secret import Secret
-from bridgepool.remote._errors import InvalidMessageError, RemoteError
-from bridgepool.remote._messages import (
-    Acknowledge,
-    Acknowledged,
-    Authorization,
-    Authorize,
-    Changed,
-    GetProviders,
-    Hello,
-    ProviderSet,
-    Revisions,
-    WatchProviders,
-    Welcome,
-)
-from bridgepool.remote._row_reader import RowReader
-from bridgepool.remote._rpc import NoticeHandler, RpcPeer, open_rpc
+from bridgepool.remote._errors import RemoteError
+from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer
+from bridgepool.remote._versions import ProtocolVersion, parse_version
+
+M = TypeVar("M")
+R = TypeVar("R")
 
 
-@attrs.define(eq=False)
-class ClientSession:
-    """A session that has begun."""
+@attrs.frozen
+class Identity:
+    """Who a follower was admitted as."""
 
-    rpc: RpcPeer
-    welcome: Welcome
-    revisions: Revisions
-    """The latest that a notice told of."""
-    _rows: RowReader
-    known: int | None = attrs.field(default=None, init=False)
-    """`Revisions.providers` of the set that this session has brought and that is in use."""
-    # what the latest notice brought; without rows, that they are those of its revision
-    _sent: ProviderSet | None = attrs.field(default=None, init=False)
+    name: str
+    """For logs and receipts."""
+    key_id: str = ""
+    """Which of its keys it came with, so that its sessions can be ended when that is revoked."""
 
-    def note_changed(self, changed: Changed) -> None:
-        """Take a notice."""
-        revisions = self.revisions = changed.revisions
-        if changed.rows is not None:
-            self._sent = ProviderSet(revisions, changed.rows)
-        elif self._sent is not None and self._sent.revisions.providers == revisions.providers:
-            self._sent = attrs.evolve(self._sent, revisions=revisions)  # nobody took them yet
-        else:
-            self._sent = ProviderSet(revisions, None)
 
-    def take_sent(self) -> ProviderSet | None:
-        """Return what came with the latest notice, once; None when it has to be asked for."""
-        sent, self._sent = self._sent, None
-        if sent is not None and sent.rows is None and sent.revisions.providers != self.known:
-            return None
-        return sent
+@attrs.frozen(kw_only=True)
+class SessionInfo:
+    """One session of a follower, as it was when it began."""
 
-    async def get_providers(self) -> ProviderSet:
-        """Ask for the providers.
+    id: str
+    """Made here, random."""
+    identity: Identity
+    """Who it was admitted as."""
+    name: str
+    """What the follower calls itself."""
+    instance: str
+    """Which process of that follower: another one after each start."""
+    software: str
+    """What it runs, such as ``bridgepool/0.2``."""
+    protocol: str
+    """The version that it speaks."""
+
+
+@attrs.frozen(eq=False)
+class ServiceSession:
+    """A session, as one of its services has it. The same at both ends.
+
+    Messages are attrs classes, of texts, numbers, `Secret` and what is made of them.
+    """
+
+    id: str
+    """The session's."""
+    follower: SessionInfo | None
+    """At the owner: who is at the other end. None at the follower."""
+    _service: str
+    _rpc: RpcPeer = attrs.field(repr=False)
+
+    def on_call(
+        self, method: str, params: type[M], handle: Callable[[M], Awaitable[object]]
+    ) -> None:
+        """Have calls of the other end handled from now on.
+
+        Args:
+            method: Its name, without the service's.
+            params: The class of what it is called with.
+            handle: Returns the answer, a message. May raise `RemoteError`, which the caller is
+                told; anything else that it raises is logged, and told as ``internal``.
+        """
+        self._rpc.methods[f"{self._service}.{method}"] = Method(params, handle)
+
+    def on_notice(self, method: str, params: type[M], handle: Callable[[M], object]) -> None:
+        """Have notices of the other end handled from now on; `handle` must be fast."""
+        self._rpc.notices[f"{self._service}.{method}"] = NoticeHandler(params, handle)
+
+    async def call(self, method: str, params: object, result: type[R]) -> R:
+        """Call the other end, and return its answer. See `RpcPeer.call` for what it raises.
 
         Raises:
-            ReloadError: There is no answer; says why.
+            RemoteError: The other end answered with an error.
+            InvalidMessageError: Its answer is not a `result`.
+            ConnectionLostError: There will be no answer.
         """
-        known = self.known
-        try:
-            answer = await self.rpc.call(
-                "get_providers", GetProviders(known), ProviderSet, self._rows.decode
-            )
-        except (
-            RemoteError,
-            InvalidMessageError,
-            trio.BrokenResourceError,
-            trio.ClosedResourceError,
-        ) as error:
-            problem = f"the control plane did not give its providers: {error}"
-            raise ReloadError(problem) from None
-        if answer.rows is None and (known is None or answer.revisions.providers != known):
-            raise ReloadError("the control plane left out providers that are not known here")
-        if self._sent is not None and self._sent.revisions.revision <= answer.revisions.revision:
-            self._sent = None  # it came before, so it tells less
-        return answer
+        return await self._rpc.call(f"{self._service}.{method}", params, result)
 
-    async def authorize(self, token: Secret) -> Authorization:
-        """Ask whose key this is."""
-        return await self.rpc.call("authorize", Authorize(token), Authorization)
+    async def notify(self, method: str, params: object) -> None:
+        """Send a notice; waits while the other end is slow to read.
 
-    async def acknowledge(self, receipt: Acknowledge) -> None:
-        """Send a receipt."""
-        await self.rpc.call("acknowledge", receipt, Acknowledged)
+        Raises:
+            ConnectionLostError: The connection is lost.
+        """
+        await self._rpc.notify(f"{self._service}.{method}", params)
+
+    def publish(self, method: str, params: object) -> None:
+        """Send a notice when the other end can take it; never waits, never fails.
+
+        One that is not sent yet is replaced: for what only the latest of counts.
+        """
+        self._rpc.publish(f"{self._service}.{method}", params)
 
 
-@asynccontextmanager
-async def open_client_session(
-    channel: trio.abc.Channel[bytes], hello: Hello, on_changed: Callable[[Changed], None]
-) -> AsyncIterator[ClientSession]:
-    """Begin a session on a channel: say hello, and ask for notices.
+class Service(Protocol):
+    """Calls and notices of an application's own on each session; yours to implement."""
 
-    Args:
-        channel: A connection to a control plane; closed in the end.
-        hello: Who we are.
-        on_changed: Called with each notice, once the session has taken it.
+    @property
+    def name(self) -> str:
+        """Its name: what stands before the dot in the names of its methods."""
+        ...
+
+    @property
+    def version(self) -> ProtocolVersion:
+        """Its version. An owner serves followers of the same major, and a minor up to its own."""
+        ...
+
+    def open(self, session: ServiceSession) -> AbstractAsyncContextManager[None]:
+        """Open it on a session that has just begun; closed when the session has ended.
+
+        Register what the other end may call before the first ``await``. At the follower this is
+        the place for calls that must be answered before the session counts as begun.
+        """
+        ...
+
+
+def wanted(services: Iterable[Service]) -> dict[str, str]:
+    """Return what a follower's hello says of its services."""
+    return {service.name: str(service.version) for service in services}
+
+
+def choose(offered: Mapping[str, Service], hello: Mapping[str, str]) -> list[Service]:
+    """Return the services of a session, as its hello asks for them.
+
+    Raises:
+        RemoteError: One of them is not offered, or not in that version.
     """
-    session: ClientSession | None = None
-
-    early: list[Changed] = []  # notices that came in one go with the answer to `watch_providers`
-
-    def changed(notice: Changed) -> None:
-        if session is None:
-            early.append(notice)
-        else:
-            session.note_changed(notice)
-            on_changed(notice)
-
-    rows = RowReader()
-    handler = NoticeHandler(Changed, changed, rows.decode)
-    async with open_rpc(channel, notices={"changed": handler}) as rpc:
-        welcome = await rpc.call("hello", hello, Welcome)
-        revisions = await rpc.call("watch_providers", WatchProviders(send=True), Revisions)
-        session = ClientSession(rpc, welcome, revisions, rows)
-        for notice in early:
-            session.note_changed(notice)
-        early.clear()
-        yield session
+    chosen = []
+    for name, text in hello.items():
+        service = offered.get(name)
+        if service is None:
+            raise RemoteError("service_unknown", f"there is no service {name[:64]!r} here")
+        try:
+            serves = service.version.serves(parse_version(text))
+        except ValueError:
+            serves = False
+        if not serves:
+            reason = f"the service {name!r} is of version {service.version} here"
+            raise RemoteError("service_version", reason)
+        chosen.append(service)
+    return chosen

@@ -1,16 +1,15 @@
-"""What a gateway's end of the protocol has to tell of itself, and how patient it is."""
+"""The follower's connection: how it is, and how long to wait for what."""
 
 from typing import Final
 
 import attrs
 import trio
 
-from bridgepool.remote._authorization import AuthorizationLimits
-from bridgepool.remote._messages import Revisions
 from bridgepool.transports._errors import HandshakeRefusedError
+from bridgepool.transports._handshake import Refused
 
-# Answers with these statuses say "later", not "no"; one without a reason is not of a control
-# plane: a proxy before one that is not there, say.
+# Answers with these statuses say "later", not "no"; one without a reason is not of an owner: a
+# proxy before one that is not there, say.
 _LATER: Final = frozenset({408, 425, 429})
 _NO_REASON: Final = "unexpected_status"
 
@@ -34,41 +33,23 @@ class RemoteLimits:
     connect_timeout: float = attrs.field(default=15.0, validator=_positive)
     """From the start of a try until the session has begun."""
     call_timeout: float = attrs.field(default=10.0, validator=_positive)
-    """For the answer to a question about a client, or to a receipt. A `reload` is limited by
-    its caller."""
+    """For the answer to a receipt. A `reload` is limited by its caller."""
     receipt_delay: float = attrs.field(default=0.06, validator=attrs.validators.ge(0.0))
     """Before a receipt is sent, at most; each wait is half of it and a random part of the rest. So
-    that a hundred gateways that were told of one change do not answer all at once, nor while others
-    are still being told."""
-    authorization: AuthorizationLimits = attrs.field(factory=AuthorizationLimits)
-    """For how long answers about clients' keys are used."""
+    that a hundred followers of one change do not answer all at once, nor while others are still
+    being sent it."""
 
 
-@attrs.frozen
-class Refusal:
-    """Why the control plane does not let this gateway in."""
-
-    status: int
-    """The HTTP status of its answer."""
-    code: str
-    """A word for programs, such as ``unknown_key`` or ``version_refused``."""
-    reason: str
-    """A sentence for people."""
-
-    @classmethod
-    def of(cls, error: HandshakeRefusedError) -> "Refusal | None":
-        """Return what such an answer means; None when it is worth another try before long."""
-        if error.status >= 500 or error.status in _LATER or error.code == _NO_REASON:
-            return None
-        return cls(error.status, error.code, error.reason)
-
-    def __str__(self) -> str:
-        return f"refused ({self.code}): {self.reason}"
+def refusal(error: HandshakeRefusedError) -> Refused | None:
+    """Return what such an answer means; None when it is worth another try before long."""
+    if error.status >= 500 or error.status in _LATER or error.code == _NO_REASON:
+        return None
+    return Refused(error.status, error.code, error.reason)
 
 
 @attrs.define(eq=False)
 class RemoteStatus:
-    """How the connection to the control plane is. Kept up to date in place.
+    """How the connection to the owner is. Kept up to date in place.
 
     Times are `trio.current_time` of its run.
     """
@@ -84,14 +65,14 @@ class RemoteStatus:
     sessions: int = 0
     """Sessions that have begun."""
     session: str | None = None
-    """The present session's id, which the control plane's log has too."""
+    """The present session's id, which the owner's log has, too."""
     software: str | None = None
-    """What the control plane runs; of the last session, if there is none."""
+    """What the owner runs; of the last session, if there is none."""
     protocol: str | None = None
     """The protocol version it speaks; of the last session, if there is none."""
-    revisions: Revisions | None = None
-    """The latest that was heard in the present session, or in the last one."""
-    refused: Refusal | None = None
+    revision: int | None = None
+    """The owner's latest, as far as it was heard in the present session, or in the last one."""
+    refused: Refused | None = None
     """Why the last try was refused; None when it was not."""
     last_error: str | None = None
     """Why there was no session, or why the last one ended; kept when there is one again. Holds
@@ -103,7 +84,7 @@ class RemoteStatus:
         if self.connected:
             return "connected"
         if self.refused is not None:
-            return str(self.refused)
+            return f"refused ({self.refused.code}): {self.refused.reason}"
         return f"not connected: {self.last_error or 'no answer yet'}"
 
     def _note_session(self, session: str, software: str, protocol: str) -> None:
@@ -118,7 +99,7 @@ class RemoteStatus:
         self.since = trio.current_time()
         self.session = None
 
-    def _note_error(self, problem: str, refused: Refusal | None = None) -> None:
+    def _note_error(self, problem: str, refused: Refused | None = None) -> None:
         self.refused = refused
         self.last_error = problem
         self.last_error_time = trio.current_time()

@@ -1,14 +1,16 @@
 """The rule for protocol versions. Pure.
 
 A version is ``major.minor``. A server serves its own major version with every minor version up
-to its own; anything else it refuses with a reason. So a control plane is upgraded before its
-gateways, and nothing has to be upgraded in the same minute.
+to its own; anything else it refuses with a reason. So an owner is upgraded before its followers,
+and nothing has to be upgraded in the same minute.
 """
 
 import re
 from typing import Final
 
 import attrs
+
+from bridgepool.transports._handshake import Refused
 
 _VERSION: Final = re.compile(r"(0|[1-9][0-9]{0,3})\.(0|[1-9][0-9]{0,3})")
 
@@ -24,7 +26,7 @@ class ProtocolVersion:
         return f"{self.major}.{self.minor}"
 
     def serves(self, asked: "ProtocolVersion") -> bool:
-        """Tell whether a server of this version serves a gateway of the version asked for."""
+        """Tell whether a server of this version serves a follower of the version asked for."""
         return asked.major == self.major and asked.minor <= self.minor
 
 
@@ -42,3 +44,26 @@ def parse_version(text: str) -> ProtocolVersion:
     if match is None:
         raise ValueError("is not major.minor")
     return ProtocolVersion(int(match[1]), int(match[2]))
+
+
+def check_version(text: str | None, own: ProtocolVersion = PROTOCOL) -> ProtocolVersion | Refused:
+    """Return the version that a follower asks for, or why it is refused.
+
+    Args:
+        text: The value of ``version`` in the query; None when there is none.
+        own: The version of this owner.
+    """
+    try:
+        asked = parse_version(text or "")
+    except ValueError:
+        return Refused(
+            400, "version_malformed", f"give the protocol version in the query: ?version={own}"
+        )
+    if own.serves(asked):
+        return asked
+    older = "server" if asked > own else "client"
+    return Refused(
+        426,
+        "version_refused",
+        f"the client speaks protocol {asked}, the server {own}; upgrade the {older}",
+    )

@@ -16,8 +16,7 @@ from bridgepool.gateway.control._records import Role
 from bridgepool.gateway.control.api import Guard, make_api, serve_api
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
-from bridgepool.remote._backend import GatewayIdentity, SessionInfo
-from bridgepool.remote._messages import Acknowledge, Rejection
+from bridgepool.remote import Acknowledge, Identity, RejectedRow, SessionInfo
 from tests.gateway.control.stores import ADA, opened
 
 SECRET = "sk-the-secret-of-a-provider-0123456789"
@@ -99,8 +98,8 @@ def session(name: str, number: int = 1, *, instance: str | None = None) -> Sessi
     """Make a session as the service of gateways does."""
     return SessionInfo(
         id=f"session-{name}-{number}",
-        identity=GatewayIdentity("key000000001", name),
-        gateway=name,
+        identity=Identity(name, "key000000001"),
+        name=name,
         instance=instance or f"instance-{name}",
         software="bridgepool/test",
         protocol="1.0",
@@ -109,7 +108,7 @@ def session(name: str, number: int = 1, *, instance: str | None = None) -> Sessi
 
 def receipt(revision: int, **rejected: str) -> Acknowledge:
     """Make a receipt."""
-    return Acknowledge(revision, tuple(Rejection(*row) for row in rejected.items()))
+    return Acknowledge(revision, tuple(RejectedRow(*row) for row in rejected.items()))
 
 
 async def wait_revision(hub: Hub, revision: int) -> None:

@@ -18,7 +18,8 @@ import trio
 import trustme
 
 from bridgepool import ReloadError, Secret
-from bridgepool.remote._client import RemoteProviders, open_remote_providers, websocket_connector
+from bridgepool.gateway import ControlPlane, open_control_plane
+from bridgepool.remote import websocket_connector
 from tests.e2e.process import GatewayProcess, run_command
 from tests.gateway.control.planes import DRAFT, SECRET, wait_for
 from tests.postgres import PostgresServer
@@ -56,10 +57,10 @@ class Control:
         return response.json()
 
     @asynccontextmanager
-    async def gateway(self, name: str = "front") -> AsyncIterator[RemoteProviders]:
+    async def gateway(self, name: str = "front") -> AsyncIterator[ControlPlane]:
         """Connect as a gateway."""
         connect = websocket_connector(self.rpc, self.gateway_key, ssl_context=self.context)
-        async with open_remote_providers(connect, gateway=name) as remote:
+        async with open_control_plane(connect, name=name) as remote:
             yield remote
 
 
@@ -77,24 +78,24 @@ async def run_control(
         yield Control(run, folder, api.split()[-1], rpc.split()[-1], context)
 
 
-async def follow(remote: RemoteProviders, revision: int) -> list[str]:
+async def follow(remote: ControlPlane, revision: int) -> list[str]:
     """Reload until that revision is there, and acknowledge it; return the providers' names."""
     with trio.fail_after(20):
         while True:
-            await remote.changes.receive()
+            await remote.providers.changes.receive()
             try:
-                snapshot = await remote.reload()
+                snapshot = await remote.providers.reload()
             except ReloadError:
                 continue
             assert snapshot.revision is not None
-            remote.acknowledge(snapshot.revision)
+            remote.providers.acknowledge(snapshot.revision)
             if snapshot.revision >= revision:
                 return sorted(provider.name for provider in snapshot.providers)
 
 
-async def _is_apart(remote: RemoteProviders) -> bool:
+async def _is_apart(remote: ControlPlane) -> bool:
     await trio.lowlevel.checkpoint()
-    return not remote.status.connected
+    return not remote.providers.status.connected
 
 
 async def test_a_change_goes_from_the_api_to_a_gateway_and_its_receipt_back(
@@ -109,7 +110,7 @@ async def test_a_change_goes_from_the_api_to_a_gateway_and_its_receipt_back(
         assert [row["state"] for row in told["gateways"]] == ["applied"]
         client = await control.ask("POST", "/api/v1/clients", {"id": "alice"})
         await follow(remote, client["revision"])
-        caller = await remote.authorize(client["key"].encode())
+        caller = await remote.clients.authorize(client["key"].encode())
         assert caller is not None
         assert caller.client_id == "alice"
 

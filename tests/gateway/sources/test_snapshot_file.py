@@ -20,6 +20,7 @@ from bridgepool.gateway.control._encryption import EncryptionKeys, generate_encr
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.sources import _snapshot_file as snapshot_file
+from bridgepool.gateway.sources._authorization import KnownClient
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
 from bridgepool.gateway.sources._snapshot_format import (
@@ -28,7 +29,6 @@ from bridgepool.gateway.sources._snapshot_format import (
     decode_snapshot,
     encode_snapshot,
 )
-from bridgepool.remote._authorization import KnownClient
 
 PROVIDERS = ProviderSnapshot(
     (

@@ -13,3 +13,9 @@ Its parts, each of which imports only those before it:
 * `api`: the operations over HTTP;
 * `_process`: all of it as a program.
 """
+
+from bridgepool.gateway.control._gateway_service import GatewayBackend, open_gateway_service
+from bridgepool.gateway.control._memory import MemoryBackend
+from bridgepool.gateway.control._records import Revisions
+
+__all__ = ["GatewayBackend", "MemoryBackend", "Revisions", "open_gateway_service"]

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 from bridgepool.gateway.control._records import GatewaySession
-from bridgepool.remote._messages import Rejection
+from bridgepool.remote import RejectedRow
 
 AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "offline"]
 
@@ -25,7 +25,7 @@ class GatewayApplied:
     the store has not, since a backup was put back; ``offline``."""
     revision: int | None
     """The last that it told of; None before its first receipt."""
-    rejected: tuple[Rejection, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -65,7 +65,7 @@ def has_told(revision: int, session: GatewaySession, latest: int) -> bool:
 
 def _judge(revision: int, session: GatewaySession, latest: int) -> GatewayApplied:
     state: AppliedState = "offline"
-    rejected: tuple[Rejection, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
     if session.connected:
         state = "pending"
         if has_told(revision, session, latest):

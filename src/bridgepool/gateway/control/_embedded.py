@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 import attrs
-import trio
 
 from bridgepool._changes import ChangeSubscription
 from bridgepool._errors import ReloadError
 from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway._protocol import ProviderTable, named, provider_table
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import StoreSnapshot
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Clients, Provider
-from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote._messages import Rejection
-from bridgepool.remote._rows import ProviderTable, TableBuilder
-
-_AT_ONCE: Final = 50  # rows that are checked without a pause; some 10 µs each
+from bridgepool.remote import RejectedRow
 
 
 @attrs.define(eq=False)
@@ -30,7 +25,7 @@ class StoreProviders:
     changes: ChangeSubscription
     """Notices for `watch_providers`: the store's revision moved."""
     _store: Store
-    _table: ProviderTable = attrs.field(factory=ProviderTable, init=False)
+    _table: ProviderTable = attrs.field(factory=provider_table, init=False)
     _snapshot: StoreSnapshot | None = attrs.field(default=None, init=False)
 
     async def reload(self) -> ProviderSnapshot[Provider]:
@@ -48,7 +43,7 @@ class StoreProviders:
             problem = str(error)
         else:
             if snapshot is not self._snapshot:
-                self._table = await _updated(self._table, snapshot.rows)
+                self._table = await self._table.updated_in_turns(named(snapshot.rows))
                 self._snapshot = snapshot
             return ProviderSnapshot(self._table.providers, snapshot.revisions.revision)
         raise ReloadError(problem)
@@ -64,7 +59,7 @@ class StoreProviders:
         return self._snapshot.clients if self._snapshot is not None else Clients()
 
     @property
-    def rejected(self) -> tuple[Rejection, ...]:
+    def rejected(self) -> tuple[RejectedRow, ...]:
         """The rows of the last reload that could not be used, and why.
 
         The provider that was last made from such a row stays in its place.
@@ -72,20 +67,8 @@ class StoreProviders:
         if self._snapshot is None:
             return ()
         # Why a row could not be decrypted tells more than what it lacks in consequence.
-        told = {rejection.name: rejection for rejection in self._snapshot.unreadable}
-        return tuple(told.get(rejection.name, rejection) for rejection in self._table.rejected)
-
-
-async def _updated(table: ProviderTable, rows: Iterable[ProviderRow]) -> ProviderTable:
-    """Make the providers, and let others run in between when there are many new ones."""
-    builder = TableBuilder(table)
-    checked = 0
-    for row in rows:
-        checked += builder.add(row)
-        if checked == _AT_ONCE:
-            checked = 0
-            await trio.lowlevel.checkpoint()
-    return builder.finish()
+        told = {row.name: row for row in self._snapshot.unreadable}
+        return tuple(told.get(row.name, row) for row in self._table.rejected)
 
 
 @contextmanager

@@ -26,15 +26,20 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
+from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
 from bridgepool.gateway.control._errors import NotFoundError, StoreError, StoreUnavailableError
 from bridgepool.gateway.control._receipts import GatewayRecords, Receipts
-from bridgepool.gateway.control._records import AccessKeyView, GatewaySession, StoreSnapshot
+from bridgepool.gateway.control._records import (
+    AccessKeyView,
+    GatewaySession,
+    Revisions,
+    StoreSnapshot,
+)
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote._backend import GatewayIdentity, SessionInfo
-from bridgepool.remote._messages import Acknowledge, Revisions
+from bridgepool.remote import Acknowledge, Identity, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
 
@@ -71,14 +76,14 @@ class _Reading:
     """One reading of the store."""
 
     snapshot: StoreSnapshot
-    keys: Mapping[str, tuple[GatewayIdentity, KeyHash]]  # by the key's id
+    keys: Mapping[str, tuple[Identity, KeyHash]]  # by the key's id
 
     @classmethod
     def of(cls, snapshot: StoreSnapshot) -> _Reading:
         return cls(
             snapshot,
             {
-                key.id: (GatewayIdentity(key.id, key.name), parse_hash(key.hash))
+                key.id: (Identity(key.name, key.id), parse_hash(key.hash))
                 for key in snapshot.gateway_keys
             },
         )
@@ -100,7 +105,7 @@ class HubStatus:
 
 @attrs.define(eq=False)
 class Hub:
-    """A `ProviderBackend` on a store; made by `open_hub`."""
+    """A `GatewayBackend` on a store; made by `open_hub`."""
 
     _store: HubStore
     _receipts: Receipts
@@ -112,7 +117,7 @@ class Hub:
     _backwards: bool = attrs.field(default=False, init=False)  # the store went there
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    # -- what `serve_providers` asks
+    # -- what `open_gateway_service` asks
 
     @property
     def revisions(self) -> Revisions:
@@ -123,18 +128,18 @@ class Hub:
         """Open a channel of notices that `revisions` moved."""
         return self._changed.subscribe()
 
-    async def provider_rows(self) -> tuple[Revisions, tuple[ProviderRow, ...]]:
+    async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return the providers of the reading at hand. A checkpoint; asks no database."""
         await trio.lowlevel.checkpoint()
         snapshot = self._reading.snapshot
-        return snapshot.revisions, snapshot.rows
+        return ProviderSnapshot(snapshot.rows, snapshot.revisions.revision)
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint; asks no database."""
         await trio.lowlevel.checkpoint()
         return self._reading.snapshot.clients.authenticate(_bytes(token))
 
-    async def admit(self, key: Secret) -> GatewayIdentity | None:
+    async def admit(self, key: Secret) -> Identity | None:
         """Return which gateway's key this is; None: nobody's. A checkpoint.
 
         One that is not known here may have been made a moment ago elsewhere: the store is asked.

@@ -22,6 +22,7 @@ from bridgepool import BridgePoolError
 from bridgepool.gateway._options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._first_keys import ensure_key
+from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import Certificate, make_api, serve_api
 from bridgepool.gateway.control.store import Store, open_store
@@ -39,8 +40,7 @@ from bridgepool.gateway.serving._listening import (
 )
 from bridgepool.gateway.serving._logs import set_up_logging
 from bridgepool.gateway.serving._signals import follow_signals
-from bridgepool.remote._admission import Admitted
-from bridgepool.remote._service import open_provider_service
+from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.websocket import serve_websockets
 
@@ -166,7 +166,7 @@ async def _serve(
             return {"drain_timeout": options.drain_timeout}
 
         await nursery.start(follow_signals, logger, begin_drain, end_at_once, log_fields)
-        async with open_provider_service(hub) as service:
+        async with open_gateway_service(hub) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:
                 return _SHUTTING_DOWN if draining.is_set() else await service.admit(handshake)

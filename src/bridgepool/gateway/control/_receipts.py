@@ -21,8 +21,7 @@ from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.gateway.control._applied import has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
 from bridgepool.gateway.control._records import GatewaySession
-from bridgepool.remote._backend import SessionInfo
-from bridgepool.remote._messages import Acknowledge, Rejection
+from bridgepool.remote import Acknowledge, RejectedRow, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
 
@@ -111,7 +110,7 @@ class Receipts:
                     last_contact=self._clock(),
                     revision=min(max(receipt.revision, 0), (1 << 63) - 1),
                     rejected=tuple(
-                        Rejection(_sound(row.name, _NAME), _sound(row.reason, _REASON))
+                        RejectedRow(_sound(row.name, _NAME), _sound(row.reason, _REASON))
                         for row in receipt.rejected[:_REJECTIONS]
                     ),
                 )

@@ -14,7 +14,7 @@ from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Clients
 from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote._messages import Rejection, Revisions
+from bridgepool.remote import RejectedRow
 
 
 @attrs.frozen
@@ -26,6 +26,18 @@ class Actor:
     ``seed``, ``program``."""
     name: str
     """Which one: the name of the admin key, the user of the machine, the file."""
+
+
+@attrs.frozen
+class Revisions:
+    """Where a store is."""
+
+    revision: int
+    """Grows with every change that gateways can see."""
+    providers: int
+    """The revision at which a provider last changed."""
+    clients: int
+    """The revision at which a client, or a key of one, last changed."""
 
 
 # -- providers ---------------------------------------------------------------------------------
@@ -168,7 +180,7 @@ class StoreSnapshot:
     rows: tuple[ProviderRow, ...]
     """All living providers in the order in which they were added, the disabled ones too."""
     clients: Clients
-    unreadable: tuple[Rejection, ...] = ()
+    unreadable: tuple[RejectedRow, ...] = ()
     """Rows that could not be decrypted, and why. They stand in `rows`, too, without keys and
     with an empty base URL: whoever builds a provider of one rejects it and keeps its last good
     form."""
@@ -328,5 +340,5 @@ class GatewaySession:
     last_contact: datetime
     revision: int | None = None
     """The revision that it serves by; None before its first receipt."""
-    rejected: tuple[Rejection, ...] = ()
+    rejected: tuple[RejectedRow, ...] = ()
     """Rows of that revision that it could not use, and why."""

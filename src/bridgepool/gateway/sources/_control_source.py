@@ -31,55 +31,46 @@ from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.proxy._runtimes import Snapshot
 from bridgepool.gateway.serving._listening import StartError, is_loopback
 from bridgepool.gateway.serving._private_files import remove_drafts
+from bridgepool.gateway.sources._authorization import AuthorizationLimits
+from bridgepool.gateway.sources._control_plane import open_control_plane
 from bridgepool.gateway.sources._key_file import KeyFile
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
 from bridgepool.gateway.sources._source import Source
-from bridgepool.remote._client import RemoteProviders, open_remote_providers, websocket_connector
-from bridgepool.remote._messages import Rejection
-from bridgepool.remote._status import RemoteLimits
+from bridgepool.remote import RejectedRow, RemoteLimits, RemoteProviders, websocket_connector
 from bridgepool.transports._handshake import WebSocketLimits
 
 logger = logging.getLogger("bridgepool.gateway")
 
-_FIRST_TRY: Final = 2.0  # seconds
-_PATIENCE: Final = RemoteLimits()
-_LINE: Final = WebSocketLimits()
+_REMOTE_LIMITS: Final = RemoteLimits()
+_AUTHORIZATION_LIMITS: Final = AuthorizationLimits()
+_WEBSOCKET_LIMITS: Final = WebSocketLimits()
 
 
 @attrs.frozen
-class _Reading:
+class _Loaded:
     """One good reload."""
 
     snapshot: Snapshot
     began: Moment
-    rejected: tuple[Rejection, ...]
+    rejected: tuple[RejectedRow, ...]
 
 
 @attrs.define(eq=False)
-class _ControlPlane:
+class _ControlSource:
     """The control plane as a reloader, and as the sink of receipts."""
 
-    _remote: RemoteProviders
+    _remote: RemoteProviders[Provider]
     _file: SnapshotFile | None
     _from_file: bool  # what is in force is the file's
-    _last: _Reading | None = attrs.field(default=None, init=False)  # good reload
+    _last: _Loaded | None = attrs.field(default=None, init=False)  # good reload
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Ask the control plane, and remember what goes with its answer."""
-        if not self._remote.status.ever_connected:
-            await self._first_try()
         began = Moment.now()
         snapshot = await self._remote.reload()
-        self._last = _Reading(snapshot, began, tuple(self._remote.rejected))
+        self._last = _Loaded(snapshot, began, tuple(self._remote.rejected))
         return snapshot
-
-    async def _first_try(self) -> None:
-        """Give the first connection its time, so that no start begins with a failed reload."""
-        status = self._remote.status
-        with trio.move_on_after(_FIRST_TRY):
-            while not status.ever_connected and status.last_error is None:  # noqa: ASYNC110 -- no event
-                await trio.sleep(0.01)
 
     def note_applied(self, receipt: Receipt) -> None:
         """Pass a receipt on, and keep in the file what it is for."""
@@ -89,7 +80,7 @@ class _ControlPlane:
         self._from_file = False
         if self._file is not None:
             self._file.keep(last.snapshot, last.began)
-        failed = tuple(Rejection(row.name, row.reason) for row in receipt.failed)
+        failed = tuple(RejectedRow(row.name, row.reason) for row in receipt.failed)
         if receipt.revision is not None:
             self._remote.acknowledge(receipt.revision, (*last.rejected, *failed))
 
@@ -98,7 +89,7 @@ class _ControlPlane:
         status = self._remote.status
         problem = None
         if status.refused is not None:
-            problem = f"the control plane {status.refused}"
+            problem = f"the control plane {status}"
         source = "snapshot file" if self._from_file else "control plane"
         return SourceReport(source=source, connected=status.connected, problem=problem)
 
@@ -106,22 +97,25 @@ class _ControlPlane:
         """Wait until it is certain that there will be nothing to serve."""
         if self._from_file:
             await trio.sleep_forever()
-        return f"the control plane {await self._remote.wait_refused()}"
+        await self._remote.wait_refused()
+        return f"the control plane {self._remote.status}"
 
 
 @asynccontextmanager
 async def open_control_source(
     options: GatewayOptions,
     *,
-    patience: RemoteLimits = _PATIENCE,
-    line: WebSocketLimits = _LINE,
+    limits: RemoteLimits = _REMOTE_LIMITS,
+    authorization: AuthorizationLimits = _AUTHORIZATION_LIMITS,
+    websocket_limits: WebSocketLimits = _WEBSOCKET_LIMITS,
 ) -> AsyncIterator[Source]:
     """Open the way to a control plane; it need not be there.
 
     Args:
         options: they were checked.
-        patience: how long to wait for what.
-        line: the limits of the connection.
+        limits: how long to wait for what.
+        authorization: for how long answers about clients' keys are used.
+        websocket_limits: of the connection.
 
     Raises:
         StartError: the options cannot be used.
@@ -140,25 +134,30 @@ async def open_control_source(
     @asynccontextmanager
     async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
         key = await trio.to_thread.run_sync(key_file.read)
-        async with websocket_connector(url, key, ssl_context=context, limits=line)() as channel:
+        async with websocket_connector(
+            url, key, ssl_context=context, limits=websocket_limits
+        )() as channel:
             yield channel
 
     async with (
-        open_remote_providers(connect, gateway=options.name, limits=patience) as remote,
+        open_control_plane(
+            connect, name=options.name, limits=limits, authorization=authorization
+        ) as control,
         open_service_nursery() as nursery,
     ):
+        remote, clients = control.providers, control.clients
         if file is not None:
-            file.known_clients = remote.known_clients
-            file.clients_changes = remote.count_client_changes
+            file.known_clients = clients.known_clients
+            file.clients_changes = clients.count_client_changes
             nursery.start_soon(file.run)
         if loaded is not None:
-            remote.remember_clients(loaded.clients)
-        plane = _ControlPlane(remote, file, loaded is not None)
+            clients.remember_clients(loaded.clients)
+        plane = _ControlSource(remote, file, loaded is not None)
         try:
             yield Source(
                 reloader=plane,
                 changes=remote.changes,
-                clients=remote,
+                clients=clients,
                 report=plane.report,
                 first=loaded.snapshot if loaded is not None else None,
                 first_age=loaded.age if loaded is not None else 0.0,

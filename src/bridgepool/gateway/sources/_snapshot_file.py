@@ -22,6 +22,7 @@ from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._private_files import write_private_file
+from bridgepool.gateway.sources._authorization import KnownClient
 from bridgepool.gateway.sources._moments import Moment, age_of
 from bridgepool.gateway.sources._snapshot_format import (
     BadSnapshotError,
@@ -29,7 +30,6 @@ from bridgepool.gateway.sources._snapshot_format import (
     decode_snapshot,
     encode_snapshot,
 )
-from bridgepool.remote._authorization import KnownClient
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._encryption import EncryptionKeys

@@ -16,12 +16,12 @@ import msgspec
 
 from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool._secret import Secret
+from bridgepool.gateway._protocol import named, provider_table
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.providers._wire import ProviderRow, row_from_provider
+from bridgepool.gateway.sources._authorization import KnownClient
 from bridgepool.gateway.sources._moments import Moment
-from bridgepool.remote._authorization import KnownClient
-from bridgepool.remote._messages import Rejection
-from bridgepool.remote._rows import ProviderTable
+from bridgepool.remote import RejectedRow
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._encryption import EncryptionKeys
@@ -56,9 +56,9 @@ class SavedSnapshot:
         rows = tuple(map(row_from_provider, snapshot.providers))
         return cls(rows=rows, revision=snapshot.revision, confirmed=confirmed)
 
-    def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[Rejection, ...]]:
+    def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[RejectedRow, ...]]:
         """Return the providers, and those that this version cannot use."""
-        table = ProviderTable().updated(self.rows)
+        table = provider_table().updated(named(self.rows))
         return ProviderSnapshot(table.providers, self.revision), table.rejected
 
 

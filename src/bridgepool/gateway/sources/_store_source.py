@@ -25,7 +25,7 @@ from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.sources._source import Source
-from bridgepool.remote._messages import Rejection
+from bridgepool.remote import RejectedRow
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -63,7 +63,7 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             logger.warning("store has no clients; every request is refused")
         report = SourceReport(source="store")
 
-        logged: tuple[Rejection, ...] = ()
+        logged: tuple[RejectedRow, ...] = ()
 
         def log_rejected(_: Receipt) -> None:
             nonlocal logged

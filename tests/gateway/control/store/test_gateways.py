@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from bridgepool.gateway.control._records import GatewaySession
-from bridgepool.remote._messages import Rejection
+from bridgepool.remote import RejectedRow
 from tests.gateway.control.stores import NEW_YEAR, Clock, opened
 
 THEN = datetime.fromtimestamp(NEW_YEAR, UTC)
@@ -31,7 +31,7 @@ def session(instance: str = "i1", **more: object) -> GatewaySession:
 async def test_sessions_are_kept_and_told_as_they_were_recorded(database_url: str) -> None:
     rows = (
         session("i1", software="bridgepool/1", revision=3),
-        session("i2", revision=2, rejected=(Rejection("openai", "base_url: bad"),)),
+        session("i2", revision=2, rejected=(RejectedRow("openai", "base_url: bad"),)),
     )
     async with opened(database_url) as store:
         assert await store.list_gateways() == ()

@@ -15,7 +15,7 @@ import attrs
 from bridgepool.gateway.control._records import GatewaySession
 from bridgepool.gateway.control.database import Codec, Table, time_to_text
 from bridgepool.gateway.control.store._transaction import StoreTransaction
-from bridgepool.remote._messages import Rejection
+from bridgepool.remote import RejectedRow
 
 GATEWAYS: Final = Table(
     "gateways",
@@ -24,7 +24,7 @@ GATEWAYS: Final = Table(
     codecs={
         "rejected": Codec(
             lambda rejected: json.dumps([[row.name, row.reason] for row in rejected]),
-            lambda text: tuple(Rejection(name, reason) for name, reason in json.loads(text)),
+            lambda text: tuple(RejectedRow(name, reason) for name, reason in json.loads(text)),
         )
     },
 )

@@ -36,6 +36,7 @@ from bridgepool.gateway.control._records import (
     ProviderDraft,
     ProviderPatch,
     ProviderView,
+    Revisions,
     Role,
     RotationReport,
     SeedReport,
@@ -60,7 +61,7 @@ from bridgepool.gateway.providers import (
     ProviderFile,
     ProviderType,
 )
-from bridgepool.remote._messages import Rejection, Revisions
+from bridgepool.remote import RejectedRow
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -367,7 +368,7 @@ def _read_snapshot(
         rows=tuple(row.content.row(row.id) for row in stored),
         clients=client_rows.known(tx),
         unreadable=tuple(
-            Rejection(row.content.name, row.problem) for row in stored if row.problem is not None
+            RejectedRow(row.content.name, row.problem) for row in stored if row.problem is not None
         ),
         gateway_keys=tuple(
             GatewayKey(key.id, key.name, key.hash) for key in key_rows.list_keys(tx, "gateway")

@@ -9,9 +9,8 @@ import attrs
 
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._errors import EncryptionError, StoreUnavailableError
-from bridgepool.gateway.control._records import Actor
+from bridgepool.gateway.control._records import Actor, Revisions
 from bridgepool.gateway.control.database import Transaction
-from bridgepool.remote._messages import Revisions
 
 PROGRAM: Final = Actor("program", "bridgepool")
 """Who makes changes that are not audited."""

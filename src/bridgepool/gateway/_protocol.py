@@ -1,0 +1,87 @@
+"""What gateways and control planes agree on beside the protocol of `bridgepool.remote`.
+
+The rows that providers are sent as, and the service ``clients``: a gateway asks whose key a client
+sent, and is told when clients change. `docs/protocol.md` describes both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Final, TypeAlias
+
+import attrs
+
+from bridgepool._secret import Secret
+from bridgepool.gateway.providers import InvalidProviderError, Provider
+from bridgepool.gateway.providers._wire import (
+    ProviderRow,
+    provider_from_row,
+    row_from_provider,
+    switched,
+)
+from bridgepool.remote import ProtocolVersion, RowFormat, RowTable, UnusableRowError
+
+ProviderTable: TypeAlias = RowTable[ProviderRow, Provider]
+
+
+def _usable(row: ProviderRow) -> Provider:
+    try:
+        return provider_from_row(row)
+    except InvalidProviderError as error:
+        raise UnusableRowError(str(error)) from None
+
+
+PROVIDER_ROWS: Final = RowFormat[Provider](
+    ProviderRow, row_from_provider, _usable, id=attrgetter("name"), keep=switched
+)
+"""How a gateway reads the rows of a control plane: give it to `open_remote_providers`."""
+STORED_ROWS: Final = RowFormat.of(ProviderRow, id="id", name="name")
+"""How a control plane sends its rows, which it does not check."""
+
+
+def provider_table() -> ProviderTable:
+    """Return an empty table of providers, for rows that need not be decoded."""
+    return RowTable(_usable, switched)
+
+
+def named(rows: Iterable[ProviderRow]) -> Iterator[tuple[str, str, ProviderRow]]:
+    """Return rows as a table takes them."""
+    return ((row.id, row.name, row) for row in rows)
+
+
+CLIENTS: Final = "clients"
+"""The name of the service."""
+CLIENTS_VERSION: Final = ProtocolVersion(1, 0)
+
+
+@attrs.frozen
+class Authorize:
+    """Ask whose key this is: ``clients.authorize``."""
+
+    token: Secret
+
+
+@attrs.frozen(kw_only=True)
+class Authorization:
+    """The answer to `Authorize`; without ids it is nobody's."""
+
+    client_id: str | None = None
+    key_id: str | None = None
+    clients: int
+    """The clients revision at which it was true, or an earlier one."""
+
+
+@attrs.frozen
+class WatchClients:
+    """Ask for a ``clients.changed`` with every change of a client or a key of one."""
+
+
+@attrs.frozen
+class ClientsRevision:
+    """The revision at which a client, or a key of one, last changed.
+
+    The answer to `WatchClients`, and the notice ``clients.changed``.
+    """
+
+    revision: int

@@ -1,0 +1,185 @@
+"""The control plane's end of a session with a gateway: rows, and whose key a client sent.
+
+Sessions, rows and receipts are the business of `bridgepool.remote`. Added here are the keys of
+gateways, and the service ``clients``. A gateway is told of a new clients revision before the
+revision that holds it: so what it acknowledges it also knows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Final, Protocol
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeSubscription
+from bridgepool._secret import Secret
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway._protocol import (
+    CLIENTS,
+    CLIENTS_VERSION,
+    STORED_ROWS,
+    Authorization,
+    Authorize,
+    ClientsRevision,
+    WatchClients,
+)
+from bridgepool.gateway.control._records import Revisions
+from bridgepool.gateway.providers import Caller
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote import (
+    Identity,
+    RemoteError,
+    RemoteService,
+    ServiceSession,
+    SessionObserver,
+    open_remote_service,
+)
+from bridgepool.transports._handshake import Handshake, Refused
+
+logger = logging.getLogger("bridgepool.control")
+
+_NO_KEY: Final = Refused(
+    401, "no_key", "send the gateway's key as `Authorization: Bearer bpg_…`, once"
+)
+_UNKNOWN_KEY: Final = Refused(
+    401,
+    "unknown_key",
+    "this gateway key is not known, or was revoked; have a new one made for this gateway",
+)
+_AUTHORIZATIONS: Final = 64  # questions about clients that the backend is asked at a time
+
+
+class GatewayBackend(SessionObserver, Protocol):
+    """The owner of providers, clients and gateway keys, as gateways are served by it.
+
+    `MemoryBackend` is one, and the control plane's hub another. What is not async must be cheap
+    and must not raise.
+    """
+
+    @property
+    def revisions(self) -> Revisions:
+        """The revisions in force, as far as they are known here; never going back."""
+        ...
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices that `revisions` moved."""
+        ...
+
+    async def reload(self) -> ProviderSnapshot[ProviderRow]:
+        """Return all providers, not older than `revisions` were when it was called."""
+        ...
+
+    async def authorize(self, token: Secret) -> Caller | None:
+        """Return whose key this is, now or later than `revisions`; None if nobody's."""
+        ...
+
+    async def admit(self, key: Secret) -> Identity | None:
+        """Return which gateway's key this is; None when it is nobody's, or revoked."""
+        ...
+
+    def is_live(self, key_id: str) -> bool:
+        """Return whether this gateway key is good still. Asked whenever `revisions` move."""
+        ...
+
+
+@attrs.define(eq=False)
+class _Clients:
+    """The service ``clients`` of all sessions; and the source of the rows, which it goes before."""
+
+    name = CLIENTS
+    version = CLIENTS_VERSION
+    backend: GatewayBackend
+    # session -> the clients revision that it was sent last
+    sent: dict[ServiceSession, int] = attrs.field(factory=dict, init=False)
+    asking: trio.CapacityLimiter = attrs.field(
+        factory=lambda: trio.CapacityLimiter(_AUTHORIZATIONS), init=False
+    )
+
+    async def admit(self, handshake: Handshake) -> Identity | Refused:
+        """Decide by the key of a gateway."""
+        if handshake.bearer is None:
+            await trio.lowlevel.checkpoint()
+            return _NO_KEY
+        return await self.backend.admit(handshake.bearer) or _UNKNOWN_KEY
+
+    def is_live(self, identity: Identity) -> bool:
+        """Return whether the key of a session is good still."""
+        return self.backend.is_live(identity.key_id)
+
+    async def reload(self) -> ProviderSnapshot[ProviderRow]:
+        """Return the rows, once all sessions are to be sent the clients revision."""
+        snapshot = await self.backend.reload()
+        revision = self.backend.revisions.clients
+        for session, sent in self.sent.items():
+            if sent != revision:
+                self.sent[session] = revision
+                session.publish("changed", ClientsRevision(revision))
+        return snapshot
+
+    def open(self, session: ServiceSession) -> AbstractAsyncContextManager[None]:
+        """Answer on a session."""
+        return self._open(session)
+
+    @asynccontextmanager
+    async def _open(self, session: ServiceSession) -> AsyncIterator[None]:
+        async def watch(asked: WatchClients) -> ClientsRevision:
+            await trio.lowlevel.checkpoint()
+            revision = self.sent[session] = self.backend.revisions.clients
+            return ClientsRevision(revision)
+
+        session.on_call("authorize", Authorize, self.authorize)
+        session.on_call("watch", WatchClients, watch)
+        try:
+            yield
+        finally:
+            self.sent.pop(session, None)
+
+    async def authorize(self, asked: Authorize) -> Authorization:
+        """Answer whose key it is."""
+        # From before the look: so the answer never claims to be newer than it is.
+        revision = self.backend.revisions.clients
+        try:
+            async with self.asking:
+                caller = await self.backend.authorize(asked.token)
+        except Exception as error:  # the backend's: this call is answered, and the session goes on
+            logger.error("a client's key could not be looked up: %s", type(error).__name__)
+            reason = "keys cannot be looked up now; ask again later"
+            raise RemoteError("unavailable", reason) from None
+        if caller is None:
+            return Authorization(clients=revision)
+        return Authorization(client_id=caller.client_id, key_id=caller.key_id, clients=revision)
+
+
+@asynccontextmanager
+async def open_gateway_service(
+    backend: GatewayBackend, *, max_message_bytes: int = 16 << 20
+) -> AsyncIterator[RemoteService[ProviderRow]]:
+    """Open a service that gateways follow, for as long as the block lasts.
+
+    ::
+
+        async with open_gateway_service(backend) as service:
+            listeners = await trio.open_tcp_listeners(0)
+            await nursery.start(service.serve_listeners, listeners)
+
+    Args:
+        backend: The owner of the providers, such as a `MemoryBackend`.
+        max_message_bytes: The largest message that the channels take.
+    """
+    clients = _Clients(backend)
+    with backend.subscribe() as changes:
+        async with open_remote_service(
+            STORED_ROWS,
+            clients,
+            changes,
+            admit=clients.admit,
+            is_live=clients.is_live,
+            services=[clients],
+            observer=backend,
+            max_message_bytes=max_message_bytes,
+        ) as service:
+            yield service

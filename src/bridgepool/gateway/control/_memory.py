@@ -1,0 +1,152 @@
+"""Providers, clients and gateway keys that live in this process, served to gateways elsewhere."""
+
+from collections.abc import Iterable
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool._secret import Secret
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway.control._records import Revisions
+from bridgepool.gateway.providers import Caller, Clients
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote import Acknowledge, Identity, SessionInfo
+
+
+@attrs.frozen
+class _GatewayKey:
+    identity: Identity
+    hash: KeyHash
+
+
+@attrs.define(eq=False)
+class MemoryBackend:
+    """A `GatewayBackend` without a store: what you set is what gateways get, at once.
+
+    For a program that has its providers from somewhere of its own, and for tests. Nothing
+    outlives the process; a program that is restarted sets `first_revision` higher than it ever
+    was, since gateways never go back.
+
+    ::
+
+        backend = MemoryBackend()
+        key = backend.add_gateway_key("front-1")
+        backend.set_rows([ProviderRow(id="1", name="openai", type="openai", base_url="https://…")])
+
+    Args:
+        first_revision: The revision to begin with.
+    """
+
+    first_revision: int = 1
+    sessions: dict[str, SessionInfo] = attrs.field(factory=dict, init=False)
+    """The sessions that are open, by their ids."""
+    receipts: dict[str, Acknowledge] = attrs.field(factory=dict, init=False)
+    """The latest receipt of each open session that has sent one."""
+    _revisions: Revisions = attrs.field(init=False)
+    _rows: tuple[ProviderRow, ...] = attrs.field(default=(), init=False)
+    _clients: Clients = attrs.field(factory=Clients, init=False)
+    _keys: dict[str, _GatewayKey] = attrs.field(factory=dict, init=False)  # by the key's id
+    _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
+    _heard: ChangeBus = attrs.field(factory=ChangeBus, init=False)  # sessions and receipts
+
+    @_revisions.default
+    def _first(self) -> Revisions:
+        first = self.first_revision
+        return Revisions(revision=first, providers=first, clients=first)
+
+    def set_rows(self, rows: Iterable[ProviderRow]) -> int:
+        """Set the providers; return the revision at which they are in force."""
+        fresh = tuple(rows)
+        if fresh != self._rows:
+            self._rows = fresh
+            revision = self._revisions.revision + 1
+            self._move(Revisions(revision, revision, self._revisions.clients))
+        return self._revisions.revision
+
+    def set_clients(self, clients: Clients) -> int:
+        """Set who may use the gateways; return the revision at which that is in force."""
+        if clients != self._clients:
+            self._clients = clients
+            revision = self._revisions.revision + 1
+            self._move(Revisions(revision, self._revisions.providers, revision))
+        return self._revisions.revision
+
+    def add_gateway_key(self, name: str) -> Secret:
+        """Make a key for the gateway of that name. It is not kept: this is the time to note it."""
+        key = GATEWAY_KEYS.new()
+        hashed = parse_hash(GATEWAY_KEYS.hash(key) or "")
+        self._keys[hashed.key_id] = _GatewayKey(Identity(name, hashed.key_id), hashed)
+        return key
+
+    def revoke_gateway_key(self, key_id: str) -> int:
+        """Revoke a key, which ends its sessions; return the revision after it.
+
+        Raises:
+            KeyError: There is no such key.
+        """
+        del self._keys[key_id]
+        revision = self._revisions.revision + 1
+        self._move(attrs.evolve(self._revisions, revision=revision))
+        return revision
+
+    async def wait_heard(self) -> None:
+        """Wait until the next time a session begins or ends, or a receipt comes."""
+        with self._heard.subscribe() as heard:
+            await heard.receive()
+
+    def _move(self, revisions: Revisions) -> None:
+        self._revisions = revisions
+        self._changed.publish()
+
+    # -- what `open_gateway_service` asks
+
+    @property
+    def revisions(self) -> Revisions:
+        """The revisions in force."""
+        return self._revisions
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices that `revisions` moved."""
+        return self._changed.subscribe()
+
+    async def reload(self) -> ProviderSnapshot[ProviderRow]:
+        """Return what is set. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return ProviderSnapshot(self._rows, self._revisions.revision)
+
+    async def authorize(self, token: Secret) -> Caller | None:
+        """Return whose key this is. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return self._clients.authenticate(token.reveal().encode("utf-8", "surrogatepass"))
+
+    async def admit(self, key: Secret) -> Identity | None:
+        """Return which gateway's key this is. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        token = key.reveal().encode("utf-8", "surrogatepass")
+        key_id = GATEWAY_KEYS.id_of(token)
+        found = self._keys.get(key_id.decode("ascii")) if key_id is not None else None
+        if found is None or not found.hash.matches(token):
+            return None
+        return found.identity
+
+    def is_live(self, key_id: str) -> bool:
+        """Tell whether a gateway key is good still."""
+        return key_id in self._keys
+
+    def session_opened(self, session: SessionInfo) -> None:
+        """Note a session in `sessions`."""
+        self.sessions[session.id] = session
+        self._heard.publish()
+
+    def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
+        """Note a receipt in `receipts`."""
+        self.receipts[session_id] = receipt
+        self._heard.publish()
+
+    def session_closed(self, session_id: str) -> None:
+        """Forget a session."""
+        self.sessions.pop(session_id, None)
+        self.receipts.pop(session_id, None)
+        self._heard.publish()

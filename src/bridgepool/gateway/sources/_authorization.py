@@ -1,0 +1,239 @@
+"""Whose key a client sent, as the control plane says: asked once, remembered by a hash.
+
+Theory of operation. An answer is kept under the SHA-256 of the token, with the *clients revision*
+it was true at, and the time of the question. It is used without asking while it is fresh: not
+older than `fresh_for`, and no later clients revision has been heard of. So a key that was revoked
+is asked about anew as soon as the notice of it came.
+
+    no answer kept, or a stale one ── asked ──▶ answered: keep it, use it
+                                       │
+                                       └─▶ no session, no answer in time, an error, or an answer
+                                           older than what was known when it was asked for:
+                                           a known client is served on its stale answer until
+                                           `hard_limit`; of others it cannot be said whose the
+                                           key is (`AuthorizationUnavailableError`, never None)
+
+Revisions never go back here: the answer of a control plane that is behind what has been heard
+of could be from before a revocation. All times are Trio's clock, so setting the machine's clock
+back makes nothing last longer.
+"""
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from math import inf
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool import BuildError, PoolClosedError, VersionedSingleflight
+from bridgepool._secret import Secret
+from bridgepool.gateway._protocol import Authorization
+from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
+
+logger = logging.getLogger("bridgepool.gateway")
+# A key of any store of ours is much shorter; what is longer is nobody's, and is not sent.
+_LONGEST_TOKEN: Final = 512
+_NOT_NEGATIVE = attrs.validators.ge(0.0)
+
+Ask = Callable[[Secret], Awaitable[Authorization]]
+"""Asks the control plane. Whatever it raises means that there is no answer."""
+
+
+@attrs.frozen(kw_only=True)
+class AuthorizationLimits:
+    """For how long answers about clients' keys are used, and how many are kept."""
+
+    fresh_for: float = attrs.field(default=60.0, validator=_NOT_NEGATIVE)
+    """Seconds for which an answer is used without asking, while no client has changed."""
+    hard_limit: float = attrs.field(default=86400.0, validator=_NOT_NEGATIVE)
+    """Seconds after the last confirmation for which a known client is served while the control
+    plane cannot be asked."""
+    unknown_for: float = attrs.field(default=5.0, validator=_NOT_NEGATIVE)
+    """Seconds for which the answer that a key is nobody's is used without asking."""
+    patience: float = attrs.field(default=2.0, validator=attrs.validators.gt(0.0))
+    """Seconds that the request of an unknown client waits for an answer at most."""
+    known_patience: float = attrs.field(default=0.5, validator=attrs.validators.gt(0.0))
+    """Seconds that the request of a client with a stale answer waits for a fresh one."""
+    retry_after: float = attrs.field(default=1.0, validator=_NOT_NEGATIVE)
+    """Seconds without questions after one had no answer, unless a new session begins; and what
+    clients are told to wait."""
+    answer_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0.0))
+    """Seconds after which a question without an answer is given up."""
+    max_known: int = attrs.field(default=20_000, validator=attrs.validators.ge(1))
+    """Keys of clients that are remembered, about 300 bytes each."""
+    max_unknown: int = attrs.field(default=1_000, validator=attrs.validators.ge(1))
+    """Keys of nobody that are remembered."""
+
+
+@attrs.frozen
+class KnownClient:
+    """A client's key that was good when it was last asked about; for keeping it elsewhere."""
+
+    digest: bytes = attrs.field(repr=False)
+    """The SHA-256 of the key, of which nothing can be guessed: a key is 256 random bits."""
+    client_id: str
+    key_id: str
+    age: float
+    """Seconds since that was confirmed."""
+
+
+@attrs.frozen
+class _Answer:
+    caller: Caller | None
+    clients: int  # the clients revision at which it was true
+    confirmed: float  # when it was asked for
+
+
+class _BehindError(Exception):
+    """The answer is older than what had been heard of when it was asked for."""
+
+
+@attrs.define(eq=False)
+class AuthorizationCache:
+    """Tells whose key a token is; see the module's text.
+
+    Args:
+        ask: Asks the control plane.
+        flights: Shares one question among all who wait for it.
+        limits: How long, how many.
+    """
+
+    _ask: Ask
+    _flights: VersionedSingleflight
+    _limits: AuthorizationLimits
+    # SHA-256 of the token -> the answer, by the time of confirmation, the oldest first
+    _known: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
+    _unknown: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
+    _clients: int = attrs.field(default=0, init=False)  # the latest clients revision heard of
+    _quiet_until: float = attrs.field(default=-inf, init=False)
+    _reachable: bool = attrs.field(default=False, init=False)
+    changes: int = attrs.field(default=0, init=False)
+    """How often a client's key became known, or was known no more."""
+
+    def note_clients(self, revision: int) -> None:
+        """Hear of a clients revision; a later one than before makes every answer stale."""
+        self._clients = max(self._clients, revision)
+
+    def note_session(self, reachable: bool) -> None:
+        """Hear that a session has begun or ended."""
+        self._reachable = reachable
+        self._quiet_until = -inf
+
+    @property
+    def known(self) -> int:
+        """How many clients' keys are remembered."""
+        return len(self._known)
+
+    def known_clients(self) -> tuple[KnownClient, ...]:
+        """Return what is remembered, the longest confirmed first, to be kept over a restart."""
+        now = trio.current_time()
+        return tuple(
+            KnownClient(
+                digest, answer.caller.client_id, answer.caller.key_id, now - answer.confirmed
+            )
+            for digest, answer in self._known.items()
+            if answer.caller is not None
+        )
+
+    def remember(self, clients: Iterable[KnownClient]) -> None:
+        """Take what was remembered before a restart, as stale answers.
+
+        So each of them is asked about as soon as that can be done, and until then is served up
+        to `hard_limit` after its confirmation.
+        """
+        now = trio.current_time()
+        for client in clients:
+            if client.digest not in self._known:
+                caller = Caller(client.client_id, client.key_id)
+                self._keep(client.digest, _Answer(caller, -1, now - client.age))
+
+    async def authorize(self, token: bytes) -> Caller | None:
+        """Return whose key this is; None when it is nobody's.
+
+        Not a checkpoint when a fresh answer is at hand.
+
+        Args:
+            token: The key as the client sent it; any bytes.
+
+        Raises:
+            AuthorizationUnavailableError: It is not known, and cannot be asked now.
+        """
+        digest = hashlib.sha256(token).digest()
+        now = trio.current_time()
+        known = self._known.get(digest)
+        if known is not None and self._is_fresh(known, now, self._limits.fresh_for):
+            return known.caller
+        unknown = self._unknown.get(digest)
+        if unknown is not None and self._is_fresh(unknown, now, self._limits.unknown_for):
+            return None
+        secret = _as_secret(token)
+        if secret is None:
+            return None
+        return await self._find_out(secret, digest, now)
+
+    def _is_fresh(self, answer: _Answer, now: float, fresh_for: float) -> bool:
+        return answer.clients >= self._clients and now < answer.confirmed + fresh_for
+
+    async def _find_out(self, token: Secret, digest: bytes, now: float) -> Caller | None:
+        limits = self._limits
+        if self._reachable and now >= self._quiet_until:
+            fn = partial(self._question, token, digest, self._clients)
+            known = digest in self._known
+            with trio.move_on_after(limits.known_patience if known else limits.patience):
+                try:
+                    answer = await self._flights.do(digest, self._clients, fn)
+                    return answer.caller
+                except PoolClosedError:
+                    pass
+                except BuildError as error:
+                    why = type(error.__cause__ or error).__name__
+                    logger.debug("no answer about a client's key: %s", why)
+            self._quiet_until = trio.current_time() + limits.retry_after
+        else:
+            await trio.lowlevel.checkpoint()
+        # Looked up now: what came of other questions meanwhile counts.
+        stale = self._known.get(digest)
+        if stale is not None and trio.current_time() < stale.confirmed + limits.hard_limit:
+            return stale.caller
+        raise AuthorizationUnavailableError(limits.retry_after)
+
+    async def _question(self, token: Secret, digest: bytes, clients: int) -> _Answer:
+        asked = trio.current_time()
+        answer = await self._ask(token)
+        revision = answer.clients
+        if revision < clients:
+            raise _BehindError
+        self.note_clients(revision)
+        caller = None
+        if answer.client_id is not None and answer.key_id is not None:
+            caller = Caller(answer.client_id, answer.key_id)
+        found = _Answer(caller, revision, asked)
+        self._keep(digest, found)
+        return found
+
+    def _keep(self, digest: bytes, answer: _Answer) -> None:
+        kept = self._known.get(digest) or self._unknown.get(digest)
+        if kept is not None and kept.clients > answer.clients:
+            return  # a question that was asked later was answered sooner
+        self.changes += (kept.caller if kept is not None else None) != answer.caller
+        self._known.pop(digest, None)
+        self._unknown.pop(digest, None)
+        if answer.caller is None:
+            into, room = self._unknown, self._limits.max_unknown
+        else:
+            into, room = self._known, self._limits.max_known
+        into[digest] = answer
+        if len(into) > room:
+            del into[next(iter(into))]
+
+
+def _as_secret(token: bytes) -> Secret | None:
+    """Return the token as it is sent to the control plane; None if it can be nobody's."""
+    if not 0 < len(token) <= _LONGEST_TOKEN:
+        return None
+    if not all(0x21 <= byte <= 0x7E for byte in token):
+        return None
+    return Secret(token.decode("ascii"))

@@ -1,0 +1,349 @@
+"""The follower's end: providers of an owner, followed live, whatever the connection does.
+
+Theory of operation. One task, owned by the block, keeps a session:
+
+    connect ─▶ hello, services, watch ─▶ give a notice ─▶ serve until it is lost ─┐
+       ▲                                                                            │
+       └── a random wait, doubled each time; only a session that lasted ────────────┘
+           `steady_after` seconds makes the waits short again
+
+A reload uses the session that there is, or fails at once when there is none; the notice of the
+next session makes a watcher reload. What was received outlives a session: the last good forms of
+the rows, the latest receipt (sent anew in each session).
+
+What a session knows of the rows ends with it: the first reload of each session gets all of them.
+So an owner whose source was replaced meanwhile, and came to the same revision by other changes,
+cannot be mistaken for the one before.
+"""
+
+import logging
+import secrets
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from math import inf
+from typing import Final, Generic, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import attrs
+import trio
+
+from bridgepool._backoff import Backoff, shorten
+from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool._errors import ReloadError
+from bridgepool._secret import Secret
+from bridgepool._services import open_service_nursery
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool._version import __version__
+from bridgepool.remote._errors import InvalidMessageError, RemoteError, UnsendableError
+from bridgepool.remote._follower_session import FollowerSession, open_follower_session
+from bridgepool.remote._messages import Acknowledge, Hello, RejectedRow, RowSet
+from bridgepool.remote._rows import RowFormat, RowTable
+from bridgepool.remote._session import Service, wanted
+from bridgepool.remote._status import RemoteLimits, RemoteStatus, refusal
+from bridgepool.remote._versions import PROTOCOL
+from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
+from bridgepool.transports._handshake import Refused, WebSocketLimits
+
+P = TypeVar("P")
+
+Connect = Callable[[], AbstractAsyncContextManager[trio.abc.Channel[bytes]]]
+"""Opens a connection to the owner, such as what `websocket_connector` returns."""
+
+_log = logging.getLogger("bridgepool.remote")
+_DEFAULT_LIMITS: Final = RemoteLimits()
+# How a session ends, or does not come about, when nothing is wrong with this program.
+_EXPECTED_ERRORS: Final = (
+    ConnectError,
+    RemoteError,
+    InvalidMessageError,
+    OSError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+    trio.EndOfChannel,
+)
+_SOFTWARE: Final = f"bridgepool/{__version__}"
+
+
+@attrs.define(eq=False)
+class RemoteProviders(Generic[P]):
+    """The providers of an owner; a `ProviderReloader`. See `open_remote_providers`."""
+
+    changes: ChangeSubscription
+    """Notices for `watch_providers`: at each change, and at the beginning of each session."""
+    status: RemoteStatus
+    """How the connection is."""
+    _hello: Hello
+    _limits: RemoteLimits
+    _bus: ChangeBus
+    _services: tuple[Service, ...]
+    _table: RowTable[bytes, P]
+    _session: FollowerSession | None = attrs.field(default=None, init=False)
+    _revision: int | None = attrs.field(default=None, init=False)  # of `_table`
+    _receipt: Acknowledge | None = attrs.field(default=None, init=False)
+    # the task that sends receipts waits in it, until its deadline, which is when to send the next
+    _receipt_due: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    _tried: trio.Event = attrs.field(factory=trio.Event, init=False)  # to connect, once at least
+    _refused_first: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _began: float = attrs.field(default=-inf, init=False)  # the present session, or the last one
+    _first_refusal: Refused | None = attrs.field(default=None, init=False)
+    # the last problem in the log, and how many sessions there had been
+    _logged: tuple[str, int] = attrs.field(default=("", 0), init=False)
+
+    async def reload(self) -> ProviderSnapshot[P]:
+        """Return the providers as the owner has them.
+
+        What it sent along with its last notice is returned without asking, once; so a reload
+        is at least as new as the last notice that was received. A checkpoint. It waits for the
+        end of the first try to connect, whatever comes of it.
+
+        Its revision is that of the owner's source. It may be lower than before, when another owner
+        answers that is behind: a pool refuses it, and `watch_providers` asks again later.
+
+        Raises:
+            ReloadError: There is no session, or it was lost meanwhile, or the owner has no answer
+                now; says which.
+
+        Cancellation:
+            Changes nothing, and cancels the call at the owner.
+        """
+        await trio.lowlevel.checkpoint()
+        await self._tried.wait()
+        session = self._session
+        if session is None:
+            raise ReloadError(f"the owner cannot be asked: {self.status}")
+        fresh = session.take_sent() or await session.get_rows()
+        table, revision = self._table, fresh.revision
+        if fresh.rows is not None:
+            table = await table.updated_in_turns(
+                (row.id, row.name or row.id, bytes(row.body)) for row in fresh.rows
+            )
+            session.known = fresh.set
+        if self._revision is None or revision is None or revision >= self._revision:
+            self._table, self._revision = table, revision
+        return ProviderSnapshot(table.providers, revision)
+
+    @property
+    def rejected(self) -> tuple[RejectedRow, ...]:
+        """The rows of the last reload that could not be used, and why.
+
+        The provider that was last made from such a row stays in its place.
+        """
+        return self._table.rejected
+
+    def acknowledge(self, revision: int, rejected: Sequence[RejectedRow] = ()) -> None:
+        """Send the owner a receipt: this revision is in force. Not async, never fails.
+
+        The latest receipt is what counts: it is sent as soon as there is a session, and again
+        in each new one.
+
+        Args:
+            revision: What is in force.
+            rejected: The providers of it that are not in force as the owner has them.
+        """
+        self._receipt = Acknowledge(revision, tuple(rejected))
+        if self._receipt_due.deadline == inf:
+            delay = shorten(self._limits.receipt_delay, 0.5)
+            self._receipt_due.deadline = trio.current_time() + delay
+
+    async def wait_refused(self) -> Refused:
+        """Wait until this follower is refused before it ever had a session.
+
+        For a program that ends then, with the reason. Once there has been a session, a refusal
+        is an outage like any other: what is in force stays, and the next tries may succeed.
+        """
+        while self._first_refusal is None:
+            await self._refused_first.wait()
+        return self._first_refusal
+
+    async def _keep(self, connect: Connect) -> None:
+        """Have a session whenever one can be had, until cancelled."""
+        limits, status = self._limits, self.status
+        backoff = Backoff(limits.first_delay, limits.max_delay)
+        while True:
+            status.attempts += 1
+            sessions = status.sessions
+            try:
+                await self._have_session(connect)
+            except HandshakeRefusedError as error:
+                self._note_refused(error)
+            except _EXPECTED_ERRORS as error:
+                self._note_problem(str(error) or type(error).__name__)
+            except Exception as error:  # a `connect` that is not ours must not end this task
+                _log.exception("no session, by an unexpected exception")
+                self._note_problem(
+                    f"unexpected {type(error).__name__}; its traceback is in the log"
+                )
+            self._tried.set()
+            if status.sessions > sessions and status.since - self._began >= limits.steady_after:
+                backoff.reset()
+            if status.refused is not None:
+                await trio.sleep(shorten(limits.refused_delay, 0.5))
+            else:
+                await trio.sleep(backoff.next_delay())
+
+    async def _have_session(self, connect: Connect) -> None:
+        """Connect, and serve until the session is lost; return or raise why."""
+        timeout = self._limits.connect_timeout
+        with trio.CancelScope(deadline=trio.current_time() + timeout) as scope:
+            async with (
+                connect() as channel,
+                open_follower_session(
+                    channel, self._hello, self._services, self._note_changed
+                ) as session,
+            ):
+                scope.deadline = inf
+                self._note_begin(session)
+                try:
+                    await self._serve(session)
+                finally:
+                    self._note_end()
+        if scope.cancelled_caught:
+            self._note_problem(f"no session within {timeout:g} s")
+
+    async def _serve(self, session: FollowerSession) -> None:
+        """Send receipts until the session is lost; raise why."""
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(self._send_receipts, session)
+            try:
+                raise await session.rpc.wait_lost()
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _send_receipts(self, session: FollowerSession) -> None:
+        limits, sent = self._limits, None
+        while True:
+            if (receipt := self._receipt) is None or receipt == sent:
+                with trio.CancelScope() as self._receipt_due:
+                    await trio.sleep_forever()
+                continue
+            try:
+                with trio.fail_after(limits.call_timeout):
+                    await session.acknowledge(receipt)
+                sent = receipt
+            except (RemoteError, UnsendableError, trio.TooSlowError) as error:
+                _log.warning("a receipt was not taken: %s", str(error) or "no answer in time")
+                await trio.sleep(self._limits.call_timeout)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # whoever waits for the loss is told as well
+
+    def _note_begin(self, session: FollowerSession) -> None:
+        self._session, self._began = session, trio.current_time()
+        self._tried.set()
+        welcome = session.welcome
+        self.status._note_session(welcome.session, welcome.software, welcome.protocol)
+        self.status.revision = session.revision
+        facts = {"session": welcome.session, "owner": welcome.software}
+        _log.info("connected to the owner", extra=facts)
+        self._bus.publish()
+
+    def _note_changed(self, changed: RowSet) -> None:
+        self.status.revision = changed.revision
+        self._bus.publish()
+
+    def _note_end(self) -> None:
+        self._session = None
+        self.status._note_end()
+
+    def _note_refused(self, error: HandshakeRefusedError) -> None:
+        refused = refusal(error)
+        if refused is None:
+            self._note_problem(str(error))
+            return
+        if refused != self.status.refused:
+            _log.error("the owner refuses this follower: %s", refused.reason)
+        self.status._note_error(f"refused ({refused.code}): {refused.reason}", refused)
+        if not self.status.ever_connected and self._first_refusal is None:
+            self._first_refusal = refused
+            self._refused_first.set()
+
+    def _note_problem(self, problem: str) -> None:
+        # The same problem is logged once in an outage, not at each try.
+        logged, self._logged = self._logged, (problem, self.status.sessions)
+        is_new = logged != self._logged
+        _log.log(logging.WARNING if is_new else logging.DEBUG, "no session: %s", problem)
+        self.status._note_error(problem)
+
+
+@asynccontextmanager
+async def open_remote_providers(
+    connect: Connect,
+    rows: RowFormat[P],
+    *,
+    name: str,
+    instance: str | None = None,
+    services: Iterable[Service] = (),
+    limits: RemoteLimits = _DEFAULT_LIMITS,
+) -> AsyncIterator[RemoteProviders[P]]:
+    """Follow the providers of an owner, for as long as the block lasts.
+
+    It returns at once: the first notice comes when there is a session, and a `reload` before it
+    fails and says that there is none. ::
+
+        connect = websocket_connector("wss://control.example.com", key)
+        async with open_remote_providers(connect, RowFormat.of(Upstream), name="front") as remote:
+            await nursery.start(watch_providers, pool, remote, remote.changes)
+
+    Args:
+        connect: Opens a connection; called anew after each loss. What it raises is an outage,
+            but for a `HandshakeRefusedError` that refuses.
+        rows: How providers are read from rows.
+        name: What this follower calls itself.
+        instance: Which process of it; random by default.
+        services: What else is asked for on each session; without one of them there is none.
+        limits: How long to wait for what.
+
+    Resource handling:
+        Leaving the block ends the session. What the block raises comes out as it is.
+    """
+    services = tuple(services)
+    hello = Hello(
+        name=name,
+        instance=instance or secrets.token_hex(8),
+        software=_SOFTWARE,
+        services=wanted(services),
+    )
+    table = RowTable[bytes, P](rows.read, rows.kept)
+    with ChangeBus() as bus, bus.subscribe() as changes:
+        async with open_service_nursery() as nursery:
+            remote = RemoteProviders(changes, RemoteStatus(), hello, limits, bus, services, table)
+            nursery.start_soon(remote._keep, connect)
+            try:
+                yield remote
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+def websocket_connector(
+    url: str,
+    key: Secret,
+    *,
+    ssl_context: ssl.SSLContext | None = None,
+    limits: WebSocketLimits | None = None,
+) -> Connect:
+    """Return what connects `open_remote_providers` to an owner over a websocket.
+
+    Args:
+        url: Where it listens: ``wss://host:port``, or ``ws://…`` on a network that nobody else is
+            on, since keys and providers go over it.
+        key: What the owner's `admit` decides by.
+        ssl_context: For ``wss``, where the system's certificates are not the right ones.
+        limits: Of the connection; give both ends the same.
+
+    Raises:
+        ValueError: The URL is not one of a websocket, or has a query or a fragment.
+    """
+    from bridgepool.transports.websocket import open_websocket_channel  # needs the extra
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("the URL of an owner is such as wss://control.example.com:8443")
+    address = urlunsplit(parts._replace(path=parts.path or "/", query=f"version={PROTOCOL}"))
+    return partial(
+        open_websocket_channel,
+        address,
+        bearer=key,
+        ssl_context=ssl_context,
+        limits=limits or WebSocketLimits(),
+    )

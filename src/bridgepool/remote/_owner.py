@@ -1,0 +1,267 @@
+"""The owner's end: rows for any number of followers, and their receipts.
+
+Theory of operation. The service follows its source as a pool does, with `watch_providers`: each
+snapshot is encoded once, as the answer and the notice of all sessions, and each session is marked
+(`RpcPeer.publish_later`). A session sends the latest when its connection takes it; so a follower
+that is slow holds up nobody, nor the end of a session that is to end.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final, Generic, TypeVar
+
+import attrs
+import trio
+
+from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool._ledger import ReplaceOutcome
+from bridgepool._pool import Replacement
+from bridgepool._reload import ProviderReloader, watch_providers
+from bridgepool._services import open_service_nursery
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.remote import _codec as codec
+from bridgepool.remote._messages import (
+    Acknowledge,
+    Goodbye,
+    Row,
+    RowSet,
+)
+from bridgepool.remote._owner_session import Admitted, EncodedRows, OwnerSession, SessionObserver
+from bridgepool.remote._rows import RowFormat
+from bridgepool.remote._session import Identity, Service, SessionInfo
+from bridgepool.remote._versions import check_version
+from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
+from bridgepool.transports.memory import open_memory_channel_pair
+
+P = TypeVar("P")
+
+_log = logging.getLogger("bridgepool.remote")
+_SHUTTING_DOWN: Final = Goodbye("shutting_down", "the owner stops; connect again")
+_UNAVAILABLE: Final = Refused(
+    503, "unavailable", "keys cannot be looked up at the moment; try again later"
+)
+_ENVELOPE_BYTES: Final = 64  # of a frame besides the message in it, at most
+# Between two reloads of the source: the followers have spacings of their own.
+_MIN_INTERVAL: Final = 0.001
+
+Listener = trio.abc.Listener[trio.abc.Stream]
+Admit = Callable[[Handshake], Awaitable[Identity | Refused]]
+"""Decides who is let in, by what a follower sent in the handshake: mostly by its ``bearer``."""
+
+
+@attrs.define(eq=False)
+class RemoteService(Generic[P]):
+    """Serves followers from one source. See `open_remote_service`."""
+
+    sessions: dict[str, SessionInfo] = attrs.field(factory=dict, init=False)
+    """The sessions that have begun, by their ids."""
+    receipts: dict[str, Acknowledge] = attrs.field(factory=dict, init=False)
+    """The latest receipt of each session that has sent one."""
+    _format: RowFormat[P]
+    _admit: Admit
+    _is_live: Callable[[Identity], bool]
+    _services: dict[str, Service]
+    _observer: SessionObserver | None
+    _hello_timeout: float
+    _goodbye_timeout: float
+    _max_message_bytes: int
+    _current: EncodedRows | None = attrs.field(default=None, init=False)
+    _open: set["OwnerSession[P]"] = attrs.field(factory=set, init=False)
+    _has_rows: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _noted: ChangeBus = attrs.field(factory=ChangeBus, init=False)
+
+    @property
+    def revision(self) -> int | None:
+        """The revision of what is sent now."""
+        return None if self._current is None else self._current.snapshot.revision
+
+    def subscribe(self) -> ChangeSubscription:
+        """Open a channel of notices that `sessions` or `receipts` changed."""
+        return self._noted.subscribe()
+
+    async def admit(self, handshake: Handshake) -> Admitted | Refused:
+        """Let a follower in, or say why not; for `serve_websockets`. Each refusal is logged."""
+        outcome = await self._decide(handshake)
+        if isinstance(outcome, Refused):
+            facts = {"peer": handshake.peer, "code": outcome.code, "reason": outcome.reason}
+            _log.warning("follower refused", extra=facts)
+        return outcome
+
+    async def _decide(self, handshake: Handshake) -> Admitted | Refused:
+        version = check_version(handshake.query.get("version"))
+        if isinstance(version, Refused):
+            return version
+        try:
+            identity = await self._admit(handshake)
+        except Exception:  # the owner's: this handshake is answered, and the server goes on
+            _log.exception("a follower's key could not be looked up")
+            return _UNAVAILABLE
+        if isinstance(identity, Refused):
+            return identity
+        return Admitted(identity, version, handshake.peer)
+
+    async def serve(self, channel: trio.abc.Channel[bytes], admitted: Admitted) -> None:
+        """Serve one follower until either end is gone; for `serve_websockets`."""
+        session = OwnerSession(self, admitted)
+        self._open.add(session)
+        try:
+            # Not before it is among the sessions, so that a revocation finds it here or there.
+            if self._is_live(admitted.identity):
+                await session.run(channel)
+            else:
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._open.discard(session)
+            session.closed()
+
+    async def serve_listeners(  # noqa: ASYNC114, ASYNC128 -- serve_websockets calls started()
+        self,
+        listeners: Sequence[Listener],
+        *,
+        limits: WebSocketLimits | None = None,
+        task_status: trio.TaskStatus[Sequence[Listener]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve followers over websockets, until cancelled.
+
+        ::
+
+            listeners = await trio.open_tcp_listeners(0)
+            await nursery.start(service.serve_listeners, listeners)
+
+        Version and key are checked in the handshake. A session lives until one end closes it, the
+        connection is lost, or its key is good no more: then it is ended within a second, and both
+        ends are given the reason.
+
+        Args:
+            listeners: Where followers connect; closed in the end.
+            limits: Of the connections; give both ends the same.
+            task_status: For `nursery.start`.
+        """
+        from bridgepool.transports.websocket import serve_websockets  # needs the extra
+
+        limits = limits or WebSocketLimits(max_message_bytes=self._max_message_bytes)
+        await serve_websockets(
+            self.serve, listeners, admit=self.admit, limits=limits, task_status=task_status
+        )
+
+    @asynccontextmanager
+    async def connect(self, identity: Identity) -> AsyncIterator[trio.abc.Channel[bytes]]:
+        """Connect a follower in this process, over a channel in memory.
+
+        ::
+
+            connect = partial(service.connect, Identity("local"))
+            async with open_remote_providers(connect, rows, name="local") as remote:
+                ...
+        """
+        near, far = open_memory_channel_pair(max_message_bytes=self._max_message_bytes)
+        async with near, open_service_nursery() as nursery:
+            admitted = Admitted(identity, peer="memory")
+            nursery.start_soon(self.serve, far, admitted)  # noqa: ASYNC113 -- the channel waits
+            try:
+                yield near
+            finally:
+                nursery.cancel_scope.cancel()
+
+    def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
+        """Put a snapshot in force: mark all sessions to be sent it. Not async.
+
+        Raises:
+            UnsendableError: A provider cannot be encoded.
+        """
+        current = self._current
+        number = 0 if current is None else current.without_rows.set
+        if current is not None and snapshot.older_than(current.snapshot):
+            return Replacement(ReplaceOutcome.OUT_OF_DATE, number)
+        rows = tuple(map(self._format.write, snapshot.providers))
+        is_same = current is not None and rows == current.rows
+        if not is_same or current is None or snapshot.revision != current.snapshot.revision:
+            number += not is_same
+            self._current = self._encode(snapshot, rows, number)
+            self._has_rows.set()
+        for session in tuple(self._open):
+            session.note_replaced()
+        outcome = ReplaceOutcome.UNCHANGED if is_same else ReplaceOutcome.APPLIED
+        return Replacement(outcome, number)
+
+    def _encode(
+        self, snapshot: ProviderSnapshot[P], rows: tuple[Row, ...], number: int
+    ) -> EncodedRows:
+        whole, problem = codec.encode(RowSet(snapshot.revision, number, rows)), None
+        size = memoryview(whole.raw).nbytes + _ENVELOPE_BYTES
+        if size > self._max_message_bytes:
+            problem = (
+                f"the rows are too large to be sent: {size} bytes, and {self._max_message_bytes} "
+                "at most; make them fewer or smaller"
+            )
+            _log.error("%s", problem, extra={"revision": snapshot.revision})
+        return EncodedRows(snapshot, rows, RowSet(snapshot.revision, number), whole, problem)
+
+
+def _always(identity: Identity) -> bool:
+    return True
+
+
+@asynccontextmanager
+async def open_remote_service(
+    rows: RowFormat[P],
+    source: ProviderReloader[P],
+    changes: trio.abc.ReceiveChannel[object],
+    *,
+    admit: Admit,
+    is_live: Callable[[Identity], bool] = _always,
+    services: Iterable[Service] = (),
+    observer: SessionObserver | None = None,
+    hello_timeout: float = 10.0,
+    goodbye_timeout: float = 0.5,
+    max_message_bytes: int = codec.MAX_FRAME_BYTES,
+) -> AsyncIterator[RemoteService[P]]:
+    """Open a service that sends the providers of a source to followers, and their changes.
+
+    ::
+
+        source = MemoryReloader(ProviderSnapshot([...]))
+        async with open_remote_service(
+            RowFormat.of(Upstream), source, source.subscribe(), admit=admit
+        ) as service:
+            await nursery.start(service.serve_listeners, await trio.open_tcp_listeners(0))
+
+    Args:
+        rows: How providers are sent.
+        source: Where they come from: a `MemoryReloader`, say.
+        changes: Notices that the source changed. It is not closed.
+        admit: Decides who is let in. When it raises, the follower is asked to come again later.
+        is_live: Tells whether the key of a session is good still. Asked when a session begins and
+            after each reload; a session for which it returns False is ended. Must be fast.
+        services: What else is offered on each session.
+        observer: Gets to know of sessions and receipts.
+        hello_timeout: Seconds after which a session without a hello is ended.
+        goodbye_timeout: Seconds that a follower has to take the reason why its session is ended.
+        max_message_bytes: The largest message that the channels take.
+
+    Resource handling:
+        Leaving the block ends all sessions with a goodbye, and waits for none of them: the tasks
+        that run `RemoteService.serve` are the caller's.
+    """
+    service = RemoteService(
+        rows,
+        admit,
+        is_live,
+        {each.name: each for each in services},
+        observer,
+        hello_timeout,
+        goodbye_timeout,
+        max_message_bytes,
+    )
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(
+            partial(watch_providers, service, source, changes, min_interval=_MIN_INTERVAL)
+        )
+        try:
+            yield service
+        finally:
+            for session in tuple(service._open):
+                session.end(_SHUTTING_DOWN)
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,251 @@
+"""One session, as the owner has it: what the follower calls, and the notices that it is sent."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+
+import attrs
+import trio
+
+from bridgepool._services import open_service_nursery
+from bridgepool._snapshot import ProviderSnapshot
+from bridgepool._version import __version__
+from bridgepool.remote import _codec as codec
+from bridgepool.remote._errors import RemoteError
+from bridgepool.remote._messages import (
+    Acknowledge,
+    Acknowledged,
+    GetRows,
+    Goodbye,
+    Hello,
+    Row,
+    RowSet,
+    Watch,
+    Welcome,
+)
+from bridgepool.remote._rpc import Method, RpcPeer, open_rpc
+from bridgepool.remote._session import Identity, Service, ServiceSession, SessionInfo, choose
+from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
+
+if TYPE_CHECKING:
+    from bridgepool.remote._owner import RemoteService
+
+P = TypeVar("P")
+
+_log = logging.getLogger("bridgepool.remote")
+_SOFTWARE: Final = f"bridgepool/{__version__}"
+_KEY_REVOKED: Final = Goodbye("key_revoked", "this key was revoked; have a new one made")
+_NO_HELLO: Final = Goodbye("hello_timeout", "no hello came in time")
+
+
+@attrs.frozen
+class Admitted:
+    """A follower that may begin a session."""
+
+    identity: Identity
+    protocol: ProtocolVersion = PROTOCOL
+    """The version that it speaks."""
+    peer: str = ""
+    """Its address, for logs."""
+
+
+class SessionObserver(Protocol):
+    """Gets to know of sessions and their receipts; yours to implement. Must be fast."""
+
+    def session_opened(self, session: SessionInfo) -> None:
+        """Note that a follower has begun a session."""
+        ...
+
+    def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
+        """Note the receipt of a revision; the latest of a session is what holds."""
+        ...
+
+    def session_closed(self, session_id: str) -> None:
+        """Note that a session has ended, for whatever reason."""
+        ...
+
+
+@attrs.frozen
+class EncodedRows:
+    """The rows in force, encoded for all sessions."""
+
+    snapshot: ProviderSnapshot[Any]
+    rows: tuple[Row, ...]
+    without_rows: RowSet
+    whole: codec.Encoded
+    """The `RowSet` with the rows."""
+    problem: str | None
+    """Why it cannot be sent with the rows."""
+
+
+@attrs.define(eq=False)
+class OwnerSession(Generic[P]):
+    """One session; made when the follower was admitted."""
+
+    service: RemoteService[P]
+    admitted: Admitted
+    id: str = attrs.field(factory=lambda: secrets.token_hex(8), init=False)
+    rpc: RpcPeer | None = attrs.field(default=None, init=False)
+    nursery: trio.Nursery | None = attrs.field(default=None, init=False)
+    info: SessionInfo | None = attrs.field(default=None, init=False)  # since the hello
+    watch: Watch | None = attrs.field(default=None, init=False)
+    told: RowSet | None = attrs.field(default=None, init=False)  # in the last notice; no rows
+    running: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    goodbye: Goodbye | None = attrs.field(default=None, init=False)  # why it is ended from here
+
+    def note_replaced(self) -> None:
+        """Send what is in force now, or end the session if its key is good no more."""
+        if not self.service._is_live(self.admitted.identity):
+            self.end(_KEY_REVOKED)
+        elif self.rpc is not None and self.watch is not None:
+            self.rpc.publish_later("changed", self.changed)
+
+    def changed(self) -> bytes | None:
+        """Make the frame of a notice, if there is something new to be sent."""
+        current = self.service._current
+        if current is None or self.watch is None or self.goodbye is not None:
+            return None
+        told, self.told = self.told, current.without_rows
+        if told == self.told:
+            return None
+        is_other = told is None or told.set != self.told.set
+        if self.watch.send and is_other and current.problem is None:
+            return codec.encode_notice("changed", current.whole)
+        return codec.encode_notice("changed", current.without_rows)  # it asks for the rows
+
+    def end(self, goodbye: Goodbye) -> None:
+        """End the session from this side."""
+        self.goodbye = self.goodbye or goodbye
+        self.running.cancel()
+
+    def closed(self) -> None:
+        """Note that it has ended."""
+        service = self.service
+        if self.info is not None:
+            service.sessions.pop(self.id, None)
+            service.receipts.pop(self.id, None)
+            if service._observer is not None:
+                service._observer.session_closed(self.id)
+            service._noted.publish()
+
+    async def run(self, channel: trio.abc.Channel[bytes]) -> None:
+        """Talk until one end ends it."""
+        self.running.deadline = trio.current_time() + self.service._hello_timeout
+        methods: dict[str, Method[Any]] = {
+            "hello": Method(Hello, self.hello),
+            "get_rows": Method(GetRows, self.get_rows),
+            "watch": Method(Watch, self.start_watch),
+            "acknowledge": Method(Acknowledge, self.acknowledge),
+        }
+        limit = self.service._max_message_bytes
+        async with open_rpc(channel, methods=methods, max_frame_bytes=limit) as rpc:
+            self.rpc = rpc
+            async with open_service_nursery() as self.nursery:
+                with self.running:
+                    await rpc.wait_lost()
+                self.nursery.cancel_scope.cancel()
+            if self.running.cancelled_caught:
+                goodbye = self.goodbye or _NO_HELLO
+                _log.info("session ended: %s", goodbye.reason, extra={"session": self.id})
+                with trio.move_on_after(self.service._goodbye_timeout):
+                    await rpc.say_goodbye(goodbye.code, goodbye.reason)
+                # A follower that does not take it gets no more time, however long the channel's.
+                await trio.aclose_forcefully(channel)
+
+    async def _hold(  # noqa: ASYNC114 -- the linter has no list of ours
+        self, services: Iterable[Service], *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        """Have services open until cancelled."""
+        if self.rpc is None:
+            raise AssertionError("there was no hello")
+        async with AsyncExitStack() as stack:
+            for service in services:
+                session = ServiceSession(self.id, self.info, service.name, self.rpc)
+                await stack.enter_async_context(service.open(session))
+            task_status.started()
+            await trio.sleep_forever()
+
+    # -- what the follower calls
+
+    async def hello(self, hello: Hello) -> Welcome:
+        """Begin the session."""
+        await trio.lowlevel.checkpoint()
+        if self.info is not None:
+            raise RemoteError("hello_twice", "this session has begun already")
+        services = choose(self.service._services, hello.services)
+        self.info = SessionInfo(
+            id=self.id,
+            identity=self.admitted.identity,
+            name=hello.name,
+            instance=hello.instance,
+            software=hello.software,
+            protocol=str(self.admitted.protocol),
+        )
+        self.running.deadline = inf
+        self.service.sessions[self.id] = self.info
+        if self.service._observer is not None:
+            self.service._observer.session_opened(self.info)
+        self.service._noted.publish()
+        if services and self.nursery is not None:
+            await self.nursery.start(self._hold, services)
+        return Welcome(
+            session=self.id,
+            software=_SOFTWARE,
+            protocol=str(PROTOCOL),
+            services={service.name: str(service.version) for service in services},
+        )
+
+    async def get_rows(self, asked: GetRows) -> RowSet | codec.Encoded:
+        """Answer with all rows, or that they are those that the follower knows."""
+        self._after_hello()
+        await self.service._has_rows.wait()
+        self._refuse_if_ended()  # its key may have been revoked meanwhile
+        current = self.service._current
+        if current is None:
+            raise AssertionError("there are rows")
+        if current.problem is not None:
+            raise RemoteError("unavailable", current.problem)
+        return current.without_rows if asked.known == current.without_rows.set else current.whole
+
+    async def start_watch(self, asked: Watch) -> RowSet:
+        """Send notices from now on."""
+        self._after_hello()
+        await trio.lowlevel.checkpoint()
+        current = self.service._current
+        self.watch = asked
+        self.told = RowSet(None, 0) if current is None else current.without_rows
+        return self.told
+
+    async def acknowledge(self, receipt: Acknowledge) -> Acknowledged:
+        """Take a receipt."""
+        self._after_hello()
+        await trio.lowlevel.checkpoint()
+        self._refuse_if_ended()
+        revision = self.service.revision
+        if revision is not None and receipt.revision > revision:
+            facts = {
+                "session": self.id,
+                "follower": self.admitted.identity.name,
+                "follower_revision": receipt.revision,
+                "own_revision": revision,
+            }
+            _log.warning("follower is ahead of its owner", extra=facts)
+        self.service.receipts[self.id] = receipt
+        if self.service._observer is not None:
+            self.service._observer.acknowledged(self.id, receipt)
+        self.service._noted.publish()
+        return Acknowledged()
+
+    def _after_hello(self) -> None:
+        if self.info is None:
+            raise RemoteError("hello_first", "the first call of a session is hello")
+        self._refuse_if_ended()
+
+    def _refuse_if_ended(self) -> None:
+        if self.goodbye is not None:
+            raise RemoteError(self.goodbye.code, self.goodbye.reason)

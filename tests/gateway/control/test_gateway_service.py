@@ -1,0 +1,146 @@
+"""The control plane's end of a session with a gateway: keys, and whose key a client sent."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from bridgepool import Secret
+from bridgepool.gateway._protocol import Authorization, Authorize, ClientsRevision, WatchClients
+from bridgepool.gateway.control import MemoryBackend, open_gateway_service
+from bridgepool.gateway.providers import Caller, Client, Clients, hash_key, new_client_key
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote import Admitted, Handshake, Identity, Refused, RemoteError, RemoteService
+from bridgepool.remote._messages import Hello, RowSet, Watch, Welcome
+from bridgepool.remote._rpc import NoticeHandler, RpcPeer, open_rpc
+from tests.gateway.test_protocol import row
+
+HELLO = Hello(name="front", instance="i", software="test/1", services={"clients": "1.0"})
+
+
+def handshake(bearer: Secret | None) -> Handshake:
+    return Handshake("/", {"version": "1.0"}, bearer, "192.0.2.1")
+
+
+def ann() -> tuple[str, Clients]:
+    key = new_client_key()
+    return key.reveal(), Clients([Client(id="ann", key_hashes=(hash_key(key),))])
+
+
+@asynccontextmanager
+async def talk(
+    service: RemoteService[ProviderRow], heard: list[object] | None = None
+) -> AsyncIterator[RpcPeer]:
+    """Begin a session, frame by frame."""
+    heard = [] if heard is None else heard
+    notices: dict[str, NoticeHandler[Any]] = {
+        "changed": NoticeHandler(RowSet, heard.append),
+        "clients.changed": NoticeHandler(ClientsRevision, heard.append),
+    }
+    async with (
+        service.connect(Identity("front-1", "key")) as channel,
+        open_rpc(channel, notices=notices) as rpc,
+    ):
+        await rpc.call("hello", HELLO, Welcome)
+        yield rpc
+
+
+@attrs.define(eq=False)
+class Open(MemoryBackend):
+    """Takes any key of a gateway for a good one."""
+
+    def is_live(self, key_id: str) -> bool:
+        return True
+
+
+async def test_a_gateway_with_a_good_key_is_let_in_under_the_name_of_its_key() -> None:
+    backend = MemoryBackend()
+    key = backend.add_gateway_key("front-1")
+    async with open_gateway_service(backend) as service:
+        outcome = await service.admit(handshake(key))
+        assert isinstance(outcome, Admitted)
+        assert outcome.identity.name == "front-1"
+        assert backend.is_live(outcome.identity.key_id)
+
+
+async def test_an_unknown_key_a_revoked_one_and_none_are_refused_with_what_to_do() -> None:
+    backend = MemoryBackend()
+    key = backend.add_gateway_key("front-1")
+    async with open_gateway_service(backend) as service:
+        admitted = await service.admit(handshake(key))
+        assert isinstance(admitted, Admitted)
+        backend.revoke_gateway_key(admitted.identity.key_id)
+        stranger = MemoryBackend().add_gateway_key("x")
+        for bearer in (key, stranger, Secret("bpg_nonsense"), Secret("\udcff")):
+            outcome = await service.admit(handshake(bearer))
+            assert isinstance(outcome, Refused)
+            assert (outcome.status, outcome.code) == (401, "unknown_key")
+            assert bearer.reveal() not in outcome.reason
+        outcome = await service.admit(handshake(None))
+        assert isinstance(outcome, Refused)
+        assert (outcome.status, outcome.code) == (401, "no_key")
+
+
+async def test_a_client_is_authorized_at_the_clients_revision_of_the_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    backend, (key, clients) = Open(), ann()
+    async with open_gateway_service(backend) as service, talk(service) as rpc:
+        revision = backend.set_clients(clients)
+        found = await rpc.call("clients.authorize", Authorize(Secret(key)), Authorization)
+        assert (found.client_id, found.clients) == ("ann", revision)
+        nobody = await rpc.call("clients.authorize", Authorize(Secret("bp_x")), Authorization)
+        assert nobody == Authorization(clients=revision)
+
+
+async def test_a_new_clients_revision_comes_before_the_revision_that_has_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    heard: list[object] = []
+    backend, (_, clients) = Open(), ann()
+    async with open_gateway_service(backend) as service, talk(service, heard) as rpc:
+        before = await rpc.call("clients.watch", WatchClients(), ClientsRevision)
+        rows = await rpc.call("watch", Watch(send=True), RowSet)
+        assert before.revision == backend.revisions.clients
+        with_row = backend.set_rows([row(1)])
+        revision = backend.set_clients(clients)
+        await trio.sleep(1)
+        assert heard[0] == ClientsRevision(revision)
+        assert isinstance(heard[1], RowSet)
+        assert (heard[1].revision, heard[1].set) == (revision, rows.set + 1)
+        again = backend.set_rows([])
+        await trio.sleep(1)
+        assert heard[2:] == [RowSet(again, rows.set + 2, ())], "no client has changed"
+        assert with_row < revision < again
+
+
+async def test_a_gateway_that_did_not_ask_is_sent_no_clients_revision(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    heard: list[object] = []
+    backend, (_, clients) = Open(), ann()
+    async with open_gateway_service(backend) as service, talk(service, heard) as rpc:
+        await rpc.call("watch", Watch(send=True), RowSet)
+        revision = backend.set_clients(clients)
+        await trio.sleep(1)
+        assert [each.revision for each in heard if isinstance(each, RowSet)] == [revision]
+        assert len(heard) == 1
+
+
+async def test_a_backend_that_fails_costs_a_call_and_not_the_session(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Failing(Open):
+        async def authorize(self, token: Secret) -> Caller | None:
+            raise OSError("secret place")
+
+    async with open_gateway_service(Failing()) as service, talk(service) as rpc:
+        with pytest.raises(RemoteError) as caught:
+            await rpc.call("clients.authorize", Authorize(Secret("bp_x")), Authorization)
+        assert caught.value.code == "unavailable"
+        assert "secret place" not in str(caught.value)
+        await rpc.call("watch", Watch(), RowSet)

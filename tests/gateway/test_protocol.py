@@ -1,0 +1,161 @@
+"""The rows of AI providers: what a gateway makes of them, and what it keeps of bad ones."""
+
+from typing import Any
+
+import attrs
+import hypothesis
+import hypothesis.strategies as st
+
+from bridgepool import Secret
+from bridgepool.gateway._protocol import (
+    PROVIDER_ROWS,
+    STORED_ROWS,
+    ProviderTable,
+    named,
+    provider_table,
+)
+from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote import RowTable
+
+
+def row(number: int = 1, **changes: Any) -> ProviderRow:
+    plain = ProviderRow(
+        id=str(number),
+        name=f"openai-{number}",
+        type="openai",
+        base_url=f"https://api{number}.example.com/v1",
+        keys=(Secret(f"sk-{number}"),),
+    )
+    return attrs.evolve(plain, **changes)
+
+
+def made(*rows: ProviderRow, before: ProviderTable | None = None) -> ProviderTable:
+    return (before or provider_table()).updated(named(rows))
+
+
+def names(table: ProviderTable) -> list[str]:
+    return [provider.name for provider in table.providers]
+
+
+def test_each_field_of_a_row_arrives_in_the_provider() -> None:
+    full = ProviderRow(
+        id="1",
+        name="claude",
+        type="anthropic",
+        base_url="http://127.0.0.1:9/v1/",
+        keys=(Secret("a"), Secret("b")),
+        enabled=False,
+        headers=(("X-Org", Secret("o")),),
+        allow_private=True,
+    )
+    other = row(2, keys=(), key_env="OPENAI_KEY")
+    third = row(3, keys=(), client_keys=True)
+    table = made(full, other, third)
+    assert table.rejected == ()
+    assert table.providers == (
+        Provider(
+            name="claude",
+            type="anthropic",
+            base_url="http://127.0.0.1:9/v1",
+            keys=("a", "b"),
+            enabled=False,
+            headers={"x-org": "o"},
+            allow_private=True,
+        ),
+        Provider(
+            name="openai-2",
+            type="openai",
+            base_url="https://api2.example.com/v1",
+            key_env="OPENAI_KEY",
+        ),
+        Provider(
+            name="openai-3",
+            type="openai",
+            base_url="https://api3.example.com/v1",
+            client_keys=True,
+        ),
+    )
+
+
+def test_a_row_that_was_sent_gives_the_same_provider_as_one_that_was_not() -> None:
+    rows = [row(1), row(2, keys=(), key_env="OPENAI_KEY"), row(3, enabled=False)]
+    sent = [STORED_ROWS.write(one) for one in rows]
+    assert [(one.id, one.name) for one in sent] == [
+        ("1", "openai-1"),
+        ("2", "openai-2"),
+        ("3", "openai-3"),
+    ]
+    table = RowTable[bytes, Provider](PROVIDER_ROWS.read, PROVIDER_ROWS.kept)
+    table = table.updated((one.id, one.name, bytes(one.body)) for one in sent)
+    assert table.providers == made(*rows).providers
+    assert table.rejected == ()
+
+
+def test_nine_rows_of_ten_are_used_and_the_tenth_is_told_with_its_reason() -> None:
+    rows = [row(number) for number in range(10)]
+    rows[4] = row(4, type="model-of-the-future")
+    table = made(*rows)
+    assert len(table.providers) == 9
+    (rejected,) = table.rejected
+    assert rejected.name == "openai-4"
+    assert rejected.reason.startswith("type: is none of the known types")
+
+
+def test_a_bad_row_that_says_disabled_disables_the_last_good_form() -> None:
+    good = made(row(1))
+    off = made(row(1, type="?", enabled=False), before=good)
+    assert [provider.enabled for provider in off.providers] == [False]
+    assert off.rejected
+    on = made(row(1), before=off)
+    assert on.providers == good.providers
+
+
+def test_a_bad_row_that_was_sent_disables_the_last_good_form_too() -> None:
+    table = RowTable[bytes, Provider](PROVIDER_ROWS.read, PROVIDER_ROWS.kept)
+    table = table.updated([("1", "openai-1", bytes(STORED_ROWS.write(row(1)).body))])
+    bad = bytes(STORED_ROWS.write(row(1, type="?", enabled=False)).body)
+    after = table.updated([("1", "openai-1", bad)])
+    assert [provider.enabled for provider in after.providers] == [False]
+    assert [each.name for each in after.rejected] == ["openai-1"]
+
+
+def test_no_secret_and_no_url_stands_in_a_rejection() -> None:
+    bad = row(1, name="x\n", base_url="https://user:hunter2@example.com", keys=(Secret("sk ew"),))
+    (rejected,) = made(bad).rejected
+    assert "hunter2" not in repr(rejected)
+    assert "sk ew" not in repr(rejected)
+    assert "\n" not in rejected.name
+
+
+row_sets = st.lists(
+    st.builds(
+        row,
+        st.integers(0, 4),
+        name=st.sampled_from(["a", "b", "c", "BAD"]),
+        type=st.sampled_from(["openai", "anthropic", "?"]),
+        enabled=st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@hypothesis.given(st.lists(row_sets, min_size=1, max_size=4))
+def test_whatever_comes_names_are_unique_and_every_row_is_accounted_for(
+    sets: list[list[ProviderRow]],
+) -> None:
+    table = provider_table()
+    for rows in sets:
+        table = made(*rows, before=table)
+        assert len(set(names(table))) == len(names(table))
+        assert len(table.providers) + len(table.rejected) >= len(rows)
+        good = [one for one in rows if one.name != "BAD" and one.type != "?"]
+        assert len(table.rejected) <= len(rows)
+        if len({one.id for one in rows}) == len(rows) and len({one.name for one in rows}) == len(
+            rows
+        ):
+            assert len(table.rejected) == len(rows) - len(good)
+            for one in good:
+                provider = next(found for found in table.providers if found.name == one.name)
+                assert provider.enabled == one.enabled
+                assert provider.type == one.type
