@@ -112,7 +112,7 @@ class _HttpServer:
             else:
                 await self._reject(stream)
         except Exception:
-            _log.exception("connection failed by an unexpected error")
+            _log.exception("HTTP connection failed by an internal error")
 
     async def _reject(self, stream: trio.abc.Stream) -> None:
         """Close a connection over the limit, with a response unless too many are being rejected."""
