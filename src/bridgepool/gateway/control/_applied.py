@@ -1,4 +1,4 @@
-"""Whether a change is live: what each gateway made of a revision. Pure."""
+"""Whether a change is live: the state of a revision on each gateway. Pure."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "offline"]
 
 @attrs.frozen(kw_only=True)
 class GatewayApplied:
-    """What one gateway made of a revision."""
+    """The state of a revision on one gateway."""
 
     gateway: str
     instance: str
     state: AppliedState
-    """``applied``: it serves by this revision or a later one; ``rejected``: but for some
-    providers; ``pending``: it is connected and has not said so yet, or it is at a revision that
-    the store has not, since a backup was put back; ``offline``."""
+    """``applied``: it serves this revision or a later one; ``rejected``: the same, except for some
+    providers; ``pending``: it is connected and has not acknowledged it yet, or a backup was
+    restored and it is at a revision that the store does not have; ``offline``: not connected."""
     revision: int | None
-    """The last that it told of; None before its first receipt."""
+    """The last one that it acknowledged; None before its first receipt."""
     rejected: tuple[RejectedRow, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
 class AppliedReport:
-    """What all gateways made of a revision; made by `applied_report`."""
+    """The state of a revision on all gateways; made by `applied_report`."""
 
     revision: int
     complete: bool
     """No connected gateway is pending."""
     applied: bool
-    """Every connected gateway serves by it, nothing rejected."""
+    """Every connected gateway serves it, with nothing rejected."""
     gateways: tuple[GatewayApplied, ...]
 
 
 def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: int) -> AppliedReport:
-    """Report what each gateway made of a revision, from what is known of their sessions.
+    """Return the state of a revision on each gateway.
 
     Args:
-        revision: Which.
-        sessions: Those of all gateways.
-        latest: The revision that the store is at. A gateway that is beyond it serves what a
-            backup, which was put back since, does not have: it has not applied anything here.
+        revision: The revision.
+        sessions: The sessions of all gateways.
+        latest: The revision that the store is at. A gateway beyond it serves what the store lost
+            when a backup was restored, so it has not applied the revision.
     """
     gateways = tuple(_judge(revision, row, latest) for row in sessions)
     return AppliedReport(
@@ -59,7 +59,7 @@ def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: in
 
 
 def has_told(revision: int, session: GatewaySession, latest: int) -> bool:
-    """Tell whether a gateway has said what it made of a revision; see `applied_report`."""
+    """Return whether a gateway has acknowledged a revision; see `applied_report`."""
     return session.revision is not None and revision <= session.revision <= latest
 
 

@@ -184,7 +184,7 @@ class Hub:
     # -- what the API asks
 
     def status(self) -> HubStatus:
-        """Return how it stands."""
+        """Return the current status."""
         problem = self._problem or (_BACKWARDS if self._backwards else None)
         return HubStatus(self.revisions, self._receipts.connected, problem, self._ending.is_set())
 

@@ -1,7 +1,7 @@
-"""What goes into the store and comes out of it: plain values, secrets only where they are `Secret`.
+"""The records that the store, the API, its client and the commands share. Frozen.
 
-A *draft* says all of a new row, a *patch* what is to be different, a *view* shows a row with
-everything secret masked.
+A *draft* is a whole new row, a *patch* the fields to change, a *view* a row with masked secrets.
+The names of the fields are those of the API's JSON.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,13 +19,13 @@ from bridgepool.remote import RejectedRow
 
 @attrs.frozen
 class Actor:
-    """Who makes a change; stands in the audit."""
+    """Who makes a change, for the audit."""
 
     kind: str
-    """How they came: ``admin`` (a key of the API), ``local`` (the command line on the store),
-    ``seed``, ``program``."""
+    """``admin`` (a key of the API), ``local`` (the command line on the store), ``seed`` or
+    ``program``."""
     name: str
-    """Which one: the name of the admin key, the user of the machine, the file."""
+    """The name of the admin key, the user of the machine, or the file."""
 
 
 @attrs.frozen
@@ -45,14 +45,14 @@ class Revisions:
 
 @attrs.frozen
 class KeyValue:
-    """A key of a provider, given by its value. One that the provider has already keeps its id."""
+    """A key of a provider, given by its value. If the provider has that key, its id stays."""
 
     value: Secret
 
 
 @attrs.frozen
 class KeyRef:
-    """A key that the provider has and keeps, by its id."""
+    """A key that the provider keeps, given by its id."""
 
     id: str
 
@@ -72,20 +72,20 @@ class ProviderDraft(ProviderFields):
 
     base_url: str = attrs.field(repr=False)
     keys: tuple[KeyChange, ...] = attrs.field(default=(), converter=_tuple_of)
-    """In order of use. `KeyRef` is of use in `Store.apply_providers` only."""
+    """In order of use. A `KeyRef` is valid in `Store.apply_providers` only."""
     headers: Mapping[str, HeaderValue] = attrs.field(factory=dict)
 
 
 @attrs.frozen(init=False)
 class ProviderPatch:
-    """What is to be different in a provider: some of the fields of a `ProviderDraft`.
+    """Changes of a provider: some of the fields of a `ProviderDraft`.
 
-    ``keys`` are all that it is to have, in order, those kept by id and the new ones by value;
-    ``headers`` all headers, where None as a value keeps that header's.
+    ``keys`` lists all keys in order of use, kept ones by id and new ones by value; ``headers``
+    lists all headers, and None keeps the stored value.
     """
 
     fields: Mapping[str, object] = attrs.field(repr=lambda fields: f"<{', '.join(fields)}>")
-    """What is not there stays as it is."""
+    """Fields that are missing here stay as they are."""
 
     def __init__(self, **fields: object) -> None:
         for name in fields:
@@ -120,7 +120,7 @@ class ProviderView(ProviderFields):
     revision: int
     """The store's revision at which this row last changed; for ``if_revision``."""
     problem: str | None = None
-    """Why the row cannot be used, such as an encryption key that is missing; else None."""
+    """Why the row cannot be used, such as a missing encryption key; else None."""
 
 
 @attrs.frozen(kw_only=True)
@@ -128,11 +128,11 @@ class ProviderChange:
     """What a write did to a provider."""
 
     revision: int
-    """The store's revision after it: what gateways acknowledge once the change is live."""
+    """The store's revision after the write, which gateways acknowledge when the change is live."""
     changed: bool
-    """False when all was as asked for: no revision, no audit row, no notice."""
+    """False if the write changed nothing: no new revision, no audit entry, no notice."""
     provider: ProviderView
-    """The row as it is now; of one that was removed, as it was."""
+    """The row after the write; a removed row is as it was."""
 
 
 ApplyAction: TypeAlias = Literal["created", "updated", "unchanged", "removed"]
@@ -153,19 +153,19 @@ class ApplyResult:
     """What `Store.apply_providers` did, or with ``dry_run`` would do."""
 
     revision: int
-    """After it; with ``dry_run`` the one in force."""
+    """After the write; with ``dry_run`` the current one."""
     changed: bool
     dry_run: bool
     providers: tuple[AppliedProvider, ...]
-    """In the order of the drafts, then those removed, or not mentioned (``unchanged``)."""
+    """In the order of the drafts; then those that no draft names, removed or ``unchanged``."""
 
 
 @attrs.frozen
 class GatewayKey:
-    """A good key of a gateway, as its control plane knows it again."""
+    """A valid key of a gateway, for checking keys without asking the store."""
 
     id: str
-    """The public part of the key; may stand in logs."""
+    """The public part of the key; logs may contain it."""
     name: str
     """The gateway that it was made for."""
     hash: str = attrs.field(repr=False)
@@ -174,18 +174,17 @@ class GatewayKey:
 
 @attrs.frozen
 class StoreSnapshot:
-    """One consistent reading of what gateways serve by."""
+    """Everything that gateways serve by, read in one transaction."""
 
     revisions: Revisions
     rows: tuple[ProviderRow, ...]
-    """All living providers in the order in which they were added, the disabled ones too."""
+    """All providers, also disabled ones, in the order in which they were added."""
     clients: Clients
     unreadable: tuple[RejectedRow, ...] = ()
-    """Rows that could not be decrypted, and why. They stand in `rows`, too, without keys and
-    with an empty base URL: whoever builds a provider of one rejects it and keeps its last good
-    form."""
+    """Rows that could not be decrypted, and why. `rows` contains them without keys and with an
+    empty base URL, so that followers reject them and keep their last good form."""
     gateway_keys: tuple[GatewayKey, ...] = ()
-    """The keys of gateways that are good, the oldest first."""
+    """The valid keys of gateways, the oldest first."""
 
 
 # -- keys of clients, gateways and admins ------------------------------------------------------
@@ -195,16 +194,16 @@ Role: TypeAlias = Literal["read", "write"]
 
 @attrs.frozen(kw_only=True)
 class AccessKeyView:
-    """A key that lets somebody in; the store has its salted hash only."""
+    """A key of a client, a gateway or an admin. The store has only its salted hash."""
 
     id: str
-    """The public part of the key; may stand in logs."""
+    """The public part of the key; logs may contain it."""
     name: str
-    """Whose it is: the client's id, the gateway's or the admin's name."""
+    """The client, gateway or admin that it belongs to."""
     created: datetime
     revoked: datetime | None = None
     role: Role | None = None
-    """Of an admin key: ``read``, or ``write`` (which may read, too)."""
+    """Of an admin key: ``read``, or ``write``, which includes reading."""
 
 
 @attrs.frozen(kw_only=True)
@@ -218,7 +217,7 @@ class AccessKeyChange:
 
 @attrs.frozen(kw_only=True)
 class NewKey:
-    """A key that was made now; this is the only time that it can be seen."""
+    """A key that was just made; it can be seen this once."""
 
     revision: int
     changed: bool
@@ -228,11 +227,11 @@ class NewKey:
 
 @attrs.frozen(kw_only=True)
 class ClientView:
-    """One who may use the gateways."""
+    """A client of the gateways."""
 
     id: str
     keys: tuple[AccessKeyView, ...]
-    """Those that are good, the oldest first."""
+    """The valid ones, the oldest first."""
     created: datetime
     revision: int
 
@@ -248,13 +247,13 @@ class ClientChange:
 
 @attrs.frozen(kw_only=True)
 class NewClient:
-    """A client that was added now."""
+    """A client that was just added."""
 
     revision: int
     changed: bool
     client: ClientView
     key: Secret | None
-    """Its first key, shown this once; None when hashes of its keys were given."""
+    """Its first key, which can be seen this once; None if hashes of its keys were given."""
 
 
 # -- seed --------------------------------------------------------------------------------------
@@ -262,7 +261,7 @@ class NewClient:
 
 @attrs.frozen
 class Drift:
-    """A row of the seed that was not applied, because people have decided otherwise since."""
+    """A row of the seed that was not applied, because it was changed by hand."""
 
     kind: Literal["provider", "client"]
     name: str
@@ -272,7 +271,7 @@ class Drift:
 
 @attrs.frozen
 class SeedReport:
-    """What a seed did."""
+    """What applying a seed did."""
 
     revision: int
     changed: bool
@@ -289,7 +288,7 @@ class AuditEntry:
     """One change: who, when, what, and the row before and after with its secrets masked."""
 
     id: int
-    """Grows by one with each entry, whatever the clock says."""
+    """Grows by one with each entry."""
     at: datetime
     actor: Actor
     action: str
@@ -299,15 +298,15 @@ class AuditEntry:
     row_id: str
     """The id of the row, which stays when it is renamed."""
     name: str
-    """Its name after the change; of one that was removed, before."""
+    """Its name after the change; the name of a removed row before it."""
     revision: int
     """The store's revision after the change."""
     before: Mapping[str, object] | None
-    """None when it was made by the change, or cannot be decrypted."""
+    """None if the change made the row, or if it cannot be decrypted."""
     after: Mapping[str, object] | None
-    """None when it was removed by the change, or cannot be decrypted."""
+    """None if the change removed the row, or if it cannot be decrypted."""
     fields: tuple[str, ...] = ()
-    """The fields that changed in an update: also those whose values look alike when masked."""
+    """The fields that an update changed, also those whose masked values are equal."""
 
 
 @attrs.frozen
@@ -315,30 +314,30 @@ class RotationReport:
     """What `Store.rotate_encryption` did."""
 
     rewritten: int
-    """Rows that were encrypted anew."""
+    """Rows that were re-encrypted."""
     unreadable: int
     """Rows that no key decrypts. Keep the old keys until there are none."""
 
 
 @attrs.frozen(kw_only=True)
 class GatewaySession:
-    """What is known of one running gateway. Recording it makes no revision."""
+    """What is known of one gateway process. Recording it makes no revision."""
 
     instance: str
     """The gateway process; one row is kept for each."""
     gateway: str
-    """The name of the gateway, that of its key."""
+    """The name of the gateway, which its key has."""
     key_id: str
     session: str
-    """The connection that it has, or had last."""
+    """Its connection, or its last one."""
     control_plane: str
-    """The control plane that the connection ended at."""
+    """The control plane at the other end of the connection."""
     software: str = ""
     connected: bool
     since: datetime
     """When the connection was made."""
     last_contact: datetime
     revision: int | None = None
-    """The revision that it serves by; None before its first receipt."""
+    """The revision that it serves; None before its first receipt."""
     rejected: tuple[RejectedRow, ...] = ()
     """Rows of that revision that it could not use, and why."""

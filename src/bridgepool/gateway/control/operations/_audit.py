@@ -1,4 +1,4 @@
-"""What can be asked about changes."""
+"""Operations on the audit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class AuditPage:
 
     entries: tuple[AuditEntry, ...]
     next: int | None
-    """What to give as ``before`` for the page after this one; None on the last page."""
+    """The ``before`` of the next page; None on the last page."""
 
 
 @operation("GET", "/audit")

@@ -1,4 +1,4 @@
-"""What can be asked about clients."""
+"""Operations on clients."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KeyHashes: TypeAlias = Annotated[
     Meta(
         min_length=1,
         max_length=100,
-        description="Hashes of keys that it has; without them it gets a new key.",
+        description="Hashes of keys that it has already; without them it gets a new key.",
     ),
 ]
 
@@ -59,7 +59,7 @@ async def list_clients(context: Context) -> ClientList:
 async def add_client(
     context: Context, id: NewName, key_hashes: KeyHashes | None = None
 ) -> NewClient:
-    """Add a client. Its first key is in the answer, and nowhere else."""
+    """Add a client. The response contains its first key, this once."""
     return await context.store.add_client(context.actor, id, key_hashes=key_hashes)
 
 
@@ -77,7 +77,7 @@ async def remove_client(context: Context, client_id: PathName) -> ClientChange:
 
 @operation("POST", "/clients/{client_id}/keys", status=201, shows_key=True)
 async def add_client_key(context: Context, client_id: PathName) -> NewKey:
-    """Make one more key for a client. It is in the answer, and nowhere else."""
+    """Make one more key for a client. The response contains it, this once."""
     return await context.store.add_client_key(context.actor, client_id)
 
 

@@ -1,4 +1,4 @@
-"""What can be asked about gateways and revisions: who follows, and whether a change is live."""
+"""Operations on gateways and revisions: who follows, and whether a change is live."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class GatewayList:
     """All gateways."""
 
     revision: int
-    """The one in force."""
+    """The current one."""
     gateways: tuple[GatewaySession, ...]
 
 
@@ -34,7 +34,7 @@ async def list_gateways(context: Context) -> GatewayList:
 
 @operation("GET", "/revision")
 async def get_revision(context: Context) -> Revisions:
-    """Return the revisions in force."""
+    """Return the current revisions."""
     return await context.store.revisions()
 
 
@@ -49,12 +49,12 @@ async def wait_applied(
         ),
     ] = 0.0,
 ) -> AppliedReport:
-    """Report what each gateway made of a revision."""
+    """Return the state of a revision on each gateway."""
     return await context.gateways.wait_applied(revision, wait)
 
 
 async def wait_long(admin: Admin, revision: int, wait: float) -> AppliedReport:
-    """Wait as `wait_applied` does, for longer than one request may."""
+    """Do `wait_applied` for longer than one request may take."""
     while True:
         part = min(wait, MAX_WAIT)
         report = await admin.do(wait_applied, revision, part)

@@ -1,12 +1,12 @@
-"""An operation: one thing that an administrator can ask of a control plane, declared once.
+"""An operation: one thing that an administrator can do on a control plane, declared once.
 
-An operation is a function on a `Context`, with a method and a path. What a request carries, what
-it is answered with and how it is described follow from the function's signature, its annotations
-and its docstring. So one declaration makes the route of the API, its description, the call of a
-client of the API, and the same call on a store that this process has opened.
+An operation is a function on a `Context`, with a method and a path. Its
+signature, annotations and docstring say what a request carries, what the response is and how the
+route is described. So one declaration makes the route of the API, its OpenAPI description, the call
+of the API's client, and the same call on a store that this process has opened.
 
-A parameter comes from the path if the path names it. Else it is a query of a GET or DELETE, or a
-field of the JSON body of the others; `Place` in its annotation says otherwise.
+A parameter that the path names is part of the path. Other parameters are queries of GET and DELETE,
+and fields of the JSON body of other methods, unless a `Place` in the annotation says otherwise.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ REQUIRED: Final = inspect.Parameter.empty
 
 
 class Gateways(Protocol):
-    """What is known of the gateways; a `Hub` knows it at once, a store a little later."""
+    """What is known of the gateways. A `Hub` knows it at once, a store a little later."""
 
     async def gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, whichever control plane they are connected to."""
@@ -59,12 +59,12 @@ class Gateways(Protocol):
 
 @attrs.frozen
 class Context:
-    """What an operation works on, and for whom."""
+    """What an operation works on, and who asks for it."""
 
     store: Store
     gateways: Gateways
     actor: Actor
-    """Who asks for it."""
+    """For the audit."""
 
 
 class Place(Enum):
@@ -80,7 +80,7 @@ class Place(Enum):
 
 @attrs.frozen(eq=False)
 class Document:
-    """How a parameter is written in JSON, where its type alone does not say it."""
+    """How a parameter is written in JSON, if msgspec cannot derive that from its type."""
 
     read: Callable[[object], object]
     """Raises `InvalidChangeError`."""
@@ -94,7 +94,7 @@ class Parameter:
 
     name: str
     kind: Any
-    """Its type as annotated; of a query without None, which no query can be."""
+    """Its type as annotated; without None for a query, which cannot be null."""
     place: Place
     default: object
     """`REQUIRED` if it has none."""
@@ -103,28 +103,28 @@ class Parameter:
 
 @attrs.frozen(eq=False)
 class Operation(Generic[P, T]):
-    """What can be asked of a control plane; made by `operation`."""
+    """One thing that can be done on a control plane; made by `operation`."""
 
     name: str
     method: str
     path: str
     """Without `PREFIX`; names of parameters in braces."""
     status: int
-    """Of the answer."""
+    """The status code of the response."""
     shows_key: bool
-    """Whether the answer holds a key that was made just now, and that is never shown again."""
+    """Whether the response contains a key that was just made and is never shown again."""
     description: str
     parameters: tuple[Parameter, ...]
     answer: Any
-    """The type of what it returns, a frozen attrs class."""
+    """The type that it returns, a frozen attrs class."""
     _function: Callable[Concatenate[Context, P], Awaitable[T]]
 
     async def carry_out(self, context: Context, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do it. A checkpoint."""
+        """Carry it out. A checkpoint."""
         return await self._function(context, *args, **kwargs)
 
     def arguments(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, object]:
-        """Return the arguments of a call by name, without those that were left out."""
+        """Return the arguments of a call by name, without those that have their default."""
         names = [parameter.name for parameter in self.parameters]
         return dict(zip(names, args, strict=False)) | kwargs
 
@@ -147,10 +147,10 @@ def operation(
     """Make an operation of a function on a `Context`.
 
     Args:
-        method: Of the request. GET needs an admin key that may read, all others one that may write.
+        method: The HTTP method. GET requires the role ``read``, all others the role ``write``.
         path: Without `PREFIX`, such as ``/clients/{client_id}``.
-        status: Of the answer.
-        shows_key: The answer holds a key that was made just now; else secrets are masked in it.
+        status: The status code of the response.
+        shows_key: The response contains a key that was just made; else secrets in it are masked.
     """
 
     def make(function: Callable[Concatenate[Context, P], Awaitable[T]]) -> Operation[P, T]:

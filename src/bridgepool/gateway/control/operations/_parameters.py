@@ -1,7 +1,7 @@
-"""The parameters of operations: what they may be, read from a request and written into one. Pure.
+"""The parameters of operations: their types, and how requests carry them. Pure.
 
-What is wrong with a request is told field by field and never repeats a value, nor a name that is
-none of ours: it may be a secret that was put in the wrong place.
+Problems of a request are reported field by field. They never repeat a value, nor an unknown name,
+which may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bridgepool.gateway.control.operations._operation import (
 
 MAX_INTEGER: Final = (1 << 63) - 1
 MAX_TEXT: Final = 8192
-"""Characters of any text in a request."""
+"""The most characters of a text in a request."""
 NAME_PATTERN: Final = "^[A-Za-z0-9._@-]+$"
-"""What every name and id is made of."""
+"""The characters of names and ids."""
 
 PathName: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=256, extra_json_schema={"pattern": NAME_PATTERN})
 ]
-# The store checks the patterns, and says what a name may be.
+# The store checks the pattern, with a message that says what a name may be.
 NewName: TypeAlias = Annotated[
     str,
     Meta(
@@ -57,7 +57,7 @@ _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 
 @attrs.frozen
 class Request:
-    """What an operation is asked by, over HTTP."""
+    """The variable parts of a request."""
 
     path: str
     query: Mapping[str, str]
@@ -65,7 +65,7 @@ class Request:
 
 
 def write_request(operation: Operation[..., Any], arguments: Mapping[str, object]) -> Request:
-    """Write the request of an operation, secrets included."""
+    """Write the request of an operation. It contains the secrets."""
     path: str = operation.path
     query: dict[str, str] = {}
     fields: dict[str, object] = {}
@@ -93,16 +93,16 @@ def read_request(
     query: Mapping[str, str],
     body: object,
 ) -> dict[str, object]:
-    """Read the arguments of an operation out of a request.
+    """Read the arguments of an operation from a request.
 
     Args:
-        operation: Which.
-        path: What stands in the places of the names in its path.
-        query: As sent.
-        body: As sent, parsed; `REQUIRED` if there was none.
+        operation: The operation.
+        path: The path parameters.
+        query: The queries.
+        body: The parsed body; `REQUIRED` if there was none.
 
     Raises:
-        InvalidChangeError: With everything that is wrong.
+        InvalidChangeError: With all problems of the request.
     """
     places = {parameter.name: parameter.place for parameter in operation.parameters}
     carried: dict[Place, Mapping[str, object]] = {Place.PATH: path, Place.QUERY: query}
@@ -172,7 +172,7 @@ def _problem(name: str, kind: Any, message: str) -> str:
     if where is not None:
         name += where.group(1).replace("[", ".").replace("]", "")
         message = message[: where.start()]
-    if message.startswith("Expected "):  # types and limits; the other messages quote the value
+    if message.startswith("Expected "):  # a type or limit; other messages quote the value
         return f"{name}: e{message[1:]}"
     allowed = [str(one) for one in get_args(kind)] if get_origin(kind) is Literal else []
     return f"{name}: is not one of {', '.join(allowed)}" if allowed else f"{name}: cannot be used"

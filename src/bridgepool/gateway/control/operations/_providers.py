@@ -1,4 +1,4 @@
-"""What can be asked about providers."""
+"""Operations on providers."""
 
 from __future__ import annotations
 
