@@ -1,4 +1,4 @@
-"""One bridge for each user; the providers change while one is in use. Run it: it prints."""
+"""Open one bridge for each user; the providers change while a bridge is in use."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +11,7 @@ from bridgepool import ProviderSnapshot, open_bridge_pool
 
 @attrs.frozen
 class Bridge:
-    """What is kept open for one user: in your program connections, sessions, tasks."""
+    """The state of one user: in your program connections, sessions, tasks."""
 
     user: str
     upstream: str
@@ -28,11 +28,11 @@ async def open_bridge(user: str, providers: ProviderSnapshot[str]) -> AsyncItera
 async def main() -> None:
     async with open_bridge_pool(open_bridge, ProviderSnapshot(["north"])) as pool:
         async with pool.acquire("ada") as bridge:
-            print(f"a long request of ada's begins on {bridge.upstream}")
+            print(f"ada's long request begins on {bridge.upstream}")
             pool.replace_providers(ProviderSnapshot(["south"]))
             async with pool.acquire("ada") as newer:
-                print(f"another one of hers begins on {newer.upstream}")
-            print(f"the first still runs on {bridge.upstream}, and now ends")
+                print(f"her second request begins on {newer.upstream}")
+            print(f"the first request still runs on {bridge.upstream}, and now ends")
         await pool.wait_drained(1)
         print("generation 1 is closed")
 

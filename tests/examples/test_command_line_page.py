@@ -51,7 +51,7 @@ def _section(command: str) -> str:
     """Return what the reference has on a command, with the part that several share."""
     begin = REFERENCE.index(f"## `bridgepool {command.split()[0]}")
     own = REFERENCE[begin : REFERENCE.find("\n## ", begin) % (len(REFERENCE) + 1)]
-    begin = REFERENCE.index("## Where the commands look")
+    begin = REFERENCE.index("## Connecting to a control plane")
     return own + REFERENCE[begin : REFERENCE.index("\n## ", begin)]
 
 

@@ -1,4 +1,4 @@
-"""The README's "Run it", word for word but for the ports: each command a process of a shell."""
+"""The commands of the README's "The control plane", run by a shell with other ports."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ OPENAI_KEY = "sk-5ecre7-of-openai"
 
 def commands() -> list[str]:
     """Return the commands of the section."""
-    blocks = re.findall(r"```sh\n(.*?)```", _section("Run it"), re.S)
+    blocks = re.findall(r"```sh\n(.*?)```", _section(), re.S)
     return [command for block in blocks for command in block.strip().split("\n\n")]
 
 
-def _section(title: str) -> str:
+def _section(title: str = "The control plane") -> str:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     return text.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
@@ -168,9 +168,9 @@ async def test_three_commands_serve_a_client_and_a_fourth_disables_its_provider_
         assert secret not in said
 
 
-async def test_a_stand_in_serves_where_there_is_no_key_at_hand(desk: Desk) -> None:
+async def test_the_stand_in_needs_no_key(desk: Desk) -> None:
     plane, gateway, curl, disable = commands()
-    stand_in, seed = re.findall(r"`(python examples/\S+ [^`]+|--seed [^`]+)`", _section("Run it"))
+    stand_in, seed = re.findall(r"`(python examples/\S+ [^`]+|--seed [^`]+)`", _section())
     port = await free_port()
     name = seed.removeprefix("--seed examples/")
     text = (EXAMPLES / name).read_text(encoding="utf-8")
