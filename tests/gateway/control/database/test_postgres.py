@@ -156,6 +156,17 @@ async def test_a_statement_that_runs_is_cancelled_at_the_server(
     assert await _count(database) == 1
 
 
+async def test_a_cancelled_write_gives_a_notice_since_it_may_have_been_committed(
+    database: Database,
+) -> None:
+    with trio.fail_after(20), database.subscribe() as changes:
+        await changes.receive()  # the listener is connected
+        with trio.move_on_after(0.1) as scope:
+            await database.write(lambda tx: tx.fetch_one("SELECT pg_sleep(30)"))
+        assert scope.cancelled_caught
+        await changes.receive()
+
+
 async def test_a_server_that_is_frozen_holds_up_nobody_who_cancels(
     own_postgres_server: PostgresServer,
 ) -> None:

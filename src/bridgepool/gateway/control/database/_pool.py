@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Generic, Protocol, TypeVar, final
 
-import outcome
 import trio
 
 from bridgepool.gateway.control._errors import StoreUnavailableError
@@ -37,11 +37,11 @@ class Pooled(Closable, Protocol):
         """Whether it may be used again."""
         ...
 
-    async def interrupt(self, finished: trio.Event) -> None:
-        """End what runs in another thread, because its task was cancelled.
+    async def run_in_thread(self, function: Callable[[], T], threads: trio.CapacityLimiter) -> T:
+        """Run a function that uses the connection in a worker thread.
 
-        Args:
-            finished: Is set when the thread has ended.
+        Cancellation:
+            Interrupts the function if that is possible, and waits for it to end.
         """
         ...
 
@@ -74,8 +74,7 @@ class ConnectionPool(Generic[P]):
         begins; nothing is done twice.
 
         Cancellation:
-            Interrupts the work, and waits for it to end; then raises `trio.Cancelled`, even if
-            the work was done.
+            Interrupts the work if the engine can, and waits for it to end.
 
         Raises:
             trio.ClosedResourceError: The pool was closed.
@@ -91,41 +90,23 @@ class ConnectionPool(Generic[P]):
             return await self._use(await connect_in_thread(self._connect, self._threads), function)
 
     async def _use(self, connection: P, function: Callable[[P], T]) -> T:
-        finished = trio.Event()
-        cancelled = False
-
-        async def interrupt_if_cancelled() -> None:
-            nonlocal cancelled
-            try:
-                await trio.sleep_forever()
-            finally:
-                if not finished.is_set():
-                    cancelled = True
-                    await connection.interrupt(finished)
-
+        interrupted = False
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(interrupt_if_cancelled)
-                try:  # does not end before the thread does, so the connection is free afterwards
-                    result = await trio.to_thread.run_sync(
-                        outcome.capture, function, connection, limiter=self._threads
-                    )
-                finally:
-                    finished.set()
-                nursery.cancel_scope.cancel()
+            return await connection.run_in_thread(partial(function, connection), self._threads)
+        except trio.Cancelled:
+            interrupted = True  # which may take effect late, and hit another transaction
+            raise
         finally:
-            # An interruption may arrive late, and hit another transaction.
-            if connection.usable and not cancelled and not self._closed:
+            if connection.usable and not interrupted and not self._closed:
                 self._idle.append(connection)
             else:
-                await self._close(connection)
-        return result.unwrap()
+                with trio.move_on_after(_CLOSING, shield=True):
+                    await self._close(connection)
 
     async def _close(self, connection: P) -> None:
-        with trio.move_on_after(_CLOSING, shield=True):
-            await trio.to_thread.run_sync(
-                connection.close, limiter=self._threads, abandon_on_cancel=True
-            )
+        await trio.to_thread.run_sync(
+            connection.close, limiter=self._threads, abandon_on_cancel=True
+        )
 
     async def aclose(self) -> None:
         """Wait for the work that runs, then close all connections."""

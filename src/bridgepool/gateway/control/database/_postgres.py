@@ -23,10 +23,11 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, TypeVar, final
 
 import attrs
+import outcome
 import psycopg
 import trio
 from psycopg import conninfo
@@ -322,15 +323,41 @@ class PostgresConnection:
         except psycopg.Error:
             self._psycopg.close()  # which undoes what is open
 
-    async def interrupt(self, finished: trio.Event) -> None:
-        """See `Connection`: cancels the statement at the server, or cuts the connection."""
-        with trio.move_on_after(_CANCEL_TIMEOUT, shield=True):
-            await trio.to_thread.run_sync(
-                self._cancel, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True
-            )
-            await finished.wait()
-        if not finished.is_set():
-            self._cut()
+    async def run_in_thread(self, function: Callable[[], T], threads: trio.CapacityLimiter) -> T:
+        """See `Connection`; raises `trio.Cancelled` even if the function had ended.
+
+        A cancellation cancels the statement at the server; if that does not help, it cuts the
+        connection.
+        """
+        finished = trio.Event()
+
+        async def interrupt_if_cancelled() -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                if not finished.is_set():
+                    with trio.move_on_after(_CANCEL_TIMEOUT, shield=True):
+                        await trio.to_thread.run_sync(
+                            self._cancel, limiter=threads, abandon_on_cancel=True
+                        )
+                        await finished.wait()
+                    if not finished.is_set():
+                        self._cut()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(interrupt_if_cancelled)
+                work = partial(outcome.capture, function)
+                try:  # does not end before the thread does
+                    result = await trio.to_thread.run_sync(work, limiter=threads)
+                finally:
+                    finished.set()
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup:
+            # `Cancelled` alone, without a group.
+            await trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC120
+            raise
+        return result.unwrap()
 
     def _cancel(self) -> None:
         try:

@@ -289,9 +289,9 @@ class SqliteConnection:
             self._explain(error)
         return number
 
-    async def interrupt(self, finished: trio.Event) -> None:
+    async def run_in_thread(self, function: Callable[[], T], threads: trio.CapacityLimiter) -> T:
         """See `Connection`: waits look for a cancellation, and all else ends soon."""
-        await trio.lowlevel.cancel_shielded_checkpoint()
+        return await trio.to_thread.run_sync(function, limiter=threads)
 
     def _count_notice(self) -> int:
         number: int = self._sqlite.execute("PRAGMA user_version").fetchone()[0]
