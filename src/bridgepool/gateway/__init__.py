@@ -1,8 +1,7 @@
-"""The gateway: OpenAI- and Anthropic-style clients in, their providers out, changed while it runs.
+"""The AI gateway: OpenAI- and Anthropic-style clients, any number of providers, live changes.
 
-`open_gateway` is the way in for programs, `bridgepool gateway` for operators. The names are
-imported when they are first used: the `bridgepool` command, a subpackage, starts without the
-data plane.
+`open_gateway` is for programs, `bridgepool gateway` for operators. Names are imported on first
+use, so that the `bridgepool` command, a subpackage, starts without the data plane.
 """
 
 import importlib
@@ -22,8 +21,11 @@ if typing.TYPE_CHECKING:
     from bridgepool.gateway.proxy._app import Gateway, GatewaySettings, GatewayStatistics
     from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
     from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+    from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
     from bridgepool.gateway.proxy._readiness import SourceReport
     from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
+    from bridgepool.gateway.proxy._refusals import Refusal, Retry
+    from bridgepool.gateway.proxy._runtimes import UnavailableProvider
     from bridgepool.gateway.sources._authorization import AuthorizationLimits, KnownClient
     from bridgepool.gateway.sources._control_plane import (
         ControlPlane,
@@ -49,9 +51,13 @@ __all__ = [
     "ListedClients",
     "OnApplied",
     "Outcome",
+    "ProviderRuntime",
     "Receipt",
+    "Refusal",
     "RemoteClients",
+    "Retry",
     "SourceReport",
+    "UnavailableProvider",
     "console_line",
     "json_line",
     "open_control_plane",
@@ -65,8 +71,11 @@ _MODULES = (
     "proxy._app",
     "proxy._auth",
     "proxy._bridge",
+    "proxy._provider_runtime",
     "proxy._readiness",
     "proxy._receipts",
+    "proxy._refusals",
+    "proxy._runtimes",
     "sources._authorization",
     "sources._control_plane",
 )
