@@ -20,7 +20,7 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool.gateway import PROVIDER_ROWS
+from bridgepool.gateway import provider_rows
 from bridgepool.gateway.providers import Provider
 from bridgepool.remote import RemoteProviders, open_remote_providers, websocket_connector
 
@@ -53,7 +53,7 @@ class Acknowledging:
 async def main(url: str, key: Secret) -> None:
     connect = websocket_connector(url, key)
     async with (
-        open_remote_providers(connect, PROVIDER_ROWS, name="follower") as remote,
+        open_remote_providers(connect, provider_rows(), name="follower") as remote,
         open_bridge_pool(open_bridge, ProviderSnapshot[Provider](())) as pool,
         trio.open_nursery() as nursery,
     ):

@@ -1,5 +1,6 @@
 """The rows of AI providers: what a gateway makes of them, and what it keeps of bad ones."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -8,13 +9,13 @@ import hypothesis.strategies as st
 
 from bridgepool import Secret
 from bridgepool.gateway._protocol import (
-    PROVIDER_ROWS,
     STORED_ROWS,
     ProviderTable,
     named,
+    provider_rows,
     provider_table,
 )
-from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers import OPENAI, PROVIDER_TYPES, Provider, ProviderType
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import RowTable
 
@@ -32,6 +33,11 @@ def row(number: int = 1, **changes: Any) -> ProviderRow:
 
 def made(*rows: ProviderRow, before: ProviderTable | None = None) -> ProviderTable:
     return (before or provider_table()).updated(named(rows))
+
+
+def sent_table(types: Iterable[ProviderType] = PROVIDER_TYPES) -> RowTable[bytes, Provider]:
+    rows = provider_rows(types)
+    return RowTable(rows.read, rows.kept)
 
 
 def names(table: ProviderTable) -> list[str]:
@@ -86,10 +92,19 @@ def test_a_row_that_was_sent_gives_the_same_provider_as_one_that_was_not() -> No
         ("2", "openai-2"),
         ("3", "openai-3"),
     ]
-    table = RowTable[bytes, Provider](PROVIDER_ROWS.read, PROVIDER_ROWS.kept)
+    table = sent_table()
     table = table.updated((one.id, one.name, bytes(one.body)) for one in sent)
     assert table.providers == made(*rows).providers
     assert table.rejected == ()
+
+
+def test_a_gateway_reads_rows_of_the_types_that_it_knows() -> None:
+    own = attrs.evolve(OPENAI, name="own")
+    sent = STORED_ROWS.write(row(1, type="own"))
+    rows = [(sent.id, sent.name, bytes(sent.body))]
+    assert [each.type for each in sent_table([own]).updated(rows).providers] == ["own"]
+    assert len(sent_table().updated(rows).rejected) == 1
+    assert provider_table([own]).updated(named([row(1, type="own")])).rejected == ()
 
 
 def test_nine_rows_of_ten_are_used_and_the_tenth_is_told_with_its_reason() -> None:
@@ -112,7 +127,7 @@ def test_a_bad_row_that_says_disabled_disables_the_last_good_form() -> None:
 
 
 def test_a_bad_row_that_was_sent_disables_the_last_good_form_too() -> None:
-    table = RowTable[bytes, Provider](PROVIDER_ROWS.read, PROVIDER_ROWS.kept)
+    table = sent_table()
     table = table.updated([("1", "openai-1", bytes(STORED_ROWS.write(row(1)).body))])
     bad = bytes(STORED_ROWS.write(row(1, type="?", enabled=False)).body)
     after = table.updated([("1", "openai-1", bad)])

@@ -20,7 +20,7 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool.gateway import PROVIDER_ROWS
+from bridgepool.gateway import provider_rows
 from bridgepool.gateway.control._records import ProviderPatch
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Provider
@@ -100,7 +100,9 @@ def test_any_interleaving_converges_to_the_last_revision_of_the_store_and_never_
                 limits=LINE,
             )
             async with (
-                open_remote_providers(connect, PROVIDER_ROWS, name="f", limits=PATIENCE) as remote,
+                open_remote_providers(
+                    connect, provider_rows(), name="f", limits=PATIENCE
+                ) as remote,
                 open_bridge_pool(open_nothing, first) as pool,
                 trio.open_nursery() as nursery,
             ):

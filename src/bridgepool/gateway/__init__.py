@@ -9,7 +9,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
-    from bridgepool.gateway._protocol import PROVIDER_ROWS
+    from bridgepool.gateway._protocol import provider_rows
     from bridgepool.gateway.proxy._access_log import (
         AccessLog,
         AccessRecord,
@@ -34,7 +34,6 @@ if typing.TYPE_CHECKING:
     )
 
 __all__ = [
-    "PROVIDER_ROWS",
     "AccessLog",
     "AccessRecord",
     "AuthorizationLimits",
@@ -62,6 +61,7 @@ __all__ = [
     "json_line",
     "open_control_plane",
     "open_gateway",
+    "provider_rows",
 ]
 
 _MODULES = (

@@ -7,13 +7,19 @@ sent, and is told when clients change. `docs/protocol.md` describes both.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from operator import attrgetter
 from typing import Final, TypeAlias
 
 import attrs
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers import InvalidProviderError, Provider
+from bridgepool.gateway.providers import (
+    PROVIDER_TYPES,
+    InvalidProviderError,
+    Provider,
+    ProviderType,
+)
 from bridgepool.gateway.providers._wire import (
     ProviderRow,
     provider_from_row,
@@ -25,24 +31,30 @@ from bridgepool.remote import ProtocolVersion, RowFormat, RowTable, UnusableRowE
 ProviderTable: TypeAlias = RowTable[ProviderRow, Provider]
 
 
-def _usable(row: ProviderRow) -> Provider:
+def _usable(row: ProviderRow, types: tuple[ProviderType, ...]) -> Provider:
     try:
-        return provider_from_row(row)
+        return provider_from_row(row, types)
     except InvalidProviderError as error:
         raise UnusableRowError(str(error)) from None
 
 
-PROVIDER_ROWS: Final = RowFormat[Provider](
-    ProviderRow, row_from_provider, _usable, id=attrgetter("name"), keep=switched
-)
-"""How a gateway reads the rows of a control plane: give it to `open_remote_providers`."""
+def provider_rows(types: Iterable[ProviderType] = PROVIDER_TYPES) -> RowFormat[Provider]:
+    """Return how a gateway reads the rows of a control plane, for `open_remote_providers`.
+
+    Args:
+        types: The provider types that it knows; rows of other types are rejected.
+    """
+    usable = partial(_usable, types=tuple(types))
+    return RowFormat(ProviderRow, row_from_provider, usable, id=attrgetter("name"), keep=switched)
+
+
 STORED_ROWS: Final = RowFormat.of(ProviderRow, id="id", name="name")
 """How a control plane sends its rows, which it does not check."""
 
 
-def provider_table() -> ProviderTable:
+def provider_table(types: Iterable[ProviderType] = PROVIDER_TYPES) -> ProviderTable:
     """Return an empty table of providers, for rows that need not be decoded."""
-    return RowTable(_usable, switched)
+    return RowTable(partial(_usable, types=tuple(types)), switched)
 
 
 def named(rows: Iterable[ProviderRow]) -> Iterator[tuple[str, str, ProviderRow]]:

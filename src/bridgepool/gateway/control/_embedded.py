@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import attrs
@@ -14,7 +14,7 @@ from bridgepool.gateway._protocol import ProviderTable, named, provider_table
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import StoreSnapshot
 from bridgepool.gateway.control.store import Store
-from bridgepool.gateway.providers import Clients, Provider
+from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
 from bridgepool.remote import RejectedRow
 
 
@@ -25,7 +25,7 @@ class StoreProviders:
     changes: ChangeSubscription
     """Notices for `watch_providers`: the store's revision moved."""
     _store: Store
-    _table: ProviderTable = attrs.field(factory=provider_table, init=False)
+    _table: ProviderTable
     _snapshot: StoreSnapshot | None = attrs.field(default=None, init=False)
 
     async def reload(self) -> ProviderSnapshot[Provider]:
@@ -72,7 +72,9 @@ class StoreProviders:
 
 
 @contextmanager
-def open_store_providers(store: Store) -> Iterator[StoreProviders]:
+def open_store_providers(
+    store: Store, *, types: Iterable[ProviderType] = PROVIDER_TYPES
+) -> Iterator[StoreProviders]:
     """Open a reloader on a store.
 
     ::
@@ -82,8 +84,12 @@ def open_store_providers(store: Store) -> Iterator[StoreProviders]:
                 async with open_gateway(source, source.changes, clients=lambda: source.clients):
                     ...
 
+    Args:
+        store: Where the providers are.
+        types: The provider types that are known, as for `open_gateway`.
+
     Resource handling:
         Leaving the block closes `changes`.
     """
     with store.subscribe() as changes:
-        yield StoreProviders(changes, store)
+        yield StoreProviders(changes, store, provider_table(types))

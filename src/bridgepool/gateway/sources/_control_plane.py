@@ -14,13 +14,13 @@ from bridgepool._secret import Secret
 from bridgepool.gateway._protocol import (
     CLIENTS,
     CLIENTS_VERSION,
-    PROVIDER_ROWS,
     Authorization,
     Authorize,
     ClientsRevision,
     WatchClients,
+    provider_rows,
 )
-from bridgepool.gateway.providers import Caller, Provider
+from bridgepool.gateway.providers import PROVIDER_TYPES, Caller, Provider, ProviderType
 from bridgepool.gateway.sources._authorization import (
     AuthorizationCache,
     AuthorizationLimits,
@@ -116,6 +116,7 @@ async def open_control_plane(
     *,
     name: str,
     instance: str | None = None,
+    types: Iterable[ProviderType] = PROVIDER_TYPES,
     limits: RemoteLimits = _LIMITS,
     authorization: AuthorizationLimits = _AUTHORIZATION_LIMITS,
 ) -> AsyncIterator[ControlPlane]:
@@ -133,6 +134,7 @@ async def open_control_plane(
         connect: Opens a connection, with the key of this gateway.
         name: What this gateway calls itself.
         instance: Which process of it; random by default.
+        types: The provider types that it knows, as for `open_gateway`.
         limits: How long to wait for what.
         authorization: For how long answers about clients' keys are used.
     """
@@ -141,7 +143,7 @@ async def open_control_plane(
         clients._cache = AuthorizationCache(clients._ask, flights, authorization)
         async with open_remote_providers(
             connect,
-            PROVIDER_ROWS,
+            provider_rows(types),
             name=name,
             instance=instance,
             services=[clients],
