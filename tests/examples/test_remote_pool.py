@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.examples.support import EXAMPLES, running
+from tests.examples.support import EXAMPLES, ROOT, running
 
 
 async def test_two_processes_follow_the_changes_of_one_owner() -> None:
@@ -24,3 +26,9 @@ async def test_two_processes_follow_the_changes_of_one_owner() -> None:
 @pytest.mark.parametrize("name", ["remote_pool.py"])
 def test_it_is_short(name: str) -> None:
     assert len((EXAMPLES / name).read_text().splitlines()) < 80
+
+
+def test_the_snippet_of_its_page_runs() -> None:
+    page = (ROOT / "docs" / "howto" / "remote.md").read_text(encoding="utf-8")
+    [snippet] = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(snippet, {})
