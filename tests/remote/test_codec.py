@@ -71,7 +71,6 @@ _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
     "Acknowledge": st.builds(
         messages.Acknowledge, _numbers, st.lists(_rejected, max_size=4).map(tuple)
     ),
-    "Acknowledged": st.builds(messages.Acknowledged),
     "Authorize": st.builds(gateway.Authorize, _secrets),
     "Authorization": st.builds(
         gateway.Authorization,

@@ -64,7 +64,8 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
         kind, method, (changed,) = await client.receive()
         assert (kind, method, len(changed["rows"])) == (2, "changed", 2)
         receipt = {"revision": revision + 1, "rejected": [{"name": "a", "reason": "b"}]}
-        assert await client.call(6, "acknowledge", receipt) == {}
+        await client.send([2, "acknowledge", [receipt]])
+        assert (await client.call(6, "get_rows", {}))["revision"] == revision + 1
         assert [r.revision for r in backend.receipts.values()] == [revision + 1]
 
         found = await client.call(7, "clients.authorize", {"token": token.reveal()})

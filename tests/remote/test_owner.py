@@ -20,7 +20,6 @@ from bridgepool.remote import (
 from bridgepool.remote._codec import encode_request
 from bridgepool.remote._messages import (
     Acknowledge,
-    Acknowledged,
     GetRows,
     Hello,
     Row,
@@ -56,13 +55,14 @@ def depots(*rows: Depot) -> tuple[Row, ...]:
     return tuple(map(ROWS.write, rows))
 
 
-@pytest.mark.parametrize("method", ["get_rows", "watch", "acknowledge"])
-async def test_nothing_is_answered_before_hello(method: str) -> None:
-    params = Acknowledge(1) if method == "acknowledge" else GetRows()
+@pytest.mark.parametrize("method", ["get_rows", "watch"])
+async def test_nothing_is_answered_and_no_receipt_counts_before_hello(method: str) -> None:
     async with open_plane() as plane, talk(plane, []) as rpc:
+        await rpc.notify("acknowledge", Acknowledge(1))
         with pytest.raises(RemoteError) as caught:
-            await rpc.call(method, params, Welcome)
+            await rpc.call(method, GetRows(), Welcome)
         assert caught.value.code == "hello_first"
+        assert plane.service.receipts == {}
         assert plane.service.sessions == {}
 
 
@@ -309,7 +309,8 @@ async def test_sessions_and_receipts_are_shown_to_an_observer(
             plane = Plane(nursery, owner, service, owner.add_key("front-1"))
             async with talk(plane, []) as rpc:
                 await rpc.call("hello", HELLO, Welcome)
-                await rpc.call("acknowledge", Acknowledge(1), Acknowledged)
+                await rpc.notify("acknowledge", Acknowledge(1))
+                await rpc.call("get_rows", GetRows(), RowSet)
                 assert list(service.receipts.values()) == [Acknowledge(1)]
             await trio.sleep(1)
             assert seen == ["front-1", Acknowledge(1), "closed"]

@@ -14,12 +14,12 @@ from bridgepool.remote import _rpc as rpc
 from bridgepool.remote._errors import ConnectionLostError, InvalidMessageError, RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
-    Acknowledged,
     Cancel,
     Goodbye,
     Hello,
     RejectedRow,
     RowSet,
+    Watch,
 )
 from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
@@ -88,7 +88,7 @@ async def test_a_callers_cancellation_cancels_the_handler_over_there() -> None:
     methods = {"m": Method(Acknowledge, answer), "n": Method(Acknowledge, _same)}
     async with _pair(methods) as (here, _):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.call, "m", Acknowledge(1), Acknowledged)
+            nursery.start_soon(here.call, "m", Acknowledge(1), Watch)
             await started.wait()
             nursery.cancel_scope.cancel()
         await cancelled.wait()
@@ -115,14 +115,14 @@ async def test_an_unexpected_exception_is_logged_there_and_told_as_internal(
             caplog.at_level(logging.CRITICAL),
             pytest.raises(RemoteError, match="internal") as failed,
         ):
-            await here.call("fail", Acknowledge(1), Acknowledged)
+            await here.call("fail", Acknowledge(1), Watch)
         assert "callers" not in str(failed.value)
         with pytest.raises(RemoteError, match=r"later \(busy\)"):
-            await here.call("refuse", Acknowledge(1), Acknowledged)
+            await here.call("refuse", Acknowledge(1), Watch)
         with pytest.raises(RemoteError, match="unknown_method"):
-            await here.call("other", Acknowledge(1), Acknowledged)
+            await here.call("other", Acknowledge(1), Watch)
         with pytest.raises(RemoteError, match="invalid_params"):
-            await here.call("odd", Goodbye("a", "b"), Acknowledged)
+            await here.call("odd", Goodbye("a", "b"), Watch)
         with pytest.raises(InvalidMessageError, match="Hello"):
             await here.call("odd", Acknowledge(1), Hello)
         assert there.counters.handler_errors == 1
@@ -157,7 +157,7 @@ async def test_every_caller_learns_of_a_lost_connection_by_an_error_of_its_own()
 
             async def call() -> None:
                 try:
-                    await here.call("m", Acknowledge(1), Acknowledged)
+                    await here.call("m", Acknowledge(1), Watch)
                 except ConnectionLostError as error:
                     caught.append(error)
 
@@ -218,7 +218,7 @@ async def test_an_id_in_use_is_a_violation_and_a_late_answer_is_not() -> None:
         await trio.sleep_forever()
 
     async with _raw({"m": Method(Acknowledge, forever)}) as (left, there):
-        await left.send(codec.encode_result(9, Acknowledged()))
+        await left.send(codec.encode_result(9, Watch()))
         for _ in range(2):
             await left.send(codec.encode_request(1, "m", Acknowledge(1)))
         assert (await there.wait_lost()).code == "duplicate_id"
@@ -232,7 +232,7 @@ async def test_the_bodys_exception_comes_out_as_it_is_and_handlers_are_cancelled
     with pytest.raises(KeyError, match="mine"):  # noqa: PT012 -- the block is what is tested
         async with _pair({"m": Method(Acknowledge, forever)}) as (here, _):
             with trio.move_on_after(0):
-                await here.call("m", Acknowledge(1, (RejectedRow("a", "b"),)), Acknowledged)
+                await here.call("m", Acknowledge(1, (RejectedRow("a", "b"),)), Watch)
             raise KeyError("mine")
 
 

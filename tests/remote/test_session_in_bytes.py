@@ -111,7 +111,7 @@ async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() 
                     step = _step(path)
                     if path.stem == "09-changed":
                         backend.set_rows([row])
-                    if path.stem == "12-clients-changed":
+                    if path.stem == "11-clients-changed":
                         hashed = hash_key(new_client_key())
                         backend.set_clients(Clients([Client(id="ann", key_hashes=(hashed,))]))
                     if step["from"] == "gateway":

@@ -48,7 +48,6 @@ PATIENCE = RemoteLimits(
     steady_after=0.2,
     refused_delay=0.3,
     connect_timeout=2,
-    call_timeout=1,
 )
 AUTHORIZATION = AuthorizationLimits(
     fresh_for=0.02,

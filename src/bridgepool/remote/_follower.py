@@ -212,21 +212,19 @@ class RemoteProviders(Generic[P]):
                 nursery.cancel_scope.cancel()
 
     async def _send_receipts(self, session: FollowerSession) -> None:
-        limits, sent = self._limits, None
+        sent = None
         while True:
             if (receipt := self._receipt) is None or receipt == sent:
                 with trio.CancelScope() as self._receipt_due:
                     await trio.sleep_forever()
                 continue
+            sent = receipt
             try:
-                with trio.fail_after(limits.call_timeout):
-                    await session.acknowledge(receipt)
-                sent = receipt
-            except (RemoteError, UnsendableError, trio.TooSlowError) as error:
-                _log.warning("a receipt was not taken: %s", str(error) or "no answer in time")
-                await trio.sleep(self._limits.call_timeout)
+                await session.acknowledge(receipt)
+            except UnsendableError as error:
+                _log.warning("receipt not sent: %s", error)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # whoever waits for the loss is told as well
+                return  # the loss is reported where it is waited for
 
     def _note_begin(self, session: FollowerSession) -> None:
         self._session, self._began = session, trio.current_time()

@@ -10,7 +10,6 @@ from bridgepool._errors import ReloadError
 from bridgepool.remote._errors import InvalidMessageError, RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
-    Acknowledged,
     GetRows,
     Hello,
     RowSet,
@@ -75,7 +74,7 @@ class FollowerSession:
 
     async def acknowledge(self, receipt: Acknowledge) -> None:
         """Send a receipt."""
-        await self.rpc.call("acknowledge", receipt, Acknowledged)
+        await self.rpc.notify("acknowledge", receipt)
 
 
 def _age(rows: RowSet) -> tuple[int, int]:

@@ -117,8 +117,3 @@ class Acknowledge:
 
     revision: int
     rejected: Annotated[tuple[RejectedRow, ...], Meta(max_length=MAX_ROWS)] = ()
-
-
-@attrs.frozen
-class Acknowledged:
-    """The answer to `Acknowledge`."""

@@ -43,6 +43,7 @@ _UNAVAILABLE: Final = Refused(
     503, "unavailable", "keys cannot be looked up at the moment; try again later"
 )
 _ENVELOPE_BYTES: Final = 64  # of a frame besides the message in it, at most
+_NOTICES_AT_A_TIME: Final = 10
 # Between two reloads of the source: the followers have spacings of their own.
 _MIN_INTERVAL: Final = 0.001
 
@@ -70,6 +71,7 @@ class RemoteService(Generic[P]):
     _current: EncodedRows | None = attrs.field(default=None, init=False)
     _open: set["OwnerSession[P]"] = attrs.field(factory=set, init=False)
     _has_rows: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _replaced: trio.Event = attrs.field(factory=trio.Event, init=False)  # since the last notices
     _noted: ChangeBus = attrs.field(factory=ChangeBus, init=False)
 
     @property
@@ -182,9 +184,20 @@ class RemoteService(Generic[P]):
             self._current = self._encode(snapshot, rows, number)
             self._has_rows.set()
         for session in tuple(self._open):
-            session.note_replaced()
+            session.end_if_revoked()
+        self._replaced.set()
         outcome = ReplaceOutcome.UNCHANGED if is_same else ReplaceOutcome.APPLIED
         return Replacement(outcome, number)
+
+    async def _notify_sessions(self) -> None:
+        """Mark all sessions to be sent a notice after each replacement, until cancelled."""
+        while True:
+            await self._replaced.wait()
+            self._replaced = trio.Event()
+            for number, session in enumerate(tuple(self._open), 1):
+                session.publish_changed()
+                if not number % _NOTICES_AT_A_TIME:  # the first need not wait for the last
+                    await trio.lowlevel.checkpoint()
 
     def _encode(
         self, snapshot: ProviderSnapshot[P], rows: tuple[Row, ...], number: int
@@ -256,6 +269,7 @@ async def open_remote_service(
         max_message_bytes,
     )
     async with open_service_nursery() as nursery:
+        nursery.start_soon(service._notify_sessions)
         nursery.start_soon(
             partial(watch_providers, service, source, changes, min_interval=_MIN_INTERVAL)
         )

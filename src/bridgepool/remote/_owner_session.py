@@ -19,7 +19,6 @@ from bridgepool.remote import _codec as codec
 from bridgepool.remote._errors import RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
-    Acknowledged,
     GetRows,
     Goodbye,
     Hello,
@@ -28,7 +27,7 @@ from bridgepool.remote._messages import (
     Watch,
     Welcome,
 )
-from bridgepool.remote._rpc import Method, RpcPeer, open_rpc
+from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.remote._session import Identity, Service, ServiceSession, SessionInfo, choose
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 
@@ -98,11 +97,14 @@ class OwnerSession(Generic[P]):
     running: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     goodbye: Goodbye | None = attrs.field(default=None, init=False)  # why it is ended from here
 
-    def note_replaced(self) -> None:
-        """Send what is in force now, or end the session if its key is good no more."""
+    def end_if_revoked(self) -> None:
+        """End the session if its key was revoked."""
         if not self.service._is_live(self.admitted.identity):
             self.end(_KEY_REVOKED)
-        elif self.rpc is not None and self.watch is not None:
+
+    def publish_changed(self) -> None:
+        """Send what is in force, if it is new to the follower."""
+        if self.rpc is not None and self.watch is not None and self.goodbye is None:
             self.rpc.publish_later("changed", self.changed)
 
     def changed(self) -> bytes | None:
@@ -140,10 +142,12 @@ class OwnerSession(Generic[P]):
             "hello": Method(Hello, self.hello),
             "get_rows": Method(GetRows, self.get_rows),
             "watch": Method(Watch, self.start_watch),
-            "acknowledge": Method(Acknowledge, self.acknowledge),
         }
         limit = self.service._max_message_bytes
-        async with open_rpc(channel, methods=methods, max_frame_bytes=limit) as rpc:
+        notices = {"acknowledge": NoticeHandler(Acknowledge, self.acknowledge)}
+        async with open_rpc(
+            channel, methods=methods, notices=notices, max_frame_bytes=limit
+        ) as rpc:
             self.rpc = rpc
             async with open_service_nursery() as self.nursery:
                 with self.running:
@@ -221,11 +225,10 @@ class OwnerSession(Generic[P]):
         self.told = RowSet(None, 0) if current is None else current.without_rows
         return self.told
 
-    async def acknowledge(self, receipt: Acknowledge) -> Acknowledged:
+    def acknowledge(self, receipt: Acknowledge) -> None:
         """Take a receipt."""
-        self._after_hello()
-        await trio.lowlevel.checkpoint()
-        self._refuse_if_ended()
+        if self.info is None or self.goodbye is not None:
+            return
         revision = self.service.revision
         if revision is not None and receipt.revision > revision:
             facts = {
@@ -239,7 +242,6 @@ class OwnerSession(Generic[P]):
         if self.service._observer is not None:
             self.service._observer.acknowledged(self.id, receipt)
         self.service._noted.publish()
-        return Acknowledged()
 
     def _after_hello(self) -> None:
         if self.info is None:

@@ -32,8 +32,6 @@ class RemoteLimits:
     """After a refusal, before the next try: this long, or up to a half less."""
     connect_timeout: float = attrs.field(default=15.0, validator=_positive)
     """From the start of a try until the session has begun."""
-    call_timeout: float = attrs.field(default=10.0, validator=_positive)
-    """For the answer to a receipt. A `reload` is limited by its caller."""
     receipt_delay: float = attrs.field(default=0.06, validator=attrs.validators.ge(0.0))
     """Before a receipt is sent, at most; each wait is half of it and a random part of the rest. So
     that a hundred followers of one change do not answer all at once, nor while others are still
