@@ -14,6 +14,7 @@ Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens one connection. Failures that are `OSError` or Trio's become `ConnectFailed`."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 @attrs.frozen
@@ -57,6 +58,29 @@ def parse_origin(base_url: str) -> Origin:
     if port is None:
         port = _DEFAULT_PORTS[parts.scheme]
     return Origin(parts.scheme, host, port, base_path)
+
+
+def parse_websocket_url(url: str) -> tuple[Origin, str]:
+    """Return the origin of a websocket URL, with the scheme http or https, and the request target.
+
+    Raises:
+        ValueError: It is not an absolute ws or wss URL of host, port, path and query alone.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in _HTTP_SCHEMES:
+        raise ValueError("a websocket URL must begin with ws:// or wss://")
+    base, mark, query = rest.partition("?")
+    try:
+        origin = parse_origin(f"{_HTTP_SCHEMES[scheme]}://{base}")
+    except ValueError:
+        raise ValueError(
+            "a websocket URL must be ws:// or wss:// and a host, with an optional port, path and "
+            "query"
+        ) from None
+    target = (base[base.find("/") :] if "/" in base else "/") + mark + query
+    if not all("!" <= char <= "~" for char in target) or "#" in target:
+        raise ValueError("path and query of a websocket URL must be ASCII without spaces")
+    return origin, target
 
 
 @functools.cache

@@ -42,7 +42,7 @@ async def open_gateway(
     changes: trio.abc.ReceiveChannel[object],
     *,
     clients: Callable[[], Clients] | Authorizer = Clients,
-    first: Snapshot | None = None,
+    first: ProviderSnapshot[Provider] | None = None,
     first_age: float = 0.0,
     settings: GatewaySettings = _DEFAULT_SETTINGS,
     types: Iterable[ProviderType] = PROVIDER_TYPES,

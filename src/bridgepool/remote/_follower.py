@@ -24,7 +24,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from math import inf
 from typing import Final, Generic, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import attrs
 import trio
@@ -32,6 +31,7 @@ import trio
 from bridgepool._backoff import Backoff, shorten
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._errors import ReloadError
+from bridgepool._network import parse_websocket_url
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
@@ -334,13 +334,12 @@ def websocket_connector(
     """
     from bridgepool.transports.websocket import open_websocket_channel  # needs the extra
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("the URL of an owner is such as wss://control.example.com:8443")
-    address = urlunsplit(parts._replace(path=parts.path or "/", query=f"version={PROTOCOL}"))
+    _, target = parse_websocket_url(url)
+    if "?" in target:
+        raise ValueError("the URL of an owner must not have a query")
     return partial(
         open_websocket_channel,
-        address,
+        f"{url}?version={PROTOCOL}",
         bearer=key,
         ssl_context=ssl_context,
         limits=limits or WebSocketLimits(),

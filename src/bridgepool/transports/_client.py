@@ -13,7 +13,7 @@ from bridgepool._network import (
     Origin,
     describe_failure,
     dial_origin,
-    parse_origin,
+    parse_websocket_url,
     upstream_ssl_context,
 )
 from bridgepool._secret import Secret
@@ -31,7 +31,6 @@ from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._watched_stream import WatchedStream
 
 _DEFAULT_LIMITS = WebSocketLimits()
-_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 @asynccontextmanager
@@ -58,7 +57,7 @@ async def open_websocket_channel(
 
     Cancellation: Leaving the block takes up to `close_timeout`, for the closing handshake.
     """
-    origin, resource = _parse_url(url)
+    origin, resource = parse_websocket_url(url)
     if bearer is not None and not _is_plain(bearer.reveal()):
         raise ValueError("the bearer token must be printable ASCII without spaces")
     client = _Client(origin, resource, bearer, ssl_context, limits)
@@ -75,25 +74,6 @@ async def open_websocket_channel(
 
 def _is_plain(text: str) -> bool:
     return all("!" <= char <= "~" for char in text)
-
-
-def _parse_url(url: str) -> tuple[Origin, str]:
-    """Return where to connect, and the request target."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in _HTTP_SCHEMES:
-        raise ValueError("a websocket URL must begin with ws:// or wss://")
-    base, mark, query = rest.partition("?")
-    try:
-        origin = parse_origin(f"{_HTTP_SCHEMES[scheme]}://{base}")
-    except ValueError:
-        raise ValueError(
-            "a websocket URL must be ws:// or wss:// and a host, with an optional port, path and "
-            "query"
-        ) from None
-    resource = (base[base.find("/") :] if "/" in base else "/") + mark + query
-    if not _is_plain(resource) or "#" in resource:
-        raise ValueError("path and query of a websocket URL must be ASCII without spaces")
-    return origin, resource
 
 
 @attrs.frozen

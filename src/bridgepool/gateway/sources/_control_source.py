@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import urllib.parse
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ import attrs
 import trio
 
 from bridgepool import ProviderSnapshot
+from bridgepool._network import parse_websocket_url
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.providers import Provider
@@ -169,19 +169,19 @@ async def open_control_source(
 
 
 def check_url(url: str) -> str:
-    """Check the URL of a control plane, and warn where its keys would be readable on the way.
+    """Check the URL of a control plane, and log a warning if keys would cross the network
+    unencrypted.
 
     Raises:
-        StartError: it is none; the URL is not repeated, since it may hold a password.
+        StartError: it is not such a URL; the text does not repeat it, since it may hold a password.
     """
     try:
-        parts = urllib.parse.urlsplit(url)
-        sound = parts.scheme in ("ws", "wss") and parts.hostname and parts.port != 0
+        origin, target = parse_websocket_url(url)
     except ValueError:
-        sound = False
-    if not sound or parts.username is not None or parts.query or parts.fragment:
+        origin, target = None, ""
+    if origin is None or origin.port == 0 or "?" in target:
         raise StartError("--control: is not ws://HOST:PORT or wss://HOST:PORT")
-    if parts.scheme == "ws" and not is_loopback(parts.hostname or ""):
+    if origin.scheme == "http" and not is_loopback(origin.host):
         logger.warning("--control is ws://; provider keys cross the network unencrypted")
     return url
 
@@ -189,7 +189,7 @@ def check_url(url: str) -> str:
 def _tls_context(url: str, ca_file: Path | None) -> ssl.SSLContext | None:
     if not url.startswith("wss:"):
         if ca_file is not None:
-            raise StartError("--ca-file is of use with a wss:// URL only")
+            raise StartError("--ca-file requires a wss:// URL")
         return None
     try:
         return ssl.create_default_context(cafile=ca_file)
