@@ -56,7 +56,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_errors",),
         ("_records", "_encryption", "database"),
         ("_documents", "_applied"),
-        ("store", "_receipts"),
+        ("store", "_sessions"),
         ("operations",),
         ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys"),
         ("api",),

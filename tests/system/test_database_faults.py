@@ -240,7 +240,7 @@ async def test_a_table_that_is_dropped_is_said_and_what_was_read_serves_on(
         assert "no such table: providers" in problem
         assert "put a backup in its place" in problem
         await world.serve("north")
-    assert any("the store cannot be read" in record.getMessage() for record in caplog.records)
+    assert any("store unavailable" in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize("program", ["control-plane", "gateway"])

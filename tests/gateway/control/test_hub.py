@@ -140,8 +140,8 @@ async def test_without_the_store_the_last_reading_serves_until_it_is_back(
             await wait_until(hub, problem=False)
             assert (await hub.reload()).providers == ()
             said = [record.getMessage() for record in caplog.records]
-            assert len([text for text in said if "cannot be read" in text]) == 1
-            assert said[-1] == "the store is back"
+            assert len([text for text in said if "store unavailable" in text]) == 1
+            assert said[-1] == "store available again"
         assert added.changed
         assert [row.connected for row in await store.list_gateways()] == [True]
 

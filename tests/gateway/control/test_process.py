@@ -177,10 +177,10 @@ async def test_while_postgresql_is_away_gateways_are_served_what_was_read_last(
                 answer = await client.post("/api/v1/providers", json=DRAFT, headers=headers)
                 assert answer.status_code == 503
                 assert answer.json()["error"]["code"] == "store_unavailable"
-                await control.run.wait_event("the store cannot be read")
+                await control.run.wait_event("store unavailable")
                 assert (await client.get("/readyz")).status_code == 503
             await trio.to_thread.run_sync(own_postgres_server.start)
-            await control.run.wait_event("the store is back")
+            await control.run.wait_event("store available again")
             gone = await control.ask("DELETE", "/api/v1/providers/openai")
             assert await follow(remote, gone["revision"]) == []
             path = f"/api/v1/revisions/{gone['revision']}/applied?wait=20"

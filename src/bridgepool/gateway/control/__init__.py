@@ -8,7 +8,7 @@ Its parts, each of which imports only those before it:
 * `store`: providers, clients and keys in a database;
 * `operations`: what an administrator can ask, each declared once, and two ways to carry it out: on
   a store, or by the API;
-* `_receipts` and `_hub`: what gateways are served, and what they acknowledged;
+* `_sessions` and `_hub`: what gateways are served, and what they acknowledged;
   `_embedded`: the same for a gateway that opens the store itself; `_first_keys`;
 * `api`: the operations over HTTP;
 * `_process`: all of it as a program.

@@ -1,11 +1,11 @@
-"""The hub: what a control plane serves its gateways by, read from the store once per revision.
+"""The hub: what a control plane serves to its gateways, read from the store once per revision.
 
-Theory of operation. The hub keeps one reading of the store: providers, clients, the gateways'
-keys. A task reads again when the store says that its revision moved, and now and then whether
-or not it says so; a reading of another revision takes the old one's place in one step, and then
-the subscribers are told. What gateways ask is answered from that reading, so a store that is
-away stops nothing: the last reading serves, to gateways that come back, too. A revision below
-the one at hand (a backup put back) is not served; it is said in the log.
+Theory of operation. The hub keeps one snapshot of the store: providers, clients, the gateways'
+keys. A task reads the store again when it gives notice of a new revision, and at an interval. A
+snapshot of a higher revision replaces the old one in one step, and then the subscribers are
+notified. Gateways are answered from that snapshot, so an unavailable store stops nothing: gateways
+that come back are served from the last snapshot, too. A revision below the served one (a backup
+was restored) is not served, and is logged.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ from typing import Final, Protocol
 import attrs
 import trio
 
+from bridgepool._backoff import Backoff
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
 from bridgepool.gateway.control._errors import NotFoundError, StoreError, StoreUnavailableError
-from bridgepool.gateway.control._receipts import GatewayRecords, Receipts
 from bridgepool.gateway.control._records import (
     AccessKeyView,
     GatewaySession,
     Revisions,
     StoreSnapshot,
 )
+from bridgepool.gateway.control._sessions import GatewaySessions, GatewayStore
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
 from bridgepool.gateway.providers._wire import ProviderRow
@@ -51,7 +52,7 @@ _BACKWARDS: Final = (
 )
 
 
-class HubStore(GatewayRecords, Protocol):
+class HubStore(GatewayStore, Protocol):
     """What the hub needs of the store."""
 
     async def revisions(self) -> Revisions:
@@ -72,14 +73,14 @@ class HubStore(GatewayRecords, Protocol):
 
 
 @attrs.frozen
-class _Reading:
-    """One reading of the store."""
+class _Served:
+    """A snapshot of the store that is served."""
 
     snapshot: StoreSnapshot
     keys: Mapping[str, tuple[Identity, KeyHash]]  # by the key's id
 
     @classmethod
-    def of(cls, snapshot: StoreSnapshot) -> _Reading:
+    def of(cls, snapshot: StoreSnapshot) -> _Served:
         return cls(
             snapshot,
             {
@@ -108,36 +109,36 @@ class Hub:
     """A `GatewayBackend` on a store; made by `open_hub`."""
 
     _store: HubStore
-    _receipts: Receipts
-    _reading: _Reading
+    _sessions: GatewaySessions
+    _served: _Served
     _poll_interval: float
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
-    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one reading at a time
+    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one read of the store at a time
     _problem: str | None = attrs.field(default=None, init=False)
     _backwards: bool = attrs.field(default=False, init=False)  # the store went there
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    # -- what `open_gateway_service` asks
+    # -- for `open_gateway_service`
 
     @property
     def revisions(self) -> Revisions:
         """The revisions in force here."""
-        return self._reading.snapshot.revisions
+        return self._served.snapshot.revisions
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that `revisions` moved."""
         return self._changed.subscribe()
 
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
-        """Return the providers of the reading at hand. A checkpoint; asks no database."""
+        """Return the providers of the served snapshot. A checkpoint; uses no database."""
         await trio.lowlevel.checkpoint()
-        snapshot = self._reading.snapshot
+        snapshot = self._served.snapshot
         return ProviderSnapshot(snapshot.rows, snapshot.revisions.revision)
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint; asks no database."""
         await trio.lowlevel.checkpoint()
-        return self._reading.snapshot.clients.authenticate(_bytes(token))
+        return self._served.snapshot.clients.authenticate(_bytes(token))
 
     async def admit(self, key: Secret) -> Identity | None:
         """Return which gateway's key this is; None: nobody's. A checkpoint.
@@ -153,40 +154,40 @@ class Hub:
         if key_id is None:
             return None
         name = key_id.decode("ascii")
-        if name not in self._reading.keys:
+        if name not in self._served.keys:
             if await self._store.authenticate_gateway(key) is None:
                 return None
             await self.refresh()
-        identity, hashed = self._reading.keys.get(name, (None, None))
+        identity, hashed = self._served.keys.get(name, (None, None))
         return identity if hashed is not None and hashed.matches(token) else None
 
     def is_live(self, key_id: str) -> bool:
         """Tell whether a gateway key is good still."""
-        return key_id in self._reading.keys
+        return key_id in self._served.keys
 
     def session_opened(self, session: SessionInfo) -> None:
         """Note that a gateway has begun a session."""
-        self._receipts.opened(session)
+        self._sessions.opened(session)
 
     def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
         """Note what a gateway made of a revision."""
-        unreadable = {row.name: row for row in self._reading.snapshot.unreadable}
+        unreadable = {row.name: row for row in self._served.snapshot.unreadable}
         if unreadable and receipt.rejected:
-            # Why a row could not be decrypted tells more than what it lacks in consequence.
-            told = tuple(unreadable.get(row.name, row) for row in receipt.rejected)
-            receipt = attrs.evolve(receipt, rejected=told)
-        self._receipts.acknowledged(session_id, receipt)
+            # That a row could not be decrypted explains more than what it lacks as a result.
+            explained = tuple(unreadable.get(row.name, row) for row in receipt.rejected)
+            receipt = attrs.evolve(receipt, rejected=explained)
+        self._sessions.acknowledged(session_id, receipt)
 
     def session_closed(self, session_id: str) -> None:
         """Note that a session has ended."""
-        self._receipts.closed(session_id)
+        self._sessions.closed(session_id)
 
-    # -- what the API asks
+    # -- for the API
 
     def status(self) -> HubStatus:
         """Return the current status."""
         problem = self._problem or (_BACKWARDS if self._backwards else None)
-        return HubStatus(self.revisions, self._receipts.connected, problem, self._ending.is_set())
+        return HubStatus(self.revisions, self._sessions.connected, problem, self._ending.is_set())
 
     async def gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, whichever control plane they are connected to.
@@ -194,19 +195,19 @@ class Hub:
         Raises:
             StoreUnavailableError: The store is away, which has those of others.
         """
-        return await self._receipts.everywhere()
+        return await self._sessions.list_all()
 
     async def wait_applied(
         self, revision: int, wait: float = math.inf, *, poll: float = 0.25
     ) -> AppliedReport:
-        """Wait until every connected gateway has told what it made of a revision.
+        """Wait until every connected gateway has acknowledged a revision.
 
-        What is heard here counts at once; what other control planes hear, when it is in the
-        store.
+        What gateways of this control plane acknowledge counts at once; what those of others do,
+        when it is in the store.
 
         Args:
             revision: One that is in force, or was.
-            wait: At most so many seconds; then the report says who has not told.
+            wait: At most so many seconds; then the report says which have not.
             poll: Seconds between two looks into the store.
 
         Raises:
@@ -219,23 +220,23 @@ class Hub:
             if revision > latest:
                 raise NotFoundError("revision", str(revision))
         deadline = trio.current_time() + wait
-        with self._receipts.subscribe() as heard:
+        with self._sessions.subscribe() as changes:
             while True:
-                stored = await self._receipts.stored()
-                forgotten = self._receipts.forgotten
+                stored = await self._sessions.read_stored()
+                forgotten = self._sessions.forgotten
                 look = min(deadline, trio.current_time() + poll)
-                while forgotten == self._receipts.forgotten:
+                while forgotten == self._sessions.forgotten:
                     now = trio.current_time()
                     over = now >= deadline or self._ending.is_set()
                     latest = self.revisions.revision
-                    if over or not self._receipts.is_pending(revision, latest):
-                        report = applied_report(revision, self._receipts.merged(stored), latest)
+                    if over or not self._sessions.is_pending(revision, latest):
+                        report = applied_report(revision, self._sessions.merge(stored), latest)
                         if over or report.complete:
                             return report
                     if now >= look:
                         break
                     with trio.move_on_at(look):
-                        await heard.receive()
+                        await changes.receive()
 
     def end_waits(self) -> None:
         """Answer who waits in `wait_applied`, now and from now on: the process is to end."""
@@ -250,10 +251,10 @@ class Hub:
             StoreError: It cannot be read.
         """
         async with self._turn:
-            reading = _Reading.of(await self._store.snapshot())
-        fresh, present = reading.snapshot.revisions, self.revisions
+            served = _Served.of(await self._store.snapshot())
+        fresh, present = served.snapshot.revisions, self.revisions
         if fresh.revision > present.revision:
-            self._reading = reading
+            self._served = served
             self._changed.publish()
             self._backwards = False
         elif fresh.revision < present.revision and not self._backwards:
@@ -268,7 +269,7 @@ class Hub:
 
     async def _follow(self, notices: ChangeSubscription) -> None:
         """Follow the store until cancelled."""
-        retry = _FIRST_RETRY
+        backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         while True:
             try:
                 # A notice may come without a change: one number says whether there is any.
@@ -276,13 +277,12 @@ class Hub:
                     await self.refresh()
             except Exception as error:
                 self._note_problem(error)
-                await trio.sleep(retry)
-                retry = min(2 * retry, _LAST_RETRY)
+                await trio.sleep(backoff.next_delay())
                 continue
             if self._problem is not None:
-                logger.warning("the store is back", extra={"revision": self.revisions.revision})
+                logger.warning("store available again", extra={"revision": self.revisions.revision})
                 self._problem = None
-            retry = _FIRST_RETRY
+            backoff.reset()
             with trio.move_on_after(self._poll_interval):
                 await notices.receive()
 
@@ -291,7 +291,7 @@ class Hub:
         problem = str(error) if known else f"it failed with {type(error).__name__}"
         if self._problem is None:
             logger.error(
-                "the store cannot be read; gateways are served by the last reading",
+                "store unavailable; serving the last snapshot",
                 extra={"problem": problem, "revision": self.revisions.revision},
                 exc_info=None if known else error,
             )
@@ -322,25 +322,25 @@ async def open_hub(
         name: What this control plane is called in the gateways' rows; its host and a random
             part if not given.
         poll_interval: Seconds after which the store's revision is looked at without a notice.
-        gather: Seconds for which receipts are gathered into one write.
+        gather: Seconds for which changes of sessions are collected into one write.
         clock: Tells the time since the epoch, for the times that people are shown.
 
     Resource handling:
-        Leaving writes what was heard of gateways, for at most two seconds.
+        Leaving writes the sessions of gateways, for at most two seconds.
 
     Raises:
         StoreError: The store cannot be read the first time.
     """
-    receipts = Receipts(
+    sessions = GatewaySessions(
         store, name or _new_name(), lambda: datetime.fromtimestamp(clock(), UTC), gather=gather
     )
     with store.subscribe() as notices:
-        hub = Hub(store, receipts, _Reading.of(await store.snapshot()), poll_interval)
+        hub = Hub(store, sessions, _Served.of(await store.snapshot()), poll_interval)
         try:
             async with open_service_nursery() as nursery:
                 nursery.start_soon(hub._follow, notices)
-                nursery.start_soon(receipts.write)
-                nursery.start_soon(receipts.keep)
+                nursery.start_soon(sessions.run_writer)
+                nursery.start_soon(sessions.run_heartbeat)
                 try:
                     yield hub
                 finally:
@@ -348,4 +348,4 @@ async def open_hub(
                     nursery.cancel_scope.cancel()
         finally:
             with trio.move_on_after(2, shield=True):
-                await receipts.flush()
+                await sessions.flush()
