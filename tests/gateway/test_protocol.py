@@ -6,6 +6,7 @@ from typing import Any
 import attrs
 import hypothesis
 import hypothesis.strategies as st
+import msgspec
 
 from bridgepool import Secret
 from bridgepool.gateway._protocol import (
@@ -96,6 +97,16 @@ def test_a_row_that_was_sent_gives_the_same_provider_as_one_that_was_not() -> No
     table = table.updated((one.id, one.name, bytes(one.body)) for one in sent)
     assert table.providers == made(*rows).providers
     assert table.rejected == ()
+
+
+def test_a_field_of_a_newer_version_is_passed_on_and_ignored_where_it_is_unknown() -> None:
+    newer = row(1, unknown={"of_the_future": {"a": [1]}})
+    sent = STORED_ROWS.write(newer)
+    body = msgspec.msgpack.decode(sent.body)
+    assert body["of_the_future"] == {"a": [1]}
+    assert body["keys"] == ["sk-1"]
+    table = sent_table().updated([(sent.id, sent.name, bytes(sent.body))])
+    assert table.providers == made(row(1)).providers
 
 
 def test_a_gateway_reads_rows_of_the_types_that_it_knows() -> None:

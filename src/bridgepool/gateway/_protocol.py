@@ -23,6 +23,7 @@ from bridgepool.gateway.providers import (
 from bridgepool.gateway.providers._wire import (
     ProviderRow,
     provider_from_row,
+    row_document,
     row_from_provider,
     switched,
 )
@@ -48,7 +49,9 @@ def provider_rows(types: Iterable[ProviderType] = PROVIDER_TYPES) -> RowFormat[P
     return RowFormat(ProviderRow, row_from_provider, usable, id=attrgetter("name"), keep=switched)
 
 
-STORED_ROWS: Final = RowFormat.of(ProviderRow, id="id", name="name")
+STORED_ROWS: Final = RowFormat[ProviderRow](
+    ProviderRow, row_document, lambda row: row, id=attrgetter("id"), name=attrgetter("name")
+)
 """How a control plane sends its rows, which it does not check."""
 
 

@@ -3,14 +3,14 @@
 A row is not checked: a gateway may be older than who wrote the row, and cannot use all of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Final
 
 import attrs
 from msgspec import Meta
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers._fields import ProviderFields, in_order, plain_values
+from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order, plain_values
 from bridgepool.gateway.providers._provider import Provider
 from bridgepool.gateway.providers._provider_type import ProviderType, find_type
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
@@ -31,6 +31,13 @@ class ProviderRow(ProviderFields):
     keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_ROW_KEYS)] = ()
     """In order of use."""
     headers: Annotated[tuple[tuple[str, Secret], ...], Meta(max_length=MAX_ROW_HEADERS)] = ()
+    unknown: Mapping[str, object] = attrs.field(factory=dict, repr=False, hash=False)
+    """Fields of a newer version, which its source passes on; see `row_document`."""
+
+
+def row_document(row: ProviderRow) -> dict[str, object]:
+    """Return a row as it is sent: what is unknown stands beside the other fields."""
+    return {**row.unknown, **{name: getattr(row, name) for name in ("id", *FIELD_NAMES)}}
 
 
 def provider_from_row(row: ProviderRow, types: Iterable[ProviderType] = PROVIDER_TYPES) -> Provider:

@@ -117,6 +117,8 @@ async def test_a_field_of_a_newer_version_is_kept_through_a_change(database_url:
         assert [key.id for key in view.keys]
         await store.update_provider(ADA, "one", ProviderPatch(base_url="https://two.example/v1"))
         document = await document_of(store)
+        snapshot = await store.snapshot()
+    assert snapshot.rows[0].unknown == {"of_the_future": {"a": [1]}}
     assert document["of_the_future"] == {"a": [1]}
     assert document["base_url"] == "https://two.example/v1"
 

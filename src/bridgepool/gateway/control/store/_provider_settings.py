@@ -97,6 +97,7 @@ class Content(ProviderFields):
             base_url=self.base_url,
             keys=tuple(key.value for key in self.keys),
             headers=self.headers,
+            unknown=self.unknown,
         )
 
 
