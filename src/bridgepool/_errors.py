@@ -66,7 +66,7 @@ class CircularWaitError(BridgePoolError):
 
     def __init__(self, chain: Iterable[Hashable], reason: str = "") -> None:
         super().__init__(chain, reason)
-        self.chain = tuple(chain)
+        self.chain: tuple[Hashable, ...] = tuple(chain)
         """The keys of the builds, each waiting for the next; the last is the first again."""
         self.reason = reason
         """Why one of them waits, if it is not for the build itself."""

@@ -7,10 +7,10 @@ server's handlers under ASGI servers. Both ends parse by h11, behind `ServerWire
 
 try:
     import h11 as _h11  # noqa: F401 - reports a missing extra by name
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "bridgepool.http needs h11: pip install 'bridgepool[http]'", name="h11"
-    ) from error
+    ) from _error
 
 from bridgepool._network import Dial, default_dial, peer_address, upstream_ssl_context
 from bridgepool.http._client import UpstreamClient, open_upstream_client

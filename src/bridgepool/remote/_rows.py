@@ -20,6 +20,7 @@ from bridgepool.remote._messages import RejectedRow, Row
 
 B = TypeVar("B")
 P = TypeVar("P")
+Q = TypeVar("Q")
 
 _LONGEST_NAME: Final = 64
 _ROWS_IN_A_ROW: Final = 50  # that are read without a checkpoint; some 10 µs each
@@ -58,14 +59,13 @@ class RowFormat(Generic[P]):
     def _name_is_id(self) -> Callable[[P], str]:
         return self.id
 
-    @classmethod
+    @staticmethod
     def of(
-        cls,
-        kind: type[P],
+        kind: type[Q],
         *,
-        id: str | Callable[[P], str] = "name",
-        name: str | Callable[[P], str] | None = None,
-    ) -> "RowFormat[P]":
+        id: str | Callable[[Q], str] = "name",
+        name: str | Callable[[Q], str] | None = None,
+    ) -> "RowFormat[Q]":
         """Send providers as they are: their class is that of the rows, too.
 
         Args:
@@ -75,7 +75,7 @@ class RowFormat(Generic[P]):
             id: The field that tells which provider it is, or a function that returns it.
             name: The same for what people call it; its id if not given.
         """
-        return cls(
+        return RowFormat(
             kind,
             _itself,
             _itself,

@@ -9,8 +9,8 @@ its own; `BridgeFactory` is an `open_bridge` whose every step a test decides.
 
 try:
     import hypothesis as _hypothesis  # noqa: F401 -- looked for, to name the extra
-except ImportError as error:
-    raise ImportError("bridgepool.testing needs `pip install 'bridgepool[testing]'`") from error
+except ImportError as _error:
+    raise ImportError("bridgepool.testing needs `pip install 'bridgepool[testing]'`") from _error
 
 from ._bridges import BridgeFactory, Closing, Findings, PoolPromiseBrokenError, ScriptedBuild
 from ._check import check_pool, pool_scripts, run_pool_script

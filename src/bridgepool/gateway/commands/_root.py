@@ -14,7 +14,7 @@ from cyclopts.config import Dict, Env
 
 from bridgepool._version import __version__
 
-app = App(
+app: App = App(
     name="bridgepool",
     help="Change a proxy's upstreams while it runs: no stream cut, nothing leaked.",
     version=__version__,

@@ -184,7 +184,7 @@ class Database:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.notices = Notices()
+        self.notices: Notices = Notices()
         self._writer = ConnectionPool(partial(engine.connect, readonly=False), 1)
         self._readers = ConnectionPool(partial(engine.connect, readonly=True), _READERS)
 
