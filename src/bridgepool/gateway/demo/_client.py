@@ -16,15 +16,15 @@ _BODY = json.dumps(
 
 
 @attrs.define(eq=False)
-class Seen:
-    """What one client saw of one streamed answer."""
+class StreamRecord:
+    """What one client received of one streamed answer."""
 
     status: int = 0
     words: list[str] = attrs.field(factory=list)
     servers: set[str] = attrs.field(factory=set)
     """The identities of the upstreams that its words came from."""
     finished: bool = False
-    """The stream was complete: its last event came, and its last chunk."""
+    """The stream was complete: the last event and the last chunk arrived."""
     cut: bool = False
     """The stream broke off."""
     error: str = ""
@@ -33,20 +33,20 @@ class Seen:
     """Set, and renewed, with each word."""
 
     async def wait_words(self, count: int) -> None:
-        """Wait until so many words are there."""
+        """Wait until that many words have arrived."""
         while len(self.words) < count:
             await self.word.wait()
 
 
 async def stream_chat(
-    url: str, seen: Seen, on_word: Callable[[str, str], None], *, style: str = "openai"
+    url: str, seen: StreamRecord, on_word: Callable[[str, str], None], *, style: str = "openai"
 ) -> None:
     """Stream one answer from `{url}`, calling `on_word(server, word)` for each word.
 
     Args:
         url: a provider's base URL on the gateway, as an SDK would be given it.
-        seen: filled in as it goes; never raises for what the gateway answers.
-        on_word: called as soon as the word is in.
+        seen: updated while it streams; an error response is recorded, not raised.
+        on_word: called when a word arrives.
         style: `openai` or `anthropic`.
     """
     path = b"/chat/completions" if style == "openai" else b"/v1/messages"
@@ -69,7 +69,7 @@ async def stream_chat(
             seen.error = str(json.loads(rest)["error"]["code"])
 
 
-def _take(event: bytes, seen: Seen, on_word: Callable[[str, str], None]) -> None:
+def _take(event: bytes, seen: StreamRecord, on_word: Callable[[str, str], None]) -> None:
     data = event.rpartition(b"data: ")[2]
     if data == b"[DONE]":
         return

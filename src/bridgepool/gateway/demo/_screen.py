@@ -1,4 +1,4 @@
-"""The demo's terminal output: one lane per client, side by side, so that overlap is seen."""
+"""The demo's terminal output: one column per client, side by side, so that overlap shows."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _STYLES = {
     "south": "\x1b[35m",
 }
 _TIME = 7  # columns
-_LANE = 17  # columns
+_COLUMN = 17  # columns
 
 
 def wants_colour(out: TextIO) -> bool:
-    """Tell whether to colour: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
+    """Return whether to use colours: on a terminal, unless NO_COLOR is set (https://no-color.org)."""
     return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 @attrs.define(eq=False)
 class Screen:
-    """Prints the story; knows nothing of what it means."""
+    """Prints the demo's output."""
 
     out: TextIO = attrs.field(factory=lambda: sys.stdout)
-    _lanes: tuple[str, ...] = attrs.field(init=False, default=())
+    _columns: tuple[str, ...] = attrs.field(init=False, default=())
     _start: float = attrs.field(factory=trio.current_time)
     _width: int = attrs.field(factory=lambda: min(shutil.get_terminal_size().columns, 96))
     _colour: bool = attrs.field(
@@ -60,22 +60,22 @@ class Screen:
         """Print a paragraph, wrapped to the terminal."""
         self._print("\n".join(textwrap.wrap(text, self._width)))
 
-    def act(self, text: str, *lanes: str) -> None:
-        """Print what comes next, with the names of its lanes, if it has some."""
-        self._lanes = lanes
+    def section(self, text: str, *columns: str) -> None:
+        """Print the heading of a section and of its columns, if it has any."""
+        self._columns = columns
         self._print("")
         self.title(text)
-        if lanes:
-            names = "".join(name.ljust(_LANE) for name in lanes)
+        if columns:
+            names = "".join(name.ljust(_COLUMN) for name in columns)
             self._print(self._styled(" " * _TIME + names.rstrip(), "dim"))
 
-    def say(self, lane: str, text: str, style: str = "plain") -> None:
-        """Print one thing that one client saw, in its lane."""
-        indent = " " * (_LANE * self._lanes.index(lane))
+    def event(self, column: str, text: str, style: str = "plain") -> None:
+        """Print one event of one client, in its column."""
+        indent = " " * (_COLUMN * self._columns.index(column))
         self._print(self._clock() + indent + self._styled(text, style))
 
     def change(self, text: str, style: str = "change") -> None:
-        """Print what the operator did, across all lanes."""
+        """Print an action of the operator, across all columns."""
         line = f"── {text} "
         fill = "─" * max(0, self._width - _TIME - len(line))
         self._print(self._clock() + self._styled(line + fill, style))

@@ -1,7 +1,8 @@
 """The demo itself: one gateway, two simulated upstreams, one provider file that changes.
 
-Everything is real but the upstreams' wits: sockets, HTTP, the file and its watcher, the pool.
-Each claim printed at the end is checked against what the clients saw; the exit status says so.
+Everything but the upstreams' answers is real: sockets, HTTP, the file and its watcher, the pool.
+Each claim printed at the end is checked against what the clients received; the exit status is 1 if
+one failed.
 """
 
 from __future__ import annotations
@@ -17,81 +18,83 @@ import trio
 
 from bridgepool import RetireReason
 from bridgepool.gateway import GatewaySettings, open_gateway
-from bridgepool.gateway.demo._client import Seen
+from bridgepool.gateway.demo._client import StreamRecord
+from bridgepool.gateway.demo._scenario import RunningScenario, Scenario
 from bridgepool.gateway.demo._screen import Screen
-from bridgepool.gateway.demo._stage import Play, Stage
 from bridgepool.gateway.demo._upstream import WORDS, serve_simulated_upstream
 from bridgepool.gateway.providers import open_provider_file
 from bridgepool.gateway.serving._listening import listener_url
 from bridgepool.http import GracefulClose, serve_http
 
 
-def _whole(seen: Seen, server: str) -> bool:
-    """Tell whether a stream came complete, and all of it from one server."""
+def _whole(seen: StreamRecord, server: str) -> bool:
+    """Return whether a stream is complete and came from one server."""
     return seen.finished and not seen.cut and seen.words == list(WORDS) and seen.servers == {server}
 
 
-async def _replace(play: Play) -> None:
-    """A provider moves while a stream runs, then is switched off while two run."""
-    stage = play.stage
-    stage.screen.act(
+async def _replace(run: RunningScenario) -> None:
+    """Move a provider while a stream runs, then disable it while two run."""
+    scenario = run.scenario
+    scenario.screen.section(
         "1  A provider moves in mid-stream, then is switched off", "ada", "ben", "cleo"
     )
     async with trio.open_nursery() as clients:
-        ada = await play.begin(clients, "ada")
-        await play.change("writer moves from north to south", stage.south)
-        ben = await play.begin(clients, "ben")
+        ada = await run.start_stream(clients, "ada")
+        await run.change("writer moves from north to south", scenario.south)
+        ben = await run.start_stream(clients, "ben")
         side_by_side = not ada.finished
-        await play.change("writer is switched off", stage.south, enabled=False)
-        cleo = await play.ask("cleo")
+        await run.change("writer is switched off", scenario.south, enabled=False)
+        cleo = await run.stream("cleo")
         both_running = not ada.finished and not ben.finished
-        stage.last_word.set()
-    stage.claim(
+        scenario.last_word.set()
+    scenario.claim(
         "ada's stream began before the change and finished, whole, on north", _whole(ada, "north")
     )
-    stage.claim(
+    scenario.claim(
         "ben's began after it and came, whole, from south", _whole(ben, "south"), side_by_side
     )
-    stage.claim(
+    scenario.claim(
         "cleo was refused, provider_disabled, while both were still streaming",
         (cleo.status, cleo.error) == (503, "provider_disabled"),
         both_running,
     )
 
 
-async def _break(play: Play) -> None:
-    """An upstream dies under a stream; a bad edit changes nothing; a good one heals."""
-    stage = play.stage
-    stage.screen.act("2  An upstream dies; a bad edit; a good edit", "dan", "eve", "fay", "gus")
-    stage.last_word = trio.Event()
-    await play.change("writer is back, on south", stage.south)
+async def _break(run: RunningScenario) -> None:
+    """Kill an upstream under a stream, then make a bad edit and a good one."""
+    scenario = run.scenario
+    scenario.screen.section(
+        "2  An upstream dies; a bad edit; a good edit", "dan", "eve", "fay", "gus"
+    )
+    scenario.last_word = trio.Event()
+    await run.change("writer is back, on south", scenario.south)
     async with trio.open_nursery() as clients:
-        dan = await play.begin(clients, "dan")
-        eve = await play.begin(clients, "eve", "anthropic")
-        stage.screen.change("south dies", "bad")
-        stage.south.scope.cancel()
-        fay = await play.ask("fay")
-        before = play.generation
-        problem = await play.spoil_file()
-        kept = play.generation == before
-        await play.change("writer moves to north", stage.north)
-        stage.last_word.set()
-        gus = await play.ask("gus")
-    stage.claim(
+        dan = await run.start_stream(clients, "dan")
+        eve = await run.start_stream(clients, "eve", "anthropic")
+        scenario.screen.change("south dies", "bad")
+        scenario.south.scope.cancel()
+        fay = await run.stream("fay")
+        before = run.generation
+        problem = await run.write_invalid_file()
+        kept = run.generation == before
+        await run.change("writer moves to north", scenario.north)
+        scenario.last_word.set()
+        gus = await run.stream("gus")
+    scenario.claim(
         "dan's stream was cut visibly: an error that SDKs know, and no end",
         dan.cut and not dan.finished and dan.error == "upstream_cut",
     )
-    stage.claim("eve, on the other provider, noticed nothing", _whole(eve, "north"))
-    stage.claim("fay was told 502", (fay.status, fay.error) == (502, "upstream_unreachable"))
-    stage.claim(
+    scenario.claim("eve, on the other provider, noticed nothing", _whole(eve, "north"))
+    scenario.claim("fay was told 502", (fay.status, fay.error) == (502, "upstream_unreachable"))
+    scenario.claim(
         "the half-written file was refused with its line, and nothing changed",
         kept and "line 3" in problem,
     )
-    stage.claim("gus was served by north after one saved file", _whole(gus, "north"))
+    scenario.claim("gus was served by north after one saved file", _whole(gus, "north"))
 
 
-def _count(play: Play) -> None:
-    counted = play.gateway.pool.statistics()
+def _count(run: RunningScenario) -> None:
+    counted = run.gateway.pool.statistics()
     facts = {
         "generation": counted.generation,
         "acquires": counted.hits + counted.misses + counted.joins,
@@ -103,19 +106,19 @@ def _count(play: Play) -> None:
         "forced closes": counted.forced_closes,
         "close overruns": counted.close_overruns,
     }
-    play.stage.screen.act("The pool's statistics")
-    play.stage.screen.text("  ".join(f"{name} {value}" for name, value in facts.items()))
-    play.stage.claim(
+    run.scenario.screen.section("The pool's statistics")
+    run.scenario.screen.text("  ".join(f"{name} {value}" for name, value in facts.items()))
+    run.scenario.claim(
         "nothing was closed under a request, and nothing is left over",
         not any((counted.forced_closes, counted.close_overruns, counted.leased, counted.draining)),
     )
 
 
-async def _play(stage: Stage) -> bool:
-    """Open the gateway on the file, play every act, tell whether every claim held."""
-    stage.write(stage.north)
+async def _run_scenario(scenario: Scenario) -> bool:
+    """Open the gateway on the file, run every section, return whether every claim held."""
+    scenario.write(scenario.north)
     async with (
-        open_provider_file(stage.file) as source,
+        open_provider_file(scenario.file) as source,
         open_gateway(
             source,
             source.changes,
@@ -127,22 +130,22 @@ async def _play(stage: Stage) -> bool:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         graceful = GracefulClose()
         await nursery.start(partial(serve_http, gateway.handle, listeners, graceful=graceful))
-        play = Play(stage, gateway, listener_url(listeners[0]))
-        stage.screen.title("bridgepool demo")
-        stage.screen.text(
-            f"A gateway on {play.url} reads providers.toml. Two simulated upstreams, north and "
+        run = RunningScenario(scenario, gateway, listener_url(listeners[0]))
+        scenario.screen.title("bridgepool demo")
+        scenario.screen.text(
+            f"A gateway on {run.url} reads providers.toml. Two simulated upstreams, north and "
             "south, can be its provider `writer`; `critic` is always north. Each client streams "
-            "one answer of seven words; a word shows who sent it."
+            "one answer of seven words, each with the name of its upstream."
         )
-        await _replace(play)
-        await _break(play)
+        await _replace(run)
+        await _break(run)
         await gateway.pool.wait_drained(gateway.pool.generation - 1)
-        _count(play)
+        _count(run)
         graceful.begin(within=5)
-    stage.screen.act("What was true")
-    for text, holds in stage.claims:
-        stage.screen.check(text, holds=holds)
-    return all(holds for _, holds in stage.claims)
+    scenario.screen.section("Results")
+    for text, holds in scenario.claims:
+        scenario.screen.check(text, holds=holds)
+    return all(holds for _, holds in scenario.claims)
 
 
 async def _main(pace: float) -> bool:
@@ -150,8 +153,8 @@ async def _main(pace: float) -> bool:
         async with trio.open_nursery() as upstreams:
             north = await upstreams.start(serve_simulated_upstream, "north")
             south = await upstreams.start(serve_simulated_upstream, "south")
-            stage = Stage(Screen(), Path(folder) / "providers.toml", north, south, pace)
-            held = await _play(stage)
+            scenario = Scenario(Screen(), Path(folder) / "providers.toml", north, south, pace)
+            held = await _run_scenario(scenario)
             upstreams.cancel_scope.cancel()
     return held
 
@@ -164,6 +167,6 @@ def run_demo(pace: float) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without ✓ is no reason to fail
-    # The story tells what happens; the log would tell it twice.
+    # The demo prints what happens; the log would repeat it.
     logging.getLogger("bridgepool").addHandler(logging.NullHandler())
     return 0 if trio.run(_main, pace) else 1

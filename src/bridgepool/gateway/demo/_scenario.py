@@ -1,4 +1,4 @@
-"""What the acts of the demo have in common: the file, the gateway, the clients, the claims."""
+"""The setting of the demo: the provider file, the gateway, the clients, the claims."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from bridgepool.gateway import Gateway
-from bridgepool.gateway.demo._client import Seen, stream_chat
+from bridgepool.gateway.demo._client import StreamRecord, stream_chat
 from bridgepool.gateway.demo._screen import Screen
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 
@@ -26,8 +26,8 @@ _HALF_WRITTEN = '[[providers]]\nname = "writer"\nbase_url = "http://\n'
 
 
 @attrs.define(eq=False)
-class Stage:
-    """Two upstreams, and a provider file that says which of them is `writer`."""
+class Scenario:
+    """Two upstreams, and a provider file that names one of them `writer`."""
 
     screen: Screen
     file: Path
@@ -36,8 +36,8 @@ class Stage:
     pace: float
     """Seconds from word to word."""
     last_word: trio.Event = attrs.field(factory=trio.Event)
-    """The upstreams say their last word only when this is set: so an act can be sure that a
-    stream is still running, however slow the machine."""
+    """The upstreams send their last word only when this is set, so that a stream is certainly
+    still running, however slow the machine."""
     claims: list[tuple[str, bool]] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
@@ -58,15 +58,15 @@ class Stage:
         self.file.write_text("\n".join(rows))
 
     def claim(self, text: str, *checks: bool) -> None:
-        """Keep a claim for the end; it holds if every check does."""
+        """Record a claim; it holds if every check does."""
         self.claims.append((text, all(checks)))
 
 
 @attrs.define(eq=False)
-class Play:
-    """A stage with its gateway running."""
+class RunningScenario:
+    """A scenario with its gateway."""
 
-    stage: Stage
+    scenario: Scenario
     gateway: Gateway
     url: str
 
@@ -76,47 +76,51 @@ class Play:
         return self.gateway.pool.generation
 
     async def change(self, what: str, writer: SimulatedUpstream, *, enabled: bool = True) -> None:
-        """Save the file and wait until the pool has taken it up."""
-        screen, wanted, saved = self.stage.screen, self.generation + 1, trio.current_time()
-        self.stage.write(writer, enabled=enabled)
+        """Save the file and wait until the change is in force."""
+        screen, wanted, saved = self.scenario.screen, self.generation + 1, trio.current_time()
+        self.scenario.write(writer, enabled=enabled)
         screen.change(f"providers.toml saved: {what}")
         await _until(lambda: self.generation >= wanted)
         took = (trio.current_time() - saved) * 1000
         screen.change(f"generation {wanted} is in force, {took:.0f} ms later")
 
-    async def spoil_file(self) -> str:
-        """Save half a file; wait until it is refused and return why."""
+    async def write_invalid_file(self) -> str:
+        """Save half a file, wait until it is refused and return the reason."""
         status = self.gateway.reload_status
-        self.stage.file.write_text(_HALF_WRITTEN)
-        self.stage.screen.change("providers.toml saved, half written")
+        self.scenario.file.write_text(_HALF_WRITTEN)
+        self.scenario.screen.change("providers.toml saved, half written")
         await _until(lambda: status.last_error is not None)
-        problem = str(status.last_error).removeprefix(f"{self.stage.file}: ")
-        self.stage.screen.change(f"refused: {problem}")
-        self.stage.screen.change(f"generation {self.generation} stays in force")
+        problem = str(status.last_error).removeprefix(f"{self.scenario.file}: ")
+        self.scenario.screen.change(f"refused: {problem}")
+        self.scenario.screen.change(f"generation {self.generation} stays in force")
         return problem
 
-    async def ask(self, who: str, style: str = "openai", seen: Seen | None = None) -> Seen:
-        """Let a client stream an answer to its end, and show what it sees."""
-        seen = Seen() if seen is None else seen
+    async def stream(
+        self, who: str, style: str = "openai", seen: StreamRecord | None = None
+    ) -> StreamRecord:
+        """Stream one answer to its end, and print what the client receives."""
+        seen = StreamRecord() if seen is None else seen
         url = f"{self.url}/writer/v1" if style == "openai" else f"{self.url}/critic"
-        screen = self.stage.screen
+        screen = self.scenario.screen
 
         def show(server: str, word: str) -> None:
-            screen.say(who, f"{server}: {word.strip()}", server)
+            screen.event(who, f"{server}: {word.strip()}", server)
 
         await stream_chat(url, seen, show, style=style)
         if seen.finished:
-            screen.say(who, "complete", "good")
+            screen.event(who, "complete", "good")
         elif seen.cut:
-            screen.say(who, "cut: " + (seen.error or "no end"), "bad")
+            screen.event(who, "cut: " + (seen.error or "no end"), "bad")
         else:
-            screen.say(who, f"{seen.status} {seen.error}", "bad")
+            screen.event(who, f"{seen.status} {seen.error}", "bad")
         return seen
 
-    async def begin(self, clients: trio.Nursery, who: str, style: str = "openai") -> Seen:
-        """Let a client begin; return when it has seen two words."""
-        seen = Seen()
-        clients.start_soon(self.ask, who, style, seen)
+    async def start_stream(
+        self, clients: trio.Nursery, who: str, style: str = "openai"
+    ) -> StreamRecord:
+        """Start a client; return when it has received two words."""
+        seen = StreamRecord()
+        clients.start_soon(self.stream, who, style, seen)
         await seen.wait_words(2)
         return seen
 
