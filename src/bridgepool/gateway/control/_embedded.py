@@ -67,8 +67,8 @@ class StoreProviders:
         if self._snapshot is None:
             return ()
         # Why a row could not be decrypted tells more than what it lacks in consequence.
-        told = {row.name: row for row in self._snapshot.unreadable}
-        return tuple(told.get(row.name, row) for row in self._table.rejected)
+        explained = {row.name: row for row in self._snapshot.unreadable}
+        return tuple(explained.get(row.name, row) for row in self._table.rejected)
 
 
 @contextmanager

@@ -68,7 +68,7 @@ class HubStore(GatewayStore, Protocol):
         ...
 
     async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
-        """Tell which gateway's key this is."""
+        """Return the gateway's key."""
         ...
 
 
@@ -141,7 +141,7 @@ class Hub:
         return self._served.snapshot.clients.authenticate(_bytes(token))
 
     async def admit(self, key: Secret) -> Identity | None:
-        """Return which gateway's key this is; None: nobody's. A checkpoint.
+        """Return the gateway whose key this is, None if it is unknown. A checkpoint.
 
         One that is not known here may have been made a moment ago elsewhere: the store is asked.
 
@@ -162,7 +162,7 @@ class Hub:
         return identity if hashed is not None and hashed.matches(token) else None
 
     def is_live(self, key_id: str) -> bool:
-        """Tell whether a gateway key is good still."""
+        """Return whether a gateway key is still good."""
         return key_id in self._served.keys
 
     def session_opened(self, session: SessionInfo) -> None:

@@ -202,8 +202,8 @@ class Database:
     async def write(self, function: Callable[[Transaction], T]) -> T:
         """Run a function that may change anything: all of it is kept, durably, or nothing.
 
-        Writers run one after the other, in all processes: nobody else changes what a function
-        reads before it has ended, and one that begins later sees all that it wrote.
+        Writers run one after the other, in all processes: what a function reads does not change
+        before it has ended, and one that begins later sees all that it wrote.
 
         Cancellation:
             Leaves it done or not done, never half. Read to find out which.

@@ -68,7 +68,7 @@ class ConnectionPool(Generic[P]):
         self._closed = False
 
     async def run(self, function: Callable[[P], T]) -> T:
-        """Run a function in a worker thread, with a connection that nobody else uses.
+        """Run a function in a worker thread, with a connection of its own.
 
         A connection that died while it was idle is replaced, if that is found before the work
         begins; nothing is done twice.

@@ -1,19 +1,19 @@
 """The store's database in one file, for any number of processes on one machine.
 
-Theory of operation. The file is in WAL mode: readers see the last commit and wait for nobody.
-A writer takes SQLite's write lock when it begins (``BEGIN IMMEDIATE``), so that it never finds
-out at its end that somebody else was faster. Commits are synced to the disk (``FULL``): what a
-caller was told is done outlives a power cut, and changes are too rare for the price to matter.
+Theory of operation. The file is in WAL mode: readers see the last commit and never wait.
+A writer takes SQLite's write lock when it begins (``BEGIN IMMEDIATE``), so that it never fails at
+its end because another was faster. Commits are synced to the disk (``FULL``): a confirmed change
+survives a power cut, and changes are too rare for the cost to matter.
 
 The gate is a lock on a file beside the database. A seed holds it alone, from before its first
 change until after its commit; a reader takes it shared, gives it back at once, and begins only
 then. So a reader either began before the seed, and sees nothing of it, or finds all of it; and
-readers hold the gate for a microsecond, so they never hold up a seed. The seed takes the write
-lock first: whoever waits for the gate holds nothing that anybody wants. The system frees both
-locks of a process that dies.
+readers hold the gate for a microsecond, so they never delay a seed. The seed takes the write lock
+first, and a reader that waits for the gate holds no lock, so there is no deadlock. The system frees
+both locks of a process that dies.
 
 Notices between processes: a commit that called `notify` counts up ``user_version`` in the file's
-own head, and whoever has subscribers looks at it twenty times a second.
+own head; a process that has subscribers reads it twenty times a second.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class StoreFile:
         """Find out whether the file is still where it was; about 2 µs.
 
         Raises:
-            StoreUnavailableError: SQLite would go on with a file that nobody else can find.
+            StoreUnavailableError: SQLite would go on with a file that no other process can find.
         """
         try:
             status = self.path.stat()

@@ -1,4 +1,4 @@
-"""Declared providers: what has to be done so that the store is as the drafts say."""
+"""Declared providers: the changes that make the store equal to the drafts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bridgepool.gateway.control.store._transaction import StoreTransaction
 class Step:
     """What is to be done with one provider."""
 
-    told: AppliedProvider
+    report: AppliedProvider
     do: Callable[[StoreTransaction], object] | None = None
     """None: nothing."""
 
@@ -39,7 +39,7 @@ class Plan:
             revision=revision,
             changed=any(step.do is not None for step in self.steps),
             dry_run=dry_run,
-            providers=tuple(step.told for step in self.steps),
+            providers=tuple(step.report for step in self.steps),
         )
 
     def carry_out(self, tx: StoreTransaction) -> ApplyResult:
@@ -53,7 +53,7 @@ class Plan:
 def plan(
     tx: StoreTransaction, drafts: Sequence[ProviderDraft], rules: Rules, *, prune: bool
 ) -> Plan:
-    """Say what is to be done; raises `InvalidChangeError` with the problems of all drafts."""
+    """Return what is to be done; raises `InvalidChangeError` with the problems of all drafts."""
     present = {stored.content.name: stored for stored in provider_rows.living(tx)}
     steps: list[Step] = []
     problems: list[str] = []
@@ -80,21 +80,21 @@ def plan(
 
 
 def _create(content: Content) -> Step:
-    told = AppliedProvider(content.name, "created")
-    return Step(told, lambda tx: provider_rows.insert(tx, content))
+    report = AppliedProvider(content.name, "created")
+    return Step(report, lambda tx: provider_rows.insert(tx, content))
 
 
 def _update(stored: StoredProvider, content: Content) -> Step:
     fields = content.differs_in(stored.content)
     if not fields:
         return Step(AppliedProvider(content.name, "unchanged"))
-    told = AppliedProvider(content.name, "updated", fields)
-    return Step(told, lambda tx: provider_rows.update(tx, stored, content))
+    report = AppliedProvider(content.name, "updated", fields)
+    return Step(report, lambda tx: provider_rows.update(tx, stored, content))
 
 
 def _remove(stored: StoredProvider) -> Step:
-    told = AppliedProvider(stored.content.name, "removed")
-    return Step(told, lambda tx: provider_rows.delete(tx, stored))
+    report = AppliedProvider(stored.content.name, "removed")
+    return Step(report, lambda tx: provider_rows.delete(tx, stored))
 
 
 def export(tx: StoreTransaction) -> tuple[ProviderDraft, ...]:

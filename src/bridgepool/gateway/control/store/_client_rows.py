@@ -95,7 +95,7 @@ def _find_living(tx: StoreTransaction, name: str) -> ClientRow | None:
 
 
 def known(tx: StoreTransaction) -> Clients:
-    """Return the clients as gateways ask them; one without a good key is nobody."""
+    """Return the clients by whose keys gateways authenticate: those that have a good key."""
     return Clients(
         Client(id=stored.row.name, key_hashes=stored.hashes())
         for stored in living(tx)

@@ -58,7 +58,7 @@ def touch(tx: StoreTransaction, control_plane: str) -> int:
 
 @attrs.define(eq=False)
 class Staleness:
-    """Finds the gateways that a dead control plane has left, whatever the machines' clocks say.
+    """Finds the gateways that a dead control plane has left, independently of the clocks.
 
     Stale is one whose last contact has stayed the same for so long, by a monotonic clock. Only
     the first look has nothing but the dates to go by.

@@ -155,7 +155,7 @@ class Store:
             actor: Who asks for it.
             drafts: Found by name; a `KeyRef` or a header without a value keeps what is stored.
             prune: Remove the providers that no draft names.
-            dry_run: Tell only what would be done.
+            dry_run: Only report what would be done.
 
         Raises:
             InvalidChangeError: A draft breaks a rule; says which and why, for all of them.
@@ -211,7 +211,7 @@ class Store:
         return await self._write(actor, client_rows.revoke_key, client_id, key_id)
 
     async def authenticate_client(self, token: Secret) -> Caller | None:
-        """Tell whose key this is, by one look into the database."""
+        """Return whose key this is, None if it is unknown or revoked; one query."""
         view = await self._read(key_rows.authenticate, "client", token)
         return Caller(view.name, view.id) if view is not None else None
 
@@ -235,7 +235,7 @@ class Store:
         return await self._write(actor, key_rows.revoke, "gateway", key)
 
     async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
-        """Tell which gateway's key this is; None if it is nobody's, or revoked."""
+        """Return the gateway's key, None if it is unknown or revoked."""
         return await self._read(key_rows.authenticate, "gateway", token)
 
     # -- keys of admins
@@ -253,7 +253,7 @@ class Store:
         return await self._write(actor, key_rows.revoke, "admin", key)
 
     async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
-        """Tell which admin's key this is; None if it is nobody's, or revoked."""
+        """Return the admin's key, None if it is unknown or revoked."""
         return await self._read(key_rows.authenticate, "admin", token)
 
     # -- seed, audit, gateways, encryption
@@ -315,7 +315,7 @@ class Store:
         It goes by how long a last contact has stayed the same, so it is to be called regularly.
 
         Args:
-            stale_after: Seconds since the last contact of one that is said to be connected.
+            stale_after: Seconds since the last contact of one that is marked as connected.
             forget_after: Seconds since the last contact of one that is not.
 
         Returns:
