@@ -150,3 +150,11 @@ def test_every_drawing_was_made_from_its_source_and_is_shown(source: Path) -> No
     drawing = source.with_suffix(".svg").read_text(encoding="utf-8")
     assert hashlib.sha256(source.read_bytes()).hexdigest() in drawing, "run `make drawings`"
     assert any(f"drawings/{source.stem}.svg" in file.read_text() for file in DOCS.rglob("*.md"))
+
+
+def test_every_path_that_the_contributors_page_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`([\w.-]+/[\w./-]*)`", text) + re.findall(r"`(_\w+\.py)`", text)
+    assert len(named) > 20
+    places = (ROOT, ROOT / "src" / "bridgepool")
+    assert [n for n in named if not any((place / n).exists() for place in places)] == []
