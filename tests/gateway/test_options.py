@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from cyclopts import CycloptsError
 
 from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
 from bridgepool.gateway.commands import app
+from bridgepool.gateway.commands._control_plane import control_plane
+from bridgepool.gateway.commands._gateway import gateway, hash_key
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.sources._control_source import check_url
 from bridgepool.gateway.sources._key_file import KeyFile
@@ -105,6 +108,17 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
     assert _parse("control-plane") == ControlPlaneOptions(
         config=file, listen=("d:4", "e:5"), rpc_listen=("c:3",)
     )
+
+
+def test_the_list_of_commands_has_the_first_line_of_each_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        app(["--help"])
+    listed = re.sub(r"[│\s]+", " ", capsys.readouterr().out)
+    for command in (gateway, hash_key, control_plane):
+        first_line = (command.__doc__ or "").partition("\n")[0]
+        assert first_line in listed
 
 
 def test_what_is_wrong_with_the_file_is_reported(

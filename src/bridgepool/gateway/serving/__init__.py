@@ -1,1 +1,1 @@
-"""What every program of the `bridgepool` command needs: where it listens, how it logs."""
+"""What both programs need: listeners, logs, signals, private files."""

@@ -1,4 +1,4 @@
-"""Where a process listens."""
+"""Listen addresses and listeners of the programs."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Listener = trio.abc.Listener[trio.abc.Stream]
 
 
 class StartError(Exception):
-    """The program cannot start as it was asked to; the text says why."""
+    """The program cannot start; the text has the reason for its user."""
 
 
 @attrs.frozen
 class Address:
-    """Where to listen."""
+    """An address to listen on."""
 
     host: str
     port: int
@@ -47,7 +47,7 @@ class Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address means this machine and nobody else."""
+    """Return whether only this machine can reach a host name or address."""
     host = host.lower().removesuffix(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -58,10 +58,10 @@ def is_loopback(host: str) -> bool:
 
 
 def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Make the context to serve HTTPS with; None when neither file is given.
+    """Return the TLS context of a server; None when neither file is given.
 
     Raises:
-        StartError: one is missing, or they cannot be used.
+        StartError: one is missing, or a file cannot be used.
     """
     if cert is None and key is None:
         return None
@@ -81,10 +81,10 @@ def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
 async def open_listeners(
     addresses: Sequence[Address], tls: ssl.SSLContext | None
 ) -> list[Listener]:
-    """Open every address; one host name may have several.
+    """Listen on every address; one host name may have several.
 
     Raises:
-        StartError: one cannot be had.
+        StartError: the process cannot listen on one of them.
     """
     listeners: list[Listener] = []
     for address in addresses:
@@ -102,7 +102,7 @@ async def open_listeners(
 
 
 def listener_url(listener: Listener) -> str:
-    """Return the URL by which clients reach a listener, its port the real one."""
+    """Return the URL of a listener, with its real port."""
     scheme = "http"
     if isinstance(listener, trio.SSLListener):
         scheme, listener = "https", listener.transport_listener

@@ -1,1 +1,1 @@
-"""Where the providers of a gateway process come from: a file, a control plane, or a store."""
+"""The sources of a gateway's providers: a file, a control plane, or a store."""
