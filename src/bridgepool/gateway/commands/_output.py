@@ -33,7 +33,10 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else _UNLIMITED_WIDTH, crop=False)
+    with console.capture() as capture:
+        console.print(table, width=None if console.is_terminal else _UNLIMITED_WIDTH, crop=False)
+    for line in capture.get().splitlines():
+        print(line.rstrip())  # without the padding of the last column
 
 
 def _cell(value: object) -> str:

@@ -28,12 +28,12 @@ from bridgepool.gateway.control.operations._audit import list_audit
 from bridgepool.gateway.control.operations._clients import add_client
 from bridgepool.gateway.control.operations._gateways import wait_applied
 from bridgepool.gateway.control.operations._operation import REQUIRED, operation
-from bridgepool.gateway.control.operations._parameters import read_request, write_request
 from bridgepool.gateway.control.operations._providers import (
     add_provider,
     apply_providers,
     update_provider,
 )
+from bridgepool.gateway.control.operations._requests import read_request, write_request
 from bridgepool.gateway.providers import hash_key, new_client_key
 
 HIDDEN: Final = "sk-must-not-come-back-0123456789"

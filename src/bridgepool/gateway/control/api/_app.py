@@ -11,12 +11,12 @@ import attrs
 
 from bridgepool.gateway.control._hub import Hub
 from bridgepool.gateway.control._records import Actor
-from bridgepool.gateway.control.api._errors import Response, error_response, json_response
+from bridgepool.gateway.control.api._errors import ApiResponse, error_response, json_response
 from bridgepool.gateway.control.api._guard import Guard
 from bridgepool.gateway.control.api._openapi import Health, Readiness, describe
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
-from bridgepool.gateway.control.operations._parameters import read_request
+from bridgepool.gateway.control.operations._requests import read_request
 from bridgepool.gateway.control.store import Store
 
 _NO_ROUTE: Final = error_response(404, "not_found", "there is no such route")
@@ -42,7 +42,9 @@ class Routes:
     _store: Store
     _hub: Hub
 
-    async def answer(self, scope: Mapping[str, Any], body: bytes, actor: Actor | None) -> Response:
+    async def answer(
+        self, scope: Mapping[str, Any], body: bytes, actor: Actor | None
+    ) -> ApiResponse:
         """Answer one request.
 
         Args:
@@ -72,18 +74,18 @@ class Routes:
         answer = await operation.carry_out(context, **arguments)
         return json_response(operation.status, answer, shows_key=operation.shows_key)
 
-    def _answer_public(self, scope: Mapping[str, Any]) -> Response:
-        answers: dict[str, Callable[[], Response]] = {
+    def _answer_public(self, scope: Mapping[str, Any]) -> ApiResponse:
+        answers: dict[str, Callable[[], ApiResponse]] = {
             "/healthz": lambda: json_response(200, Health()),
             "/readyz": self._readiness,
-            "/openapi.json": lambda: Response(200, describe()),
+            "/openapi.json": lambda: ApiResponse(200, describe()),
         }
         answer = answers.get(scope["path"])
         if answer is None:
             return _NO_ROUTE
         return answer() if scope["method"] == "GET" else _wrong_method("GET")
 
-    def _readiness(self) -> Response:
+    def _readiness(self) -> ApiResponse:
         status = self._hub.status()
         if status.ending:
             return error_response(503, "draining", "the control plane is shutting down")
@@ -106,7 +108,7 @@ def _match(template: str, path: str) -> dict[str, str] | None:
     return places
 
 
-def _wrong_method(*methods: str) -> Response:
+def _wrong_method(*methods: str) -> ApiResponse:
     allow = {"Allow": ", ".join(sorted(methods))}
     message = "the route does not support this method; see Allow"
     return error_response(405, "method_not_allowed", message, headers=allow)

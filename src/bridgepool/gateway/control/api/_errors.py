@@ -19,6 +19,7 @@ from bridgepool.gateway.control._errors import (
     StoreError,
     StoreUnavailableError,
 )
+from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody
 
 logger = logging.getLogger("bridgepool.control.api")
 
@@ -38,23 +39,7 @@ _CODES: Final[Mapping[type[StoreError], str]] = {
 
 
 @attrs.frozen
-class ErrorFacts:
-    """What is wrong."""
-
-    code: str
-    message: str
-    problems: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
-
-
-@attrs.frozen
-class ErrorBody:
-    """The body of every response that is not 2xx."""
-
-    error: ErrorFacts
-
-
-@attrs.frozen
-class Response:
+class ApiResponse:
     """A response in JSON."""
 
     status: int
@@ -73,7 +58,7 @@ class Response:
         await send({"type": "http.response.body", "body": self.content})
 
 
-def json_response(status: int, answer: object, *, shows_key: bool = False) -> Response:
+def json_response(status: int, answer: object, *, shows_key: bool = False) -> ApiResponse:
     """Make a response of a record.
 
     Args:
@@ -89,7 +74,7 @@ def json_response(status: int, answer: object, *, shows_key: bool = False) -> Re
             return dict(value)
         raise TypeError(f"{type(value).__name__} is not written as JSON")
 
-    return Response(status, msgspec.json.encode(answer, enc_hook=encode))
+    return ApiResponse(status, msgspec.json.encode(answer, enc_hook=encode))
 
 
 def error_response(
@@ -98,17 +83,17 @@ def error_response(
     message: str,
     problems: Sequence[str] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> Response:
+) -> ApiResponse:
     """Make the response of an error."""
     listed = msgspec.UNSET if problems is None else tuple(problems)
     fields = dict(headers or {})
     if status == 503:
         fields["Retry-After"] = RETRY_AFTER
-    body = ErrorBody(ErrorFacts(code, message, listed))
-    return Response(status, msgspec.json.encode(body), fields)
+    body = ApiErrorBody(ApiError(code, message, listed))
+    return ApiResponse(status, msgspec.json.encode(body), fields)
 
 
-def store_response(error: StoreError) -> Response:
+def store_response(error: StoreError) -> ApiResponse:
     """Make the response of an error of the store."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     if code is None:  # the encryption keys, the schema: for the operator, not for the caller

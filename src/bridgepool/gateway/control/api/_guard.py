@@ -18,9 +18,9 @@ from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import AccessKeyView, Actor
 from bridgepool.gateway.control.api._errors import (
+    ApiResponse,
     Message,
     Receive,
-    Response,
     Send,
     error_response,
     store_response,
@@ -28,7 +28,7 @@ from bridgepool.gateway.control.api._errors import (
 
 logger = logging.getLogger("bridgepool.control.api")
 
-Routes: TypeAlias = Callable[[Message, bytes, Actor | None], Awaitable[Response]]
+Routes: TypeAlias = Callable[[Message, bytes, Actor | None], Awaitable[ApiResponse]]
 """What answers a request, given its body and who makes it; nobody outside of ``/api/``."""
 
 MAX_BODY: Final = 1 << 20
@@ -67,13 +67,13 @@ class Guard:
             response = await self._answer(scope, receive)
             await response.send(send)
 
-    async def _answer(self, scope: Message, receive: Receive) -> Response:
+    async def _answer(self, scope: Message, receive: Receive) -> ApiResponse:
         try:
             admitted = await self._admit(scope)
-            if isinstance(admitted, Response):
+            if isinstance(admitted, ApiResponse):
                 return admitted
             body = await _read_body(scope, receive)
-            if isinstance(body, Response):
+            if isinstance(body, ApiResponse):
                 return body
             if body and not _is_json(scope["headers"]):
                 return error_response(
@@ -87,7 +87,7 @@ class Guard:
             _log_failure(scope, error)
             return error_response(500, "internal", "the control plane failed; see its log")
 
-    async def _admit(self, scope: Message) -> Actor | Response | None:
+    async def _admit(self, scope: Message) -> Actor | ApiResponse | None:
         """Return who makes a request, None where no key is needed, or the rejection."""
         problem = _head_problem([name.lower() for name, _ in scope["headers"]])
         if problem is not None:
@@ -130,7 +130,7 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> Secret | None:
     return Secret(text) if scheme.lower() == b"bearer" and text else None
 
 
-async def _read_body(scope: Message, receive: Receive) -> bytes | Response:
+async def _read_body(scope: Message, receive: Receive) -> bytes | ApiResponse:
     """Read all of the body; return the response if it is rejected."""
     body = bytearray()
     size = 0
@@ -158,7 +158,7 @@ def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
     return len(types) == 1 and types[0].partition(b";")[0].strip().lower() == b"application/json"
 
 
-def _too_large() -> Response:
+def _too_large() -> ApiResponse:
     return error_response(
         413,
         "too_large",

@@ -11,9 +11,9 @@ import msgspec
 
 from bridgepool._secret import Secret
 from bridgepool._version import __version__
-from bridgepool.gateway.control.api._errors import ErrorBody
 from bridgepool.gateway.control.operations import OPERATIONS, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Parameter, Place
+from bridgepool.gateway.control.operations._requests import ApiErrorBody
 
 _ERRORS: Final = {
     400: "The request cannot be read.",
@@ -50,7 +50,7 @@ class Readiness:
 @cache
 def describe() -> bytes:
     """Describe the API, in JSON."""
-    answers = [Health, Readiness, ErrorBody, *(one.answer for one in OPERATIONS)]
+    answers = [Health, Readiness, ApiErrorBody, *(one.answer for one in OPERATIONS)]
     schemas, components = msgspec.json.schema_components(
         dict.fromkeys(answers), schema_hook=_secret_schema, ref_template=_REFERENCES
     )
@@ -63,7 +63,7 @@ def describe() -> bytes:
                 "Report that the store can be read and that the process is not about to end.",
                 named[Readiness],
                 {503: "It is not ready."},
-                named[ErrorBody],
+                named[ApiErrorBody],
             )
         },
     }
@@ -112,7 +112,7 @@ def _describe(operation: Operation[..., object], named: Mapping[Any, object]) ->
             if one.place in (Place.PATH, Place.QUERY)
         ],
         "responses": _responses(
-            operation.status, named[operation.answer], errors, named[ErrorBody]
+            operation.status, named[operation.answer], errors, named[ApiErrorBody]
         ),
     }
     body = _body(operation.parameters)

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from bridgepool.gateway.control._records import AuditEntry
 from bridgepool.gateway.control.operations._operation import Context, operation
-from bridgepool.gateway.control.operations._parameters import (
+from bridgepool.gateway.control.operations._requests import (
     MAX_INTEGER,
     NAME_PATTERN,
 )

@@ -15,7 +15,7 @@ from bridgepool.gateway.control._records import (
     NewKey,
 )
 from bridgepool.gateway.control.operations._operation import Context, operation
-from bridgepool.gateway.control.operations._parameters import NewName, PathName
+from bridgepool.gateway.control.operations._requests import NewName, PathName
 
 KeyHashes: TypeAlias = Annotated[
     tuple[

@@ -10,7 +10,7 @@ from msgspec import Meta
 from bridgepool.gateway.control._applied import AppliedReport
 from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.gateway.control.operations._operation import Admin, Context, operation
-from bridgepool.gateway.control.operations._parameters import Number
+from bridgepool.gateway.control.operations._requests import Number
 
 MAX_WAIT: Final = 60.0
 """Seconds for which one request may wait."""

@@ -15,7 +15,7 @@ from bridgepool._errors import BridgePoolError
 from bridgepool._secret import Secret
 from bridgepool.gateway.control.operations import Operation
 from bridgepool.gateway.control.operations._operation import PREFIX
-from bridgepool.gateway.control.operations._parameters import write_request
+from bridgepool.gateway.control.operations._requests import ApiErrorBody, write_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,18 +36,6 @@ class AdminError(BridgePoolError):
         super().__init__("; ".join((message, *problems)))
         self.code = code
         self.problems = tuple(problems)
-
-
-@attrs.frozen
-class _ErrorFacts:
-    code: str
-    message: str
-    problems: tuple[str, ...] = ()
-
-
-@attrs.frozen
-class _ErrorBody:
-    error: _ErrorFacts
 
 
 @attrs.frozen
@@ -77,8 +65,8 @@ class HttpAdmin:
             ) from None
         if response.is_success:
             return cast("T", _decode(response, operation.answer))
-        facts: _ErrorFacts = _decode(response, _ErrorBody).error
-        raise AdminError(facts.code, facts.message, facts.problems)
+        refusal = _decode(response, ApiErrorBody).error
+        raise AdminError(refusal.code, refusal.message, refusal.problems or ())
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from bridgepool.gateway.control._records import AccessKeyChange, AccessKeyView, NewKey, Role
 from bridgepool.gateway.control.operations._operation import Context, operation
-from bridgepool.gateway.control.operations._parameters import NewName, PathName
+from bridgepool.gateway.control.operations._requests import NewName, PathName
 
 Revoked: TypeAlias = Annotated[bool, Meta(description="Include the revoked keys.")]
 

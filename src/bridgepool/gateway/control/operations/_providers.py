@@ -25,7 +25,7 @@ from bridgepool.gateway.control.operations._operation import (
     Place,
     operation,
 )
-from bridgepool.gateway.control.operations._parameters import MAX_TEXT, IfRevision, PathName
+from bridgepool.gateway.control.operations._requests import MAX_TEXT, IfRevision, PathName
 from bridgepool.gateway.providers import PROVIDER_TYPES
 from bridgepool.gateway.providers._fields import (
     PLAIN_FIELDS,

@@ -1,4 +1,4 @@
-"""The parameters of operations: their types, and how requests carry them. Pure.
+"""How the API carries operations: the types of parameters, requests, errors. Pure.
 
 Problems of a request are reported field by field. They never repeat a value, nor an unknown name,
 which may be a secret in the wrong place.
@@ -56,7 +56,7 @@ _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 
 
 @attrs.frozen
-class Request:
+class ApiRequest:
     """The variable parts of a request."""
 
     path: str
@@ -64,7 +64,24 @@ class Request:
     body: Mapping[str, object] | None
 
 
-def write_request(operation: Operation[..., Any], arguments: Mapping[str, object]) -> Request:
+@attrs.frozen
+class ApiError:
+    """What is wrong with a request."""
+
+    code: str
+    message: str
+    problems: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """Field by field, with the code ``invalid`` only."""
+
+
+@attrs.frozen
+class ApiErrorBody:
+    """The body of every response that is not 2xx."""
+
+    error: ApiError
+
+
+def write_request(operation: Operation[..., Any], arguments: Mapping[str, object]) -> ApiRequest:
     """Write the request of an operation. It contains the secrets."""
     path: str = operation.path
     query: dict[str, str] = {}
@@ -84,7 +101,7 @@ def write_request(operation: Operation[..., Any], arguments: Mapping[str, object
             fields[name] = write(value)
             if place is Place.BODY:
                 body = fields[name]
-    return Request(path, query, body)
+    return ApiRequest(path, query, body)
 
 
 def read_request(
