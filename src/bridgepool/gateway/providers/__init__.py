@@ -1,7 +1,6 @@
-"""The AI providers: what an operator says about them, which of their routes are open, whose
-credentials a request carries, and the file they stand in.
+"""The AI providers: their fields, their types, the credentials of requests, the provider file.
 
-The model, the rules and the parser are pure. `open_provider_file` needs
+The schema, the rules and the parser are pure. `open_provider_file` needs
 ``pip install 'bridgepool[gateway]'``; importing this package does not.
 """
 

@@ -27,11 +27,6 @@ _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+")
 # follows WHATWG and to inet_aton: 2130706433, 0x7f.1, 0177.0.0.1 and 127.1 are all 127.0.0.1.
 _NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
-# What nearly all are like: these are known to be good, and in their one form, by one look.
-_USUAL: Final = re.compile(
-    rf"(https?)://((?:{_LABEL}\.)+[a-z]{{2,63}})((?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*)/?"
-)
-
 # Not reachable on the public internet, by the IANA special-purpose registries. Written out,
 # because what `ipaddress.is_private` says has changed between Python versions.
 _PRIVATE_V4: Final = tuple(
@@ -100,15 +95,6 @@ def parse_base_url(text: str) -> BaseURL:
     Raises:
         ValueError: It is not usable. The message says why and does not repeat `text`.
     """
-    usual = _USUAL.fullmatch(text) if len(text) <= _LONGEST_HOST else None
-    if usual is not None:
-        scheme, host, path = usual.groups()
-        return BaseURL(scheme, host, _DEFAULT_PORTS[scheme], path)
-    return _take_apart(text)
-
-
-def _take_apart(text: str) -> BaseURL:
-    """Do what `parse_base_url` does, for the unusual; and say what is wrong with the bad."""
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"is longer than {_MAX_LENGTH} characters")
     if not _VISIBLE_ASCII.fullmatch(text):

@@ -1,4 +1,4 @@
-"""What can be wrong with a provider, its key, its clients and the file it stands in."""
+"""The errors of providers, their keys, clients and the provider file."""
 
 from bridgepool._errors import BridgePoolError, ReloadError
 
@@ -43,24 +43,24 @@ class ProviderKeyError(BridgePoolError):
 
 
 class AuthorizationUnavailableError(BridgePoolError):
-    """Whose key this is cannot be told now: who knows cannot be reached.
+    """The key cannot be verified: the authority is unreachable.
 
-    Raised by what authorizes clients from afar, for a key that it has no answer for at hand.
+    Raised by an authorizer that asks a control plane, for a key that it has no answer for.
     The gateway answers 503 with ``Retry-After``, never 401: the key may be good.
 
     Args:
-        retry_after: Seconds after which it may be worth asking again.
+        retry_after: Seconds after which a retry may succeed.
     """
 
     status_hint = 503
 
     def __init__(self, retry_after: float = 1.0) -> None:
-        super().__init__("who this key belongs to cannot be asked at the moment")
+        super().__init__("the key cannot be verified: the authority is unreachable")
         self.retry_after = retry_after
 
 
 class ProviderFileError(ReloadError):
-    """A provider file cannot be read, parsed or used; what was in force stays.
+    """A provider file cannot be read, parsed or used; the providers in force stay.
 
     Args:
         path: The file as the user named it.

@@ -184,7 +184,7 @@ class FileWatcher:
                 ) as batches:
                     async for batch in batches:
                         self._take({name for _, name in batch}, scene)
-            except Exception as error:  # whatever it is, the looks go on
+            except Exception as error:  # fall back to polling
                 self._complain(error)
             self._blind = True
             nursery.cancel_scope.cancel()

@@ -3,7 +3,7 @@
 Theory of operation. For each row that a seed declared, the store keeps what it said then. So
 there are three versions of a row: what the seed *said* last, what it *wants* now, and what is
 there (*now*). If nobody touched it (now = said), the seed's wish is done. If now = wants already,
-there is nothing to do. Else people have decided otherwise, and their word stands: that is drift.
+there is nothing to do. Else it was changed by hand, and manual changes win: that is drift.
 A row that was removed by hand is not made again; one that left the file is not removed.
 """
 
