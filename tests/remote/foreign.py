@@ -97,10 +97,10 @@ class ForeignClient:
         """Receive the next frame; None when the server has closed."""
         message = b""
         while True:
-            first, size = await self._take(2)
+            first, size = await self._receive(2)
             if size >= 126:
-                size = int.from_bytes(await self._take(2 if size == 126 else 8))
-            data, opcode = await self._take(size), first & 15
+                size = int.from_bytes(await self._receive(2 if size == 126 else 8))
+            data, opcode = await self._receive(size), first & 15
             if opcode == 8:
                 self.closed = int.from_bytes(data[:2])
                 await self.send(data[:2], 8)
@@ -119,7 +119,7 @@ class ForeignClient:
         assert (kind, answered) == (1, call_id)
         return error if error is not None else result
 
-    async def _take(self, size: int) -> bytes:
+    async def _receive(self, size: int) -> bytes:
         while len(self._unread) < size:
             more = await self.stream.receive_some()
             if not more:

@@ -186,11 +186,11 @@ def test_unknown_fields_are_ignored() -> None:
 @pytest.mark.parametrize("opening", [b"\x91", b"\x81\xa1z", b"\xdd\0\0\0\x01", b"\x81"])
 def test_what_is_nested_too_deep_to_find_its_end_is_no_frame(opening: bytes) -> None:
     for times in (2_000, 3_000_000):
-        with pytest.raises(InvalidMessageError, match="nested too deep") as refused:
+        with pytest.raises(InvalidMessageError, match="nested too deeply") as refused:
             codec.decode_frame(b"\x93\x02\xa1m\x91" + opening * times + b"\xc0")
         assert refused.value.code == "malformed_frame"
         raw = msgspec.Raw(b"\x82\xa2id\x04\xa5later" + opening * times + b"\xc0")
-        with pytest.raises(InvalidMessageError, match="nested too deep") as refused:
+        with pytest.raises(InvalidMessageError, match="nested too deeply") as refused:
             codec.decode(raw, messages.Cancel)
         assert refused.value.code == "invalid_params"
 
@@ -215,7 +215,7 @@ def test_a_message_with_something_unknown_is_checked_before_a_secret_is_made_of_
     tokens: list[object] = [[], "", 1, {"a": 1}]
     for token in tokens:
         raw = codec.encode({"token": token, "later": 1}).raw
-        with pytest.raises(InvalidMessageError, match=r"not a good Authorize: .*token"):
+        with pytest.raises(InvalidMessageError, match=r"invalid Authorize: .*token"):
             codec.decode(raw, gateway.Authorize)
     raw = codec.encode({"token": "t", "later": {"token": []}}).raw
     assert codec.decode(raw, gateway.Authorize) == gateway.Authorize(Secret("t"))
@@ -225,7 +225,7 @@ def test_the_names_of_unknown_fields_are_not_shown() -> None:
     raw = codec.encode({"sk-hidden": 1}).raw
     with pytest.raises(InvalidMessageError) as refused:
         codec.decode(raw, messages.Cancel)
-    assert str(refused.value) == "not a good Cancel: Object missing required field `id`"
+    assert str(refused.value) == "invalid Cancel: Object missing required field `id`"
 
 
 class Colour(enum.Enum):
@@ -258,7 +258,7 @@ def test_what_a_class_of_the_user_refuses_is_told_without_a_value(
 ) -> None:
     with pytest.raises(InvalidMessageError) as refused:
         codec.decode(codec.encode(fields).raw, Shirt)
-    assert str(refused.value) == f"not a good Shirt: {reason}"
+    assert str(refused.value) == f"invalid Shirt: {reason}"
 
 
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)

@@ -84,7 +84,7 @@ async def test_a_follower_without_a_hello_gets_the_reason_and_is_disconnected(
     async with open_plane() as plane, talk(plane, []) as rpc:
         with trio.fail_after(11):
             why = await rpc.wait_lost()
-        assert (why.code, why.told) == ("hello_timeout", True)
+        assert (why.code, why.by_peer) == ("hello_timeout", True)
 
 
 async def test_known_rows_are_not_sent_again(autojump_clock: trio.testing.MockClock) -> None:
@@ -335,5 +335,5 @@ async def test_leaving_the_service_says_goodbye_to_the_followers(
     async with open_service(owner) as service:
         await nursery.start(wait, Plane(nursery, owner, service, key))
     await trio.sleep(1)
-    assert (lost[0].code, lost[0].told) == ("shutting_down", True)
+    assert (lost[0].code, lost[0].by_peer) == ("shutting_down", True)
     assert service.sessions == {}

@@ -174,9 +174,9 @@ async def test_every_caller_learns_of_a_lost_connection_by_an_error_of_its_own()
 
 async def test_a_goodbye_is_told_with_its_reason() -> None:
     async with _pair({}) as (here, there):
-        await there.say_goodbye("key_revoked", "the key was revoked")
+        await there.send_goodbye("key_revoked", "the key was revoked")
         why = await here.wait_lost()
-        assert (why.code, why.reason, why.told) == ("key_revoked", "the key was revoked", True)
+        assert (why.code, why.reason, why.by_peer) == ("key_revoked", "the key was revoked", True)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ async def test_leaving_does_not_wait_for_who_does_not_read(autojump_clock: objec
             while True:
                 await there.notify("n", Cancel(1))
         before = trio.current_time()
-        await there.say_goodbye("shutting_down", "the end")
+        await there.send_goodbye("shutting_down", "the end")
         assert trio.current_time() - before <= 4
     with pytest.raises(trio.ClosedResourceError):
         await there.notify("n", Cancel(1))

@@ -208,7 +208,7 @@ async def _play(
 
 async def _end(ending: str, peers: tuple[RpcPeer, ...], link: MemoryChannel) -> None:
     if ending == "goodbye":
-        await peers[0].say_goodbye("shutting_down", "the end")
+        await peers[0].send_goodbye("shutting_down", "the end")
     elif ending == "cut":
         link.break_link()
     elif ending == "close":

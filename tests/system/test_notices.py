@@ -40,7 +40,7 @@ async def test_a_thousand_notices_in_a_second_are_a_handful_of_reloads(tmp_path:
         reloads, began = status.attempts, trio.current_time()
         [session] = world.service._open
         for number in range(1000):
-            session.told = None  # so it is sent a notice, with the providers
+            session.sent = None  # so it is sent a notice, with the providers
             session.publish_changed()
             if number % 100 == 50:
                 await world.point_at(world.south if number % 200 == 50 else world.north)

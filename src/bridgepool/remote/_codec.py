@@ -1,19 +1,18 @@
 """Messages to bytes and back: MessagePack-RPC frames. Pure; `docs/protocol.md` describes them.
 
-Theory of operation. A frame is decoded in two steps. The envelope first, with what it carries
-left as bytes: so an unknown method, or parameters that do not fit, can be answered and cost one
-call, not the connection. Then the parameters, when it is known of which class they are.
+Theory of operation. A frame is decoded in two steps. First the envelope, with its parameters left
+as bytes: so an unknown method, or parameters that do not fit, fail one call and not the connection.
+Then the parameters, when their class is known.
 
-Nothing is allocated because a header announces it: counts are limited by the classes
-(`bridgepool.remote._messages`) and are checked before the items are read, texts are no longer
-than the frame, and what is unknown is skipped in place. A `Secret` is the one thing for which
-msgspec would build whatever is there, and ask afterwards; so a message that may hold one is
-first checked against a twin of its class that has texts in place of secrets.
+Nothing is allocated because a header announces it: the classes limit counts, which are checked
+before the items are read; texts are no longer than the frame; unknown fields are skipped in place.
+Only for a `Secret` would msgspec build any value and convert it afterwards. So a message that may
+contain one is first checked against a twin of its class that has texts in place of secrets.
 
 Depth has no limit of our own: msgspec skips what is unknown without building it, and raises
 `RecursionError` where it is nested too deep to find its end, some hundreds of levels.
 
-No error tells a value: a bad secret may be anywhere.
+No error contains a value: it might be a secret.
 """
 
 import re
@@ -38,7 +37,7 @@ from bridgepool.remote._errors import (
 T = TypeVar("T")
 
 MAX_FRAME_BYTES: Final = 16 << 20
-"""The largest frame that is sent or taken."""
+"""The largest frame that is sent or accepted."""
 MAX_METHOD_CHARACTERS: Final = 64
 """The longest name of a method."""
 MAX_CALL_ID: Final = (1 << 32) - 1
@@ -150,13 +149,13 @@ def decode_frame(data: bytes, max_bytes: int = MAX_FRAME_BYTES) -> Frame:
         InvalidMessageError: It is too large, or no frame.
     """
     if len(data) > max_bytes:
-        reason = f"a frame of {len(data)} bytes; at most {max_bytes} are taken"
+        reason = f"the frame has {len(data)} bytes; the limit is {max_bytes}"
         raise InvalidMessageError(FRAME_TOO_LARGE, reason)
     try:
         frame: Frame = _frames.decode(data)
         return frame
     except _BAD_BYTES as error:
-        reason = f"what came is no frame: {_describe(error)}"
+        reason = f"not a frame: {_describe(error)}"
     raise InvalidMessageError(MALFORMED_FRAME, reason)
 
 
@@ -177,7 +176,7 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
         message: T = readers.whole.decode(raw)
         return message
     except _BAD_BYTES as error:
-        reason = f"not a good {kind.__name__}: {_describe(error)}"
+        reason = f"invalid {kind.__name__}: {_describe(error)}"
     raise InvalidMessageError(INVALID_PARAMS, reason)
 
 
@@ -185,14 +184,14 @@ def _to_bytes(message: object) -> bytes:
     try:
         return _encoder.encode(message)
     except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
-        # A lone surrogate is a ValueError that quotes the text; so only its kind is told.
+        # A lone surrogate is a ValueError that quotes the text; so only its type is reported.
         reason = f"a {type(message).__name__} cannot be encoded: {type(error).__name__}"
     raise UnsendableError(reason)
 
 
 def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
-        return "nested too deep"
+        return "nested too deeply"
     if isinstance(error, UnicodeDecodeError):
         return "a text is not UTF-8"
     cause = error.__cause__  # of the class itself

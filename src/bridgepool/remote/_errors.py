@@ -1,4 +1,4 @@
-"""What goes wrong in a conversation of the remote protocol."""
+"""Errors of the remote protocol."""
 
 from typing import ClassVar, Final
 
@@ -12,7 +12,7 @@ INVALID_PARAMS: Final = "invalid_params"
 CANCELLED: Final = "cancelled"
 INTERNAL: Final = "internal"
 TOO_LARGE: Final = "too_large"
-# Codes of goodbyes to those who break the protocol.
+# Codes of goodbyes after a protocol violation.
 MALFORMED_FRAME: Final = "malformed_frame"
 FRAME_TOO_LARGE: Final = "frame_too_large"
 TOO_MANY_CALLS: Final = "too_many_calls"
@@ -23,10 +23,10 @@ BROKEN: Final = "broken"
 
 
 class RemoteError(BridgePoolError):
-    """The other side answered a call with an error; the connection lives on.
+    """The other side answered a call with an error; the connection goes on.
 
-    A handler raises it too, to have the caller told its code and message. You get
-    `ConnectionLostError` instead when there will be no answer.
+    A handler raises it to answer with its code and message. When there will be no answer, the call
+    raises `ConnectionLostError` instead.
     """
 
     status_hint = 502
@@ -34,25 +34,25 @@ class RemoteError(BridgePoolError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
         self.code = code
-        """A word for programs."""
+        """For programs."""
         self.message = message
-        """A sentence for people. It must hold no secret."""
+        """For people. It must not contain a secret."""
 
     def __str__(self) -> str:
         return f"{self.message} ({self.code})"
 
 
 class InvalidMessageError(BridgePoolError, ValueError):
-    """What came is not what the protocol says; where, but never a value of it."""
+    """A frame or message does not follow the protocol. The text says where, without values."""
 
     status_hint: ClassVar[int] = 502
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(code, reason)
         self.code = code
-        """A word for programs."""
+        """For programs."""
         self.reason = reason
-        """A sentence for people."""
+        """For people."""
 
     def __str__(self) -> str:
         return self.reason
@@ -72,26 +72,26 @@ class UnusableRowError(BridgePoolError, ValueError):
 
 
 class UnsendableError(BridgePoolError, ValueError):
-    """A message cannot be encoded; nothing was sent. Its text holds no value of it."""
+    """A message cannot be encoded or is too large; nothing was sent. The text has no values."""
 
 
 class ConnectionLostError(BridgePoolError, trio.BrokenResourceError):
-    """The connection ended, and with it every call; connect again.
+    """The connection ended, and every pending call with it; connect again.
 
-    Each caller gets one of its own. You get `trio.ClosedResourceError` instead when you left
-    the block of `open_rpc` yourself.
+    Each caller gets an error of its own. After the block of `open_rpc` was left, operations raise
+    `trio.ClosedResourceError` instead.
     """
 
     status_hint = 503
 
-    def __init__(self, code: str, reason: str, *, told: bool = False) -> None:
+    def __init__(self, code: str, reason: str, *, by_peer: bool = False) -> None:
         super().__init__(code, reason)
         self.code = code
-        """That of the goodbye; else ``closed``, ``broken``, or what the other side broke."""
+        """The code of the goodbye, or ``closed``, ``broken``, or that of a protocol violation."""
         self.reason = reason
-        """A sentence for people."""
-        self.told = told
-        """Whether the other side said goodbye, and the code and reason are its own."""
+        """For people."""
+        self.by_peer = by_peer
+        """Whether the other side sent a goodbye, with this code and reason."""
 
     def __str__(self) -> str:
         return f"the connection was lost: {self.reason} ({self.code})"

@@ -93,7 +93,7 @@ class OwnerSession(Generic[P]):
     nursery: trio.Nursery | None = attrs.field(default=None, init=False)
     info: SessionInfo | None = attrs.field(default=None, init=False)  # since the hello
     watch: Watch | None = attrs.field(default=None, init=False)
-    told: RowSet | None = attrs.field(default=None, init=False)  # in the last notice; no rows
+    sent: RowSet | None = attrs.field(default=None, init=False)  # in the last notice; no rows
     running: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     goodbye: Goodbye | None = attrs.field(default=None, init=False)  # why it is ended from here
 
@@ -112,10 +112,10 @@ class OwnerSession(Generic[P]):
         current = self.service._current
         if current is None or self.watch is None or self.goodbye is not None:
             return None
-        told, self.told = self.told, current.without_rows
-        if told == self.told:
+        sent, self.sent = self.sent, current.without_rows
+        if sent == self.sent:
             return None
-        is_other = told is None or told.set != self.told.set
+        is_other = sent is None or sent.set != self.sent.set
         if self.watch.send and is_other and current.problem is None:
             return codec.encode_notice("changed", current.whole)
         return codec.encode_notice("changed", current.without_rows)  # it asks for the rows
@@ -157,7 +157,7 @@ class OwnerSession(Generic[P]):
                 goodbye = self.goodbye or _NO_HELLO
                 _log.info("session ended: %s", goodbye.reason, extra={"session": self.id})
                 with trio.move_on_after(self.service._goodbye_timeout):
-                    await rpc.say_goodbye(goodbye.code, goodbye.reason)
+                    await rpc.send_goodbye(goodbye.code, goodbye.reason)
                 # A follower that does not take it gets no more time, however long the channel's.
                 await trio.aclose_forcefully(channel)
 
@@ -222,8 +222,8 @@ class OwnerSession(Generic[P]):
         await trio.lowlevel.checkpoint()
         current = self.service._current
         self.watch = asked
-        self.told = RowSet(None, 0) if current is None else current.without_rows
-        return self.told
+        self.sent = RowSet(None, 0) if current is None else current.without_rows
+        return self.sent
 
     def acknowledge(self, receipt: Acknowledge) -> None:
         """Take a receipt."""

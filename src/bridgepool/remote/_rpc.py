@@ -8,13 +8,13 @@ Nothing here grows without bound, because each side keeps to `MAX_CALLS_IN_FLIGH
                                            └─ its caller was cancelled: a `cancel` notice follows,
                                               and the answer (`cancelled`, or the result) is dropped
 
-A place is free only when the answer has come; so a side that keeps to the protocol never has
-more calls unanswered, and one that does not is told so and disconnected. That is the whole of
-flow control: callers wait at home.
+A place is free only when the answer has come. So a side that follows the protocol never has more
+calls unanswered, and one that does not is disconnected with the reason. That is the whole flow
+control: callers block locally.
 
-The end, however it comes, is recorded once (`_end`): handlers are cancelled, each caller gets an
-error of its own, and the channel is closed. The block of `open_rpc` is not cancelled; its body
-learns of the end by its calls, or by `wait_lost`.
+The end of a connection is recorded once (`_end`), whatever causes it: handlers are cancelled, each
+caller gets an error of its own, and the channel is closed. The block of `open_rpc` is not
+cancelled; its body learns of the end from its calls, or from `wait_lost`.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -42,14 +42,16 @@ async def open_rpc(
     max_frame_bytes: int = codec.MAX_FRAME_BYTES,
     counters: RpcCounters | None = None,
 ) -> AsyncIterator[RpcPeer]:
-    """Speak with the other side of a channel: call, be called, and the same with notices.
+    """Exchange calls and notices with the other side of a channel.
 
     Args:
-        channel: Used by nobody else; closed when the block is left or the connection is lost.
-        methods: What the other side may call. ``cancel`` and ``goodbye`` are seen to here.
-        notices: What notices of the other side do; those of other names are ignored.
-        max_frame_bytes: The largest frame that is sent or taken.
-        counters: To count in; else each connection has counters of its own.
+        channel: Must not be used elsewhere; closed when the block is left or the connection is
+            lost.
+        methods: What the other side may call.
+        notices: How its notices are handled; others are ignored. ``cancel`` and ``goodbye`` are
+            handled here.
+        max_frame_bytes: The largest frame that is sent or accepted.
+        counters: Where to count; by default each connection has counters of its own.
 
     Cancellation:
         Leaving the block cancels the handlers and closes the channel, within two seconds. The
@@ -72,7 +74,7 @@ async def open_rpc(
         finally:
             peer._left = True
             peer._end(ConnectionLostError(errors.CLOSED, "this side left"))
-            if peer._says_goodbye:  # which has a deadline
+            if peer._sends_goodbye:  # which has a deadline
                 with trio.CancelScope(shield=True):
                     await peer._closed.wait()
             nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""What a side of a connection does with what comes in, and what it counts."""
+"""How a side of a connection handles calls and notices, and what it counts."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
@@ -12,9 +12,9 @@ from bridgepool.remote._errors import BROKEN, ConnectionLostError, UnsendableErr
 P = TypeVar("P")
 
 MAX_CALLS_IN_FLIGHT: Final = 64
-"""The most calls that one side has unanswered by the other. Part of the protocol."""
+"""The most unanswered calls of one side. Part of the protocol."""
 MAX_REASON_CHARACTERS: Final = 1000
-"""Messages of errors and reasons of goodbyes are cut to this."""
+"""Messages of errors and reasons of goodbyes are truncated to this length."""
 
 
 @attrs.frozen(eq=False)
@@ -23,17 +23,17 @@ class Method(Generic[P]):
 
     params: type[P]
     handle: Callable[[P], Awaitable[object]]
-    """Returns the result: a message, or one that was `codec.encode`d before. It may raise
-    `RemoteError`; anything else it raises is logged, and told as ``internal``."""
+    """Returns the result: a message, or one that `codec.encode` returned. It may raise
+    `RemoteError`. Another exception is logged and answered with the error ``internal``."""
 
 
 @attrs.frozen(eq=False)
 class NoticeHandler(Generic[P]):
-    """What is done with notices of one method."""
+    """How notices of one method are handled."""
 
     params: type[P]
     handle: Callable[[P], object]
-    """Must be fast; what it returns is ignored."""
+    """Must be fast; its result is ignored."""
 
 
 @attrs.define(eq=False)
@@ -49,7 +49,7 @@ class RpcCounters:
     invalid_messages: int = 0
     """Calls and notices whose parameters did not fit, and unknown methods of calls."""
     late_answers: int = 0
-    """Answers that nobody waited for."""
+    """Answers to calls that were cancelled."""
     violations: int = 0
     """Connections that were ended because the other side broke the protocol."""
 
@@ -63,12 +63,12 @@ class PendingCall:
     given_up: bool = False
 
 
-def as_lost(error: Exception) -> ConnectionLostError:
-    """Return what callers are told when the channel raised this."""
+def lost_error(error: Exception) -> ConnectionLostError:
+    """Return the error that callers get when the channel raised this."""
     return ConnectionLostError(BROKEN, str(error) or "the connection broke")
 
 
 def check_size(frame: bytes, limit: int) -> None:
-    """Raise `UnsendableError` for a frame that the other side would refuse."""
+    """Raise `UnsendableError` for a frame that is larger than the other side accepts."""
     if len(frame) > limit:
-        raise UnsendableError(f"a frame of {len(frame)} bytes; at most {limit} are sent")
+        raise UnsendableError(f"the frame has {len(frame)} bytes; the limit is {limit}")

@@ -1,4 +1,4 @@
-"""One side of a connection; `bridgepool.remote._rpc` tells how it works."""
+"""One side of a connection; see the theory of operation in `bridgepool.remote._rpc`."""
 
 import logging
 from collections import deque
@@ -24,16 +24,16 @@ from bridgepool.remote._rpc_handlers import (
     NoticeHandler,
     PendingCall,
     RpcCounters,
-    as_lost,
     check_size,
+    lost_error,
 )
 from bridgepool.transports._errors import MessageTooLargeError
 
 P = TypeVar("P")
 R = TypeVar("R")
 
-_FEW: Final = 16  # frames in the outbox; beyond, notices wait
-_CLOSING: Final = 2.0  # seconds for a goodbye to go out, and for the channel to close
+_NOTICE_HIGH_WATER: Final = 16  # frames in the outbox; notices wait while there are more
+_CLOSE_TIMEOUT: Final = 2.0  # seconds for a goodbye to go out, and for the channel to close
 
 _log = logging.getLogger("bridgepool.remote")
 
@@ -46,7 +46,7 @@ class RpcPeer:
     methods: dict[str, Method[Any]]
     """What the other side may call."""
     notices: dict[str, NoticeHandler[Any]]
-    """What is done with its notices."""
+    """How its notices are handled."""
     _max_frame_bytes: int
     counters: RpcCounters
     """What happened so far."""
@@ -66,9 +66,9 @@ class RpcPeer:
     _unanswered: int = attrs.field(default=0, init=False)  # of the other side's, unsent answers too
     _next_id: int = attrs.field(default=0, init=False)
     _lost: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _why: ConnectionLostError | None = attrs.field(default=None, init=False)
+    _loss: ConnectionLostError | None = attrs.field(default=None, init=False)
     _left: bool = attrs.field(default=False, init=False)
-    _says_goodbye: bool = attrs.field(default=False, init=False)  # its last frame is one
+    _sends_goodbye: bool = attrs.field(default=False, init=False)  # its last frame is one
     _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
 
@@ -89,14 +89,14 @@ class RpcPeer:
 
         Raises:
             RemoteError: The other side answered with an error.
-            InvalidMessageError: It answered with something else than a `result`.
+            InvalidMessageError: The answer is not a `result`.
             UnsendableError: The parameters cannot be encoded, or are too large.
             ConnectionLostError: There will be no answer.
             trio.ClosedResourceError: The block of `open_rpc` was left.
 
         Cancellation:
-            The other side is told, and cancels the call's handler. An answer that is under way
-            is dropped.
+            The other side is notified, and cancels the handler of the call. An answer that is on
+            its way is dropped.
         """
         self._check_open()
         encoded = codec.encode(params)
@@ -111,13 +111,13 @@ class RpcPeer:
             raise
         call = self._calls[call_id] = PendingCall()
         self.counters.calls_sent += 1
-        self._post(frame)
+        self._enqueue(frame)
         try:
             await call.answered.wait()
         except trio.Cancelled:
             if call_id in self._calls and not self._is_over():
                 call.given_up = True
-                self._post(codec.encode_notice("cancel", Cancel(call_id)))
+                self._enqueue(codec.encode_notice("cancel", Cancel(call_id)))
             raise
         if (answer := call.answer) is None:
             self._check_open()
@@ -140,10 +140,10 @@ class RpcPeer:
         self._check_open()
         frame = codec.encode_notice(method, params)
         check_size(frame, self._max_frame_bytes)
-        while len(self._outbox) >= _FEW:
+        while len(self._outbox) >= _NOTICE_HIGH_WATER:
             await self._room.park()
             self._check_open()
-        self._post(frame)
+        self._enqueue(frame)
 
     def publish(self, method: str, params: object) -> None:
         """Send a notice when the channel can take it; one of it that is not sent yet is replaced.
@@ -165,34 +165,34 @@ class RpcPeer:
         self._latest[method] = make
         self._work.unpark()
 
-    async def say_goodbye(self, code: str, reason: str) -> None:
-        """Tell the other side why the connection ends, and end it: within seconds, always.
+    async def send_goodbye(self, code: str, reason: str) -> None:
+        """Send the reason why the connection ends, and end it within seconds.
 
-        Resource handling: The channel is closed; calls under way are lost, at both ends.
+        Resource handling: The channel is closed; pending calls fail at both ends.
         """
         self._end(ConnectionLostError(code, reason), goodbye=True)
-        with trio.move_on_after(2 * _CLOSING):
+        with trio.move_on_after(2 * _CLOSE_TIMEOUT):
             await self._closed.wait()
 
     async def wait_lost(self) -> ConnectionLostError:
         """Wait until the connection has ended; return why."""
         await self._lost.wait()
-        return self._why or ConnectionLostError(errors.CLOSED, "it ended")
+        return self._loss or ConnectionLostError(errors.CLOSED, "it ended")
 
     async def _read(self) -> None:
         try:
-            while self._why is None:
-                self._take(await self._channel.receive())
+            while self._loss is None:
+                self._receive(await self._channel.receive())
         except trio.EndOfChannel:
             self._end(ConnectionLostError(errors.CLOSED, "the other side closed it"))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._end(as_lost(error))
+            self._end(lost_error(error))
 
     async def _write(self) -> None:
         channel, outbox = self._channel, self._outbox
         try:
             with self._writing:
-                while outbox or self._why is None:
+                while outbox or self._loss is None:
                     if not outbox:
                         if not self._latest:
                             await self._work.park()
@@ -207,32 +207,32 @@ class RpcPeer:
         except MessageTooLargeError as error:
             self._end(ConnectionLostError(errors.TOO_LARGE, str(error)))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._end(as_lost(error))
+            self._end(lost_error(error))
         finally:
-            with trio.move_on_after(_CLOSING, shield=True):
+            with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await channel.aclose()
             self._closed.set()
 
-    def _take(self, data: bytes) -> None:
-        if self._why is not None:
-            return  # the end was found elsewhere since this came
+    def _receive(self, data: bytes) -> None:
+        if self._loss is not None:
+            return  # the connection has ended since this arrived
         try:
-            self._take_frame(data)
+            self._handle_frame(data)
         except InvalidMessageError as error:
             self.counters.violations += 1
-            _log.warning("the other side broke the protocol: %s", error)
+            _log.warning("protocol violation by the other side: %s", error)
             self._end(ConnectionLostError(error.code, error.reason), goodbye=True)
 
-    def _take_frame(self, data: bytes) -> None:
+    def _handle_frame(self, data: bytes) -> None:
         frame = codec.decode_frame(data, self._max_frame_bytes)
         if isinstance(frame, codec.Response):
-            self._take_answer(frame)
+            self._handle_answer(frame)
         elif isinstance(frame, codec.Request):
-            self._take_call(frame)
+            self._handle_call(frame)
         else:
-            self._take_notice(frame)
+            self._handle_notice(frame)
 
-    def _take_answer(self, frame: codec.Response) -> None:
+    def _handle_answer(self, frame: codec.Response) -> None:
         call = self._calls.pop(frame.id, None)
         if call is None or call.given_up:
             self.counters.late_answers += 1
@@ -241,7 +241,7 @@ class RpcPeer:
             call.answer = frame
             call.answered.set()
 
-    def _take_call(self, frame: codec.Request) -> None:
+    def _handle_call(self, frame: codec.Request) -> None:
         self.counters.calls_received += 1
         if frame.id in self._handlers:
             raise InvalidMessageError(errors.DUPLICATE_ID, f"call {frame.id} is not answered yet")
@@ -261,9 +261,9 @@ class RpcPeer:
             self._answer_error(frame.id, error.code, error.reason)
             return
         scope = self._handlers[frame.id] = trio.CancelScope()
-        self._nursery.start_soon(self._handle, frame.id, frame.method, method, params, scope)
+        self._nursery.start_soon(self._run_handler, frame.id, frame.method, method, params, scope)
 
-    async def _handle(
+    async def _run_handler(
         self, call_id: int, name: str, method: Method[P], params: P, scope: trio.CancelScope
     ) -> None:
         result: object = None
@@ -271,7 +271,7 @@ class RpcPeer:
         try:
             with scope:
                 result = await method.handle(params)
-        except* Exception as group:  # the handler's: its caller is told, the connection lives on
+        except* Exception as group:  # the handler's: its caller gets an error
             failure = group.exceptions[0] if len(group.exceptions) == 1 else group
         finally:
             del self._handlers[call_id]
@@ -282,7 +282,7 @@ class RpcPeer:
         else:
             self._answer(call_id, name, result)
 
-    def _take_notice(self, frame: codec.Notice) -> None:
+    def _handle_notice(self, frame: codec.Notice) -> None:
         try:
             if frame.method == "cancel":
                 scope = self._handlers.get(codec.decode(frame.params[0], Cancel).id)
@@ -291,21 +291,21 @@ class RpcPeer:
                 return
             if frame.method == "goodbye":
                 goodbye = codec.decode(frame.params[0], Goodbye)
-                self._end(ConnectionLostError(goodbye.code, goodbye.reason, told=True))
+                self._end(ConnectionLostError(goodbye.code, goodbye.reason, by_peer=True))
                 return
             handler = self.notices.get(frame.method)
             params = None if handler is None else codec.decode(frame.params[0], handler.params)
         except InvalidMessageError as error:
             self.counters.invalid_messages += 1
-            _log.warning("a notice was ignored: %s", error)
+            _log.warning("notice ignored: %s", error)
             return
         if handler is None:
             return  # of a newer minor version, perhaps
         try:
             handler.handle(params)
-        except Exception:  # the handler's: nobody waits for an answer, the connection lives on
+        except Exception:  # the handler's: there is no answer, and the connection goes on
             self.counters.handler_errors += 1
-            _log.exception("the handler of the notice %s raised", frame.method)
+            _log.exception("handler of notice %s raised", frame.method)
 
     def _answer(self, call_id: int, name: str, result: object) -> None:
         try:
@@ -316,34 +316,34 @@ class RpcPeer:
         except UnsendableError as error:
             self._answer_exception(call_id, name, error)
             return
-        self._post(frame, is_answer=True)
+        self._enqueue(frame, is_answer=True)
 
     def _answer_exception(self, call_id: int, name: str, error: Exception) -> None:
         if isinstance(error, RemoteError):
             self._answer_error(call_id, error.code, error.message)
             return
         self.counters.handler_errors += 1
-        _log.error("the handler of %s raised", name, exc_info=error)
-        self._answer_error(call_id, errors.INTERNAL, "unexpected error; the log there tells more")
+        _log.error("handler of %s raised", name, exc_info=error)
+        self._answer_error(call_id, errors.INTERNAL, "unexpected error; see the log over there")
 
     def _answer_error(self, call_id: int, code: str, message: str) -> None:
         frame = codec.encode_error(call_id, code, message[:MAX_REASON_CHARACTERS])
-        self._post(frame, is_answer=True)
+        self._enqueue(frame, is_answer=True)
 
-    def _post(self, frame: bytes, *, is_answer: bool = False) -> None:
+    def _enqueue(self, frame: bytes, *, is_answer: bool = False) -> None:
         if self._is_over():
             return
         self._outbox.append((frame, is_answer))
         self._work.unpark()
 
     def _end(self, why: ConnectionLostError, *, goodbye: bool = False) -> None:
-        if self._why is not None:
+        if self._loss is not None:
             return
-        self._why = why
-        self._writing.deadline = trio.current_time() + _CLOSING
+        self._loss = why
+        self._writing.deadline = trio.current_time() + _CLOSE_TIMEOUT
         self._outbox.clear()
         self._latest.clear()
-        self._says_goodbye = goodbye
+        self._sends_goodbye = goodbye
         if goodbye:
             farewell = Goodbye(why.code, why.reason[:MAX_REASON_CHARACTERS])
             self._outbox.append((codec.encode_notice("goodbye", farewell), False))
@@ -358,13 +358,14 @@ class RpcPeer:
         self._lost.set()
 
     def _is_over(self) -> bool:
-        return self._left or self._why is not None
+        return self._left or self._loss is not None
 
     def _check_open(self) -> None:
         if self._left:
             raise trio.ClosedResourceError("the block of open_rpc was left")
-        if self._why is not None:
-            raise ConnectionLostError(self._why.code, self._why.reason, told=self._why.told)
+        if self._loss is not None:
+            loss = self._loss
+            raise ConnectionLostError(loss.code, loss.reason, by_peer=loss.by_peer)
 
     def _new_id(self) -> int:
         while (found := self._next_id) in self._calls:
