@@ -57,8 +57,9 @@ async def test_a_refused_follower_tries_again_seldom_and_recovers_when_it_is_let
 
 
 async def test_a_revoked_key_ends_the_session_at_once_and_both_ends_know_why(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("random.random", lambda: 1.0)  # the next attempt comes after the look
     async with open_plane() as plane:
         plane.owner.set_rows([row(1)])
         async with follow(plane, QUICK) as remote:
