@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -35,6 +38,7 @@ from bridgepool.gateway.control.operations._providers import (
 )
 from bridgepool.gateway.control.operations._requests import read_request, write_request
 from bridgepool.gateway.providers import hash_key, new_client_key
+from tests.examples.support import ROOT
 
 HIDDEN: Final = "sk-must-not-come-back-0123456789"
 DRAFT: Final = ProviderDraft(
@@ -216,3 +220,26 @@ def test_a_function_and_its_signature_are_all_that_an_operation_needs() -> None:
     ]
     assert rename_client.answer is ClientView
     assert rename_client.arguments("a", to="b") == {"client_id": "a", "to": "b"}
+
+
+def test_the_client_of_the_api_loads_no_store_and_no_server() -> None:
+    program = (
+        "import sys\n"
+        "import bridgepool.gateway.control.operations._http_admin\n"
+        "package = 'bridgepool.gateway.control.'\n"
+        "parts = {name.removeprefix(package).split('.')[0] for name in sys.modules}\n"
+        "heavy = {'store', 'database', 'api'} & parts\n"
+        "heavy |= {'cryptography', 'hypercorn', 'psycopg'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_reference_has_every_operation_and_no_other() -> None:
+    page = (ROOT / "docs" / "reference" / "control-api.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(GET|POST|PATCH|DELETE) /api/v1(/[^`?]*)", page)
+    found = {(method, re.sub(r"{\w+}", "{}", path)) for method, path in named}
+    assert found == {(one.method, re.sub(r"{\w+}", "{}", one.path)) for one in OPERATIONS}
