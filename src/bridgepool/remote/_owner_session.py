@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
@@ -105,11 +106,11 @@ class OwnerSession(Generic[P]):
     def publish_changed(self) -> None:
         """Send what is in force, if it is new to the follower."""
         if self.rpc is not None and self.watch is not None and self.goodbye is None:
-            self.rpc.publish_later("changed", self.changed)
+            # What is in force now, not when it is sent: services may be told of the next one first.
+            self.rpc.publish_later("changed", partial(self.changed, self.service._current))
 
-    def changed(self) -> bytes | None:
+    def changed(self, current: EncodedRows | None) -> bytes | None:
         """Make the frame of a notice, if there is something new to be sent."""
-        current = self.service._current
         if current is None or self.watch is None or self.goodbye is not None:
             return None
         sent, self.sent = self.sent, current.without_rows

@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool import Secret
+from bridgepool import ProviderSnapshot, Secret
 from bridgepool.gateway._protocol import Authorization, Authorize, ClientsRevision, WatchClients
 from bridgepool.gateway.control import MemoryBackend, open_gateway_service
 from bridgepool.gateway.providers import Caller, Client, Clients, hash_key, new_client_key
@@ -116,6 +116,22 @@ async def test_a_new_clients_revision_comes_before_the_revision_that_has_it(
         await trio.sleep(1)
         assert heard[2:] == [RowSet(again, rows.set + 2, ())], "no client has changed"
         assert with_row < revision < again
+
+
+async def test_a_clients_revision_comes_first_also_to_a_gateway_that_is_slow_to_read(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    heard: list[object] = []
+    async with open_gateway_service(Open()) as service, talk(service, heard) as rpc:
+        await rpc.call("watch", Watch(send=True), RowSet)
+        (session,) = service._open
+        assert session.rpc is not None
+        service.replace_providers(ProviderSnapshot((), 50))
+        session.publish_changed()  # not sent yet when the next revision comes
+        session.rpc.publish("clients.changed", ClientsRevision(51))
+        service.replace_providers(ProviderSnapshot((), 51))
+        await trio.sleep(1)
+        assert heard.index(ClientsRevision(51)) < heard.index(RowSet(51, 1))
 
 
 async def test_a_gateway_that_did_not_ask_is_sent_no_clients_revision(
