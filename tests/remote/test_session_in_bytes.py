@@ -46,7 +46,7 @@ def test_the_page_shows_exactly_this_session() -> None:
 
 def test_the_page_says_who_sends_each_frame() -> None:
     section = _PAGE.partition("\n## A session in bytes\n")[2]
-    said = re.findall(r"^\*\*The (gateway|control plane)\*\* (?!connects|lets)", section, re.M)
+    said = re.findall(r"^\*\*The (gateway|control plane)\*\* (?!connects|accepts)", section, re.M)
     assert said == [_step(path)["from"] for path in _STEPS]
 
 
