@@ -49,12 +49,12 @@ def _options(*, changing: bool) -> list[tuple[str, Any, Any]]:
         kind: Any = plain.kind | None if changing or plain.optional else plain.kind
         text, default = plain.help, field(default=None if changing else plain.default)
         if plain.kind is bool and changing:
-            text += f" Else --{plain.name.replace('_', '-')}=false."
+            text += f" To unset it: --{plain.name.replace('_', '-')}=false."
         if plain.required and not changing:
             default = field()
         options.append((plain.name, Annotated[kind, Parameter(help=text)], default))
         if plain.optional and changing:
-            unset = Annotated[bool, Parameter(help="Take that away.")]
+            unset = Annotated[bool, Parameter(help=f"Remove --{plain.name.replace('_', '-')}.")]
             options.append((f"no_{plain.name}", unset, field(default=False)))
     return options
 
@@ -109,10 +109,10 @@ def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
 
 @providers.command
 def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
-    """Show one provider, its keys masked, with their ids.
+    """Show a provider and the ids of its keys, its secrets masked.
 
     Args:
-        name: Its name, or its id.
+        name: The name or id of the provider.
     """
     from bridgepool.gateway.control.operations._providers import get_provider
 
@@ -136,12 +136,12 @@ def add(
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Add a provider. Its keys come from standard input or the environment, never as arguments.
+    """Add a provider. Its keys are read from standard input or variables, never from arguments.
 
     Args:
-        name: [a-z0-9] words joined by "-": the first part of every path that goes to it.
+        name: [a-z0-9] words joined by "-": the first part of each path of the provider.
         fields: Its other fields.
-        base_url: Where it is, such as https://api.openai.com/v1.
+        base_url: The URL of its API, such as https://api.openai.com/v1.
         keys_stdin: Read its keys from standard input, one per line, in order of use.
         keys_from_env: A variable of this command that holds a key; may be given several times.
         header_from_env: NAME=VARIABLE: send a header with the value of a variable of this
@@ -181,23 +181,24 @@ def update(
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Change a provider; what no option names stays as it is.
+    """Change the fields of a provider that options name.
 
-    To rotate a key: --keys-stdin alone replaces all keys; with --keep-key ID those named stay,
+    To rotate a key, use --keys-stdin: it replaces all keys, except those that --keep-key ID keeps
     behind the new ones.
 
     Args:
-        name: Its name, or its id.
-        new_name: Rename it.
+        name: The name or id of the provider.
+        new_name: Its new name.
         fields: Its other fields.
-        base_url: Where it is.
-        keys_stdin: Replace its keys by those on standard input, one per line.
-        keys_from_env: Replace its keys by that in a variable of this command.
-        keep_key: The id of a key that stays; see `bridgepool providers show`.
-        no_keys: Take all keys away.
+        base_url: The URL of its API.
+        keys_stdin: Replace its keys with those on standard input, one per line.
+        keys_from_env: Replace its keys with that in a variable of this command; may be given
+            several times.
+        keep_key: The id of a key to keep; see `bridgepool providers show`.
+        no_keys: Remove all keys.
         header_from_env: NAME=VARIABLE: replace the headers; may be given several times.
-        keep_header: The name of a header that stays.
-        no_headers: Take all headers away.
+        keep_header: The name of a header to keep.
+        no_headers: Remove all headers.
     """
     from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderPatch
     from bridgepool.gateway.control.operations._providers import update_provider
@@ -211,7 +212,7 @@ def update(
     keys: list[KeyChange] = [*(KeyValue(value) for value in values), *kept]
     if keys or no_keys:
         if keys and no_keys:
-            fail("--no-keys takes all keys away; it does not go with other keys")
+            fail("--no-keys removes all keys; it cannot be combined with other keys")
         changed["keys"] = tuple(keys)
     if header_from_env or keep_header or no_headers:
         headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
@@ -223,10 +224,10 @@ def update(
 
 @providers.command
 def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
-    """Switch a provider on.
+    """Enable a provider.
 
     Args:
-        name: Its name, or its id.
+        name: The name or id of the provider.
     """
     from bridgepool.gateway.control.operations._providers import enable_provider
 
@@ -236,10 +237,10 @@ def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
 
 @providers.command
 def disable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
-    """Switch a provider off: it answers that it is disabled. Running streams are not interrupted.
+    """Disable a provider: it answers 503. Running streams are not interrupted.
 
     Args:
-        name: Its name, or its id.
+        name: The name or id of the provider.
     """
     from bridgepool.gateway.control.operations._providers import disable_provider
 
@@ -252,7 +253,7 @@ def remove(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
     """Remove a provider and its keys; its name is free again. Running streams are not interrupted.
 
     Args:
-        name: Its name, or its id.
+        name: The name or id of the provider.
     """
     from bridgepool.gateway.control.operations._providers import remove_provider
 
@@ -269,12 +270,12 @@ def apply(
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Make the providers as a provider file says: all of it at once, or nothing.
+    """Make the providers match a provider file, all in one revision or nothing.
 
     Args:
         file: A provider file (TOML), such as `export` writes; - for standard input.
-        prune: Remove the providers that it does not name.
-        dry_run: Only say what would be done.
+        prune: Remove providers that the file does not name.
+        dry_run: Only report what would be done.
     """
     from bridgepool.gateway.commands._documents import read_drafts
     from bridgepool.gateway.control.operations._providers import apply_providers
@@ -296,10 +297,10 @@ def apply(
 
 @providers.command
 def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
-    """Write the providers as a file for `apply`: keys by their ids, so it holds no secret.
+    """Write the providers as a file for `apply`, with the ids of their keys and no secrets.
 
     Args:
-        output: The file; standard output if not given.
+        output: The file; default: standard output.
     """
     from bridgepool.gateway.commands._documents import drafts_to_toml
     from bridgepool.gateway.control.operations._providers import export_providers
