@@ -39,11 +39,15 @@ REMOTE_BUGS = (
     ),
     bug(
         "a cancelled call is not told", _RPC, "remote/_rpc_peer.py",
-        'self._post(codec.encode_notice("cancel", Cancel(call_id)))', "pass",
+        'self._enqueue(codec.encode_notice("cancel", Cancel(call_id)))', "pass",
     ),
     bug(
         "what is made a secret is not checked", ("tests/remote/test_codec.py",),
         "remote/_codec.py", "None if twin is kind else msgspec.msgpack.Decoder(twin),", "None,",
+    ),
+    bug(
+        "no notice follows a reconnect", ("tests/core/test_keep_subscribed.py",),
+        "_keep_subscribed.py", "bus.publish()\n                if is_outage", "if is_outage",
     ),
     bug(
         "a cut connection is a clean end", ("tests/transports",), "transports/_channel.py",
