@@ -58,7 +58,7 @@ async def main() -> None:
         await pool.wait_drained(1)
         await ask(pool, "ada", answers)
         print(f"and now {answers[-1]}")
-        nursery.cancel_scope.cancel()  # the watcher goes on until it is told to end
+        nursery.cancel_scope.cancel()  # the watcher runs until it is cancelled
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 The owners of bridges run in a nursery that is cancelled from the start; each keeps that off by
 the shield of its one cancel scope, the flight's. To cancel a build is to take its shield away.
 So it can be given back: a build that succeeds although it was cancelled has a bridge to close,
-in peace (race 3 of `docs/invariants.md`). A scope that was cancelled stays so for good.
+undisturbed (race 3 of `docs/invariants.md`). A scope that was cancelled stays so for good.
 
 For the same reason deadlines are kept here and not by the scopes. They are in order anyway: all
 builds have the same time, and queues are cheaper than Trio's heap, out of which thousands of

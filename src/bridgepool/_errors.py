@@ -22,7 +22,7 @@ class BuildError(BridgePoolError):
     """The build that you waited for failed; its own exception is the `__cause__`.
 
     You get it from an acquire whose bridge could not be built from the providers in force.
-    Nothing is kept of the failure: the next acquire builds anew. You get `BuildTimeoutError`
+    The failure is not cached: the next acquire builds again. You get `BuildTimeoutError`
     instead when the build did not end in time, and `PoolClosedError` when the pool was left.
     """
 

@@ -26,7 +26,7 @@ async def keep_subscribed(  # noqa: ASYNC114 -- calls started() itself
 
     A notice is published each time the subscription is open, since events before that may be
     lost, and for each of its events. Events themselves are dropped: subscribers read the state
-    anew. When the subscription raises or ends, it is left and opened again after a random delay.
+    again. When the subscription raises or ends, it is left and opened again after a random delay.
     The limit of that delay doubles from `first_delay` to `max_delay`; it starts again at
     `first_delay` after a subscription that was open for `max_delay` seconds. ::
 

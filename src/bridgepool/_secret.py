@@ -8,7 +8,7 @@ _MASK: Final = "Secret(***)"
 
 @final
 class Secret:
-    """Hold one secret text and show it to nobody who does not ask for it by name.
+    """Hold one secret text that is shown only by `reveal`.
 
     ``repr``, ``str``, ``format``, f-strings, tracebacks that print local variables and
     everything built on them (logs, attrs classes, debuggers) show ``Secret(***)``. Pickling is

@@ -1,7 +1,7 @@
 """What gateways and control planes agree on beside the protocol of `bridgepool.remote`.
 
 The rows that providers are sent as, and the service ``clients``: a gateway asks whose key a client
-sent, and is told when clients change. `docs/protocol.md` describes both.
+sent, and is notified when clients change. `docs/protocol.md` describes both.
 """
 
 from __future__ import annotations

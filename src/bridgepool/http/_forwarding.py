@@ -1,7 +1,7 @@
 """Which header fields a proxy forwards. Pure.
 
 Some fields of a message are only about the connection that it came by (RFC 9110 section 7.6.1),
-some must be written anew (Host, Forwarded), and some are reserved for this project. All rules are
+some must be rewritten (Host, Forwarded), and some are reserved for this project. All rules are
 in this module. Framing (adding Transfer-Encoding, Connection: close) is done by the wire that
 sends. Names are expected in lower case, as wires return them.
 """

@@ -9,7 +9,7 @@ Theory of operation. One task, owned by the block, keeps a session:
 
 A reload uses the session that there is, or fails at once when there is none; the notice of the
 next session makes a watcher reload. What was received outlives a session: the last good forms of
-the rows, the latest receipt (sent anew in each session).
+the rows, the latest receipt (sent again in each session).
 
 What a session knows of the rows ends with it: the first reload of each session gets all of them.
 So an owner whose source was replaced meanwhile, and came to the same revision by other changes,
@@ -284,7 +284,7 @@ async def open_remote_providers(
             await nursery.start(watch_providers, pool, remote, remote.changes)
 
     Args:
-        connect: Opens a connection; called anew after each loss. What it raises is an outage,
+        connect: Opens a connection; called again after each loss. What it raises is an outage,
             but for a `HandshakeRefusedError` that refuses.
         rows: How providers are read from rows.
         name: What this follower calls itself.

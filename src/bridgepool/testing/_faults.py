@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves when it is told to: networks as they are, on loopback.
+"""A TCP proxy that misbehaves on request: real networks, on loopback.
 
 Each connection is carried by one task for each direction, a leg. A leg asks the proxy, before
 each piece that it passes, what is wrong at the moment; a change wakes the legs that wait.
@@ -131,7 +131,7 @@ class FaultProxy:
 
         Args:
             toward: Whom to tell. With one side only, the connection is half-open: that side
-                sees a reset, the other hears nothing more until `heal`.
+                sees a reset, the other receives nothing more until `heal`.
         """
         for connection in tuple(self._connections):
             self._cut_one(connection, toward)
@@ -314,7 +314,7 @@ def _damage(fault: _Fault, piece: bytes) -> bytes:
 
 @asynccontextmanager
 async def open_fault_proxy(target_host: str, target_port: int) -> AsyncIterator[FaultProxy]:
-    """Open a TCP proxy on loopback that breaks connections when it is told to.
+    """Open a TCP proxy on loopback that breaks connections on request.
 
     It passes bytes faithfully until one of its methods is called; they take effect at once, on
     live connections too, and none of them is async.

@@ -349,7 +349,7 @@ def backpressure(limit: int) -> Check:
 
 
 def closing_is_bounded(seconds: float) -> Check:
-    """Make the check that nobody who does not receive can hold up a close."""
+    """Check that a peer that does not receive cannot hold up a close."""
 
     async def closing_ends(rig: TransportRig, a: Channel, b: Channel) -> None:
         await _fill(rig, a, 1 << 40)

@@ -5,7 +5,7 @@ That leaves a process that is frozen on a working machine, and a proxy that keep
 other half is gone. A ping finds both: after `heartbeat_interval` of silence, and, from a client,
 when the peer has sent nothing for half of `heartbeat_timeout` since it was sent a message. Any byte
 is an answer. A peer is dead when nothing comes for `heartbeat_timeout` after the first write that
-wants an answer. A slow peer is told from a stalled one elsewhere, while a write is under way.
+wants an answer. Slow and stalled peers are told apart elsewhere, while a write is under way.
 
 A server pings only after silence: the last message of an exchange is often its response, and it
 would ping all its clients after each change.

@@ -25,7 +25,7 @@ from bridgepool.transports._heartbeat import Heartbeat
 
 # More than any valid request or response of a handshake; h11 accepts no larger head either.
 _MAX_HANDSHAKE_BYTES = 64 << 10
-# Large messages are written in pieces, so that a slow peer is told from a stalled one.
+# Large messages are written in pieces, so that a slow peer is not taken for a stalled one.
 _PIECE_BYTES = 64 << 10
 _KEEPALIVE_PROBES = 5
 _MAX_KEEPALIVE_SECONDS = 32_000  # Linux accepts 32,767

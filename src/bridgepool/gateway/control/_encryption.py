@@ -1,4 +1,4 @@
-"""Encryption at rest: whoever has only the database cannot read the secrets in it.
+"""Encryption at rest: the secrets in the database cannot be read without the key.
 
 The keys are Fernet's (AES-128-CBC with HMAC-SHA256; 32 random bytes in URL-safe base64). The
 first of them encrypts, all of them decrypt. To change it without a pause, in a key file that
@@ -107,7 +107,7 @@ class EncryptionKeys:
         )
 
     def rotate(self, token: bytes) -> bytes:
-        """Encrypt anew with the first key what any of them encrypted; see `decrypt`."""
+        """Re-encrypt with the first key what any of them encrypted; see `decrypt`."""
         return self.encrypt(self.decrypt(token))
 
 

@@ -40,7 +40,7 @@ class NameTakenError(StoreError):
 
 
 class ConflictError(StoreError):
-    """The row has changed since you read it; read it again and decide anew.
+    """The row has changed since you read it; read it again and decide again.
 
     Args:
         kind: What has changed, such as ``provider``.

@@ -250,5 +250,5 @@ async def serve_simulated_upstream(  # noqa: ASYNC114  # the linter cannot be to
     with upstream.scope:
         listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
         upstream.address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-        task_status.started(upstream)  # whoever connects now waits in the socket's backlog
+        task_status.started(upstream)  # a client that connects now waits in the socket's backlog
         await serve_http(upstream.handle, listeners)

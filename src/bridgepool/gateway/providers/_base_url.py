@@ -1,6 +1,6 @@
 """Base URLs of providers: one form for each, and none into the operator's network unasked.
 
-Pure. A name may still resolve to an address inside; only whoever connects sees that, and asks
+Pure. A name may still resolve to an address inside; only the code that connects sees that, and asks
 `address_is_private` about the address it is about to use.
 """
 

@@ -78,7 +78,7 @@ class Scene:
     directories: tuple[str, ...]
     """Where they stand, as far as it exists."""
     places: tuple[tuple[int, int], ...]
-    """Device and inode of these directories: one that was made anew is another place."""
+    """Device and inode of these directories: a directory that was recreated is another place."""
     identity: Identity | None = attrs.field(eq=False)
     """The file's own identity."""
 
@@ -117,9 +117,9 @@ class FileWatcher:
     _seen: Identity | None = attrs.field(default=None, init=False)
     # an event about the file itself has come since the last look
     _named: bool = attrs.field(default=False, init=False)
-    # a watched directory has gone: watch anew at once, if it is back
+    # a watched directory has gone: watch again at once, if it is back
     _uprooted: bool = attrs.field(default=False, init=False)
-    # there are no events: ask for them anew at the next look
+    # there are no events: ask for them again at the next look
     _blind: bool = attrs.field(default=False, init=False)
     _complained: bool = attrs.field(default=False, init=False)
 
@@ -148,7 +148,7 @@ class FileWatcher:
         )
 
     async def _follow_scene(self, scene: Scene) -> Scene:
-        """Report changes until the watches must be set up anew; return what to watch then."""
+        """Report changes until the watches must be set up again; return what to watch then."""
         events = self._events.subscribe()
         while True:
             fresh = await self._look()

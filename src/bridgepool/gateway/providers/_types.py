@@ -1,4 +1,4 @@
-"""The provider types that a gateway knows unless it is told otherwise."""
+"""The provider types that a gateway knows by default."""
 
 from typing import Final
 

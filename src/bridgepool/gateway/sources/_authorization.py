@@ -3,7 +3,7 @@
 Theory of operation. An answer is kept under the SHA-256 of the token, with the *clients revision*
 it was true at, and the time of the question. It is used without asking while it is fresh: not
 older than `fresh_for`, and no later clients revision has been heard of. So a key that was revoked
-is asked about anew as soon as the notice of it came.
+is asked about again as soon as its notice arrives.
 
     no answer kept, or a stale one ── asked ──▶ answered: keep it, use it
                                        │
@@ -153,7 +153,7 @@ class AuthorizationCache:
     async def authorize(self, token: bytes) -> Caller | None:
         """Return whose key this is; None when it is nobody's.
 
-        Not a checkpoint when a fresh answer is at hand.
+        Not a checkpoint when a fresh answer is cached.
 
         Args:
             token: The key as the client sent it; any bytes.

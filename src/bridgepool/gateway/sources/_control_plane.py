@@ -53,7 +53,7 @@ class RemoteClients:
     async def authorize(self, token: bytes) -> Caller | None:
         """Return whose key this is; None when it is nobody's.
 
-        Not a checkpoint when a fresh answer is at hand. See `AuthorizationLimits`.
+        Not a checkpoint when a fresh answer is cached. See `AuthorizationLimits`.
 
         Args:
             token: The key as the client sent it; any bytes.

@@ -139,7 +139,7 @@ def change(
         if "base_url" not in patch.fields:
             raise InvalidChangeError(
                 f"its stored settings cannot be used ({present.problem}); give base_url, keys "
-                "and headers anew, switch it off, or remove it"
+                "and headers again, switch it off, or remove it"
             )
     content = rules.content_of_patch(present.content, patch)
     if content.name != present.content.name:

@@ -326,7 +326,7 @@ class Store:
         )
 
     async def rotate_encryption(self) -> RotationReport:
-        """Encrypt everything anew that is not under the first encryption key.
+        """Re-encrypt everything that is not under the first encryption key.
 
         In small transactions, while everybody works on; it may be cut and run again. Makes no
         revision. Afterwards the other keys are of no use to this store.

@@ -89,7 +89,7 @@ class StoreTransaction:
         return sealed, self.encryption.current
 
     def reencrypt(self, table: str, after: str | int | None) -> Reencrypted:
-        """Encrypt some rows anew under the first key.
+        """Re-encrypt some rows under the first key.
 
         Args:
             table: A table with sealed columns.
