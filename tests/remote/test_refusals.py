@@ -2,16 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
 from bridgepool import ReloadError
-from bridgepool.remote import RemoteLimits, open_remote_providers
+from bridgepool.remote import Identity, RemoteLimits, open_remote_providers
 from bridgepool.transports._errors import HandshakeRefusedError
 
-from .rig import ROWS, Owner, follow, open_plane, row
+from .rig import ROWS, Owner, follow, open_plane, open_service, row
 
 QUICK = RemoteLimits(refused_delay=30)
 
@@ -132,3 +133,17 @@ async def test_what_answers_without_a_reason_is_no_owner_and_so_an_outage(
         with trio.move_on_after(1) as waiting:
             await remote.wait_refused()
         assert waiting.cancelled_caught
+
+
+async def test_a_follower_in_this_process_whose_key_is_not_live_learns_why(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    owner = Owner()
+    async with (
+        open_service(owner) as service,
+        open_remote_providers(
+            partial(service.connect, Identity("local", key_id="revoked")), ROWS, name="local"
+        ) as remote,
+    ):
+        with trio.fail_after(1), pytest.raises(ReloadError, match="revoked"):
+            await remote.reload()

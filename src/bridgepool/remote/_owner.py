@@ -110,10 +110,8 @@ class RemoteService(Generic[P]):
         self._open.add(session)
         try:
             # Not before it is among the sessions, so that a revocation finds it here or there.
-            if self._is_live(admitted.identity):
-                await session.run(channel)
-            else:
-                await trio.lowlevel.checkpoint()
+            session.end_if_revoked()
+            await session.run(channel)
         finally:
             self._open.discard(session)
             session.closed()
