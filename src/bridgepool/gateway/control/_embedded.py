@@ -64,11 +64,7 @@ class StoreProviders:
 
         The provider that was last made from such a row stays in its place.
         """
-        if self._snapshot is None:
-            return ()
-        # Why a row could not be decrypted tells more than what it lacks in consequence.
-        explained = {row.name: row for row in self._snapshot.unreadable}
-        return tuple(explained.get(row.name, row) for row in self._table.rejected)
+        return self._snapshot.explain(self._table.rejected) if self._snapshot is not None else ()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Final, Protocol
 
 import attrs
@@ -120,12 +120,10 @@ class _Clients:
                 session.publish("changed", ClientsRevision(revision))
         return snapshot
 
-    def open(self, session: ServiceSession) -> AbstractAsyncContextManager[None]:
-        """Answer on a session."""
-        return self._open(session)
-
     @asynccontextmanager
-    async def _open(self, session: ServiceSession) -> AsyncIterator[None]:
+    async def open(self, session: ServiceSession) -> AsyncIterator[None]:
+        """Answer on a session."""
+
         async def watch(asked: WatchClients) -> ClientsRevision:
             await trio.lowlevel.checkpoint()
             revision = self.sent[session] = self.backend.revisions.clients

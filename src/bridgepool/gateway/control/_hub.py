@@ -15,10 +15,10 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -30,15 +30,11 @@ from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
 from bridgepool.gateway.control._errors import NotFoundError, StoreError, StoreUnavailableError
-from bridgepool.gateway.control._records import (
-    AccessKeyView,
-    GatewaySession,
-    Revisions,
-    StoreSnapshot,
-)
-from bridgepool.gateway.control._sessions import GatewaySessions, GatewayStore
+from bridgepool.gateway.control._records import GatewaySession, Revisions, StoreSnapshot
+from bridgepool.gateway.control._sessions import GatewaySessions
+from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Caller
-from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Acknowledge, Identity, SessionInfo
 
@@ -50,44 +46,6 @@ _BACKWARDS: Final = (
     "the store went back to an earlier revision, which is not served; if a backup was put back, "
     "restart the control planes and the gateways"
 )
-
-
-class HubStore(GatewayStore, Protocol):
-    """What the hub needs of the store."""
-
-    async def revisions(self) -> Revisions:
-        """Return the revisions in force."""
-        ...
-
-    def subscribe(self) -> ChangeSubscription:
-        """Open a channel of notices that the revision moved."""
-        ...
-
-    async def snapshot(self) -> StoreSnapshot:
-        """Read all that gateways serve by."""
-        ...
-
-    async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
-        """Return the gateway's key."""
-        ...
-
-
-@attrs.frozen
-class _Served:
-    """A snapshot of the store that is served."""
-
-    snapshot: StoreSnapshot
-    keys: Mapping[str, tuple[Identity, KeyHash]]  # by the key's id
-
-    @classmethod
-    def of(cls, snapshot: StoreSnapshot) -> _Served:
-        return cls(
-            snapshot,
-            {
-                key.id: (Identity(key.name, key.id), parse_hash(key.hash))
-                for key in snapshot.gateway_keys
-            },
-        )
 
 
 @attrs.frozen
@@ -108,9 +66,9 @@ class HubStatus:
 class Hub:
     """A `GatewayBackend` on a store; made by `open_hub`."""
 
-    _store: HubStore
+    _store: Store
     _sessions: GatewaySessions
-    _served: _Served
+    _served: StoreSnapshot
     _poll_interval: float
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one read of the store at a time
@@ -123,7 +81,7 @@ class Hub:
     @property
     def revisions(self) -> Revisions:
         """The revisions in force here."""
-        return self._served.snapshot.revisions
+        return self._served.revisions
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that `revisions` moved."""
@@ -132,13 +90,12 @@ class Hub:
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return the providers of the served snapshot. A checkpoint; uses no database."""
         await trio.lowlevel.checkpoint()
-        snapshot = self._served.snapshot
-        return ProviderSnapshot(snapshot.rows, snapshot.revisions.revision)
+        return ProviderSnapshot(self._served.rows, self.revisions.revision)
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint; asks no database."""
         await trio.lowlevel.checkpoint()
-        return self._served.snapshot.clients.authenticate(_bytes(token))
+        return self._served.clients.authenticate(_bytes(token))
 
     async def admit(self, key: Secret) -> Identity | None:
         """Return the gateway whose key this is, None if it is unknown. A checkpoint.
@@ -154,16 +111,16 @@ class Hub:
         if key_id is None:
             return None
         name = key_id.decode("ascii")
-        if name not in self._served.keys:
+        if name not in self._served.gateway_keys:
             if await self._store.authenticate_gateway(key) is None:
                 return None
             await self.refresh()
-        identity, hashed = self._served.keys.get(name, (None, None))
-        return identity if hashed is not None and hashed.matches(token) else None
+        found = self._served.gateway_keys.get(name)
+        return found.identity if found is not None and found.hash.matches(token) else None
 
     def is_live(self, key_id: str) -> bool:
         """Return whether a gateway key is still good."""
-        return key_id in self._served.keys
+        return key_id in self._served.gateway_keys
 
     def session_opened(self, session: SessionInfo) -> None:
         """Note that a gateway has begun a session."""
@@ -171,12 +128,8 @@ class Hub:
 
     def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
         """Note what a gateway made of a revision."""
-        unreadable = {row.name: row for row in self._served.snapshot.unreadable}
-        if unreadable and receipt.rejected:
-            # That a row could not be decrypted explains more than what it lacks as a result.
-            explained = tuple(unreadable.get(row.name, row) for row in receipt.rejected)
-            receipt = attrs.evolve(receipt, rejected=explained)
-        self._sessions.acknowledged(session_id, receipt)
+        explained = self._served.explain(receipt.rejected)
+        self._sessions.acknowledged(session_id, attrs.evolve(receipt, rejected=explained))
 
     def session_closed(self, session_id: str) -> None:
         """Note that a session has ended."""
@@ -214,7 +167,8 @@ class Hub:
             NotFoundError: The store is not at that revision yet.
             StoreUnavailableError: The store is away, or went back.
         """
-        self._check_direction()
+        if self._backwards:  # nothing that is written now is served
+            raise StoreUnavailableError(_BACKWARDS)
         if revision > self.revisions.revision:
             latest = (await self._store.revisions()).revision
             if revision > latest:
@@ -251,8 +205,8 @@ class Hub:
             StoreError: It cannot be read.
         """
         async with self._turn:
-            served = _Served.of(await self._store.snapshot())
-        fresh, present = served.snapshot.revisions, self.revisions
+            served = await self._store.snapshot()
+        fresh, present = served.revisions, self.revisions
         if fresh.revision > present.revision:
             self._served = served
             self._changed.publish()
@@ -261,11 +215,6 @@ class Hub:
             self._backwards = True
             facts = {"revision": fresh.revision, "served": present.revision}
             logger.error(_BACKWARDS, extra=facts)
-
-    def _check_direction(self) -> None:
-        """Raise `StoreUnavailableError` if nothing that is written now is served."""
-        if self._backwards:
-            raise StoreUnavailableError(_BACKWARDS)
 
     async def _follow(self, notices: ChangeSubscription) -> None:
         """Follow the store until cancelled."""
@@ -302,13 +251,9 @@ def _bytes(token: Secret) -> bytes:
     return token.reveal().encode("utf-8", "surrogatepass")
 
 
-def _new_name() -> str:
-    return f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}"
-
-
 @asynccontextmanager
 async def open_hub(
-    store: HubStore,
+    store: Store,
     *,
     name: str | None = None,
     poll_interval: float = 2.0,
@@ -332,10 +277,13 @@ async def open_hub(
         StoreError: The store cannot be read the first time.
     """
     sessions = GatewaySessions(
-        store, name or _new_name(), lambda: datetime.fromtimestamp(clock(), UTC), gather=gather
+        store,
+        name or f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}",
+        lambda: datetime.fromtimestamp(clock(), UTC),
+        gather,
     )
     with store.subscribe() as notices:
-        hub = Hub(store, sessions, _Served.of(await store.snapshot()), poll_interval)
+        hub = Hub(store, sessions, await store.snapshot(), poll_interval)
         try:
             async with open_service_nursery() as nursery:
                 nursery.start_soon(hub._follow, notices)

@@ -8,17 +8,11 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool._snapshot import ProviderSnapshot
-from bridgepool.gateway.control._records import Revisions
+from bridgepool.gateway.control._records import GatewayKey, Revisions
 from bridgepool.gateway.providers import Caller, Clients
-from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, KeyHash, parse_hash
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, parse_hash
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Acknowledge, Identity, SessionInfo
-
-
-@attrs.frozen
-class _GatewayKey:
-    identity: Identity
-    hash: KeyHash
 
 
 @attrs.define(eq=False)
@@ -47,7 +41,7 @@ class MemoryBackend:
     _revisions: Revisions = attrs.field(init=False)
     _rows: tuple[ProviderRow, ...] = attrs.field(default=(), init=False)
     _clients: Clients = attrs.field(factory=Clients, init=False)
-    _keys: dict[str, _GatewayKey] = attrs.field(factory=dict, init=False)  # by the key's id
+    _keys: dict[str, GatewayKey] = attrs.field(factory=dict, init=False)  # by the key's id
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
     _heard: ChangeBus = attrs.field(factory=ChangeBus, init=False)  # sessions and receipts
 
@@ -77,7 +71,7 @@ class MemoryBackend:
         """Make a key for the gateway of that name. It is not kept: this is the time to note it."""
         key = GATEWAY_KEYS.new()
         hashed = parse_hash(GATEWAY_KEYS.hash(key) or "")
-        self._keys[hashed.key_id] = _GatewayKey(Identity(name, hashed.key_id), hashed)
+        self._keys[hashed.key_id] = GatewayKey(Identity(name, hashed.key_id), hashed)
         return key
 
     def revoke_gateway_key(self, key_id: str) -> int:

@@ -12,9 +12,10 @@ import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import Clients
+from bridgepool.gateway.providers._access_keys import KeyHash
 from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote import RejectedRow
+from bridgepool.remote import Identity, RejectedRow
 
 
 @attrs.frozen
@@ -164,12 +165,9 @@ class ApplyResult:
 class GatewayKey:
     """A valid key of a gateway, for checking keys without asking the store."""
 
-    id: str
-    """The public part of the key; logs may contain it."""
-    name: str
-    """The gateway that it was made for."""
-    hash: str = attrs.field(repr=False)
-    """For `parse_hash`."""
+    identity: Identity
+    """The gateway that it was made for, and the id of the key."""
+    hash: KeyHash
 
 
 @attrs.frozen
@@ -183,8 +181,16 @@ class StoreSnapshot:
     unreadable: tuple[RejectedRow, ...] = ()
     """Rows that could not be decrypted, and why. `rows` contains them without keys and with an
     empty base URL, so that followers reject them and keep their last good form."""
-    gateway_keys: tuple[GatewayKey, ...] = ()
-    """The valid keys of gateways, the oldest first."""
+    gateway_keys: Mapping[str, GatewayKey] = attrs.field(factory=dict)
+    """The valid keys of gateways, by their ids."""
+
+    def explain(self, rejected: Iterable[RejectedRow]) -> tuple[RejectedRow, ...]:
+        """Return rejected rows; those of `unreadable` with that reason.
+
+        Why a row could not be decrypted tells more than what it lacks in consequence.
+        """
+        explained = {row.name: row for row in self.unreadable}
+        return tuple(explained.get(row.name, row) for row in rejected)
 
 
 # -- keys of clients, gateways and admins ------------------------------------------------------

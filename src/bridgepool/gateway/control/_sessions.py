@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -21,6 +21,7 @@ from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.gateway.control._applied import has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
 from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control.store import Store
 from bridgepool.remote import Acknowledge, RejectedRow, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
@@ -28,26 +29,9 @@ logger = logging.getLogger("bridgepool.control")
 _NAME: Final = 200  # characters of a name or a version
 _REASON: Final = 1000
 _REJECTIONS: Final = 1000
-
-
-class GatewayStore(Protocol):
-    """The part of the store that is needed."""
-
-    async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
-        """Keep what is known of gateways."""
-        ...
-
-    async def touch_gateways(self, control_plane: str) -> int:
-        """Note that those connected to a control plane still are."""
-        ...
-
-    async def list_gateways(self) -> tuple[GatewaySession, ...]:
-        """Return what is known of gateways."""
-        ...
-
-    async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
-        """Note as not connected those that a dead control plane has left."""
-        ...
+_TOUCH_EVERY: Final = 10.0  # seconds between two records that the connected ones still are
+_STALE_AFTER: Final = 35.0  # seconds after which those of a silent control plane count as offline
+_FORGET_AFTER: Final = 7 * 86400.0  # seconds after which one that is offline is forgotten
 
 
 @attrs.define(eq=False)
@@ -59,21 +43,12 @@ class GatewaySessions:
         control_plane: The name of this control plane in the rows.
         clock: Returns the time for people.
         gather: Seconds for which changes are collected into one transaction.
-        touch_every: Seconds between two records that the connected ones still are.
-        stale_after: Seconds after which gateways of a control plane that is silent count as
-            offline.
-        forget_after: Seconds after which a gateway that is offline is forgotten.
     """
 
-    _store: GatewayStore
+    _store: Store
     _control_plane: str
     _clock: Callable[[], datetime]
-    _gather: float = attrs.field(default=0.25, kw_only=True)
-    _touch_every: float = attrs.field(default=10.0, kw_only=True)
-    _stale_after: float = attrs.field(default=35.0, kw_only=True)
-    _forget_after: float = attrs.field(default=7 * 86400.0, kw_only=True)
-    dropped: int = attrs.field(default=0, init=False)
-    """Batches that the store rejected, not counting those while it was unavailable."""
+    _gather: float
     forgotten: int = attrs.field(default=0, init=False)
     """Sessions that ended and are now only in the store; what was read of it before lacks them."""
     _sessions: dict[str, GatewaySession] = attrs.field(factory=dict, init=False)  # by session
@@ -197,7 +172,6 @@ class GatewaySessions:
             return False
         except Exception:  # a row that the store rejects must not block all others
             logger.exception("sessions of gateways not written", extra={"rows": len(batch)})
-            self.dropped += 1
         for session in batch:
             if self._sessions.get(session.session) is session:
                 self._unwritten.discard(session.session)
@@ -216,7 +190,7 @@ class GatewaySessions:
                 pass  # the hub logs it once
             except Exception:
                 logger.exception("heartbeat of gateway sessions not written")
-            await trio.sleep(self._touch_every)
+            await trio.sleep(_TOUCH_EVERY)
 
     async def _touch(self) -> None:
         written = sum(
@@ -227,9 +201,7 @@ class GatewaySessions:
         if touched < written:  # another control plane considered this one dead
             self._unwritten.update(self._sessions)
             self._dirty.set()
-        await self._store.expire_gateways(
-            stale_after=self._stale_after, forget_after=self._forget_after
-        )
+        await self._store.expire_gateways(stale_after=_STALE_AFTER, forget_after=_FORGET_AFTER)
 
 
 def _printable(text: str, most: int) -> str:

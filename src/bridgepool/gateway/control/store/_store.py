@@ -61,7 +61,8 @@ from bridgepool.gateway.providers import (
     ProviderFile,
     ProviderType,
 )
-from bridgepool.remote import RejectedRow
+from bridgepool.gateway.providers._access_keys import parse_hash
+from bridgepool.remote import Identity, RejectedRow
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -370,9 +371,10 @@ def _read_snapshot(
         unreadable=tuple(
             RejectedRow(row.content.name, row.problem) for row in stored if row.problem is not None
         ),
-        gateway_keys=tuple(
-            GatewayKey(key.id, key.name, key.hash) for key in key_rows.list_keys(tx, "gateway")
-        ),
+        gateway_keys={
+            key.id: GatewayKey(Identity(key.name, key.id), parse_hash(key.hash))
+            for key in key_rows.list_keys(tx, "gateway")
+        },
     )
     return snapshot, usable
 
