@@ -121,8 +121,8 @@ class Reader:
         async with opened() as store:
             ids = {
                 "OLD_CLIENT_KEY": (await store.list_clients())[0].keys[0].id,
-                "OLD_GATEWAY_KEY": (await store.list_gateway_keys())[0].id,
-                "OLD_ADMIN_KEY": (await store.list_admin_keys())[0].id,
+                "OLD_GATEWAY_KEY": (await store.list_keys("gateway"))[0].id,
+                "OLD_ADMIN_KEY": (await store.list_keys("admin"))[0].id,
             }
         for shown, key_id in ids.items():
             block = block.replace(shown, key_id)
@@ -148,7 +148,7 @@ async def test_the_pages_do_what_they_say(
                         said[block] = await reader.do(block)
             async with opened() as store:
                 provider = await store.get_provider("openai")
-                gateway_keys = await store.list_gateway_keys()
+                gateway_keys = await store.list_keys("gateway")
     assert (provider.problem, [key.hint for key in provider.keys]) == (None, ["…hird"])
     assert len(gateway_keys) == 1
     everything = "\n".join(said.values())

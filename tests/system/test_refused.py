@@ -33,7 +33,7 @@ async def test_a_revoked_key_ends_its_session_within_a_second_and_a_new_one_brin
     ):
         old = world.gateway_key_id
         began = trio.current_time()
-        await elsewhere.revoke_gateway_key(ADA, old)
+        await elsewhere.revoke_key(ADA, "gateway", old)
         await wait_for(lambda: len(world.service.sessions) == 0)
         took = trio.current_time() - began
         print(f"the session of a revoked key ended after {took:.3f} s")
@@ -70,7 +70,7 @@ async def test_a_gateway_that_takes_nothing_of_what_is_sent_cannot_put_its_revoc
             await world.point_at(world.south if sent % 320_000 else world.north)
         await world.wait_heard()
         began = trio.current_time()
-        await world.store.revoke_gateway_key(ADA, world.gateway_key_id)
+        await world.store.revoke_key(ADA, "gateway", world.gateway_key_id)
         await wait_for(lambda: len(world.service.sessions) == 0)
         took = trio.current_time() - began
         print(f"the session that took nothing ended after {took:.3f} s")

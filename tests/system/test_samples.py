@@ -17,7 +17,7 @@ from bridgepool import Secret
 from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from bridgepool.gateway.providers import Provider, ProviderFile, parse_provider_file
+from bridgepool.gateway.providers import Caller, Provider, ProviderFile, parse_provider_file
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.sources._snapshot_file import read_snapshot_keys
 from bridgepool.gateway.sources._snapshot_format import decode_snapshot
@@ -153,23 +153,23 @@ async def test_the_store_knows_exactly_the_keys_that_are_good(home: Home) -> Non
     async with opened(home) as store:
         clients = (await store.snapshot()).clients
         for client, key in pairs(samples.CLIENT_KEYS):
-            caller = await store.authenticate_client(Secret(key))
-            assert caller is not None
-            assert caller.client_id == client
-            assert clients.authenticate(key.encode()) == caller
+            stored = await store.authenticate("client", Secret(key))
+            assert stored is not None
+            assert stored.name == client
+            assert clients.authenticate(key.encode()) == Caller(client, stored.id)
         for _, key in pairs(samples.REVOKED_CLIENT_KEYS):
-            assert await store.authenticate_client(Secret(key)) is None
+            assert await store.authenticate("client", Secret(key)) is None
             assert clients.authenticate(key.encode()) is None
         for gateway, key in samples.GATEWAY_KEYS.items():
-            found = await store.authenticate_gateway(Secret(key))
+            found = await store.authenticate("gateway", Secret(key))
             assert found is not None
             assert found.name == gateway
         for admin, (role, key) in samples.ADMIN_KEYS.items():
-            found = await store.authenticate_admin(Secret(key))
+            found = await store.authenticate("admin", Secret(key))
             assert found is not None
             assert (found.name, found.role) == (admin, role)
-        assert await store.authenticate_gateway(Secret(samples.REVOKED_GATEWAY_KEY)) is None
-        assert await store.authenticate_admin(Secret(samples.REVOKED_ADMIN_KEY)) is None
+        assert await store.authenticate("gateway", Secret(samples.REVOKED_GATEWAY_KEY)) is None
+        assert await store.authenticate("admin", Secret(samples.REVOKED_ADMIN_KEY)) is None
 
 
 async def test_the_stores_audit_and_gateways_are_read(home: Home) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridgepool import Secret
-from bridgepool.gateway.control._first_keys import Kind, ensure_key
+from bridgepool.gateway.control._first_keys import ensure_key
+from bridgepool.gateway.control._records import KeyKind
 from bridgepool.gateway.serving._listening import StartError
 from tests.gateway.control.stores import opened
 
@@ -21,7 +22,7 @@ def key_in(path: Path) -> Secret:
 
 @every_kind
 async def test_a_key_is_made_once_into_a_file_that_nobody_else_reads(
-    kind: Kind, database_url: str, tmp_path: Path
+    kind: KeyKind, database_url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "the.key"
     async with opened(database_url) as store:
@@ -38,13 +39,13 @@ async def test_each_key_lets_in_whom_it_is_for(database_url: str, tmp_path: Path
         await ensure_key(store, "admin", tmp_path / "admin")
         await ensure_key(store, "gateway", tmp_path / "gateway")
         await ensure_key(store, "client", tmp_path / "client")
-        admin = await store.authenticate_admin(key_in(tmp_path / "admin"))
+        admin = await store.authenticate("admin", key_in(tmp_path / "admin"))
         assert admin is not None
         assert admin.role == "write"
-        assert await store.authenticate_gateway(key_in(tmp_path / "gateway")) is not None
-        caller = await store.authenticate_client(key_in(tmp_path / "client"))
+        assert await store.authenticate("gateway", key_in(tmp_path / "gateway")) is not None
+        caller = await store.authenticate("client", key_in(tmp_path / "client"))
         assert caller is not None
-        assert caller.client_id == "first"
+        assert caller.name == "first"
 
 
 async def test_a_client_whose_file_was_lost_gets_one_more_key(
@@ -59,7 +60,7 @@ async def test_a_client_whose_file_was_lost_gets_one_more_key(
 
 @every_kind
 async def test_a_file_that_cannot_be_used_ends_the_start_with_the_reason(
-    kind: Kind, database_url: str, tmp_path: Path
+    kind: KeyKind, database_url: str, tmp_path: Path
 ) -> None:
     async with opened(database_url) as store:
         (tmp_path / "other").write_text("bp_not_ours\n")
@@ -75,5 +76,5 @@ async def test_a_file_that_cannot_be_used_ends_the_start_with_the_reason(
             await ensure_key(store, kind, tmp_path / "missing" / "the.key")
         clients = await store.list_clients()
         assert all(not client.keys for client in clients)
-        assert not await store.list_gateway_keys()
-        assert not await store.list_admin_keys()
+        assert not await store.list_keys("gateway")
+        assert not await store.list_keys("admin")

@@ -93,7 +93,7 @@ async def test_gateway_keys_are_admitted_until_they_are_revoked(database_url: st
         client = (await store.add_client(ADA, "alice")).key
         assert client is not None
         assert await hub.admit(client) is None
-        revoked = await store.revoke_gateway_key(ADA, key_id)
+        revoked = await store.revoke_key(ADA, "gateway", key_id)
         await wait_revision(hub, revoked.revision)
         assert not hub.is_live(key_id)
         assert await hub.admit(change.key) is None

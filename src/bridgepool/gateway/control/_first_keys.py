@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import trio
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import NameTakenError
-from bridgepool.gateway.control._records import Actor
+from bridgepool.gateway.control._records import Actor, KeyKind
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._private_files import write_private_file
 
 logger = logging.getLogger("bridgepool.control")
 
-Kind: TypeAlias = Literal["admin", "gateway", "client"]
-
 _ACTOR: Final = Actor("program", "control-plane")
 _FIRST: Final = "first"  # the name of what such a key is made for
 
 
-async def ensure_key(store: Store, kind: Kind, path: Path) -> None:
+async def ensure_key(store: Store, kind: KeyKind, path: Path) -> None:
     """Make a key into a new file, or check that the one in the file is good.
 
     An admin key may write.
@@ -51,7 +49,7 @@ async def ensure_key(store: Store, kind: Kind, path: Path) -> None:
     logger.warning("made a new %s key", kind, extra={"file": str(path), "key": key_id})
 
 
-async def _make(store: Store, kind: Kind) -> tuple[str, Secret]:
+async def _make(store: Store, kind: KeyKind) -> tuple[str, Secret]:
     if kind == "client":
         try:  # not to look first: another control plane may start at the same time
             added = await store.add_client(_ACTOR, _FIRST)
@@ -68,28 +66,21 @@ async def _make(store: Store, kind: Kind) -> tuple[str, Secret]:
     return made.access_key.id, made.key
 
 
-async def _revoke(store: Store, kind: Kind, key_id: str) -> None:
+async def _revoke(store: Store, kind: KeyKind, key_id: str) -> None:
     if kind == "client":
         await store.revoke_client_key(_ACTOR, _FIRST, key_id)
-    elif kind == "gateway":
-        await store.revoke_gateway_key(_ACTOR, key_id)
     else:
-        await store.revoke_admin_key(_ACTOR, key_id)
+        await store.revoke_key(_ACTOR, kind, key_id)
 
 
-async def _check(store: Store, kind: Kind, path: Path) -> None:
+async def _check(store: Store, kind: KeyKind, path: Path) -> None:
     where = f"--{kind}-key-file {path}"
     try:
         text = (await trio.Path(path).read_text()).strip()
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "is not text"
         raise StartError(f"{where}: cannot be read: {problem}") from None
-    authenticate = {
-        "admin": store.authenticate_admin,
-        "gateway": store.authenticate_gateway,
-        "client": store.authenticate_client,
-    }[kind]
-    if not text or await authenticate(Secret(text)) is None:
+    if not text or await store.authenticate(kind, Secret(text)) is None:
         raise StartError(
             f"{where}: does not hold a good {kind} key of this store; remove the file to have "
             "one made"

@@ -112,7 +112,7 @@ class Hub:
             return None
         name = key_id.decode("ascii")
         if name not in self._served.gateway_keys:
-            if await self._store.authenticate_gateway(key) is None:
+            if await self._store.authenticate("gateway", key) is None:
                 return None
             await self.refresh()
         found = self._served.gateway_keys.get(name)

@@ -107,7 +107,7 @@ async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
         await _seed(store, options.seed, options.max_keys)
     if options.admin_key_file is not None:
         await ensure_key(store, "admin", options.admin_key_file)
-    elif not await store.list_admin_keys():
+    elif not await store.list_keys("admin"):
         logger.warning(
             "no admin key, so the API refuses every request; start with --admin-key-file, or "
             "make one with `bridgepool keys`"

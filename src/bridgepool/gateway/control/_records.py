@@ -195,6 +195,7 @@ class StoreSnapshot:
 
 # -- keys of clients, gateways and admins ------------------------------------------------------
 
+KeyKind: TypeAlias = Literal["client", "gateway", "admin"]
 Role: TypeAlias = Literal["read", "write"]
 
 

@@ -195,7 +195,7 @@ async def test_a_fault_of_the_store_is_told(
         raise error
 
     await plane.key()
-    for method in ("add_provider", "authenticate_admin"):
+    for method in ("add_provider", "authenticate"):
         monkeypatch.setattr(Store, method, fail)
         answer = await plane.ask("POST", "/api/v1/providers", DRAFT)
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)

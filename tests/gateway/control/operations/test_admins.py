@@ -148,15 +148,15 @@ async def test_clients_and_keys_are_made_listed_and_revoked(way: str) -> None:
         admin, store = rig.admin, rig.plane.store
         client = await admin.do(add_client, "ada")
         assert client.key is not None
-        assert await store.authenticate_client(client.key) is not None
+        assert await store.authenticate("client", client.key) is not None
         second = await admin.do(add_client_key, "ada")
         assert len((await admin.do(list_clients)).clients[0].keys) == 2
         revoked = await admin.do(revoke_client_key, "ada", second.access_key.id)
         assert revoked.access_key.revoked is not None
-        assert await store.authenticate_client(second.key) is None
+        assert await store.authenticate("client", second.key) is None
         assert (await admin.do(remove_client, "ada")).client.id == "ada"
         front = await admin.do(create_gateway_key, "front")
-        assert await store.authenticate_gateway(front.key) is not None
+        assert await store.authenticate("gateway", front.key) is not None
         boss = await admin.do(create_admin_key, "boss", "write")
         assert boss.access_key.role == "write"
         await admin.do(revoke_gateway_key, "front")

@@ -42,7 +42,7 @@ async def test_what_is_declared_is_there_in_one_revision(database_url: str) -> N
         one, two = (await store.snapshot()).rows
         assert one.keys == (Secret("key-one"),)
         assert (two.key_env, two.keys) == ("TWO_KEY", ())
-        assert await store.authenticate_client(key) is not None
+        assert await store.authenticate("client", key) is not None
         assert {entry.actor.kind for entry in await store.audit()} == {"seed"}
 
 
@@ -166,7 +166,7 @@ async def test_a_key_revoked_by_hand_stays_revoked(database_url: str) -> None:
         await store.revoke_client_key(ADA, "web", key_id)
         [drift] = (await seed(store, text)).drift
         assert drift == Drift("client", "web", "was changed by hand: keys")
-        assert await store.authenticate_client(key) is None
+        assert await store.authenticate("client", key) is None
 
 
 async def test_a_row_that_breaks_a_rule_of_the_store_is_drift_and_the_others_are_applied(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 import trio
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import StoreError
-from bridgepool.gateway.control._records import AccessKeyView, Actor
+from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.control.api._errors import (
     ApiResponse,
     Message,
@@ -25,6 +25,7 @@ from bridgepool.gateway.control.api._errors import (
     error_response,
     store_response,
 )
+from bridgepool.gateway.control.store import Store
 
 logger = logging.getLogger("bridgepool.control.api")
 
@@ -38,20 +39,12 @@ _BODY_TIMEOUT: Final = 30.0
 _READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-class Admins(Protocol):
-    """What the guard needs of the store."""
-
-    async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
-        """Return the admin key that a token is; None if it is unknown or revoked."""
-        ...
-
-
 @attrs.define(eq=False)
 class Guard:
     """The routes, with a key before them, as an ASGI application."""
 
     _routes: Routes
-    _admins: Admins
+    _store: Store
     failures: int = attrs.field(default=0, init=False)
     """Number of requests on which a route raised an unexpected error."""
 
@@ -98,7 +91,7 @@ class Guard:
         if not path.startswith("/api/"):
             return None
         token = _bearer(scope["headers"])
-        admin = await self._admins.authenticate_admin(token) if token is not None else None
+        admin = await self._store.authenticate("admin", token) if token is not None else None
         if admin is None:
             problem = (
                 "an admin key is required"

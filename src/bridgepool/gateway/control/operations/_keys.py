@@ -24,7 +24,7 @@ class AccessKeyList:
 @operation("GET", "/gateway-keys")
 async def list_gateway_keys(context: Context, revoked: Revoked = False) -> AccessKeyList:
     """List the keys of gateways, the oldest first."""
-    return AccessKeyList(await context.store.list_gateway_keys(revoked=revoked))
+    return AccessKeyList(await context.store.list_keys("gateway", revoked=revoked))
 
 
 @operation("POST", "/gateway-keys", status=201, shows_key=True)
@@ -36,13 +36,13 @@ async def create_gateway_key(context: Context, name: NewName) -> NewKey:
 @operation("DELETE", "/gateway-keys/{key}")
 async def revoke_gateway_key(context: Context, key: PathName) -> AccessKeyChange:
     """Revoke a gateway's key, which ends its connections."""
-    return await context.store.revoke_gateway_key(context.actor, key)
+    return await context.store.revoke_key(context.actor, "gateway", key)
 
 
 @operation("GET", "/admin-keys")
 async def list_admin_keys(context: Context, revoked: Revoked = False) -> AccessKeyList:
     """List the keys of this API, the oldest first."""
-    return AccessKeyList(await context.store.list_admin_keys(revoked=revoked))
+    return AccessKeyList(await context.store.list_keys("admin", revoked=revoked))
 
 
 @operation("POST", "/admin-keys", status=201, shows_key=True)
@@ -54,4 +54,4 @@ async def create_admin_key(context: Context, name: NewName, role: Role) -> NewKe
 @operation("DELETE", "/admin-keys/{key}")
 async def revoke_admin_key(context: Context, key: PathName) -> AccessKeyChange:
     """Revoke a key of this API."""
-    return await context.store.revoke_admin_key(context.actor, key)
+    return await context.store.revoke_key(context.actor, "admin", key)

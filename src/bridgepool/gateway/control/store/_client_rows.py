@@ -118,7 +118,7 @@ def add(tx: StoreTransaction, name: str, hashes: Iterable[str] | None) -> NewCli
     stored = insert(tx, name, hashes or ())
     key = None
     if hashes is None:
-        made, key = key_rows.make(tx, "client", name, owner=stored.id)
+        made, key = key_rows.make(tx, "client", name, None, stored.id)
         stored = attrs.evolve(stored, keys=(made,))
     audit_rows.record(tx, "client.add", stored.id, name, None, stored.masked())
     return NewClient(revision=tx.revision, changed=True, client=stored.view(), key=key)
@@ -138,10 +138,8 @@ def remove(tx: StoreTransaction, name: str) -> ClientChange:
 def add_key(tx: StoreTransaction, name: str) -> NewKey:
     """Make one more key for a client."""
     stored = find(tx, name)
-    revision = _touch(tx, stored.row).revision
-    made, key = key_rows.make(tx, "client", name, owner=stored.id)
-    audit_rows.record(tx, "client_key.add", made.id, name, None, made.masked())
-    return NewKey(revision=revision, changed=True, access_key=made.view(), key=key)
+    _touch(tx, stored.row)
+    return key_rows.create(tx, "client", name, owner=stored.id)
 
 
 def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> AccessKeyChange:
@@ -151,13 +149,9 @@ def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> AccessKeyChange:
     found = [key for key in keys if key.id == key_id]
     if not found:
         raise NotFoundError("client key", key_id)
-    key = found[-1]
-    if key.revoked is not None:
-        return AccessKeyChange(revision=tx.revision, changed=False, access_key=key.view())
-    revision = _touch(tx, stored.row).revision
-    revoked = key_rows.mark_revoked(tx, key)
-    audit_rows.record(tx, "client_key.revoke", key.id, name, key.masked(), None)
-    return AccessKeyChange(revision=revision, changed=True, access_key=revoked.view())
+    if found[-1].revoked is None:
+        _touch(tx, stored.row)
+    return key_rows.revoke_row(tx, found[-1])
 
 
 def insert(tx: StoreTransaction, name: str, hashes: Iterable[str]) -> StoredClient:
@@ -170,7 +164,7 @@ def insert(tx: StoreTransaction, name: str, hashes: Iterable[str]) -> StoredClie
         revision=tx.move_revision(clients=True),
     )
     CLIENTS.insert(tx.sql, row)
-    keys = tuple(key_rows.insert(tx, "client", name, text, owner=row.id) for text in hashes)
+    keys = tuple(key_rows.insert(tx, "client", name, text, None, row.id) for text in hashes)
     return StoredClient(row=row, keys=keys)
 
 
@@ -185,7 +179,7 @@ def set_hashes(
             key_rows.mark_revoked(tx, key)
     for text in hashes:
         if text not in kept:
-            kept[text] = key_rows.insert(tx, "client", row.name, text, owner=present.id)
+            kept[text] = key_rows.insert(tx, "client", row.name, text, None, present.id)
     stored = StoredClient(row=row, keys=tuple(kept.values()))
     audit_rows.record(
         tx, "client.update", row.id, row.name, present.masked(), stored.masked(), ("keys",)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import InvalidChangeError, NotFoundError
-from bridgepool.gateway.control._records import AccessKeyChange, AccessKeyView, NewKey, Role
+from bridgepool.gateway.control._records import (
+    AccessKeyChange,
+    AccessKeyView,
+    KeyKind,
+    NewKey,
+    Role,
+)
 from bridgepool.gateway.control.database import Table
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store._transaction import StoreTransaction
@@ -24,9 +30,7 @@ from bridgepool.gateway.providers._access_keys import (
 )
 from bridgepool.gateway.providers._clients import check_client_id
 
-Kind: TypeAlias = Literal["client", "gateway", "admin"]
-
-_FORMATS: Final[dict[Kind, KeyFormat]] = {
+_FORMATS: Final[dict[KeyKind, KeyFormat]] = {
     "client": CLIENT_KEYS,
     "gateway": GATEWAY_KEYS,
     "admin": ADMIN_KEYS,
@@ -39,7 +43,7 @@ class KeyRow:
 
     position: int
     id: str
-    kind: Kind
+    kind: KeyKind
     name: str
     owner: str | None
     role: Role | None
@@ -66,7 +70,7 @@ KEYS: Final = Table("access_keys", KeyRow, key="position")
 
 
 def list_keys(
-    tx: StoreTransaction, kind: Kind, *, owner: str | None = None, revoked: bool = False
+    tx: StoreTransaction, kind: KeyKind, *, owner: str | None = None, revoked: bool = False
 ) -> list[KeyRow]:
     """Return the keys of one kind, or of one client, the oldest first."""
     clauses, args = ["WHERE kind = ?"], [str(kind)]
@@ -78,12 +82,12 @@ def list_keys(
     return KEYS.select(tx.sql, f"{' '.join(clauses)} ORDER BY position", *args)
 
 
-def views(tx: StoreTransaction, kind: Kind, revoked: bool) -> tuple[AccessKeyView, ...]:
+def views(tx: StoreTransaction, kind: KeyKind, revoked: bool) -> tuple[AccessKeyView, ...]:
     """Return the keys of one kind, the oldest first, without their hashes."""
     return tuple(row.view() for row in list_keys(tx, kind, revoked=revoked))
 
 
-def authenticate(tx: StoreTransaction, kind: Kind, token: Secret) -> AccessKeyView | None:
+def authenticate(tx: StoreTransaction, kind: KeyKind, token: Secret) -> AccessKeyView | None:
     """Return whose key a token is."""
     text = token.reveal().encode("utf-8", "surrogatepass")
     key_id = _FORMATS[kind].id_of(text)
@@ -93,16 +97,8 @@ def authenticate(tx: StoreTransaction, kind: Kind, token: Secret) -> AccessKeyVi
     return row.view() if parse_hash(row.hash).matches(text) else None
 
 
-def _find_good(tx: StoreTransaction, kind: Kind, key_id: str) -> KeyRow | None:
+def _find_good(tx: StoreTransaction, kind: KeyKind, key_id: str) -> KeyRow | None:
     return KEYS.find(tx.sql, "WHERE kind = ? AND id = ? AND revoked IS NULL", kind, key_id)
-
-
-def check_name(name: str) -> None:
-    """Refuse a name that a client's id could not be either; raises `InvalidChangeError`."""
-    try:
-        check_client_id(name)
-    except InvalidProviderError as error:
-        raise InvalidChangeError(f"name: {error.problem}") from None
 
 
 def check_are_free(tx: StoreTransaction, hashes: Iterable[str], owner: str | None) -> None:
@@ -114,17 +110,26 @@ def check_are_free(tx: StoreTransaction, hashes: Iterable[str], owner: str | Non
             raise InvalidChangeError(f"key_hashes: key {key_id} is another client's")
 
 
-def create(tx: StoreTransaction, kind: Kind, name: str, role: Role | None = None) -> NewKey:
-    """Make a key for a gateway or an admin."""
-    check_name(name)
+def create(
+    tx: StoreTransaction,
+    kind: KeyKind,
+    name: str,
+    role: Role | None = None,
+    owner: str | None = None,
+) -> NewKey:
+    """Make a key; the caller moves the revision for one of a client."""
+    try:
+        check_client_id(name)
+    except InvalidProviderError as error:
+        raise InvalidChangeError(f"name: {error.problem}") from None
     if kind == "gateway":
         tx.move_revision()
-    stored, key = make(tx, kind, name, role=role)
-    audit_rows.record(tx, f"{kind}_key.add", stored.id, name, None, stored.masked())
-    return NewKey(revision=tx.revision, changed=True, access_key=stored.view(), key=key)
+    row, key = make(tx, kind, name, role, owner)
+    audit_rows.record(tx, f"{kind}_key.add", row.id, name, None, row.masked())
+    return NewKey(revision=tx.revision, changed=True, access_key=row.view(), key=key)
 
 
-def revoke(tx: StoreTransaction, kind: Kind, key: str) -> AccessKeyChange:
+def revoke(tx: StoreTransaction, kind: KeyKind, key: str) -> AccessKeyChange:
     """Revoke the key of a gateway or an admin, found by id, or by name if one has it."""
     keys = list_keys(tx, kind, revoked=True)
     found = [stored for stored in keys if stored.id == key]
@@ -136,38 +141,35 @@ def revoke(tx: StoreTransaction, kind: Kind, key: str) -> AccessKeyChange:
     if len(found) > 1:
         ids = ", ".join(stored.id for stored in found)
         raise InvalidChangeError(f"key: {len(found)} keys have that name; say which ({ids})")
-    stored = found[0]
-    if stored.revoked is not None:
-        return AccessKeyChange(revision=tx.revision, changed=False, access_key=stored.view())
-    if kind == "gateway":
+    return revoke_row(tx, found[0])
+
+
+def revoke_row(tx: StoreTransaction, row: KeyRow) -> AccessKeyChange:
+    """Revoke a key, if that was not done before; the caller moves the revision for a client's."""
+    if row.revoked is not None:
+        return AccessKeyChange(revision=tx.revision, changed=False, access_key=row.view())
+    if row.kind == "gateway":
         tx.move_revision()
-    revoked = mark_revoked(tx, stored)
-    audit_rows.record(tx, f"{kind}_key.revoke", stored.id, stored.name, stored.masked(), None)
+    revoked = mark_revoked(tx, row)
+    audit_rows.record(tx, f"{row.kind}_key.revoke", row.id, row.name, row.masked(), None)
     return AccessKeyChange(revision=tx.revision, changed=True, access_key=revoked.view())
 
 
 def make(
-    tx: StoreTransaction,
-    kind: Kind,
-    name: str,
-    *,
-    role: Role | None = None,
-    owner: str | None = None,
+    tx: StoreTransaction, kind: KeyKind, name: str, role: Role | None, owner: str | None
 ) -> tuple[KeyRow, Secret]:
     """Make a key and its row; the caller moves the revision and writes the audit."""
     key = _FORMATS[kind].new()
-    hashed = _FORMATS[kind].hash(key)
-    return insert(tx, kind, name, hashed, role=role, owner=owner), key
+    return insert(tx, kind, name, _FORMATS[kind].hash(key), role, owner), key
 
 
 def insert(
     tx: StoreTransaction,
-    kind: Kind,
+    kind: KeyKind,
     name: str,
     hashed: str,
-    *,
-    role: Role | None = None,
-    owner: str | None = None,
+    role: Role | None,
+    owner: str | None,
 ) -> KeyRow:
     """Add the row of a hash that has been checked."""
     row = KeyRow(

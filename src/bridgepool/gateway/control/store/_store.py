@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TypeVar, TypeVarTuple
+from typing import Literal, TypeVar, TypeVarTuple
 
 import attrs
 import trio
@@ -30,6 +30,7 @@ from bridgepool.gateway.control._records import (
     ClientView,
     GatewayKey,
     GatewaySession,
+    KeyKind,
     NewClient,
     NewKey,
     ProviderChange,
@@ -57,7 +58,6 @@ from bridgepool.gateway.control.store._transaction import PROGRAM, Reencrypted, 
 from bridgepool.gateway.providers import (
     MAX_KEYS,
     PROVIDER_TYPES,
-    Caller,
     ProviderFile,
     ProviderType,
 )
@@ -211,51 +211,34 @@ class Store:
         """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
         return await self._write(actor, client_rows.revoke_key, client_id, key_id)
 
-    async def authenticate_client(self, token: Secret) -> Caller | None:
-        """Return whose key this is, None if it is unknown or revoked; one query."""
-        view = await self._read(key_rows.authenticate, "client", token)
-        return Caller(view.name, view.id) if view is not None else None
+    # -- keys
 
-    # -- keys of gateways
+    async def authenticate(self, kind: KeyKind, token: Secret) -> AccessKeyView | None:
+        """Return the key of that kind, None if it is unknown or revoked; one query."""
+        return await self._read(key_rows.authenticate, kind, token)
 
-    async def list_gateway_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
-        """Return the keys of gateways, the oldest first; with ``revoked`` those, too."""
-        return await self._read(key_rows.views, "gateway", revoked)
+    async def list_keys(self, kind: KeyKind, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
+        """Return the keys of one kind, the oldest first; with ``revoked`` the revoked ones, too."""
+        return await self._read(key_rows.views, kind, revoked)
 
     async def create_gateway_key(self, actor: Actor, name: str) -> NewKey:
         """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
         return await self._write(actor, key_rows.create, "gateway", name)
 
-    async def revoke_gateway_key(self, actor: Actor, key: str) -> AccessKeyChange:
-        """Revoke a gateway's key, found by its id, or by the name if only one good key has it.
+    async def create_admin_key(self, actor: Actor, name: str, role: Role) -> NewKey:
+        """Make a key for the API; raises `InvalidChangeError` for a bad name."""
+        return await self._write(actor, key_rows.create, "admin", name, role)
+
+    async def revoke_key(
+        self, actor: Actor, kind: Literal["gateway", "admin"], key: str
+    ) -> AccessKeyChange:
+        """Revoke a key of a gateway or an admin, found by its id, or by its name.
 
         Raises:
             NotFoundError: There is no such key.
             InvalidChangeError: Several good keys have that name; say which by its id.
         """
-        return await self._write(actor, key_rows.revoke, "gateway", key)
-
-    async def authenticate_gateway(self, token: Secret) -> AccessKeyView | None:
-        """Return the gateway's key, None if it is unknown or revoked."""
-        return await self._read(key_rows.authenticate, "gateway", token)
-
-    # -- keys of admins
-
-    async def list_admin_keys(self, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
-        """Return the keys of the API, the oldest first; with ``revoked`` those, too."""
-        return await self._read(key_rows.views, "admin", revoked)
-
-    async def create_admin_key(self, actor: Actor, name: str, role: Role) -> NewKey:
-        """Make a key for the API; raises `InvalidChangeError` for a bad name."""
-        return await self._write(actor, key_rows.create, "admin", name, role)
-
-    async def revoke_admin_key(self, actor: Actor, key: str) -> AccessKeyChange:
-        """Revoke a key of the API; see `revoke_gateway_key`."""
-        return await self._write(actor, key_rows.revoke, "admin", key)
-
-    async def authenticate_admin(self, token: Secret) -> AccessKeyView | None:
-        """Return the admin's key, None if it is unknown or revoked."""
-        return await self._read(key_rows.authenticate, "admin", token)
+        return await self._write(actor, key_rows.revoke, kind, key)
 
     # -- seed, audit, gateways, encryption
 
