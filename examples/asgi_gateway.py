@@ -1,4 +1,4 @@
-"""An ASGI application with a gateway in it: `/ai/...` is the gateway's, the rest is its own.
+"""An ASGI application with a gateway at `/ai/...`; it serves all other paths itself.
 
 PROVIDERS=providers.toml hypercorn --worker-class trio asgi_gateway:app
 """

@@ -103,7 +103,7 @@ async def main(way: str) -> None:
     await side.ready
 
     async def ask() -> str:
-        async with side.pool.acquire("ada") as bridge:  # all of the work goes in here
+        async with side.pool.acquire("ada") as bridge:  # do all of the work in here
             return bridge
 
     print(await side.call(ask))

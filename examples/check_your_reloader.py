@@ -1,4 +1,4 @@
-"""Hold a reloader of your own to its contract: `pytest check_your_reloader.py`."""
+"""Check a reloader of your own against its contract: `pytest check_your_reloader.py`."""
 
 import json
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from bridgepool.testing import check_reloader
 
 @attrs.define(eq=False)
 class Rig:
-    """The endpoint that the reloader asks, and the means to change what it says."""
+    """The endpoint of the reloader, with methods that change and break it."""
 
     reloader: HttpReloader
     changes: trio.abc.ReceiveChannel[None]
@@ -31,7 +31,7 @@ class Rig:
         await exchange.answer(self.status, body=json.dumps(document).encode())
 
     async def change(self, number: int) -> None:
-        """Make the endpoint give another list, and say so."""
+        """Change the list of the endpoint, and publish a notice."""
         self.status, self.revision = 200, self.revision + 1
         self.bus.publish()
         await trio.lowlevel.checkpoint()

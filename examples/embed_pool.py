@@ -1,6 +1,6 @@
 """A TCP proxy whose upstreams change while connections run: `embed_pool.py PORT FILE`.
 
-FILE has one HOST:PORT a line; send SIGHUP when you have changed it."""
+FILE has one HOST:PORT per line; send SIGHUP when you have changed it."""
 
 import signal
 import sys
@@ -23,7 +23,7 @@ def read(path: Path) -> ProviderSnapshot[Upstream]:
 
 @asynccontextmanager
 async def open_bridge(client: str, now: ProviderSnapshot[Upstream]) -> AsyncIterator[Upstream]:
-    # All that a client gets here is an upstream of its own. Yours opens more: sessions, tasks.
+    # This bridge is only the client's upstream. Yours opens more: sessions, tasks.
     yield now.providers[hash(client) % len(now.providers)]
 
 
@@ -52,7 +52,7 @@ async def main(port: int, path: Path) -> None:
             listeners = await nursery.start(trio.serve_tcp, partial(proxy, pool), port)
             print(f"listening on port {listeners[0].socket.getsockname()[1]}", flush=True)
             async for _ in edits:
-                with suppress(OSError, ValueError):  # a bad edit leaves in force what is
+                with suppress(OSError, ValueError):  # an invalid edit changes nothing
                     print(pool.replace_providers(read(path)).outcome.value, flush=True)
 
 

@@ -17,14 +17,14 @@ from bridgepool.http import serve_http
 async def main(store_url: str, port: int) -> None:
     keys = await trio.to_thread.run_sync(find_encryption_keys, store_url)
     async with open_store(store_url, keys) as store:
-        with open_store_providers(store) as source:  # notices from here on
+        with open_store_providers(store) as source:  # notices are received from here on
             first = await source.reload()
             async with open_gateway(
                 source,
                 source.changes,
                 clients=lambda: source.clients,
-                first=first,  # ready at once
-                settings=GatewaySettings(poll_interval=5.0),  # repairs a lost notice
+                first=first,  # ready immediately
+                settings=GatewaySettings(poll_interval=5.0),  # finds a change whose notice was lost
             ) as gateway:
                 listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
                 print(f"listening on port {listeners[0].socket.getsockname()[1]}", flush=True)

@@ -13,7 +13,7 @@ Pool = CachedBridgePool[str, str, str]
 
 
 class State(TypedDict):
-    """What each request finds in its `state`."""
+    """The `state` of each request."""
 
     pool: Pool
 

@@ -1,4 +1,4 @@
-"""A pool that follows its providers, and many requests at once. Run it: it prints."""
+"""Follow a source of providers, and serve many concurrent requests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ Pool = CachedBridgePool[str, str, str]
 @asynccontextmanager
 async def open_bridge(user: str, providers: ProviderSnapshot[str]) -> AsyncIterator[str]:
     print(f"  build for {user} from {', '.join(providers.providers)}")
-    await trio.sleep(0.1)  # a bridge that takes its time
+    await trio.sleep(0.1)  # a slow build
     yield f"{user}@{providers.providers[0]}"
 
 
@@ -33,7 +33,7 @@ async def stream(pool: Pool, user: str, begun: trio.Event) -> None:
     async with lease as bridge:
         begun.set()
         await lease.wait_retired()
-        print(f"{bridge} is retired, and mine until I am done")
+        print(f"{bridge} is retired, and stays open for this request")
 
 
 async def main() -> None:
@@ -57,7 +57,7 @@ async def main() -> None:
         source.replace(ProviderSnapshot(["south"]))  # from anywhere in this Trio run
         await pool.wait_drained(1)
         await ask(pool, "ada", answers)
-        print(f"and now {answers[-1]}")
+        print(f"the next request uses {answers[-1]}")
         nursery.cancel_scope.cancel()  # the watcher runs until it is cancelled
 
 

@@ -1,4 +1,4 @@
-"""A pool of your own that follows a control plane, and tells it what is in force.
+"""A pool of your own that follows a control plane and acknowledges each revision.
 
 python follow_control_plane.py ws://127.0.0.1:8181 gateway.key
 """
@@ -30,19 +30,19 @@ Pool = CachedBridgePool[str, Provider, Bridge]
 
 @asynccontextmanager
 async def open_bridge(user: str, providers: ProviderSnapshot[Provider]) -> AsyncIterator[Bridge]:
-    """Here: where each provider is. In your program: what is kept open for one user."""
+    """Yield the base URLs; in your program, the connections and sessions of one user."""
     yield {row.name: str(row.base_url) for row in providers.providers if row.enabled}
 
 
 @attrs.frozen
 class Acknowledging:
-    """A pool that gives a receipt for each revision that it has in force."""
+    """A pool that sends a receipt for each revision in force."""
 
     pool: Pool
     remote: RemoteProviders[Provider]
 
     def replace_providers(self, snapshot: ProviderSnapshot[Provider]) -> Replacement:
-        """Put providers in force, and say so."""
+        """Put providers in force, and acknowledge them."""
         replacement = self.pool.replace_providers(snapshot)
         good = replacement.outcome in (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED)
         if good and snapshot.revision is not None:

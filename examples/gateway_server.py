@@ -9,8 +9,8 @@ providers while requests run:
     curl -X DELETE http://127.0.0.1:8081/providers/south
     curl           http://127.0.0.1:8081/statistics
 
-SIGTERM or SIGINT stops accepting and lets what runs finish; a second one ends it. The real
-gateway, `bridgepool gateway`, adds clients and keys, route rules and the SDKs' error shapes.
+On SIGTERM or SIGINT it stops accepting and lets running requests finish; a second signal ends it.
+The real gateway, `bridgepool gateway`, adds clients and keys, route rules and the SDKs' error form.
 """
 
 import argparse
@@ -47,7 +47,7 @@ DRAIN_TIMEOUT = 600.0  # seconds
 
 @attrs.frozen
 class Provider:
-    """What the operator says about one upstream."""
+    """One upstream, as the operator configures it."""
 
     name: str
     base_url: str
@@ -59,7 +59,7 @@ Pool = CachedBridgePool[str, Provider, Bridge]
 
 @asynccontextmanager
 async def open_bridge(_: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[Bridge]:
-    """Give one client connections of its own to every provider."""
+    """Open a client's own connections to every provider."""
     async with AsyncExitStack() as stack:
         yield {
             provider.name: await stack.enter_async_context(open_upstream_client(provider.base_url))
@@ -80,7 +80,7 @@ async def handle(pool: Pool, exchange: Exchange) -> None:
 
 
 async def forward(exchange: Exchange, upstream: UpstreamClient, target: bytes) -> None:
-    """Pass a request on and its answer back, piece by piece; what fails is a 502 or 504."""
+    """Forward a request, and stream its answer back; a failure is answered with 502 or 504."""
     request = exchange.request
     headers = forward_request_headers(
         request, host=upstream.authority, client=exchange.client, scheme=exchange.scheme
@@ -108,17 +108,17 @@ async def administer(source: MemoryReloader[Provider], pool: Pool, exchange: Exc
     elif method == b"PUT" and name != target:
         url = b"".join([piece async for piece in exchange.body]).decode("latin-1").strip()
         try:
-            async with open_upstream_client(url):  # connects to nobody yet
+            async with open_upstream_client(url):  # checks the URL; does not connect yet
                 providers[name] = Provider(name, url)
         except ValueError as error:
             await exchange.answer(400, body=f"{error}\n".encode())
             return
         source.replace(ProviderSnapshot(providers.values()))
-        await exchange.answer(202, body=b"on its way\n")
+        await exchange.answer(202, body=b"accepted\n")
     elif method == b"DELETE" and name in providers:
         del providers[name]
         source.replace(ProviderSnapshot(providers.values()))
-        await exchange.answer(202, body=b"on its way\n")
+        await exchange.answer(202, body=b"accepted\n")
     else:
         await exchange.answer(404, body=b"PUT or DELETE /providers/NAME, GET /statistics\n")
 
@@ -136,7 +136,7 @@ def counts(pool: Pool) -> dict[str, int]:
 
 async def main(port: int, admin_port: int, providers: list[Provider]) -> None:
     source = MemoryReloader(ProviderSnapshot(providers))
-    changes = source.subscribe()  # before anything is read, so that no change is missed
+    changes = source.subscribe()  # before the first reload, so that no change is missed
     graceful = GracefulClose()
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with (

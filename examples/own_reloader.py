@@ -2,8 +2,8 @@
 
     python own_reloader.py http://127.0.0.1:9000/upstreams.json 8080
 
-The endpoint answers `{"revision": 7, "upstreams": ["10.0.0.1:80", ...]}`. It is
-asked every 15 s, and at once on SIGHUP.
+The endpoint answers `{"revision": 7, "upstreams": ["10.0.0.1:80", ...]}`. The program polls it
+every 15 s, and immediately on SIGHUP.
 """
 
 import json
@@ -37,7 +37,7 @@ from bridgepool.http import (
 )
 
 POLL_INTERVAL = 15.0  # seconds
-ENOUGH = 1 << 20  # bytes
+MAX_BYTES = 1 << 20  # bytes
 
 
 @attrs.frozen
@@ -48,30 +48,30 @@ class HttpReloader:
     _target: bytes
 
     async def reload(self) -> ProviderSnapshot[str]:
-        """Ask once. Whatever is wrong with the answer keeps the upstreams in force."""
+        """Request the list once. If that fails, the upstreams in force stay."""
         try:
             async with self._client.request(b"GET", self._target) as response:
                 body = b""
                 while piece := await response.receive_some():
                     body += piece
-                    if len(body) > ENOUGH:
-                        raise ReloadError("the list of upstreams has no end")
+                    if len(body) > MAX_BYTES:
+                        raise ReloadError(f"the list of upstreams is larger than {MAX_BYTES} bytes")
         except HttpError as error:
-            raise ReloadError(f"the list of upstreams cannot be had: {error}") from error
+            raise ReloadError(f"the list of upstreams cannot be fetched: {error}") from error
         if response.status != 200:
             raise ReloadError(f"the list of upstreams: status {response.status}")
         return parse(body)
 
 
 def parse(body: bytes) -> ProviderSnapshot[str]:
-    """Read a whole list or none of it: half a list is a list that nobody meant."""
+    """Read the list, or raise if any part of it is wrong."""
     try:
         document: dict[str, object] = json.loads(body)
         revision, upstreams = document["revision"], document["upstreams"]
     except (ValueError, KeyError, TypeError) as error:
         raise ReloadError(f"the list of upstreams is malformed: {error!r}") from None
     if not isinstance(revision, int) or not isinstance(upstreams, list):
-        raise ReloadError("the list of upstreams has fields of the wrong kind")
+        raise ReloadError("the list of upstreams has fields of the wrong type")
     good: list[str] = []
     for row in cast("list[object]", upstreams):
         if not (isinstance(row, str) and ":" in row):
@@ -82,7 +82,7 @@ def parse(body: bytes) -> ProviderSnapshot[str]:
 
 @asynccontextmanager
 async def open_bridge(_: str, snapshot: ProviderSnapshot[str]) -> AsyncIterator[str]:
-    yield ", ".join(snapshot.providers)  # your program opens something to them here
+    yield ", ".join(snapshot.providers)  # your program opens its connections here
 
 
 async def main(url: str, port: int) -> None:
@@ -95,7 +95,7 @@ async def main(url: str, port: int) -> None:
                 open_bridge_pool(open_bridge, nothing) as pool,
                 trio.open_nursery() as nursery,
             ):
-                # Started when the endpoint has given its first good answer.
+                # `start` returns when the endpoint has given its first valid answer.
                 watch = partial(
                     watch_providers, pool, reloader, changes, poll_interval=POLL_INTERVAL
                 )

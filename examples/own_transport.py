@@ -1,4 +1,4 @@
-"""A transport of your own: messages over any byte stream, each with its length before it.
+"""A transport of your own: length-prefixed messages over any byte stream.
 
 python own_transport.py        # checks it against the contract of transports
 """
@@ -14,7 +14,7 @@ from bridgepool.testing import check_transport
 from bridgepool.transports import BreakReason, ChannelBrokenError, MessageTooLargeError
 
 MAX = 1 << 20  # bytes of a message
-GOODBYE = b"\xff\xff\xff\xff"  # in the place of a length
+GOODBYE = b"\xff\xff\xff\xff"  # in place of a length
 CLOSE_TIMEOUT = 2.0
 
 

@@ -28,7 +28,7 @@ from bridgepool import (
 
 @attrs.frozen
 class Notifications:
-    """What comes in on a connection, as an async iterator; never blocks the loop."""
+    """The notifications of a connection, as an async iterator; never blocks the loop."""
 
     connection: psycopg.Connection[tuple[str]]
 
@@ -36,7 +36,7 @@ class Notifications:
         return self
 
     async def __anext__(self) -> None:
-        # Several notifications that are here already are one: they say the same.
+        # Several pending notifications count as one: all of them mean "reload".
         while not list(self.connection.notifies(timeout=0)):
             await trio.lowlevel.wait_readable(self.connection.fileno())
 

@@ -1,7 +1,7 @@
 """Property tests of a bridge of your own: `pytest property_test_your_bridge.py`.
 
-Every script acquires, cancels, replaces, crashes, closes and moves the clock, in any order and
-within one tick, on a clock that only moves when the script says so.
+Every script acquires, cancels, replaces, crashes, closes and advances the clock, in any order and
+within one tick. Only the script advances the clock.
 """
 
 from collections.abc import AsyncIterator
@@ -17,12 +17,12 @@ from bridgepool.testing import check_pool, pool_scripts, run_pool_script
 
 @attrs.define(eq=False)
 class Sessions:
-    """A stand-in for a server: it knows which of its sessions are open."""
+    """A fake server that records its open sessions."""
 
     opened: list[str] = attrs.field(factory=list[str])
 
     async def open(self, name: str) -> str:
-        """Open a session; takes a moment, so that a build can be cancelled half way."""
+        """Open a session; takes 0.2 s, so that a build can be cancelled meanwhile."""
         self.opened.append(name)
         try:
             await trio.sleep(0.2)
@@ -38,13 +38,13 @@ class Sessions:
 
 @attrs.define(eq=False)
 class Bridges:
-    """The code under test: a bridge has two sessions, and must not leave one behind."""
+    """The code under test: a bridge has two sessions, and must close both."""
 
     sessions: Sessions = attrs.field(factory=Sessions)
 
     @asynccontextmanager
     async def open_bridge(self, key: str, _: ProviderSnapshot[int]) -> AsyncIterator[list[str]]:
-        """Open one bridge; what `open_bridge_pool` would be given."""
+        """Open one bridge, as for `open_bridge_pool`."""
         tools = await self.sessions.open(f"tools of {key}")
         try:
             models = await self.sessions.open(f"models of {key}")

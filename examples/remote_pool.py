@@ -1,4 +1,4 @@
-"""Providers of your own type, owned by one process and followed by others.
+"""Your own provider type: one process owns the providers, others follow it.
 
 python remote_pool.py own              prints the port of the owner, which follows itself, too
 python remote_pool.py follow PORT
@@ -22,14 +22,14 @@ KEY = Secret("key-of-the-followers")  # in your program: from a file
 
 @attrs.frozen
 class Printer:
-    """A provider, as this program needs it."""
+    """The provider type of this program."""
 
     name: str
     host: str
     pin: Secret
 
 
-ROWS = net.RowFormat.of(Printer)  # which one it is, its `name` says
+ROWS = net.RowFormat.of(Printer)  # a row is identified by its `name`
 
 
 @asynccontextmanager
@@ -51,7 +51,7 @@ async def follow(who: str, connect: net.Connect) -> None:
 
 
 async def admit(handshake: net.Handshake) -> net.Identity | net.Refused:
-    await trio.lowlevel.checkpoint()  # in your program: a look into a database
+    await trio.lowlevel.checkpoint()  # in your program: a database query
     if handshake.bearer == KEY:
         return net.Identity("follower")
     return net.Refused(401, "unknown_key", "this key is not known")

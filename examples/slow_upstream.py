@@ -1,6 +1,6 @@
-"""A stand-in for an AI provider: it streams one word at a time, each with its own name.
+"""A fake AI provider that streams one word at a time, each with its own name.
 
-python slow_upstream.py north 9001
+python slow_upstream.py north 9001 1.0     # name, port, seconds between words
 """
 
 import sys

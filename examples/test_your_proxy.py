@@ -1,4 +1,4 @@
-"""Tests of code that uses a pool, with builds that end when the test says so."""
+"""Tests of code that uses a pool; the test decides when each build ends."""
 
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -9,32 +9,32 @@ from bridgepool.testing import BridgeFactory, ScriptedBuild
 Pool = CachedBridgePool[str, int, ScriptedBuild]
 
 
-async def serve(pool: Pool, user: str, said: list[str]) -> None:
-    """Stand in for the code under test: it says sorry when there is no bridge."""
+async def serve(pool: Pool, user: str, answers: list[str]) -> None:
+    """The code under test: it apologises when there is no bridge."""
     try:
         async with pool.acquire(user) as bridge:
-            said.append(f"served by the bridge of {bridge.key}")
+            answers.append(f"served by the bridge of {bridge.key}")
     except BuildError:
-        said.append("sorry, come back later")
+        answers.append("sorry, come back later")
 
 
-def test_users_are_told_when_their_bridge_cannot_be_built() -> None:
+def test_users_get_an_apology_when_their_bridge_cannot_be_built() -> None:
     async def main() -> None:
-        bridges, said = BridgeFactory(), list[str]()
+        bridges, answers = BridgeFactory(), list[str]()
         snapshot = ProviderSnapshot([1])
         async with (
             open_bridge_pool(bridges.open_bridge, snapshot) as pool,
             trio.open_nursery() as nursery,
         ):
             for _ in range(2):
-                nursery.start_soon(serve, pool, "ada", said)
+                nursery.start_soon(serve, pool, "ada", answers)
             await wait_all_tasks_blocked()  # both wait for one build
             bridges.builds[0].fail()
             await wait_all_tasks_blocked()
-            nursery.start_soon(serve, pool, "ada", said)
+            nursery.start_soon(serve, pool, "ada", answers)
             await wait_all_tasks_blocked()
             bridges.builds[1].succeed()
         sorry = "sorry, come back later"
-        assert said == [sorry, sorry, "served by the bridge of ada"]  # noqa: S101 -- a test
+        assert answers == [sorry, sorry, "served by the bridge of ada"]  # noqa: S101 -- a test
 
     trio.run(main)

@@ -53,7 +53,7 @@ async def test_a_stream_goes_on_while_the_operator_moves_its_provider(
         async with streaming(clients, "/ai/chat/completions", CHAT) as stream:
             answer = await stream.receive_some()
             url = south.openai_url.encode()
-            assert await ask(operator, "/providers/ai", url, "PUT") == b"202\non its way\n"
+            assert await ask(operator, "/providers/ai", url, "PUT") == b"202\naccepted\n"
             await wait_generation(operator, 2)
             assert b"@south" in await ask(clients, "/ai/chat/completions", CHAT)
             running_now = await counts(operator)
@@ -65,7 +65,7 @@ async def test_a_stream_goes_on_while_the_operator_moves_its_provider(
         assert answer.endswith(b"data: [DONE]\n\n")
 
         assert (await ask(operator, "/providers/ai", b"nowhere", "PUT")).startswith(b"400\n")
-        assert await ask(operator, "/providers/ai", b"", "DELETE") == b"202\non its way\n"
+        assert await ask(operator, "/providers/ai", b"", "DELETE") == b"202\naccepted\n"
         await wait_generation(operator, 3)
         assert await ask(clients, "/ai/models") == b"404\nno such provider\n"
         assert (await ask(operator, "/providers/ai", b"", "DELETE")).startswith(b"404\n")

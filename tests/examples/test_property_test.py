@@ -79,7 +79,7 @@ def test_a_goodbye_that_nothing_can_end_is_found(tmp_path: Path) -> None:
     )
     result = run_tests(tmp_path, text, "promises")
     assert result.returncode == 1
-    assert "PoolPromiseBrokenError: your bridge overran its close" in result.stdout
+    assert "PoolPromiseBrokenError: your bridge took longer than" in result.stdout
 
 
 def test_the_example_of_testing_code_that_uses_a_pool_passes(tmp_path: Path) -> None:

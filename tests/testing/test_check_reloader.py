@@ -102,7 +102,7 @@ def test_a_good_reloader_passes() -> None:
         (RaisesAnything, "not a ReloadError"),
         (NeverFails, "must raise ReloadError"),
         (GoesBack, "revisions must not go back"),
-        (IsStuckOnceCancelled, "a cancelled reload must leave no trace"),
+        (IsStuckOnceCancelled, "a cancelled reload must not affect the next one"),
         (ForgetsToTell, "must reach the source's last state"),
     ],
 )

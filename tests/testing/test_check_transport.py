@@ -154,5 +154,5 @@ def test_a_broken_promise_is_found_and_named(kind: type[MemoryChannel], promise:
 
 
 def test_a_sender_that_is_never_held_up_is_found() -> None:
-    with pytest.raises(TransportPromiseBrokenError, match="a sender must be held up"):
+    with pytest.raises(TransportPromiseBrokenError, match="a sender must wait"):
         check_transport(open_memory_rig, max_examples=5, max_buffered_bytes=100_000)

@@ -1,10 +1,11 @@
-"""For your own tests: what bridgepool's property tests are made of.
+"""The test kit: the parts of bridgepool's own property tests, for tests of your code.
 
 Needs hypothesis: `pip install 'bridgepool[testing]'`.
 
-`check_pool` holds a pool that builds your bridges to every invariant; `check_reloader` holds
-your reloader to its contract; `TrioMachine` is a Hypothesis state machine with a Trio run of
-its own; `BridgeFactory` is an `open_bridge` whose every step a test decides.
+`check_pool` checks every invariant of a pool that builds your bridges. `check_reloader` and
+`check_transport` check your reloader and your transport against their contracts. `TrioMachine` is a
+Hypothesis state machine with a Trio run of its own. `BridgeFactory` is an `open_bridge` whose steps
+the test decides. `open_fault_proxy` opens a TCP proxy that injects faults.
 """
 
 try:

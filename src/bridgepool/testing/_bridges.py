@@ -1,10 +1,10 @@
-"""Bridges whose every step a script decides, and which notice what is done to them.
+"""Scripted bridges: a script decides each step, and each bridge checks how the pool treats it.
 
 A `BridgeFactory` is an `open_bridge`. Each build waits at a gate until the script opens it,
 with success or failure; then the user's own `open_bridge` is entered, if there is one. Each
 bridge has a background task that the script can crash, and a close that is quick, slow,
-failing or endless. The factory writes down what happened, and notes what must never
-happen: a second close, a close in another task, a caller's context variables.
+failing or endless. The factory records what happened, and reports what must never happen: a
+second close, a close in another task, a caller's context variables.
 """
 
 import contextvars
@@ -27,28 +27,28 @@ class PoolPromiseBrokenError(AssertionError):
 
 
 class Findings:
-    """What was found broken, wherever it was seen; a pool's own tasks would only log it."""
+    """The broken invariants found in all tasks; the pool would only log an exception."""
 
     def __init__(self) -> None:
         self._broken: list[str] = []
 
     def must(self, number: int, holds: bool, what: str) -> None:
-        """Note that invariant `number` does not hold, unless it does."""
+        """Record that invariant `number` is broken if `holds` is false."""
         if not holds:
             self.note(f"invariant {number}: {what}")
 
     def note(self, what: str) -> None:
-        """Note that something is broken."""
+        """Record that something is broken."""
         self._broken.append(what)
 
     def check(self) -> None:
-        """Raise if anything was noted."""
+        """Raise if anything was recorded."""
         if self._broken:
             raise PoolPromiseBrokenError("; ".join(self._broken))
 
 
 class ScriptedError(Exception):
-    """The failure that a script asked for."""
+    """A failure requested by a script."""
 
 
 class Closing(enum.Enum):
@@ -60,14 +60,14 @@ class Closing(enum.Enum):
     HANGS = "hangs"
 
 
-# The providers of a script are versions of nothing in particular.
+# The providers of a script are numbers.
 Snapshot: TypeAlias = ProviderSnapshot[int]
 InnerOpen: TypeAlias = Callable[[str, Snapshot], AbstractAsyncContextManager[object]]
 
 
 @attrs.define(eq=False)
 class ScriptedBuild:
-    """One call of `open_bridge`, from its begin to the end of the bridge."""
+    """One call of `open_bridge`, from its beginning to the end of the bridge."""
 
     key: str
     snapshot: Snapshot
@@ -79,7 +79,7 @@ class ScriptedBuild:
     task: trio.lowlevel.Task = attrs.field(factory=trio.lowlevel.current_task)
     began_at: float = attrs.field(factory=trio.current_time)
     opened_at: float | None = None
-    # what the script's callers hold of it now
+    # the leases that the script's callers hold
     holders: int = 0
     close_began_at: float | None = None
     close_ended_at: float | None = None
@@ -103,7 +103,7 @@ class ScriptedBuild:
         return self.opened_at is not None and self.close_began_at is None
 
     def succeed(self) -> None:
-        """Let the build go on to its bridge."""
+        """Let the build succeed."""
         self.verdict = True
         self.gate.set()
 
@@ -122,11 +122,11 @@ class BridgeFactory:
     """An instrumented `open_bridge`.
 
     Args:
-        inner: The user's own `open_bridge`, entered once the script lets a build succeed; what
-            it yields is kept open inside the scripted bridge.
-        closings: Called for each build, to draw how its bridge closes.
-        on_close: Called as a close begins, to check that it may.
-        findings: Where broken invariants are noted.
+        inner: The user's own `open_bridge`, entered when the script lets a build succeed; its
+            bridge is kept open inside the scripted bridge.
+        closings: Called for each build; returns how its bridge closes.
+        on_close: Called when a close begins, to check that it may.
+        findings: The record of broken invariants.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class BridgeFactory:
 
     @asynccontextmanager
     async def open_bridge(self, key: str, snapshot: Snapshot) -> AsyncIterator[ScriptedBuild]:
-        """Build, keep and close one bridge as the script says."""
+        """Build, hold and close one bridge as the script decides."""
         self._check_context()
         build = ScriptedBuild(key, snapshot, self._closings())
         self.builds.append(build)
@@ -166,7 +166,7 @@ class BridgeFactory:
 
     @asynccontextmanager
     async def _gated(self, build: ScriptedBuild) -> AsyncIterator[None]:
-        """Build when the script says so; keep the user's bridge open, if there is one."""
+        """Build when the script opens the gate; hold the user's bridge open, if there is one."""
         inner = None
         try:
             await build.gate.wait()
@@ -186,7 +186,9 @@ class BridgeFactory:
             try:
                 await inner.__aexit__(None, None, None)  # noqa: ASYNC102 -- the pool shields it
             except Exception as error:
-                self._findings.note(f"your bridge of {build.key} raised as it closed: {error!r}")
+                self._findings.note(
+                    f"your bridge of {build.key} raised during its close: {error!r}"
+                )
                 raise
 
     async def _background(self, build: ScriptedBuild) -> None:

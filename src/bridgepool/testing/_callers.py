@@ -1,4 +1,4 @@
-"""Callers whose every step a script decides, and which check what they are given."""
+"""Scripted callers: a script decides each step, and each caller checks the bridge that it gets."""
 
 import enum
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ ScriptedPool: TypeAlias = CachedBridgePool[str, int, ScriptedBuild]
 
 
 class CallerState(enum.Enum):
-    """How far a caller has come."""
+    """The state of a caller."""
 
     WAITING = "waiting"
     HOLDING = "holding"
@@ -26,7 +26,7 @@ class CallerState(enum.Enum):
 
 @attrs.define(eq=False)
 class Caller:
-    """One task that acquires one bridge, holds it until told, and checks invariants G."""
+    """One task that acquires one bridge, holds it until `release`, and checks invariants G."""
 
     pool: ScriptedPool
     key: str
@@ -96,7 +96,7 @@ class Caller:
             self.bridge = None
 
     def _check_control(self, bridge: ScriptedBuild, generation: int) -> None:
-        """Check what must hold as a caller gets control, before its next checkpoint."""
+        """Check what must hold when a caller gets control, before its next checkpoint."""
         must, pool, now = self.findings.must, self.pool, trio.current_time()
         must(1, bridge.is_open, f"{self.key}: the bridge is closed")
         must(2, bridge.key == self.key, f"{self.key}: got the bridge of {bridge.key}")
@@ -108,7 +108,7 @@ class Caller:
             must(3, bridge.snapshot.providers == providers, f"{self.key}: stale providers")
         listed = pool._ledger.current.listed.get(self.key)
         opened_at = bridge.opened_at if bridge.opened_at is not None else now
-        if opened_at < self._began_at:  # it was there before the caller came: a hit
+        if opened_at < self._began_at:  # it was open before the acquire began: a hit
             is_fresh = listed is not None and listed.value.bridge is bridge
             must(5, is_fresh, f"{self.key}: a hit on what is not listed")
             must(4, listed is None or now < listed.expires_at, f"{self.key}: expired")
@@ -119,10 +119,10 @@ class Caller:
         self.errors.append(error)
         must(12, error.generation == self.pool.generation, "the error of a past generation")
         if isinstance(error, BuildTimeoutError):
-            must(12, trio.current_time() > self._began_at, "a timeout from before the caller came")
+            must(12, trio.current_time() > self._began_at, "a timeout from before the acquire")
         else:
             must(35, error.__cause__ is not None, "an error without its cause")
 
-    # set as the caller begins
+    # set when the acquire begins
     _began_at: float = 0.0
     _first_generation: int = 0

@@ -1,4 +1,4 @@
-"""Property checks for users: give them your part, they run scripts against it."""
+"""Property checks of a user's bridges: they run generated scripts."""
 
 import logging
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def pool_scripts(max_steps: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = None) -> None:
-    """Run one script against a pool, on a mock clock, and hold the pool to its invariants.
+    """Run one script against a pool, on a mock clock, and check the pool's invariants.
 
     Args:
         script: Made by `pool_scripts`.
@@ -37,8 +37,8 @@ def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = Non
             test the pool alone.
 
     Raises:
-        PoolPromiseBrokenError: An invariant does not hold. The message has its number in
-            `docs/invariants.md`, and the steps that led there.
+        PoolPromiseBrokenError: An invariant is broken. The message has its number in
+            `docs/invariants.md`, and the steps that led to it.
     """
     choices = Choices(script)
     clock = trio.testing.MockClock()
@@ -63,24 +63,24 @@ def check_pool(
     max_steps: int = 40,
     settings: hypothesis.settings | None = None,
 ) -> None:
-    """Hold a pool that builds your bridges to all its invariants, under generated scripts.
+    """Check all invariants of a pool that builds your bridges, under generated scripts.
 
     Each script acquires, releases, cancels, replaces, lets builds succeed, fail or time out,
-    crashes bridges, moves the clock, leaves the block or cancels it; in any order, and within
-    one tick. Your `open_bridge` is entered when the script lets a build succeed, and left when
+    crashes bridges, advances the clock, leaves the block or cancels it; in any order, and within
+    one tick. Your `open_bridge` is entered when the script lets a build succeed, and exited when
     the pool closes the bridge. It must not wait for real time or real input. Before the scripts,
-    one bridge of yours is opened and closed alone, to see that it closes in time.
+    one of your bridges is opened and closed alone, to check that it closes in time.
 
     Args:
         open_bridge: As `open_bridge_pool` takes it; the key is a `str`, a provider an `int`.
-        close_timeout: The seconds that your pool gives a bridge for its close.
-        max_examples: How many scripts.
-        max_steps: How long the longest.
-        settings: Hypothesis settings to start from, a profile of yours for example.
+        close_timeout: Seconds that a bridge may take to close, as in your pool.
+        max_examples: Number of scripts.
+        max_steps: Maximum number of steps of a script.
+        settings: Hypothesis settings to start from, for example a profile of yours.
 
     Raises:
-        PoolPromiseBrokenError: With the shortest script found that breaks an invariant; or your
-            bridge overran its close.
+        PoolPromiseBrokenError: An invariant is broken (with the shortest script found), or the
+            close of your bridge took too long.
     """
     if open_bridge is not None:
         _check_close(open_bridge, close_timeout)
@@ -96,15 +96,15 @@ def check_pool(
 
 
 def _check_close(open_bridge: InnerOpen, close_timeout: float) -> None:
-    """Open and close one bridge in a pool of its own, on a clock that jumps when all wait.
+    """Open and close one bridge in a pool of its own, on a clock that jumps when all tasks wait.
 
-    Scripts cannot decide this: their clock jumps past the end of a quick close, too.
+    Scripts cannot check this, because their clock also jumps past the end of a quick close.
     """
 
     async def main() -> int:
         snapshot = ProviderSnapshot([1])
         async with open_bridge_pool(open_bridge, snapshot, close_timeout=close_timeout) as pool:
-            with suppress(BuildError):  # what is not built need not close
+            with suppress(BuildError):  # a failed build has nothing to close
                 async with pool.acquire("a"):
                     pass
         return pool.statistics().close_overruns
@@ -112,12 +112,12 @@ def _check_close(open_bridge: InnerOpen, close_timeout: float) -> None:
     with _quiet_pool_log():
         overruns = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     if overruns:
-        raise PoolPromiseBrokenError(f"your bridge overran its close: over {close_timeout:g} s")
+        raise PoolPromiseBrokenError(f"your bridge took longer than {close_timeout:g} s to close")
 
 
 @contextmanager
 def _quiet_pool_log() -> Iterator[None]:
-    """Scripts crash bridges by the thousand; that is not worth a log line."""
+    """Suppress the log lines of the thousands of bridges that scripts crash."""
     log = logging.getLogger("bridgepool.pool")
     was_disabled, log.disabled = log.disabled, True
     try:

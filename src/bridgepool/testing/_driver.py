@@ -1,8 +1,8 @@
-"""Runs one script against one pool, step by step, on a clock that only moves when told.
+"""Runs one script against one pool, step by step, on a clock that only the script advances.
 
-Each step is chosen among those that are possible, performed without awaiting, and followed by
-the checks A. Then the script either settles, until all tasks are blocked, and checks Q; or it
-goes on after one tick, or *in the same tick*: that is where the races are.
+The driver chooses one of the possible steps, performs it without awaiting, and runs the checks A.
+Then it waits until all tasks are blocked and runs the checks Q; or it continues after one tick; or
+*in the same tick*, where races occur.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ Step: TypeAlias = tuple[str, Callable[[], None]]
 
 _KEYS = ("a", "b", "c")
 _CLOSINGS = (Closing.QUICK, Closing.QUICK, Closing.SLOW, Closing.RAISES, Closing.HANGS)
-# From less than any duration below to more than most.
+# From less than all durations below to more than most.
 _ADVANCES = (0.4, 0.1, 1.0, 3.0, 12.0)
 _INF = float("inf")
 _OPTIONS: dict[str, Sequence[float]] = {
@@ -47,16 +47,16 @@ _OPTIONS: dict[str, Sequence[float]] = {
 
 
 class Choices:
-    """A script: numbers that stand for choices. When they run out, the first choice is taken."""
+    """A script: a list of numbers, one per choice. After its end, each choice is the first."""
 
     def __init__(self, numbers: Sequence[int]) -> None:
         self._numbers = list(reversed(numbers))
-        # what was done, for people
+        # the steps performed, for the error message
         self.trace: list[str] = []
 
     @property
     def left(self) -> bool:
-        """Whether the script goes on."""
+        """Whether the script has more numbers."""
         return bool(self._numbers)
 
     def among(self, options: Sequence[T]) -> T:
@@ -70,7 +70,7 @@ class Driver:
 
     Args:
         choices: The script.
-        inner: The user's own `open_bridge`, if that is what is tested.
+        inner: The user's own `open_bridge`, if it is under test.
     """
 
     def __init__(self, choices: Choices, inner: InnerOpen | None) -> None:
@@ -98,11 +98,11 @@ class Driver:
                     await self._perform(self._possible_steps())
                 await self._finish()
             finally:
-                # Let what a broken promise left behind unwind: nobody moves the clock now.
+                # After a broken promise, tasks may still wait for time; the script has ended.
                 clock.autojump_threshold = 0
                 self._outside.cancel_scope.cancel()
 
-    async def _host(  # noqa: ASYNC114 -- the linter cannot be told of every startable
+    async def _host(  # noqa: ASYNC114 -- started by `nursery.start`
         self, task_status: trio.TaskStatus[None]
     ) -> None:
         options = attrs.asdict(self._options)
@@ -183,7 +183,7 @@ class Driver:
         try:
             with self._pool.acquire_nowait(key) as bridge:
                 self._findings.must(1, bridge.is_open, f"{key}: the bridge is closed")
-                self._findings.must(2, bridge.key == key, f"{key}: got another's bridge")
+                self._findings.must(2, bridge.key == key, f"{key}: got the bridge of {bridge.key}")
         except (trio.WouldBlock, PoolClosedError):
             pass
 

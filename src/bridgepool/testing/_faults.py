@@ -1,7 +1,7 @@
-"""A TCP proxy that misbehaves on request: real networks, on loopback.
+"""A TCP proxy on loopback that injects the faults of real networks on request.
 
-Each connection is carried by one task for each direction, a leg. A leg asks the proxy, before
-each piece that it passes, what is wrong at the moment; a change wakes the legs that wait.
+Each connection has one task for each direction, a leg. Before each piece a leg reads the current
+faults of the proxy; a change of the faults wakes the legs that wait.
 """
 
 import contextlib
@@ -31,12 +31,12 @@ class Toward(enum.Flag):
 
 @attrs.frozen
 class FaultProxyStatistics:
-    """What a `FaultProxy` has seen so far."""
+    """The counts of a `FaultProxy` so far."""
 
     accepted: int
-    """Connections, the refused ones too."""
+    """All connections, including refused ones."""
     refused: int
-    """Reset at once: by `refuse`, or because the target was not there."""
+    """Connections reset immediately: by `refuse`, or because the target did not listen."""
     open: int
     """Connections that the proxy still holds."""
     cut: int
@@ -47,7 +47,7 @@ class FaultProxyStatistics:
 
 @attrs.define(eq=False)
 class _Fault:
-    """What is wrong in one direction."""
+    """The faults of one direction."""
 
     hole: bool = False
     delay: float = 0.0
@@ -66,7 +66,7 @@ class _Connection:
     client: trio.SocketStream
     target: trio.SocketStream | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    # the directions that pass nothing any more
+    # the directions that have ended
     ended: Toward = attrs.field(factory=lambda: Toward(0))
 
     def sink(self, toward: Toward) -> trio.SocketStream | None:
@@ -74,7 +74,7 @@ class _Connection:
 
 
 def _reset(stream: trio.SocketStream | None) -> None:
-    """Close a socket so that the other end sees a reset, at once."""
+    """Close a socket immediately, so that the other end sees a reset."""
     if stream is not None and stream.socket.fileno() >= 0:
         linger = struct.pack("ii", 1, 0)
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -92,7 +92,7 @@ class FaultProxy:
         self._target = (host, port)
         self._listener = listener
         self.port: int = listener.socket.getsockname()[1]
-        """Where to connect to, on 127.0.0.1."""
+        """The port to connect to, on 127.0.0.1."""
         self._faults = {Toward.TARGET: _Fault(), Toward.CLIENT: _Fault()}
         self._refusing = False
         self._connections: set[_Connection] = set()
@@ -104,45 +104,45 @@ class FaultProxy:
     # -- faults ---------------------------------------------------------------------------
 
     def delay(self, seconds: float, toward: Toward = Toward.BOTH) -> None:
-        """Hold each piece for so long; what comes meanwhile goes with the next piece."""
+        """Delay each piece; bytes that arrive meanwhile belong to the next piece."""
         for fault in self._of(toward):
             fault.delay = seconds
 
     def throttle(self, bytes_per_second: float, toward: Toward = Toward.BOTH) -> None:
-        """Pass no more than so many bytes a second on each connection."""
+        """Limit each connection to `bytes_per_second`."""
         for fault in self._of(toward):
             fault.rate = bytes_per_second
 
     def black_hole(self, toward: Toward = Toward.BOTH) -> None:
-        """Pass nothing, not even the end of a connection; new ones are accepted, and wait.
+        """Pass nothing, not even the end of a connection; new connections are accepted and wait.
 
-        Nothing is lost: what was held is passed after `heal`, as TCP would send it again.
+        Nothing is lost: held bytes are passed after `heal`, as TCP would retransmit them.
         """
         for fault in self._of(toward):
             fault.hole = True
 
     def corrupt(self, count: int = 1, *, skip: int = 0, toward: Toward = Toward.BOTH) -> None:
-        """Invert the next `count` bytes that pass, after `skip` sound ones."""
+        """Invert the next `count` bytes, after `skip` bytes that pass unchanged."""
         for fault in self._of(toward):
             fault.corrupt, fault.skip = count, skip
 
     def cut(self, toward: Toward = Toward.BOTH) -> None:
-        """Reset every connection that is there.
+        """Reset every open connection.
 
         Args:
-            toward: Whom to tell. With one side only, the connection is half-open: that side
-                sees a reset, the other receives nothing more until `heal`.
+            toward: The sides that see a reset. With one side only, the connection is half-open:
+                the other side receives nothing more until `heal`.
         """
         for connection in tuple(self._connections):
             self._cut_one(connection, toward)
 
     def cut_after(self, count: int, toward: Toward) -> None:
-        """Reset, once, the connection on which the `count` next bytes of a direction passed."""
+        """Reset once the connection on which the next `count` bytes of a direction have passed."""
         for fault in self._of(toward):
             fault.cut_after = count
 
     def close_half(self, toward: Toward) -> None:
-        """End one direction of each connection that is there, as a program's shutdown would."""
+        """End one direction of each open connection, as `shutdown` of a socket does."""
         for connection in tuple(self._connections):
             connection.ended |= toward
             for one in (Toward.TARGET, Toward.CLIENT):
@@ -152,11 +152,11 @@ class FaultProxy:
         self._change()
 
     def refuse(self) -> None:
-        """Reset new connections at once."""
+        """Reset new connections immediately."""
         self._refusing = True
 
     def heal(self) -> None:
-        """End all faults. What was cut stays cut, and half-open connections are found out."""
+        """End all faults. Connections that were cut stay cut; half-open ones are reset."""
         self._faults = {Toward.TARGET: _Fault(), Toward.CLIENT: _Fault()}
         self._refusing = False
         for connection in tuple(self._connections):
@@ -169,7 +169,7 @@ class FaultProxy:
     # -- what happened --------------------------------------------------------------------
 
     def statistics(self) -> FaultProxyStatistics:
-        """Tell what was seen so far."""
+        """Return the counts so far."""
         return FaultProxyStatistics(
             self._accepted,
             self._refused,
@@ -180,7 +180,7 @@ class FaultProxy:
         )
 
     async def wait_accepted(self, count: int) -> None:
-        """Wait until so many connections were accepted, since the proxy was opened."""
+        """Wait until `count` connections were accepted since the proxy was opened."""
         await trio.lowlevel.checkpoint()
         while self._accepted < count:
             await self._changed.wait()
@@ -237,7 +237,7 @@ class FaultProxy:
             nursery.start_soon(self._run_leg, connection, Toward.CLIENT)
         if connection.ended is Toward.BOTH:  # half-open: one side is not to know
             await trio.sleep_forever()
-        # Both directions ended in order: let what is under way arrive.
+        # Both directions have ended normally: let the bytes in flight arrive.
         for stream in (connection.client, connection.target):
             await stream.aclose()
 
@@ -290,7 +290,7 @@ class FaultProxy:
             await self._rest(seconds, toward)
 
     async def _rest(self, seconds: float, toward: Toward) -> None:
-        """Sleep, but not past the end of the fault."""
+        """Sleep, at most until the fault ends."""
         fault = self._faults[toward]
         with trio.move_on_after(seconds):
             while fault is self._faults[toward]:

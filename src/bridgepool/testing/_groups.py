@@ -1,4 +1,4 @@
-"""Getting the one exception that matters out of the groups that nurseries make."""
+"""Finds one exception in the exception groups of nurseries."""
 
 from typing import TypeVar
 

@@ -1,9 +1,9 @@
 """A Hypothesis state machine whose rules run inside one Trio run.
 
-Hypothesis calls rules one after the other, from outside any event loop; a Trio run wants to be
-the caller. Guest mode turns that around: the run gives us, through a queue, the steps it wants
-to take, and we take them only while a rule waits. So tasks, channels and pools live on from
-rule to rule, and nothing happens between rules.
+Hypothesis calls rules one after the other, outside any event loop, but `trio.run` does not return
+between them. In guest mode the run puts its steps into a queue, and the machine takes them only
+while a rule waits. So tasks, channels and pools continue from rule to rule, and nothing runs
+between rules.
 """
 
 import queue
@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 T = TypeVar("T")
 
-# A step that does not come means that the run is stuck in a thread, not that it is slow.
+# Without a step for so long, the run is stuck in a thread.
 _STEP_TIMEOUT = 60.0
 
 
@@ -32,8 +32,8 @@ class TrioMachine(RuleBasedStateMachine):
                 self.do(self.channel.send, n)
 
     `nursery` is open from the first rule to the teardown. A task in it that raises fails the
-    example. Time is a `MockClock` that jumps when all tasks are blocked; override `make_clock`
-    for another.
+    example. The clock is a `MockClock` that jumps when all tasks are blocked; override `make_clock`
+    for another clock.
     """
 
     nursery: trio.Nursery
@@ -58,7 +58,7 @@ class TrioMachine(RuleBasedStateMachine):
         return trio.testing.MockClock(autojump_threshold=0)
 
     def do(self, fn: Callable[..., Awaitable[T]], *args: Any) -> T:
-        """Run `await fn(*args)` to its end inside the run; return or raise what it does."""
+        """Run `await fn(*args)` to its end inside the run; return its result or raise its error."""
         results: list[outcome.Outcome[T]] = []
 
         async def call() -> None:
@@ -79,7 +79,7 @@ class TrioMachine(RuleBasedStateMachine):
         self.do(trio.testing.wait_all_tasks_blocked)
 
     def teardown(self) -> None:
-        """Cancel what is left in the nursery, end the run, and raise what a task raised."""
+        """Cancel the tasks in the nursery, end the run, and raise the error of a task, if any."""
         if self._ended is None:
             self._token.run_sync_soon(self.nursery.cancel_scope.cancel)
             self._run_until(lambda: self._ended is not None)
@@ -98,7 +98,7 @@ class TrioMachine(RuleBasedStateMachine):
 
     def _run_until(self, is_done: Callable[[], bool]) -> None:
         while not is_done():
-            if self._ended is not None:  # a background task crashed: its error comes out here
+            if self._ended is not None:  # a background task crashed: `teardown` raises its error
                 self.teardown()
                 raise RuntimeError("the Trio run has ended")
             self._steps.get(timeout=_STEP_TIMEOUT)()

@@ -1,8 +1,8 @@
 """The invariants of the whole pool, by the numbers of `docs/invariants.md`.
 
-`check_always` holds after every operation, even within a tick; `check_quiet` when all tasks
-are blocked; `check_end` when the block was left. What is checked as a caller gets control is
-in `_callers`, what is checked as a bridge closes in `_bridges`.
+`check_always` runs after every operation, even within a tick; `check_quiet` when all tasks are
+blocked; `check_end` when the block was left. The checks when a caller gets control are in
+`_callers`, those when a bridge closes in `_bridges`.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from ._callers import Caller, CallerState, ScriptedPool
 
 @attrs.define(eq=False)
 class Oracle:
-    """Compares what the script knows of one pool with its state and statistics."""
+    """Compares the script's record of one pool with the pool's state and statistics."""
 
     pool: ScriptedPool
     options: PoolOptions
@@ -30,9 +30,9 @@ class Oracle:
     findings: Findings
     callers: list[Caller]
     nursery: trio.Nursery
-    # generation -> when its drain deadline comes; set as it is replaced
+    # generation -> its drain deadline; set when it is replaced
     drain_deadlines: dict[int, float] = attrs.field(factory=dict)
-    # generation -> its providers; every snapshot of a script is different from all others
+    # generation -> its providers; no two snapshots of a script are equal
     generations: dict[int, tuple[int, ...]] = attrs.field(factory=dict)
     # when the block was left, and whether it was cancelled
     left_at: float | None = None
@@ -45,7 +45,9 @@ class Oracle:
         must(6, len(current.listed) <= self.options.max_items, "more listed than max_items")
         for key, entry in current.listed.items():
             must(7, entry.key == key and entry.value.bridge.is_open, f"{key} is listed but closed")
-            must(7, entry.value.bridge.key == key, f"{key} is listed with another's bridge")
+            must(
+                7, entry.value.bridge.key == key, f"{key} is listed with the bridge of another key"
+            )
             must(8, entry.generation is current, f"{key} is listed from another generation")
             must(41, not entry.value.has_crashed, f"{key} is listed but crashed")
         idle = {key for key, entry in current.listed.items() if not entry.leases}
@@ -64,7 +66,7 @@ class Oracle:
         self.findings.check()
 
     def may_close(self, build: ScriptedBuild) -> None:
-        """Check invariant 15 as the close of `build` begins."""
+        """Check invariant 15 when the close of `build` begins."""
         if not build.holders or build.has_crashed or self.was_cancelled:
             return
         now, deadlines = trio.current_time(), []
@@ -93,7 +95,7 @@ class Oracle:
         per_key = Counter((b.key, b.snapshot.providers) for b in running)
         must(18, all(n == 1 for n in per_key.values()), f"builds run twice: {per_key}")
         for flight in flights:
-            if flight.landed:  # its verdict is given; a bridge built too late is being closed
+            if flight.landed:  # its outcome is decided; a bridge built too late is being closed
                 continue
             is_old = flight.version != current.number
             must(19, not is_old or bool(flight.waiters), f"{flight.key}: an old build runs on")

@@ -1,4 +1,4 @@
-"""The contract of a `ProviderReloader`, to be run over any implementation."""
+"""Checks any `ProviderReloader` against its contract."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,16 +17,16 @@ from ._groups import first_of
 
 P = TypeVar("P")
 
-# How many times a reload is cancelled at most, each time one tick later.
+# Maximum number of cancelled reloads, each one tick later.
 _CANCELLED_RELOADS = 50
 
 
 class ReloaderPromiseBrokenError(AssertionError):
-    """A reloader does not keep the contract; the message says which part."""
+    """A reloader breaks its contract; the message names the part."""
 
 
 class ReloaderRig(Protocol[P]):
-    """A reloader under test, with the means to change what it reads."""
+    """A reloader under test, with methods that change and break its source."""
 
     @property
     def reloader(self) -> ProviderReloader[P]:
@@ -35,11 +35,11 @@ class ReloaderRig(Protocol[P]):
 
     @property
     def changes(self) -> trio.abc.ReceiveChannel[None]:
-        """Its notices, open since before the rig was handed over."""
+        """Its notices; opened before the rig is yielded."""
         ...
 
     async def change(self, number: int) -> None:
-        """Make the source hold other providers, different for each `number`, with a notice."""
+        """Change the source's providers, differently for each `number`, and send a notice."""
         ...
 
     async def break_source(self) -> None:
@@ -56,26 +56,26 @@ def check_reloader(
     max_examples: int = 20,
     make_clock: Callable[[], trio.abc.Clock] = lambda: trio.testing.MockClock(autojump_threshold=0),
 ) -> None:
-    """Hold a reloader to the contract of `ProviderReloader`.
+    """Check a reloader against the contract of `ProviderReloader`.
 
-    It gives snapshots that agree with the source; equal ones while nothing changes; revisions
-    that never go back; `ReloadError`, and nothing else, while the source is unusable; it is a
-    checkpoint, and works on after being cancelled anywhere; and a pool that follows it by its
-    notices ends up at the source's last state, whatever changed, broke and mended meanwhile.
+    Its snapshots agree with the source, and are equal while nothing changes. Revisions never go
+    back. While the source is unusable, `reload` raises `ReloadError` and nothing else. `reload` is
+    a checkpoint, and still works after a call was cancelled anywhere. A pool that follows the
+    notices reaches the last state of the source, after any sequence of changes and failures.
 
     Args:
-        open_rig: Opens a fresh source with a reloader on it, for one script.
-        max_examples: How many scripts of changes and failures.
+        open_rig: Opens a new source with a reloader on it, for one script.
+        max_examples: Number of scripts of changes and failures.
         make_clock: Makes the clock of each run. The default jumps when all tasks are blocked;
-            a rig that waits for files, threads or sockets needs a real clock:
-            `trio.abc.Clock` of your choice, such as `trio.testing.MockClock(rate=1)`.
+            a rig that waits for files, threads or sockets needs a real clock, such as
+            `trio.testing.MockClock(rate=1)`.
 
     Raises:
         ReloaderPromiseBrokenError: The reloader breaks the contract.
     """
     _run(open_rig, make_clock, _check_reloads)
     _run(open_rig, make_clock, _check_cancellation)
-    steps = st.lists(st.sampled_from(("change", "break", "let it run")), max_size=12)
+    steps = st.lists(st.sampled_from(("change", "break", "wait")), max_size=12)
 
     @hypothesis.settings(max_examples=max_examples, deadline=None)
     @hypothesis.given(steps)
@@ -130,7 +130,7 @@ async def _check_reloads(rig: ReloaderRig[P]) -> None:
         raise ReloaderPromiseBrokenError("reload() of a broken source must raise ReloadError")
     await rig.change(3)
     mended = await rig.reloader.reload()
-    _must(not mended.same_providers(changed), "a mended source must be read")
+    _must(not mended.same_providers(changed), "a source that works again must be read")
     _must(not mended.older_than(changed), "revisions must not go back")
 
 
@@ -147,9 +147,9 @@ async def _check_cancellation(rig: ReloaderRig[P]) -> None:
                 await rig.reloader.reload()
                 nursery.cancel_scope.cancel()
         after = await rig.reloader.reload()
-        _must(expected.same_providers(after), "a cancelled reload must leave no trace")
+        _must(expected.same_providers(after), "a cancelled reload must not affect the next one")
         uncancelled += not scope.cancelled_caught
-        if uncancelled == 3:  # it ends sooner than that; once could be the scheduler's order
+        if uncancelled == 3:  # reloads end within fewer ticks; one alone could be chance
             break
 
 

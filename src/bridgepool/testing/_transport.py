@@ -99,11 +99,11 @@ def _run(
 
 @attrs.define(eq=False)
 class _End:
-    """One end, and what its own task has sent."""
+    """One end, and the messages that its task has sent."""
 
     channel: Channel
     work: trio.MemorySendChannel[bytes]
-    # in order; and how many of them `send` has returned from
+    # in order; `sent` counts those for which `send` has returned
     offered: list[bytes] = attrs.field(factory=list)
     sent: int = 0
     received: int = 0
@@ -162,14 +162,14 @@ async def _perform(rig: TransportRig, end: _End, other: _End, act: str) -> None:
 
 
 def _take(end: _End, other: _End, message: bytes) -> None:
-    must(end.received < len(other.offered), "a message was received that nobody sent")
+    must(end.received < len(other.offered), "a message was received that was not sent")
     must(message == other.offered[end.received], "messages must arrive whole and in order")
     end.received += 1
 
 
 async def _finish(end: _End, closing: _End) -> None:
-    """Close one end while the other receives all that was sent to it."""
-    sent = closing.sent  # more may be sent meanwhile; that much was
+    """Close one end while the other receives all messages that were sent to it."""
+    sent = closing.sent  # at least; more may be sent meanwhile
     ended = False
     async with trio.open_nursery() as nursery:
         nursery.start_soon(closing.channel.aclose)

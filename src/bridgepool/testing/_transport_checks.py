@@ -1,4 +1,4 @@
-"""What a transport must keep: the rig, the helpers of the checks, and one check per promise.
+"""The checks of a transport's contract, one per promise, with the rig and helpers.
 
 Each check runs for both ends.
 """
@@ -15,11 +15,11 @@ Channel: TypeAlias = trio.abc.Channel[bytes]
 # Seconds after which an operation counts as hanging.
 HANG_TIMEOUT = 20.0
 _SIZES = (0, 1, 125, 126, 65535, 65536, 300_000)  # around the limits of frame heads and buffers
-_HELD_UP_AFTER = 0.5  # seconds after which a send counts as held up
+_BLOCKED_AFTER = 0.5  # seconds after which a send counts as blocked
 
 
 class TransportPromiseBrokenError(AssertionError):
-    """A transport breaks its contract; the message says where."""
+    """A transport breaks its contract; the message names the part."""
 
 
 class TransportRig(Protocol):
@@ -69,7 +69,7 @@ async def get(end: Channel, what: str) -> bytes:
 async def must_raise(
     kind: type[Exception], operation: Callable[[], Awaitable[object]], what: str
 ) -> None:
-    """Repeat an operation, which may succeed at first, until it raises `kind`; else fail."""
+    """Repeat an operation, which may succeed at first, until it raises `kind`; otherwise fail."""
     with trio.move_on_after(HANG_TIMEOUT):
         for _ in range(10_000):
             try:
@@ -87,7 +87,7 @@ def fail_with(what: str, error: Exception) -> NoReturn:
 
 
 async def cancel_after(scope: trio.CancelScope, ticks: int) -> None:
-    """Cancel so many scheduler steps from now."""
+    """Cancel after `ticks` scheduler steps."""
     for _ in range(ticks):
         await trio.lowlevel.checkpoint()
     scope.cancel()
@@ -160,7 +160,7 @@ async def _too_large_is_refused(rig: TransportRig, a: Channel, b: Channel) -> No
     if rig.max_message_bytes is None:
         return
     try:
-        with trio.move_on_after(_HELD_UP_AFTER):
+        with trio.move_on_after(_BLOCKED_AFTER):
             await a.send(bytes(rig.max_message_bytes + 1))
             must(False, "a message that is too large must be refused")
     except ValueError:
@@ -286,7 +286,7 @@ async def _cancelled_sends(rig: TransportRig, a: Channel, b: Channel) -> None:
             must(message == _message(number, size), "a cancelled send() must send all or nothing")
             got.append(number)
     must(got == sorted(set(got)), "messages must keep their order, and come once")
-    must(set(sent) <= set(got), "what send() returned from must arrive")
+    must(set(sent) <= set(got), "a message must arrive once its send() has returned")
 
 
 async def _a_lost_connection_is_no_end(rig: TransportRig, a: Channel, b: Channel) -> None:
@@ -320,32 +320,32 @@ checks: tuple[Check, ...] = (
 
 
 async def _fill(rig: TransportRig, a: Channel, limit: int) -> int:
-    """Send until held up; return how many messages were sent."""
+    """Send until `send` blocks; return how many messages were sent."""
     size = 64 << 10 if rig.max_message_bytes is None else min(64 << 10, rig.max_message_bytes)
     sent = 0
     while sent * size <= limit:
-        with trio.move_on_after(_HELD_UP_AFTER) as scope:
+        with trio.move_on_after(_BLOCKED_AFTER) as scope:
             await a.send(_message(sent, size))
             sent += 1
         if scope.cancelled_caught:
             return sent
-    must(False, f"{limit} bytes were sent that nobody received; a sender must be held up")
+    must(False, f"{limit} bytes were sent but not received; a sender must wait")
     return sent
 
 
 def backpressure(limit: int) -> Check:
-    """Make the check that a sender is held up, and nothing is lost by it."""
+    """Make the check that a sender waits while nothing is received, and nothing is lost."""
 
-    async def a_sender_is_held_up(rig: TransportRig, a: Channel, b: Channel) -> None:
+    async def a_sender_blocks(rig: TransportRig, a: Channel, b: Channel) -> None:
         sent = await _fill(rig, a, limit)
         for number in range(sent):
-            got = await get(b, "a message that waited to be received")
+            got = await get(b, "a queued message")
             must(got.startswith(b"%d:" % number), "messages must keep their order")
-        with trio.move_on_after(_HELD_UP_AFTER):  # the send that was held up and cancelled
+        with trio.move_on_after(_BLOCKED_AFTER):  # the send that blocked and was cancelled
             await b.receive()
-        await _pass_one(a, b, "a message after a sender was held up")
+        await _pass_one(a, b, "a message after a sender blocked")
 
-    return a_sender_is_held_up
+    return a_sender_blocks
 
 
 def closing_is_bounded(seconds: float) -> Check:

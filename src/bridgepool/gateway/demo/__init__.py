@@ -1,1 +1,1 @@
-"""What `bridgepool demo` shows: a gateway whose providers change while it streams."""
+"""`bridgepool demo`: a gateway whose providers change while it streams."""

@@ -17,7 +17,7 @@ _BODY = json.dumps(
 
 @attrs.define(eq=False)
 class StreamRecord:
-    """What one client received of one streamed answer."""
+    """The data that one client received of one streamed answer."""
 
     status: int = 0
     words: list[str] = attrs.field(factory=list)
@@ -26,9 +26,9 @@ class StreamRecord:
     finished: bool = False
     """The stream was complete: the last event and the last chunk arrived."""
     cut: bool = False
-    """The stream broke off."""
+    """The stream was cut."""
     error: str = ""
-    """The code of an error that came as an answer or as an event."""
+    """The code of an error that was received as an answer or as an event."""
     word: trio.Event = attrs.field(factory=trio.Event)
     """Set, and renewed, with each word."""
 

@@ -88,7 +88,7 @@ class RunningScenario:
         """Save half a file, wait until it is refused and return the reason."""
         status = self.gateway.reload_status
         self.scenario.file.write_text(_HALF_WRITTEN)
-        self.scenario.screen.change("providers.toml saved, half written")
+        self.scenario.screen.change("providers.toml saved with an unfinished line")
         await _until(lambda: status.last_error is not None)
         problem = str(status.last_error).removeprefix(f"{self.scenario.file}: ")
         self.scenario.screen.change(f"refused: {problem}")

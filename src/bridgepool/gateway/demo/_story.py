@@ -1,8 +1,8 @@
-"""The demo itself: one gateway, two simulated upstreams, one provider file that changes.
+"""The demo: one gateway, two simulated upstreams, one provider file that changes.
 
-Everything but the upstreams' answers is real: sockets, HTTP, the file and its watcher, the pool.
-Each claim printed at the end is checked against what the clients received; the exit status is 1 if
-one failed.
+Everything except the upstreams' answers is real: sockets, HTTP, the file and its watcher, the pool.
+Each claim that is printed at the end is checked against the data that the clients received; the
+exit status is 1 if one is false.
 """
 
 from __future__ import annotations
@@ -36,38 +36,40 @@ async def _replace(run: RunningScenario) -> None:
     """Move a provider while a stream runs, then disable it while two run."""
     scenario = run.scenario
     scenario.screen.section(
-        "1  A provider moves in mid-stream, then is switched off", "ada", "ben", "cleo"
+        "1  A provider moves during a stream, then is disabled", "ada", "ben", "cleo"
     )
     async with trio.open_nursery() as clients:
         ada = await run.start_stream(clients, "ada")
         await run.change("writer moves from north to south", scenario.south)
         ben = await run.start_stream(clients, "ben")
         side_by_side = not ada.finished
-        await run.change("writer is switched off", scenario.south, enabled=False)
+        await run.change("writer is disabled", scenario.south, enabled=False)
         cleo = await run.stream("cleo")
         both_running = not ada.finished and not ben.finished
         scenario.last_word.set()
     scenario.claim(
-        "ada's stream began before the change and finished, whole, on north", _whole(ada, "north")
+        "ada's stream began before the move and was completed by north", _whole(ada, "north")
     )
     scenario.claim(
-        "ben's began after it and came, whole, from south", _whole(ben, "south"), side_by_side
+        "ben's stream began after the move and was completed by south",
+        _whole(ben, "south"),
+        side_by_side,
     )
     scenario.claim(
-        "cleo was refused, provider_disabled, while both were still streaming",
+        "cleo got 503 provider_disabled while both were still streaming",
         (cleo.status, cleo.error) == (503, "provider_disabled"),
         both_running,
     )
 
 
 async def _break(run: RunningScenario) -> None:
-    """Kill an upstream under a stream, then make a bad edit and a good one."""
+    """Kill an upstream during a stream, then make an invalid edit and a valid one."""
     scenario = run.scenario
     scenario.screen.section(
-        "2  An upstream dies; a bad edit; a good edit", "dan", "eve", "fay", "gus"
+        "2  An upstream dies; an invalid edit; a valid edit", "dan", "eve", "fay", "gus"
     )
     scenario.last_word = trio.Event()
-    await run.change("writer is back, on south", scenario.south)
+    await run.change("writer is enabled again, on south", scenario.south)
     async with trio.open_nursery() as clients:
         dan = await run.start_stream(clients, "dan")
         eve = await run.start_stream(clients, "eve", "anthropic")
@@ -81,16 +83,19 @@ async def _break(run: RunningScenario) -> None:
         scenario.last_word.set()
         gus = await run.stream("gus")
     scenario.claim(
-        "dan's stream was cut visibly: an error that SDKs know, and no end",
+        "dan's stream was visibly cut: the SDKs' error event, and no end",
         dan.cut and not dan.finished and dan.error == "upstream_cut",
     )
-    scenario.claim("eve, on the other provider, noticed nothing", _whole(eve, "north"))
-    scenario.claim("fay was told 502", (fay.status, fay.error) == (502, "upstream_unreachable"))
+    scenario.claim("eve's stream, on the other provider, was complete", _whole(eve, "north"))
     scenario.claim(
-        "the half-written file was refused with its line, and nothing changed",
+        "fay got 502 upstream_unreachable",
+        (fay.status, fay.error) == (502, "upstream_unreachable"),
+    )
+    scenario.claim(
+        "the invalid file was refused, its line was named, and nothing changed",
         kept and "line 3" in problem,
     )
-    scenario.claim("gus was served by north after one saved file", _whole(gus, "north"))
+    scenario.claim("gus was served by north after the valid edit", _whole(gus, "north"))
 
 
 def _count(run: RunningScenario) -> None:
@@ -109,13 +114,13 @@ def _count(run: RunningScenario) -> None:
     run.scenario.screen.section("The pool's statistics")
     run.scenario.screen.text("  ".join(f"{name} {value}" for name, value in facts.items()))
     run.scenario.claim(
-        "nothing was closed under a request, and nothing is left over",
+        "no bridge was closed under a request, and no lease or retired bridge is left",
         not any((counted.forced_closes, counted.close_overruns, counted.leased, counted.draining)),
     )
 
 
 async def _run_scenario(scenario: Scenario) -> bool:
-    """Open the gateway on the file, run every section, return whether every claim held."""
+    """Open the gateway on the file, run every section, return whether every claim is true."""
     scenario.write(scenario.north)
     async with (
         open_provider_file(scenario.file) as source,
@@ -133,9 +138,9 @@ async def _run_scenario(scenario: Scenario) -> bool:
         run = RunningScenario(scenario, gateway, listener_url(listeners[0]))
         scenario.screen.title("bridgepool demo")
         scenario.screen.text(
-            f"A gateway on {run.url} reads providers.toml. Two simulated upstreams, north and "
-            "south, can be its provider `writer`; `critic` is always north. Each client streams "
-            "one answer of seven words, each with the name of its upstream."
+            f"A gateway on {run.url} reads providers.toml. It has two providers. `writer` is one "
+            "of two simulated upstreams, north or south; `critic` is always north. Each client "
+            "streams one answer of seven words, each with the name of its upstream."
         )
         await _replace(run)
         await _break(run)
@@ -160,7 +165,7 @@ async def _main(pace: float) -> bool:
 
 
 def run_demo(pace: float) -> int:
-    """Run the demo and return the exit status: 0 if everything it claims was true.
+    """Run the demo and return the exit status: 0 if all its claims are true.
 
     Args:
         pace: Seconds from word to word of the simulated answers.

@@ -1,8 +1,8 @@
 """A simulated AI upstream: both API styles, blocking and streaming, on a real socket.
 
-It stands in for a provider in `bridgepool demo` and in the project's own end-to-end tests. It
-says the same words to everybody, stamps each piece with its own identity (so that a client
-can tell who served it), remembers what it was sent, and misbehaves when told to.
+It replaces a provider in `bridgepool demo` and in the project's own end-to-end tests. It sends
+the same words to every client, marks each piece with its identity (so that a client knows which
+upstream served it), records its requests, and injects faults on request.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import trio
 from bridgepool.http import Exchange, Headers, serve_http
 
 WORDS = ("The ", "pool ", "that ", "never ", "cuts ", "a ", "stream.")
-"""What every upstream answers, one word to a piece."""
+"""The answer of every upstream, one word per piece."""
 
 Json = dict[str, object]
 
 
 class CutError(Exception):
-    """Raised inside the simulated upstream so that its answer breaks off."""
+    """Raised inside the simulated upstream to cut its answer."""
 
 
 @attrs.frozen
@@ -51,21 +51,21 @@ class SimulatedUpstream:
     """
 
     identity: str
-    """Stamped on every piece: the model name says `<asked for>@<identity>`."""
+    """Marks every piece: the model name is `<requested model>@<identity>`."""
     address: str = ""
-    """`host:port` it listens on."""
+    """The `host:port` that it listens on."""
     before_word: Callable[[int], Awaitable[None]] = _at_once
-    """Called with 0, 1, 2 … before each word of a streamed answer: pace it, or hold it."""
+    """Called with 0, 1, 2 … before each word of a streamed answer, to delay it."""
     cut_after: int | None = None
-    """Break streamed answers off after so many words."""
+    """Cut streamed answers after this number of words."""
     received: list[Received] = attrs.field(factory=list)
     """Every request so far, in order of arrival."""
     streaming: int = 0
-    """Streamed answers that are open now."""
+    """Streamed answers that are open."""
     abandoned: int = 0
-    """Streamed answers whose client left before the end."""
+    """Streamed answers whose client disconnected before the end."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    """Cancel it to kill the upstream with all that it streams."""
+    """Cancel it to kill the upstream with all its streams."""
 
     @property
     def openai_url(self) -> str:
@@ -243,8 +243,8 @@ async def serve_simulated_upstream(  # noqa: ASYNC114  # the linter cannot be to
     `nursery.start` returns the `SimulatedUpstream` once its port is open.
 
     Args:
-        identity: what it stamps its answers with.
-        port: 0 for a free one.
+        identity: its name, which marks its answers.
+        port: 0 for a free port.
     """
     upstream = SimulatedUpstream(identity)
     with upstream.scope:
