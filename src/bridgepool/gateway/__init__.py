@@ -26,12 +26,12 @@ if typing.TYPE_CHECKING:
     from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
     from bridgepool.gateway.proxy._refusals import Refusal, Retry
     from bridgepool.gateway.proxy._runtimes import UnavailableProvider
-    from bridgepool.gateway.sources._authorization import AuthorizationLimits, KnownClient
-    from bridgepool.gateway.sources._control_plane import (
-        ControlPlane,
+    from bridgepool.gateway.sources._authorization import (
+        AuthorizationLimits,
+        KnownClient,
         RemoteClients,
-        open_control_plane,
     )
+    from bridgepool.gateway.sources._control_plane import ControlPlane, open_control_plane
 
 __all__ = [
     "AccessLog",

@@ -11,7 +11,7 @@ import trio.testing
 from bridgepool import Secret, open_singleflight
 from bridgepool.gateway._protocol import Authorization
 from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
-from bridgepool.gateway.sources._authorization import AuthorizationCache, AuthorizationLimits
+from bridgepool.gateway.sources._authorization import AuthorizationLimits, RemoteClients
 
 ANN = Caller("ann", "k1")
 
@@ -20,7 +20,7 @@ ANN = Caller("ann", "k1")
 class Plane:
     """A control plane of one client, that counts its questions."""
 
-    cache: AuthorizationCache = attrs.field(init=False)
+    cache: RemoteClients = attrs.field(init=False)
     clients: int = 5
     good: dict[str, Caller] = attrs.field(factory=lambda: {"ann-key": ANN})
     asked: list[str] = attrs.field(factory=list)
@@ -53,14 +53,14 @@ async def open_plane(
 ) -> AsyncIterator[Plane]:
     async with open_singleflight(build_timeout=10) as flights:
         plane = Plane()
-        plane.cache = AuthorizationCache(plane.ask, flights, limits)
+        plane.cache = RemoteClients(flights, limits)
         plane.cache.note_clients(plane.clients)
-        plane.cache.note_session(reachable=True)
+        plane.cache.note_session(plane.ask)
         yield plane
 
 
 def go_away(plane: Plane) -> None:
-    plane.cache.note_session(reachable=False)
+    plane.cache.note_session(None)
 
 
 async def test_a_known_key_is_asked_about_once_and_then_answered_without_a_checkpoint(
@@ -264,7 +264,7 @@ async def test_a_plane_that_fails_to_answer_is_not_asked_for_each_request(
                 await plane.cache.authorize(b"ann-key")
         assert len(plane.asked) == 1
         plane.broken = False
-        plane.cache.note_session(reachable=True)
+        plane.cache.note_session(plane.ask)
         assert await plane.cache.authorize(b"ann-key") == ANN
 
 
@@ -299,7 +299,7 @@ async def test_what_is_remembered_is_bounded_and_nobodies_keys_push_no_client_ou
             await plane.cache.authorize(b"key-%d" % number)
         for number in range(5):
             await plane.cache.authorize(b"nobody-%d" % number)
-        assert plane.cache.known == 3
+        assert len(plane.cache.known_clients()) == 3
         plane.asked.clear()
         for number in range(2, 5):
             await plane.cache.authorize(b"key-%d" % number)

@@ -92,16 +92,12 @@ class _BehindError(Exception):
 
 
 @attrs.define(eq=False)
-class AuthorizationCache:
-    """Tells whose key a token is; see the module's text.
+class RemoteClients:
+    """The clients of a control plane; an `Authorizer`. See `open_control_plane`."""
 
-    Args:
-        ask: Asks the control plane.
-        flights: Shares one question among all who wait for it.
-        limits: How long, how many.
-    """
-
-    _ask: Ask
+    has_clients = True
+    """The control plane knows the clients, and an empty list lets nobody in."""
+    # shares one question among all who wait for it
     _flights: VersionedSingleflight
     _limits: AuthorizationLimits
     # SHA-256 of the token -> the answer, by the time of confirmation, the oldest first
@@ -109,7 +105,7 @@ class AuthorizationCache:
     _unknown: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
     _clients: int = attrs.field(default=0, init=False)  # the latest clients revision heard of
     _quiet_until: float = attrs.field(default=-inf, init=False)
-    _reachable: bool = attrs.field(default=False, init=False)
+    _ask: Ask | None = attrs.field(default=None, init=False)  # None without a session
     changes: int = attrs.field(default=0, init=False)
     """How often a client's key became known, or was known no more."""
 
@@ -117,18 +113,16 @@ class AuthorizationCache:
         """Hear of a clients revision; a later one than before makes every answer stale."""
         self._clients = max(self._clients, revision)
 
-    def note_session(self, reachable: bool) -> None:
-        """Hear that a session has begun or ended."""
-        self._reachable = reachable
+    def note_session(self, ask: Ask | None) -> None:
+        """Note that a session has begun, on which the control plane is asked; or, None, ended."""
+        self._ask = ask
         self._quiet_until = -inf
 
-    @property
-    def known(self) -> int:
-        """How many clients' keys are remembered."""
-        return len(self._known)
-
     def known_clients(self) -> tuple[KnownClient, ...]:
-        """Return what is remembered, the longest confirmed first, to be kept over a restart."""
+        """Return the clients' keys that are remembered, by hash, to be kept over a restart.
+
+        The longest confirmed comes first.
+        """
         now = trio.current_time()
         return tuple(
             KnownClient(
@@ -138,8 +132,8 @@ class AuthorizationCache:
             if answer.caller is not None
         )
 
-    def remember(self, clients: Iterable[KnownClient]) -> None:
-        """Take what was remembered before a restart, as stale answers.
+    def remember_clients(self, clients: Iterable[KnownClient]) -> None:
+        """Take what `known_clients` gave before a restart, as stale answers.
 
         So each of them is asked about as soon as that can be done, and until then is served up
         to `hard_limit` after its confirmation.
@@ -153,7 +147,7 @@ class AuthorizationCache:
     async def authorize(self, token: bytes) -> Caller | None:
         """Return whose key this is; None when it is nobody's.
 
-        Not a checkpoint when a fresh answer is cached.
+        Not a checkpoint when a fresh answer is cached. See `AuthorizationLimits`.
 
         Args:
             token: The key as the client sent it; any bytes.
@@ -179,7 +173,7 @@ class AuthorizationCache:
 
     async def _find_out(self, token: Secret, digest: bytes, now: float) -> Caller | None:
         limits = self._limits
-        if self._reachable and now >= self._quiet_until:
+        if self._ask is not None and now >= self._quiet_until:
             fn = partial(self._question, token, digest, self._clients)
             known = digest in self._known
             with trio.move_on_after(limits.known_patience if known else limits.patience):
@@ -202,7 +196,10 @@ class AuthorizationCache:
 
     async def _question(self, token: Secret, digest: bytes, clients: int) -> _Answer:
         asked = trio.current_time()
-        answer = await self._ask(token)
+        if self._ask is None:
+            raise trio.ClosedResourceError
+        with trio.fail_after(self._limits.answer_timeout):
+            answer = await self._ask(token)
         revision = answer.clients
         if revision < clients:
             raise _BehindError

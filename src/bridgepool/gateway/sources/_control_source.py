@@ -148,7 +148,7 @@ async def open_control_source(
         remote, clients = control.providers, control.clients
         if file is not None:
             file.known_clients = clients.known_clients
-            file.clients_changes = clients.count_client_changes
+            file.clients_changes = lambda: clients.changes
             nursery.start_soon(file.run)
         if loaded is not None:
             clients.remember_clients(loaded.clients)
