@@ -13,7 +13,7 @@ from pathlib import Path
 import attrs
 
 from benchmarks.load import Target, pin
-from bridgepool.gateway.commands._gateway import client_row
+from bridgepool.gateway.commands._programs import client_row
 
 _CORE = 1  # the load and the upstream have the other one
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bridgepool.gateway.commands._gateway import client_row
+from bridgepool.gateway.commands._programs import client_row
 
 
 def provider(name: str, kind: str, url: str, key: str = "sk-central", **fields: object) -> str:

@@ -10,8 +10,7 @@ from cyclopts import CycloptsError
 
 from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
 from bridgepool.gateway.commands import app
-from bridgepool.gateway.commands._control_plane import control_plane
-from bridgepool.gateway.commands._gateway import gateway, hash_key
+from bridgepool.gateway.commands._programs import control_plane, gateway, hash_key
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.sources._control_source import check_url
 from bridgepool.gateway.sources._key_file import KeyFile

@@ -18,7 +18,7 @@ import trustme
 from bridgepool.gateway import _process as process
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.commands import app
-from bridgepool.gateway.commands._gateway import client_row
+from bridgepool.gateway.commands._programs import client_row
 from bridgepool.gateway.demo import _story as story
 from bridgepool.gateway.demo._screen import Screen, wants_colour
 from bridgepool.gateway.demo._upstream import SimulatedUpstream

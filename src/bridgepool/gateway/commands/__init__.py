@@ -2,19 +2,11 @@
 once.
 """
 
-from bridgepool.gateway.commands import (
-    _audit,
-    _demo,
-    _encryption,
-    _gateways,
-    _keys,
-    _providers,
-)
+from bridgepool.gateway.commands import _audit, _encryption, _gateways, _keys, _providers
 from bridgepool.gateway.commands._root import app
 
 __all__ = [
     "_audit",
-    "_demo",
     "_encryption",
     "_gateways",
     "_keys",

@@ -64,16 +64,20 @@ def _program_config(variables: str) -> tuple[Callable[..., None], ...]:
 # Imported when they are run, so that the help of the others does not wait for the data plane.
 _PACKAGE: Final = "bridgepool.gateway.commands"
 app.command(
-    f"{_PACKAGE}._gateway:gateway",
+    f"{_PACKAGE}._programs:gateway",
     config=_program_config("BRIDGEPOOL_GATEWAY_"),
     help="Serve OpenAI- and Anthropic-style clients; follow every change of the providers.",
 )
 app.command(
-    f"{_PACKAGE}._gateway:hash_key",
+    f"{_PACKAGE}._programs:hash_key",
     help="Make a client's key and print its row for the provider file.",
 )
 app.command(
-    f"{_PACKAGE}._control_plane:control_plane",
+    f"{_PACKAGE}._programs:control_plane",
     config=_program_config("BRIDGEPOOL_CONTROL_PLANE_"),
     help="Own the providers, clients and keys: an API to change them, a service for gateways.",
+)
+app.command(
+    f"{_PACKAGE}._programs:demo",
+    help="Show a gateway whose providers change while it streams. Needs no key, takes seconds.",
 )

@@ -1,23 +1,26 @@
-"""`bridgepool gateway` and what goes with it."""
+"""The programs: `bridgepool gateway`, `control-plane` and `demo`; and `hash-key`."""
 
 from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import attrs
+from cyclopts import Parameter
 
 from bridgepool._secret import Secret
-from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
 from bridgepool.gateway.commands._root import STORE_VARIABLE, fail
 from bridgepool.gateway.providers import Client, new_client_key
 from bridgepool.gateway.providers import hash_key as hash_of
 from bridgepool.gateway.serving._listening import StartError
 
-_NO_OPTIONS = GatewayOptions()
+_GATEWAY_DEFAULTS = GatewayOptions()
+_CONTROL_PLANE_DEFAULTS = ControlPlaneOptions()
 
 
-def gateway(*, options: GatewayOptions = _NO_OPTIONS) -> None:
+def gateway(*, options: GatewayOptions = _GATEWAY_DEFAULTS) -> None:
     """Serve OpenAI- and Anthropic-style clients; follow every change of the providers.
 
     Prints one line `listening on URL` for each address once it serves. SIGINT or SIGTERM stops
@@ -35,6 +38,38 @@ def gateway(*, options: GatewayOptions = _NO_OPTIONS) -> None:
     except StartError as error:
         fail(str(error))
     sys.exit(status)
+
+
+def control_plane(*, options: ControlPlaneOptions = _CONTROL_PLANE_DEFAULTS) -> None:
+    """Own the providers, clients and keys: an API to change them, a service for gateways.
+
+    Prints `listening on URL` for each address of the API and `serving gateways on URL` for each
+    that gateways connect to, once it serves. SIGINT or SIGTERM shuts it down; a second signal
+    ends it at once. Gateways serve on meanwhile.
+
+    Each option can also be given by an environment variable, such as
+    BRIDGEPOOL_CONTROL_PLANE_DRAIN_TIMEOUT, or in the file of `--config`.
+    """
+    from bridgepool.gateway.control._process import serve_control_plane
+
+    if not options.store:
+        options = attrs.evolve(options, store=os.environ.get(STORE_VARIABLE, ""))
+    try:
+        status = serve_control_plane(options)
+    except StartError as error:
+        fail(str(error))
+    sys.exit(status)
+
+
+def demo(*, pace: Annotated[float, Parameter(show=False)] = 0.3) -> None:
+    """Show a gateway whose providers change while it streams. Needs no key, takes seconds.
+
+    Args:
+        pace: Seconds from word to word of the simulated answers.
+    """
+    from bridgepool.gateway.demo._story import run_demo
+
+    sys.exit(run_demo(pace))
 
 
 def hash_key(client: str, *, stdin: bool = False) -> None:
