@@ -14,7 +14,7 @@ from tests.examples.support import EXAMPLES, ROOT, ask, output_of, running, stre
 WORDS = ("The", "pool", "that", "never", "cuts", "a", "stream.")
 
 
-@pytest.mark.parametrize("name", ["first_pool", "follow_changes"])
+@pytest.mark.parametrize("name", ["first_pool", "follow_changes", "tiny_pool"])
 def test_a_program_prints_what_the_tutorial_says(name: str) -> None:
     shown = (ROOT / "docs" / "output" / f"{name}.txt").read_text()
     assert output_of(f"{name}.py") == shown
@@ -22,8 +22,8 @@ def test_a_program_prints_what_the_tutorial_says(name: str) -> None:
 
 def test_the_readme_shows_the_first_program_and_its_output_as_they_are() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert (EXAMPLES / "first_pool.py").read_text() in readme
-    assert (ROOT / "docs" / "output" / "first_pool.txt").read_text() in readme
+    assert (EXAMPLES / "tiny_pool.py").read_text() in readme
+    assert (ROOT / "docs" / "output" / "tiny_pool.txt").read_text() in readme
 
 
 def test_the_provider_file_of_the_readme_is_good() -> None:
