@@ -36,7 +36,7 @@ class _StoppingDatabase:
 
     _database: Database
 
-    async def seed(self, function: Callable[[Transaction], T]) -> T:
+    async def write(self, function: Callable[[Transaction], T], *, seeding: bool) -> T:
         def seed(tx: Transaction) -> T:
             stopping = _stopping(tx)
             value = function(stopping)
@@ -44,7 +44,7 @@ class _StoppingDatabase:
                 tx.notify()
             return value
 
-        return await self._database.seed(seed)
+        return await self._database.write(seed, seeding=seeding)
 
     async def read(self, function: Callable[[Transaction], T]) -> T:
         return await self._database.read(function)

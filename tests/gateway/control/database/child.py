@@ -55,15 +55,16 @@ async def act(database: Database, action: str) -> None:
             for _ in range(50):
                 await database.write(increment)
         case "seed" | "write":
-            await (database.seed if action == "seed" else database.write)(slow_seed)
+            await database.write(slow_seed, seeding=action == "seed")
         case "read":
             say("reading")
             say(str(await database.read(parts)))
         case "seed-if-empty":
-            await database.seed(
+            await database.write(
                 lambda tx: (
                     parts(tx) or [tx.execute("INSERT INTO parts VALUES (?)", n) for n in (1, 2)]
-                )
+                ),
+                seeding=True,
             )
         case "listen":
             with database.subscribe() as changes:

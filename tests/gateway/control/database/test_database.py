@@ -1,6 +1,7 @@
 """What both engines promise, each test against both."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 import trio
@@ -138,7 +139,7 @@ async def test_a_read_cannot_write(database: Database) -> None:
 
 
 async def test_a_table_that_is_gone_breaks_the_store_and_is_said(database: Database) -> None:
-    for method in (database.read, database.write, database.seed):
+    for method in (database.read, database.write, partial(database.write, seeding=True)):
         with pytest.raises(StoreBrokenError, match=r"nowhere.*put a backup in its place") as caught:
             await method(lambda tx: tx.fetch_one("SELECT * FROM nowhere"))
         assert not isinstance(caught.value, StoreUnavailableError)
@@ -181,7 +182,7 @@ async def test_readers_in_the_same_process_wait_for_a_seed(database: Database) -
             trio.from_thread.run(in_the_middle, trio_token=token)
             tx.execute("INSERT INTO parts VALUES (2)")
 
-        await database.seed(work)
+        await database.write(work, seeding=True)
     assert seen == [2] * 10
 
 
@@ -191,7 +192,7 @@ async def test_a_seed_that_fails_lets_readers_go_on(database: Database) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        await database.seed(work)
+        await database.write(work, seeding=True)
     assert await database.read(parts) == 0
 
 
@@ -207,7 +208,9 @@ async def test_who_waits_for_a_seed_or_a_writer_can_be_cancelled(
                     await waiting
                 assert scope.cancelled_caught
 
-        await database.seed(lambda tx: trio.from_thread.run(in_the_middle, trio_token=token))
+        await database.write(
+            lambda tx: trio.from_thread.run(in_the_middle, trio_token=token), seeding=True
+        )
         await other.write(increment)
         await database.write(increment)
         assert await other.read(parts) == 0
@@ -223,7 +226,7 @@ async def test_what_is_cancelled_before_it_begins_does_nothing(database: Databas
 
 
 async def test_every_method_is_a_checkpoint(database: Database) -> None:
-    for method in (database.read, database.write, database.seed):
+    for method in (database.read, database.write, partial(database.write, seeding=True)):
         with trio.testing.assert_checkpoints():
             await method(parts)
 

@@ -199,11 +199,12 @@ class Database:
         """
         return await self._readers.run(lambda connection: connection.read(function))
 
-    async def write(self, function: Callable[[Transaction], T]) -> T:
+    async def write(self, function: Callable[[Transaction], T], *, seeding: bool = False) -> T:
         """Run a function that may change anything: all of it is kept, durably, or nothing.
 
         Writers run one after the other, in all processes: what a function reads does not change
-        before it has ended, and one that begins later sees all that it wrote.
+        before it has ended, and one that begins later sees all that it wrote. With ``seeding``
+        every reader waits until it is done.
 
         Cancellation:
             Leaves it done or not done, never half. Read to find out which.
@@ -211,13 +212,6 @@ class Database:
         Raises:
             CommitUnknownError: The connection broke during the commit.
         """
-        return await self._write(function, seeding=False)
-
-    async def seed(self, function: Callable[[Transaction], T]) -> T:
-        """As `write`, and every reader waits until it is done."""
-        return await self._write(function, seeding=True)
-
-    async def _write(self, function: Callable[[Transaction], T], *, seeding: bool) -> T:
         try:
             value, notified = await self._writer.run(
                 lambda connection: connection.write(function, seeding=seeding)

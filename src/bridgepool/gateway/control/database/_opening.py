@@ -41,7 +41,7 @@ async def open_database(url: str | Secret, migrations: Migrations) -> AsyncItera
     engine = await _find_engine(url.reveal() if isinstance(url, Secret) else url)
     database = Database(engine)
     try:
-        await database.seed(partial(_migrate, migrations, engine))
+        await database.write(partial(_migrate, migrations, engine), seeding=True)
         async with open_service_nursery() as nursery:
             nursery.start_soon(engine.watch, database.notices)
             try:

@@ -27,33 +27,30 @@ class Step:
     """None: nothing."""
 
 
-@attrs.frozen
-class Plan:
-    """What is to be done so that all is as declared."""
-
-    steps: tuple[Step, ...]
-
-    def result(self, revision: int, *, dry_run: bool) -> ApplyResult:
-        """Report it."""
-        return ApplyResult(
-            revision=revision,
-            changed=any(step.do is not None for step in self.steps),
-            dry_run=dry_run,
-            providers=tuple(step.report for step in self.steps),
-        )
-
-    def carry_out(self, tx: StoreTransaction) -> ApplyResult:
-        """Do it, in one revision."""
-        for step in self.steps:
-            if step.do is not None:
-                step.do(tx)
-        return self.result(tx.revision, dry_run=False)
+def apply(
+    tx: StoreTransaction,
+    drafts: Sequence[ProviderDraft],
+    rules: Rules,
+    *,
+    prune: bool,
+    dry_run: bool,
+) -> ApplyResult:
+    """Make all as declared, in one revision, or report it only; see `Store.apply_providers`."""
+    steps = _plan(tx, drafts, rules, prune)
+    for step in steps:
+        if step.do is not None and not dry_run:
+            step.do(tx)
+    return ApplyResult(
+        revision=tx.revision,
+        changed=any(step.do is not None for step in steps),
+        dry_run=dry_run,
+        providers=tuple(step.report for step in steps),
+    )
 
 
-def plan(
-    tx: StoreTransaction, drafts: Sequence[ProviderDraft], rules: Rules, *, prune: bool
-) -> Plan:
-    """Return what is to be done; raises `InvalidChangeError` with the problems of all drafts."""
+def _plan(
+    tx: StoreTransaction, drafts: Sequence[ProviderDraft], rules: Rules, prune: bool
+) -> list[Step]:
     present = {stored.content.name: stored for stored in provider_rows.living(tx)}
     steps: list[Step] = []
     problems: list[str] = []
@@ -76,7 +73,7 @@ def plan(
     for name, stored in present.items():
         if name not in named:
             steps.append(_remove(stored) if prune else Step(AppliedProvider(name, "unchanged")))
-    return Plan(tuple(steps))
+    return steps
 
 
 def _create(content: Content) -> Step:

@@ -121,8 +121,7 @@ def add(tx: StoreTransaction, draft: ProviderDraft, rules: Rules) -> ProviderCha
     """Add one that was drafted."""
     content = rules.content_of_draft(draft)
     _check_name_is_free(tx, content.name)
-    stored = insert(tx, content)
-    return ProviderChange(revision=tx.revision, changed=True, provider=stored.view())
+    return _change(tx, insert(tx, content), True)
 
 
 def change(
@@ -157,7 +156,7 @@ def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> Provider
     present = find(tx, name)
     _check_revision(present, if_revision)
     delete(tx, present)
-    return ProviderChange(revision=tx.revision, changed=True, provider=present.view())
+    return _change(tx, present, True)
 
 
 def insert(tx: StoreTransaction, content: Content) -> StoredProvider:
@@ -185,12 +184,7 @@ def update(tx: StoreTransaction, present: StoredProvider, content: Content) -> S
     if not fields and present.problem is None:
         return present
     sealed, sealed_by = tx.seal(to_sealed(content))
-    row = attrs.evolve(
-        present.row,
-        **_columns(content),
-        sealed=sealed,
-        sealed_by=sealed_by,
-    )
+    row = attrs.evolve(present.row, **_columns(content), sealed=sealed, sealed_by=sealed_by)
     return _write(tx, present, StoredProvider(row=row, content=content), fields)
 
 
@@ -215,10 +209,7 @@ def _switch(tx: StoreTransaction, present: StoredProvider, enabled: bool) -> Sto
 
 
 def _write(
-    tx: StoreTransaction,
-    present: StoredProvider,
-    stored: StoredProvider,
-    fields: tuple[str, ...],
+    tx: StoreTransaction, present: StoredProvider, stored: StoredProvider, fields: tuple[str, ...]
 ) -> StoredProvider:
     row = attrs.evolve(stored.row, updated=tx.now, revision=tx.move_revision(providers=True))
     PROVIDERS.update(tx.sql, row)
@@ -234,19 +225,13 @@ def _stored(
     columns = {name: getattr(row, name) for name in COLUMNS}
     content, problem = known.get(row.sealed or ""), None
     if content is None:
-        content, problem = _content(tx, row.sealed, columns)
+        try:
+            content = from_sealed(tx.unseal(row.sealed), columns)
+        except (EncryptionError, ValueError) as error:
+            content, problem = Content(base_url="", **columns), str(error)
     elif _columns(content) != columns:
         content = attrs.evolve(content, **columns)
     return StoredProvider(row=row, content=content, problem=problem)
-
-
-def _content(
-    tx: StoreTransaction, sealed: str | None, columns: dict[str, Any]
-) -> tuple[Content, str | None]:
-    try:
-        return from_sealed(tx.unseal(sealed), columns), None
-    except (EncryptionError, ValueError) as error:
-        return Content(base_url="", **columns), str(error)
 
 
 def _columns(content: Content) -> dict[str, Any]:

@@ -178,7 +178,14 @@ class Rules:
         provider, more = build_provider({**fields_of(draft), **secrets}, self.types, self.max_keys)
         if provider is None or problems:
             raise InvalidChangeError(*(where + problem for problem in (*problems, *more)))
-        return _content(provider, keys, present)
+        return Content(
+            **plain_values(provider),
+            base_url=str(provider.base_url),
+            keys=keys,
+            # Their order means nothing; in one order, equal ones are equal.
+            headers=tuple(sorted(provider.headers, key=lambda header: header[0])),
+            unknown=present.unknown if present is not None else {},
+        )
 
     def content_of_patch(self, present: Content, patch: ProviderPatch) -> Content:
         """Make the content that a provider has after a patch; raises `InvalidChangeError`."""
@@ -202,17 +209,6 @@ def draft_of_content(content: Content) -> ProviderDraft:
         base_url=content.base_url,
         keys=tuple(KeyRef(key.id) for key in content.keys),
         headers={name: None for name, _value in content.headers},
-    )
-
-
-def _content(provider: Provider, keys: tuple[StoredKey, ...], present: Content | None) -> Content:
-    return Content(
-        **plain_values(provider),
-        base_url=str(provider.base_url),
-        keys=keys,
-        # Their order means nothing; in one order, equal ones are equal.
-        headers=tuple(sorted(provider.headers, key=lambda header: header[0])),
-        unknown=present.unknown if present is not None else {},
     )
 
 

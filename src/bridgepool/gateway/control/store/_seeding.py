@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Literal, TypeAlias
 
 import attrs
@@ -29,6 +30,7 @@ from bridgepool.gateway.providers import Client, Provider, ProviderFile
 
 Kind: TypeAlias = Literal["provider", "client"]
 Fields: TypeAlias = Mapping[str, object]
+Stored: TypeAlias = StoredProvider | StoredClient
 
 
 @attrs.frozen(kw_only=True)
@@ -69,13 +71,10 @@ class _Seeding:
         present = stored.content if stored is not None else None
         content = self.rules.content_of_provider(provider, present)
         wants = content.seed_document()
-        now = None
-        if stored is not None:
-            if stored.problem is not None:
-                raise InvalidChangeError(f"cannot be used ({stored.problem})")
-            now = stored.content.seed_document()
-        anew = record is not None and (stored is None or stored.id != record.row_id)
-        if _is_to_be_done(record, now, wants, made_anew=anew):
+        if stored is not None and stored.problem is not None:
+            raise InvalidChangeError(f"cannot be used ({stored.problem})")
+        now = present.seed_document() if present is not None else None
+        if _is_to_be_done(record, stored, now, wants):
             if stored is None:
                 stored = provider_rows.insert(self.tx, content)
             else:
@@ -85,13 +84,10 @@ class _Seeding:
 
     def client(self, client: Client, record: _Record | None) -> None:
         """Apply one client."""
-        stored = self._find_client(record.row_id if record is not None else "", client.id)
+        stored = self._find_client(client.id)
         wants: Fields = {"keys": sorted(client.key_hashes)}
-        now: Fields | None = None
-        if stored is not None:
-            now = {"keys": sorted(stored.hashes())}
-        anew = record is not None and (stored is None or stored.id != record.row_id)
-        if _is_to_be_done(record, now, wants, made_anew=anew):
+        now: Fields | None = {"keys": sorted(stored.hashes())} if stored is not None else None
+        if _is_to_be_done(record, stored, now, wants):
             key_rows.check_are_free(
                 self.tx, client.key_hashes, stored.id if stored is not None else None
             )
@@ -105,9 +101,9 @@ class _Seeding:
     def left_out(self, kind: Kind, name: str, record: _Record) -> None:
         """Deal with a row that the seed does not declare any more."""
         if kind == "provider":
-            stored: StoredProvider | StoredClient | None = self._find_provider(record.row_id, "")
+            stored: Stored | None = self._find_provider(record.row_id, "")
         else:
-            stored = self._find_client(record.row_id, name)
+            stored = self._find_client(name)
         if stored is None or stored.id != record.row_id:
             self.tx.sql.execute("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
         else:
@@ -116,23 +112,20 @@ class _Seeding:
 
     def _find_provider(self, row_id: str, name: str) -> StoredProvider | None:
         for text in (row_id, name):
-            try:
+            with suppress(NotFoundError):
                 return provider_rows.find(self.tx, text)
-            except NotFoundError:
-                pass
         return None
 
-    def _find_client(self, row_id: str, name: str) -> StoredClient | None:
-        try:
+    def _find_client(self, name: str) -> StoredClient | None:
+        with suppress(NotFoundError):
             return client_rows.find(self.tx, name)
-        except NotFoundError:
-            return None
+        return None
 
     def _remember(
         self,
         kind: Kind,
         name: str,
-        stored: StoredProvider | StoredClient | None,
+        stored: Stored | None,
         record: _Record | None,
         wants: Fields,
     ) -> None:
@@ -172,7 +165,7 @@ def seed(tx: StoreTransaction, declared: ProviderFile, rules: Rules) -> SeedRepo
 
 
 def _is_to_be_done(
-    record: _Record | None, now: Fields | None, wants: Fields, *, made_anew: bool
+    record: _Record | None, stored: Stored | None, now: Fields | None, wants: Fields
 ) -> bool:
     """Tell whether the seed's wish is to be done; raises `InvalidChangeError` for drift."""
     if now == wants:
@@ -183,9 +176,9 @@ def _is_to_be_done(
         raise InvalidChangeError(
             f"was made by hand, and differs from the seed in {_difference(now, wants)}"
         )
-    if now is None:
+    if now is None or stored is None:
         raise InvalidChangeError("was removed by hand")
-    if made_anew:
+    if stored.id != record.row_id:
         raise InvalidChangeError(
             "was removed and made anew by hand, and differs from the seed in "
             f"{_difference(now, wants)}"

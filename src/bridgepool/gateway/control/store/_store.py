@@ -54,7 +54,7 @@ from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
 from bridgepool.gateway.control.store._provider_settings import Content, Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
-from bridgepool.gateway.control.store._transaction import PROGRAM, Reencrypted, StoreTransaction
+from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
 from bridgepool.gateway.providers import (
     MAX_KEYS,
     PROVIDER_TYPES,
@@ -162,14 +162,10 @@ class Store:
             InvalidChangeError: A draft breaks a rule; says which and why, for all of them.
         """
 
-        def plan(tx: StoreTransaction) -> applying.Plan:
-            return applying.plan(tx, drafts, self._rules, prune=prune)
+        def apply(tx: StoreTransaction) -> ApplyResult:
+            return applying.apply(tx, drafts, self._rules, prune=prune, dry_run=dry_run)
 
-        if dry_run:
-            return await self._read(
-                lambda tx: plan(tx).result(tx.revisions().revision, dry_run=True)
-            )
-        return await self._write(actor, lambda tx: plan(tx).carry_out(tx))
+        return await (self._read(apply) if dry_run else self._write(actor, apply))
 
     async def export_providers(self) -> tuple[ProviderDraft, ...]:
         """Return drafts of all living providers, with keys by id and headers without values.
@@ -254,10 +250,11 @@ class Store:
             declared: What `parse_provider_file` made of it.
             source: Its name in the audit.
         """
-        return await self._database.seed(
+        return await self._database.write(
             lambda sql: seeding.seed(
                 self._transaction(sql, Actor("seed", source)), declared, self._rules
-            )
+            ),
+            seeding=True,
         )
 
     async def audit(
@@ -317,12 +314,15 @@ class Store:
         """
         rewritten = unreadable = 0
         for table in (provider_rows.PROVIDERS, seeding.SEEDS, audit_rows.AUDIT):
-            done: Reencrypted | None = None
-            while done is None or done.last is not None:
-                after = done.last if done is not None else None
-                done = await self._write(PROGRAM, StoreTransaction.reencrypt, table.name, after)
+            last: str | int | None = None
+            while True:
+                done, last = await self._write(
+                    PROGRAM, StoreTransaction.reencrypt, table.name, last
+                )
                 rewritten += done.rewritten
                 unreadable += done.unreadable
+                if last is None:
+                    break
         return RotationReport(rewritten, unreadable)
 
     # -- transactions

@@ -9,23 +9,13 @@ import attrs
 
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._errors import EncryptionError, StoreUnavailableError
-from bridgepool.gateway.control._records import Actor, Revisions
+from bridgepool.gateway.control._records import Actor, Revisions, RotationReport
 from bridgepool.gateway.control.database import Transaction
 
 PROGRAM: Final = Actor("program", "bridgepool")
 """Who makes changes that are not audited."""
 
 _REENCRYPTED_AT_ONCE: Final = 50  # rows of one transaction, so that nobody waits for long
-
-
-@attrs.frozen
-class Reencrypted:
-    """What `StoreTransaction.reencrypt` did."""
-
-    rewritten: int
-    unreadable: int
-    last: str | int | None
-    """The id of the last row that it looked at; None when none was left."""
 
 
 @attrs.define(eq=False)
@@ -88,12 +78,17 @@ class StoreTransaction:
         sealed = self.encryption.encrypt(text.encode("utf-8")).decode("ascii")
         return sealed, self.encryption.current
 
-    def reencrypt(self, table: str, after: str | int | None) -> Reencrypted:
+    def reencrypt(
+        self, table: str, after: str | int | None
+    ) -> tuple[RotationReport, str | int | None]:
         """Re-encrypt some rows under the first key.
 
         Args:
             table: A table with sealed columns.
             after: The id of the last row that was looked at.
+
+        Returns:
+            What was done, and the id of the last row; None when no row was left.
         """
         condition, values = "sealed IS NOT NULL AND sealed_by <> ?", [self.encryption.current]
         if after is not None:
@@ -113,4 +108,5 @@ class StoreTransaction:
             else:
                 statement = f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?"  # noqa: S608
                 self.sql.execute(statement, *self.seal(text), row_id)
-        return Reencrypted(len(rows) - unreadable, unreadable, rows[-1][0] if rows else None)
+        report = RotationReport(len(rows) - unreadable, unreadable)
+        return report, rows[-1][0] if rows else None
