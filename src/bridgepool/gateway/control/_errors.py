@@ -20,7 +20,6 @@ class NotFoundError(StoreError):
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(f"there is no {kind} {name!r}")
         self.kind = kind
-        self.name = name
 
 
 class NameTakenError(StoreError):
@@ -57,8 +56,6 @@ class ConflictError(StoreError):
             "that this change was meant for; read it again"
         )
         self.kind = kind
-        self.name = name
-        self.expected = expected
         self.actual = actual
 
 
@@ -132,8 +129,6 @@ class NewerSchemaError(StoreError):
             f"the tables of this store are of version {found}, and this bridgepool knows them up "
             f"to version {known}: run the bridgepool that made them, or a newer one"
         )
-        self.found = found
-        self.known = known
 
 
 class EncryptionError(StoreError):

@@ -255,7 +255,6 @@ def _bytes(token: Secret) -> bytes:
 async def open_hub(
     store: Store,
     *,
-    name: str | None = None,
     poll_interval: float = 2.0,
     gather: float = 0.25,
     clock: Callable[[], float] = time.time,
@@ -264,8 +263,6 @@ async def open_hub(
 
     Args:
         store: The store.
-        name: What this control plane is called in the gateways' rows; its host and a random
-            part if not given.
         poll_interval: Seconds after which the store's revision is looked at without a notice.
         gather: Seconds for which changes of sessions are collected into one write.
         clock: Tells the time since the epoch, for the times that people are shown.
@@ -278,7 +275,7 @@ async def open_hub(
     """
     sessions = GatewaySessions(
         store,
-        name or f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}",
+        f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}",
         lambda: datetime.fromtimestamp(clock(), UTC),
         gather,
     )

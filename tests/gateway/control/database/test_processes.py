@@ -94,10 +94,9 @@ async def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> 
         newer = (*TABLES, ("CREATE TABLE more (n INTEGER)",))
         async with open_database(database_url, migrations=newer):
             pass
-        with pytest.raises(NewerSchemaError, match=r"version 3.* version 2") as caught:
+        with pytest.raises(NewerSchemaError, match=r"version 3.* version 2"):
             async with open_database(database_url, migrations=TABLES):
                 pass
-        assert (caught.value.found, caught.value.known) == (3, 2)
         async with open_database(database_url, migrations=newer) as database:
             assert await database.read(lambda tx: tx.fetch_all("SELECT * FROM more")) == []
 

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+import trio
+
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool._version import __version__
@@ -69,7 +71,8 @@ async def _find_engine(url: str) -> Engine:
         raise ValueError("a store is a path, sqlite:path or postgresql://user@host/name")
     from bridgepool.gateway.control.database._sqlite import SqliteEngine
 
-    return await SqliteEngine.find(rest if colon and scheme == "sqlite" else url)
+    path = rest if colon and scheme == "sqlite" else url
+    return await trio.to_thread.run_sync(SqliteEngine.find, path)
 
 
 def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:

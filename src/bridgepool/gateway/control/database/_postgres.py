@@ -176,14 +176,10 @@ class Server:
 class PostgresEngine:
     """An `Engine` on a PostgreSQL server."""
 
+    find_table = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
     server: Server
     writer: int = attrs.field(default=0, init=False)
     """The backend of this process's writer: its notices have been published here."""
-
-    @property
-    def find_table(self) -> str:
-        """See `Engine`."""
-        return "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
 
     def connect(self, *, readonly: bool) -> PostgresConnection:
         """See `Engine`."""

@@ -64,20 +64,49 @@ _WHY: Final = {
 }
 
 
-@attrs.frozen
-class StoreFile:
-    """A file and its identity, so that one put in its place is not mistaken for it."""
+@attrs.define(eq=False)
+class _CommitHint:
+    """Whether there may be a new commit, found without opening the file: a few microseconds."""
 
+    _found: tuple[int, int] | None = None
+    _since: int = 0  # when that was first found, in nanoseconds
+
+    def is_given(self, path: Path) -> bool:
+        """Return whether to look into the file. Every commit writes to the log beside it."""
+        try:
+            status = os.stat(f"{path}-wal")
+        except OSError:
+            self._found = None
+            return True
+        found = (status.st_mtime_ns, status.st_size)
+        now = time.monotonic_ns()
+        if found != self._found:
+            self._found, self._since = found, now
+        # A commit within the same tick of the file's clock does not show; so look a few more times.
+        return now - self._since < _SETTLED
+
+
+@final
+@attrs.define(eq=False)
+class SqliteEngine:
+    """An `Engine` on one SQLite file."""
+
+    find_table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     path: Path
     identity: tuple[int, int]
+    """Of the file, so that one put in its place is not mistaken for it."""
+    last_notice: int = attrs.field(default=-1, init=False)
+    """The number of the last notice that subscribers in this process have had."""
 
     @classmethod
-    def make(cls, name: str) -> StoreFile:
-        """Find the file, or make an empty one that only its owner may read.
+    def find(cls, name: str) -> SqliteEngine:
+        """Find the file, or make an empty one that only its owner may read. Blocks.
 
         Raises:
             StoreUnavailableError: It cannot be made, or is no file.
         """
+        if name == ":memory:":
+            raise ValueError("a store is a file; SQLite's :memory: differs for each connection")
         path = Path(name).absolute()
         try:
             try:
@@ -112,50 +141,6 @@ class StoreFile:
                 f"another file was put in the place of the store {self.path}; restart to use it"
             )
 
-
-@attrs.define(eq=False)
-class _CommitHint:
-    """Whether there may be a new commit, found without opening the file: a few microseconds."""
-
-    _found: tuple[int, int] | None = None
-    _since: int = 0  # when that was first found, in nanoseconds
-
-    def is_given(self, file: StoreFile) -> bool:
-        """Return whether to look into the file. Every commit writes to the log beside it."""
-        try:
-            status = os.stat(f"{file.path}-wal")
-        except OSError:
-            self._found = None
-            return True
-        found = (status.st_mtime_ns, status.st_size)
-        now = time.monotonic_ns()
-        if found != self._found:
-            self._found, self._since = found, now
-        # A commit within the same tick of the file's clock does not show; so look a few more times.
-        return now - self._since < _SETTLED
-
-
-@final
-@attrs.define(eq=False)
-class SqliteEngine:
-    """An `Engine` on one SQLite file."""
-
-    file: StoreFile
-    last_notice: int = attrs.field(default=-1, init=False)
-    """The number of the last notice that subscribers in this process have had."""
-
-    @classmethod
-    async def find(cls, path: str) -> SqliteEngine:
-        """Find the file, or make an empty one; raises `StoreUnavailableError`."""
-        if path == ":memory:":
-            raise ValueError("a store is a file; SQLite's :memory: differs for each connection")
-        return cls(await trio.to_thread.run_sync(StoreFile.make, path))
-
-    @property
-    def find_table(self) -> str:
-        """See `Engine`."""
-        return "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
-
     def connect(self, *, readonly: bool) -> SqliteConnection:
         """See `Engine`."""
         return SqliteConnection(self, readonly)
@@ -168,7 +153,7 @@ class SqliteEngine:
             while True:
                 await notices.wait_subscribed()
                 wait = _POLL
-                if hint.is_given(self.file):
+                if hint.is_given(self.path):
                     try:
                         await self._look(pool, notices)
                     except StoreUnavailableError as error:
@@ -195,16 +180,15 @@ class SqliteConnection:
 
     def __init__(self, engine: SqliteEngine, readonly: bool) -> None:
         self._engine = engine
-        self._file = file = engine.file
-        file.check()
+        engine.check()
         self.usable = True
         with ExitStack() as undo:
             try:
                 # A handle of its own for each: two that share one would share its locks.
-                self._gate = os.open(f"{file.path}-seed", os.O_RDWR | os.O_CREAT, 0o600)
+                self._gate = os.open(f"{engine.path}-seed", os.O_RDWR | os.O_CREAT, 0o600)
                 undo.callback(os.close, self._gate)
                 self._sqlite = sqlite3.connect(
-                    file.path,
+                    engine.path,
                     timeout=_READ_TIMEOUT if readonly else _LOCK_SLICE,
                     isolation_level=None,
                     check_same_thread=False,
@@ -213,7 +197,7 @@ class SqliteConnection:
                 self._prepare(readonly)
             except OSError as error:
                 raise StoreUnavailableError(
-                    f"the file {file.path}-seed cannot be opened: {error.strerror}"
+                    f"the file {engine.path}-seed cannot be opened: {error.strerror}"
                 ) from error
             except sqlite3.Error as error:
                 self._explain(error)
@@ -231,7 +215,7 @@ class SqliteConnection:
             )
             if found and VERSIONS not in found:
                 raise StoreUnavailableError(
-                    f"{self._file.path} is the database of another program; name another file"
+                    f"{self._engine.path} is the database of another program; name another file"
                 )
             self._wait_for_lock(lambda: self._sqlite.execute("PRAGMA journal_mode = WAL"))
         self._sqlite.execute("PRAGMA synchronous = FULL")
@@ -250,7 +234,7 @@ class SqliteConnection:
         self._take_gate(fcntl.LOCK_SH, _SEED_POLL)
         self._leave_gate()
         try:
-            self._file.check()
+            self._engine.check()
             self._sqlite.execute("BEGIN")
             return function(Transaction(self._sqlite.execute))
         except sqlite3.Error as error:
@@ -262,7 +246,7 @@ class SqliteConnection:
         """See `Connection`."""
         transaction = Transaction(self._sqlite.execute)
         try:
-            self._file.check()
+            self._engine.check()
             self._wait_for_lock(lambda: self._sqlite.execute("BEGIN IMMEDIATE"))
             if seeding:  # waits only for readers that pass, each for a microsecond
                 self._take_gate(fcntl.LOCK_EX, _READERS_POLL)
@@ -282,7 +266,7 @@ class SqliteConnection:
     def read_notice(self) -> int:
         """Return the number of the last notice that any process has committed."""
         try:
-            self._file.check()
+            self._engine.check()
             number: int = self._sqlite.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error as error:
             self.usable = False
@@ -337,9 +321,9 @@ class SqliteConnection:
         """Raise what it means."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code not in _WHY:  # no such table, a constraint: SQLite's texts name no values
-            raise StoreBrokenError(f"the store {self._file.path}", str(error)) from error
+            raise StoreBrokenError(f"the store {self._engine.path}", str(error)) from error
         if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             self.usable = False
         raise StoreUnavailableError(
-            f"the store {self._file.path} cannot be used: {_WHY[code]} ({error})"
+            f"the store {self._engine.path} cannot be used: {_WHY[code]} ({error})"
         ) from error

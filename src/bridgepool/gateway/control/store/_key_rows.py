@@ -82,11 +82,6 @@ def list_keys(
     return KEYS.select(tx.sql, f"{' '.join(clauses)} ORDER BY position", *args)
 
 
-def views(tx: StoreTransaction, kind: KeyKind, revoked: bool) -> tuple[AccessKeyView, ...]:
-    """Return the keys of one kind, the oldest first, without their hashes."""
-    return tuple(row.view() for row in list_keys(tx, kind, revoked=revoked))
-
-
 def authenticate(tx: StoreTransaction, kind: KeyKind, token: Secret) -> AccessKeyView | None:
     """Return whose key a token is."""
     text = token.reveal().encode("utf-8", "surrogatepass")

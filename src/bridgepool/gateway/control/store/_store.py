@@ -215,7 +215,9 @@ class Store:
 
     async def list_keys(self, kind: KeyKind, *, revoked: bool = False) -> tuple[AccessKeyView, ...]:
         """Return the keys of one kind, the oldest first; with ``revoked`` the revoked ones, too."""
-        return await self._read(key_rows.views, kind, revoked)
+        return await self._read(
+            lambda tx: tuple(row.view() for row in key_rows.list_keys(tx, kind, revoked=revoked))
+        )
 
     async def create_gateway_key(self, actor: Actor, name: str) -> NewKey:
         """Make a key for a gateway, which may have several; raises `InvalidChangeError`."""
