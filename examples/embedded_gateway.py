@@ -8,9 +8,7 @@ import sys
 import trio
 
 from bridgepool.gateway import GatewaySettings, open_gateway
-from bridgepool.gateway.control._embedded import open_store_providers
-from bridgepool.gateway.control._encryption import find_encryption_keys
-from bridgepool.gateway.control.store import open_store
+from bridgepool.gateway.control import find_encryption_keys, open_store, open_store_providers
 from bridgepool.http import serve_http
 
 

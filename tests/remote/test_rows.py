@@ -99,6 +99,12 @@ def test_an_id_and_a_name_are_fields_or_functions() -> None:
     assert (by_function.id, by_function.name) == ("CITY-1", "")
 
 
+@pytest.mark.parametrize(("kind", "named"), [(AsAttrs, {"id": "host"}), (str, {})])
+def test_a_field_that_a_class_does_not_have_is_refused_at_once(kind: Any, named: Any) -> None:
+    with pytest.raises(TypeError, match=f"{kind.__name__} has no field .*: name the field"):
+        RowFormat.of(kind, **named)
+
+
 def test_what_is_kept_of_a_bad_row_can_depend_on_the_row() -> None:
     rows = attrs.evolve(ROWS, keep=lambda last, bad: attrs.evolve(last, name=bad.name))
     bad = bytes(rows.write(row(1, city="?", name="moved")).body)

@@ -4,10 +4,11 @@
 use, so that the `bridgepool` command, a subpackage, starts without the data plane.
 """
 
-import importlib
-import typing
+from typing import TYPE_CHECKING
 
-if typing.TYPE_CHECKING:
+from bridgepool._lazy import lazy_names
+
+if TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
     from bridgepool.gateway._protocol import provider_rows
     from bridgepool.gateway.proxy._access_log import (
@@ -80,12 +81,4 @@ _MODULES = (
     "sources._control_plane",
 )
 
-
-def __getattr__(name: str) -> object:
-    if name in __all__:
-        for module in _MODULES:
-            found = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
-            if found is not None:
-                globals()[name] = found
-                return found
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(__name__, __all__, _MODULES)

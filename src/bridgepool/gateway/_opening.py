@@ -20,7 +20,7 @@ from bridgepool import (
     open_bridge_pool,
     watch_providers,
 )
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_service_nursery, require_trio
 from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
 from bridgepool.gateway.proxy._access_log import AccessLog
 from bridgepool.gateway.proxy._app import Gateway, GatewaySettings
@@ -84,6 +84,7 @@ async def open_gateway(
         Leaving the block admits no more requests, gives running ones `settings.drain_timeout` to
         end, and closes everything. An exception of the block comes out unchanged.
     """
+    require_trio()
     status, known = ReloadStatus(), tuple(types)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from bridgepool._network import format_address, peer_address
+from bridgepool._services import require_trio
 from bridgepool.http._exchange import Handler
 from bridgepool.http._h11_wires import H11ServerWire
 from bridgepool.http._limits import HttpLimits
@@ -195,6 +196,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls starte
 
     Cancellation: Every exchange is cut.
     """
+    require_trio()
     graceful = graceful if graceful is not None else GracefulClose()
     counters = counters if counters is not None else HttpCounters()
     server = _HttpServer(ServerState(handler, limits, counters, half_close), new_wire)

@@ -18,10 +18,10 @@ from bridgepool.remote._follower import (
     open_remote_providers,
     websocket_connector,
 )
-from bridgepool.remote._messages import Acknowledge, RejectedRow
+from bridgepool.remote._messages import Acknowledge, RejectedRow, Row
 from bridgepool.remote._owner import Admit, RemoteService, open_remote_service
 from bridgepool.remote._owner_session import Admitted, SessionObserver
-from bridgepool.remote._rows import RowFormat, RowTable
+from bridgepool.remote._rows import GoodRow, RowFormat, RowTable
 from bridgepool.remote._session import Identity, Service, ServiceSession, SessionInfo
 from bridgepool.remote._status import RemoteLimits, RemoteStatus
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
@@ -34,6 +34,7 @@ __all__ = [
     "Admitted",
     "Connect",
     "ConnectionLostError",
+    "GoodRow",
     "Handshake",
     "Identity",
     "InvalidMessageError",
@@ -45,6 +46,7 @@ __all__ = [
     "RemoteProviders",
     "RemoteService",
     "RemoteStatus",
+    "Row",
     "RowFormat",
     "RowTable",
     "Service",

@@ -8,7 +8,7 @@ rows are used. A row that comes again as it was is not read again.
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, get_type_hints
 
 import attrs
 import msgspec
@@ -74,13 +74,16 @@ class RowFormat(Generic[P]):
                 reason, let the class raise `UnusableRowError`.
             id: The field that tells which provider it is, or a function that returns it.
             name: The same for what people call it; its id if not given.
+
+        Raises:
+            TypeError: The class has no such field.
         """
         return RowFormat(
             kind,
             _itself,
             _itself,
-            id=_getter(id),
-            name=_getter(id if name is None else name),
+            id=_getter(kind, id),
+            name=_getter(kind, id if name is None else name),
         )
 
     def write(self, provider: P) -> Row:
@@ -131,17 +134,27 @@ def _itself(value: P) -> P:
     return value
 
 
-def _getter(field: str | Callable[[P], str]) -> Callable[[P], str]:
-    return attrgetter(field) if isinstance(field, str) else field
+def _getter(kind: type[P], field: str | Callable[[P], str]) -> Callable[[P], str]:
+    if not isinstance(field, str):
+        return field
+    if field not in get_type_hints(kind):
+        raise TypeError(
+            f"{kind.__name__} has no field {field!r}: name the field that identifies a provider, "
+            "as in RowFormat.of(Upstream, id='host')"
+        )
+    return attrgetter(field)
 
 
 @attrs.frozen
-class _Good(Generic[B, P]):
+class GoodRow(Generic[B, P]):
     """A row, and what was made from it."""
 
     name: str
+    """What people call it."""
     body: B
+    """As it was sent."""
     provider: P
+    """What was made from it."""
 
 
 @attrs.frozen
@@ -159,8 +172,8 @@ class RowTable(Generic[B, P]):
     """In the order of the rows, with what is kept of rejected rows in their places."""
     rejected: tuple[RejectedRow, ...] = ()
     """The rows that could not be used, and why."""
-    # row id -> what was last made from it, of the rows of this set only
-    _good: Mapping[str, _Good[B, P]] = attrs.field(default=MappingProxyType({}), repr=False)
+    good: Mapping[str, GoodRow[B, P]] = attrs.field(default=MappingProxyType({}), repr=False)
+    """By row id: what was last made from it, of the rows of this set only."""
 
     def updated(self, rows: Iterable[tuple[str, str, B]]) -> "RowTable[B, P]":
         """Return the table of another set of rows: id, name and body of each."""
@@ -189,7 +202,7 @@ class _Builder(Generic[B, P]):
 
     previous: RowTable[B, P]
     # row id -> its name and body, and what was made of it or why it is rejected, in order
-    found: dict[str, tuple[str, B, _Good[B, P] | str]] = attrs.field(factory=dict)
+    found: dict[str, tuple[str, B, GoodRow[B, P] | str]] = attrs.field(factory=dict)
     names: set[str] = attrs.field(factory=set)  # of good rows
     repeated: list[RejectedRow] = attrs.field(factory=list)
 
@@ -198,14 +211,14 @@ class _Builder(Generic[B, P]):
         if which in self.found:
             self.repeated.append(_rejected(name, "another row has the same id"))
             return False
-        made: _Good[B, P] | str
-        known = self.previous._good.get(which)
+        made: GoodRow[B, P] | str
+        known = self.previous.good.get(which)
         is_known = known is not None and (known.body is body or known.body == body)
         if known is not None and is_known:
             made = known if known.name == name else attrs.evolve(known, name=name)
         else:
             made = self._read(name, body)
-        if isinstance(made, _Good):
+        if isinstance(made, GoodRow):
             if name in self.names:
                 made = "another row has the same name"
             else:
@@ -213,23 +226,23 @@ class _Builder(Generic[B, P]):
         self.found[which] = (name, body, made)
         return not is_known
 
-    def _read(self, name: str, body: B) -> _Good[B, P] | str:
+    def _read(self, name: str, body: B) -> GoodRow[B, P] | str:
         try:
-            return _Good(name, body, self.previous.read(body))
+            return GoodRow(name, body, self.previous.read(body))
         except UnusableRowError as error:
             return error.reason
 
     def finish(self) -> RowTable[B, P]:
         """Return the table of all rows taken."""
-        previous, good = self.previous, dict[str, _Good[B, P]]()
+        previous, good = self.previous, dict[str, GoodRow[B, P]]()
         providers, rejected = list[P](), list[RejectedRow]()
         for which, (name, body, made) in self.found.items():
-            if isinstance(made, _Good):
+            if isinstance(made, GoodRow):
                 good[which] = made
                 providers.append(made.provider)
                 continue
             rejected.append(_rejected(name, made))
-            last = previous._good.get(which)
+            last = previous.good.get(which)
             # A name is never there twice: the row that can be used has the better right to it.
             if last is not None and last.name not in self.names:
                 self.names.add(last.name)

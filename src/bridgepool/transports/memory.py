@@ -7,6 +7,8 @@ import trio
 
 from bridgepool.transports._errors import BreakReason, ChannelBrokenError, MessageTooLargeError
 
+__all__ = ["MemoryChannel", "open_memory_channel_pair"]
+
 # A small buffer, as sockets have: code may send a little before the other end receives.
 _UNREAD_MESSAGES = 16
 

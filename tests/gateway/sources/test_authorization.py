@@ -44,7 +44,7 @@ class Plane:
         """Change the clients, with the notice of it."""
         change(self.good)
         self.clients += 1
-        self.cache.note_clients(self.clients)
+        self.cache._note_clients(self.clients)
 
 
 @asynccontextmanager
@@ -54,13 +54,13 @@ async def open_plane(
     async with open_singleflight(build_timeout=10) as flights:
         plane = Plane()
         plane.cache = RemoteClients(flights, limits)
-        plane.cache.note_clients(plane.clients)
-        plane.cache.note_session(plane.ask)
+        plane.cache._note_clients(plane.clients)
+        plane.cache._note_session(plane.ask)
         yield plane
 
 
 def go_away(plane: Plane) -> None:
-    plane.cache.note_session(None)
+    plane.cache._note_session(None)
 
 
 async def test_a_known_key_is_asked_about_once_and_then_answered_without_a_checkpoint(
@@ -226,7 +226,7 @@ async def test_the_answer_of_a_plane_that_is_behind_is_not_believed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with open_plane() as plane:
-        plane.cache.note_clients(9)
+        plane.cache._note_clients(9)
         with pytest.raises(AuthorizationUnavailableError):
             await plane.cache.authorize(b"ann-key")
         plane.clients = 9
@@ -264,7 +264,7 @@ async def test_a_plane_that_fails_to_answer_is_not_asked_for_each_request(
                 await plane.cache.authorize(b"ann-key")
         assert len(plane.asked) == 1
         plane.broken = False
-        plane.cache.note_session(plane.ask)
+        plane.cache._note_session(plane.ask)
         assert await plane.cache.authorize(b"ann-key") == ANN
 
 

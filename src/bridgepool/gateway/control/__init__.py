@@ -12,10 +12,158 @@ Its parts, each of which imports only those before it:
   `_embedded`: the same for a gateway that opens the store itself; `_first_keys`;
 * `api`: the operations over HTTP;
 * `_process`: all of it as a program.
+
+Names are imported on first use: a client of the API needs no store.
 """
 
-from bridgepool.gateway.control._gateway_service import GatewayBackend, open_gateway_service
-from bridgepool.gateway.control._memory import MemoryBackend
-from bridgepool.gateway.control._records import Revisions
+from typing import TYPE_CHECKING
 
-__all__ = ["GatewayBackend", "MemoryBackend", "Revisions", "open_gateway_service"]
+from bridgepool._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._applied import (
+        AppliedReport,
+        GatewayApplied,
+    )
+    from bridgepool.gateway.control._embedded import (
+        StoreProviders,
+        open_store_providers,
+    )
+    from bridgepool.gateway.control._encryption import (
+        EncryptionKeys,
+        add_encryption_key,
+        drop_old_encryption_keys,
+        find_encryption_keys,
+        generate_encryption_key,
+        parse_encryption_keys,
+        promote_encryption_key,
+        read_encryption_keys,
+    )
+    from bridgepool.gateway.control._errors import (
+        CommitUnknownError,
+        ConflictError,
+        EncryptionError,
+        InvalidChangeError,
+        NameTakenError,
+        NewerSchemaError,
+        NotFoundError,
+        StoreBrokenError,
+        StoreError,
+        StoreUnavailableError,
+    )
+    from bridgepool.gateway.control._gateway_service import (
+        GatewayBackend,
+        open_gateway_service,
+    )
+    from bridgepool.gateway.control._hub import (
+        Hub,
+        HubStatus,
+        open_hub,
+    )
+    from bridgepool.gateway.control._memory import (
+        MemoryBackend,
+    )
+    from bridgepool.gateway.control._records import (
+        AccessKeyChange,
+        AccessKeyView,
+        Actor,
+        AppliedProvider,
+        ApplyResult,
+        AuditEntry,
+        ClientChange,
+        ClientView,
+        Drift,
+        GatewayKey,
+        GatewaySession,
+        KeyRef,
+        KeyValue,
+        KeyView,
+        NewClient,
+        NewKey,
+        ProviderChange,
+        ProviderDraft,
+        ProviderPatch,
+        ProviderView,
+        Revisions,
+        RotationReport,
+        SeedReport,
+        StoreSnapshot,
+    )
+    from bridgepool.gateway.control.operations._http_admin import AdminError
+    from bridgepool.gateway.control.store import (
+        Store,
+        open_store,
+    )
+
+__all__ = [
+    "AccessKeyChange",
+    "AccessKeyView",
+    "Actor",
+    "AdminError",
+    "AppliedProvider",
+    "AppliedReport",
+    "ApplyResult",
+    "AuditEntry",
+    "ClientChange",
+    "ClientView",
+    "CommitUnknownError",
+    "ConflictError",
+    "Drift",
+    "EncryptionError",
+    "EncryptionKeys",
+    "GatewayApplied",
+    "GatewayBackend",
+    "GatewayKey",
+    "GatewaySession",
+    "Hub",
+    "HubStatus",
+    "InvalidChangeError",
+    "KeyRef",
+    "KeyValue",
+    "KeyView",
+    "MemoryBackend",
+    "NameTakenError",
+    "NewClient",
+    "NewKey",
+    "NewerSchemaError",
+    "NotFoundError",
+    "ProviderChange",
+    "ProviderDraft",
+    "ProviderPatch",
+    "ProviderView",
+    "Revisions",
+    "RotationReport",
+    "SeedReport",
+    "Store",
+    "StoreBrokenError",
+    "StoreError",
+    "StoreProviders",
+    "StoreSnapshot",
+    "StoreUnavailableError",
+    "add_encryption_key",
+    "drop_old_encryption_keys",
+    "find_encryption_keys",
+    "generate_encryption_key",
+    "open_gateway_service",
+    "open_hub",
+    "open_store",
+    "open_store_providers",
+    "parse_encryption_keys",
+    "promote_encryption_key",
+    "read_encryption_keys",
+]
+
+_MODULES = (
+    "_applied",
+    "_embedded",
+    "_encryption",
+    "_errors",
+    "_gateway_service",
+    "_hub",
+    "_memory",
+    "_records",
+    "operations._http_admin",
+    "store",
+)
+
+__getattr__ = lazy_names(__name__, __all__, _MODULES)

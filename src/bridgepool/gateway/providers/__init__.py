@@ -4,6 +4,7 @@ The schema, the rules and the parser are pure. `open_provider_file` needs
 ``pip install 'bridgepool[gateway]'``; importing this package does not.
 """
 
+from bridgepool.gateway.providers._access_keys import KeyHash
 from bridgepool.gateway.providers._anthropic import ANTHROPIC
 from bridgepool.gateway.providers._base_url import BaseURL, address_is_private, parse_base_url
 from bridgepool.gateway.providers._clients import Caller, Client, Clients, hash_key, new_client_key
@@ -33,6 +34,7 @@ from bridgepool.gateway.providers._provider_type import (
 )
 from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
+from bridgepool.gateway.providers._wire import ProviderRow
 
 __all__ = [
     "ANTHROPIC",
@@ -52,12 +54,14 @@ __all__ = [
     "ErrorForm",
     "Headers",
     "InvalidProviderError",
+    "KeyHash",
     "Provider",
     "ProviderFields",
     "ProviderFile",
     "ProviderFileError",
     "ProviderFileSource",
     "ProviderKeyError",
+    "ProviderRow",
     "ProviderType",
     "Route",
     "RouteMatch",

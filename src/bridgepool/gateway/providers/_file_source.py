@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_service_nursery, require_trio
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._clients import Clients
 from bridgepool.gateway.providers._errors import ProviderFileError
@@ -111,6 +111,7 @@ async def open_provider_file(
         Leaving the block ends the watching and closes `changes`. What the block raises comes
         out as it is.
     """
+    require_trio()
     from bridgepool.gateway.providers._file_watcher import (
         FileWatcher,  # needs the extra, unlike the parser
     )

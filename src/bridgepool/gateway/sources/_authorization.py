@@ -109,11 +109,11 @@ class RemoteClients:
     changes: int = attrs.field(default=0, init=False)
     """How often a client's key became known, or was known no more."""
 
-    def note_clients(self, revision: int) -> None:
+    def _note_clients(self, revision: int) -> None:
         """Hear of a clients revision; a later one than before makes every answer stale."""
         self._clients = max(self._clients, revision)
 
-    def note_session(self, ask: Ask | None) -> None:
+    def _note_session(self, ask: Ask | None) -> None:
         """Note that a session has begun, on which the control plane is asked; or, None, ended."""
         self._ask = ask
         self._quiet_until = -inf
@@ -203,7 +203,7 @@ class RemoteClients:
         revision = answer.clients
         if revision < clients:
             raise _BehindError
-        self.note_clients(revision)
+        self._note_clients(revision)
         caller = None
         if answer.client_id is not None and answer.key_id is not None:
             caller = Caller(answer.client_id, answer.key_id)

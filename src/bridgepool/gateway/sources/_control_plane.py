@@ -46,18 +46,18 @@ class _ClientsService:
         """Ask on a session from now on."""
 
         def note(clients: ClientsRevision) -> None:
-            self._clients.note_clients(clients.revision)
+            self._clients._note_clients(clients.revision)
 
         async def ask(token: Secret) -> Authorization:
             return await session.call("authorize", Authorize(token), Authorization)
 
         session.on_notice("changed", ClientsRevision, note)
         note(await session.call("watch", WatchClients(), ClientsRevision))
-        self._clients.note_session(ask)
+        self._clients._note_session(ask)
         try:
             yield
         finally:
-            self._clients.note_session(None)
+            self._clients._note_session(None)
 
 
 @attrs.frozen(eq=False)

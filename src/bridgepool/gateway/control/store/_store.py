@@ -19,6 +19,7 @@ import trio
 
 from bridgepool._changes import ChangeSubscription
 from bridgepool._secret import Secret
+from bridgepool._services import require_trio
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._records import (
     AccessKeyChange,
@@ -382,6 +383,7 @@ async def open_store(
         types: What a provider may be; as those of the gateways.
         clock: Tells the time since the epoch, for the times that people are shown.
     """
+    require_trio()
     rules = Rules(max_keys, tuple(types))
     async with open_database(url, MIGRATIONS) as database:
         yield Store(database, keys, clock, rules)
