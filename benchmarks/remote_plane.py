@@ -92,7 +92,10 @@ async def _main(folder: Path) -> None:
     keys = await trio.to_thread.run_sync(find_encryption_keys, str(path))
     async with open_store(str(path), keys) as store, open_hub(store) as hub:
         listeners = await open_listeners([Address.parse("127.0.0.1:0")], None)
-        async with trio.open_nursery() as nursery, open_gateway_service(hub) as service:
+        async with (
+            trio.open_nursery() as nursery,
+            open_gateway_service(hub, observer=hub) as service,
+        ):
             await nursery.start(
                 partial(serve_websockets, service.serve, listeners, admit=service.admit)
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from bridgepool.gateway.providers import (
     new_client_key,
 )
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote import Acknowledge
+from bridgepool.remote import Acknowledge, RemoteService
 
 
 def row(upstream: SimulatedUpstream, name: str = "ai", **fields: object) -> ProviderRow:
@@ -44,6 +44,7 @@ class Plane:
     folder: Path
     backend: MemoryBackend = attrs.field(factory=MemoryBackend)
     client_key: Secret = attrs.field(factory=new_client_key)
+    service: RemoteService[ProviderRow] | None = attrs.field(default=None, init=False)
 
     @property
     def key_file(self) -> Path:
@@ -73,28 +74,22 @@ class Plane:
         for listener in await trio.open_tcp_listeners(self.port, host="127.0.0.1"):
             listeners.append(trio.SSLListener(listener, context) if context else listener)
         async with open_gateway_service(self.backend) as service, trio.open_nursery() as nursery:
+            self.service = service
             await nursery.start(service.serve_listeners, listeners)
             try:
                 yield
             finally:
                 nursery.cancel_scope.cancel()
 
-    async def wait_for(self, wanted: Callable[[MemoryBackend], bool]) -> None:
-        """Wait until that holds."""
-        with trio.fail_after(30):
-            while not wanted(self.backend):  # noqa: ASYNC110  # what comes before is not missed
-                await trio.sleep(0.005)
-
     async def wait_receipt(self, revision: int) -> Acknowledge:
         """Wait until a gateway has acknowledged this revision."""
-        found: list[Acknowledge] = []
-
-        def came(backend: MemoryBackend) -> bool:
-            found[:] = [r for r in backend.receipts.values() if r.revision == revision]
-            return bool(found)
-
-        await self.wait_for(came)
-        return found[0]
+        assert self.service is not None
+        with trio.fail_after(30), self.service.subscribe() as noted:
+            while True:
+                for receipt in self.service.receipts.values():
+                    if receipt.revision == revision:
+                        return receipt
+                await noted.receive()
 
 
 async def make_plane(folder: Path) -> Plane:

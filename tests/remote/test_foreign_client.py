@@ -9,6 +9,8 @@ import trio
 
 from bridgepool.gateway.control import MemoryBackend, open_gateway_service
 from bridgepool.gateway.providers import Client, Clients, hash_key, new_client_key
+from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.remote import RemoteService
 from tests.gateway.test_protocol import row
 
 from .foreign import ForeignClient, open_foreign_client
@@ -23,7 +25,9 @@ _HELLO = {
 
 
 @asynccontextmanager
-async def _connect(backend: MemoryBackend, most: int = 16 << 20) -> AsyncIterator[ForeignClient]:
+async def _connect(
+    backend: MemoryBackend, most: int = 16 << 20
+) -> AsyncIterator[tuple[ForeignClient, RemoteService[ProviderRow]]]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     with trio.fail_after(10):
@@ -33,7 +37,7 @@ async def _connect(backend: MemoryBackend, most: int = 16 << 20) -> AsyncIterato
         ):
             await nursery.start(service.serve_listeners, listeners)
             async with open_foreign_client(port) as client:
-                yield client
+                yield client, service
             nursery.cancel_scope.cancel()
 
 
@@ -42,7 +46,7 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
     key, token = backend.add_gateway_key("front-1"), new_client_key()
     backend.set_clients(Clients([Client(id="ann", key_hashes=(hash_key(token),))]))
     revision = backend.set_rows([row(1)])
-    async with _connect(backend) as client:
+    async with _connect(backend) as (client, service):
         assert await client.shake_hands("/?version=1.0", key.reveal()) == (101, b"")
         early = await client.call(1, "get_rows", {})
         assert early["code"] == "hello_first"
@@ -66,7 +70,7 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
         receipt = {"revision": revision + 1, "rejected": [{"name": "a", "reason": "b"}]}
         await client.send([2, "acknowledge", [receipt]])
         assert (await client.call(6, "get_rows", {}))["revision"] == revision + 1
-        assert [r.revision for r in backend.receipts.values()] == [revision + 1]
+        assert [r.revision for r in service.receipts.values()] == [revision + 1]
 
         found = await client.call(7, "clients.authorize", {"token": token.reveal()})
         assert found["client_id"] == "ann"
@@ -79,7 +83,7 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
         await client.send([2, "cancel", [{"id": 77}]])
         await client.send([2, "later", [{}]])
 
-        (session,) = backend.sessions.values()
+        (session,) = service.sessions.values()
         assert session.name == "foreign"
         backend.revoke_gateway_key(session.identity.key_id)
         kind, method, (goodbye,) = await client.receive()
@@ -91,14 +95,15 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
 
 async def test_a_goodbye_of_the_client_ends_the_session() -> None:
     backend = MemoryBackend()
-    async with _connect(backend) as client:
+    async with _connect(backend) as (client, service):
         await client.shake_hands("/?version=1.0", backend.add_gateway_key("a").reveal())
         await client.call(0, "hello", _HELLO)
         await client.send([2, "goodbye", [{"code": "shutting_down", "reason": "over"}]])
         assert await client.receive() is None
         assert client.closed == 1000
-        while backend.sessions:
-            await backend.wait_heard()
+        with service.subscribe() as noted:
+            while service.sessions:
+                await noted.receive()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +117,7 @@ async def test_a_goodbye_of_the_client_ends_the_session() -> None:
 )
 async def test_who_breaks_the_protocol_is_told_and_disconnected(frame: object, code: str) -> None:
     backend = MemoryBackend()
-    async with _connect(backend) as client:
+    async with _connect(backend) as (client, _):
         await client.shake_hands("/?version=1.0", backend.add_gateway_key("a").reveal())
         await client.send(frame)
         kind, method, (goodbye,) = await client.receive()
@@ -123,7 +128,7 @@ async def test_who_breaks_the_protocol_is_told_and_disconnected(frame: object, c
 
 async def test_a_frame_over_the_limit_is_told_by_the_close_code_alone() -> None:
     backend = MemoryBackend()
-    async with _connect(backend, 1000) as client:
+    async with _connect(backend, 1000) as (client, _):
         await client.shake_hands("/?version=1.0", backend.add_gateway_key("a").reveal())
         await client.send(bytes(1001))
         assert await client.receive() is None
@@ -146,7 +151,7 @@ async def test_refusals_are_a_status_a_code_and_a_reason(
 ) -> None:
     backend = MemoryBackend()
     key = backend.add_gateway_key("a").reveal() if has_key else None
-    async with _connect(backend) as client:
+    async with _connect(backend) as (client, _):
         answered, body = await client.shake_hands(path, key)
         assert answered == status
         told = json.loads(body)

@@ -208,7 +208,9 @@ async def open_world(
     async with (
         opened(url or f"sqlite:{folder / 'store.db'}") as store,
         open_hub(store if notices else cast("Store", _Mute(store)), gather=0.05) as hub,
-        open_gateway_service(hub, max_message_bytes=line.max_message_bytes) as service,
+        open_gateway_service(
+            hub, observer=hub, max_message_bytes=line.max_message_bytes
+        ) as service,
         open_fault_proxy("127.0.0.1", port) as proxy,
         trio.open_nursery() as nursery,
     ):

@@ -153,6 +153,7 @@ async def test_providers_and_clients_come_over_one_websocket() -> None:
             assert caller.client_id == "ann"
             assert await plane.clients.authorize(new_client("x")[0]) is None
             plane.providers.acknowledge(revision)
-            while not backend.receipts:
-                await backend.wait_heard()
+            with service.subscribe() as noted:
+                while not service.receipts:
+                    await noted.receive()
             nursery.cancel_scope.cancel()

@@ -53,7 +53,7 @@ _UNKNOWN_KEY: Final = Refused(
 _AUTHORIZATIONS: Final = 64  # questions about clients that the backend is asked at a time
 
 
-class GatewayBackend(SessionObserver, Protocol):
+class GatewayBackend(Protocol):
     """The owner of providers, clients and gateway keys, as gateways are served by it.
 
     `MemoryBackend` is one, and the control plane's hub another. What is not async must be cheap
@@ -154,7 +154,10 @@ class _Clients:
 
 @asynccontextmanager
 async def open_gateway_service(
-    backend: GatewayBackend, *, max_message_bytes: int = 16 << 20
+    backend: GatewayBackend,
+    *,
+    observer: SessionObserver | None = None,
+    max_message_bytes: int = 16 << 20,
 ) -> AsyncIterator[RemoteService[ProviderRow]]:
     """Open a service that gateways follow, for as long as the block lasts.
 
@@ -166,6 +169,7 @@ async def open_gateway_service(
 
     Args:
         backend: The owner of the providers, such as a `MemoryBackend`.
+        observer: Gets to know of sessions and receipts.
         max_message_bytes: The largest message that the channels take.
     """
     clients = _Clients(backend)
@@ -177,7 +181,7 @@ async def open_gateway_service(
             admit=clients.admit,
             is_live=clients.is_live,
             services=[clients],
-            observer=backend,
+            observer=observer,
             max_message_bytes=max_message_bytes,
         ) as service:
             yield service

@@ -12,7 +12,7 @@ from bridgepool.gateway.control._records import GatewayKey, Revisions
 from bridgepool.gateway.providers import Caller, Clients
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, parse_hash
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote import Acknowledge, Identity, SessionInfo
+from bridgepool.remote import Identity
 
 
 @attrs.define(eq=False)
@@ -34,16 +34,11 @@ class MemoryBackend:
     """
 
     first_revision: int = 1
-    sessions: dict[str, SessionInfo] = attrs.field(factory=dict, init=False)
-    """The sessions that are open, by their ids."""
-    receipts: dict[str, Acknowledge] = attrs.field(factory=dict, init=False)
-    """The latest receipt of each open session that has sent one."""
     _revisions: Revisions = attrs.field(init=False)
     _rows: tuple[ProviderRow, ...] = attrs.field(default=(), init=False)
     _clients: Clients = attrs.field(factory=Clients, init=False)
     _keys: dict[str, GatewayKey] = attrs.field(factory=dict, init=False)  # by the key's id
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
-    _heard: ChangeBus = attrs.field(factory=ChangeBus, init=False)  # sessions and receipts
 
     @_revisions.default
     def _first(self) -> Revisions:
@@ -85,11 +80,6 @@ class MemoryBackend:
         self._move(attrs.evolve(self._revisions, revision=revision))
         return revision
 
-    async def wait_heard(self) -> None:
-        """Wait until the next time a session begins or ends, or a receipt comes."""
-        with self._heard.subscribe() as heard:
-            await heard.receive()
-
     def _move(self, revisions: Revisions) -> None:
         self._revisions = revisions
         self._changed.publish()
@@ -128,19 +118,3 @@ class MemoryBackend:
     def is_live(self, key_id: str) -> bool:
         """Tell whether a gateway key is good still."""
         return key_id in self._keys
-
-    def session_opened(self, session: SessionInfo) -> None:
-        """Note a session in `sessions`."""
-        self.sessions[session.id] = session
-        self._heard.publish()
-
-    def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
-        """Note a receipt in `receipts`."""
-        self.receipts[session_id] = receipt
-        self._heard.publish()
-
-    def session_closed(self, session_id: str) -> None:
-        """Forget a session."""
-        self.sessions.pop(session_id, None)
-        self.receipts.pop(session_id, None)
-        self._heard.publish()

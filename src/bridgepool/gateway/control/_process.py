@@ -166,7 +166,7 @@ async def _serve(
             return {"drain_timeout": options.drain_timeout}
 
         await nursery.start(follow_signals, logger, begin_drain, end_at_once, log_fields)
-        async with open_gateway_service(hub) as service:
+        async with open_gateway_service(hub, observer=hub) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:
                 return _SHUTTING_DOWN if draining.is_set() else await service.admit(handshake)
