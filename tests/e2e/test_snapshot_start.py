@@ -11,8 +11,11 @@ import trio
 
 from bridgepool.gateway.control._encryption import generate_encryption_key
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from bridgepool.gateway.sources._snapshot_file import read_snapshot_keys
-from bridgepool.gateway.sources._snapshot_format import decode_snapshot, encode_snapshot
+from bridgepool.gateway.sources._snapshot_file import (
+    decode_snapshot,
+    encode_snapshot,
+    read_snapshot_keys,
+)
 from tests.e2e.asking import ask, ready, wait_model, wait_ready
 from tests.e2e.plane import Plane, make_plane, row
 from tests.e2e.process import run_gateway_of

@@ -19,8 +19,7 @@ from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.providers import Caller, Provider, ProviderFile, parse_provider_file
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.gateway.sources._snapshot_file import read_snapshot_keys
-from bridgepool.gateway.sources._snapshot_format import decode_snapshot
+from bridgepool.gateway.sources._snapshot_file import decode_snapshot, read_snapshot_keys
 from bridgepool.http import Headers, open_upstream_client, serve_http
 from tests.e2e.asking import ask, ready, wait_model
 from tests.e2e.process import run_command, run_gateway, run_gateway_of

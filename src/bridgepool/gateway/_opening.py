@@ -89,7 +89,6 @@ async def open_gateway(
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     readiness = Readiness(status, settings.max_stale, age, report)
-    watching, sending = trio.CancelScope(), trio.CancelScope()
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
             nursery,
@@ -109,34 +108,27 @@ async def open_gateway(
                 receipts = ReceiptReporter(runtimes, on_applied) if on_applied is not None else None
                 target = _PoolAndRuntimes(pool, runtimes, receipts)
 
-                async def send_receipts(receipts: ReceiptReporter) -> None:
-                    with sending:
-                        await receipts.run()
-
-                async def watch() -> None:
-                    with watching:
-                        await watch_providers(
-                            target,
-                            reloader,
-                            changes,
-                            poll_interval=settings.poll_interval,
-                            min_interval=settings.min_reload_interval,
-                            status=status,
-                        )
-
-                nursery.start_soon(watch)
-                if receipts is not None:
-                    nursery.start_soon(send_receipts, receipts)
-                try:
-                    yield Gateway(
-                        pool, status, runtimes, settings, authorizer, readiness, access_log, known
-                    )
-                finally:
-                    watching.cancel()
-                    sending.cancel()
+                watch = partial(
+                    watch_providers,
+                    target,
+                    reloader,
+                    changes,
+                    poll_interval=settings.poll_interval,
+                    min_interval=settings.min_reload_interval,
+                    status=status,
+                )
+                async with open_service_nursery() as tasks:
+                    tasks.start_soon(watch)
+                    if receipts is not None:
+                        tasks.start_soon(receipts.run)
+                    try:
+                        yield Gateway(
+                            pool, status, runtimes, settings, authorizer, readiness, access_log,
+                            known,
+                        )  # fmt: skip
+                    finally:
+                        tasks.cancel_scope.cancel()
         finally:
-            watching.cancel()
-            sending.cancel()
             runtimes.close()
 
 

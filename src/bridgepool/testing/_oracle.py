@@ -169,9 +169,6 @@ class Oracle:
         for key, builds in Counter(b.key for b in self.factory.builds).items():
             self.findings.must(40, builds <= 1 + ends, f"{builds} builds of {key}")
 
-    def _is_empty(self) -> bool:
-        return self.pool._ledger.closed and not self.pool._ledger.generations
-
     def _flights(self) -> list[Flight[str, trio.lowlevel.Task]]:
         generations = self.pool._ledger.generations.values()
         return list(chain.from_iterable(g.flights for g in generations))

@@ -22,12 +22,13 @@ from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.sources import _snapshot_file as snapshot_file
 from bridgepool.gateway.sources._authorization import KnownClient
 from bridgepool.gateway.sources._moments import Moment
-from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
-from bridgepool.gateway.sources._snapshot_format import (
+from bridgepool.gateway.sources._snapshot_file import (
     BadSnapshotError,
     SavedSnapshot,
+    SnapshotFile,
     decode_snapshot,
     encode_snapshot,
+    read_snapshot_keys,
 )
 
 PROVIDERS = ProviderSnapshot(

@@ -88,12 +88,6 @@ class Caller:
     """The public part of the key it used."""
 
 
-@attrs.frozen
-class _KeyRow:
-    caller: Caller
-    hash: KeyHash
-
-
 def _to_rows(values: Iterable[Client]) -> tuple[Client, ...]:
     return tuple(values)
 
@@ -108,11 +102,11 @@ class Clients:
 
     rows: tuple[Client, ...] = attrs.field(default=(), converter=_to_rows)
     """The clients, in the order in which they were declared."""
-    _by_key: Mapping[bytes, _KeyRow] = attrs.field(init=False, eq=False, repr=False)
+    _by_key: Mapping[bytes, tuple[Caller, KeyHash]] = attrs.field(init=False, eq=False, repr=False)
 
     @_by_key.default
-    def _index(self) -> Mapping[bytes, _KeyRow]:
-        index: dict[bytes, _KeyRow] = {}
+    def _index(self) -> Mapping[bytes, tuple[Caller, KeyHash]]:
+        index: dict[bytes, tuple[Caller, KeyHash]] = {}
         ids: set[str] = set()
         for client in self.rows:
             if client.id in ids:
@@ -123,7 +117,7 @@ class Clients:
                 key_id = parsed.key_id.encode("ascii")
                 if key_id in index:
                     raise InvalidProviderError("key_hashes", f"key {parsed.key_id} is there twice")
-                index[key_id] = _KeyRow(Caller(client.id, parsed.key_id), parsed)
+                index[key_id] = Caller(client.id, parsed.key_id), parsed
         return index
 
     def authenticate(self, token: bytes) -> Caller | None:
@@ -138,8 +132,8 @@ class Clients:
             None when it is nobody's.
         """
         key_id = CLIENT_KEYS.id_of(token)
-        row = self._by_key.get(key_id) if key_id is not None else None
-        return row.caller if row is not None and row.hash.matches(token) else None
+        found = self._by_key.get(key_id) if key_id is not None else None
+        return found[0] if found is not None and found[1].matches(token) else None
 
     def __len__(self) -> int:
         return len(self.rows)

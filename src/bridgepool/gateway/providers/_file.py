@@ -16,7 +16,6 @@ from bridgepool.gateway.providers._clients import Client, Clients
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
 from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
 from bridgepool.gateway.providers._file_rows import (
-    RowError,
     convert_rows,
     provider_readers,
     read_fields,
@@ -131,7 +130,9 @@ def _syntax_problem(message: str) -> str:
     return f"{where}: is not TOML: {what}"
 
 
-def _provider(row: Mapping[str, object], max_keys: int, types: Iterable[ProviderType]) -> Provider:
+def _provider(
+    row: Mapping[str, object], max_keys: int, types: Iterable[ProviderType]
+) -> tuple[Provider | None, list[str]]:
     fields, problems = read_fields(row, _PROVIDER_READERS, REQUIRED_FIELDS)
     if not {"keys", "key_env", "client_keys"} & row.keys():
         problems.append(
@@ -140,22 +141,20 @@ def _provider(row: Mapping[str, object], max_keys: int, types: Iterable[Provider
         )
     if "keys" in row and "key_env" in row:
         problems.append("key_env: is given beside keys; give one of them")
-    if not problems:
-        provider, problems = build_provider(fields, types, max_keys)
-        if provider is not None:
-            return provider
-    raise RowError(*problems)
+    return (None, problems) if problems else build_provider(fields, types, max_keys)
 
 
-def _client(row: Mapping[str, object]) -> Client:
+def _client(row: Mapping[str, object]) -> tuple[Client | None, list[str]]:
     fields, problems = read_fields(row, _CLIENT_READERS, ("id",))
     if ("key_hash" in row) == ("key_hashes" in row):
         problems.append("key_hash: give either key_hash or, for several keys, key_hashes")
     if problems:
-        raise RowError(*problems)
-    return Client(
-        id=fields["id"], key_hashes=fields["key_hashes" if "key_hashes" in fields else "key_hash"]
-    )
+        return None, problems
+    hashes = fields["key_hashes" if "key_hashes" in fields else "key_hash"]
+    try:
+        return Client(id=fields["id"], key_hashes=hashes), []
+    except InvalidProviderError as error:
+        return None, [str(error)]
 
 
 def _repeated_names(providers: Iterable[Provider]) -> list[str]:

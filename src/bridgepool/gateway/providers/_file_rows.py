@@ -4,7 +4,6 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from bridgepool.gateway.providers._errors import InvalidProviderError
 from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
 
 T = TypeVar("T")
@@ -106,7 +105,10 @@ def unknown_field(name: object, known: Iterable[str], *, hide: bool = False) -> 
 
 
 def convert_rows(
-    table: str, rows: object, label: str, convert: Callable[[Mapping[str, object]], T]
+    table: str,
+    rows: object,
+    label: str,
+    convert: Callable[[Mapping[str, object]], tuple[T | None, list[str]]],
 ) -> tuple[list[T], list[str]]:
     """Convert an array of tables, and go on after a bad row, so that all problems are told.
 
@@ -114,28 +116,18 @@ def convert_rows(
         table: Its name, for messages.
         rows: What was parsed under that name.
         label: The field that tells rows apart for the reader, such as ``name``.
-        convert: Makes one row's object; raises `RowError` or `InvalidProviderError`.
+        convert: Makes one row's object, or returns None with all that is wrong with it.
     """
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return [], [f"{table}: is not an array of tables ([[{table}]])"]
     good: list[T] = []
     problems: list[str] = []
     for number, row in enumerate(rows, start=1):
-        try:
-            good.append(convert(row))
-        except RowError as error:
-            problems.extend(f"{_where(table, number, row, label)}{text}" for text in error.problems)
-        except InvalidProviderError as error:
-            problems.append(f"{_where(table, number, row, label)}{error}")
+        made, found = convert(row)
+        if made is not None:
+            good.append(made)
+        problems.extend(f"{_where(table, number, row, label)}{text}" for text in found)
     return good, problems
-
-
-class RowError(Exception):
-    """Carries the problems of one row to `convert_rows`; never leaves it."""
-
-    def __init__(self, *problems: str) -> None:
-        super().__init__(*problems)
-        self.problems = problems
 
 
 def _where(table: str, number: int, row: Mapping[str, object], label: str) -> str:

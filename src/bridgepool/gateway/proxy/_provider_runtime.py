@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -63,7 +62,7 @@ async def open_provider_runtime(
         yield ProviderRuntime(provider, kind, client, keys[0] if keys else None)
 
 
-def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None) -> Dial:
+def dial_provider(provider: Provider) -> Dial:
     """Return the `Dial` of a provider.
 
     Unless the provider has `allow_private`, a name that resolves to an address inside the
@@ -72,9 +71,8 @@ def dial_provider(provider: Provider, ssl_context: ssl.SSLContext | None = None)
 
     Args:
         provider: the provider, with its base URL.
-        ssl_context: settings for TLS; None for the system's certificates.
     """
-    dial = default_dial(str(provider.base_url), ssl_context=ssl_context)
+    dial = default_dial(str(provider.base_url))
     if provider.allow_private:
         return dial
 
