@@ -18,10 +18,9 @@ import trio
 
 from bridgepool import RetireReason
 from bridgepool.gateway import GatewaySettings, open_gateway
-from bridgepool.gateway.demo._client import StreamRecord
-from bridgepool.gateway.demo._scenario import RunningScenario, Scenario
+from bridgepool.gateway.demo._scenario import Scenario, StreamRecord, write_providers
 from bridgepool.gateway.demo._screen import Screen
-from bridgepool.gateway.demo._upstream import WORDS, serve_simulated_upstream
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway.providers import open_provider_file
 from bridgepool.gateway.serving._listening import listener_url
 from bridgepool.http import GracefulClose, serve_http
@@ -32,19 +31,18 @@ def _whole(seen: StreamRecord, server: str) -> bool:
     return seen.finished and not seen.cut and seen.words == list(WORDS) and seen.servers == {server}
 
 
-async def _replace(run: RunningScenario) -> None:
+async def _replace(scenario: Scenario) -> None:
     """Move a provider while a stream runs, then disable it while two run."""
-    scenario = run.scenario
     scenario.screen.section(
         "1  A provider moves during a stream, then is disabled", "ada", "ben", "cleo"
     )
     async with trio.open_nursery() as clients:
-        ada = await run.start_stream(clients, "ada")
-        await run.change("writer moves from north to south", scenario.south)
-        ben = await run.start_stream(clients, "ben")
+        ada = await scenario.start_stream(clients, "ada")
+        await scenario.change("writer moves from north to south", scenario.south)
+        ben = await scenario.start_stream(clients, "ben")
         side_by_side = not ada.finished
-        await run.change("writer is disabled", scenario.south, enabled=False)
-        cleo = await run.stream("cleo")
+        await scenario.change("writer is disabled", scenario.south, enabled=False)
+        cleo = await scenario.stream("cleo")
         both_running = not ada.finished and not ben.finished
         scenario.last_word.set()
     scenario.claim(
@@ -62,26 +60,25 @@ async def _replace(run: RunningScenario) -> None:
     )
 
 
-async def _break(run: RunningScenario) -> None:
+async def _break(scenario: Scenario) -> None:
     """Kill an upstream during a stream, then make an invalid edit and a valid one."""
-    scenario = run.scenario
     scenario.screen.section(
         "2  An upstream dies; an invalid edit; a valid edit", "dan", "eve", "fay", "gus"
     )
     scenario.last_word = trio.Event()
-    await run.change("writer is enabled again, on south", scenario.south)
+    await scenario.change("writer is enabled again, on south", scenario.south)
     async with trio.open_nursery() as clients:
-        dan = await run.start_stream(clients, "dan")
-        eve = await run.start_stream(clients, "eve", "anthropic")
+        dan = await scenario.start_stream(clients, "dan")
+        eve = await scenario.start_stream(clients, "eve", "anthropic")
         scenario.screen.change("south dies", "bad")
         scenario.south.scope.cancel()
-        fay = await run.stream("fay")
-        before = run.generation
-        problem = await run.write_invalid_file()
-        kept = run.generation == before
-        await run.change("writer moves to north", scenario.north)
+        fay = await scenario.stream("fay")
+        before = scenario.generation
+        problem = await scenario.write_invalid_file()
+        kept = scenario.generation == before
+        await scenario.change("writer moves to north", scenario.north)
         scenario.last_word.set()
-        gus = await run.stream("gus")
+        gus = await scenario.stream("gus")
     scenario.claim(
         "dan's stream was visibly cut: the SDKs' error event, and no end",
         dan.cut and not dan.finished and dan.error == "upstream_cut",
@@ -98,8 +95,8 @@ async def _break(run: RunningScenario) -> None:
     scenario.claim("gus was served by north after the valid edit", _whole(gus, "north"))
 
 
-def _count(run: RunningScenario) -> None:
-    counted = run.gateway.pool.statistics()
+def _count(scenario: Scenario) -> None:
+    counted = scenario.gateway.pool.statistics()
     facts = {
         "generation": counted.generation,
         "acquires": counted.hits + counted.misses + counted.joins,
@@ -111,19 +108,22 @@ def _count(run: RunningScenario) -> None:
         "forced closes": counted.forced_closes,
         "close overruns": counted.close_overruns,
     }
-    run.scenario.screen.section("The pool's statistics")
-    run.scenario.screen.text("  ".join(f"{name} {value}" for name, value in facts.items()))
-    run.scenario.claim(
+    scenario.screen.section("The pool's statistics")
+    scenario.screen.text("  ".join(f"{name} {value}" for name, value in facts.items()))
+    scenario.claim(
         "no bridge was closed under a request, and no lease or retired bridge is left",
         not any((counted.forced_closes, counted.close_overruns, counted.leased, counted.draining)),
     )
 
 
-async def _run_scenario(scenario: Scenario) -> bool:
-    """Open the gateway on the file, run every section, return whether every claim is true."""
-    scenario.write(scenario.north)
+async def _run(
+    folder: Path, north: SimulatedUpstream, south: SimulatedUpstream, pace: float
+) -> bool:
+    """Open the gateway on the file, run every section, return whether every claim held."""
+    file = folder / "providers.toml"
+    write_providers(file, north, north)
     async with (
-        open_provider_file(scenario.file) as source,
+        open_provider_file(file) as source,
         open_gateway(
             source,
             source.changes,
@@ -135,21 +135,22 @@ async def _run_scenario(scenario: Scenario) -> bool:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         graceful = GracefulClose()
         await nursery.start(partial(serve_http, gateway.handle, listeners, graceful=graceful))
-        run = RunningScenario(scenario, gateway, listener_url(listeners[0]))
-        scenario.screen.title("bridgepool demo")
-        scenario.screen.text(
-            f"A gateway on {run.url} reads providers.toml. It has two providers. `writer` is one "
-            "of two simulated upstreams, north or south; `critic` is always north. Each client "
-            "streams one answer of seven words, each with the name of its upstream."
+        screen, url = Screen(), listener_url(listeners[0])
+        scenario = Scenario(screen, file, north, south, pace, gateway, url)
+        screen.title("bridgepool demo")
+        screen.text(
+            f"A gateway on {url} reads providers.toml. Two simulated upstreams, north and "
+            "south, can be its provider `writer`; `critic` is always north. Each client streams "
+            "one answer of seven words, each with the name of its upstream."
         )
-        await _replace(run)
-        await _break(run)
+        await _replace(scenario)
+        await _break(scenario)
         await gateway.pool.wait_drained(gateway.pool.generation - 1)
-        _count(run)
+        _count(scenario)
         graceful.begin(within=5)
-    scenario.screen.section("Results")
+    screen.section("Results")
     for text, holds in scenario.claims:
-        scenario.screen.check(text, holds=holds)
+        screen.check(text, holds=holds)
     return all(holds for _, holds in scenario.claims)
 
 
@@ -158,8 +159,7 @@ async def _main(pace: float) -> bool:
         async with trio.open_nursery() as upstreams:
             north = await upstreams.start(serve_simulated_upstream, "north")
             south = await upstreams.start(serve_simulated_upstream, "south")
-            scenario = Scenario(Screen(), Path(folder) / "providers.toml", north, south, pace)
-            held = await _run_scenario(scenario)
+            held = await _run(Path(folder), north, south, pace)
             upstreams.cancel_scope.cancel()
     return held
 
