@@ -14,7 +14,7 @@ from .._pool import open_bridge_pool
 from .._snapshot import ProviderSnapshot
 from ._bridges import InnerOpen, PoolPromiseBrokenError
 from ._driver import Choices, Driver
-from ._groups import first_of
+from ._running import run_check
 
 
 def pool_scripts(max_steps: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
@@ -48,11 +48,10 @@ def run_pool_script(script: tuple[int, ...], open_bridge: InnerOpen | None = Non
 
     with _quiet_pool_log():
         try:
-            trio.run(main, clock=clock)
-        except BaseExceptionGroup as group:
-            broken = first_of(PoolPromiseBrokenError, group) or group
+            run_check(main, clock, PoolPromiseBrokenError)
+        except (PoolPromiseBrokenError, BaseExceptionGroup) as broken:
             broken.add_note("steps: " + "; ".join(choices.trace))
-            raise broken from None
+            raise
 
 
 def check_pool(

@@ -13,7 +13,7 @@ from .._errors import ReloadError
 from .._pool import open_bridge_pool
 from .._reload import ProviderReloader, watch_providers
 from .._snapshot import ProviderSnapshot
-from ._groups import first_of
+from ._running import cancel_after, run_check
 
 P = TypeVar("P")
 
@@ -97,10 +97,7 @@ def _run(
         async with open_rig() as rig:
             await check(rig)
 
-    try:
-        trio.run(main, clock=make_clock())
-    except BaseExceptionGroup as group:
-        raise first_of(ReloaderPromiseBrokenError, group) or group from None
+    run_check(main, make_clock(), ReloaderPromiseBrokenError)
 
 
 def _must(holds: bool, what: str) -> None:
@@ -143,7 +140,7 @@ async def _check_cancellation(rig: ReloaderRig[P]) -> None:
             async with trio.open_nursery() as nursery:
                 if ticks == 0:
                     scope.cancel()
-                nursery.start_soon(_cancel_after, scope, ticks)
+                nursery.start_soon(cancel_after, scope, ticks)
                 await rig.reloader.reload()
                 nursery.cancel_scope.cancel()
         after = await rig.reloader.reload()
@@ -151,12 +148,6 @@ async def _check_cancellation(rig: ReloaderRig[P]) -> None:
         uncancelled += not scope.cancelled_caught
         if uncancelled == 3:  # reloads end within fewer ticks; one alone could be chance
             break
-
-
-async def _cancel_after(scope: trio.CancelScope, ticks: int) -> None:
-    for _ in range(ticks):
-        await trio.lowlevel.checkpoint()
-    scope.cancel()
 
 
 @asynccontextmanager

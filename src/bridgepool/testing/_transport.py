@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import trio
 import trio.testing
 
-from ._groups import first_of
+from ._running import cancel_after, run_check
 from ._transport_checks import (
     HANG_TIMEOUT,
     Channel,
@@ -18,7 +18,6 @@ from ._transport_checks import (
     TransportPromiseBrokenError,
     TransportRig,
     backpressure,
-    cancel_after,
     checks,
     closing_is_bounded,
     fail_with,
@@ -91,10 +90,7 @@ def _run(
                 await check(rig, a, b)
             must(not scope.cancelled_caught, f"{check.__name__} hangs")
 
-    try:
-        trio.run(main, clock=make_clock())
-    except BaseExceptionGroup as group:
-        raise first_of(TransportPromiseBrokenError, group) or group from None
+    run_check(main, make_clock(), TransportPromiseBrokenError)
 
 
 @attrs.define(eq=False)

@@ -10,6 +10,8 @@ from typing import NoReturn, Protocol, TypeAlias
 import trio
 import trio.testing
 
+from ._running import cancel_after
+
 Channel: TypeAlias = trio.abc.Channel[bytes]
 
 # Seconds after which an operation counts as hanging.
@@ -84,13 +86,6 @@ async def must_raise(
 def fail_with(what: str, error: Exception) -> NoReturn:
     """Fail, and add the error that was raised."""
     raise TransportPromiseBrokenError(f"{what} {error!r}") from error
-
-
-async def cancel_after(scope: trio.CancelScope, ticks: int) -> None:
-    """Cancel after `ticks` scheduler steps."""
-    for _ in range(ticks):
-        await trio.lowlevel.checkpoint()
-    scope.cancel()
 
 
 def _message(number: int, size: int) -> bytes:
