@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from bridgepool.gateway.commands._connecting import (
-    WHERE_DEFAULT,
-    AsJson,
-    Where,
-    administer,
-)
+from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
 from bridgepool.gateway.commands._output import print_json, print_table
 from bridgepool.gateway.commands._root import app
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from bridgepool.gateway.commands._connecting import (
-    WHERE_DEFAULT,
-    AsJson,
-    Where,
-    administer,
-)
+from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
 from bridgepool.gateway.commands._root import app
 

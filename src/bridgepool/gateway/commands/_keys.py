@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App, Parameter
 
-from bridgepool.gateway.commands._connecting import (
-    WHERE_DEFAULT,
-    AsJson,
-    Wait,
-    Where,
-    administer,
-)
+from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Wait, Where, administer
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
 

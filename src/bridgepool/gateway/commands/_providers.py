@@ -23,11 +23,7 @@ from bridgepool.gateway.commands._root import app, fail
 from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
 
 if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import (
-        HeaderValue,
-        KeyChange,
-        ProviderView,
-    )
+    from bridgepool.gateway.control._records import HeaderValue, KeyChange, ProviderView
 
 providers = App(
     name="providers",

@@ -9,12 +9,7 @@ import attrs
 import trio
 
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
-from bridgepool.gateway.proxy._runtimes import (
-    Runtimes,
-    RuntimeTable,
-    Snapshot,
-    UnavailableProvider,
-)
+from bridgepool.gateway.proxy._runtimes import Runtimes, RuntimeTable, Snapshot, UnavailableProvider
 from bridgepool.http import Exchange
 
 
