@@ -6,7 +6,7 @@ use, so that the `bridgepool` command, a subpackage, starts without the data pla
 
 from typing import TYPE_CHECKING
 
-from bridgepool._lazy import lazy_names
+from bridgepool._lazy import find_name
 
 if TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
@@ -81,4 +81,6 @@ _MODULES = (
     "sources._control_plane",
 )
 
-__getattr__ = lazy_names(__name__, __all__, _MODULES)
+
+def __getattr__(name: str) -> object:
+    return find_name(__name__, name, __all__, _MODULES)

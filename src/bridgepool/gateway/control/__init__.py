@@ -18,7 +18,7 @@ Names are imported on first use: a client of the API needs no store.
 
 from typing import TYPE_CHECKING
 
-from bridgepool._lazy import lazy_names
+from bridgepool._lazy import find_name
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._applied import (
@@ -166,4 +166,6 @@ _MODULES = (
     "store",
 )
 
-__getattr__ = lazy_names(__name__, __all__, _MODULES)
+
+def __getattr__(name: str) -> object:
+    return find_name(__name__, name, __all__, _MODULES)

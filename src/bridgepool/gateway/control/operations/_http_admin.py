@@ -35,7 +35,7 @@ class AdminError(BridgePoolError):
     def __init__(self, code: str, message: str, problems: Sequence[str] = ()) -> None:
         super().__init__("; ".join((message, *problems)))
         self.code = code
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
 
 
 @attrs.frozen
