@@ -38,7 +38,9 @@ class StoreProviders:
             ReloadError: The store cannot be read now; says why.
         """
         try:
-            snapshot = await self._read()
+            snapshot = self._snapshot
+            if snapshot is None or await self._store.revisions() != snapshot.revisions:
+                snapshot = await self._store.snapshot()
         except StoreError as error:
             problem = str(error)
         else:
@@ -47,11 +49,6 @@ class StoreProviders:
                 self._snapshot = snapshot
             return ProviderSnapshot(self._table.providers, snapshot.revisions.revision)
         raise ReloadError(problem)
-
-    async def _read(self) -> StoreSnapshot:
-        if self._snapshot is not None and await self._store.revisions() == self._snapshot.revisions:
-            return self._snapshot
-        return await self._store.snapshot()
 
     @property
     def clients(self) -> Clients:

@@ -64,7 +64,8 @@ class EncryptionKeys:
 
     @names.default
     def _name_them(self) -> tuple[str, ...]:
-        return tuple(_name(key) for key in self.keys)
+        named = (b"bridgepool key name\0" + key.reveal().encode() for key in self.keys)
+        return tuple(hashlib.sha256(text).hexdigest()[:8] for text in named)
 
     @_fernet.default
     def _make_fernet(self) -> MultiFernet:
@@ -105,14 +106,6 @@ class EncryptionKeys:
             f"({', '.join(self.names)}), or it is damaged: add the key that it was encrypted with, "
             "each on a line of its own"
         )
-
-    def rotate(self, token: bytes) -> bytes:
-        """Re-encrypt with the first key what any of them encrypted; see `decrypt`."""
-        return self.encrypt(self.decrypt(token))
-
-
-def _name(key: Secret) -> str:
-    return hashlib.sha256(b"bridgepool key name\0" + key.reveal().encode()).hexdigest()[:8]
 
 
 def _fernet(key: Secret) -> Fernet | None:
