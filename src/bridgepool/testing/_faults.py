@@ -148,7 +148,8 @@ class FaultProxy:
             for one in (Toward.TARGET, Toward.CLIENT):
                 sink = connection.sink(one)
                 if one in toward and sink is not None:
-                    _end(sink)
+                    with contextlib.suppress(OSError):  # it has ended already
+                        sink.socket.shutdown(socket.SHUT_WR)
         self._change()
 
     def refuse(self) -> None:
@@ -264,7 +265,8 @@ class FaultProxy:
     async def _pass(
         self, connection: _Connection, toward: Toward, sink: trio.SocketStream, data: bytes
     ) -> None:
-        await self._delay(toward)
+        if delay := self._faults[toward].delay:
+            await self._rest(delay, toward)
         while data and toward not in connection.ended:
             await self._pass_hole(toward)
             fault = self._faults[toward]
@@ -284,22 +286,12 @@ class FaultProxy:
             if fault.rate:
                 await self._rest(len(piece) / fault.rate, toward)
 
-    async def _delay(self, toward: Toward) -> None:
-        seconds = self._faults[toward].delay
-        if seconds:
-            await self._rest(seconds, toward)
-
     async def _rest(self, seconds: float, toward: Toward) -> None:
         """Sleep, at most until the fault ends."""
         fault = self._faults[toward]
         with trio.move_on_after(seconds):
             while fault is self._faults[toward]:
                 await self._changed.wait()
-
-
-def _end(sink: trio.SocketStream) -> None:
-    with contextlib.suppress(OSError):  # it has ended already
-        sink.socket.shutdown(socket.SHUT_WR)
 
 
 def _damage(fault: _Fault, piece: bytes) -> bytes:

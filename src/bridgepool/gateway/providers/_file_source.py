@@ -35,7 +35,8 @@ class ProviderFileSource:
     _absolute: Path
     _max_bytes: int
     _types: tuple[ProviderType, ...]
-    _file: ProviderFile | None = attrs.field(default=None, init=False)
+    file: ProviderFile | None = attrs.field(default=None, init=False)
+    """The last good reading; None before the first."""
     # One reading at a time: a file system that hangs must not collect threads.
     _limiter: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(1), init=False
@@ -61,18 +62,13 @@ class ProviderFileSource:
         if isinstance(result, ProviderFileError):
             # Raised here and not where it was found: no frame of this traceback holds secrets.
             raise result
-        self._file = result
+        self.file = result
         return result.snapshot
-
-    @property
-    def file(self) -> ProviderFile | None:
-        """The last good reading; None before the first."""
-        return self._file
 
     @property
     def clients(self) -> Clients:
         """The clients of the last good reading; none before the first."""
-        return self._file.clients if self._file is not None else Clients()
+        return self.file.clients if self.file is not None else Clients()
 
 
 @asynccontextmanager

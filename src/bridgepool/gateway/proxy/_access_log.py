@@ -146,18 +146,14 @@ class LineWriter:
     _lines: list[bytes] = attrs.field(init=False, factory=list)
     _buffered: int = attrs.field(init=False, default=0)  # bytes appended and not yet written
     _wake: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _dropped: int = attrs.field(init=False, default=0)
+    dropped: int = attrs.field(init=False, default=0)
+    """Lines that were not written, because the sink was too slow or refused them."""
     _failing: bool = attrs.field(init=False, default=False)  # the last write failed: reported
-
-    @property
-    def dropped(self) -> int:
-        """Lines that were not written, because the sink was too slow or refused them."""
-        return self._dropped
 
     def append(self, line: bytes) -> None:
         """Append one line with its newline; drop it when the sink is far behind."""
         if self._buffered > _MAX_BUFFERED:
-            self._dropped += 1
+            self.dropped += 1
             return
         if not self._lines:
             self._wake.set()
@@ -191,7 +187,7 @@ class LineWriter:
             # A write that hangs is abandoned in its thread: it must not delay the shutdown.
             await trio.to_thread.run_sync(self._write, b"".join(lines), abandon_on_cancel=True)
         except OSError as error:
-            self._dropped += len(lines)
+            self.dropped += len(lines)
             if not self._failing:
                 logger.warning("access log cannot be written", extra={"error": str(error)})
             self._failing = True

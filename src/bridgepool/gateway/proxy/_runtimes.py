@@ -146,12 +146,8 @@ class Runtimes:
     _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # can be shared
     _tables: dict[int, RuntimeTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
     _in_force: RuntimeTable | None = attrs.field(init=False, default=None)
-    _open: int = attrs.field(init=False, default=0)
-
-    @property
-    def open_count(self) -> int:
-        """Number of open runtimes, closing ones included."""
-        return self._open
+    open_count: int = attrs.field(init=False, default=0)
+    """Number of open runtimes, closing ones included."""
 
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Keep this snapshot's runtimes open instead of those of the snapshot before."""
@@ -219,11 +215,7 @@ class Runtimes:
             name = provider.name
             slot = in_force.get(name)
             # Most are the same objects as in force: no need to hash them to find an equal one.
-            if (
-                slot
-                and slot.provider is provider
-                and not isinstance(slot.target, UnavailableProvider)
-            ):
+            if slot and slot.provider is provider and not slot.unavailable:
                 slot.tables += 1
             else:
                 slot = self._slot(provider)
@@ -257,7 +249,7 @@ class Runtimes:
     def _begin(self, slot: _Slot) -> _Life:
         """Start the task that opens the runtime of a slot."""
         life = slot.life = _Life()
-        self._open += 1
+        self.open_count += 1
         self._nursery.start_soon(self._live, slot, life, name=f"runtime of {slot.provider.name}")
         return life
 
@@ -279,7 +271,7 @@ class Runtimes:
             slot.target = _misconfigured(slot, error)
             life.opened.set()
         finally:
-            self._open -= 1
+            self.open_count -= 1
 
 
 def _misconfigured(slot: _Slot, error: Exception) -> UnavailableProvider:
