@@ -21,14 +21,8 @@ from typing import TYPE_CHECKING
 from bridgepool._lazy import find_name
 
 if TYPE_CHECKING:
-    from bridgepool.gateway.control._applied import (
-        AppliedReport,
-        GatewayApplied,
-    )
-    from bridgepool.gateway.control._embedded import (
-        StoreProviders,
-        open_store_providers,
-    )
+    from bridgepool.gateway.control._applied import AppliedReport, GatewayApplied
+    from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
     from bridgepool.gateway.control._encryption import (
         EncryptionKeys,
         add_encryption_key,
@@ -51,18 +45,9 @@ if TYPE_CHECKING:
         StoreError,
         StoreUnavailableError,
     )
-    from bridgepool.gateway.control._gateway_service import (
-        GatewayBackend,
-        open_gateway_service,
-    )
-    from bridgepool.gateway.control._hub import (
-        Hub,
-        HubStatus,
-        open_hub,
-    )
-    from bridgepool.gateway.control._memory import (
-        MemoryBackend,
-    )
+    from bridgepool.gateway.control._gateway_service import GatewayBackend, open_gateway_service
+    from bridgepool.gateway.control._hub import Hub, HubStatus, open_hub
+    from bridgepool.gateway.control._memory import MemoryBackend
     from bridgepool.gateway.control._records import (
         AccessKeyChange,
         AccessKeyView,
@@ -90,10 +75,7 @@ if TYPE_CHECKING:
         StoreSnapshot,
     )
     from bridgepool.gateway.control.operations._http_admin import AdminError
-    from bridgepool.gateway.control.store import (
-        Store,
-        open_store,
-    )
+    from bridgepool.gateway.control.store import Store, open_store
 
 __all__ = [
     "AccessKeyChange",

@@ -20,10 +20,7 @@ from bridgepool.gateway.control._records import (
     ProviderPatch,
 )
 from bridgepool.gateway.providers._fields import FIELD_NAMES, REQUIRED_FIELDS
-from bridgepool.gateway.providers._file_rows import (
-    provider_readers,
-    read_fields,
-)
+from bridgepool.gateway.providers._file_rows import provider_readers, read_fields
 
 
 def parse_draft(row: object, where: str = "") -> ProviderDraft:

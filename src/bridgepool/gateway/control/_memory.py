@@ -50,16 +50,14 @@ class MemoryBackend:
         fresh = tuple(rows)
         if fresh != self._rows:
             self._rows = fresh
-            revision = self._revisions.revision + 1
-            self._move(Revisions(revision, revision, self._revisions.clients))
+            self._move("providers")
         return self._revisions.revision
 
     def set_clients(self, clients: Clients) -> int:
         """Set who may use the gateways; return the revision at which that is in force."""
         if clients != self._clients:
             self._clients = clients
-            revision = self._revisions.revision + 1
-            self._move(Revisions(revision, self._revisions.providers, revision))
+            self._move("clients")
         return self._revisions.revision
 
     def add_gateway_key(self, name: str) -> Secret:
@@ -76,12 +74,12 @@ class MemoryBackend:
             KeyError: There is no such key.
         """
         del self._keys[key_id]
-        revision = self._revisions.revision + 1
-        self._move(attrs.evolve(self._revisions, revision=revision))
-        return revision
+        self._move()
+        return self._revisions.revision
 
-    def _move(self, revisions: Revisions) -> None:
-        self._revisions = revisions
+    def _move(self, *kinds: str) -> None:
+        following = dict.fromkeys(("revision", *kinds), self._revisions.revision + 1)
+        self._revisions = attrs.evolve(self._revisions, **following)
         self._changed.publish()
 
     # -- what `open_gateway_service` asks

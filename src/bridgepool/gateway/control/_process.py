@@ -26,10 +26,7 @@ from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import Certificate, make_api, serve_api
 from bridgepool.gateway.control.store import Store, open_store
-from bridgepool.gateway.providers import (
-    ProviderFileError,
-    parse_provider_file,
-)
+from bridgepool.gateway.providers import ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,

@@ -10,11 +10,7 @@ from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import AppliedProvider, ApplyResult, ProviderDraft
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store._provider_rows import StoredProvider
-from bridgepool.gateway.control.store._provider_settings import (
-    Content,
-    Rules,
-    draft_of_content,
-)
+from bridgepool.gateway.control.store._provider_settings import Content, Rules, draft_of_content
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 
 

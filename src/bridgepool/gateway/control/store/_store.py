@@ -56,12 +56,7 @@ from bridgepool.gateway.control.store._gateway_rows import Staleness
 from bridgepool.gateway.control.store._provider_settings import Content, Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
-from bridgepool.gateway.providers import (
-    MAX_KEYS,
-    PROVIDER_TYPES,
-    ProviderFile,
-    ProviderType,
-)
+from bridgepool.gateway.providers import MAX_KEYS, PROVIDER_TYPES, ProviderFile, ProviderType
 from bridgepool.gateway.providers._access_keys import parse_hash
 from bridgepool.remote import Identity, RejectedRow
 
