@@ -12,8 +12,7 @@ from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
 from bridgepool.gateway.commands import app
 from bridgepool.gateway.commands._programs import control_plane, gateway, hash_key
 from bridgepool.gateway.serving._listening import Address, StartError
-from bridgepool.gateway.sources._control_source import check_url
-from bridgepool.gateway.sources._key_file import KeyFile
+from bridgepool.gateway.sources._control_source import KeyFile, check_url
 
 FILE = Path("any")
 

@@ -12,7 +12,9 @@ again now and then, and says at `/readyz` that it is refused.
 from __future__ import annotations
 
 import logging
+import os
 import ssl
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,6 +25,7 @@ import trio
 
 from bridgepool import ProviderSnapshot
 from bridgepool._network import parse_websocket_url
+from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.providers import Provider
@@ -33,7 +36,6 @@ from bridgepool.gateway.serving._listening import StartError, is_loopback
 from bridgepool.gateway.serving._private_files import remove_drafts
 from bridgepool.gateway.sources._authorization import AuthorizationLimits
 from bridgepool.gateway.sources._control_plane import open_control_plane
-from bridgepool.gateway.sources._key_file import KeyFile
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
 from bridgepool.gateway.sources._source import Source
@@ -42,6 +44,7 @@ from bridgepool.transports._handshake import WebSocketLimits
 
 logger = logging.getLogger("bridgepool.gateway")
 
+_MAX_KEY_BYTES: Final = 1024
 _REMOTE_LIMITS: Final = RemoteLimits()
 _AUTHORIZATION_LIMITS: Final = AuthorizationLimits()
 _WEBSOCKET_LIMITS: Final = WebSocketLimits()
@@ -99,6 +102,56 @@ class _ControlSource:
             await trio.sleep_forever()
         await self._remote.wait_refused()
         return f"the control plane {self._remote.status}"
+
+
+@attrs.define(eq=False)
+class KeyFile:
+    """A key file, read for each connection: writing another key into it replaces the key."""
+
+    path: Path
+    key: Secret
+    """The last key that was read."""
+
+    @classmethod
+    def open(cls, path: Path) -> KeyFile:
+        """Read the file for the first time. Blocks.
+
+        Raises:
+            StartError: it cannot be read, or does not hold one key.
+        """
+        key, mode = _read_key(path)
+        if mode & 0o077:
+            logger.warning("key file is readable by other users", extra={"path": str(path)})
+        return cls(path, key)
+
+    def read(self) -> Secret:
+        """Return the key in the file; the previous one if the file cannot be used. Blocks."""
+        try:
+            key, _ = _read_key(self.path)
+        except StartError as error:
+            logger.warning("key file cannot be used (%s); keeping the previous key", error)
+            return self.key
+        if key.reveal() != self.key.reveal():
+            logger.info("key file changed", extra={"path": str(self.path)})
+            self.key = key
+        return self.key
+
+
+def _read_key(path: Path) -> tuple[Secret, int]:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(_MAX_KEY_BYTES + 1).strip()
+    except FileNotFoundError:
+        raise StartError(
+            f"--key-file {path}: does not exist; `bridgepool control-plane --gateway-key-file` or "
+            "`bridgepool keys create gateway NAME` makes a key for it"
+        ) from None
+    except OSError as error:
+        raise StartError(f"--key-file {path}: {error.strerror}") from None
+    if not data or len(data) > _MAX_KEY_BYTES or not all(0x21 <= byte <= 0x7E for byte in data):
+        raise StartError(f"--key-file {path}: does not hold one key")
+    return Secret(data.decode("ascii")), mode
 
 
 @asynccontextmanager
