@@ -34,7 +34,7 @@ from bridgepool.gateway.control._records import GatewaySession, Revisions, Store
 from bridgepool.gateway.control._sessions import GatewaySessions
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Caller
-from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Acknowledge, Identity, SessionInfo
 
@@ -95,7 +95,7 @@ class Hub:
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint; asks no database."""
         await trio.lowlevel.checkpoint()
-        return self._served.clients.authenticate(_bytes(token))
+        return self._served.clients.authenticate(token_bytes(token))
 
     async def admit(self, key: Secret) -> Identity | None:
         """Return the gateway whose key this is, None if it is unknown. A checkpoint.
@@ -106,7 +106,7 @@ class Hub:
             StoreUnavailableError: The key is not known here, and the store is away.
         """
         await trio.lowlevel.checkpoint()
-        token = _bytes(key)
+        token = token_bytes(key)
         key_id = GATEWAY_KEYS.id_of(token)
         if key_id is None:
             return None
@@ -245,10 +245,6 @@ class Hub:
                 exc_info=None if known else error,
             )
         self._problem = problem
-
-
-def _bytes(token: Secret) -> bytes:
-    return token.reveal().encode("utf-8", "surrogatepass")
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from bridgepool._secret import Secret
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._records import GatewayKey, Revisions
 from bridgepool.gateway.providers import Caller, Clients
-from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, parse_hash
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, parse_hash, token_bytes
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Identity
 
@@ -63,7 +63,7 @@ class MemoryBackend:
     def add_gateway_key(self, name: str) -> Secret:
         """Make a key for the gateway of that name. It is not kept: this is the time to note it."""
         key = GATEWAY_KEYS.new()
-        hashed = parse_hash(GATEWAY_KEYS.hash(key) or "")
+        hashed = parse_hash(GATEWAY_KEYS.hash(key))
         self._keys[hashed.key_id] = GatewayKey(Identity(name, hashed.key_id), hashed)
         return key
 
@@ -101,12 +101,12 @@ class MemoryBackend:
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint."""
         await trio.lowlevel.checkpoint()
-        return self._clients.authenticate(token.reveal().encode("utf-8", "surrogatepass"))
+        return self._clients.authenticate(token_bytes(token))
 
     async def admit(self, key: Secret) -> Identity | None:
         """Return which gateway's key this is. A checkpoint."""
         await trio.lowlevel.checkpoint()
-        token = key.reveal().encode("utf-8", "surrogatepass")
+        token = token_bytes(key)
         key_id = GATEWAY_KEYS.id_of(token)
         found = self._keys.get(key_id.decode("ascii")) if key_id is not None else None
         if found is None or not found.hash.matches(token):

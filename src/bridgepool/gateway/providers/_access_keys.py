@@ -56,13 +56,18 @@ class KeyFormat:
             ValueError: It is no key of this kind. A fast hash is safe only for keys that nobody
                 can guess. The message does not repeat it.
         """
-        text = key.reveal() if isinstance(key, Secret) else key
-        token = text.encode("utf-8", "surrogatepass")
+        token = token_bytes(key)
         key_id = self.id_of(token)
         if key_id is None:
             raise ValueError(f"this is not a bridgepool key of this kind ({self.prefix}_…)")
         salt = secrets.token_bytes(16)
         return f"sha256:{key_id.decode('ascii')}:{salt.hex()}:{_digest(salt, token).hex()}"
+
+
+def token_bytes(key: Secret | str) -> bytes:
+    """Return a key as the bytes that are looked up and hashed."""
+    text = key.reveal() if isinstance(key, Secret) else key
+    return text.encode("utf-8", "surrogatepass")
 
 
 CLIENT_KEYS: Final = KeyFormat("bp")

@@ -27,6 +27,7 @@ from bridgepool.gateway.providers._access_keys import (
     GATEWAY_KEYS,
     KeyFormat,
     parse_hash,
+    token_bytes,
 )
 from bridgepool.gateway.providers._clients import check_client_id
 
@@ -84,7 +85,7 @@ def list_keys(
 
 def authenticate(tx: StoreTransaction, kind: KeyKind, token: Secret) -> AccessKeyView | None:
     """Return whose key a token is."""
-    text = token.reveal().encode("utf-8", "surrogatepass")
+    text = token_bytes(token)
     key_id = _FORMATS[kind].id_of(text)
     row = _find_good(tx, kind, key_id.decode("ascii")) if key_id is not None else None
     if row is None:
