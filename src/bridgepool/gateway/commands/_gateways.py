@@ -24,14 +24,10 @@ def gateways(
             every connected gateway has applied it.
         wait: With --revision: seconds to wait until no gateway is pending.
     """
-    from bridgepool.gateway.control.operations._gateways import list_gateways, wait_long
+    from bridgepool.gateway.control.operations._gateways import list_gateways
 
-    if revision is not None and as_json:
-        report = administer(where, lambda admin: wait_long(admin, revision, wait or 0.0))
-        print_json(report)
-        sys.exit(0 if report.complete and report.applied else 1)
     if revision is not None:
-        sys.exit(report_applied(where, revision, wait or 0.0))
+        sys.exit(report_applied(where, revision, wait or 0.0, as_json=as_json))
     found = administer(where, lambda admin: admin.do(list_gateways))
     if as_json:
         print_json(found)

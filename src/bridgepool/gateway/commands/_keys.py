@@ -82,7 +82,7 @@ def create(
         role: The role of an admin key: read, or write.
     """
     from bridgepool.gateway.control._records import NewClient
-    from bridgepool.gateway.control.operations import _keys
+    from bridgepool.gateway.control.operations import _clients, _keys
     from bridgepool.gateway.control.operations._gateways import wait_long
 
     async def make(admin: Admin) -> NewKey | NewClient:
@@ -90,7 +90,10 @@ def create(
             return await admin.do(_keys.create_gateway_key, name)
         if kind == "admin":
             return await admin.do(_keys.create_admin_key, name, role)
-        return await _make_client_key(admin, name)
+        clients = (await admin.do(_clients.list_clients)).clients
+        if any(client.id == name for client in clients):
+            return await admin.do(_clients.add_client_key, name)
+        return await admin.do(_clients.add_client, name)
 
     made = administer(where, make, may_create=True)
     if made.key is None:
@@ -137,12 +140,3 @@ def revoke(
     change = administer(where, lambda admin: admin.do(operation, name))
     what = f"revoked {change.access_key.id} of {kind} {change.access_key.name}"
     sys.exit(report_change(where, change, what, wait))
-
-
-async def _make_client_key(admin: Admin, name: str) -> NewKey | NewClient:
-    from bridgepool.gateway.control.operations import _clients
-
-    clients = (await admin.do(_clients.list_clients)).clients
-    if any(client.id == name for client in clients):
-        return await admin.do(_clients.add_client_key, name)
-    return await admin.do(_clients.add_client, name)

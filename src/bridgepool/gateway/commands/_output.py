@@ -5,13 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from bridgepool.gateway.commands._connecting import AdminOptions, administer
-
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._applied import AppliedReport
-
 
 _UNLIMITED_WIDTH: Final = 10_000  # columns
 
@@ -73,30 +69,29 @@ def report_change(options: AdminOptions, change: Change, what: str, wait: float 
     return 0 if wait is None else report_applied(options, change.revision, wait)
 
 
-def report_applied(options: AdminOptions, revision: int, wait: float) -> int:
+def report_applied(
+    options: AdminOptions, revision: int, wait: float, *, as_json: bool = False
+) -> int:
     """Wait until a revision is live and report where; returns the exit status."""
     from bridgepool.gateway.control.operations._gateways import wait_long
 
     report = administer(options, lambda admin: wait_long(admin, revision, wait))
-    print_applied(report)
-    return 0 if report.complete and report.applied else 1
-
-
-def print_applied(report: AppliedReport) -> None:
-    """Print what each gateway made of a revision."""
-    if not report.gateways:
+    if as_json:
+        print_json(report)
+    elif not report.gateways:
         print("no gateway is known", file=sys.stderr)
-        return
-    print_table(
-        ("GATEWAY", "INSTANCE", "STATE", "REVISION", "REASON"),
-        (
+    else:
+        print_table(
+            ("GATEWAY", "INSTANCE", "STATE", "REVISION", "REASON"),
             (
-                one.gateway,
-                one.instance,
-                one.state,
-                one.revision,
-                "; ".join(f"{bad.name}: {bad.reason}" for bad in one.rejected),
-            )
-            for one in report.gateways
-        ),
-    )
+                (
+                    one.gateway,
+                    one.instance,
+                    one.state,
+                    one.revision,
+                    "; ".join(f"{bad.name}: {bad.reason}" for bad in one.rejected),
+                )
+                for one in report.gateways
+            ),
+        )
+    return 0 if report.complete and report.applied else 1
