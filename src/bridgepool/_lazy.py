@@ -17,8 +17,6 @@ def find_name(package: str, name: str, names: Collection[str], modules: Collecti
         AttributeError: It has no such name.
     """
     if name in names:
-        for module in modules:
-            found = importlib.import_module(f"{package}.{module}")
-            if hasattr(found, name):
-                return getattr(found, name)
+        found = (importlib.import_module(f"{package}.{module}") for module in modules)
+        return next(getattr(module, name) for module in found if hasattr(module, name))
     raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -137,7 +137,8 @@ async def test_a_receipt_waits_for_the_runtimes_and_an_overtaken_one_is_not_give
         assert sink.receipts == []
         gate.set()
         await sink.wait_for(3)
-        assert [receipt.revision for receipt in sink.receipts] == [3]
+        # A notice that the last reload had already seen causes another reload, and receipt.
+        assert {receipt.revision for receipt in sink.receipts} == {3}
 
 
 async def test_a_sink_that_raises_costs_nothing_but_a_line_in_the_log(
