@@ -186,7 +186,7 @@ async def test_no_drift_keeps_a_control_plane_from_starting(
             drift[name] = str(line["reason"])
         assert "was changed by hand: base_url" in drift["changed"]
         assert "was removed by hand" in drift["removed"]
-        assert "made anew by hand" in drift["remade"]
+        assert "recreated by hand" in drift["remade"]
         assert "was made by hand" in drift["by-hand"]
         assert "not in the seed any more" in drift["left-out"]
         rows = {row["name"]: row for row in (await home.api("GET", "providers"))["providers"]}

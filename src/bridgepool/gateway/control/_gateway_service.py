@@ -1,7 +1,7 @@
 """The control plane's end of a session with a gateway: rows, and whose key a client sent.
 
 Sessions, rows and receipts are the business of `bridgepool.remote`. Added here are the keys of
-gateways, and the service ``clients``. A gateway is told of a new clients revision before the
+gateways, and the service ``clients``. A gateway is notified of a new clients revision before the
 revision that holds it: so what it acknowledges it also knows.
 """
 

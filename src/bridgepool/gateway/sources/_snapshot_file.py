@@ -263,7 +263,7 @@ def decode_snapshot(data: bytes, keys: EncryptionKeys | None) -> SavedSnapshot:
         raise BadSnapshotError("is damaged")
     payload = _opened(words[2], payload, keys)
     saved = _parsed(payload)
-    if saved is None or not _is_sound(saved):
+    if saved is None or not _is_valid(saved):
         raise BadSnapshotError("is damaged")
     return saved
 
@@ -291,7 +291,7 @@ def _parsed(payload: bytes) -> SavedSnapshot | None:
         return None
 
 
-def _is_sound(saved: SavedSnapshot) -> bool:
+def _is_valid(saved: SavedSnapshot) -> bool:
     ages = (saved.known_age, *(client.age for client in saved.clients))
     moments = (saved.confirmed, saved.written or saved.confirmed)
     clocks = [clock for moment in moments for clock in (moment.wall, moment.uptime)]

@@ -126,7 +126,7 @@ async def test_what_was_removed_by_hand_is_not_made_again(database_url: str) -> 
         assert not report.changed
         await store.add_provider(ADA, draft("one"))
         [again, _web] = (await seed(store, text)).drift
-        assert again.reason.startswith("was removed and made anew by hand, and differs")
+        assert again.reason.startswith("was removed and recreated by hand, and differs")
 
 
 async def test_what_was_made_by_hand_before_stands_unless_it_is_what_is_declared(

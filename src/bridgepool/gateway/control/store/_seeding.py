@@ -180,7 +180,7 @@ def _is_to_be_done(
         raise InvalidChangeError("was removed by hand")
     if stored.id != record.row_id:
         raise InvalidChangeError(
-            "was removed and made anew by hand, and differs from the seed in "
+            "was removed and recreated by hand, and differs from the seed in "
             f"{_difference(now, wants)}"
         )
     if record.said is None:
