@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 PYTEST := -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup demo test quick check types coverage docs drawings mutants bench soak fuzz lock clean
+.PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo; echo "With another Python: make test PYTHON=python3.13 VENV=.venv-3.13"
@@ -26,14 +26,16 @@ demo: setup     ## a gateway whose providers change while it streams: no key, un
 test: setup     ## the test suite
 	$(BIN)/python $(PYTEST)
 
-quick: check    ## lint, types, and the tests of the core and the pure parts: under a minute
+quick: lint     ## lint, types, and the tests of the core and the pure parts: under a minute
 	$(BIN)/python $(PYTEST) -q tests/core tests/properties tests/gateway/providers \
 	  tests/http/test_wire.py tests/test_layers.py tests/test_invariants.py
 
-check: setup types ## format, lint, types
+check: lint     ## format, lint, types; with the slow linter for async code, too
+	$(BIN)/flake8-async $$(find src examples -name "*.py")
+
+lint: setup types ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/flake8-async $$(find src examples -name "*.py")
 
 types: setup    ## mypy on everything, pyright on the examples and the public API
 	$(BIN)/mypy
