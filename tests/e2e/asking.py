@@ -57,7 +57,7 @@ async def wait_ready(url: str, **fields: object) -> Asked:
 async def wait_model(url: str, key: str, model: str, name: str = "ai") -> None:
     """Wait until that upstream answers."""
     with trio.fail_after(30):
-        while (await ask(url, key, name)).model != model:  # noqa: ASYNC110  # no event tells
+        while (await ask(url, key, name)).model != model:  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.005)
 
 

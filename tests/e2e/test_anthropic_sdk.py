@@ -138,7 +138,7 @@ async def test_a_stream_cut_by_the_upstream_raises_its_api_error(
     north.cut_after = 3
     async with run_gateway(file) as gateway, sdk(gateway) as client:
         words: list[str] = []
-        with pytest.raises(anthropic.APIStatusError) as caught:  # noqa: PT012  # words before it
+        with pytest.raises(anthropic.APIStatusError) as caught:  # noqa: PT012 -- words before it
             async with client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream:
                 async for text in stream.text_stream:
                     words.append(text)  # it is to keep what came before the error

@@ -124,7 +124,7 @@ async def test_a_stream_cut_by_the_upstream_raises_its_api_error(
     async with run_gateway(file) as gateway, sdk(gateway) as client:
         stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
         words: list[str | None] = []
-        with pytest.raises(openai.APIError) as caught:  # noqa: PT012  # the words before it count
+        with pytest.raises(openai.APIError) as caught:  # noqa: PT012 -- the words before it count
             async for chunk in stream:
                 words.append(chunk.choices[0].delta.content)
         assert words == list(WORDS[:3])

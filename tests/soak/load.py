@@ -215,7 +215,7 @@ async def _keep_replacing(
     for number in range(int(seconds / interval)):
         await trio.sleep_until(start + number * interval)  # the load is paced
         source.replace(snapshot(address, number + 2))
-        while gateway.pool.snapshot.revision != number + 2:  # noqa: ASYNC110  # no event tells
+        while gateway.pool.snapshot.revision != number + 2:  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.001)
 
 

@@ -158,7 +158,7 @@ class Front:
         """Wait until `outcome` is that; return the seconds it took from now on."""
         began, seen = trio.current_time(), None
         with trio.move_on_after(GENEROUS):
-            while (seen := await self.outcome(name)) != outcome:  # noqa: ASYNC110  # none tells
+            while (seen := await self.outcome(name)) != outcome:  # noqa: ASYNC110 -- none tells
                 await trio.sleep(0.002)
             return trio.current_time() - began
         raise AssertionError(f"{name} answers {seen} and not {outcome}")

@@ -258,5 +258,5 @@ async def _slowly(_: int) -> None:
 async def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until that is so."""
     with trio.fail_after(GENEROUS):
-        while not condition():  # noqa: ASYNC110  # no event tells
+        while not condition():  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.002)

@@ -85,7 +85,7 @@ class Story:
             yield
             began = trio.current_time()
             with trio.fail_after(GENEROUS):
-                while await self.look(name) != then:  # noqa: ASYNC110  # no event tells
+                while await self.look(name) != then:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.002)
             self.took[what] = trio.current_time() - began
             await self.see(*then, name)

@@ -45,7 +45,7 @@ async def test_what_it_answered_is_kept_and_no_request_fails(
             load = await stack.enter_async_context(open_load(front.url, front.key))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(write_on, home, answered, [south.openai_url, north.openai_url])
-                while len(answered) < 10:  # noqa: ASYNC110  # no event tells
+                while len(answered) < 10:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.005)
                 plane.signal(signal.SIGKILL)
             await plane.wait()

@@ -100,7 +100,7 @@ async def test_who_reads_during_a_seed_waits_and_has_all_of_it(
             with trio.fail_after(GENEROUS):
                 assert await seeder.hear() == f"seeded {SEEDED}"
                 committed = trio.current_time()
-                while world.in_force() == 1:  # noqa: ASYNC110  # no event tells
+                while world.in_force() == 1:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.002)
             assert world.in_force() == 1 + SEEDED
             assert await front.outcome(f"seeded-{SEEDED - 1}") == "south"

@@ -119,7 +119,7 @@ async def test_one_direction_can_be_closed_while_the_other_goes_on() -> None:
         proxy.close_half(Toward.CLIENT)
         assert await stream.receive_some() == b""
         await stream.send_all(b"still")
-        while proxy.statistics().bytes_to_target < 10:  # noqa: ASYNC110 - it has no event
+        while proxy.statistics().bytes_to_target < 10:  # noqa: ASYNC110 -- it has no event
             await trio.sleep(0.001)
 
 
@@ -213,7 +213,7 @@ async def test_a_reset_by_the_client_reaches_the_target() -> None:
         stream = await connected(proxy)
         stream.socket.setsockopt(1, 13, b"\x01\x00\x00\x00\x00\x00\x00\x00")  # SO_LINGER 0
         await stream.aclose()
-        while proxy.statistics().open:  # noqa: ASYNC110 - it has no event
+        while proxy.statistics().open:  # noqa: ASYNC110 -- it has no event
             await trio.sleep(0.001)
 
 

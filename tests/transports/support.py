@@ -90,7 +90,7 @@ async def running(
         nursery.cancel_scope.cancel()
 
 
-async def _serve_apart(  # noqa: ASYNC114 - the linter cannot be told of every startable
+async def _serve_apart(  # noqa: ASYNC114 -- the linter cannot be told of every startable
     serve: Callable[..., Awaitable[None]], *, task_status: trio.TaskStatus[trio.Nursery]
 ) -> None:
     """Serve in a nursery that can be cancelled by itself."""

@@ -101,7 +101,7 @@ async def test_a_connection_without_a_handshake_ends_only_itself(
                         pass
                 except trio.BrokenResourceError:
                     pass
-            while not server.counters.handshakes_failed:  # noqa: ASYNC110 - it has no event
+            while not server.counters.handshakes_failed:  # noqa: ASYNC110 -- it has no event
                 await trio.sleep(0.001)
         assert server.counters.connections == 1
         assert server.counters.admitted == 0
@@ -113,7 +113,7 @@ async def test_a_client_that_sends_nothing_is_disconnected_in_time() -> None:
         with trio.fail_after(10):
             assert await stream.receive_some() == b""
             await stream.aclose()
-            while not server.counters.handshakes_failed:  # noqa: ASYNC110 - it has no event
+            while not server.counters.handshakes_failed:  # noqa: ASYNC110 -- it has no event
                 await trio.sleep(0.001)
 
 

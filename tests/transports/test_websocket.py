@@ -182,7 +182,7 @@ async def test_an_exception_of_a_handler_ends_its_own_connection_only(
                 assert str(error) == "the other side ended the connection: 1011 internal error"
                 await good.send(b"echo")
                 assert await good.receive() == b"echo"
-            while serving.counters.open:  # noqa: ASYNC110 - it has no event
+            while serving.counters.open:  # noqa: ASYNC110 -- it has no event
                 await trio.sleep(0.001)
             assert serving.counters.handler_errors == 1
             assert serving.counters.admitted == 2

@@ -141,7 +141,7 @@ async def _serve(
         await nursery.start(follow_signals, logger, begin_drain, end_drain, log_fields)
         serving = partial(serve_http, gateway.handle, listeners, limits=limits, graceful=graceful)
 
-        async def serve(  # noqa: ASYNC128  # serve_http calls started()
+        async def serve(  # noqa: ASYNC128 -- serve_http calls started()
             *, task_status: trio.TaskStatus[object]
         ) -> None:
             await serving(task_status=task_status)

@@ -6,7 +6,7 @@ server's handlers under ASGI servers. Both ends parse by h11, behind `ServerWire
 """
 
 try:
-    import h11 as _h11  # noqa: F401 - reports a missing extra by name
+    import h11 as _h11  # noqa: F401 -- reports a missing extra by name
 except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
         "bridgepool.http needs h11: pip install 'bridgepool[http]'", name="h11"

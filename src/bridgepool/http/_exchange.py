@@ -155,7 +155,7 @@ class _Responding:
             self._port.cut()
             return
         try:
-            await self._port.send_end(self._stream.trailers)  # noqa: ASYNC102 - not cleanup
+            await self._port.send_end(self._stream.trailers)  # noqa: ASYNC102 -- not cleanup
         except BaseException:
             self._port.cut()
             raise

@@ -66,7 +66,7 @@ class _HttpServer:
     connections: set[ServerConnection] = attrs.field(factory=set)
     rejecting: int = 0  # connections that are being rejected
 
-    async def run(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
+    async def run(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls started()
         self,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         task_status: trio.TaskStatus[Sequence[trio.abc.Listener[trio.abc.Stream]]],
@@ -147,7 +147,7 @@ class _HttpServer:
                     nursery.cancel_scope.cancel()
         finally:
             self.connections.discard(connection)
-            await self._end(connection)  # noqa: ASYNC102 - shields itself, with a deadline
+            await self._end(connection)  # noqa: ASYNC102 -- shields itself, with a deadline
 
     async def _end(self, connection: ServerConnection) -> None:
         counters, stream = self.state.counters, connection.stream
@@ -161,7 +161,7 @@ class _HttpServer:
             await stream.close()
 
 
-async def serve_http(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
+async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls started()
     handler: Handler,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     *,

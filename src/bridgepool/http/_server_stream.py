@@ -154,7 +154,7 @@ class ServerStream:
                 await self._send_in_pieces(data, seconds)
         except trio.BrokenResourceError:
             self.disconnect()
-            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 - the cancellation comes first
+            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 -- the cancellation comes first
             raise  # only reached inside a shield
         finally:
             self.send_due = math.inf

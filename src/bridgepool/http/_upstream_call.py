@@ -242,7 +242,7 @@ class UpstreamCall:
                 connection = self._connection = await self._pool.reopen(connection)
                 head = await self._exchange_heads(connection)
         except BaseException:
-            await self._discard()  # noqa: ASYNC102 - closes at once, also when cancelled
+            await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
             raise
         connection.read_due = math.inf
         if self._upload is not None and head.status >= 300:
@@ -263,7 +263,7 @@ class UpstreamCall:
             with suppress(UpstreamError):  # the response is no longer read
                 self._response.take_buffered()  # the rest may be buffered
         if self._connection is not None:
-            await self._discard()  # noqa: ASYNC102 - closes at once, also when cancelled
+            await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
 
     async def _prepare_body(self, body: ReceivesBody | bytes) -> None:
         """Read a short body into bytes, so that it needs no task and can be sent again.
@@ -355,7 +355,7 @@ class UpstreamCall:
             if self._upload is not None:
                 await self._upload.wait_stopped()
         finally:
-            await self._pool.discard(connection)  # noqa: ASYNC102 - as above
+            await self._pool.discard(connection)  # noqa: ASYNC102 -- as above
 
 
 async def _read_whole(body: ReceivesBody, length: int) -> bytes:

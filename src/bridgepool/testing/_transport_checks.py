@@ -248,7 +248,7 @@ async def _cancelled_receives(rig: TransportRig, a: Channel, b: Channel) -> None
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as inner:
                     inner.start_soon(cancel_after, scope, attempt % 7)
-                    got.append(await b.receive())  # noqa: ASYNC913 - cancelled soon
+                    got.append(await b.receive())  # noqa: ASYNC913 -- cancelled soon
                     inner.cancel_scope.cancel()
             if len(got) == count:
                 break

@@ -321,7 +321,7 @@ async def check_channels(channels: Collection[WebSocketChannel], limits: WebSock
             channel.check(now)
 
 
-async def run_connection(  # noqa: ASYNC114 - the linter cannot be told of every startable
+async def run_connection(  # noqa: ASYNC114 -- the linter cannot be told of every startable
     stream: trio.abc.Stream,
     limits: WebSocketLimits,
     deadline: float,
@@ -359,7 +359,7 @@ async def run_connection(  # noqa: ASYNC114 - the linter cannot be told of every
     finally:
         if channel is not None:
             channel._finish(failure)
-        await trio.aclose_forcefully(stream)  # noqa: ASYNC102 - does not wait
+        await trio.aclose_forcefully(stream)  # noqa: ASYNC102 -- does not wait
     if channel is None:
         if failure is not None:
             raise HandshakeFailedError from failure

@@ -86,7 +86,7 @@ class _Client:
     ssl_context: ssl.SSLContext | None
     limits: WebSocketLimits
 
-    async def run(  # noqa: ASYNC114, ASYNC128 - run_connection calls started()
+    async def run(  # noqa: ASYNC114, ASYNC128 -- run_connection calls started()
         self, *, task_status: trio.TaskStatus[WebSocketChannel | None]
     ) -> None:
         """Run one connection; raises only before `started()`."""

@@ -148,7 +148,7 @@ def _parse_request(request: WebSocketRequest, peer: str) -> Handshake:
     )
 
 
-async def serve_websockets(  # noqa: ASYNC114, ASYNC128 - serve_listeners calls started()
+async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls started()
     handler: Callable[[trio.abc.Channel[bytes], T], Awaitable[None]],
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     *,

@@ -65,7 +65,7 @@ class Rig:
     async def wait_requests(self, count: int) -> None:
         """Wait until so many requests are being served, and wait for something."""
         with trio.fail_after(10):
-            while self.gateway.statistics().requests < count:  # noqa: ASYNC110  # no event tells
+            while self.gateway.statistics().requests < count:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
         await trio.testing.wait_all_tasks_blocked()
 
@@ -78,7 +78,7 @@ class Rig:
         snapshot = ProviderSnapshot(providers)
         self.source.replace(snapshot)
         with trio.fail_after(10):
-            while self.gateway.pool.snapshot is not snapshot:  # noqa: ASYNC110  # no event tells
+            while self.gateway.pool.snapshot is not snapshot:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
 
     async def ask(

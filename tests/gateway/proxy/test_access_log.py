@@ -102,7 +102,7 @@ async def test_a_sink_that_fails_costs_its_lines_and_nothing_else() -> None:
         writer = LineWriter(write)
         await nursery.start(writer.run)
         writer.append(b"lost\n")
-        while not writer.dropped:  # noqa: ASYNC110  # no event tells
+        while not writer.dropped:  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.001)
         broken = False
         writer.append(b"kept\n")

@@ -72,7 +72,7 @@ async def test_churn_leaves_nothing_and_every_request_has_one_outcome(
                 await ask(rig, seen, " in the end")
         await rig.gateway.pool.wait_drained(rig.gateway.pool.generation - 1)
         with trio.fail_after(10):
-            while rig.gateway.statistics().requests:  # noqa: ASYNC110  # no event tells
+            while rig.gateway.statistics().requests:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
         await trio.testing.wait_all_tasks_blocked()
         pool, gateway = rig.gateway.pool.statistics(), rig.gateway.statistics()

@@ -70,7 +70,7 @@ async def test_an_older_revision_is_not_told() -> None:
         await sink.wait_for(5)
         source.replace(at(4, openai(URL, "older")))
         with trio.fail_after(10):
-            while not gateway.reload_status.out_of_date:  # noqa: ASYNC110  # no event tells
+            while not gateway.reload_status.out_of_date:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
         await trio.testing.wait_all_tasks_blocked()
         assert [receipt.revision for receipt in sink.receipts] == [5]

@@ -114,7 +114,7 @@ async def test_a_client_that_leaves_ends_the_upstream_request(nursery: trio.Nurs
         [record] = await rig.wait_records(1)
         assert record.outcome is Outcome.CLIENT_GONE
         with trio.fail_after(10):
-            while not north.abandoned:  # noqa: ASYNC110  # no event tells
+            while not north.abandoned:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
         assert north.streaming == 0
         assert rig.gateway.pool.statistics().leased == 0

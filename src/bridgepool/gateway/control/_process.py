@@ -185,7 +185,7 @@ async def _serve(
                 grace=options.drain_timeout,
             )
         with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were asked to end
-            while service.sessions:  # noqa: ASYNC110  # they end within milliseconds
+            while service.sessions:  # noqa: ASYNC110 -- they end within milliseconds
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
     logger.info("stopped", extra={"forced": forced})

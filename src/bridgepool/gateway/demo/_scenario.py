@@ -203,5 +203,5 @@ class Scenario:
 
 async def _until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110  # a public state that has no event
+        while not condition():  # noqa: ASYNC110 -- a public state that has no event
             await trio.sleep(0.002)

@@ -232,7 +232,7 @@ def _message_events(stamp: str) -> Iterator[tuple[bool, bytes]]:
     yield False, event("message_stop")
 
 
-async def serve_simulated_upstream(  # noqa: ASYNC114  # the linter cannot be told of each
+async def serve_simulated_upstream(  # noqa: ASYNC114 -- the linter cannot be told of each
     identity: str,
     *,
     port: int = 0,

@@ -160,7 +160,7 @@ class LineWriter:
         self._lines.append(line)
         self._buffered += len(line)
 
-    async def run(  # noqa: ASYNC114  # the linter cannot be told of every startable
+    async def run(  # noqa: ASYNC114 -- the linter cannot be told of every startable
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Write appended lines until cancelled.

@@ -78,6 +78,6 @@ async def open_bridge(
         try:
             yield bridge
         finally:
-            await bridge._end_requests()  # noqa: ASYNC102  # the pool shields and bounds a close
+            await bridge._end_requests()  # noqa: ASYNC102 -- the pool shields and bounds a close
     finally:
         runtimes.release(table)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import trio
 
 
-async def follow_signals(  # noqa: ASYNC114  # the linter cannot be told of every startable
+async def follow_signals(  # noqa: ASYNC114 -- the linter cannot be told of every startable
     logger: logging.Logger,
     begin: Callable[[], None],
     force: Callable[[], None],

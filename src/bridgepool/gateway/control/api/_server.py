@@ -33,7 +33,7 @@ class Certificate:
     key: Path
 
 
-async def serve_api(  # noqa: ASYNC114  # the linter cannot be told of every startable
+async def serve_api(  # noqa: ASYNC114 -- the linter cannot be told of every startable
     api: Guard,
     listeners: Sequence[Listener],
     *,
