@@ -91,7 +91,7 @@ async def test_a_damaged_file_is_said_and_costs_only_the_early_start(
     data = file.read_bytes()
     file.write_bytes(data[:-10])
     async with run_gateway_of(*plane.options(*options)) as gateway:
-        await gateway.wait_event("the snapshot file is ignored: it is damaged", level="warning")
+        await gateway.wait_event("snapshot file ignored: it is damaged", level="warning")
         assert (await ask(gateway.url)).code == "not_ready"
         async with plane.up():
             await wait_model(gateway.url, plane.client_key.reveal(), "m@north")

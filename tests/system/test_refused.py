@@ -43,7 +43,7 @@ async def test_a_revoked_key_ends_its_session_within_a_second_and_a_new_one_brin
         assert "have a new one made" in str(answer.document["reason"])
         assert "session ended: this key was revoked" in caplog.text
         assert "the connection was lost: this key was revoked" in caplog.text
-        await wait_for(lambda: "the owner refuses this follower" in caplog.text)
+        await wait_for(lambda: "follower refused by the owner" in caplog.text)
         refusals = [r for r in caplog.records if r.message == "follower refused"]
         assert vars(refusals[0])["code"] == "unknown_key"
         await world.point_at(world.south)
@@ -97,7 +97,7 @@ async def test_a_newer_gateway_is_told_to_wait_for_the_control_plane(
     assert refusal.reason == reason
     refusals = [vars(r) for r in caplog.records if r.message == "follower refused"]
     assert refusals[0]["reason"] == reason
-    assert f"the owner refuses this follower: {reason}" in caplog.text
+    assert f"follower refused by the owner: {reason}" in caplog.text
 
 
 async def test_a_gateway_program_ends_when_it_is_refused_before_it_had_providers(

@@ -78,7 +78,7 @@ async def test_a_damaged_snapshot_file_is_said_and_ignored(
         down(world)
         async with world.front(snapshot_file=file) as front:
             assert (await front.ask()).code == "not_ready"
-            assert "the snapshot file is ignored: it" in caplog.text
+            assert "snapshot file ignored: it" in caplog.text
             world.proxy.heal()
             await front.converge(world.north, "a start with a damaged snapshot file")
         assert "5ecre7" not in caplog.text

@@ -250,7 +250,7 @@ class RemoteProviders(Generic[P]):
             self._note_problem(str(error))
             return
         if refused != self.status.refused:
-            _log.error("the owner refuses this follower: %s", refused.reason)
+            _log.error("follower refused by the owner: %s", refused.reason)
         self.status._note_error(f"refused ({refused.code}): {refused.reason}", refused)
         if not self.status.ever_connected and self._first_refusal is None:
             self._first_refusal = refused

@@ -98,7 +98,7 @@ class RemoteService(Generic[P]):
         try:
             identity = await self._admit(handshake)
         except Exception:  # the owner's: this handshake is answered, and the server goes on
-            _log.exception("a follower's key could not be looked up")
+            _log.exception("look-up of a follower's key failed")
             return _UNAVAILABLE
         if isinstance(identity, Refused):
             return identity

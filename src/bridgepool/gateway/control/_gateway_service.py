@@ -144,7 +144,7 @@ class _Clients:
             async with self.asking:
                 caller = await self.backend.authorize(asked.token)
         except Exception as error:  # the backend's: this call is answered, and the session goes on
-            logger.error("a client's key could not be looked up: %s", type(error).__name__)
+            logger.error("look-up of a client's key failed: %s", type(error).__name__)
             reason = "keys cannot be looked up now; ask again later"
             raise RemoteError("unavailable", reason) from None
         if caller is None:

@@ -171,7 +171,7 @@ async def _serve(
             await nursery.start(
                 partial(
                     serve_websockets,
-                    service.serve,  # noqa: ASYNC111
+                    service.serve,  # noqa: ASYNC111 -- sessions outlive it, see above
                     rpc_listeners,
                     admit=admit,
                 )

@@ -117,11 +117,11 @@ class SnapshotFile:
             data = await trio.to_thread.run_sync(self._read)
             saved = decode_snapshot(data, self._keys)
         except FileNotFoundError:
-            logger.info("there is no snapshot file yet", extra=self._facts())
+            logger.info("no snapshot file yet", extra=self._facts())
             return None
         except (OSError, BadSnapshotError) as error:
             why = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-            logger.warning("the snapshot file is ignored: it %s", why, extra=self._facts())
+            logger.warning("snapshot file ignored: it %s", why, extra=self._facts())
             return None
         snapshot, rejected = saved.snapshot()
         for row in rejected:

@@ -84,13 +84,13 @@ def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:
     if tx.fetch_one(engine.find_table, VERSIONS) is None:
         columns = "version INTEGER PRIMARY KEY, software TEXT NOT NULL"
         tx.execute(f"CREATE TABLE {VERSIONS} ({columns})")
-    [(found,)] = tx.fetch_all(f"SELECT COALESCE(MAX(version), 0) FROM {VERSIONS}")  # noqa: S608
+    [(found,)] = tx.fetch_all(f"SELECT COALESCE(MAX(version), 0) FROM {VERSIONS}")  # noqa: S608 -- names of tables and columns of ours
     if found > len(migrations):
         raise NewerSchemaError(found, len(migrations))
     for version, statements in enumerate(migrations[found:], found + 1):
         for statement in statements:
             tx.execute(statement)
-        tx.execute(f"INSERT INTO {VERSIONS} VALUES (?, ?)", version, __version__)  # noqa: S608
+        tx.execute(f"INSERT INTO {VERSIONS} VALUES (?, ?)", version, __version__)  # noqa: S608 -- names of tables and columns of ours
     if found < len(migrations):
         facts = {"from_version": found, "to_version": len(migrations)}
         logger.info("migrated the tables of the store", extra=facts)

@@ -351,7 +351,7 @@ class PostgresConnection:
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup:
             # `Cancelled` alone, without a group.
-            await trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC120
+            await trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC120 -- raises only if cancelled
             raise
         return result.unwrap()
 

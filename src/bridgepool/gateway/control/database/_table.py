@@ -75,10 +75,10 @@ class Table(Generic[R]):
         self._key = key
         found = {field.name: codecs.get(field.name) or _CODECS.get(field.type) for field in fields}
         self._codecs = [(column, codec) for column, codec in found.items() if codec is not None]
-        self._select = f"SELECT {columns} FROM {name}"  # noqa: S608
-        self._insert = f"INSERT INTO {name} ({columns}) VALUES ({marks})"  # noqa: S608
+        self._select = f"SELECT {columns} FROM {name}"  # noqa: S608 -- names of tables and columns of ours
+        self._insert = f"INSERT INTO {name} ({columns}) VALUES ({marks})"  # noqa: S608 -- names of tables and columns of ours
         self._on_conflict = f"ON CONFLICT ({key}) DO UPDATE SET {excluded}"
-        self._update = f"UPDATE {name} SET {assignments} WHERE {key} = ?"  # noqa: S608
+        self._update = f"UPDATE {name} SET {assignments} WHERE {key} = ?"  # noqa: S608 -- names of tables and columns of ours
 
     def select(self, tx: Transaction, clauses: str = "", *args: Value) -> list[R]:
         """Return rows.
@@ -118,7 +118,7 @@ class Table(Generic[R]):
 
     def next(self, tx: Transaction, column: str = "position") -> int:
         """Return a number above all of a column. Writers are serialized, so it is unused."""
-        [(highest,)] = tx.fetch_all(f"SELECT MAX({column}) FROM {self.name}")  # noqa: S608
+        [(highest,)] = tx.fetch_all(f"SELECT MAX({column}) FROM {self.name}")  # noqa: S608 -- names of tables and columns of ours
         return (highest or 0) + 1
 
     def _decode(self, row: Row) -> R:

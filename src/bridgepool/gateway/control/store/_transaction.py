@@ -94,7 +94,7 @@ class StoreTransaction:
         if after is not None:
             condition += " AND id > ?"
         rows = self.sql.fetch_all(
-            f"SELECT id, sealed FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608
+            f"SELECT id, sealed FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608 -- names of tables and columns of ours
             *values,
             *(() if after is None else (after,)),
             _REENCRYPTED_AT_ONCE,
@@ -106,7 +106,7 @@ class StoreTransaction:
             except EncryptionError:
                 unreadable += 1
             else:
-                statement = f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?"  # noqa: S608
+                statement = f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?"  # noqa: S608 -- names of tables and columns of ours
                 self.sql.execute(statement, *self.seal(text), row_id)
         report = RotationReport(len(rows) - unreadable, unreadable)
         return report, rows[-1][0] if rows else None
