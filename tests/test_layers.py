@@ -21,7 +21,16 @@ _PACKAGE = _ROOT / "src" / "bridgepool"
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bridgepool": (
         ("_backoff", "_errors", "_lazy", "_secret", "_version"),
-        ("_snapshot", "_flights", "_options", "_services", "_network", "_alarm", "_shared_value"),
+        (
+            "_snapshot",
+            "_flights",
+            "_options",
+            "_services",
+            "_network",
+            "_alarm",
+            "_shared_value",
+            "_accepting",
+        ),
         ("_generation",),
         ("_ledger",),
         ("_singleflight", "_statistics"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import trio
 
+from bridgepool._accepting import serve_streams
 from bridgepool._network import format_address, peer_address
 from bridgepool._services import require_trio
 from bridgepool.http._exchange import Handler
@@ -66,7 +67,7 @@ class _HttpServer:
     connections: set[ServerConnection] = attrs.field(factory=set)
     rejecting: int = 0  # connections that are being rejected
 
-    async def run(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls started()
+    async def run(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started()
         self,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
         task_status: trio.TaskStatus[Sequence[trio.abc.Listener[trio.abc.Stream]]],
@@ -76,9 +77,9 @@ class _HttpServer:
             with self.serving:
                 async with trio.open_nursery() as connections:
                     with self.accepting:
-                        await trio.serve_listeners(
+                        await serve_streams(
                             self.serve,
-                            list(listeners),
+                            listeners,
                             handler_nursery=connections,
                             task_status=task_status,
                         )
@@ -161,7 +162,7 @@ class _HttpServer:
             await stream.close()
 
 
-async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls started()
+async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started()
     handler: Handler,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     *,

@@ -11,6 +11,7 @@ import attrs
 import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
+from bridgepool._accepting import serve_streams
 from bridgepool._network import format_address, peer_address
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
@@ -148,7 +149,7 @@ def _parse_request(request: WebSocketRequest, peer: str) -> Handshake:
     )
 
 
-async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls started()
+async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started()
     handler: Callable[[trio.abc.Channel[bytes], T], Awaitable[None]],
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
     *,
@@ -181,4 +182,6 @@ async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_listeners calls
     server = _WebSocketServer(handler, admit, limits, counters or WebSocketCounters())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(check_channels, server.channels, limits)
-        await trio.serve_listeners(server.serve, list(listeners), task_status=task_status)
+        await serve_streams(
+            server.serve, listeners, handler_nursery=nursery, task_status=task_status
+        )
