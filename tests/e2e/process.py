@@ -121,23 +121,26 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def run_command(
-    *arguments: str, env: dict[str, str] | None = None
+    *arguments: str, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
 ) -> AsyncIterator[GatewayProcess]:
-    """Run `bridgepool ...`; it is killed at the end if it still runs."""
+    """Run `bridgepool ...`; it is killed at the end if it still runs.
+
+    `stderr` may be a file descriptor, which is not read here.
+    """
     command = [sys.executable, "-m", "bridgepool", *arguments]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
         )
         run = GatewayProcess(process, Output(), Output())
         assert process.stdout is not None
-        assert process.stderr is not None
         nursery.start_soon(run.stdout.read_from, process.stdout)
-        nursery.start_soon(run.stderr.read_from, process.stderr)
+        if process.stderr is not None:
+            nursery.start_soon(run.stderr.read_from, process.stderr)
         try:
             yield run
         finally:
@@ -163,12 +166,15 @@ async def run_gateway(
 
 @asynccontextmanager
 async def run_gateway_of(
-    *options: str, listen: Iterable[str] = ("127.0.0.1:0",), env: dict[str, str] | None = None
+    *options: str,
+    listen: Iterable[str] = ("127.0.0.1:0",),
+    env: dict[str, str] | None = None,
+    stderr: int = subprocess.PIPE,
 ) -> AsyncIterator[GatewayProcess]:
     """Run a gateway on free ports, and wait until it listens."""
     listens = [part for address in listen for part in ("--listen", address)]
     arguments = ("gateway", *listens, "--log-format", "json")
-    async with run_command(*arguments, *options, env=env) as run:
+    async with run_command(*arguments, *options, env=env, stderr=stderr) as run:
         count = len(listens) // 2
         while len(run.urls) < count:
             urls = {*run.urls}

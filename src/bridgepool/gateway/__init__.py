@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._access_log import (
         AccessLog,
         AccessRecord,
-        LineWriter,
         Outcome,
         console_line,
         json_line,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
     from bridgepool.gateway.proxy._refusals import Refusal, Retry
     from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+    from bridgepool.gateway.serving._line_writer import LineWriter
     from bridgepool.gateway.sources._authorization import (
         AuthorizationLimits,
         KnownClient,
@@ -77,6 +77,7 @@ _MODULES = (
     "proxy._receipts",
     "proxy._refusals",
     "proxy._runtimes",
+    "serving._line_writer",
     "sources._authorization",
     "sources._control_plane",
 )

@@ -49,6 +49,7 @@ async def open_gateway(
     access_log: AccessLog | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
+    log_lines_dropped: Callable[[], int] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Open a gateway: its pool of bridges, its provider runtimes, its watcher of changes.
 
@@ -79,6 +80,8 @@ async def open_gateway(
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
         report: Returns the source's report for `/readyz`.
+        log_lines_dropped: Returns how many lines the logs of the program have lost, for `/readyz`;
+            such as `LineWriter.dropped`.
 
     Resource handling:
         Leaving the block admits no more requests, gives running ones `settings.drain_timeout` to
@@ -88,7 +91,7 @@ async def open_gateway(
     status, known = ReloadStatus(), tuple(types)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
-    readiness = Readiness(status, settings.max_stale, age, report)
+    readiness = Readiness(status, settings.max_stale, age, report, log_lines_dropped)
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
             nursery,

@@ -23,7 +23,7 @@ import trio
 
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.gateway.proxy._access_log import open_access_log
+from bridgepool.gateway.proxy._access_log import make_access_log
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._listening import (
     Address,
@@ -33,7 +33,7 @@ from bridgepool.gateway.serving._listening import (
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.serving._logs import set_up_logging
+from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._signals import follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
 from bridgepool.http import GracefulClose, HttpLimits, serve_http
@@ -44,8 +44,12 @@ _OTHER_FILES: Final = 100  # files that are open for anything but connections
 _MAX_OPEN_FILES: Final = 1 << 20
 
 
-def serve_gateway(options: GatewayOptions) -> int:
+def serve_gateway(options: GatewayOptions, logs: ProgramLogs) -> int:
     """Run the gateway until it is signalled to end.
+
+    Args:
+        options: Its options.
+        logs: Its logs, which are open.
 
     Returns:
         The exit status.
@@ -53,12 +57,11 @@ def serve_gateway(options: GatewayOptions) -> int:
     Raises:
         StartError: it could not start, or the control plane refuses it.
     """
-    set_up_logging(options.log_format)
     raise_open_files_limit(options.max_connections)
-    return trio.run(_main, options)
+    return trio.run(_main, options, logs)
 
 
-async def _main(options: GatewayOptions) -> int:
+async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
     options.check()
     addresses = [Address.parse(text) for text in options.listen]
     tls = tls_context(options.tls_cert, options.tls_key)
@@ -67,9 +70,7 @@ async def _main(options: GatewayOptions) -> int:
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous)
         )
-        access_log = await stack.enter_async_context(
-            open_access_log(options.access_log, options.log_format)
-        )
+        access_log = make_access_log(options.access_log, options.log_format, logs)
         listeners = await open_listeners(addresses, tls)
         gateway = await stack.enter_async_context(
             open_gateway(
@@ -82,6 +83,7 @@ async def _main(options: GatewayOptions) -> int:
                 access_log=access_log,
                 on_applied=source.on_applied,
                 report=source.report,
+                log_lines_dropped=lambda: logs.dropped,
             )
         )
         return await _serve(gateway, source, listeners, options)

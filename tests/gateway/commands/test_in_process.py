@@ -30,7 +30,7 @@ from bridgepool.gateway.serving._listening import (
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.serving._logs import set_up_logging, use_json
+from bridgepool.gateway.serving._logs import open_program_logs, set_up_logging, use_json
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
 
@@ -149,7 +149,8 @@ async def test_the_process_serves_until_it_is_signalled(
     statuses: list[int] = []
 
     async def run() -> None:
-        statuses.append(await process._main(options))
+        with open_program_logs("json") as logs:
+            statuses.append(await process._main(options, logs))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, NoReturn, TypeVar
 
 import attrs
 from cyclopts import Parameter
@@ -15,6 +17,11 @@ from bridgepool.gateway.commands._root import STORE_VARIABLE, fail
 from bridgepool.gateway.providers import Client, new_client_key
 from bridgepool.gateway.providers import hash_key as hash_of
 from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.serving._logs import ProgramLogs, open_program_logs
+
+logger = logging.getLogger("bridgepool.gateway.serving")
+
+Options = TypeVar("Options", GatewayOptions, ControlPlaneOptions)
 
 _GATEWAY_DEFAULTS = GatewayOptions()
 _CONTROL_PLANE_DEFAULTS = ControlPlaneOptions()
@@ -33,11 +40,7 @@ def gateway(*, options: GatewayOptions = _GATEWAY_DEFAULTS) -> None:
 
     if options.providers is None and options.control is None and options.store is None:
         options = attrs.evolve(options, store=os.environ.get(STORE_VARIABLE))
-    try:
-        status = serve_gateway(options)
-    except StartError as error:
-        fail(str(error))
-    sys.exit(status)
+    _run(serve_gateway, options)
 
 
 def control_plane(*, options: ControlPlaneOptions = _CONTROL_PLANE_DEFAULTS) -> None:
@@ -54,10 +57,21 @@ def control_plane(*, options: ControlPlaneOptions = _CONTROL_PLANE_DEFAULTS) -> 
 
     if not options.store:
         options = attrs.evolve(options, store=os.environ.get(STORE_VARIABLE, ""))
-    try:
-        status = serve_control_plane(options)
-    except StartError as error:
-        fail(str(error))
+    _run(serve_control_plane, options)
+
+
+def _run(serve: Callable[[Options, ProgramLogs], int], options: Options) -> NoReturn:
+    """Run a program, with logs that never delay it, and end with its exit status."""
+    with open_program_logs(options.log_format) as logs:
+        try:
+            status = serve(options, logs)
+        except StartError as error:
+            fail(str(error))
+        except ModuleNotFoundError:
+            raise  # a missing extra
+        except Exception:  # the interpreter's own report would wait for a stuck log
+            logger.exception("program failed")
+            status = 1
     sys.exit(status)
 
 

@@ -35,7 +35,7 @@ from bridgepool.gateway.serving._listening import (
     open_listeners,
     tls_context,
 )
-from bridgepool.gateway.serving._logs import set_up_logging
+from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._signals import follow_signals
 from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
@@ -47,8 +47,12 @@ _SHUTTING_DOWN = Refused(503, "shutting_down", "the control plane is shutting do
 _CLOSE_TIMEOUT = 1.0  # seconds for sessions to close
 
 
-def serve_control_plane(options: ControlPlaneOptions) -> int:
+def serve_control_plane(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
     """Run a control plane until it is signalled to end.
+
+    Args:
+        options: Its options.
+        logs: Its logs, which are open.
 
     Returns:
         The exit status.
@@ -56,7 +60,6 @@ def serve_control_plane(options: ControlPlaneOptions) -> int:
     Raises:
         StartError: It could not start.
     """
-    set_up_logging(options.log_format)
     # hypercorn logs its addresses; the program prints its own.
     logging.getLogger("bridgepool.control.hypercorn").setLevel(logging.WARNING)
     return trio.run(_main, options)

@@ -32,12 +32,14 @@ class Readiness:
         max_stale: age in seconds above which the snapshot in force is too old.
         first_age: the age of the first snapshot when the gateway was opened; None without one.
         report: returns the source's report.
+        log_lines_dropped: returns how many lines the logs have lost.
     """
 
     _status: ReloadStatus
     _max_stale: float
     _first_age: float | None
     _report: Callable[[], SourceReport] | None
+    _log_lines_dropped: Callable[[], int] | None
     _opened: float = attrs.field(factory=trio.current_time, init=False)
     draining: bool = attrs.field(default=False, init=False)
     """The gateway is shutting down."""
@@ -87,4 +89,6 @@ class Readiness:
             document["source"] = report.source
             if report.connected is not None:
                 document["connected"] = report.connected
+        if self._log_lines_dropped is not None:
+            document["log_lines_dropped"] = self._log_lines_dropped()
         return document

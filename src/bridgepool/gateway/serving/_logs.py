@@ -1,4 +1,4 @@
-"""Log rendering of the programs.
+"""The logs of the programs: rendering, and streams that never block.
 
 The library logs by the standard `logging` and formats nothing. Only this module uses structlog,
 for operators of the `bridgepool` command.
@@ -6,9 +6,23 @@ for operators of the `bridgepool` command.
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
-from typing import TYPE_CHECKING, Literal, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Literal, TextIO, cast
+
+import attrs
+
+from bridgepool.gateway.serving._line_writer import (
+    LineWriter,
+    LogFile,
+    Sink,
+    close_writers,
+    write_to,
+)
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -21,17 +35,140 @@ def use_json(log_format: LogFormat, out: TextIO) -> bool:
     return log_format == "json" or (log_format == "auto" and not out.isatty())
 
 
-def set_up_logging(log_format: LogFormat, out: TextIO | None = None) -> None:
+@attrs.define(eq=False)
+class ProgramLogs:
+    """The logs of a program. Made by `open_program_logs`."""
+
+    stdout: LineWriter
+    """The writer of standard output."""
+    _writers: list[LineWriter]
+    _files: list[tuple[LogFile, LineWriter]] = attrs.field(init=False, factory=list)
+
+    @property
+    def dropped(self) -> int:
+        """Lines that were not written, because a log was too slow or refused them."""
+        return sum(writer.dropped for writer in self._writers)
+
+    def open_file(self, path: str, name: str) -> LineWriter:
+        """Open a log file, to append to.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+        file = LogFile.open(path)
+        writer = LineWriter(file, name=name)
+        writer.start()
+        self._writers.append(writer)
+        self._files.append((file, writer))
+        return writer
+
+    def reopen(self) -> None:
+        """Open all log files anew, as after their rotation. Does not block."""
+        for file, writer in self._files:
+            file.reopen()
+            writer.append(b"")
+
+
+@contextmanager
+def open_program_logs(log_format: LogFormat) -> Iterator[ProgramLogs]:
+    """Log to standard error, and let no write to standard output or error block.
+
+    In the block, `sys.stdout` and `sys.stderr` are streams whose lines are written by a thread
+    each, so also warnings and tracebacks delay nothing. Leaving it waits up to a second for those
+    threads, and blocks.
+
+    Args:
+        log_format: See `set_up_logging`.
+    """
+    streams = sys.stdout, sys.stderr
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    stdout = LineWriter(_sink(streams[0]), name="standard output")
+    stderr = stdout
+    if not _same_file(*streams):  # else their lines would be mixed up
+        stderr = LineWriter(_sink(streams[1]), name="standard error")
+    logs = ProgramLogs(stdout, [stdout] if stderr is stdout else [stdout, stderr])
+    for writer in logs._writers:
+        writer.start()
+    replaced = LineStream(stdout, streams[0]), LineStream(stderr, streams[1])
+    sys.stdout, sys.stderr = (cast("TextIO", stream) for stream in replaced)
+    try:
+        set_up_logging(log_format, sys.stderr)
+        yield logs
+    finally:
+        sys.stdout, sys.stderr = streams
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        for stream in replaced:
+            stream.end_line()
+        close_writers(logs._writers)
+
+
+class LineStream(io.TextIOBase):
+    """A text stream, for what prints, that passes whole lines to a writer and never blocks."""
+
+    def __init__(self, writer: LineWriter, original: TextIO | None) -> None:
+        self._writer, self._original = writer, original
+        self._line = ""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed has a plain attribute
+        """The encoding of the lines."""
+        return "utf-8"
+
+    def isatty(self) -> bool:
+        """Return whether the lines go to a terminal."""
+        return self._original is not None and self._original.isatty()
+
+    def writable(self) -> bool:
+        """Return True."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Append the lines of `text` to the writer's; keep what follows the last newline."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._writer.append(line.encode("utf-8", "backslashreplace") + b"\n")
+        return len(text)
+
+    def end_line(self) -> None:
+        """End a line that was begun."""
+        if self._line:
+            self.write("\n")
+
+
+def _sink(stream: TextIO | None) -> Sink:
+    """Return a sink on what a standard stream writes to."""
+    if stream is None:  # it was closed when the program was started
+        return lambda data: None
+    with suppress(OSError):
+        return write_to(stream.fileno())
+
+    def write(data: bytes) -> None:  # a stream in memory
+        stream.write(data.decode())
+        stream.flush()
+
+    return write
+
+
+def _same_file(one: TextIO | None, other: TextIO | None) -> bool:
+    """Return whether two streams write to one file, as with `2>&1`."""
+    if one is None or other is None:
+        return False
+    with suppress(OSError):
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    return False
+
+
+def set_up_logging(log_format: LogFormat, stream: TextIO) -> None:
     """Render all logging, at level INFO and above, one line per event.
 
     Args:
-        log_format: JSON, for people, or by whether `out` is a terminal.
-        out: Where to; standard error if not given.
+        log_format: JSON, for people, or by whether `stream` is a terminal.
+        stream: Where to.
     """
     import structlog  # a program that embeds the gateway needs none of it
 
-    stream = sys.stderr if out is None else out
-    as_json = use_json(log_format, stream)
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -39,7 +176,7 @@ def set_up_logging(log_format: LogFormat, out: TextIO | None = None) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if as_json:
+    if use_json(log_format, stream):
         last += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         last += [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
