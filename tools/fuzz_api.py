@@ -53,7 +53,7 @@ expected-statuses = ["2xx", 401, 403, 404, 409, 422]
 [checks.negative_data_rejection]
 expected-statuses = [400, 401, 403, 404, 405, 409, 413, 415, 422]
 """
-_FAILED: Final = ("request failed", "HTTP server failed", "Traceback")
+_FAILED: Final = ("request failed", "HTTP connection failed", "handler failed", "Traceback")
 
 
 def main() -> int:

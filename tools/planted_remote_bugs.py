@@ -89,7 +89,7 @@ REMOTE_BUGS = (
     bug(
         "an admin who may read may write", ("tests/gateway/control/api/test_roles.py",),
         "gateway/control/api/_guard.py",
-        'if admin.role != "write" and scope', 'if not admin.role and scope',
+        'if admin.role != "write" and request', 'if not admin.role and request',
     ),
     bug(
         "the hub goes back", ("tests/gateway/control/test_hub.py",), "gateway/control/_hub.py",

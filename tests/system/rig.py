@@ -26,7 +26,7 @@ from bridgepool.gateway.control import open_gateway_service
 from bridgepool.gateway.control._encryption import find_encryption_keys, generate_encryption_key
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._hub import Hub, open_hub
-from bridgepool.gateway.control.api import make_api, serve_api
+from bridgepool.gateway.control.api import make_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import Clients, Provider
 from bridgepool.gateway.providers._wire import ProviderRow
@@ -101,7 +101,6 @@ async def open_plane(
         await ensure_key(store, "admin", home.admin_file)
         await ensure_key(store, "gateway", home.gateway_file)
         await ensure_key(store, "client", home.client_file)
-        ending = trio.Event()
         async with (
             open_hub(store, gather=0.01, poll_interval=poll_interval) as hub,
             open_gateway_service(hub, observer=hub) as service,
@@ -111,14 +110,11 @@ async def open_plane(
             api = await open_listeners([Address("127.0.0.1", home.api_port)], None)
             gateways = partial(serve_websockets, service.serve, rpc, admit=service.admit)
             await nursery.start(partial(gateways, limits=line))
-            await nursery.start(
-                partial(serve_api, make_api(store, hub), api, ending=ending, grace=1)
-            )
+            await nursery.start(serve_http, make_api(store, hub).handle, api)
             try:
                 yield Plane(home, store, hub, service)
             finally:
                 hub.end_waits()
-                ending.set()
                 nursery.cancel_scope.cancel()
 
 

@@ -13,9 +13,10 @@ import trio
 
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._records import Role
-from bridgepool.gateway.control.api import Guard, make_api, serve_api
+from bridgepool.gateway.control.api import Guard, make_api
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
+from bridgepool.http import GracefulClose, serve_http
 from bridgepool.remote import Acknowledge, Identity, RejectedRow, SessionInfo
 from tests.gateway.control.stores import ADA, opened
 
@@ -36,7 +37,7 @@ class Plane:
     store: Store
     hub: Hub
     url: str
-    ending: trio.Event
+    graceful: GracefulClose
     api: Guard
     keys: dict[str, str] = attrs.field(factory=dict)
 
@@ -86,12 +87,12 @@ async def open_plane(url: str) -> AsyncIterator[Plane]:
     async with opened(url) as store, open_hub(store, gather=0.01) as hub:
         api = make_api(store, hub)
         listeners = await open_listeners([Address("127.0.0.1", 0)], None)
-        ending = trio.Event()
+        graceful = GracefulClose()
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve_api, api, listeners, ending=ending, grace=1))
-            yield Plane(store, hub, listener_url(listeners[0]), ending, api)
+            await nursery.start(partial(serve_http, api.handle, listeners, graceful=graceful))
+            yield Plane(store, hub, listener_url(listeners[0]), graceful, api)
             hub.end_waits()
-            ending.set()
+            graceful.begin(1)
 
 
 def session(name: str, number: int = 1, *, instance: str | None = None) -> SessionInfo:

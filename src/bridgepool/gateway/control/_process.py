@@ -24,7 +24,7 @@ from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
-from bridgepool.gateway.control.api import Certificate, make_api, serve_api
+from bridgepool.gateway.control.api import make_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._listening import (
@@ -37,6 +37,7 @@ from bridgepool.gateway.serving._listening import (
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._signals import follow_signals
+from bridgepool.http import GracefulClose, serve_http
 from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.websocket import serve_websockets
@@ -60,8 +61,6 @@ def serve_control_plane(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
     Raises:
         StartError: It could not start.
     """
-    # hypercorn logs its addresses; the program prints its own.
-    logging.getLogger("bridgepool.control.hypercorn").setLevel(logging.WARNING)
     return trio.run(_main, options)
 
 
@@ -83,7 +82,7 @@ async def _main(options: ControlPlaneOptions) -> int:
             hub = await stack.enter_async_context(open_hub(store))
         except (BridgePoolError, ValueError) as error:  # ValueError: an unknown kind of URL
             raise StartError(f"--store: {error}") from None
-        api_listeners = await open_listeners(api_addresses, None)
+        api_listeners = await open_listeners(api_addresses, tls)
         rpc_listeners = await open_listeners(rpc_addresses, tls)
         return await _serve(store, hub, api_listeners, rpc_listeners, options)
 
@@ -145,17 +144,14 @@ async def _serve(
     options: ControlPlaneOptions,
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
-    draining = trio.Event()
+    graceful = GracefulClose()
     forced = False
-    certificate = None
-    if options.tls_cert is not None and options.tls_key is not None:
-        certificate = Certificate(options.tls_cert, options.tls_key)
     # Sessions outlive the service, so that they can close in order.
     async with trio.open_nursery() as nursery:
 
         def begin_drain() -> None:
             hub.end_waits()
-            draining.set()
+            graceful.begin(options.drain_timeout)
 
         def end_at_once() -> None:
             nonlocal forced
@@ -169,7 +165,7 @@ async def _serve(
         async with open_gateway_service(hub, observer=hub) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:
-                return _SHUTTING_DOWN if draining.is_set() else await service.admit(handshake)
+                return _SHUTTING_DOWN if graceful.begun else await service.admit(handshake)
 
             await nursery.start(
                 partial(
@@ -179,14 +175,8 @@ async def _serve(
                     admit=admit,
                 )
             )
-            _announce(api_listeners, rpc_listeners, hub, secure=certificate is not None)
-            await serve_api(
-                make_api(store, hub),
-                api_listeners,
-                certificate=certificate,
-                ending=draining,
-                grace=options.drain_timeout,
-            )
+            _announce(api_listeners, rpc_listeners, hub)
+            await serve_http(make_api(store, hub).handle, api_listeners, graceful=graceful)
         with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were asked to end
             while service.sessions:  # noqa: ASYNC110 -- they end within milliseconds
                 await trio.sleep(0.01)
@@ -195,10 +185,9 @@ async def _serve(
     return 1 if forced else 0
 
 
-def _announce(api: Sequence[Listener], rpc: Sequence[Listener], hub: Hub, *, secure: bool) -> None:
+def _announce(api: Sequence[Listener], rpc: Sequence[Listener], hub: Hub) -> None:
     for listener in api:
-        url = listener_url(listener)
-        print(f"listening on {'https' + url.removeprefix('http') if secure else url}", flush=True)
+        print(f"listening on {listener_url(listener)}", flush=True)
     for listener in rpc:
         print(f"serving gateways on ws{listener_url(listener).removeprefix('http')}", flush=True)
     logger.info("serving", extra={"revision": hub.revisions.revision})

@@ -9,7 +9,9 @@ import trio
 
 from bridgepool.gateway.control._records import Revisions
 from bridgepool.gateway.providers import hash_key, new_client_key
+from bridgepool.http.asgi import asgi_app
 from tests.gateway.control.planes import DRAFT, SECRET, Plane, open_plane, receipt, session
+from tests.http.test_asgi import hypercorn_serving
 
 
 async def test_a_provider_from_its_creation_to_its_removal(database_url: str) -> None:
@@ -185,7 +187,7 @@ async def test_running_requests_end_before_the_server_does(tmp_path: Path) -> No
     async def ask(plane: Plane) -> None:
         told = await plane.good("GET", "/api/v1/revisions/0/applied?wait=60")
         assert not told["complete"]
-        plane.ending.set()
+        plane.graceful.begin(10)
 
     with trio.fail_after(20):
         async with open_plane(str(tmp_path / "store.db")) as plane:
@@ -195,3 +197,18 @@ async def test_running_requests_end_before_the_server_does(tmp_path: Path) -> No
                 nursery.start_soon(ask, plane)
                 await trio.sleep(0.1)
                 plane.hub.end_waits()
+
+
+async def test_the_api_can_be_served_by_an_asgi_server(tmp_path: Path) -> None:
+    async with open_plane(str(tmp_path / "store.db")) as plane:
+        added = await plane.good("POST", "/api/v1/providers", DRAFT)
+        key = {"Authorization": f"Bearer {await plane.key()}"}
+        async with (
+            hypercorn_serving(asgi_app(plane.api.handle)) as port,
+            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=key) as client,
+        ):
+            shown = await client.get("/api/v1/providers/openai")
+            assert shown.json() == {"provider": added["provider"]}
+            assert (await client.post("/api/v1/providers", json=DRAFT)).status_code == 409
+            refused = await client.get("/api/v1/providers", headers={"Authorization": ""})
+            assert refused.status_code == 401

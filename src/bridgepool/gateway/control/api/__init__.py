@@ -1,13 +1,12 @@
 """The HTTP API of a control plane: a store and a hub, for those who have an admin key.
 
-A request passes `_guard` (its key, its size), then `_app` finds its operation, reads the
-arguments, and answers with the record that the operation returns. `_openapi` describes the
-operations, `_errors` is how they fail, `_server` serves all of it. No answer repeats what was sent,
-and none holds a secret but a key that was made just now.
+It is a handler for `bridgepool.http`, as the gateway is. A request passes `_guard` (its key, its
+size), then `_app` finds its operation, reads the arguments, and answers with the record that the
+operation returns. `_openapi` describes the operations, `_errors` is how they fail. No answer
+repeats what was sent, and none holds a secret but a key that was made just now.
 """
 
 from bridgepool.gateway.control.api._app import make_api
 from bridgepool.gateway.control.api._guard import Guard
-from bridgepool.gateway.control.api._server import Certificate, serve_api
 
-__all__ = ["Certificate", "Guard", "make_api", "serve_api"]
+__all__ = ["Guard", "make_api"]

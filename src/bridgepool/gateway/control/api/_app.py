@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from collections.abc import Callable
+from typing import Final
 
 import attrs
 
 from bridgepool.gateway.control._hub import Hub
-from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.control.api._errors import ApiResponse, error_response, json_response
-from bridgepool.gateway.control.api._guard import Guard
+from bridgepool.gateway.control.api._guard import ApiRequest, Guard
 from bridgepool.gateway.control.api._openapi import Health, Readiness, describe
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
@@ -26,7 +24,7 @@ _NO_JSON: Final = error_response(
 
 
 def make_api(store: Store, hub: Hub) -> Guard:
-    """Make the application.
+    """Make the API; its `handle` is a handler for `serve_http`.
 
     Args:
         store: The store that it reads and changes.
@@ -42,48 +40,40 @@ class Routes:
     _store: Store
     _hub: Hub
 
-    async def answer(
-        self, scope: Mapping[str, Any], body: bytes, actor: Actor | None
-    ) -> ApiResponse:
-        """Answer one request.
-
-        Args:
-            scope: Of ASGI.
-            body: All of it.
-            actor: Who asks; None outside of ``/api/``.
-        """
+    async def answer(self, request: ApiRequest) -> ApiResponse:
+        """Answer one request."""
         found: dict[str, tuple[Operation[..., object], dict[str, str]]] = {}
         for operation in OPERATIONS:
-            places = _match(PREFIX + operation.path, scope["path"])
+            places = _match(PREFIX + operation.path, request.segments)
             if places is not None:
                 found[operation.method] = operation, places
-        if not found or actor is None:
-            return self._answer_public(scope)
-        if scope["method"] not in found:
+        if not found or request.actor is None:
+            return self._answer_public(request)
+        if request.method not in found:
             return _wrong_method(*found)
-        operation, places = found[scope["method"]]
+        operation, places = found[request.method]
         document: object = REQUIRED
-        if body and any(one.place in (Place.BODY, Place.FIELD) for one in operation.parameters):
+        takes_body = any(one.place in (Place.BODY, Place.FIELD) for one in operation.parameters)
+        if request.body and takes_body:
             try:
-                document = json.loads(body)
+                document = json.loads(request.body)
             except (ValueError, RecursionError):
                 return _NO_JSON
-        query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-        arguments = read_request(operation, places, query, document)
-        context = Context(self._store, self._hub, actor)
+        arguments = read_request(operation, places, request.query, document)
+        context = Context(self._store, self._hub, request.actor)
         answer = await operation.carry_out(context, **arguments)
         return json_response(operation.status, answer, shows_key=operation.shows_key)
 
-    def _answer_public(self, scope: Mapping[str, Any]) -> ApiResponse:
-        answers: dict[str, Callable[[], ApiResponse]] = {
-            "/healthz": lambda: json_response(200, Health()),
-            "/readyz": self._readiness,
-            "/openapi.json": lambda: ApiResponse(200, describe()),
+    def _answer_public(self, request: ApiRequest) -> ApiResponse:
+        answers: dict[tuple[str, ...], Callable[[], ApiResponse]] = {
+            ("healthz",): lambda: json_response(200, Health()),
+            ("readyz",): self._readiness,
+            ("openapi.json",): lambda: ApiResponse(200, describe()),
         }
-        answer = answers.get(scope["path"])
+        answer = answers.get(request.segments)
         if answer is None:
             return _NO_ROUTE
-        return answer() if scope["method"] == "GET" else _wrong_method("GET")
+        return answer() if request.method == "GET" else _wrong_method("GET")
 
     def _readiness(self) -> ApiResponse:
         status = self._hub.status()
@@ -94,13 +84,13 @@ class Routes:
         return json_response(200, Readiness(status.revisions.revision))
 
 
-def _match(template: str, path: str) -> dict[str, str] | None:
+def _match(template: str, segments: tuple[str, ...]) -> dict[str, str] | None:
     """Return the path parameters; None if the path does not match the template."""
-    names, texts = template.split("/"), path.split("/")
+    names = template.split("/")[1:]
     places: dict[str, str] = {}
-    if len(names) != len(texts):
+    if len(names) != len(segments):
         return None
-    for name, text in zip(names, texts, strict=True):
+    for name, text in zip(names, segments, strict=True):
         if name.startswith("{") and text:
             places[name[1:-1]] = text
         elif name != text:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import attrs
 import msgspec
@@ -20,12 +20,9 @@ from bridgepool.gateway.control._errors import (
     StoreUnavailableError,
 )
 from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody
+from bridgepool.http import Exchange
 
 logger = logging.getLogger("bridgepool.control.api")
-
-Message: TypeAlias = MutableMapping[str, Any]  # ASGI's own
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 RETRY_AFTER: Final = "2"
 _CODES: Final[Mapping[type[StoreError], str]] = {
@@ -46,16 +43,11 @@ class ApiResponse:
     content: bytes
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
-    async def send(self, send: Send) -> None:
-        """Send it, as ASGI wants it."""
-        fields = {
-            "content-type": "application/json",
-            "content-length": str(len(self.content)),
-            **self.headers,
-        }
-        headers = [(name.lower().encode(), text.encode()) for name, text in fields.items()]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.content})
+    async def send(self, exchange: Exchange) -> None:
+        """Send it as the response of an exchange."""
+        fields = {"content-type": "application/json", **self.headers}
+        headers = tuple((name.lower().encode(), text.encode()) for name, text in fields.items())
+        await exchange.answer(self.status, headers, self.content)
 
 
 def json_response(status: int, answer: object, *, shows_key: bool = False) -> ApiResponse:

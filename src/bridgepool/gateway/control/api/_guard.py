@@ -1,4 +1,4 @@
-"""The ASGI application around the routes: admin keys, limits of requests, unexpected errors.
+"""The handler around the routes: admin keys, limits of requests, unexpected errors.
 
 Every request passes it, so no route can forget a check, and nothing of a request without a valid
 key is parsed.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 import trio
@@ -17,80 +18,82 @@ import trio
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import Actor
-from bridgepool.gateway.control.api._errors import (
-    ApiResponse,
-    Message,
-    Receive,
-    Send,
-    error_response,
-    store_response,
-)
+from bridgepool.gateway.control.api._errors import ApiResponse, error_response, store_response
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.proxy._redaction import redact_method
+from bridgepool.http import Exchange, Headers, RemoteProtocolError, Request, RequestBody
 
 logger = logging.getLogger("bridgepool.control.api")
 
-Routes: TypeAlias = Callable[[Message, bytes, Actor | None], Awaitable[ApiResponse]]
-"""What answers a request, given its body and who makes it; nobody outside of ``/api/``."""
-
 MAX_BODY: Final = 1 << 20
-_MAX_DISCARDED: Final = 4 * MAX_BODY
-_MAX_HEADERS: Final = 100
 _BODY_TIMEOUT: Final = 30.0
-_READ_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_READ_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+# The rest of what the connection carries belongs to a body that was not read.
+_CLOSING: Final = {"Connection": "close"}
+
+
+@attrs.frozen
+class ApiRequest:
+    """One request that the guard has admitted."""
+
+    method: str
+    segments: tuple[str, ...]
+    """Of its path; see `split_path`."""
+    query: Mapping[str, str]
+    body: bytes
+    """All of it."""
+    actor: Actor | None
+    """Who makes it; None outside of ``/api/``, where no key is needed."""
+
+
+Routes: TypeAlias = Callable[[ApiRequest], Awaitable[ApiResponse]]
+"""What answers a request."""
 
 
 @attrs.define(eq=False)
 class Guard:
-    """The routes, with a key before them, as an ASGI application."""
+    """The routes, with a key before them; `handle` serves exchanges."""
 
     _routes: Routes
     _store: Store
     failures: int = attrs.field(default=0, init=False)
     """Number of requests on which a route raised an unexpected error."""
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one request, as ASGI wants it."""
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        elif scope["type"] == "lifespan":
-            for phase in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{phase}.complete"})
-        else:
-            response = await self._answer(scope, receive)
-            await response.send(send)
+    async def handle(self, exchange: Exchange) -> None:
+        """Serve one request; a handler for `serve_http`."""
+        response = await self._answer(exchange)
+        await response.send(exchange)
 
-    async def _answer(self, scope: Message, receive: Receive) -> ApiResponse:
+    async def _answer(self, exchange: Exchange) -> ApiResponse:
+        request = exchange.request
+        path, _, query = request.target.decode("ascii").partition("?")
+        segments = split_path(path)
         try:
-            admitted = await self._admit(scope)
-            if isinstance(admitted, ApiResponse):
-                return admitted
-            body = await _read_body(scope, receive)
+            actor = await self._admit(request) if _needs_key(segments) else None
+            if isinstance(actor, ApiResponse):
+                return actor
+            body = await _read_body(exchange.body)
             if isinstance(body, ApiResponse):
                 return body
-            if body and not _is_json(scope["headers"]):
+            if body and not _is_json(request.headers):
                 return error_response(
                     415, "unsupported_media_type", "the Content-Type has to be application/json"
                 )
-            return await self._routes(scope, body, admitted)
+            fields = dict(parse_qsl(query, keep_blank_values=True))
+            method = request.method.decode("ascii")
+            return await self._routes(ApiRequest(method, segments, fields, body, actor))
+        except RemoteProtocolError:  # of the body: the server refuses it as at a gateway
+            raise
         except StoreError as error:
             return store_response(error)
         except Exception as error:  # of the routes; the next request must be served
             self.failures += 1
-            _log_failure(scope, error)
+            _log_failure(request, error)
             return error_response(500, "internal", "the control plane failed; see its log")
 
-    async def _admit(self, scope: Message) -> Actor | ApiResponse | None:
-        """Return who makes a request, None where no key is needed, or the rejection."""
-        problem = _head_problem([name.lower() for name, _ in scope["headers"]])
-        if problem is not None:
-            # The rest of what this connection carries may not be what its sender meant.
-            closing = {"Connection": "close"}
-            return error_response(400, "bad_request", problem, headers=closing)
-        path: str = scope["path"]
-        if not path.startswith("/api/"):
-            return None
-        token = _bearer(scope["headers"])
+    async def _admit(self, request: Request) -> Actor | ApiResponse:
+        """Return who makes a request, or the rejection."""
+        token = _bearer(request.headers)
         admin = await self._store.authenticate("admin", token) if token is not None else None
         if admin is None:
             problem = (
@@ -100,22 +103,22 @@ class Guard:
             )
             challenge = {"WWW-Authenticate": 'Bearer realm="bridgepool"'}
             return error_response(401, "unauthorized", problem, headers=challenge)
-        if admin.role != "write" and scope["method"] not in _READ_METHODS:
+        if admin.role != "write" and request.method not in _READ_METHODS:
             return error_response(403, "forbidden", "this admin key has the role read")
         return Actor("admin", admin.name)
 
 
-def _head_problem(names: list[bytes]) -> str | None:
-    if len(names) > _MAX_HEADERS:
-        return f"the request has more than {_MAX_HEADERS} headers"
-    if b"content-length" in names and b"transfer-encoding" in names:
-        # RFC 9112, section 6.3: parsers may differ, so a request could be smuggled.
-        return "the request has both Content-Length and Transfer-Encoding"
-    return None
+def split_path(path: str) -> tuple[str, ...]:
+    """Return what a path has after each slash, decoded; nothing for ``*``."""
+    return tuple(map(unquote, path.split("/")[1:]))
 
 
-def _bearer(headers: list[tuple[bytes, bytes]]) -> Secret | None:
-    found = [value for name, value in headers if name.lower() == b"authorization"]
+def _needs_key(segments: tuple[str, ...]) -> bool:
+    return segments[:1] == ("api",) and len(segments) > 1
+
+
+def _bearer(headers: Headers) -> Secret | None:
+    found = [value for name, value in headers if name == b"authorization"]
     if len(found) != 1:
         return None
     scheme, _, token = found[0].strip().partition(b" ")
@@ -123,50 +126,32 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> Secret | None:
     return Secret(text) if scheme.lower() == b"bearer" and text else None
 
 
-async def _read_body(scope: Message, receive: Receive) -> bytes | ApiResponse:
+async def _read_body(stream: RequestBody) -> bytes | ApiResponse:
     """Read all of the body; return the response if it is rejected."""
     body = bytearray()
-    size = 0
     with trio.move_on_after(_BODY_TIMEOUT):
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return error_response(400, "bad_request", "the client disconnected")
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size <= MAX_BODY:
-                body += part
-            more: bool = message.get("more_body", False)
-            # A little more is read and discarded: closing a connection with unread bytes resets
-            # it, and the response may be lost.
-            if size > MAX_BODY and (not more or size > _MAX_DISCARDED):
-                return _too_large()
-            if not more:
-                return bytes(body)
-    return error_response(408, "timeout", f"the body did not arrive within {_BODY_TIMEOUT:.0f} s")
+        async for piece in stream:
+            body += piece
+            if len(body) > MAX_BODY:
+                problem = f"the body is larger than {MAX_BODY >> 20} MiB"
+                return error_response(413, "too_large", problem, headers=_CLOSING)
+        return bytes(body)
+    problem = f"the body did not arrive within {_BODY_TIMEOUT:.0f} s"
+    return error_response(408, "timeout", problem, headers=_CLOSING)
 
 
-def _is_json(headers: list[tuple[bytes, bytes]]) -> bool:
-    types = [value for name, value in headers if name.lower() == b"content-type"]
+def _is_json(headers: Headers) -> bool:
+    types = [value for name, value in headers if name == b"content-type"]
     return len(types) == 1 and types[0].partition(b";")[0].strip().lower() == b"application/json"
 
 
-def _too_large() -> ApiResponse:
-    return error_response(
-        413,
-        "too_large",
-        f"the body is larger than {MAX_BODY >> 20} MiB",
-        headers={"Connection": "close"},
-    )
-
-
-def _log_failure(scope: Message, error: Exception) -> None:
+def _log_failure(request: Request, error: Exception) -> None:
     # Without the text of the error, which may quote the request.
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     logger.error(
         "request failed",
         extra={
-            "method": scope["method"],
+            "method": redact_method(request.method),
             "error": type(error).__name__,
             "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
         },
