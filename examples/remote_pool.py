@@ -73,7 +73,7 @@ async def own() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "own":
+    role, *port = sys.argv[1:] or sys.exit(__doc__)
+    if role == "own":
         trio.run(own)
-    connect = net.websocket_connector(f"ws://127.0.0.1:{sys.argv[2]}", KEY)
-    trio.run(follow, "follower", connect)
+    trio.run(follow, "follower", net.websocket_connector(f"ws://127.0.0.1:{port[0]}", KEY))

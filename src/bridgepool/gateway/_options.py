@@ -22,10 +22,10 @@ from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
 
 _POLICY = GatewaySettings()
-_SOURCES = Group("Where the providers are; exactly one of them", sort_key=1)
+_SOURCES = Group("Source of the providers (exactly one)", sort_key=1)
 _WITH_CONTROL = Group("With --control", sort_key=2)
 _WITH_STORE = Group("With --store", sort_key=3)
-_ALWAYS = Group("With each of them", sort_key=4)
+_ALWAYS = Group("General", sort_key=4)
 
 _Seconds = Annotated[float, Parameter(metavar="SECONDS")]
 _Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
@@ -41,8 +41,8 @@ class GatewayOptions:
     providers: Annotated[Path | None, Parameter(group=_SOURCES)] = None
     """A provider file (TOML). It is watched: saving it changes the gateway."""
     control: Annotated[_Url, Parameter(group=_SOURCES)] = None
-    """The URL of a control plane, `wss://HOST:PORT` (`ws://` on a network of your own). It is
-    followed, and need not be reachable."""
+    """The URL of a control plane, `wss://HOST:PORT` (`ws://` on a network of your own). The
+    gateway starts even if it cannot be reached."""
     store: Annotated[_Url, Parameter(group=_SOURCES)] = attrs.field(default=None, repr=False)
     """The store of a control plane, opened by the gateway itself: `PATH.db` or `postgresql://…`.
     It is followed. Default, when none of the three is given: `BRIDGEPOOL_STORE`, the place for a
@@ -67,7 +67,7 @@ class GatewayOptions:
 
     encryption_key_file: Annotated[Path | None, Parameter(group=_WITH_STORE)] = None
     """The encryption keys of the store. Default: those in `BRIDGEPOOL_ENCRYPTION_KEYS`; else, for
-    an SQLite file, `PATH.db.key`."""
+    an SQLite file, `PATH.key`."""
 
     config: Path | None = None
     """A file (TOML) that gives options, in its table `[gateway]`. Flags and environment variables
@@ -158,15 +158,15 @@ class ControlPlaneOptions:
         default="", repr=False
     )
     """The database: the path of an SQLite file, which is created if it does not exist, or
-    `postgresql://…`. Default: `BRIDGEPOOL_STORE`, the place for a URL with a password."""
+    `postgresql://…`. Default: `BRIDGEPOOL_STORE`, which may hold a URL with a password."""
     listen: _Addresses = ("127.0.0.1:8180",)
     """The address of the API, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
     several times."""
     rpc_listen: _Addresses = ("127.0.0.1:8181",)
-    """The same for gateways."""
+    """Address for the connections of gateways."""
     encryption_key_file: Path | None = None
     """The encryption keys of the store. Default: those in `BRIDGEPOOL_ENCRYPTION_KEYS`; else, for
-    an SQLite file, `PATH.db.key`, which is created with it."""
+    an SQLite file, `PATH.key`, which is created with it."""
     admin_key_file: Path | None = None
     """A file with an admin key. If it does not exist, it is created (mode 0600) with a new key of
     the role `write`."""

@@ -171,7 +171,7 @@ class RemoteProviders(Generic[P]):
             except _EXPECTED_ERRORS as error:
                 self._note_problem(str(error) or type(error).__name__)
             except Exception as error:  # a `connect` that is not ours must not end this task
-                _log.exception("no session, by an unexpected exception")
+                _log.exception("connection to the owner failed by an unexpected exception")
                 self._note_problem(
                     f"unexpected {type(error).__name__}; its traceback is in the log"
                 )
@@ -260,7 +260,11 @@ class RemoteProviders(Generic[P]):
         # The same problem is logged once in an outage, not at each try.
         logged, self._logged = self._logged, (problem, self.status.sessions)
         is_new = logged != self._logged
-        _log.log(logging.WARNING if is_new else logging.DEBUG, "no session: %s", problem)
+        _log.log(
+            logging.WARNING if is_new else logging.DEBUG,
+            "connection to the owner failed: %s",
+            problem,
+        )
         self.status._note_error(problem)
 
 

@@ -26,7 +26,7 @@ class Hello:
     instance: str
     """This process of it; another after each start."""
     software: str
-    """Such as ``bridgepool/0.2.0``."""
+    """Such as ``bridgepool/0.1.0``."""
     services: Annotated[dict[str, str], Meta(max_length=MAX_SERVICES)] = attrs.field(factory=dict)
     """The services that it wants beside the rows: their names, and the version of each."""
 

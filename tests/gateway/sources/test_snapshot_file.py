@@ -126,8 +126,8 @@ def _of_another_version(path: Path) -> None:
     [
         (_cut, "is damaged"),
         (_flip, "is damaged"),
-        (lambda path: path.write_bytes(b""), "is no snapshot file"),
-        (lambda path: path.write_bytes(b"[[providers]]\n"), "is no snapshot file"),
+        (lambda path: path.write_bytes(b""), "is not a snapshot file"),
+        (lambda path: path.write_bytes(b"[[providers]]\n"), "is not a snapshot file"),
         (_of_another_version, "another version"),
         (lambda path: path.chmod(0o640), "mode 0600"),
         (lambda path: path.chmod(0o606), "mode 0600"),
@@ -186,7 +186,7 @@ async def test_a_provider_that_this_version_cannot_use_costs_only_itself(
     found = await SnapshotFile(path).load()
     assert found is not None
     assert found.snapshot == PROVIDERS
-    assert "unusable provider: x" in caplog.text
+    assert "unusable provider in the snapshot file: x" in caplog.text
 
 
 async def test_a_disk_that_does_not_take_it_is_told_once_and_tried_again(
@@ -201,11 +201,11 @@ async def test_a_disk_that_does_not_take_it_is_told_once_and_tried_again(
         for _ in range(3):
             file.keep(PROVIDERS, Moment.now())
             await _settle(file)
-        assert caplog.text.count("cannot be written") == 1
+        assert caplog.text.count("snapshot file not written") == 1
         folder.mkdir()
         file.keep(PROVIDERS, Moment.now())
         await _settle(file)
-        assert "is written again" in caplog.text
+        assert "written again" in caplog.text
         nursery.cancel_scope.cancel()
     assert await file.load() is not None
 

@@ -75,7 +75,7 @@ def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: boo
         store: PATH, or postgresql://...
         encryption_key_file: The keys of the store. Default: those in
             BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
-        drop_old: Then keep only the first key in --encryption-key-file.
+        drop_old: Afterwards remove all keys but the first from --encryption-key-file.
     """
     import trio
 

@@ -74,7 +74,7 @@ def create(
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Make a key and print it on standard output, this once.
+    """Make a key and print it on standard output. It is not shown again.
 
     Args:
         kind: A key of a client (which is added with its first key), of a gateway, or of an admin.

@@ -44,7 +44,7 @@ def gateway(*, options: GatewayOptions = _GATEWAY_DEFAULTS) -> None:
 
 
 def control_plane(*, options: ControlPlaneOptions = _CONTROL_PLANE_DEFAULTS) -> None:
-    """Own the providers, clients and keys: an API to change them, a service for gateways.
+    """Run a control plane: an API for operators and a service for gateways.
 
     Prints `listening on URL` for each address of the API and `serving gateways on URL` for each
     that gateways connect to, once it serves. SIGINT or SIGTERM shuts it down; a second signal
@@ -93,7 +93,7 @@ def hash_key(client: str, *, stdin: bool = False) -> None:
     shown once, on standard error. Only its hash is kept.
 
     Args:
-        client: The client's id, as it stands in the access log.
+        client: The client's id, as the access log shows it.
         stdin: Take the key from standard input instead of making a new one.
     """
     given = sys.stdin.readline() if stdin else None

@@ -75,7 +75,7 @@ app.command(
 app.command(
     f"{_PACKAGE}._programs:control_plane",
     config=_program_config("BRIDGEPOOL_CONTROL_PLANE_"),
-    help="Own the providers, clients and keys: an API to change them, a service for gateways.",
+    help="Run a control plane: an API for operators and a service for gateways.",
 )
 app.command(
     f"{_PACKAGE}._programs:demo",

@@ -99,10 +99,10 @@ def _count(scenario: Scenario) -> None:
     counted = scenario.gateway.pool.statistics()
     facts = {
         "generation": counted.generation,
-        "acquires": counted.hits + counted.misses + counted.joins,
-        "found": counted.hits,
-        "built": counted.misses,
-        "replaced": counted.retired.get(RetireReason.REPLACED, 0),
+        "hits": counted.hits,
+        "misses": counted.misses,
+        "joins": counted.joins,
+        "retired": counted.retired.get(RetireReason.REPLACED, 0),
         "leased": counted.leased,
         "draining": counted.draining,
         "forced closes": counted.forced_closes,

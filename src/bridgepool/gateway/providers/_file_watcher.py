@@ -199,7 +199,7 @@ class FileWatcher:
         if not self._complained:
             self._complained = True
             _log.warning(
-                "no events for %s (%s: %s); looking every %g s instead",
+                "no events for %s (%s: %s); polling every %g s",
                 self.path,
                 type(error).__name__,
                 error,

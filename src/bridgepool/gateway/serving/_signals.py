@@ -32,7 +32,7 @@ async def follow_signals(  # noqa: ASYNC114 -- the linter cannot be told of ever
         async for number in signals:
             extra = {"signal": signal.Signals(number).name, **fields()}
             if begun:
-                logger.warning("second signal: ending at once", extra=extra)
+                logger.warning("second signal; shutting down immediately", extra=extra)
                 force()
             else:
                 begun = True

@@ -184,7 +184,7 @@ class RemoteClients:
                     pass
                 except BuildError as error:
                     why = type(error.__cause__ or error).__name__
-                    logger.debug("no answer about a client's key: %s", why)
+                    logger.debug("client key not verified: %s", why)
             self._quiet_until = trio.current_time() + limits.retry_after
         else:
             await trio.lowlevel.checkpoint()

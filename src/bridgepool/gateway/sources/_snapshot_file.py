@@ -125,14 +125,14 @@ class SnapshotFile:
             return None
         snapshot, rejected = saved.snapshot()
         for row in rejected:
-            logger.warning("the snapshot file has an unusable provider: %s", row.name)
+            logger.warning("unusable provider in the snapshot file: %s", row.name)
         now = Moment.now()
         age = age_of(saved.confirmed, now, saved.known_age)
         since = age_of(saved.written or saved.confirmed, now)
         clients = tuple(attrs.evolve(client, age=client.age + since) for client in saved.clients)
         self._content = lambda: saved
         facts = {**self._facts(), "providers": len(snapshot.providers), "age": round(age, 1)}
-        logger.info("the snapshot file was read", extra=facts)
+        logger.info("snapshot file read", extra=facts)
         return LoadedSnapshot(snapshot, age, clients)
 
     def keep(self, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> None:
@@ -173,13 +173,11 @@ class SnapshotFile:
         except OSError as error:
             if not self._failing:
                 facts = self._facts()
-                logger.warning(
-                    "the snapshot file cannot be written: %s", error.strerror, extra=facts
-                )
+                logger.warning("snapshot file not written: %s", error.strerror, extra=facts)
             self._failing = True
         else:
             if self._failing:
-                logger.info("the snapshot file is written again", extra=self._facts())
+                logger.info("snapshot file written again", extra=self._facts())
             self._failing = False
         finally:
             self._writing = False
@@ -256,7 +254,7 @@ def decode_snapshot(data: bytes, keys: EncryptionKeys | None) -> SavedSnapshot:
     digest, _, payload = rest.partition(b"\n")
     words = head.split(b" ")
     if len(words) != 3 or words[0] != _NAME:
-        raise BadSnapshotError("is no snapshot file")
+        raise BadSnapshotError("is not a snapshot file")
     if words[1] != _VERSION:
         raise BadSnapshotError("was written by another version of bridgepool")
     if hashlib.sha256(payload).hexdigest().encode() != digest:

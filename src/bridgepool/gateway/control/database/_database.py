@@ -156,13 +156,15 @@ class Notices:
     def failed(self, error: StoreUnavailableError) -> None:
         """Report that those of other processes cannot be received; logged once in a row."""
         if not self._failing:
-            logger.warning("no notices of other processes", extra={"problem": str(error)})
+            logger.warning(
+                "change notices of other processes unavailable", extra={"problem": str(error)}
+            )
         self._failing = True
 
     def succeeded(self) -> None:
         """Report that those of other processes are received."""
         if self._failing:
-            logger.info("notices of other processes arrive again")
+            logger.info("change notices of other processes available again")
         self._failing = False
 
     def close(self) -> None:

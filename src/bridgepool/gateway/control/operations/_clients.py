@@ -59,7 +59,7 @@ async def list_clients(context: Context) -> ClientList:
 async def add_client(
     context: Context, id: NewName, key_hashes: KeyHashes | None = None
 ) -> NewClient:
-    """Add a client. The response contains its first key, this once."""
+    """Add a client. Its first key is shown only in this response."""
     return await context.store.add_client(context.actor, id, key_hashes=key_hashes)
 
 
@@ -77,7 +77,7 @@ async def remove_client(context: Context, client_id: PathName) -> ClientChange:
 
 @operation("POST", "/clients/{client_id}/keys", status=201, shows_key=True)
 async def add_client_key(context: Context, client_id: PathName) -> NewKey:
-    """Make one more key for a client. The response contains it, this once."""
+    """Make one more key for a client. It is shown only in this response."""
     return await context.store.add_client_key(context.actor, client_id)
 
 

@@ -29,7 +29,7 @@ async def list_gateway_keys(context: Context, revoked: Revoked = False) -> Acces
 
 @operation("POST", "/gateway-keys", status=201, shows_key=True)
 async def create_gateway_key(context: Context, name: NewName) -> NewKey:
-    """Make a key for a gateway. The response contains it, this once."""
+    """Make a key for a gateway. It is shown only in this response."""
     return await context.store.create_gateway_key(context.actor, name)
 
 
@@ -47,7 +47,7 @@ async def list_admin_keys(context: Context, revoked: Revoked = False) -> AccessK
 
 @operation("POST", "/admin-keys", status=201, shows_key=True)
 async def create_admin_key(context: Context, name: NewName, role: Role) -> NewKey:
-    """Make a key for this API. The response contains it, this once."""
+    """Make a key for this API. It is shown only in this response."""
     return await context.store.create_admin_key(context.actor, name, role)
 
 

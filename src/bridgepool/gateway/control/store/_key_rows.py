@@ -136,7 +136,9 @@ def revoke(tx: StoreTransaction, kind: KeyKind, key: str) -> AccessKeyChange:
         raise NotFoundError(f"{kind} key", key)
     if len(found) > 1:
         ids = ", ".join(stored.id for stored in found)
-        raise InvalidChangeError(f"key: {len(found)} keys have that name; say which ({ids})")
+        raise InvalidChangeError(
+            f"key: {len(found)} keys have that name; specify one by its id ({ids})"
+        )
     return revoke_row(tx, found[0])
 
 

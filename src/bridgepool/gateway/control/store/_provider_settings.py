@@ -224,7 +224,7 @@ def _resolve_keys(
         elif change.id in by_id:
             keys.append(by_id[change.id])
         else:
-            problems.append("keys: names an id that is no key of this provider")
+            problems.append("keys: this provider has no key with that id")
     return tuple(keys)
 
 
