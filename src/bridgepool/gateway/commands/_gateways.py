@@ -33,6 +33,10 @@ def gateways(
         print_json(found)
         return
     print(f"revision in force: {found.revision}")
+    if found.unreadable:
+        print(f"providers that cannot be read: {len(found.unreadable)}")
+        for one in found.unreadable:
+            print(f"  {one.name}: {one.reason}")
     print_table(
         ("GATEWAY", "INSTANCE", "CONNECTED", "REVISION", "REJECTED", "LAST CONTACT", "SOFTWARE"),
         (

@@ -327,6 +327,8 @@ def _headers(pairs: list[str] | None) -> dict[str, HeaderValue]:
 
 
 def _keys(view: ProviderView) -> str:
+    if view.problem is not None:
+        return "unreadable"
     if view.client_keys:
         return "the clients'"
     if view.key_env is not None:

@@ -56,6 +56,11 @@ class StoreProviders:
         return self._snapshot.clients if self._snapshot is not None else Clients()
 
     @property
+    def unreadable(self) -> tuple[RejectedRow, ...]:
+        """The rows of the last reload that could not be decrypted, and why."""
+        return self._snapshot.unreadable if self._snapshot is not None else ()
+
+    @property
     def rejected(self) -> tuple[RejectedRow, ...]:
         """The rows of the last reload that could not be used, and why.
 

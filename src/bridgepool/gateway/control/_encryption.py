@@ -37,6 +37,10 @@ logger = logging.getLogger("bridgepool.store")
 
 KEYS_VARIABLE: Final = "BRIDGEPOOL_ENCRYPTION_KEYS"
 """The environment variable that may hold the keys, the first first, with white space between."""
+_ADVICE: Final = (
+    "put the right key there; if there is nothing encrypted yet, `bridgepool encryption new-key` "
+    "makes one"
+)
 
 
 def generate_encryption_key() -> Secret:
@@ -58,6 +62,8 @@ class EncryptionKeys:
     """
 
     keys: tuple[Secret, ...] = attrs.field(converter=_to_keys)
+    source: str = ""
+    """Where they come from, for messages: a variable, or a file."""
     names: tuple[str, ...] = attrs.field(init=False)
     """A name for each key, which does not reveal it; in the same order."""
     _fernet: MultiFernet = attrs.field(init=False, repr=False)
@@ -70,15 +76,12 @@ class EncryptionKeys:
     @_fernet.default
     def _make_fernet(self) -> MultiFernet:
         if not self.keys:
-            raise EncryptionError(
-                "there is no encryption key; make one with generate_encryption_key"
-            )
+            raise EncryptionError(f"there is no encryption key; {_ADVICE}")
         made = [_fernet(key) for key in self.keys]
         for place, fernet in enumerate(made, 1):
             if fernet is None:
                 raise EncryptionError(
-                    f"encryption key {place} is not 32 bytes in URL-safe base64; make one with "
-                    "generate_encryption_key"
+                    f"encryption key {place} is not 32 bytes in URL-safe base64; {_ADVICE}"
                 )
         return MultiFernet([fernet for fernet in made if fernet is not None])
 
@@ -86,6 +89,9 @@ class EncryptionKeys:
     def current(self) -> str:
         """The name of the key that encrypts."""
         return self.names[0]
+
+    def __str__(self) -> str:
+        return ", ".join(self.names) + (f" from {self.source}" if self.source else "")
 
     def encrypt(self, data: bytes) -> bytes:
         """Encrypt with the first key; the result is ASCII."""
@@ -102,9 +108,8 @@ class EncryptionKeys:
         except InvalidToken:
             pass
         raise EncryptionError(
-            "it was encrypted with a key other than those given "
-            f"({', '.join(self.names)}), or it is damaged: add the key that it was encrypted with, "
-            "each on a line of its own"
+            f"it was encrypted with a key other than those given ({self}), or it is damaged: add "
+            "the key that it was encrypted with, each on a line of its own"
         )
 
 
@@ -115,14 +120,22 @@ def _fernet(key: Secret) -> Fernet | None:
         return None
 
 
-def parse_encryption_keys(text: str) -> EncryptionKeys:
+def parse_encryption_keys(text: str, source: str = "") -> EncryptionKeys:
     """Read keys with white space between them, the first first; ``#`` begins a comment.
+
+    Args:
+        text: The keys.
+        source: Where they come from, for messages.
 
     Raises:
         EncryptionError: There is none, or one is not a key.
     """
     words = (word for line in text.splitlines() for word in line.partition("#")[0].split())
-    return EncryptionKeys(Secret(word) for word in words)
+    try:
+        return EncryptionKeys((Secret(word) for word in words), source)
+    except EncryptionError as error:
+        problem = f"{source}: {error}" if source else str(error)
+    raise EncryptionError(problem)
 
 
 def read_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
@@ -141,10 +154,7 @@ def read_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
         raise EncryptionError(
             f"the encryption keys in {path} cannot be read: {error.strerror}"
         ) from error
-    try:
-        return parse_encryption_keys(text)
-    except EncryptionError as error:
-        raise EncryptionError(f"in the key file {path}: {error}") from None
+    return parse_encryption_keys(text, f"the key file {path}")
 
 
 def find_encryption_keys(
@@ -164,15 +174,13 @@ def find_encryption_keys(
     if key_file is not None:
         return read_encryption_keys(key_file)
     if text := environ.get(KEYS_VARIABLE):
-        try:
-            return parse_encryption_keys(text)
-        except EncryptionError as error:
-            raise EncryptionError(f"in {KEYS_VARIABLE}: {error}") from None
+        return parse_encryption_keys(text, KEYS_VARIABLE)
     where = url.reveal() if isinstance(url, Secret) else url
     if "://" in where:
         raise EncryptionError(
             "a store in PostgreSQL needs its encryption keys from a file, or from "
-            f"{KEYS_VARIABLE}; make one with generate_encryption_key and give it to every process"
+            f"{KEYS_VARIABLE}: give every process the key of the store; for a new store, "
+            "`bridgepool encryption new-key` makes one"
         )
     store = Path(where.removeprefix("sqlite:")).absolute()
     beside = store.with_name(store.name + ".key")

@@ -54,6 +54,8 @@ class HubStatus:
 
     revisions: Revisions
     """What is served."""
+    unreadable: int
+    """How many providers could not be decrypted."""
     connected: int
     """Sessions of gateways that are open here."""
     store_problem: str | None
@@ -140,7 +142,13 @@ class Hub:
     def status(self) -> HubStatus:
         """Return the current status."""
         problem = self._problem or (_BACKWARDS if self._backwards else None)
-        return HubStatus(self.revisions, self._sessions.connected, problem, self._ending.is_set())
+        return HubStatus(
+            revisions=self.revisions,
+            unreadable=len(self._served.unreadable),
+            connected=self._sessions.connected,
+            store_problem=problem,
+            ending=self._ending.is_set(),
+        )
 
     async def gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, whichever control plane they are connected to.

@@ -1,7 +1,7 @@
 """The control plane as a process: listeners, signals, logs, exit status.
 
-Theory of operation. Start: open the store, apply the seed, read the store once, listen, print the
-URLs. An error ends the program here, and only here. Run: an unreachable store prevents changes,
+Theory of operation. Start: open the store, read it, apply the seed, read it again, listen, print
+the URLs. An error ends the program here, and only here. Run: an unreachable store prevents changes,
 and nothing else. The first SIGINT or SIGTERM begins the drain: `/readyz` answers 503, waiting
 requests are answered, running ones may end until `--drain-timeout`, gateways are asked to
 reconnect. A second signal ends the program at once. Exit status: 0 after a complete drain, 1 when
@@ -21,6 +21,7 @@ import trio
 from bridgepool import BridgePoolError
 from bridgepool.gateway._options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
@@ -74,10 +75,14 @@ async def _main(options: ControlPlaneOptions) -> int:
             find = partial(
                 find_encryption_keys, options.store, key_file=options.encryption_key_file
             )
-            keys = await trio.to_thread.run_sync(find)
+            try:
+                keys = await trio.to_thread.run_sync(find)
+            except EncryptionError as error:  # it says which option, variable or file is wrong
+                raise StartError(str(error)) from None
             store = await stack.enter_async_context(
                 open_store(options.store, keys, max_keys=options.max_keys)
             )
+            await store.check_readable()
             await _prepare(store, options)
             hub = await stack.enter_async_context(open_hub(store))
         except (BridgePoolError, ValueError) as error:  # ValueError: an unknown kind of URL

@@ -19,6 +19,8 @@ class SourceReport:
     """The origin of the snapshot in force: ``provider file``, ``control plane`` …"""
     connected: bool | None = None
     """Whether the source is connected; None if it has no connection."""
+    unreadable: int | None = None
+    """How many providers of a store cannot be decrypted; None if the source is another."""
     problem: str | None = None
     """Why the gateway is not ready, if so. Anyone may read it."""
 
@@ -89,6 +91,8 @@ class Readiness:
             document["source"] = report.source
             if report.connected is not None:
                 document["connected"] = report.connected
+            if report.unreadable is not None:
+                document["unreadable"] = report.unreadable
         if self._log_lines_dropped is not None:
             document["log_lines_dropped"] = self._log_lines_dropped()
         return document

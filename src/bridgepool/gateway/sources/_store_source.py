@@ -18,6 +18,7 @@ import trio
 from bridgepool import BridgePoolError
 from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
 from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control.database import check_store_exists
 from bridgepool.gateway.control.store import open_store
 from bridgepool.gateway.providers import Caller
@@ -53,22 +54,28 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
         try:
             await trio.to_thread.run_sync(check_store_exists, url)
             find_keys = partial(find_encryption_keys, url, key_file=key_file)
-            keys = await trio.to_thread.run_sync(find_keys)
+            try:
+                keys = await trio.to_thread.run_sync(find_keys)
+            except EncryptionError as error:  # it says which option, variable or file is wrong
+                raise StartError(str(error)) from None
             store = await stack.enter_async_context(open_store(url, keys))
+            await store.check_readable()
             providers = stack.enter_context(open_store_providers(store))
             first = await providers.reload()
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
         if not providers.clients:
             logger.warning("store has no clients; every request is refused")
-        report = SourceReport(source="store")
+
+        def report() -> SourceReport:
+            return SourceReport(source="store", unreadable=len(providers.unreadable))
 
         logged: tuple[RejectedRow, ...] = ()
 
         def log_rejected(_: Receipt) -> None:
             nonlocal logged
             for row in providers.rejected:
-                if row not in logged:
+                if row not in logged and row not in providers.unreadable:  # the store logs those
                     logger.warning(
                         "provider rejected", extra={"provider": row.name, "reason": row.reason}
                     )
@@ -78,7 +85,7 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             reloader=providers,
             changes=providers.changes,
             clients=_KeysOnly(providers),
-            report=lambda: report,
+            report=report,
             first=first,
             on_applied=log_rejected,
         )

@@ -170,7 +170,8 @@ async def test_health_is_told_without_a_key(tmp_path: Path) -> None:
     async with open_plane(str(tmp_path / "store.db")) as plane:
         async with httpx2.AsyncClient(base_url=plane.url) as client:
             assert (await client.get("/healthz")).json() == {"status": "ok"}
-            assert (await client.get("/readyz")).json() == {"status": "ready", "revision": 0}
+            ready = {"status": "ready", "revision": 0, "unreadable": 0}
+            assert (await client.get("/readyz")).json() == ready
             described = (await client.get("/openapi.json")).json()
             plane.hub.end_waits()
             ending = await client.get("/readyz")

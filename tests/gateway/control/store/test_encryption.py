@@ -1,12 +1,23 @@
 """Encryption keys that change, and rows that no key decrypts."""
 
+from functools import partial
+
 import pytest
 import trio
 
 from bridgepool import Secret
-from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._errors import EncryptionError, InvalidChangeError
 from bridgepool.gateway.control._records import KeyValue, ProviderPatch, RotationReport
+from bridgepool.gateway.providers import parse_provider_file
 from tests.gateway.control.stores import ADA, draft, encryption, opened
+
+SEED = """
+[[providers]]
+name = "seeded"
+type = "openai"
+base_url = "https://a.example/v1"
+keys = []
+"""
 
 
 async def test_after_a_rotation_the_new_key_alone_reads_everything(database_url: str) -> None:
@@ -45,8 +56,9 @@ async def test_a_rotation_that_was_cut_goes_on_where_it_was(database_url: str) -
 async def test_a_row_that_cannot_be_decrypted_is_its_own_trouble(database_url: str) -> None:
     async with opened(database_url, encryption("lost")) as store:
         await store.add_provider(ADA, draft("lost", "key-lost"))
-    async with opened(database_url, encryption("new")) as store:
+    async with opened(database_url, encryption("new", "lost")) as store:
         await store.add_provider(ADA, draft("good", "key-good"))
+    async with opened(database_url, encryption("new")) as store:
         snapshot = await store.snapshot()
         assert [row.name for row in snapshot.rows] == ["lost", "good"]
         assert [row.name for row in snapshot.unreadable] == ["lost"]
@@ -59,6 +71,61 @@ async def test_a_row_that_cannot_be_decrypted_is_its_own_trouble(database_url: s
         with pytest.raises(InvalidChangeError, match="lost"):
             await store.export_providers()
         assert (await store.rotate_encryption()).unreadable == 2  # its audit row, too
+
+
+async def test_nothing_is_encrypted_with_a_key_of_which_the_store_has_no_provider(
+    database_url: str,
+) -> None:
+    async with opened(database_url, encryption("right")) as store:
+        await store.add_client(ADA, "alice")
+        await store.add_provider(ADA, draft("one", "key-one"))
+        revisions, audit = await store.revisions(), await store.audit()
+    async with opened(database_url, encryption("wrong")) as store:
+        with pytest.raises(EncryptionError, match="none of the 1 providers"):
+            await store.check_readable()
+        for change in (
+            partial(store.add_provider, ADA, draft("two", "key-two")),
+            partial(store.apply_providers, ADA, [draft("two", "key-two")], prune=True),
+            partial(store.add_client, ADA, "bob"),
+            partial(store.add_client_key, ADA, "alice"),
+            partial(store.remove_client, ADA, "alice"),
+            partial(store.create_admin_key, ADA, "ada", "write"),
+            partial(store.create_gateway_key, ADA, "front"),
+            partial(store.seed, parse_provider_file(SEED)),
+        ):
+            with pytest.raises(EncryptionError, match="nothing was changed"):
+                await change()
+        assert await store.revisions() == revisions
+    async with opened(database_url, encryption("right")) as store:
+        await store.check_readable()
+        assert await store.audit() == audit
+    async with opened(database_url, encryption("new", "right")) as store:
+        await store.add_provider(ADA, draft("two", "key-two"))
+
+
+async def test_each_row_that_cannot_be_decrypted_is_logged_when_a_reading_brings_it(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        opened(database_url, encryption("old")) as store,
+        opened(database_url, encryption("new", "old")) as other,
+    ):
+        await store.add_provider(ADA, draft("one", "key-one"))
+        await store.snapshot()
+        await other.add_provider(ADA, draft("two", "key-two"))
+        await other.add_provider(ADA, draft("three", "key-three"))
+        for _ in range(2):
+            await store.snapshot()
+        assert [getattr(line, "provider", "") for line in caplog.records] == ["two", "three"]
+        assert {line.levelname for line in caplog.records} == {"ERROR"}
+        reason = getattr(caplog.records[0], "reason", "")
+        assert encryption("new").current in reason
+        assert [row.name for row in await store.unreadable()] == ["two", "three"]
+        await store.check_readable()  # one of them can be read
+        await other.add_provider(ADA, draft("four", "key-four"))
+        await store.snapshot()
+        assert [getattr(line, "provider", "") for line in caplog.records][2:] == ["four"]
+        assert "key-" not in caplog.text
 
 
 async def test_a_row_that_cannot_be_decrypted_can_be_switched_off_replaced_and_removed(

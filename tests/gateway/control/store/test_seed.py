@@ -198,6 +198,8 @@ async def test_keys_changed_in_the_file_keep_the_ids_of_those_that_stay(database
 async def test_a_seed_goes_on_where_the_encryption_key_was_lost(database_url: str) -> None:
     async with opened(database_url) as store:
         await seed(store, ONE)
+    async with opened(database_url, encryption("another", "one")) as store:
+        await store.add_provider(ADA, draft("readable"))
     async with opened(database_url, encryption("another")) as store:
         report = await seed(store, ONE + TWO)
         assert report.applied == ("two",)

@@ -43,7 +43,7 @@ async def rewrite(store: Store, table: str, **fields: object) -> None:
 
     def change(tx: StoreTransaction) -> None:
         [(row_id, sealed)] = tx.sql.fetch_all(f"SELECT id, sealed FROM {table}")
-        document = json.loads(tx.unseal(sealed)) | fields
+        document = json.loads(tx.unseal(sealed, None)) | fields
         document = {name: value for name, value in document.items() if value is not None}
         tx.sql.execute(
             f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?",
@@ -60,7 +60,7 @@ async def document_of(store: Store) -> dict[str, Any]:
 
     def read(tx: StoreTransaction) -> dict[str, Any]:
         [(sealed,)] = tx.sql.fetch_all("SELECT sealed FROM providers")
-        document: dict[str, Any] = json.loads(tx.unseal(sealed))
+        document: dict[str, Any] = json.loads(tx.unseal(sealed, None))
         return document
 
     return await store._read(read)

@@ -81,7 +81,7 @@ class Routes:
             return error_response(503, "draining", "the control plane is shutting down")
         if status.store_problem is not None:
             return error_response(503, "store_unavailable", status.store_problem)
-        return json_response(200, Readiness(status.revisions.revision))
+        return json_response(200, Readiness(status.revisions.revision, status.unreadable))
 
 
 def _match(template: str, segments: tuple[str, ...]) -> dict[str, str] | None:

@@ -44,6 +44,8 @@ class Readiness:
     """The control plane is ready."""
 
     revision: int
+    unreadable: int
+    """How many providers the control plane cannot decrypt."""
     status: Literal["ready"] = "ready"
 
 

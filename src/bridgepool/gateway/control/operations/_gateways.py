@@ -11,6 +11,7 @@ from bridgepool.gateway.control._applied import AppliedReport
 from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.gateway.control.operations._operation import Admin, Context, operation
 from bridgepool.gateway.control.operations._requests import Number
+from bridgepool.remote import RejectedRow
 
 MAX_WAIT: Final = 60.0
 """Seconds for which one request may wait."""
@@ -22,6 +23,8 @@ class GatewayList:
 
     revision: int
     """The current one."""
+    unreadable: tuple[RejectedRow, ...]
+    """The providers that cannot be decrypted with the encryption keys in use, and why."""
     gateways: tuple[GatewaySession, ...]
 
 
@@ -29,7 +32,8 @@ class GatewayList:
 async def list_gateways(context: Context) -> GatewayList:
     """List the gateways that are known, whichever control plane they are connected to."""
     revision = (await context.store.revisions()).revision
-    return GatewayList(revision, await context.gateways.gateways())
+    unreadable = await context.store.unreadable()
+    return GatewayList(revision, unreadable, await context.gateways.gateways())
 
 
 @operation("GET", "/revision")

@@ -85,7 +85,7 @@ def _entry(tx: StoreTransaction, row: AuditRow) -> AuditEntry:
     # JSON has no closer static type; we wrote it.
     content: Mapping[str, Any]
     try:
-        content = json.loads(tx.unseal(row.sealed))
+        content = json.loads(tx.unseal(row.sealed, row.sealed_by))
     except (EncryptionError, ValueError):
         content = _NOTHING
     return AuditEntry(

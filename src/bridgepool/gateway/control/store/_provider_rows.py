@@ -131,6 +131,7 @@ def change(
     present = find(tx, name)
     _check_revision(present, if_revision)
     if present.problem is not None:
+        tx.repairing = True
         enabled = patch.fields.get("enabled")
         if isinstance(enabled, bool) and len(patch.fields) == 1:
             stored = _switch(tx, present, enabled)
@@ -155,6 +156,7 @@ def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> Provider
     """Remove one."""
     present = find(tx, name)
     _check_revision(present, if_revision)
+    tx.repairing = present.problem is not None
     delete(tx, present)
     return _change(tx, present, True)
 
@@ -226,7 +228,7 @@ def _stored(
     content, problem = known.get(row.sealed or ""), None
     if content is None:
         try:
-            content = from_sealed(tx.unseal(row.sealed), columns)
+            content = from_sealed(tx.unseal(row.sealed, row.sealed_by), columns)
         except (EncryptionError, ValueError) as error:
             content, problem = Content(base_url="", **columns), str(error)
     elif _columns(content) != columns:

@@ -198,7 +198,7 @@ def _records(tx: StoreTransaction) -> dict[tuple[Kind, str], _Record]:
     records: dict[tuple[Kind, str], _Record] = {}
     for row in SEEDS.select(tx.sql, "ORDER BY id"):
         try:
-            said = json.loads(tx.unseal(row.sealed))
+            said = json.loads(tx.unseal(row.sealed, row.sealed_by))
             if row.kind == "provider":
                 said = seed_defaults(said)
         except (EncryptionError, ValueError):

@@ -9,7 +9,7 @@ never half.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, TypeVarTuple
@@ -29,7 +29,6 @@ from bridgepool.gateway.control._records import (
     AuditEntry,
     ClientChange,
     ClientView,
-    GatewayKey,
     GatewaySession,
     KeyKind,
     NewClient,
@@ -51,14 +50,15 @@ from bridgepool.gateway.control.store import _client_rows as client_rows
 from bridgepool.gateway.control.store import _gateway_rows as gateway_rows
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
+from bridgepool.gateway.control.store import _reading as reading
 from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
-from bridgepool.gateway.control.store._provider_settings import Content, Rules
+from bridgepool.gateway.control.store._provider_settings import Rules
+from bridgepool.gateway.control.store._reading import LastReading
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
 from bridgepool.gateway.providers import MAX_KEYS, PROVIDER_TYPES, ProviderFile, ProviderType
-from bridgepool.gateway.providers._access_keys import parse_hash
-from bridgepool.remote import Identity, RejectedRow
+from bridgepool.remote import RejectedRow
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -72,8 +72,7 @@ class Store:
     _encryption: EncryptionKeys
     _clock: Callable[[], float]
     _rules: Rules
-    # sealed -> content, of the last snapshot: those need not be decrypted again
-    _known: Mapping[str, Content] = attrs.field(factory=dict, init=False, repr=False)
+    _last: LastReading = attrs.field(factory=LastReading, init=False)
     _staleness: Staleness = attrs.field(factory=Staleness, init=False)
 
     # -- what is in force
@@ -87,9 +86,27 @@ class Store:
         return self._database.subscribe()
 
     async def snapshot(self) -> StoreSnapshot:
-        """Read all that gateways serve by, consistently: the one answer that holds secrets."""
-        snapshot, self._known = await self._read(_read_snapshot, self._known)
+        """Read all that gateways serve by, consistently: the one answer that holds secrets.
+
+        Each provider that cannot be read is logged, once until that changes.
+        """
+        snapshot, known = await self._read(reading.read_snapshot, self._last.known)
+        self._last.replace(known, snapshot.unreadable)
         return snapshot
+
+    async def check_readable(self) -> None:
+        """Read everything, and refuse a store of which no provider can be read.
+
+        For a program that starts: with the wrong encryption key it would serve nothing.
+
+        Raises:
+            EncryptionError: There are providers, and none can be read; says why.
+        """
+        reading.check_readable(await self.snapshot())
+
+    async def unreadable(self) -> tuple[RejectedRow, ...]:
+        """Return the providers that cannot be read now, and why."""
+        return await self._read(reading.read_unreadable, self._last.known)
 
     # -- providers
 
@@ -338,26 +355,6 @@ class Store:
     def _transaction(self, sql: Transaction, actor: Actor = PROGRAM) -> StoreTransaction:
         now = datetime.fromtimestamp(self._clock(), UTC)
         return StoreTransaction(sql, self._encryption, now, actor)
-
-
-def _read_snapshot(
-    tx: StoreTransaction, known: Mapping[str, Content]
-) -> tuple[StoreSnapshot, Mapping[str, Content]]:
-    stored = provider_rows.living(tx, known)
-    usable = {row.row.sealed or "": row.content for row in stored if row.problem is None}
-    snapshot = StoreSnapshot(
-        revisions=tx.revisions(),
-        rows=tuple(row.content.row(row.id) for row in stored),
-        clients=client_rows.known(tx),
-        unreadable=tuple(
-            RejectedRow(row.content.name, row.problem) for row in stored if row.problem is not None
-        ),
-        gateway_keys={
-            key.id: GatewayKey(Identity(key.name, key.id), parse_hash(key.hash))
-            for key in key_rows.list_keys(tx, "gateway")
-        },
-    )
-    return snapshot, usable
 
 
 @asynccontextmanager

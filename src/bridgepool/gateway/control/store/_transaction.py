@@ -31,7 +31,10 @@ class StoreTransaction:
     """The time, for people."""
     actor: Actor = PROGRAM
     """Who makes the change."""
+    repairing: bool = False
+    """Encrypt, although no provider was encrypted with a key that is known here."""
     _revision: int | None = attrs.field(default=None, init=False)
+    _keys_fit: bool = attrs.field(default=False, init=False)  # checked before
 
     def revisions(self) -> Revisions:
         """Return the revisions in force."""
@@ -40,11 +43,24 @@ class StoreTransaction:
             raise StoreUnavailableError("the store is damaged: restore it from a backup")
         return Revisions(*row)
 
-    def unseal(self, sealed: str | None) -> str:
-        """Decrypt a sealed column; raises `EncryptionError`."""
+    def unseal(self, sealed: str | None, sealed_by: str | None) -> str:
+        """Decrypt a sealed column; raises `EncryptionError`.
+
+        Args:
+            sealed: The column.
+            sealed_by: The name of the key, in the column beside it.
+        """
         if sealed is None:
             raise EncryptionError("it was removed, and its secrets with it")
-        return self.encryption.decrypt(sealed.encode("ascii")).decode("utf-8")
+        try:
+            return self.encryption.decrypt(sealed.encode("ascii")).decode("utf-8")
+        except EncryptionError:
+            if sealed_by in self.encryption.names:
+                raise
+        raise EncryptionError(
+            f"it was encrypted with the key {sealed_by}, and the keys here are {self.encryption}: "
+            "add that key, on a line of its own"
+        )
 
     @property
     def changed(self) -> bool:
@@ -74,9 +90,33 @@ class StoreTransaction:
         return self._revision
 
     def seal(self, text: str) -> tuple[str, str]:
-        """Encrypt for a sealed column; returns that, and the name of the key."""
+        """Encrypt for a sealed column; returns that, and the name of the key.
+
+        Raises:
+            EncryptionError: There are providers, and none of them was encrypted with a key that is
+                known here: this key is a wrong one.
+        """
+        if not self.repairing and not self._keys_fit:
+            self._check_keys()
+            self._keys_fit = True
         sealed = self.encryption.encrypt(text.encode("utf-8")).decode("ascii")
         return sealed, self.encryption.current
+
+    def _check_keys(self) -> None:
+        names = self.encryption.names
+        living = "FROM providers WHERE removed IS NULL"
+        marks = ", ".join("?" for _ in names)
+        known = f"SELECT 1 {living} AND sealed_by IN ({marks}) LIMIT 1"
+        if self.sql.fetch_one(known, *names) is not None:
+            return
+        others = self.sql.fetch_all(f"SELECT DISTINCT sealed_by {living} ORDER BY sealed_by")
+        if others:
+            raise EncryptionError(
+                f"nothing was changed: the encryption keys {self.encryption} are not those of the "
+                f"store, whose providers are encrypted with {', '.join(by for (by,) in others)}; "
+                "use that key. If it is lost, set base_url, keys and headers of each provider "
+                "again, or remove it"
+            )
 
     def reencrypt(
         self, table: str, after: str | int | None
@@ -94,15 +134,15 @@ class StoreTransaction:
         if after is not None:
             condition += " AND id > ?"
         rows = self.sql.fetch_all(
-            f"SELECT id, sealed FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608 -- names of tables and columns of ours
+            f"SELECT id, sealed, sealed_by FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608 -- names of tables and columns of ours
             *values,
             *(() if after is None else (after,)),
             _REENCRYPTED_AT_ONCE,
         )
         unreadable = 0
-        for row_id, sealed in rows:
+        for row_id, sealed, sealed_by in rows:
             try:
-                text = self.unseal(sealed)
+                text = self.unseal(sealed, sealed_by)
             except EncryptionError:
                 unreadable += 1
             else:

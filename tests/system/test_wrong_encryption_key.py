@@ -1,0 +1,194 @@
+"""A wrong or stale encryption key is an outage that everybody sees: at the start, in logs, in
+`/readyz`, in the commands; and nothing is written with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from bridgepool.gateway.control._encryption import (
+    add_encryption_key,
+    generate_encryption_key,
+    promote_encryption_key,
+)
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from tests.e2e.process import GatewayProcess, as_json, run_command
+from tests.system.asking import Home
+from tests.system.rig import make_home, open_plane, run_front, run_plane
+
+KEYS = "BRIDGEPOOL_ENCRYPTION_KEYS"
+
+
+async def make_store(folder: Path, upstream: SimulatedUpstream, url: str | None = None) -> Home:
+    """Make a store of two providers."""
+    home = await make_home(folder, url)
+    async with open_plane(home):
+        await home.add("ai", upstream, "sk-ai")
+        await home.add("other", upstream, "sk-other")
+    return home
+
+
+def replace_key(home: Home) -> None:
+    """Lose the encryption key, and have another one in its place."""
+    home.encryption_file.write_text(generate_encryption_key().reveal() + "\n")
+
+
+@asynccontextmanager
+async def ended(home: Home, *arguments: str, **env: str) -> AsyncIterator[GatewayProcess]:
+    """Run a command to its end."""
+    async with run_command(*arguments, env={**home.environ, **env}) as command:
+        await command.wait()
+        await command.stdout.wait_end()
+        await command.stderr.wait_end()
+        yield command
+
+
+def errors(run: GatewayProcess) -> list[dict[str, object]]:
+    lines = (as_json(line) for line in run.stderr.lines)
+    return [line for line in lines if line.get("level") == "error"]
+
+
+@pytest.mark.parametrize("program", ["control-plane", "gateway"])
+async def test_a_start_in_which_no_provider_can_be_read_ends_with_status_2(
+    tmp_path: Path, north: SimulatedUpstream, database_url: str, program: str
+) -> None:
+    home = await make_store(
+        tmp_path, north, None if database_url.startswith("sqlite") else database_url
+    )
+    replace_key(home)
+    options = {
+        "control-plane": home.plane_options(),
+        "gateway": ("--listen", "127.0.0.1:0", *home.embedded()),
+    }[program]
+    async with ended(home, program, *options, "--log-format", "json") as run:
+        assert run.process.returncode == 2
+        lines = errors(run)
+        assert [line["event"] for line in lines] == ["provider cannot be read"] * 2
+        assert [line["provider"] for line in lines] == ["ai", "other"]
+        message = run.stderr.lines[-1]
+        assert "none of the 2 providers in the store can be read" in message
+        assert str(home.encryption_file) in message  # where
+        assert "add that key" in message  # what to do
+        assert "listening" not in run.everything
+
+
+async def test_a_provider_that_cannot_be_read_is_logged_counted_and_listed(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_store(tmp_path, north)
+    lost = home.encryption_file.read_text()
+    both = add_encryption_key(home.encryption_file)
+    promote_encryption_key(home.encryption_file)
+    async with open_plane(home):
+        await home.add("newer", north, "sk-newer")  # under the new key
+    home.encryption_file.write_text(both.keys[-1].reveal())
+    assert lost.strip() not in home.encryption_file.read_text()
+    async with (
+        run_plane(home) as plane,
+        run_front(home, *home.embedded()) as (embedded, gateway),
+    ):
+        assert [line["provider"] for line in errors(plane)] == ["ai", "other"]
+        assert [line["provider"] for line in errors(gateway)] == ["ai", "other"]
+        async with httpx2.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{home.api_port}/readyz")
+        assert (answer.status_code, answer.json()["unreadable"]) == (200, 2)
+        ready = await embedded.ready()
+        assert (ready.status, ready.document["unreadable"]) == (200, 2)
+        await embedded.wait_outcome("north", "newer")
+        where = (
+            *("--url", f"http://127.0.0.1:{home.api_port}"),
+            *("--admin-key-file", str(home.admin_file)),
+        )
+        async with ended(home, "gateways", *where) as run:
+            assert "providers that cannot be read: 2" in run.everything
+            assert "  ai: it was encrypted with the key" in run.everything
+        async with ended(home, "gateways", "--json", *where) as run:
+            listed = json.loads("\n".join(run.stdout.lines))
+            assert [row["name"] for row in listed["unreadable"]] == ["ai", "other"]
+        async with ended(home, "providers", "list", *where) as run:
+            [row] = [line for line in run.stdout.lines if line.startswith("ai ")]
+            assert "unreadable" in row
+            assert "none" not in row
+        # A later reading logs what is new in it, and nothing again.
+        await home.add("newest", north, "sk-newest")
+        await embedded.wait_outcome("north", "newest")
+        await gateway.stop()
+        assert [line["provider"] for line in errors(gateway)] == ["ai", "other"]
+
+
+async def test_nothing_is_written_with_a_wrong_encryption_key(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_store(tmp_path, north)
+    right = home.encryption_file.read_text()
+    replace_key(home)
+    at = ("--encryption-key-file", str(home.encryption_file))
+    url = ("--type", "openai", "--base-url", "https://a.example/v1")
+    writes = (
+        ("providers", "add", "more", *url),
+        ("keys", "create", "client", "alice"),
+        ("keys", "create", "admin", "ada"),
+        ("keys", "create", "gateway", "front-9"),
+        ("keys", "revoke", "gateway", "first"),
+    )
+    for command in writes:
+        async with ended(home, *command, *at) as run:
+            assert run.process.returncode == 2, run.everything
+            assert "nothing was changed: the encryption keys" in run.everything
+            assert str(home.encryption_file) in run.everything
+    home.encryption_file.write_text(right)
+    async with ended(home, "audit", "--json", *at) as run:
+        entries = json.loads("\n".join(run.stdout.lines))
+        assert [entry["action"] for entry in entries][:2] == ["provider.add", "provider.add"]
+    async with ended(home, "encryption", "rotate", "--store", home.store_url, *at) as run:
+        assert run.process.returncode == 0, run.everything
+
+
+async def test_providers_whose_key_is_lost_can_be_set_again_or_removed(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_store(tmp_path, north)
+    replace_key(home)
+    at = ("--encryption-key-file", str(home.encryption_file))
+    async with ended(home, "providers", "remove", "other", *at) as run:
+        assert run.process.returncode == 0, run.everything
+    again = ("--base-url", north.openai_url, "--keys-from-env", "NEW_KEY", "--type", "openai")
+    async with ended(
+        home, "providers", "update", "ai", *again, "--allow-private", *at, NEW_KEY="sk-new"
+    ) as run:
+        assert run.process.returncode == 0, run.everything
+    async with run_plane(home) as plane:
+        assert errors(plane) == []
+
+
+@pytest.mark.parametrize("program", ["control-plane", "gateway", "providers list"])
+async def test_a_malformed_encryption_key_is_reported_with_its_variable_or_file(
+    tmp_path: Path, north: SimulatedUpstream, program: str
+) -> None:
+    home = await make_store(tmp_path, north)
+    home.encryption_file.write_text("garbage\n")
+    more = {
+        "control-plane": ("--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0"),
+        "gateway": ("--listen", "127.0.0.1:0"),
+        "providers list": (),
+    }[program]
+    by_variable = {**home.environ, KEYS: "garbage"}
+    at = ("--encryption-key-file", str(home.encryption_file))
+    for options, env, where in (
+        ((), by_variable, KEYS),
+        (at, home.environ, str(home.encryption_file)),
+    ):
+        async with run_command(*program.split(), *more, *options, env=env) as run:
+            assert await run.wait() == 2
+            await run.stderr.wait_end()
+            message = run.stderr.lines[-1]
+            assert f"{where}: encryption key 1 is not 32 bytes" in message
+            assert "--store" not in message
+            assert "bridgepool encryption new-key" in message
+            assert "garbage" not in message
