@@ -190,6 +190,8 @@ class ControlPlaneOptions:
     log_format: _Format = "auto"
     """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
     terminal and else `json`."""
+    access_log: Annotated[str, Parameter(metavar="PATH")] = "-"
+    """The access log of the API: a file to append to, `-` for standard output, or `none`."""
 
     def check(self) -> None:
         """Check the options that need no file.

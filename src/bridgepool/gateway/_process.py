@@ -23,8 +23,9 @@ import trio
 
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.gateway.proxy._access_log import make_access_log
+from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
+from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -70,7 +71,13 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous)
         )
-        access_log = make_access_log(options.access_log, options.log_format, logs)
+        access_log = make_access_log(
+            options.access_log,
+            options.log_format,
+            logs,
+            json_line=json_line,
+            console_line=console_line,
+        )
         listeners = await open_listeners(addresses, tls)
         gateway = await stack.enter_async_context(
             open_gateway(

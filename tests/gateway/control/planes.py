@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,8 +16,10 @@ import trio
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._records import Role
 from bridgepool.gateway.control.api import Guard, make_api
+from bridgepool.gateway.control.api._access_log import ApiRecord
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
+from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.http import GracefulClose, serve_http
 from bridgepool.remote import Acknowledge, Identity, RejectedRow, SessionInfo
 from tests.gateway.control.stores import ADA, opened
@@ -39,6 +43,8 @@ class Plane:
     url: str
     graceful: GracefulClose
     api: Guard
+    records: list[ApiRecord]
+    """The access log of the API."""
     keys: dict[str, str] = attrs.field(factory=dict)
 
     async def key(self, role: Role = "write") -> str:
@@ -82,15 +88,22 @@ class Plane:
 
 
 @asynccontextmanager
-async def open_plane(url: str) -> AsyncIterator[Plane]:
-    """Open a control plane on an empty store."""
+async def open_plane(url: str, *, burst: float = math.inf) -> AsyncIterator[Plane]:
+    """Open a control plane on an empty store.
+
+    Args:
+        url: Of the store.
+        burst: How many keys are refused at once; by default no test waits for a refusal.
+    """
     async with opened(url) as store, open_hub(store, gather=0.01) as hub:
-        api = make_api(store, hub)
+        refused = RefusedKeys(logging.getLogger("tests"), "keys refused", burst)
+        records: list[ApiRecord] = []
+        api = make_api(store, hub, access_log=records.append, refused_keys=refused)
         listeners = await open_listeners([Address("127.0.0.1", 0)], None)
         graceful = GracefulClose()
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(serve_http, api.handle, listeners, graceful=graceful))
-            yield Plane(store, hub, listener_url(listeners[0]), graceful, api)
+            yield Plane(store, hub, listener_url(listeners[0]), graceful, api, records)
             hub.end_waits()
             graceful.begin(1)
 

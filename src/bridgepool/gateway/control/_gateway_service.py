@@ -30,6 +30,7 @@ from bridgepool.gateway._protocol import (
 from bridgepool.gateway.control._records import Revisions
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.remote import (
     Identity,
     RemoteError,
@@ -95,16 +96,23 @@ class _Clients:
     backend: GatewayBackend
     # session -> the clients revision that it was sent last
     sent: dict[ServiceSession, int] = attrs.field(factory=dict, init=False)
+    refused_keys: RefusedKeys = attrs.field(
+        factory=lambda: RefusedKeys(logger, "gateway keys refused"), init=False
+    )
     asking: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(_AUTHORIZATIONS), init=False
     )
 
     async def admit(self, handshake: Handshake) -> Identity | Refused:
-        """Decide by the key of a gateway."""
+        """Decide by the key of a gateway; refuse after a while if many were refused."""
         if handshake.bearer is None:
             await trio.lowlevel.checkpoint()
             return _NO_KEY
-        return await self.backend.admit(handshake.bearer) or _UNKNOWN_KEY
+        identity = await self.backend.admit(handshake.bearer)
+        if identity is not None:
+            return identity
+        await trio.sleep(self.refused_keys.refuse(handshake.peer, trio.current_time()))
+        return _UNKNOWN_KEY
 
     def is_live(self, identity: Identity) -> bool:
         """Return whether the key of a session is good still."""

@@ -25,9 +25,10 @@ from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
-from bridgepool.gateway.control.api import make_api
+from bridgepool.gateway.control.api import Guard, console_line, json_line, make_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFileError, parse_provider_file
+from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -62,10 +63,10 @@ def serve_control_plane(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
     Raises:
         StartError: It could not start.
     """
-    return trio.run(_main, options)
+    return trio.run(_main, options, logs)
 
 
-async def _main(options: ControlPlaneOptions) -> int:
+async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
     options.check()
     api_addresses = _addresses("--listen", options.listen, options)
     rpc_addresses = _addresses("--rpc-listen", options.rpc_listen, options)
@@ -87,9 +88,17 @@ async def _main(options: ControlPlaneOptions) -> int:
             hub = await stack.enter_async_context(open_hub(store))
         except (BridgePoolError, ValueError) as error:  # ValueError: an unknown kind of URL
             raise StartError(f"--store: {error}") from None
+        access_log = make_access_log(
+            options.access_log,
+            options.log_format,
+            logs,
+            json_line=json_line,
+            console_line=console_line,
+        )
+        api = make_api(store, hub, access_log=access_log)
         api_listeners = await open_listeners(api_addresses, tls)
         rpc_listeners = await open_listeners(rpc_addresses, tls)
-        return await _serve(store, hub, api_listeners, rpc_listeners, options)
+        return await _serve(api, hub, api_listeners, rpc_listeners, options)
 
 
 def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:
@@ -142,7 +151,7 @@ async def _seed(store: Store, path: Path, max_keys: int) -> None:
 
 
 async def _serve(
-    store: Store,
+    api: Guard,
     hub: Hub,
     api_listeners: Sequence[Listener],
     rpc_listeners: Sequence[Listener],
@@ -181,7 +190,7 @@ async def _serve(
                 )
             )
             _announce(api_listeners, rpc_listeners, hub)
-            await serve_http(make_api(store, hub).handle, api_listeners, graceful=graceful)
+            await serve_http(api.handle, api_listeners, graceful=graceful)
         with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were asked to end
             while service.sessions:  # noqa: ASYNC110 -- they end within milliseconds
                 await trio.sleep(0.01)

@@ -10,16 +10,13 @@ path it has what `_redaction` lets through, so that a key in it is not shown.
 from __future__ import annotations
 
 import enum
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import attrs
 import msgspec
 
-from bridgepool.gateway.serving._listening import StartError
-from bridgepool.gateway.serving._logs import LogFormat, ProgramLogs, use_json
+from bridgepool.gateway.serving._access_log import timestamp
 
 _encode = msgspec.json.Encoder().encode
 
@@ -79,7 +76,7 @@ def json_line(record: AccessRecord) -> bytes:
     """Format one record as a line of JSON. Every field is always there, in this order."""
     first, duration = _milliseconds(record)
     fields = {
-        "time": _timestamp(),
+        "time": timestamp(),
         "event": "request",
         "client": record.client,
         "key": record.key,
@@ -103,7 +100,7 @@ def console_line(record: AccessRecord) -> bytes:
     path, method = ascii(record.path)[1:-1], ascii(record.method)[1:-1]
     code = f" ({record.code})" if record.code else ""
     return (
-        f"{_timestamp()[11:23]} {record.client:<12} {record.provider}@{record.generation} "
+        f"{timestamp()[11:23]} {record.client:<12} {record.provider}@{record.generation} "
         f"{method} {path} {record.status or '---'} {record.bytes_sent} B "
         f"{duration:.1f} ms {record.outcome.value}{code}\n"
     ).encode()
@@ -113,37 +110,3 @@ def _milliseconds(record: AccessRecord) -> tuple[float | None, float]:
     """Return the time to the first byte, if one was sent, and to the end."""
     first = round((record.first_byte - record.started) * 1e3, 3) if record.first_byte else None
     return first, round((record.ended - record.started) * 1e3, 3)
-
-
-def _timestamp() -> str:
-    """Return the wall clock as RFC 3339 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def make_access_log(target: str, log_format: LogFormat, logs: ProgramLogs) -> AccessLog | None:
-    """Return the access log of a program.
-
-    Args:
-        target: A file to append to, `-` for standard output, or `none`.
-        log_format: The format of a line; `auto` is `console` on a terminal, else `json`.
-        logs: The logs of the program.
-
-    Raises:
-        StartError: The file cannot be opened.
-    """
-    if target == "none":
-        return None
-    if target == "-":
-        writer, as_json = logs.stdout, use_json(log_format, sys.stdout)
-    else:
-        try:
-            writer = logs.open_file(target, "access log")
-        except OSError as error:
-            raise StartError(f"--access-log {target}: {error.strerror}") from None
-        as_json = log_format != "console"
-    line = json_line if as_json else console_line
-
-    def log(record: AccessRecord) -> None:
-        writer.append(line(record))
-
-    return log

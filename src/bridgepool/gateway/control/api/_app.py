@@ -9,13 +9,20 @@ from typing import Final
 import attrs
 
 from bridgepool.gateway.control._hub import Hub
-from bridgepool.gateway.control.api._errors import ApiResponse, error_response, json_response
+from bridgepool.gateway.control.api._access_log import ApiLog
+from bridgepool.gateway.control.api._errors import (
+    ApiResponse,
+    error_response,
+    json_response,
+    logger,
+)
 from bridgepool.gateway.control.api._guard import ApiRequest, Guard
 from bridgepool.gateway.control.api._openapi import Health, Readiness, describe
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
 from bridgepool.gateway.control.operations._requests import read_request
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
 _NO_ROUTE: Final = error_response(404, "not_found", "there is no such route")
 _NO_JSON: Final = error_response(
@@ -23,14 +30,23 @@ _NO_JSON: Final = error_response(
 )
 
 
-def make_api(store: Store, hub: Hub) -> Guard:
+def make_api(
+    store: Store,
+    hub: Hub,
+    *,
+    access_log: ApiLog | None = None,
+    refused_keys: RefusedKeys | None = None,
+) -> Guard:
     """Make the API; its `handle` is a handler for `serve_http`.
 
     Args:
         store: The store that it reads and changes.
         hub: The hub that knows the gateways.
+        access_log: Called once for each request, after its end.
+        refused_keys: Counts and delays refused admin keys.
     """
-    return Guard(Routes(store, hub).answer, store)
+    refused = refused_keys or RefusedKeys(logger, "admin keys refused")
+    return Guard(Routes(store, hub).answer, store, access_log, refused)
 
 
 @attrs.frozen

@@ -42,10 +42,14 @@ class ApiResponse:
     status: int
     content: bytes
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    code: str = ""
+    """Of the error; empty if it is none."""
+    revision: int | None = None
+    """The revision in it."""
 
-    async def send(self, exchange: Exchange) -> None:
+    async def send(self, exchange: Exchange, request_id: str) -> None:
         """Send it as the response of an exchange."""
-        fields = {"content-type": "application/json", **self.headers}
+        fields = {"content-type": "application/json", "x-request-id": request_id, **self.headers}
         headers = tuple((name.lower().encode(), text.encode()) for name, text in fields.items())
         await exchange.answer(self.status, headers, self.content)
 
@@ -66,7 +70,8 @@ def json_response(status: int, answer: object, *, shows_key: bool = False) -> Ap
             return dict(value)
         raise TypeError(f"{type(value).__name__} is not written as JSON")
 
-    return ApiResponse(status, msgspec.json.encode(answer, enc_hook=encode))
+    content = msgspec.json.encode(answer, enc_hook=encode)
+    return ApiResponse(status, content, revision=getattr(answer, "revision", None))
 
 
 def error_response(
@@ -82,7 +87,7 @@ def error_response(
     if status == 503:
         fields["Retry-After"] = RETRY_AFTER
     body = ApiErrorBody(ApiError(code, message, listed))
-    return ApiResponse(status, msgspec.json.encode(body), fields)
+    return ApiResponse(status, msgspec.json.encode(body), fields, code)
 
 
 def store_response(error: StoreError) -> ApiResponse:

@@ -6,7 +6,7 @@ key is parsed.
 
 from __future__ import annotations
 
-import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, TypeAlias
@@ -18,15 +18,21 @@ import trio
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import Actor
-from bridgepool.gateway.control.api._errors import ApiResponse, error_response, store_response
+from bridgepool.gateway.control.api._access_log import ApiLog, ApiRecord, redact_path
+from bridgepool.gateway.control.api._errors import (
+    ApiResponse,
+    error_response,
+    logger,
+    store_response,
+)
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.proxy._redaction import redact_method
-from bridgepool.http import Exchange, Headers, RemoteProtocolError, Request, RequestBody
-
-logger = logging.getLogger("bridgepool.control.api")
+from bridgepool.gateway.serving._refused_keys import RefusedKeys
+from bridgepool.http import Exchange, Headers, RemoteProtocolError, RequestBody
 
 MAX_BODY: Final = 1 << 20
 _BODY_TIMEOUT: Final = 30.0
+_HEALTH: Final = (("healthz",), ("readyz",))  # asked every few seconds: not in the access log
 _READ_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 # The rest of what the connection carries belongs to a body that was not read.
 _CLOSING: Final = {"Connection": "close"}
@@ -56,20 +62,37 @@ class Guard:
 
     _routes: Routes
     _store: Store
+    _access_log: ApiLog | None
+    refused_keys: RefusedKeys
     failures: int = attrs.field(default=0, init=False)
     """Number of requests on which a route raised an unexpected error."""
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a handler for `serve_http`."""
-        response = await self._answer(exchange)
-        await response.send(exchange)
-
-    async def _answer(self, exchange: Exchange) -> ApiResponse:
         request = exchange.request
         path, _, query = request.target.decode("ascii").partition("?")
         segments = split_path(path)
+        route = redact_path(segments)
+        record = ApiRecord(redact_method(request.method), route, exchange.client)
         try:
-            actor = await self._admit(request) if _needs_key(segments) else None
+            response = await self._answer(exchange, segments, query, record)
+            record.status, record.revision = response.status, response.revision
+            await response.send(exchange, record.request_id)
+            record.code = response.code
+        except RemoteProtocolError as error:  # of the body: the server refuses it as at a gateway
+            record.status, record.code = error.status_hint or 400, "bad_request"
+            raise
+        finally:
+            record.ended = time.perf_counter()
+            if self._access_log is not None and segments not in _HEALTH:
+                self._access_log(record)
+
+    async def _answer(
+        self, exchange: Exchange, segments: tuple[str, ...], query: str, record: ApiRecord
+    ) -> ApiResponse:
+        request = exchange.request
+        try:
+            actor = await self._admit(exchange, record) if _needs_key(segments) else None
             if isinstance(actor, ApiResponse):
                 return actor
             body = await _read_body(exchange.body)
@@ -82,30 +105,34 @@ class Guard:
             fields = dict(parse_qsl(query, keep_blank_values=True))
             method = request.method.decode("ascii")
             return await self._routes(ApiRequest(method, segments, fields, body, actor))
-        except RemoteProtocolError:  # of the body: the server refuses it as at a gateway
+        except RemoteProtocolError:
             raise
         except StoreError as error:
             return store_response(error)
         except Exception as error:  # of the routes; the next request must be served
             self.failures += 1
-            _log_failure(request, error)
+            _log_failure(record, error)
             return error_response(500, "internal", "the control plane failed; see its log")
 
-    async def _admit(self, request: Request) -> Actor | ApiResponse:
-        """Return who makes a request, or the rejection."""
+    async def _admit(self, exchange: Exchange, record: ApiRecord) -> Actor | ApiResponse:
+        """Return who makes a request, or the rejection, after a while if there are many."""
+        request = exchange.request
         token = _bearer(request.headers)
-        admin = await self._store.authenticate("admin", token) if token is not None else None
+        if token is None:
+            return _unauthorized("an admin key is required")
+        admin = await self._store.authenticate("admin", token)
         if admin is None:
-            problem = (
-                "an admin key is required"
-                if token is None
-                else "the admin key is unknown or revoked"
-            )
-            challenge = {"WWW-Authenticate": 'Bearer realm="bridgepool"'}
-            return error_response(401, "unauthorized", problem, headers=challenge)
+            await trio.sleep(self.refused_keys.refuse(exchange.client, trio.current_time()))
+            return _unauthorized("the admin key is unknown or revoked")
+        record.actor = admin.name
         if admin.role != "write" and request.method not in _READ_METHODS:
             return error_response(403, "forbidden", "this admin key has the role read")
         return Actor("admin", admin.name)
+
+
+def _unauthorized(problem: str) -> ApiResponse:
+    challenge = {"WWW-Authenticate": 'Bearer realm="bridgepool"'}
+    return error_response(401, "unauthorized", problem, headers=challenge)
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -145,13 +172,14 @@ def _is_json(headers: Headers) -> bool:
     return len(types) == 1 and types[0].partition(b";")[0].strip().lower() == b"application/json"
 
 
-def _log_failure(request: Request, error: Exception) -> None:
+def _log_failure(record: ApiRecord, error: Exception) -> None:
     # Without the text of the error, which may quote the request.
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     logger.error(
         "request failed",
         extra={
-            "method": redact_method(request.method),
+            "request_id": record.request_id,
+            "method": record.method,
             "error": type(error).__name__,
             "trace": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames],
         },
