@@ -39,6 +39,30 @@ def trusting(ca: trustme.CA = CA) -> ssl.SSLContext:
     return context
 
 
+class _HeldBack(trio.abc.Stream):
+    """A stream that collects what is sent, and sends it in one piece."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self._held = b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
+        self._held += data
+
+    async def flush(self) -> None:
+        await self._stream.send_all(self._held)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 @asynccontextmanager
 async def tls_server(script: Script, certificate: trustme.LeafCert | None) -> AsyncIterator[int]:
     """Serve a script over TLS, or in plain text where there is no certificate; gives the port."""
@@ -176,6 +200,31 @@ async def test_a_kept_tls_connection_that_died_is_not_used_even_for_a_post() -> 
             async with client.request(b"POST", b"/", (), b"x") as response:
                 assert await response.receive_some() == b"ok"
             assert client.statistics().found_dead == 1
+
+
+async def test_a_second_response_that_tls_received_with_the_first_is_never_used() -> None:
+    """TLS holds it where neither the parser nor the socket shows it."""
+    dialled = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal dialled
+        dialled += 1
+        stream = peer.stream
+        assert isinstance(stream, trio.SSLStream)
+        await peer.read_head()
+        held = _HeldBack(stream.transport_stream)
+        stream.transport_stream = held
+        await peer.send(OK)
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")
+        await held.flush()  # two records in one piece
+        await peer.wait_closed()
+
+    async with tls_server(script, CA.issue_cert("localhost")) as port:
+        base = f"https://localhost:{port}"
+        async with open_upstream_client(base, ssl_context=trusting()) as client:
+            assert [await read_all(client) for _ in range(2)] == [b"ok", b"ok"]
+            assert client.statistics().found_dead == 1
+    assert dialled == 2
 
 
 async def test_a_silent_tls_upstream_times_out() -> None:

@@ -45,6 +45,11 @@ class UpstreamClient:
         An upstream may respond before it has received the whole body. The response is returned at
         once; the rest of the body is not sent if the status is not 2xx, or once the response ends.
 
+        A connection is kept only if both messages certainly ended, so that what one end left unread
+        cannot become part of another exchange. It is closed after a chunked request, a body of
+        another method than POST, PUT and PATCH, a response that is not 2xx to a request with a
+        body, a response that began before the request was sent, and a response to HEAD, 204 or 304.
+
         A kept connection that the upstream has closed is detected before anything is written to it,
         and another is used. If it closes at that moment, without sending a byte of a response, the
         request is repeated once on a new connection if that is safe: the method is idempotent (RFC

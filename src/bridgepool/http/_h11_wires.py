@@ -58,6 +58,8 @@ _absolute_target = re.compile(rb"(?i:https?)://([^/?#@]++)(/[^#]*+|\?[^#]*+|)")
 _CLOSE = (b"connection", b"close")
 _KEEP_ALIVE = (b"connection", b"keep-alive")
 _REASONS = {int(status): status.phrase.encode() for status in http.HTTPStatus}
+# RFC 9110 section 9.3: no other method gives a meaning to a body, and many servers read none.
+_METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
 @attrs.define(eq=False)
@@ -243,7 +245,16 @@ def _to_origin_form(request: Request) -> Request:
 
 @attrs.define(eq=False)
 class H11ClientWire:
-    """A `ClientWire` whose heads are checked by h11."""
+    """A `ClientWire` whose heads are checked by h11.
+
+    A connection is reused only where both ends certainly agree about where each message ended.
+    What one end left unread, it would take for the next message, which is another client's: a body
+    that the server did not read is a request, and a body that this end did not expect is a
+    response. So there is no reuse after a chunked request (simple servers read Content-Length
+    only), after a body of a method that has none, after a response other than 2xx to a request
+    with a body (errors are often sent without reading it), and after a response whose end is known
+    by a rule and not by its own fields (to HEAD, 204, 304).
+    """
 
     _limits: MessageLimits
     _buffer: ReceiveBuffer = attrs.field(factory=ReceiveBuffer)
@@ -251,6 +262,7 @@ class H11ClientWire:
     _reader: BodyReader | None = None  # of the final response's body, until its end
     _writer: BodyWriter | None = None  # of the request's body, until its end
     _responded: bool = False  # the head of the final response was received
+    _has_body: bool = False  # the current request
     _keep_alive: bool = True
 
     @property
@@ -282,7 +294,9 @@ class H11ClientWire:
             writer = WriteLength(0)
         raw = join_request_line(request.method, request.target) + join_fields(headers)
         self._request, self._writer = request, writer
-        self._keep_alive = not close
+        self._has_body = bool(length or body)
+        expected = request.method in _METHODS_WITH_BODY and length is not None
+        self._keep_alive = not close and (expected or not self._has_body)
         return raw
 
     def send_data(self, data: bytes) -> bytes:
@@ -321,8 +335,9 @@ class H11ClientWire:
         if head.status >= 200:
             self._reader = framing.response_reader(request.method, head.status, self._limits)
             stays = head.http_version == b"1.1" or framing.keep_alive
-            self_delimited = self._reader is not read_until_close
-            stays = stays and self_delimited and not framing.close
+            delimited = self._reader is not read_until_close and self._reader is not read_nothing
+            body_was_read = head.status < 300 or not self._has_body
+            stays = stays and delimited and body_was_read and not framing.close
             self._keep_alive = self._keep_alive and stays
             self._responded = True
         elif head.status == 101:

@@ -9,7 +9,8 @@ Most bodies are short and are sent with the head, in one write and without a tas
 long or of unknown length is sent by a task in the client's nursery while the call reads, so that an
 early response is noticed at once. That task never raises. Errors of the body are stored in the
 connection's `failure` for the reader. A connection that accepts no more data is only marked as
-`not_reusable`: its upstream may have sent a response before it closed.
+`not_reusable`: its upstream may have sent a response before it closed. So is one whose response
+begins before the request was sent completely: the upstream may not have read the rest.
 """
 
 import math
@@ -73,6 +74,7 @@ class _Upload:
     _body: ReceivesBody
     _limits: UpstreamLimits
     _awaits_continue: bool  # wait for 100 (Continue) first
+    complete: bool = False  # all of the body was sent
     _continued: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _done: trio.Event = attrs.field(factory=trio.Event)
@@ -98,6 +100,7 @@ class _Upload:
             await self._write(wire.send_data(bytes(piece)))
         trailers: Headers = getattr(self._body, "trailers", ())
         await self._write(wire.send_end(forward_trailers(trailers)))
+        self.complete = True
         if connection.read_due == math.inf:
             connection.read_due = trio.current_time() + self._limits.head_timeout
 
@@ -245,8 +248,10 @@ class UpstreamCall:
             await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
             raise
         connection.read_due = math.inf
-        if self._upload is not None and head.status >= 300:
-            self._upload.stop()  # the rest is not wanted (RFC 9112 section 9.5)
+        if self._upload is not None and not self._upload.complete:
+            connection.not_reusable = True  # the upstream may take the rest for a request
+            if head.status >= 300:
+                self._upload.stop()  # the rest is not wanted (RFC 9112 section 9.5)
         self._response = UpstreamResponse(self, head)
         return self._response
 

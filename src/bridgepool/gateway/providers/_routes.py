@@ -31,6 +31,8 @@ GET: Final = methods("GET", "HEAD")
 """For a `Route` that is read."""
 POST: Final = methods("POST")
 """For a `Route` that is called."""
+BODIES: Final = methods("POST", "PUT", "PATCH")
+"""The methods whose requests carry a body, unless a `Route` says otherwise."""
 
 
 @attrs.frozen
@@ -43,6 +45,9 @@ class Route:
     """Methods open on the path itself; may be empty."""
     below: frozenset[bytes] = frozenset()
     """Methods open on everything under it; empty when the route has no subtree."""
+    bodies: frozenset[bytes] = BODIES
+    """Methods whose requests may carry a body. A body on any other is refused: an upstream that
+    does not read it would take it for the next request on the connection, another client's."""
 
 
 @attrs.frozen

@@ -31,6 +31,7 @@ from bridgepool.gateway.proxy._forward import (
     ResponseCutError,
     ResponseWithheldError,
     forward,
+    has_body,
     refusal_for,
 )
 from bridgepool.gateway.proxy._readiness import Readiness
@@ -220,6 +221,9 @@ class Gateway:
             path = self._redactor.redact(target.path)
             refusal = refusals.unknown_route(provider.name, record.method, path)
             await _refuse(exchange, refusal, form, record)
+            return
+        if has_body(request.headers) and request.method not in match.route.bodies:
+            await _refuse(exchange, refusals.unexpected_body(record.method), form, record)
             return
         if provider.client_keys and not identity.own_key:
             await _refuse(exchange, refusals.OWN_KEY_MISSING, form, record)

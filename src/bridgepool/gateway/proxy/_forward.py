@@ -118,7 +118,7 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
         call.runtime.key,
         own_key=call.own_key,
     )
-    body = exchange.body if _has_body(request.headers) else None
+    body = exchange.body if has_body(request.headers) else None
     async with client.request(request.method, call.target, headers, body) as response:
         data = response.take_buffered()
         if response.status in _REDIRECTS:
@@ -132,9 +132,13 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
             await _stream_response(call, exchange, response, data, record)
 
 
-def _has_body(headers: Headers) -> bool:
+def has_body(headers: Headers) -> bool:
+    """Return whether a request with these fields has a body; an empty one of known length is none.
+
+    Any other framing counts, also of a body that turns out to be empty: its last chunk is bytes.
+    """
     for name, value in headers:
-        if name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
             return True
     return False
 

@@ -108,6 +108,12 @@ def unknown_route(name: str, method: str, path: str) -> Refusal:
     )
 
 
+def unexpected_body(method: str) -> Refusal:
+    """Refuse a body on a method that takes none; `method` is redacted."""
+    message = f"A {method} request takes no body here."
+    return Refusal(400, "unexpected_body", message, Retry.USELESS)
+
+
 def provider_disabled(name: str) -> Refusal:
     """Refuse a request to a disabled provider."""
     return Refusal(503, "provider_disabled", f"Provider {name!r} is disabled.", Retry.USELESS)
