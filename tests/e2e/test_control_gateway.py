@@ -35,6 +35,7 @@ async def test_it_listens_at_once_follows_changes_and_tells_what_it_serves(
             "reason": "no snapshot of providers yet",
             "source": "control plane",
             "connected": False,
+            "log_lines_dropped": 0,
         }
         async with plane.up():
             await wait_ready(gateway.url, ready=True, source="control plane", connected=True)

@@ -26,16 +26,16 @@ from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._access_log import make_access_log
+from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
     StartError,
     listener_url,
     open_listeners,
-    tls_context,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
-from bridgepool.gateway.serving._signals import follow_signals
+from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
 from bridgepool.http import GracefulClose, HttpLimits, serve_http
 
@@ -65,7 +65,8 @@ def serve_gateway(options: GatewayOptions, logs: ProgramLogs) -> int:
 async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
     options.check()
     addresses = [Address.parse(text) for text in options.listen]
-    tls = tls_context(options.tls_cert, options.tls_key)
+    certificate = load_certificate(options.tls_cert, options.tls_key)
+    tls = certificate.context if certificate is not None else None
     settings = options.settings(addresses)
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(
@@ -93,7 +94,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 log_lines_dropped=lambda: logs.dropped,
             )
         )
-        return await _serve(gateway, source, listeners, options)
+        return await _serve(gateway, source, listeners, certificate, options, logs)
 
 
 def open_source(
@@ -121,7 +122,12 @@ def open_source(
 
 
 async def _serve(
-    gateway: Gateway, source: Source, listeners: Sequence[Listener], options: GatewayOptions
+    gateway: Gateway,
+    source: Source,
+    listeners: Sequence[Listener],
+    certificate: ServerCertificate | None,
+    options: GatewayOptions,
+    logs: ProgramLogs,
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
     graceful = GracefulClose()
@@ -146,8 +152,20 @@ async def _serve(
     def log_fields() -> Mapping[str, object]:
         return {"requests": gateway.statistics().requests, "drain_timeout": options.drain_timeout}
 
+    async def look_again() -> None:
+        if certificate is not None:
+            await certificate.look_again()
+        await source.look_again()
+
+    actions = SignalActions(
+        begin_drain=begin_drain,
+        end_at_once=end_drain,
+        fields=log_fields,
+        reopen_logs=logs.reopen,
+        look_again=look_again,
+    )
     async with trio.open_nursery() as nursery:
-        await nursery.start(follow_signals, logger, begin_drain, end_drain, log_fields)
+        await nursery.start(follow_signals, logger, actions)
         serving = partial(serve_http, gateway.handle, listeners, limits=limits, graceful=graceful)
 
         async def serve(  # noqa: ASYNC128 -- serve_http calls started()

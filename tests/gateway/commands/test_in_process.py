@@ -23,12 +23,12 @@ from bridgepool.gateway.demo import _story as story
 from bridgepool.gateway.demo._screen import Screen, wants_colour
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.providers import InvalidProviderError
+from bridgepool.gateway.serving._certificate import load_certificate
 from bridgepool.gateway.serving._listening import (
     Address,
     StartError,
     listener_url,
     open_listeners,
-    tls_context,
 )
 from bridgepool.gateway.serving._logs import open_program_logs, set_up_logging, use_json
 from bridgepool.http import open_upstream_client
@@ -66,11 +66,12 @@ async def test_listeners_tell_their_url(tmp_path: Path) -> None:
     certificate = trustme.CA().issue_cert("localhost")
     pem = tmp_path / "all.pem"
     certificate.private_key_and_cert_chain_pem.write_to_path(pem)
-    context = tls_context(pem, pem)
-    assert tls_context(None, None) is None
+    loaded = load_certificate(pem, pem)
+    assert loaded is not None
+    assert load_certificate(None, None) is None
     for tls, host, start in (
         (None, "127.0.0.1", "http://127.0.0.1:"),
-        (context, "127.0.0.1", "https://127.0.0.1:"),
+        (loaded.context, "127.0.0.1", "https://127.0.0.1:"),
         (None, "::1", "http://[::1]:"),
     ):
         [listener] = await open_listeners([Address(host, 0)], tls)

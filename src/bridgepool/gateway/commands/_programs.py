@@ -18,6 +18,7 @@ from bridgepool.gateway.providers import Client, new_client_key
 from bridgepool.gateway.providers import hash_key as hash_of
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._logs import ProgramLogs, open_program_logs
+from bridgepool.gateway.serving._signals import survive_reload_signals
 
 logger = logging.getLogger("bridgepool.gateway.serving")
 
@@ -62,7 +63,7 @@ def control_plane(*, options: ControlPlaneOptions = _CONTROL_PLANE_DEFAULTS) -> 
 
 def _run(serve: Callable[[Options, ProgramLogs], int], options: Options) -> NoReturn:
     """Run a program, with logs that never delay it, and end with its exit status."""
-    with open_program_logs(options.log_format) as logs:
+    with survive_reload_signals(), open_program_logs(options.log_format) as logs:
         try:
             status = serve(options, logs)
         except StartError as error:

@@ -11,7 +11,7 @@ a second signal cut it short, 2 when it could not start.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -29,16 +29,16 @@ from bridgepool.gateway.control.api import Guard, console_line, json_line, make_
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._access_log import make_access_log
+from bridgepool.gateway.serving._certificate import load_certificate
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
     StartError,
     listener_url,
     open_listeners,
-    tls_context,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
-from bridgepool.gateway.serving._signals import follow_signals
+from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.http import GracefulClose, serve_http
 from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
@@ -70,7 +70,8 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
     options.check()
     api_addresses = _addresses("--listen", options.listen, options)
     rpc_addresses = _addresses("--rpc-listen", options.rpc_listen, options)
-    tls = tls_context(options.tls_cert, options.tls_key)
+    certificate = load_certificate(options.tls_cert, options.tls_key)
+    tls = certificate.context if certificate is not None else None
     async with AsyncExitStack() as stack:
         try:
             find = partial(
@@ -98,7 +99,8 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         api = make_api(store, hub, access_log=access_log)
         api_listeners = await open_listeners(api_addresses, tls)
         rpc_listeners = await open_listeners(rpc_addresses, tls)
-        return await _serve(api, hub, api_listeners, rpc_listeners, options)
+        look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
+        return await _serve(api, hub, api_listeners, rpc_listeners, options, logs, look_again)
 
 
 def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:
@@ -156,6 +158,8 @@ async def _serve(
     api_listeners: Sequence[Listener],
     rpc_listeners: Sequence[Listener],
     options: ControlPlaneOptions,
+    logs: ProgramLogs,
+    look_again: Callable[[], Awaitable[None]],
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
     graceful = GracefulClose()
@@ -175,7 +179,14 @@ async def _serve(
         def log_fields() -> Mapping[str, object]:
             return {"drain_timeout": options.drain_timeout}
 
-        await nursery.start(follow_signals, logger, begin_drain, end_at_once, log_fields)
+        actions = SignalActions(
+            begin_drain=begin_drain,
+            end_at_once=end_at_once,
+            fields=log_fields,
+            reopen_logs=logs.reopen,
+            look_again=look_again,
+        )
+        await nursery.start(follow_signals, logger, actions)
         async with open_gateway_service(hub, observer=hub) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:

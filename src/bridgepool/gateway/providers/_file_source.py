@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ class ProviderFileSource:
     """The file, as it was given."""
     changes: ChangeSubscription
     """Notices for `watch_providers`: the file may have changed."""
+    _notify: Callable[[], None]
     _absolute: Path
     _max_bytes: int
     _types: tuple[ProviderType, ...]
@@ -64,6 +65,10 @@ class ProviderFileSource:
             raise result
         self.file = result
         return result.snapshot
+
+    def look_again(self) -> None:
+        """Send a notice to `changes`, as if the file had changed: it will be read again."""
+        self._notify()
 
     @property
     def clients(self) -> Clients:
@@ -114,7 +119,7 @@ async def open_provider_file(
 
     with ChangeBus() as bus, bus.subscribe() as changes:
         source = ProviderFileSource(
-            os.fspath(path), changes, _absolute(path), max_bytes, tuple(types)
+            os.fspath(path), changes, bus.publish, _absolute(path), max_bytes, tuple(types)
         )
         watcher = FileWatcher(source._absolute, bus.publish, look_interval)
         await watcher.look_first()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Sequence
-from pathlib import Path
 
 import attrs
 import trio
@@ -55,27 +54,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def tls_context(cert: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Return the TLS context of a server; None when neither file is given.
-
-    Raises:
-        StartError: one is missing, or a file cannot be used.
-    """
-    if cert is None and key is None:
-        return None
-    if key is None:
-        raise StartError("--tls-cert requires --tls-key")
-    if cert is None:
-        raise StartError("--tls-key requires --tls-cert")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        context.load_cert_chain(cert, key)
-    except OSError as error:  # ssl.SSLError is one
-        raise StartError(f"--tls-cert {cert}, --tls-key {key}: cannot be used: {error}") from None
-    return context
 
 
 async def open_listeners(

@@ -154,6 +154,23 @@ def _read_key(path: Path) -> tuple[Secret, int]:
     return Secret(data.decode("ascii")), mode
 
 
+@attrs.define(eq=False)
+class _Trust:
+    """What the certificate of a control plane is verified with."""
+
+    _url: str
+    _ca_file: Path | None
+    context: ssl.SSLContext | None
+    """For new connections; None for `ws://`."""
+
+    def read(self) -> None:
+        """Read the file again; keep what it held before if it cannot be used. Blocks."""
+        try:
+            self.context = _tls_context(self._url, self._ca_file)
+        except StartError as error:
+            logger.error("CA file cannot be used (%s); keeping the previous one", error)
+
+
 @asynccontextmanager
 async def open_control_source(
     options: GatewayOptions,
@@ -177,7 +194,7 @@ async def open_control_source(
         raise AssertionError("the options were not checked")
     url = check_url(options.control)
     key_file = await trio.to_thread.run_sync(KeyFile.open, options.key_file)
-    context = _tls_context(url, options.ca_file)
+    trust = _Trust(url, options.ca_file, _tls_context(url, options.ca_file))
     file, loaded = None, None
     if options.snapshot_file is not None:
         file = SnapshotFile(options.snapshot_file, read_snapshot_keys(options.snapshot_key_file))
@@ -188,9 +205,14 @@ async def open_control_source(
     async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
         key = await trio.to_thread.run_sync(key_file.read)
         async with websocket_connector(
-            url, key, ssl_context=context, limits=websocket_limits
+            url, key, ssl_context=trust.context, limits=websocket_limits
         )() as channel:
             yield channel
+
+    async def look_again() -> None:
+        limiter = trio.CapacityLimiter(1)
+        for read in (key_file.read, trust.read):
+            await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=limiter)
 
     async with (
         open_control_plane(
@@ -215,6 +237,7 @@ async def open_control_source(
                 first=loaded.snapshot if loaded is not None else None,
                 first_age=loaded.age if loaded is not None else 0.0,
                 on_applied=plane.note_applied,
+                look_again=look_again,
                 wait_refused=plane.wait_refused,
             )
         finally:

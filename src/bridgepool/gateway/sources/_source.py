@@ -41,6 +41,8 @@ class Source:
     """Seconds since `first` was confirmed."""
     on_applied: OnApplied | None = None
     """Called with each receipt."""
+    look_again: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+    """Looks at its files again, at SIGHUP. It logs what is wrong with them."""
     wait_refused: Callable[[], Awaitable[str]] = _never
     """Returns the reason when the source has refused this gateway before any snapshot."""
 
@@ -64,12 +66,18 @@ async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[S
             raise StartError(str(error)) from None
         _check_clients(file.clients, file.path, allow_anonymous)
         report = SourceReport(source="provider file")
+
+        async def look_again() -> None:
+            file.look_again()
+            await trio.lowlevel.checkpoint()
+
         yield Source(
             reloader=file,
             changes=file.changes,
             clients=ListedClients(lambda: file.clients),
             report=lambda: report,
             first=first,
+            look_again=look_again,
         )
 
 

@@ -1,0 +1,202 @@
+"""SIGHUP, SIGUSR1 and SIGUSR2: files are looked at again, no stream is cut, nothing ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import ssl
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.providers import open_provider_file
+from bridgepool.http import open_upstream_client
+from tests.e2e.files import provider, write
+from tests.e2e.plane import make_plane
+from tests.e2e.process import GatewayProcess, run_gateway, run_gateway_of
+from tests.gateway.control.test_process import run_control
+
+STREAM = json.dumps({"model": "m", "stream": True}).encode()
+HANGUP_LINE = "log files reopened; looking at all files again"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+async def test_a_reload_signal_cuts_no_stream_and_does_not_end_the_gateway(
+    north: SimulatedUpstream, tmp_path: Path, number: signal.Signals
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    reached, opened = trio.Event(), trio.Event()
+
+    async def before_word(word: int) -> None:
+        if word == 2:
+            reached.set()
+            await opened.wait()
+
+    north.before_word = before_word
+    said = bytearray()
+
+    async def stream(gateway: GatewayProcess) -> None:
+        async with (
+            open_upstream_client(gateway.url) as client,
+            client.request(b"POST", b"/ai/v1/chat/completions", (), STREAM) as response,
+        ):
+            while piece := await response.receive_some():
+                said.extend(piece)
+
+    async with run_gateway(file) as gateway:
+        async with trio.open_nursery() as clients:
+            clients.start_soon(stream, gateway)
+            await reached.wait()
+            gateway.signal(number)
+            gateway.signal(signal.SIGHUP)  # its line shows that the first one was received
+            await gateway.wait_event(HANGUP_LINE, signal="SIGHUP")
+            opened.set()
+        assert said.count(b'"content"') == len(WORDS)
+        assert said.endswith(b"data: [DONE]\n\n")
+        [line] = await gateway.stop()
+        assert line["outcome"] == "complete"
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+async def test_the_access_log_is_opened_anew_after_its_rotation(
+    north: SimulatedUpstream, tmp_path: Path, number: signal.Signals
+) -> None:
+    file, log, old = (tmp_path / name for name in ("providers.toml", "access.log", "access.log.1"))
+    write(file, provider("ai", "openai", north.openai_url))
+
+    async def ask(gateway: GatewayProcess, name: str) -> None:
+        async with (
+            open_upstream_client(gateway.url) as client,
+            client.request(b"GET", f"/{name}/v1/models".encode()) as response,
+        ):
+            await response.receive_some()
+
+    async with run_gateway(file, "--access-log", str(log)) as gateway:
+        await ask(gateway, "ai")
+        log.rename(old)
+        gateway.signal(number)
+        await gateway.wait_event("log files reopened", signal=number.name)
+        await ask(gateway, "ai")
+        await ask(gateway, "ai")
+        await gateway.stop()
+    assert (old.read_text() + log.read_text()).count("\n") == 3
+    assert log.read_text().count("\n") >= 2
+
+
+async def test_a_log_file_that_cannot_be_reopened_goes_on(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file, folder = tmp_path / "providers.toml", tmp_path / "logs"
+    folder.mkdir()
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file, "--access-log", str(folder / "access.log")) as gateway:
+        (folder / "access.log").unlink()
+        folder.rmdir()
+        gateway.signal(signal.SIGUSR1)
+        event = "log file cannot be reopened; keeping the open one"
+        line = await gateway.wait_event(event, level="error")
+        assert line["error"] == "No such file or directory"
+        await gateway.stop()
+
+
+def issue(folder: Path, ca: trustme.CA) -> None:
+    """Write a certificate of this CA, and its key."""
+    made = ca.issue_cert("localhost", "127.0.0.1")
+    (folder / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
+    made.private_key_pem.write_to_path(folder / "key.pem")
+
+
+async def trusts(ca: trustme.CA, address: str) -> bool:
+    """Make a connection; return whether its certificate is of this CA."""
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    port = int(address.rpartition(":")[2])
+    stream = await trio.open_ssl_over_tcp_stream("localhost", port, ssl_context=context)
+    try:
+        await stream.do_handshake()
+    except trio.BrokenResourceError:
+        return False
+    finally:
+        await trio.aclose_forcefully(stream)
+    return True
+
+
+async def test_a_renewed_certificate_is_used_after_hangup_and_a_bad_one_is_not(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file, first, second = tmp_path / "providers.toml", trustme.CA(), trustme.CA()
+    write(file, provider("ai", "openai", north.openai_url))
+    issue(tmp_path, first)
+    tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    async with run_gateway(file, *tls, listen=["localhost:0"]) as gateway:
+        assert await trusts(first, gateway.address)
+
+        issue(tmp_path, second)
+        gateway.signal(signal.SIGHUP)
+        await gateway.wait_event("certificate read again")
+        assert await trusts(second, gateway.address)
+        assert not await trusts(first, gateway.address)
+
+        seen = len(gateway.stderr.lines)
+        first.issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
+        gateway.signal(signal.SIGHUP)
+        event = "certificate cannot be used; keeping the previous one"
+        await gateway.wait_event(event, after=seen, level="error")
+        assert await trusts(second, gateway.address)
+        assert await gateway.stop() == []
+
+
+async def test_a_ca_file_is_read_again_at_hangup(north: SimulatedUpstream, tmp_path: Path) -> None:
+    plane, ca = await make_plane(tmp_path / "plane"), trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("127.0.0.1").configure_cert(server)
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    options = plane.options("--ca-file", str(file), scheme="wss")
+    async with plane.up(server), run_gateway_of(*options) as gateway:
+        await gateway.wait_event("connection to the owner failed: ")
+        file.write_text("no certificate")
+        gateway.signal(signal.SIGHUP)
+        await gateway.wait_event("CA file cannot be used", level="error")
+        ca.cert_pem.write_to_path(file)
+        gateway.signal(signal.SIGHUP)
+        await gateway.wait_event("connected to the owner")
+        assert await gateway.stop() == []
+
+
+async def test_looking_again_at_a_provider_file_sends_a_notice(tmp_path: Path) -> None:
+    async with open_provider_file(tmp_path / "providers.toml") as source:
+        source.look_again()
+        with trio.fail_after(5):
+            await source.changes.receive()
+
+
+async def test_a_control_plane_survives_reload_signals_and_uses_a_renewed_certificate(
+    tmp_path: Path,
+) -> None:
+    first, second = trustme.CA(), trustme.CA()
+    issue(tmp_path, first)
+    context = ssl.create_default_context()
+    first.configure_trust(context)
+    second.configure_trust(context)
+    url = str(tmp_path / "control.db")
+    tls = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    listen = ("--listen", "localhost:0", "--rpc-listen", "localhost:0")
+    async with run_control(tmp_path, url, *tls, *listen, context=context) as control:
+        run, api, rpc = control.run, control.api, control.rpc
+        for number in (signal.SIGUSR2, signal.SIGUSR1):
+            run.signal(number)
+        await run.wait_event("log files reopened", signal="SIGUSR1")
+        assert await trusts(first, api)
+        issue(tmp_path, second)
+        run.signal(signal.SIGHUP)
+        await run.wait_event("certificate read again")
+        assert await trusts(second, api)
+        assert await trusts(second, rpc)
+        await control.ask("GET", "/api/v1/providers")
+        run.signal(signal.SIGTERM)
+        assert await run.wait() == 0
