@@ -23,8 +23,8 @@ from bridgepool import ProviderReloader, ProviderSnapshot, Secret
 from bridgepool.gateway import open_control_plane
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.gateway._process import raise_open_files_limit
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.serving._connections import raise_open_files_limit
 from bridgepool.gateway.sources._control_source import open_control_source
 from bridgepool.remote import websocket_connector
 
@@ -188,5 +188,5 @@ if __name__ == "__main__":
     logging.getLogger("bridgepool").addHandler(_Replacements())
     logging.getLogger("bridgepool").propagate = False
     _kind, _count, _url, _folder = sys.argv[1:]
-    raise_open_files_limit(int(_count) + 100)
+    raise_open_files_limit()
     trio.run(_main, _kind, int(_count), _url, Path(_folder))

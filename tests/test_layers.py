@@ -30,6 +30,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
             "_alarm",
             "_shared_value",
             "_accepting",
+            "_connection_limiter",
         ),
         ("_generation",),
         ("_ledger",),

@@ -34,6 +34,8 @@ FILE = Path("any")
             "requires --snapshot-file",
         ),
         (GatewayOptions(providers=FILE, max_connections=0), "--max-connections"),
+        (GatewayOptions(providers=FILE, max_connections_per_peer=0), "--max-connections-per-peer"),
+        (GatewayOptions(providers=FILE, trusted_proxy=("10.0.0.0/99",)), "--trusted-proxy 10"),
         (GatewayOptions(providers=FILE, max_stale=0.0), "--max-stale"),
         (GatewayOptions(providers=FILE, max_stale=float("nan")), "--max-stale"),
     ],

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from bridgepool.http import (
+    ConnectionLimiter,
     Exchange,
     GracefulClose,
     Handler,
@@ -132,7 +133,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    handler: Handler, *, limits: HttpLimits | None = None, half_close: bool = False
+    handler: Handler,
+    *,
+    limits: HttpLimits | None = None,
+    limiter: ConnectionLimiter | None = None,
+    over_limit: Handler | None = None,
+    half_close: bool = False,
 ) -> AsyncIterator[Served]:
     """Serve over memory streams; leaving the block closes gracefully and waits for the end."""
     served = Served(MemoryListener(), GracefulClose(), HttpCounters())
@@ -146,6 +152,8 @@ async def serving(
             limits=limits if limits is not None else HttpLimits(),
             graceful=served.graceful,
             counters=served.counters,
+            limiter=limiter,
+            over_limit=over_limit,
             half_close=half_close,
             task_status=task_status,
         )

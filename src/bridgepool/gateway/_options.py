@@ -18,6 +18,7 @@ from cyclopts import Group, Parameter
 
 from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
 from bridgepool.gateway.proxy._app import GatewaySettings
+from bridgepool.gateway.serving._connections import check_connection_options
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
 
@@ -90,7 +91,14 @@ class GatewayOptions:
     max_body_bytes: Annotated[float, Parameter(metavar="N")] = math.inf
     """Largest request body that is accepted."""
     max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
-    """Maximum number of client connections; further ones are answered with 503 and closed."""
+    """Maximum number of client connections; further ones are answered with 503 and closed, except
+    for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
+    max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
+    """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
+    `--max-connections`. This machine's own addresses and trusted proxies have no such limit."""
+    trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
+    """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
+    times."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) to serve HTTPS with; requires `--tls-key`."""
     tls_key: Path | None = None
@@ -125,8 +133,9 @@ class GatewayOptions:
             raise StartError("--control requires --key-file, with the key of this gateway")
         if self.snapshot_key_file is not None and self.snapshot_file is None:
             raise StartError("--snapshot-key-file requires --snapshot-file")
-        if self.max_connections < 1:
-            raise StartError("--max-connections must be at least 1")
+        check_connection_options(
+            self.max_connections, self.max_connections_per_peer, self.trusted_proxy
+        )
         if not self.max_stale > 0:
             raise StartError("--max-stale must be more than 0")
 
@@ -185,6 +194,15 @@ class ControlPlaneOptions:
     """The private key (PEM) of `--tls-cert`."""
     insecure: bool = False
     """Allow addresses that are not loopback without TLS, because something else encrypts."""
+    max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
+    """Maximum number of connections to the API, and of gateways. Less if the limit of open files
+    is lower than one for each of both."""
+    max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
+    """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
+    `--max-connections`. This machine's own addresses and trusted proxies have no such limit."""
+    trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
+    """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
+    times."""
     drain_timeout: _Seconds = 10.0
     """Time that running requests of the API may take after a shutdown signal."""
     log_format: _Format = "auto"
@@ -203,3 +221,6 @@ class ControlPlaneOptions:
             raise StartError("specify --store, or set BRIDGEPOOL_STORE")
         if not 1 <= self.max_keys <= KEYS_LIMIT:
             raise StartError(f"--max-keys must be from 1 to {KEYS_LIMIT}")
+        check_connection_options(
+            self.max_connections, self.max_connections_per_peer, self.trusted_proxy
+        )

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import logging
 import math
-import resource
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from typing import Final
 
 import trio
 
@@ -27,6 +25,7 @@ from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
+from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -40,9 +39,6 @@ from bridgepool.gateway.sources._source import Source, open_file_source
 from bridgepool.http import GracefulClose, HttpLimits, serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
-
-_OTHER_FILES: Final = 100  # files that are open for anything but connections
-_MAX_OPEN_FILES: Final = 1 << 20
 
 
 def serve_gateway(options: GatewayOptions, logs: ProgramLogs) -> int:
@@ -58,7 +54,6 @@ def serve_gateway(options: GatewayOptions, logs: ProgramLogs) -> int:
     Raises:
         StartError: it could not start, or the control plane refuses it.
     """
-    raise_open_files_limit(options.max_connections)
     return trio.run(_main, options, logs)
 
 
@@ -131,11 +126,14 @@ async def _serve(
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
     graceful = GracefulClose()
+    limiter = make_limiter(
+        logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
+    )
     drain_deadline = math.inf
     forced = False  # a second signal cut running requests
     refused: str | None = None
     limits = HttpLimits(
-        max_body_bytes=options.max_body_bytes, max_connections=options.max_connections
+        max_body_bytes=options.max_body_bytes, unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT
     )
 
     def begin_drain() -> None:
@@ -166,7 +164,15 @@ async def _serve(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(follow_signals, logger, actions)
-        serving = partial(serve_http, gateway.handle, listeners, limits=limits, graceful=graceful)
+        serving = partial(
+            serve_http,
+            gateway.handle,
+            listeners,
+            limits=limits,
+            graceful=graceful,
+            limiter=limiter,
+            over_limit=gateway.handle_over_limit,
+        )
 
         async def serve(  # noqa: ASYNC128 -- serve_http calls started()
             *, task_status: trio.TaskStatus[object]
@@ -193,27 +199,3 @@ async def _serve(
         return 1
     logger.info("stopped; every request had ended", extra=fields)
     return 0
-
-
-def raise_open_files_limit(connections: int) -> None:
-    """Raise the open-file limit as far as the system allows.
-
-    The default limit (often 1,024) is meant for programs that use `select`.
-
-    Args:
-        connections: The maximum number of client connections; a limit that is too low for them
-            is logged.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return
-    wanted = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
-    if soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-        except (OSError, ValueError):
-            pass  # the system has a lower limit of its own
-    if soft < connections + _OTHER_FILES:
-        facts = {"open_files": soft, "max_connections": connections}
-        logger.warning("open-file limit too low for --max-connections", extra=facts)

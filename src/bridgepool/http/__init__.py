@@ -12,6 +12,7 @@ except ModuleNotFoundError as _error:
         "bridgepool.http needs h11: pip install 'bridgepool[http]'", name="h11"
     ) from _error
 
+from bridgepool._connection_limiter import ConnectionLimiter, ConnectionPlace
 from bridgepool._network import Dial, default_dial, peer_address, upstream_ssl_context
 from bridgepool.http._client import UpstreamClient, open_upstream_client
 from bridgepool.http._errors import (
@@ -51,6 +52,8 @@ __all__ = [
     "BodyTooLarge",
     "ClientWire",
     "ConnectFailed",
+    "ConnectionLimiter",
+    "ConnectionPlace",
     "Dial",
     "EndOfMessage",
     "Exchange",

@@ -61,6 +61,10 @@ class ExchangePort(Protocol):
         """Cancel the handler from another task."""
         ...
 
+    def authenticated(self) -> None:
+        """Keep the connection for as long as those of authenticated clients."""
+        ...
+
 
 @attrs.define(eq=False)
 class RequestBody:
@@ -227,6 +231,14 @@ class Exchange:
         """
         self._check_not_responded()
         await self._port.send_interim(status, headers)
+
+    def authenticated(self) -> None:
+        """Report that the client is authenticated.
+
+        Its connection is then not subject to `HttpLimits.unauthenticated_timeout`, also during
+        later exchanges.
+        """
+        self._port.authenticated()
 
     def cancel(self) -> None:
         """End the exchange from another task: its handler is cancelled wherever it waits.

@@ -32,30 +32,33 @@ class MessageLimits(Protocol):
 
 @attrs.frozen(kw_only=True)
 class HttpLimits:
-    """The limits of `serve_http`; all but the first are for one connection or request.
+    """The limits of `serve_http` for one connection or request.
+
+    `ConnectionLimiter` has those for the number of connections.
 
     Args:
-        max_connections: Most connections that are served at the same time; more get 503 and are
-            closed. `math.inf` for no limit but the system's.
         max_target_bytes: Longest request target; 414 beyond.
         max_header_bytes: Largest head, and largest trailer section; 431 beyond.
         max_header_count: Most fields in either; 431 beyond.
         max_body_bytes: Largest request body with any framing; 413 beyond. `math.inf` for no limit.
         header_timeout: Seconds from the first byte of a head to its last; 408 beyond.
         idle_timeout: Seconds that a connection may wait for its next request.
+        unauthenticated_timeout: Seconds from the beginning of a connection within which a handler
+            must call `Exchange.authenticated`; otherwise the connection ends after its current
+            exchange. `math.inf` for handlers that authenticate nobody.
         body_timeout: Seconds that a handler waits for the next bytes of a body.
         send_timeout: Seconds that a client may go without accepting a byte.
         read_ahead_bytes: Bytes received before the handler asks for them. Reading ahead is how a
             disconnect is noticed while the handler is busy.
     """
 
-    max_connections: float = math.inf
     max_target_bytes: int = 8192
     max_header_bytes: int = 65536
     max_header_count: int = 128
     max_body_bytes: float = math.inf
     header_timeout: float = 15.0
     idle_timeout: float = 75.0
+    unauthenticated_timeout: float = math.inf
     body_timeout: float = 60.0
     send_timeout: float = 60.0
     read_ahead_bytes: int = 65536

@@ -9,9 +9,10 @@ import attrs
 import trio
 
 from bridgepool._accepting import serve_streams
+from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._network import format_address, peer_address
 from bridgepool._services import require_trio
-from bridgepool.http._exchange import Handler
+from bridgepool.http._exchange import Exchange, Handler
 from bridgepool.http._h11_wires import H11ServerWire
 from bridgepool.http._limits import HttpLimits
 from bridgepool.http._server_connection import HttpCounters, ServerConnection, ServerState
@@ -20,12 +21,8 @@ from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
 _DEFAULT_LIMITS = HttpLimits()
-_MAX_REJECTING = 100  # connections that are rejected with a response at the same time
-_REJECT_TIMEOUT = 1.0  # seconds for each of them
-_TOO_MANY_CONNECTIONS = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n"
-    b"retry-after: 1\r\nconnection: close\r\n\r\ntoo many connections\n"
-)
+_MAX_TIMEOUTS_AT_ONCE = 16  # deadlines applied before other tasks run: some milliseconds of work
+_TIMEOUTS_PAUSE = 0.001  # seconds between so many deadlines and the next
 
 
 @attrs.define(eq=False)
@@ -62,10 +59,10 @@ class _HttpServer:
 
     state: ServerState
     new_wire: Callable[[HttpLimits], ServerWire]
+    limiter: ConnectionLimiter
     accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     connections: set[ServerConnection] = attrs.field(factory=set)
-    rejecting: int = 0  # connections that are being rejected
 
     async def run(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started()
         self,
@@ -101,44 +98,41 @@ class _HttpServer:
         while True:
             self.state.date = email.utils.formatdate(usegmt=True).encode()
             now = trio.current_time()
-            for connection in self.connections:
-                connection.stream.check_time(now)
+            expired = 0
+            for connection in tuple(self.connections):
+                if connection.stream.check_time(now):
+                    expired += 1
+                    # Thousands of connections may time out together. To close them all in one turn
+                    # would hold up every other one.
+                    if expired % _MAX_TIMEOUTS_AT_ONCE == 0:
+                        await trio.sleep(_TIMEOUTS_PAUSE)
             await trio.sleep(min(1.0, shortest / 8))
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection; no error of it ends the server."""
-        self.state.counters.connections += 1
+        counters, address = self.state.counters, peer_address(stream)
+        counters.connections += 1
+        place = self.limiter.enter(address[0] if address else None, trio.current_time())
+        if place is None or place.reserved:
+            counters.connections_refused += 1
+        if place is None:
+            await trio.aclose_forcefully(stream)
+            return
         try:
-            if len(self.connections) < self.state.limits.max_connections:
-                await self._serve_connection(stream)
-            else:
-                await self._reject(stream)
+            await self._serve_connection(stream, format_address(address), place.reserved)
         except Exception:
             _log.exception("HTTP connection failed by an internal error")
-
-    async def _reject(self, stream: trio.abc.Stream) -> None:
-        """Close a connection over the limit, with a response unless too many are being rejected."""
-        self.state.counters.connections_refused += 1
-        self.rejecting += 1
-        try:
-            if self.rejecting <= _MAX_REJECTING:
-                with trio.move_on_after(_REJECT_TIMEOUT):
-                    # Read its request first: closing with unread data would reset the connection.
-                    await stream.receive_some(65536)
-                    await stream.send_all(_TOO_MANY_CONNECTIONS)
-        except trio.BrokenResourceError:
-            pass  # it has disconnected already
         finally:
-            self.rejecting -= 1
-            await trio.aclose_forcefully(stream)
+            self.limiter.leave(place)
 
-    async def _serve_connection(self, transport: trio.abc.Stream) -> None:
+    async def _serve_connection(
+        self, transport: trio.abc.Stream, client: str, reserved: bool
+    ) -> None:
         state = self.state
         wire = self.new_wire(state.limits)
-        client = format_address(peer_address(transport))
         scheme = "https" if isinstance(transport, trio.SSLStream) else "http"
         stream = ServerStream(transport, wire, state.limits, state.half_close)
-        connection = ServerConnection(state, stream, wire, client, scheme)
+        connection = ServerConnection(state, stream, wire, client, scheme, reserved)
         self.connections.add(connection)
         try:
             with stream.scope:
@@ -162,6 +156,12 @@ class _HttpServer:
             await stream.close()
 
 
+async def _answer_too_many(exchange: Exchange) -> None:
+    """Handle a request of a connection over a limit."""
+    headers = ((b"content-type", b"text/plain"), (b"retry-after", b"1"))
+    await exchange.answer(503, headers, b"too many connections\n")
+
+
 async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started()
     handler: Handler,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
@@ -169,6 +169,8 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     limits: HttpLimits = _DEFAULT_LIMITS,
     graceful: GracefulClose | None = None,
     counters: HttpCounters | None = None,
+    limiter: ConnectionLimiter | None = None,
+    over_limit: Handler | None = None,
     half_close: bool = False,
     new_wire: Callable[[HttpLimits], ServerWire] = H11ServerWire,
     task_status: trio.TaskStatus[
@@ -187,6 +189,9 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
         limits: Limits for each client.
         graceful: Closes the server gracefully. Without it the server ends when it is cancelled.
         counters: Where to count; can be shared by servers.
+        limiter: Limits the number of connections; can be shared by servers. None for no limit.
+        over_limit: Handles the one request of a connection over a limit, and nothing else. It
+            should answer a health check, or with an error. The default answers 503.
         half_close: Also serve clients that have closed their sending direction. A disconnect is
             then only noticed when sending fails.
         new_wire: Creates the parser of a connection.
@@ -200,7 +205,9 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     require_trio()
     graceful = graceful if graceful is not None else GracefulClose()
     counters = counters if counters is not None else HttpCounters()
-    server = _HttpServer(ServerState(handler, limits, counters, half_close), new_wire)
+    limiter = limiter if limiter is not None else ConnectionLimiter()
+    state = ServerState(handler, over_limit or _answer_too_many, limits, counters, half_close)
+    server = _HttpServer(state, new_wire, limiter)
     graceful._servers.add(server)
     try:
         if graceful.begun:

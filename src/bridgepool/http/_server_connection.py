@@ -6,6 +6,7 @@ does, the client can see the outcome: a complete response, or one that was cut.
 """
 
 import logging
+import math
 
 import attrs
 import trio
@@ -20,6 +21,7 @@ from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
 _FINAL_REQUEST_GRACE = 0.5  # seconds for a request that was sent before the server began to close
+_RESERVED_TIMEOUT = 2.0  # seconds for the request of a connection over a limit
 _DISCARD_TIMEOUT = 2.0  # seconds for the rest of a body that the handler did not read
 _PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
@@ -31,7 +33,7 @@ class HttpCounters:
     connections: int = 0
     """Connections accepted."""
     connections_refused: int = 0
-    """Connections rejected because `HttpLimits.max_connections` were open."""
+    """Connections over a limit of the `ConnectionLimiter`."""
     requests: int = 0
     """Requests passed to the handler."""
     refused: int = 0
@@ -49,6 +51,7 @@ class ServerState:
     """What the connections of a server share."""
 
     handler: Handler
+    over_limit: Handler
     limits: HttpLimits
     counters: HttpCounters
     half_close: bool
@@ -65,11 +68,18 @@ class ServerConnection:
     wire: ServerWire
     client: str
     scheme: str
+    reserved: bool  # it is over a limit: one request, soon
     responded: bool = False  # the final response of the current exchange was begun
     finished: bool = False  # and completed
     was_cut: bool = False  # the connection must end with an incomplete response
     _is_new: bool = True  # no request was received yet
+    # when it ends, unless its client is authenticated by then
+    _authenticate_until: float = attrs.field(init=False)
     _body_ended: bool = False  # the current request was read to its end
+
+    def __attrs_post_init__(self) -> None:
+        seconds = self.server.limits.unauthenticated_timeout
+        self._authenticate_until = trio.current_time() + seconds
 
     async def serve_requests(self) -> None:
         """Serve requests until the connection cannot carry another."""
@@ -88,6 +98,9 @@ class ServerConnection:
         wire, stream, limits = self.wire, self.stream, self.server.limits
         begun, grace_left = self._is_new, True
         deadline = trio.current_time() + (limits.header_timeout if begun else limits.idle_timeout)
+        deadline = min(deadline, self._authenticate_until)
+        if self.reserved:
+            deadline = min(deadline, trio.current_time() + _RESERVED_TIMEOUT)
         while True:
             event = wire.next_event()
             if isinstance(event, Request):
@@ -98,6 +111,7 @@ class ServerConnection:
                 if not begun:
                     begun = True
                     deadline = trio.current_time() + limits.header_timeout
+                    deadline = min(deadline, self._authenticate_until)
             elif self.server.closing:
                 if not grace_left:
                     return None
@@ -119,7 +133,8 @@ class ServerConnection:
         self.server.counters.requests += 1
         try:
             body = RequestBody(self, self._take_end())
-            await self.server.handler(Exchange(request, self.client, self.scheme, body, self))
+            handler = self.server.over_limit if self.reserved else self.server.handler
+            await handler(Exchange(request, self.client, self.scheme, body, self))
             if not self.responded:
                 raise LocalProtocolError("the handler returned without a response")
         except Exception as error:
@@ -239,7 +254,8 @@ class ServerConnection:
         wire = self.wire
         if get_header(headers, b"date") is None:
             headers = (*headers, (b"date", self.server.date))
-        raw = wire.send_head(status, headers, reason=reason, close=self.server.closing)
+        close = self.server.closing or self.reserved
+        raw = wire.send_head(status, headers, reason=reason, close=close)
         self.responded = True
         if data:
             raw += wire.send_data(data)
@@ -265,6 +281,10 @@ class ServerConnection:
     def _finish(self) -> None:
         self.finished = True
         self.stream.response_pending = False  # a disconnect no longer matters to the handler
+
+    def authenticated(self) -> None:
+        """See `ExchangePort`."""
+        self._authenticate_until = math.inf
 
     def cut(self) -> None:
         """See `ExchangePort`."""

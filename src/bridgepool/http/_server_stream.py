@@ -116,13 +116,16 @@ class ServerStream:
             self._received = None
         return not self._expired
 
-    def check_time(self, now: float) -> None:
-        """Apply the deadlines."""
+    def check_time(self, now: float) -> bool:
+        """Apply the deadlines; return whether one has passed."""
         if now >= self.send_due:
             self.disconnect()
         elif now >= self.read_due and self._received is not None:
             self._expired = True
             self._received.set()
+        else:
+            return False
+        return True
 
     async def send(self, data: bytes) -> None:
         """Send bytes of a final response.

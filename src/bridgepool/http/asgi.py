@@ -256,6 +256,9 @@ class _AsgiPort:
             await self._send({"type": "http.response.trailers", "headers": list(trailers)})
         self.finished = True
 
+    def authenticated(self) -> None:
+        """See `ExchangePort`; the ASGI server has its own limits."""
+
     def cut(self) -> None:
         """See `ExchangePort`; an unfinished response is cut when the handler ends."""
 

@@ -12,6 +12,7 @@ import trio
 from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_stream
 
 from bridgepool._accepting import serve_streams
+from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._network import format_address, peer_address
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
@@ -44,6 +45,8 @@ class WebSocketCounters:
 
     connections: int = 0
     """Connections accepted."""
+    connections_refused: int = 0
+    """Connections closed at once, because they were over a limit of the `ConnectionLimiter`."""
     handshakes_failed: int = 0
     """Connections without a complete websocket handshake in time."""
     refused: int = 0
@@ -64,16 +67,29 @@ class _WebSocketServer(Generic[T]):
     admit: Callable[[Handshake], Awaitable[T | Refused]]
     limits: WebSocketLimits
     counters: WebSocketCounters
+    limiter: ConnectionLimiter
     channels: set[WebSocketChannel] = attrs.field(factory=set)
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection; no failure of it ends the server."""
         self.counters.connections += 1
+        address = peer_address(stream)
+        place = self.limiter.enter(address[0] if address else None, trio.current_time())
+        try:
+            if place is None or place.reserved:  # one request is of no use to a websocket
+                self.counters.connections_refused += 1
+            else:
+                await self.serve_connection(stream, format_address(address))
+        finally:
+            if place is not None:
+                self.limiter.leave(place)
+
+    async def serve_connection(self, stream: trio.abc.Stream, peer: str) -> None:
+        """Perform the handshake, and run the handler; only cancellation raises."""
         admitted: list[T] = []  # what `admit` returned, if it was not `Refused`
         try:
             async with open_service_nursery() as nursery:
                 deadline = trio.current_time() + self.limits.handshake_timeout
-                peer = format_address(peer_address(stream))
                 perform = partial(self.perform_handshake, peer, admitted)
                 run = partial(run_connection, stream, self.limits, deadline, perform)
                 channel: WebSocketChannel | None = await nursery.start(run)
@@ -156,6 +172,7 @@ async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls s
     admit: Callable[[Handshake], Awaitable[T | Refused]],
     limits: WebSocketLimits = _DEFAULT_LIMITS,
     counters: WebSocketCounters | None = None,
+    limiter: ConnectionLimiter | None = None,
     task_status: trio.TaskStatus[
         Sequence[trio.abc.Listener[trio.abc.Stream]]
     ] = trio.TASK_STATUS_IGNORED,
@@ -175,11 +192,16 @@ async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls s
             with status 503 or 500.
         limits: Sizes and timeouts.
         counters: Where to count; servers may share one.
+        limiter: Limits the number of connections; servers may share one, also with
+            `bridgepool.http.serve_http`. Connections over a limit are closed at once. None for no
+            limit.
         task_status: `started()` receives the listeners, once they accept.
 
     Cancellation: Handlers are cancelled, and channels closed within `close_timeout`.
     """
-    server = _WebSocketServer(handler, admit, limits, counters or WebSocketCounters())
+    server = _WebSocketServer(
+        handler, admit, limits, counters or WebSocketCounters(), limiter or ConnectionLimiter()
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(check_channels, server.channels, limits)
         await serve_streams(

@@ -4,12 +4,15 @@ Needs `pip install 'bridgepool[remote]'`. A message is one binary websocket mess
 is not used.
 """
 
+from bridgepool._connection_limiter import ConnectionLimiter, ConnectionPlace
 from bridgepool.transports._channel import WebSocketChannel
 from bridgepool.transports._client import open_websocket_channel
 from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports._server import WebSocketCounters, serve_websockets
 
 __all__ = [
+    "ConnectionLimiter",
+    "ConnectionPlace",
     "Handshake",
     "Refused",
     "WebSocketChannel",

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import attrs
 import trio
 
 from bridgepool import BridgePoolError
@@ -30,6 +31,7 @@ from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._certificate import load_certificate
+from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -39,7 +41,7 @@ from bridgepool.gateway.serving._listening import (
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
-from bridgepool.http import GracefulClose, serve_http
+from bridgepool.http import GracefulClose, HttpLimits, serve_http
 from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.websocket import serve_websockets
@@ -162,6 +164,12 @@ async def _serve(
     look_again: Callable[[], Awaitable[None]],
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
+    # One for each port: clients of the API and gateways cannot lock one another out.
+    api_limiter = make_limiter(
+        logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
+    )
+    rpc_limiter = attrs.evolve(api_limiter)
+    limits = HttpLimits(unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT)
     graceful = GracefulClose()
     forced = False
     # Sessions outlive the service, so that they can close in order.
@@ -198,10 +206,18 @@ async def _serve(
                     service.serve,  # noqa: ASYNC111 -- sessions outlive it, see above
                     rpc_listeners,
                     admit=admit,
+                    limiter=rpc_limiter,
                 )
             )
             _announce(api_listeners, rpc_listeners, hub)
-            await serve_http(api.handle, api_listeners, graceful=graceful)
+            await serve_http(
+                api.handle,
+                api_listeners,
+                limits=limits,
+                graceful=graceful,
+                limiter=api_limiter,
+                over_limit=api.handle_over_limit,
+            )
         with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were asked to end
             while service.sessions:  # noqa: ASYNC110 -- they end within milliseconds
                 await trio.sleep(0.01)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
@@ -108,18 +108,40 @@ class Gateway:
 
         Never raises for errors of clients and upstreams. Cancelling it ends the request.
         """
-        request = exchange.request
-        path = request.target.partition(b"?")[0]
+        if not await self._answer_health(exchange):
+            await self._record(exchange, self._serve)
+
+    async def handle_over_limit(self, exchange: Exchange) -> None:
+        """Serve one request of a connection over a limit; an `over_limit` for `serve_http`.
+
+        Health checks are answered, all others are refused.
+        """
+        if not await self._answer_health(exchange):
+            await self._record(exchange, self._refuse_connection)
+
+    async def _answer_health(self, exchange: Exchange) -> bool:
+        path = exchange.request.target.partition(b"?")[0]
         if path == b"/healthz":
             await exchange.answer(200, _JSON, b'{"status": "listening"}\n')
-            return
-        if path == b"/readyz":
+        elif path == b"/readyz":
             await self._answer_ready(exchange)
-            return
+        else:
+            return False
+        return True
+
+    async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
+        form = self._error_form(exchange)
+        await _refuse(exchange, refusals.TOO_MANY_CONNECTIONS, form, record)
+
+    async def _record(
+        self, exchange: Exchange, serve: Callable[[Exchange, AccessRecord], Awaitable[None]]
+    ) -> None:
+        """Serve a request, and make its access record."""
+        request = exchange.request
         record = AccessRecord(redact_method(request.method))
         self._requests += 1
         try:
-            await self._serve(exchange, record)
+            await serve(exchange, record)
         except trio.Cancelled:
             if record.outcome is Outcome.COMPLETE:
                 record.outcome = Outcome.CLIENT_GONE
@@ -137,6 +159,7 @@ class Gateway:
             self._ended[record.outcome] += 1
             record.ended = time.perf_counter()
             if self._access_log is not None:
+                path = request.target.partition(b"?")[0]
                 record.path = self._redactor.redact(path, record.provider)
                 self._access_log(record)
 
@@ -186,6 +209,7 @@ class Gateway:
         if isinstance(identity, Refusal):
             await _refuse(exchange, identity, self._error_form(exchange), record)
             return
+        exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
         lease = self.pool.acquire(identity.key)
         try:

@@ -48,6 +48,12 @@ class Refusal:
 NOT_READY = Refusal(503, "not_ready", "The gateway has no providers yet.", Retry.SOON)
 SHUTTING_DOWN = Refusal(503, "shutting_down", "The gateway is shutting down.", Retry.SOON)
 BRIDGE_FAILED = Refusal(503, "bridge_failed", "The gateway could not serve this client.")
+TOO_MANY_CONNECTIONS = Refusal(
+    503,
+    "too_many_connections",
+    "The gateway has too many connections, in total or from this address.",
+    Retry.SOON,
+)
 WRONG_CLIENT_KEY = Refusal(
     401, "invalid_api_key", "The gateway does not know this API key.", Retry.USELESS
 )

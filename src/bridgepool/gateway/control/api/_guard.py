@@ -36,6 +36,12 @@ _HEALTH: Final = (("healthz",), ("readyz",))  # asked every few seconds: not in 
 _READ_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 # The rest of what the connection carries belongs to a body that was not read.
 _CLOSING: Final = {"Connection": "close"}
+_TOO_MANY_CONNECTIONS: Final = error_response(
+    503,
+    "too_many_connections",
+    "there are too many connections, in total or from this address; try again later",
+    headers={"Retry-After": "1"},
+)
 
 
 @attrs.frozen
@@ -69,13 +75,25 @@ class Guard:
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a handler for `serve_http`."""
+        await self._serve(exchange, over_limit=False)
+
+    async def handle_over_limit(self, exchange: Exchange) -> None:
+        """Answer checks of health only; an `over_limit` for `serve_http`."""
+        await self._serve(exchange, over_limit=True)
+
+    async def _serve(self, exchange: Exchange, *, over_limit: bool) -> None:
         request = exchange.request
         path, _, query = request.target.decode("ascii").partition("?")
         segments = split_path(path)
         route = redact_path(segments)
         record = ApiRecord(redact_method(request.method), route, exchange.client)
         try:
-            response = await self._answer(exchange, segments, query, record)
+            if not over_limit:
+                response = await self._answer(exchange, segments, query, record)
+            elif segments in _HEALTH:
+                response = await self._routes(ApiRequest("GET", segments, {}, b"", None))
+            else:
+                response = _TOO_MANY_CONNECTIONS
             record.status, record.revision = response.status, response.revision
             await response.send(exchange, record.request_id)
             record.code = response.code
@@ -95,6 +113,8 @@ class Guard:
             actor = await self._admit(exchange, record) if _needs_key(segments) else None
             if isinstance(actor, ApiResponse):
                 return actor
+            if actor is not None:
+                exchange.authenticated()
             body = await _read_body(exchange.body)
             if isinstance(body, ApiResponse):
                 return body
