@@ -72,18 +72,19 @@ _NOT_FOR_CONNECTION = frozenset(
     }
 )
 
-# Claims about the client. APPEND continues them, the other modes drop them.
+# Claims about the client, with every name that begins with x-forwarded-. APPEND continues them, the
+# other modes drop them.
 _CLAIMS = frozenset(
-    {
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
-        b"x-forwarded-server",
-        b"x-real-ip",
-    }
+    b"""
+    cf-connecting-ip cf-connecting-ipv6 cf-pseudo-ipv4 client-ip fastly-client-ip fly-client-ip
+    forwarded proxy-client-ip true-client-ip wl-proxy-client-ip x-appengine-remote-addr
+    x-appengine-user-ip x-azure-clientip x-azure-socketip x-client-ip x-cluster-client-ip
+    x-envoy-external-address x-forwarded x-original-forwarded-for x-original-remote-addr
+    x-originating-ip x-proxyuser-ip x-real-ip x-remote-addr x-remote-ip x-true-client-ip
+    x-vercel-forwarded-for
+    """.split()
 )
+_NOT_FOR_TRUST = (_INTERNAL_PREFIX, b"x-forwarded-")
 
 # Framing, routing, credentials and content fields must be known before the body. A trailer that
 # changes them is an attack (RFC 9110 6.5.1).
@@ -108,7 +109,8 @@ def forward_request_headers(
     Host comes first and is replaced. Content-Length is kept if it frames the body, and dropped if
     the body is chunked, so that a message never has both. Expect: 100-continue is kept if the
     request has a body and the client uses HTTP/1.1 (RFC 9110 10.1.1). TE is reduced to
-    ``trailers``, the only coding that survives forwarding.
+    ``trailers``, the only coding that survives forwarding. Names with an underscore are dropped:
+    many servers take them for the same name with a hyphen, which may have been checked or removed.
 
     Args:
         request: The head of the client's request.
@@ -129,11 +131,14 @@ def forward_request_headers(
         unwanted |= _CLAIMS
     if chunked:
         unwanted |= {b"content-length"}
+    prefixes = _INTERNAL_PREFIX if forwarded is ForwardedMode.APPEND else _NOT_FOR_TRUST
     out = [(b"host", host)]
     out += [
         header
         for header in headers
-        if header[0] not in unwanted and not header[0].startswith(_INTERNAL_PREFIX)
+        if header[0] not in unwanted
+        and not header[0].startswith(prefixes)
+        and b"_" not in header[0]
     ]
     if b"expect" in names and _waits_for_continue(request, chunked=chunked):
         out.append((b"expect", b"100-continue"))
@@ -153,7 +158,8 @@ def forward_response_headers(
 ) -> Headers:
     """Return the fields to send to a client for the response of an upstream.
 
-    The counterpart of `forward_request_headers`: hop-by-hop and reserved fields are dropped.
+    The counterpart of `forward_request_headers`: hop-by-hop and reserved fields are dropped, and
+    names with an underscore.
 
     Args:
         headers: The fields that the upstream sent.
@@ -169,7 +175,9 @@ def forward_response_headers(
     out = [
         header
         for header in headers
-        if header[0] not in unwanted and not header[0].startswith(_INTERNAL_PREFIX)
+        if header[0] not in unwanted
+        and not header[0].startswith(_INTERNAL_PREFIX)
+        and b"_" not in header[0]
     ]
     if via:
         out.append((b"via", b"1.1 " + via))
@@ -179,15 +187,16 @@ def forward_response_headers(
 def forward_trailers(trailers: Headers) -> Headers:
     """Return the trailer fields that may be forwarded, in either direction.
 
-    A receiver may merge trailers into the header. So fields about framing, routing, authentication
-    and content are dropped (RFC 9110 6.5.1).
+    A receiver may merge trailers into the header. So they obey the rules of a head, and fields
+    about framing, routing, authentication and content are dropped (RFC 9110 6.5.1).
     """
     return tuple(
         header
         for header in trailers
         if header[0] not in _NOT_IN_TRAILERS
         and header[0] not in _CLAIMS
-        and not header[0].startswith(_INTERNAL_PREFIX)
+        and not header[0].startswith(_NOT_FOR_TRUST)
+        and b"_" not in header[0]
     )
 
 

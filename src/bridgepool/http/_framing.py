@@ -125,6 +125,16 @@ def check_fields_to_send(headers: Headers) -> tuple[int | None, bool]:
     return length, close
 
 
+def with_length(headers: Headers, length: int | None) -> Headers:
+    """Return the fields with the content-length written anew, as the number that was understood.
+
+    Another program may read the digits that a peer chose, such as leading zeros, differently.
+    """
+    if length is None or (b"content-length", b"%d" % length) in headers:
+        return headers
+    return (*without_fields(headers, b"content-length"), (b"content-length", b"%d" % length))
+
+
 def without_fields(headers: Headers, *unwanted: bytes) -> Headers:
     """Return the fields whose names are not among `unwanted`."""
     return tuple(field for field in headers if field[0] not in unwanted)

@@ -40,6 +40,7 @@ from bridgepool.http._framing import (
     read_nothing,
     read_until_close,
     require_writer,
+    with_length,
     without_fields,
 )
 from bridgepool.http._heads import (
@@ -186,6 +187,8 @@ class H11ServerWire:
         extra: Headers = ()
         if status == 204 and length is not None:
             headers = without_fields(headers, b"content-length")
+        else:
+            headers = with_length(headers, length)
         if bodiless:
             writer: BodyWriter = WriteNothing()
         elif length is not None:
@@ -283,7 +286,7 @@ class H11ClientWire:
         if self._request is not None:
             raise LocalProtocolError("another request is in progress")
         length, close = check_fields_to_send(request.headers)
-        headers = request.headers
+        headers = with_length(request.headers, length)
         if length is not None:
             writer: BodyWriter = WriteLength(length)
             if length and not body:

@@ -24,6 +24,7 @@ from bridgepool.http._framing import (
     WriteNothing,
     WriteUntilClose,
     check_fields_to_send,
+    with_length,
     without_fields,
 )
 from bridgepool.http._heads import join_fields
@@ -215,7 +216,7 @@ class _AsgiPort:
         """See `ExchangePort`; ASGI has no reason phrases."""
         join_fields(headers)
         length, _ = check_fields_to_send(headers)
-        headers = without_fields(headers, b"connection")
+        headers = with_length(without_fields(headers, b"connection"), length)
         if status < 200:
             raise LocalProtocolError("not a final response")
         if status == 204:

@@ -6,10 +6,12 @@ salted SHA-256 is enough and cheap enough to be done for every request: nothing 
 nothing has to be forgotten when a key is taken away. A hash is ``sha256:{id}:{salt}:{digest}``.
 """
 
+import base64
 import hashlib
 import hmac
 import re
 import secrets
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -76,6 +78,20 @@ GATEWAY_KEYS: Final = KeyFormat("bpg")
 """Of gateways, for a control plane."""
 ADMIN_KEYS: Final = KeyFormat("bpa")
 """Of people and programs that change providers, for the API of a control plane."""
+
+
+_ANY_KEY: Final = re.compile(rb"bp[ga]?_[a-z0-9]{12}_[A-Za-z0-9_-]{43}")
+
+
+def holds_access_key(text: bytes) -> bool:
+    """Tell whether a key of any kind stands somewhere in a text, as it is or in Basic credentials.
+
+    A key may be sent in any place by mistake; it must not leave the gateway in any.
+    """
+    if text[:6].lower() == b"basic ":
+        with suppress(ValueError):
+            text = base64.b64decode(text[6:].strip())
+    return _ANY_KEY.search(text) is not None
 
 
 @attrs.frozen

@@ -5,10 +5,12 @@ Headers are tuples of ``(name, value)`` pairs of bytes, names in lower case, as 
 """
 
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import attrs
 
 from bridgepool._secret import Secret
+from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._provider import Provider
 from bridgepool.gateway.providers._provider_type import Headers, ProviderType
 
@@ -21,12 +23,35 @@ _NEVER_PASSED: Final = frozenset({GATEWAY_KEY_HEADER, b"proxy-authorization", b"
 # What authenticates to an upstream, whatever its type, so that a client's key for one never
 # reaches another.
 _UPSTREAM_KEYS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
-# What chooses the account that a key works for. With the central key that is the operator's
-# choice, made in the provider's `headers`.
-_ACCOUNT: Final = frozenset({b"openai-organization", b"openai-project"})
+# What chooses, or tells, the account that a key works for. With the central key that is the
+# operator's choice, made in the provider's `headers`, and not for the eyes of clients.
+ACCOUNT_HEADERS: Final = frozenset(
+    b"""
+    anthropic-organization-id ocp-apim-subscription-key openai-organization openai-project
+    x-goog-user-project
+    """.split()
+)
+# What makes a server use another method or path than those that the gateway has checked.
+_OVERRIDES: Final = frozenset(
+    b"""
+    x-envoy-original-path x-host x-http-method x-http-method-override x-method-override
+    x-middleware-subrequest x-original-host x-original-method x-original-uri x-original-url
+    x-rewrite-url x-script-name x-sendfile-type x-waws-unencoded-url
+    """.split()
+)
+_OVERRIDE_PREFIX: Final = b"x-accel-"
+# The same in a query. Dots, hyphens and spaces stand for underscores, as some servers read them.
+_QUERY_NAMES: Final = frozenset(
+    b"""
+    _method access_token api_key apikey auth_token key ocp_apim_subscription_key
+    subscription_key x_api_key x_goog_api_key x_goog_user_project x_http_method_override
+    """.split()
+)
+_AS_UNDERSCORE: Final = bytes.maketrans(b".- ", b"___")
 
-CLIENT_CREDENTIALS: Final = _NEVER_PASSED | _UPSTREAM_KEYS | _ACCOUNT
+CLIENT_CREDENTIALS: Final = _NEVER_PASSED | _UPSTREAM_KEYS | ACCOUNT_HEADERS
 """The headers of a client that do not reach an upstream that is called with a central key."""
+_WITHHELD: Final = CLIENT_CREDENTIALS | _OVERRIDES
 
 
 @attrs.frozen
@@ -71,6 +96,65 @@ def _token(value: bytes, header: bytes) -> ClientToken | None:
     return ClientToken(value, header) if value else None
 
 
+def passes_own_key(provider: Provider, own_key: bool) -> bool:
+    """Tell whether a request is made with the client's own upstream key, not with a central one."""
+    return own_key and provider.client_keys
+
+
+def withhold_fields(
+    headers: Headers, provider: Provider, kind: ProviderType, *, own_key: bool = False
+) -> Headers:
+    """Take out of a client's headers, or trailers, what must not reach a provider.
+
+    With a central key that is every credential, whatever chooses the account, and what makes a
+    server use another method or path than those that were checked. A field that holds a key of
+    ours never passes. See `swap_credentials` for the arguments.
+    """
+    if passes_own_key(provider, own_key):
+        drop = _NEVER_PASSED
+        prefixes: tuple[bytes, ...] = ()
+    else:
+        drop = _WITHHELD if kind.key_header in _WITHHELD else _WITHHELD | {kind.key_header}
+        prefixes = (_OVERRIDE_PREFIX,)
+    if provider.headers:
+        drop = drop.union(name.encode("ascii") for name, _ in provider.headers)
+    return tuple(
+        [
+            field
+            for field in headers
+            if field[0] not in drop
+            and not field[0].startswith(prefixes)
+            and not holds_access_key(field[1])
+        ]
+    )
+
+
+def withhold_parameters(query: bytes, provider: Provider, *, own_key: bool = False) -> bytes:
+    """Take out of a client's query what `withhold_fields` takes out of its headers.
+
+    What stays is kept byte for byte.
+    """
+    central = not passes_own_key(provider, own_key)
+    kept = []
+    for part in query.split(b"&"):
+        pieces = part.split(b";")  # some servers separate by it
+        passing = [piece for piece in pieces if _passes(piece, central=central)]
+        if passing:
+            kept.append(b";".join(passing))
+    return b"&".join(kept)
+
+
+def _passes(parameter: bytes, *, central: bool) -> bool:
+    if central and _query_name(parameter) in _QUERY_NAMES:
+        return False
+    return not holds_access_key(unquote_to_bytes(parameter))
+
+
+def _query_name(part: bytes) -> bytes:
+    name = unquote_to_bytes(unquote_to_bytes(part.partition(b"=")[0].replace(b"+", b" ")))
+    return name.partition(b"[")[0].strip().translate(_AS_UNDERSCORE).lower()
+
+
 def swap_credentials(
     headers: Headers,
     provider: Provider,
@@ -93,14 +177,9 @@ def swap_credentials(
     Returns:
         New headers; the order of those that stay is kept, ours come last.
     """
-    drop = _NEVER_PASSED if own_key and provider.client_keys else CLIENT_CREDENTIALS
-    fixed = provider.headers
-    if fixed:
-        drop = drop.union(name.encode("ascii") for name, _ in fixed)
-    if key is not None and kind.key_header not in drop:
-        drop |= {kind.key_header}
-    kept = [header for header in headers if header[0] not in drop]
+    kept = list(withhold_fields(headers, provider, kind, own_key=own_key))
     if key is not None:
         kept.append((kind.key_header, kind.key_prefix + key.reveal().encode("ascii")))
+    fixed = provider.headers
     kept.extend((name.encode("ascii"), value.reveal().encode("ascii")) for name, value in fixed)
     return tuple(kept)

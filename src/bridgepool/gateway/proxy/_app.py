@@ -22,6 +22,8 @@ import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
+from bridgepool.gateway.providers._access_keys import holds_access_key
+from bridgepool.gateway.providers._credentials import withhold_parameters
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessLog, AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
@@ -241,7 +243,7 @@ class Gateway:
             return
         form = found.kind.errors
         match = found.kind.match(request.method, target.path)
-        if match is None:
+        if match is None or holds_access_key(match.path):
             path = self._redactor.redact(target.path)
             refusal = refusals.unknown_route(provider.name, record.method, path)
             await _refuse(exchange, refusal, form, record)
@@ -252,7 +254,10 @@ class Gateway:
         if provider.client_keys and not identity.own_key:
             await _refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
             return
-        upstream_target = match.path if target.query is None else match.path + b"?" + target.query
+        upstream_target = match.path
+        if target.query:
+            query = withhold_parameters(target.query, provider, own_key=identity.own_key)
+            upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(found, upstream_target, identity.own_key, extra)
         await _forward_on(bridge, call, exchange, record)

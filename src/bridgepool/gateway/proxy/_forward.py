@@ -17,7 +17,9 @@ import time
 import attrs
 
 from bridgepool.gateway.providers import swap_credentials
+from bridgepool.gateway.providers._credentials import passes_own_key, withhold_fields
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     PROVIDER_KEY_REFUSED,
@@ -36,20 +38,14 @@ from bridgepool.http import (
     ForwardedMode,
     Headers,
     PoolFull,
+    RequestBody,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamResponse,
     UpstreamTimeout,
     forward_request_headers,
-    forward_response_headers,
-    forward_trailers,
 )
 
-# Meant for the browser of one user; the gateway has many clients.
-_NOT_FOR_CLIENTS = frozenset({b"set-cookie"})
-_WITHOUT_LENGTH = _NOT_FOR_CLIENTS | {b"content-length"}
-# An SDK would follow these with its headers, the client's gateway key among them.
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
@@ -64,6 +60,29 @@ class Call:
     """The client's own upstream key may be forwarded, to a provider with `client_keys`."""
     extra_headers: Headers = ()
     """Added to the response."""
+
+    @property
+    def passes_own_key(self) -> bool:
+        """Whether the client's own upstream key is used."""
+        return passes_own_key(self.runtime.provider, self.own_key)
+
+
+@attrs.define(eq=False)
+class _UploadedBody:
+    """The body of a client's request, whose trailers obey the rules of its head."""
+
+    _body: RequestBody
+    _call: Call
+
+    async def receive_some(self) -> bytes:
+        """Return the next piece; empty at the end."""
+        return await self._body.receive_some()
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields after the body that may reach the upstream."""
+        runtime, own_key = self._call.runtime, self._call.own_key
+        return withhold_fields(self._body.trailers, runtime.provider, runtime.kind, own_key=own_key)
 
 
 class ResponseWithheldError(Exception):
@@ -118,10 +137,11 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
         call.runtime.key,
         own_key=call.own_key,
     )
-    body = exchange.body if has_body(request.headers) else None
+    body = _UploadedBody(exchange.body, call) if has_body(request.headers) else None
     async with client.request(request.method, call.target, headers, body) as response:
         data = response.take_buffered()
-        if response.status in _REDIRECTS:
+        if 300 <= response.status < 400 and response.status != 304:
+            # An SDK would follow it with its headers, the client's gateway key among them.
             raise ResponseWithheldError(UPSTREAM_REDIRECTS)
         if response.status == 401 and call.runtime.key is not None:
             raise ResponseWithheldError(PROVIDER_KEY_REFUSED)
@@ -147,7 +167,8 @@ async def _send_whole_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
     """Send a response that has already ended, head and body in one write."""
-    headers = forward_response_headers(response.headers, drop=_WITHOUT_LENGTH)
+    headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    headers = tuple([field for field in headers if field[0] != b"content-length"])
     record.status, record.bytes_sent = response.status, len(data)
     await exchange.answer(response.status, headers + call.extra_headers, data)
     record.first_byte = time.perf_counter()
@@ -157,7 +178,7 @@ async def _stream_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
     """Send a response as it arrives."""
-    headers = forward_response_headers(response.headers, drop=_NOT_FOR_CLIENTS)
+    headers = answer_headers(response.headers, own_key=call.passes_own_key)
     record.status, record.bytes_sent = response.status, len(data)
     async with exchange.respond(
         response.status, headers + call.extra_headers, reason=response.reason, data=data
@@ -182,7 +203,7 @@ async def _stream_response(
             if _between_events(response.headers, tail):
                 await stream.send_all(render_event(refusal, call.runtime.kind.errors))
             raise ResponseCutError from failure
-        stream.trailers = forward_trailers(response.trailers)
+        stream.trailers = answer_trailers(response.trailers, own_key=call.passes_own_key)
 
 
 def _between_events(headers: Headers, tail: bytes) -> bool:

@@ -1,0 +1,57 @@
+"""Which fields of an upstream's answer reach a client, in its head and its trailers. Pure.
+
+What is dropped speaks to one browser, to a proxy in front of a server or about a host name, or
+makes a client call an address that the upstream chose: SDKs send their gateway key along. The
+page on the gateway lists each with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bridgepool.gateway.providers._credentials import ACCOUNT_HEADERS
+from bridgepool.http import Headers, forward_response_headers, forward_trailers
+
+_DROPPED: Final = frozenset(
+    b"""
+    alt-svc clear-site-data expect-ct nel origin-agent-cluster public-key-pins
+    public-key-pins-report-only report-to reporting-endpoints service-worker-allowed set-cookie
+    set-cookie2 set-login speculation-rules strict-transport-security
+
+    x-lighttpd-send-file x-lighttpd-send-tempfile x-reproxy-url x-sendfile x-sendfile-type
+    x-sendfile2
+
+    azure-asyncoperation content-location link location operation-location refresh sourcemap
+    x-sourcemap
+    """.split()
+)
+_DROPPED_PREFIX: Final = b"x-accel-"
+# About the operator's account, where the key is the operator's.
+_CENTRAL_ONLY: Final = ACCOUNT_HEADERS | {b"www-authenticate"}
+
+
+def answer_headers(headers: Headers, *, own_key: bool) -> Headers:
+    """Return the fields of an upstream's head that go to the client.
+
+    Args:
+        headers: As received.
+        own_key: The request was made with the client's own upstream key.
+    """
+    return _passing(forward_response_headers(headers), own_key)
+
+
+def answer_trailers(trailers: Headers, *, own_key: bool) -> Headers:
+    """Return the trailers of an upstream that go to the client; see `answer_headers`."""
+    return _passing(forward_trailers(trailers), own_key)
+
+
+def _passing(fields: Headers, own_key: bool) -> Headers:
+    return tuple(
+        [
+            field
+            for field in fields
+            if field[0] not in _DROPPED
+            and not field[0].startswith(_DROPPED_PREFIX)
+            and (own_key or field[0] not in _CENTRAL_ONLY)
+        ]
+    )
