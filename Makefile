@@ -66,7 +66,8 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 soak: setup     ## 200 streaming clients, 20 replacements a second, 30 s
 	$(BIN)/python -m pytest -m soak -s tests/soak
 
-fuzz: setup $(VENV)-fuzz/ready  ## the control plane's API against generated requests, from its OpenAPI description
+fuzz: setup $(VENV)-fuzz/ready  ## malformed requests at every port; the API against generated ones, from its description
+	$(BIN)/python -m tools.fuzz_http
 	$(BIN)/python -m tools.fuzz_api $(VENV)-fuzz/bin/schemathesis
 # A venv of its own: the fuzzer pins libraries that the tests use in other versions.
 $(VENV)-fuzz/ready: tools/fuzz.lock

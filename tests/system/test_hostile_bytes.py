@@ -1,0 +1,171 @@
+"""One client's bytes against the ports of both programs: all others go on as if it were not there.
+
+Each of the packets needs no key, and once ended the API, or the connections of all others.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import attrs
+import httpx2
+import trio
+
+from bridgepool.gateway.demo._upstream import (
+    WORDS,
+    SimulatedUpstream,
+    serve_simulated_upstream,
+)
+from tests.e2e.process import GatewayProcess, as_json, run_gateway_of
+from tests.gateway.control.planes import wait_for
+from tests.gateway.control.test_process import Control, follow, run_control
+from tools.hostile_bytes import PACKETS, malformed
+
+CHAT = "/ai/v1/chat/completions"
+
+
+@attrs.frozen
+class Programs:
+    """A control plane and a gateway on it, each with others who use it."""
+
+    control: Control
+    gateway: GatewayProcess
+
+    @property
+    def ports(self) -> dict[str, int]:
+        urls = {"api": self.control.api, "rpc": self.control.rpc, "gateway": self.gateway.url}
+        return {name: int(url.rpartition(":")[2]) for name, url in urls.items()}
+
+    async def check(self) -> None:
+        """Check that both programs answer."""
+        async with httpx2.AsyncClient(timeout=30) as client:
+            assert (await client.get(f"{self.control.api}/healthz")).status_code == 200
+            ready = (await client.get(f"{self.gateway.url}/readyz")).json()
+            assert (ready["ready"], ready["connected"]) == (True, True)
+
+
+async def attack(port: int, pieces: Iterable[bytes]) -> None:
+    """Send from one connection, and leave."""
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        with suppress(trio.BrokenResourceError), trio.move_on_after(0.2):
+            for piece in pieces:
+                await stream.send_all(piece)
+            while await stream.receive_some():
+                pass
+
+
+@asynccontextmanager
+async def open_programs(folder: Path) -> AsyncIterator[Programs]:
+    """Run both programs, with idle connections, a running request, a stream; all must live."""
+    client_key = folder / "client.key"
+    upstream_may_go_on = trio.Event()
+    outcomes: dict[str, object] = {}
+
+    async def wait_applied(control: Control, revision: int) -> None:
+        headers = {"Authorization": f"Bearer {control.admin_key}"}
+        async with httpx2.AsyncClient(base_url=control.api, timeout=120) as client:
+            path = f"/api/v1/revisions/{revision}/applied?wait=60"
+            outcomes["running request"] = (await client.get(path, headers=headers)).json()[
+                "applied"
+            ]
+
+    async def stream_words(url: str, key: str) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
+            asked = {"model": "m", "stream": True}
+            body = (await client.post(CHAT, json=asked, headers=headers)).text
+        outcomes["stream"] = body.count("chat.completion.chunk"), body.endswith("[DONE]\n\n")
+
+    async def ask_idle(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        with trio.fail_after(10):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+
+    async def hold_back(word: int) -> None:
+        if word == 1:
+            await upstream_may_go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        upstream: SimulatedUpstream = await nursery.start(
+            partial(serve_simulated_upstream, "north")
+        )
+        upstream.before_word = hold_back
+        store = str(folder / "store.db")
+        options = ("--client-key-file", str(client_key))
+        async with run_control(folder, store, *options) as control, control.gateway() as pending:
+            draft = {
+                "name": "ai", "type": "openai", "base_url": upstream.openai_url,
+                "keys": [{"value": "sk-central"}], "allow_private": True,
+            }  # fmt: skip
+            revision = (await control.ask("POST", "/api/v1/providers", draft))["revision"]
+            following = ("--control", control.rpc, "--key-file", str(folder / "gateway.key"))
+            async with run_gateway_of(*following) as gateway:
+                programs = Programs(control, gateway)
+
+                async def is_ready() -> bool:
+                    async with httpx2.AsyncClient() as client:
+                        return (await client.get(f"{gateway.url}/readyz")).is_success
+
+                await wait_for(is_ready)
+                nursery.start_soon(wait_applied, control, revision)
+                nursery.start_soon(stream_words, gateway.url, client_key.read_text().strip())
+
+                async def is_streaming() -> bool:
+                    await trio.lowlevel.checkpoint()
+                    return upstream.streaming == 1
+
+                await wait_for(is_streaming)
+                ports = programs.ports
+                async with (
+                    await trio.open_tcp_stream("127.0.0.1", ports["api"]) as idle_api,
+                    await trio.open_tcp_stream("127.0.0.1", ports["gateway"]) as idle_gateway,
+                ):
+                    await ask_idle(idle_api)
+                    await ask_idle(idle_gateway)
+                    since = pending.providers.status.since
+                    yield programs
+                    await ask_idle(idle_api)
+                    await ask_idle(idle_gateway)
+                assert outcomes == {}
+                assert pending.providers.status.since == since  # the same session
+                await follow(pending, revision)
+                upstream_may_go_on.set()
+
+                async def has_ended() -> bool:
+                    await trio.lowlevel.checkpoint()
+                    return len(outcomes) == 2
+
+                await wait_for(has_ended)
+                assert outcomes["running request"] is True
+                assert outcomes["stream"] == (len(WORDS) + 1, True)
+                for run in (gateway, control.run):
+                    run.signal(signal.SIGTERM)
+                    assert await run.wait() == 0
+                    await run.stderr.wait_end()
+                    errors = [s for s in run.stderr.lines if as_json(s).get("level") == "error"]
+                    assert errors == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_packet_does_not_end_a_program_for_everybody(tmp_path: Path) -> None:
+    async with open_programs(tmp_path) as programs:
+        for port in programs.ports.values():
+            for pieces in PACKETS.values():
+                await attack(port, pieces)
+                await programs.check()
+
+
+async def test_two_thousand_malformed_requests_do_not_end_a_program(tmp_path: Path) -> None:
+    async with open_programs(tmp_path) as programs:
+        targets = {"api": "/api/v1/providers", "rpc": "/", "gateway": CHAT}
+        for name, port in programs.ports.items():
+            requests = list(malformed(2000, 1, targets[name]))
+            while requests:
+                async with trio.open_nursery() as nursery:
+                    for _ in range(250):
+                        nursery.start_soon(attack, port, [requests.pop()])
+                await programs.check()
