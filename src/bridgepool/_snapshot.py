@@ -39,6 +39,8 @@ class ProviderSnapshot(Generic[P]):
         providers: Any iterable of hashable values; kept as a tuple. The core never looks inside.
         revision: A number that grows with every change at the source, or None when the
             source has none. A pool refuses a revision lower than the one in force.
+        allow_empty: If there are no providers: the source states that this is intended. A pool
+            does not ask; a gateway refuses an empty set that may be an accident.
 
     Raises:
         TypeError: The providers are a string or a mapping, or one of them is not hashable: it
@@ -47,6 +49,7 @@ class ProviderSnapshot(Generic[P]):
 
     providers: tuple[P, ...] = attrs.field(converter=_as_tuple)
     revision: int | None = None
+    allow_empty: bool = attrs.field(default=False, kw_only=True, eq=False)
 
     def same_providers(self, other: "ProviderSnapshot[P]") -> bool:
         """Return whether both hold equal providers in the same order, whatever the revisions."""

@@ -120,7 +120,9 @@ class Home:
 
     async def change(self, name: str, /, **fields: object) -> int:
         """Change fields of a provider; return the revision."""
-        return int((await self.api("PATCH", f"providers/{name}", fields))["revision"])
+        return int(
+            (await self.api("PATCH", f"providers/{name}?allow_empty=true", fields))["revision"]
+        )
 
     async def wait_applied(self, revision: int) -> list[dict[str, object]]:
         """Wait until all connected gateways have told what they made of it; return that."""

@@ -57,7 +57,7 @@ class Driver:
             await world.store.add_provider(ADA, draft(f"more-{self.number}"))
         elif what == "remove":
             for view in (await world.store.list_providers())[1:2]:
-                await self.elsewhere.remove_provider(ADA, view.name)
+                await self.elsewhere.remove_provider(ADA, view.name, allow_empty=True)
         elif what == "client":
             await world.store.add_client(ADA, f"client-{self.number}")
         elif what == "notice":

@@ -319,7 +319,7 @@ async def test_no_secret_of_a_whole_run_is_shown(
                 await _put_keys_into_paths_of_the_plane(run)
                 for process in (plane, first, second, third):
                     vault.see_process("a process", process.process.pid)
-                await run.command("providers", "remove", "echo")
+                await run.command("providers", "remove", "echo", "--allow-empty")
                 _see_database(vault, home)
                 for process in (plane, first, second, third):
                     process.process.terminate()

@@ -14,6 +14,7 @@ from bridgepool import (
     CachedBridgePool,
     ProviderReloader,
     ProviderSnapshot,
+    ReloadError,
     ReloadStatus,
     Replacement,
     ReplaceOutcome,
@@ -66,7 +67,8 @@ async def open_gateway(
 
     Args:
         reloader: The source of the providers, such as a `MemoryReloader` or the result of
-            `open_provider_file`.
+            `open_provider_file`. A snapshot without providers does not replace any, unless it
+            has `allow_empty`: that reload counts as failed.
         changes: Notices that the providers may have changed; subscribe before this call.
         clients: Returns the clients in force; called for each request, so it must be cheap. Or
             an `Authorizer`. The default has no clients: every request is refused, unless
@@ -91,13 +93,14 @@ async def open_gateway(
     status, known = ReloadStatus(), tuple(types)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
-    readiness = Readiness(status, settings.max_stale, age, report, log_lines_dropped)
     async with open_service_nursery() as nursery:
         runtimes = Runtimes(
             nursery,
             partial(open_provider_runtime, types=known, limits=settings.upstream_limits),
             partial(check_provider, types=known),
         )
+        readiness = Readiness(status, settings.max_stale, age, report, runtimes, log_lines_dropped)
+        readiness.allow_empty = first is not None and first.allow_empty
         try:
             async with open_bridge_pool(
                 partial(open_bridge, runtimes=runtimes),
@@ -109,7 +112,7 @@ async def open_gateway(
             ) as pool:
                 runtimes.put_in_force(pool.snapshot)
                 receipts = ReceiptReporter(runtimes, on_applied) if on_applied is not None else None
-                target = _PoolAndRuntimes(pool, runtimes, receipts)
+                target = _PoolAndRuntimes(pool, runtimes, readiness, receipts)
 
                 watch = partial(
                     watch_providers,
@@ -141,16 +144,28 @@ class _PoolAndRuntimes:
 
     _pool: CachedBridgePool[BridgeKey, Provider, Bridge]
     _runtimes: Runtimes
+    _readiness: Readiness
     _receipts: ReceiptReporter | None
 
     def replace_providers(self, snapshot: Snapshot) -> Replacement:
-        """Put a snapshot in force in both, without a checkpoint in between."""
+        """Put a snapshot in force in both, without a checkpoint in between.
+
+        Raises:
+            ReloadError: It would leave no provider, and the source does not state that this is
+                intended.
+        """
+        if not snapshot.providers and not snapshot.allow_empty and self._pool.snapshot.providers:
+            raise ReloadError(
+                "the source has no providers any more and does not state that this is intended "
+                "(allow_empty); the providers in force stay"
+            )
         replacement = self._pool.replace_providers(snapshot)
         if replacement.applied:
             self._runtimes.put_in_force(snapshot)
             facts = {"generation": replacement.generation, "providers": len(snapshot.providers)}
             logger.info("providers replaced", extra=facts)
-        good = (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED)
-        if self._receipts is not None and replacement.outcome in good:
-            self._receipts.note(snapshot.revision)
+        if replacement.outcome in (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED):
+            self._readiness.allow_empty = snapshot.allow_empty
+            if self._receipts is not None:
+                self._receipts.note(snapshot.revision)
         return replacement

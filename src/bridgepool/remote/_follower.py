@@ -122,7 +122,7 @@ class RemoteProviders(Generic[P]):
             session.known = fresh.set
         if self._revision is None or revision is None or revision >= self._revision:
             self._table, self._revision = table, revision
-        return ProviderSnapshot(table.providers, revision)
+        return ProviderSnapshot(table.providers, revision, allow_empty=fresh.allow_empty)
 
     @property
     def rejected(self) -> tuple[RejectedRow, ...]:

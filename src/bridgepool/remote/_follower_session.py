@@ -38,7 +38,7 @@ class FollowerSession:
         self.revision = changed.revision
         if changed.rows is None and self._sent is not None and self._sent.set == changed.set:
             # its rows were not taken yet
-            self._sent = attrs.evolve(self._sent, revision=changed.revision)
+            self._sent = attrs.evolve(changed, rows=self._sent.rows)
         else:
             self._sent = changed
 

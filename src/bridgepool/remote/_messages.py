@@ -75,6 +75,8 @@ class RowSet:
     session; 0 while the owner has none yet."""
     rows: Annotated[tuple[Row, ...], Meta(max_length=MAX_ROWS)] | None = None
     """None: they are not sent, since they are those that the follower knows or can ask for."""
+    allow_empty: bool = False
+    """If there are no rows: the source states that this is intended."""
 
 
 @attrs.frozen

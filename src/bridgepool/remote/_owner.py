@@ -177,7 +177,7 @@ class RemoteService(Generic[P]):
             return Replacement(ReplaceOutcome.OUT_OF_DATE, number)
         rows = tuple(map(self._format.write, snapshot.providers))
         is_same = current is not None and rows == current.rows
-        if not is_same or current is None or snapshot.revision != current.snapshot.revision:
+        if not is_same or current is None or _marks(snapshot) != _marks(current.snapshot):
             number += not is_same
             self._current = self._encode(snapshot, rows, number)
             self._has_rows.set()
@@ -200,7 +200,8 @@ class RemoteService(Generic[P]):
     def _encode(
         self, snapshot: ProviderSnapshot[P], rows: tuple[Row, ...], number: int
     ) -> EncodedRows:
-        whole, problem = codec.encode(RowSet(snapshot.revision, number, rows)), None
+        without_rows = RowSet(snapshot.revision, number, allow_empty=snapshot.allow_empty)
+        whole, problem = codec.encode(attrs.evolve(without_rows, rows=rows)), None
         size = memoryview(whole.raw).nbytes + _ENVELOPE_BYTES
         if size > self._max_message_bytes:
             problem = (
@@ -208,7 +209,11 @@ class RemoteService(Generic[P]):
                 "at most; make them fewer or smaller"
             )
             _log.error("%s", problem, extra={"revision": snapshot.revision})
-        return EncodedRows(snapshot, rows, RowSet(snapshot.revision, number), whole, problem)
+        return EncodedRows(snapshot, rows, without_rows, whole, problem)
+
+
+def _marks(snapshot: ProviderSnapshot[P]) -> tuple[int | None, bool]:
+    return snapshot.revision, snapshot.allow_empty
 
 
 def _always(identity: Identity) -> bool:

@@ -35,13 +35,16 @@ def test_a_provider_is_added_shown_changed_and_removed(shell: Shell) -> None:
     [listed] = shell.good("providers", "list", "--json").json()
     assert (listed["name"], listed["enabled"], listed["revision"]) == ("openai", True, 1)
     assert "openai" in shell.good("providers", "list").out
-    assert "added" not in shell.good("providers", "disable", "openai").out
+    for command in ("disable", "remove"):
+        done = shell.run("providers", command, "openai")
+        assert (done.status, "no enabled provider would be left" in done.err) == (2, True)
+    assert "added" not in shell.good("providers", "disable", "openai", "--allow-empty").out
     assert shell.good("providers", "show", "openai", "--json").json()["enabled"] is False
     shell.good("providers", "enable", "openai")
     shell.good("providers", "update", "openai", "--new-name", "main", "--base-url", "https://x.org")
     shown = shell.good("providers", "show", "main", "--json").json()
     assert (shown["base_url"], shown["id"]) == ("https://x.org", listed["id"])
-    shell.good("providers", "remove", "main")
+    shell.good("providers", "remove", "main", "--allow-empty")
     assert shell.good("providers", "list", "--json").json() == []
     assert shell.run("providers", "show", "main").status == 2
 
@@ -143,7 +146,10 @@ def test_an_export_holds_no_secret_and_applied_again_changes_nothing(
     shown = shell.good("providers", "show", "openai", "--json").json()
     assert shown["base_url"] == "https://other.org/v1"
     assert shown["keys"][0]["hint"] == "…wxyz"
-    done = shell.good("providers", "apply", "-", "--prune", stdin="providers = []")
+    for more in ((), ("--dry-run",)):
+        done = shell.run("providers", "apply", "-", "--prune", *more, stdin="providers = []")
+        assert (done.status, "--allow-empty" in done.err) == (2, True)
+    done = shell.good("providers", "apply", "-", "--prune", "--allow-empty", stdin="providers = []")
     assert "removed  openai" in done.out
 
 
@@ -215,7 +221,7 @@ def test_keys_of_gateways_and_admins_are_revoked_by_name_or_id(shell: Shell) -> 
 
 def test_every_change_is_in_the_audit_without_its_secrets(shell: Shell) -> None:
     add_openai_with_key(shell)
-    shell.good("providers", "disable", "openai")
+    shell.good("providers", "disable", "openai", "--allow-empty")
     newest, oldest = shell.good("audit", "--json").json()
     assert (newest["action"], oldest["action"]) == ("provider.update", "provider.add")
     assert newest["actor"]["kind"] == "local"
@@ -233,7 +239,7 @@ def test_gateways_and_what_they_made_of_a_revision_are_listed(shell: Shell) -> N
     assert shell.good("gateways", "--revision", "1", "--json").json()["gateways"] == []
     assert "no gateway is known" in shell.good("gateways", "--revision", "1").err
     assert shell.run("gateways", "--revision", "2").status == 2
-    done = shell.good("providers", "disable", "openai", "--wait", "5")
+    done = shell.good("providers", "disable", "openai", "--allow-empty", "--wait", "5")
     assert "no gateway is known" in done.err
 
 

@@ -181,7 +181,7 @@ async def test_while_postgresql_is_away_gateways_are_served_what_was_read_last(
                 assert (await client.get("/readyz")).status_code == 503
             await trio.to_thread.run_sync(own_postgres_server.start)
             await control.run.wait_event("store available again")
-            gone = await control.ask("DELETE", "/api/v1/providers/openai")
+            gone = await control.ask("DELETE", "/api/v1/providers/openai?allow_empty=true")
             assert await follow(remote, gone["revision"]) == []
             path = f"/api/v1/revisions/{gone['revision']}/applied?wait=20"
             assert (await control.ask("GET", path))["applied"]

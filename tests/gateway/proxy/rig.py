@@ -75,7 +75,7 @@ class Rig:
 
     async def replace(self, *providers: Provider) -> None:
         """Change the providers, and wait until that is in force."""
-        snapshot = ProviderSnapshot(providers)
+        snapshot = ProviderSnapshot(providers, allow_empty=True)
         self.source.replace(snapshot)
         with trio.fail_after(10):
             while self.gateway.pool.snapshot is not snapshot:  # noqa: ASYNC110 -- no event tells
@@ -123,7 +123,7 @@ async def open_rig(
     `loaded` gives it the providers at its start; else they come by the first reload, which
     waits for `reload`.
     """
-    source = SlowReloader(ProviderSnapshot(providers))
+    source = SlowReloader(ProviderSnapshot(providers, allow_empty=True))
     source.wait = reload
     settings = settings or GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
     rig: Rig | None = None

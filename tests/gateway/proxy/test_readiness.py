@@ -34,7 +34,7 @@ def document(gateway: Gateway) -> dict[str, object]:
 async def test_the_age_of_a_first_snapshot_counts_on_until_it_is_confirmed(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    first = ProviderSnapshot[Provider]((), 7)
+    first = ProviderSnapshot[Provider]((), 7, allow_empty=True)
     source = Away(first)
     reports = [SourceReport(source="snapshot file", connected=False)]
     async with open_gateway(
@@ -49,9 +49,12 @@ async def test_the_age_of_a_first_snapshot_counts_on_until_it_is_confirmed(
             "ready": True,
             "generation": 1,
             "revision": 7,
+            "providers": 0,
+            "unusable": 0,
             "age": 60.0,
             "source": "snapshot file",
             "connected": False,
+            "failed_reloads": 0,
         }
         await trio.sleep(41)
         assert gateway.staleness == 101.0
@@ -87,5 +90,9 @@ async def test_a_source_that_is_in_trouble_says_why() -> None:
 async def test_before_the_first_snapshot_there_is_no_age() -> None:
     source = Away(ProviderSnapshot(()))
     async with open_gateway(source, source.subscribe()) as gateway:
-        assert document(gateway) == {"ready": False, "reason": "no snapshot of providers yet"}
+        assert document(gateway) == {
+            "ready": False,
+            "reason": "no snapshot of providers yet",
+            "failed_reloads": 0,
+        }
         assert gateway.staleness == math.inf

@@ -43,7 +43,7 @@ class Sink:
 
 
 def at(revision: int, *providers: Provider) -> ProviderSnapshot[Provider]:
-    return ProviderSnapshot(providers, revision)
+    return ProviderSnapshot(providers, revision, allow_empty=True)
 
 
 async def test_each_revision_that_is_applied_or_found_unchanged_is_told() -> None:

@@ -33,6 +33,9 @@ providers = App(
 app.command(providers)
 
 
+AllowEmpty = Annotated[
+    bool, Parameter(help="No enabled provider need be left: no request would be served.")
+]
 _OWN_WAY = ("name", "enabled")  # an argument; --disabled, and commands
 
 
@@ -232,7 +235,13 @@ def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
 
 
 @providers.command
-def disable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+def disable(
+    name: str,
+    *,
+    allow_empty: AllowEmpty = False,
+    wait: Wait = None,
+    where: Where = WHERE_DEFAULT,
+) -> None:
     """Disable a provider: it answers 503. Running streams are not interrupted.
 
     Args:
@@ -240,12 +249,20 @@ def disable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> No
     """
     from bridgepool.gateway.control.operations._providers import disable_provider
 
-    change = administer(where, lambda admin: admin.do(disable_provider, name))
+    change = administer(
+        where, lambda admin: admin.do(disable_provider, name, allow_empty=allow_empty)
+    )
     sys.exit(report_change(where, change, f"disabled {name}", wait))
 
 
 @providers.command
-def remove(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+def remove(
+    name: str,
+    *,
+    allow_empty: AllowEmpty = False,
+    wait: Wait = None,
+    where: Where = WHERE_DEFAULT,
+) -> None:
     """Remove a provider and its keys; its name is free again. Running streams are not interrupted.
 
     Args:
@@ -253,7 +270,9 @@ def remove(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> Non
     """
     from bridgepool.gateway.control.operations._providers import remove_provider
 
-    change = administer(where, lambda admin: admin.do(remove_provider, name))
+    change = administer(
+        where, lambda admin: admin.do(remove_provider, name, allow_empty=allow_empty)
+    )
     sys.exit(report_change(where, change, f"removed {name}", wait))
 
 
@@ -263,6 +282,7 @@ def apply(
     *,
     prune: bool = False,
     dry_run: bool = False,
+    allow_empty: AllowEmpty = False,
     wait: Wait = None,
     where: Where = WHERE_DEFAULT,
 ) -> None:
@@ -279,7 +299,7 @@ def apply(
     drafts = read_drafts(file)
     result = administer(
         where,
-        lambda admin: admin.do(apply_providers, drafts, prune, dry_run),
+        lambda admin: admin.do(apply_providers, drafts, prune, dry_run, allow_empty),
         may_create=not dry_run,
     )
     for one in result.providers:

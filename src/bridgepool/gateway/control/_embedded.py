@@ -47,7 +47,11 @@ class StoreProviders:
             if snapshot is not self._snapshot:
                 self._table = await self._table.updated_in_turns(named(snapshot.rows))
                 self._snapshot = snapshot
-            return ProviderSnapshot(self._table.providers, snapshot.revisions.revision)
+            return ProviderSnapshot(
+                self._table.providers,
+                snapshot.revisions.revision,
+                allow_empty=snapshot.allow_empty,
+            )
         raise ReloadError(problem)
 
     @property

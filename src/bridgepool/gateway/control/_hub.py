@@ -92,7 +92,10 @@ class Hub:
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return the providers of the served snapshot. A checkpoint; uses no database."""
         await trio.lowlevel.checkpoint()
-        return ProviderSnapshot(self._served.rows, self.revisions.revision)
+        served = self._served
+        return ProviderSnapshot(
+            served.rows, served.revisions.revision, allow_empty=served.allow_empty
+        )
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint; asks no database."""

@@ -36,6 +36,7 @@ class MemoryBackend:
     first_revision: int = 1
     _revisions: Revisions = attrs.field(init=False)
     _rows: tuple[ProviderRow, ...] = attrs.field(default=(), init=False)
+    _allow_empty: bool = attrs.field(default=False, init=False)
     _clients: Clients = attrs.field(factory=Clients, init=False)
     _keys: dict[str, GatewayKey] = attrs.field(factory=dict, init=False)  # by the key's id
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
@@ -45,11 +46,16 @@ class MemoryBackend:
         first = self.first_revision
         return Revisions(revision=first, providers=first, clients=first)
 
-    def set_rows(self, rows: Iterable[ProviderRow]) -> int:
-        """Set the providers; return the revision at which they are in force."""
-        fresh = tuple(rows)
-        if fresh != self._rows:
-            self._rows = fresh
+    def set_rows(self, rows: Iterable[ProviderRow], *, allow_empty: bool = False) -> int:
+        """Set the providers; return the revision at which they are in force.
+
+        Args:
+            rows: All of them.
+            allow_empty: If there are none, that is intended; else gateways refuse it.
+        """
+        fresh = (tuple(rows), allow_empty)
+        if fresh != (self._rows, self._allow_empty):
+            self._rows, self._allow_empty = fresh
             self._move("providers")
         return self._revisions.revision
 
@@ -96,7 +102,7 @@ class MemoryBackend:
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return what is set. A checkpoint."""
         await trio.lowlevel.checkpoint()
-        return ProviderSnapshot(self._rows, self._revisions.revision)
+        return ProviderSnapshot(self._rows, self._revisions.revision, allow_empty=self._allow_empty)
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint."""

@@ -184,6 +184,15 @@ class StoreSnapshot:
     gateway_keys: Mapping[str, GatewayKey] = attrs.field(factory=dict)
     """The valid keys of gateways, by their ids."""
 
+    @property
+    def allow_empty(self) -> bool:
+        """Whether it is intended that there are no providers.
+
+        There were some: no write leaves a store without them unless that is asked for. A store
+        that never had one is new, or another one than was meant.
+        """
+        return not self.rows and self.revisions.providers > 0
+
     def explain(self, rejected: Iterable[RejectedRow]) -> tuple[RejectedRow, ...]:
         """Return rejected rows; those of `unreadable` with that reason.
 

@@ -46,8 +46,11 @@ class ProviderFile:
 
     @property
     def snapshot(self) -> ProviderSnapshot[Provider]:
-        """The providers, for a pool. A file has no revision."""
-        return ProviderSnapshot(self.providers)
+        """The providers, for a pool. A file has no revision.
+
+        A file without providers states that with ``providers = []``, or it cannot be used.
+        """
+        return ProviderSnapshot(self.providers, allow_empty=True)
 
 
 def parse_provider_file(

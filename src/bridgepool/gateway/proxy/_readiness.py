@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from bridgepool import ReloadStatus
+from bridgepool.gateway.proxy._runtimes import Runtimes
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +35,7 @@ class Readiness:
         max_stale: age in seconds above which the snapshot in force is too old.
         first_age: the age of the first snapshot when the gateway was opened; None without one.
         report: returns the source's report.
+        runtimes: have the providers in force.
         log_lines_dropped: returns how many lines the logs have lost.
     """
 
@@ -41,8 +43,11 @@ class Readiness:
     _max_stale: float
     _first_age: float | None
     _report: Callable[[], SourceReport] | None
+    _runtimes: Runtimes
     _log_lines_dropped: Callable[[], int] | None
     _opened: float = attrs.field(factory=trio.current_time, init=False)
+    allow_empty: bool = attrs.field(default=False, init=False)
+    """Whether the source states that it is intended if there are no providers."""
     draining: bool = attrs.field(default=False, init=False)
     """The gateway is shutting down."""
 
@@ -71,6 +76,17 @@ class Readiness:
             return "no snapshot of providers yet"
         if self.staleness > self._max_stale:
             return "the providers are too old"
+        return self._why_nothing_is_served()
+
+    def _why_nothing_is_served(self) -> str | None:
+        table = self._runtimes.in_force
+        providers = table.snapshot.providers
+        if not providers:
+            return None if self.allow_empty else "no providers"
+        # That all are disabled is a decision; that those which are not cannot be used is a fault.
+        enabled = sum(provider.enabled for provider in providers)
+        if enabled and table.unusable() == enabled:
+            return "no provider can be used"
         return None
 
     def document(self, generation: int, revision: int | None) -> dict[str, object]:
@@ -80,9 +96,12 @@ class Readiness:
         if reason is not None:
             document["reason"] = reason
         if self.has_snapshot:
+            table = self._runtimes.in_force
             document["generation"] = generation
             if revision is not None:
                 document["revision"] = revision
+            document["providers"] = len(table.snapshot.providers)
+            document["unusable"] = table.unusable()
             # JSON has no infinity.
             age = self.staleness
             document["age"] = round(age, 1) if math.isfinite(age) else None
@@ -93,6 +112,7 @@ class Readiness:
                 document["connected"] = report.connected
             if report.unreadable is not None:
                 document["unreadable"] = report.unreadable
+        document["failed_reloads"] = self._status.failures_in_a_row
         if self._log_lines_dropped is not None:
             document["log_lines_dropped"] = self._log_lines_dropped()
         return document

@@ -99,6 +99,13 @@ class RuntimeTable:
         targets = (slot.target for slot in self._slots.values())
         return [target for target in targets if isinstance(target, UnavailableProvider)]
 
+    def unusable(self) -> int:
+        """Count the enabled providers that are misconfigured and have no last good form."""
+        return sum(
+            slot.provider.enabled and slot.unavailable and slot.fallback is None
+            for slot in self._slots.values()
+        )
+
     async def use(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
         """Return the runtime that serves that provider, opened if necessary; None if unknown.
 
@@ -149,6 +156,13 @@ class Runtimes:
     open_count: int = attrs.field(init=False, default=0)
     """Number of open runtimes, closing ones included."""
 
+    @property
+    def in_force(self) -> RuntimeTable:
+        """The table of the snapshot in force; not leased."""
+        if self._in_force is None:
+            raise AssertionError("no snapshot is in force")
+        return self._in_force
+
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Keep this snapshot's runtimes open instead of those of the snapshot before."""
         before, self._in_force = self._in_force, self.take(snapshot)
@@ -172,10 +186,9 @@ class Runtimes:
 
     def take_in_force(self) -> RuntimeTable:
         """Lease the table of the snapshot in force; `release` it exactly once."""
-        if self._in_force is None:
-            raise AssertionError("no snapshot is in force")
-        self._in_force._users += 1
-        return self._in_force
+        table = self.in_force
+        table._users += 1
+        return table
 
     def release(self, table: RuntimeTable) -> None:
         """Return a table; runtimes that no other table contains close in the background."""

@@ -70,17 +70,27 @@ class SavedSnapshot:
     """Clients that had been authorized, with the age of that when this was written."""
     written: Moment | None = None
     """When this was written."""
+    allow_empty: bool = False
+    """If there are no providers: that was intended."""
 
     @classmethod
     def of(cls, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> SavedSnapshot:
         """Return what is to be saved of a snapshot."""
         rows = tuple(map(row_from_provider, snapshot.providers))
-        return cls(rows=rows, revision=snapshot.revision, confirmed=confirmed)
+        return cls(
+            rows=rows,
+            revision=snapshot.revision,
+            confirmed=confirmed,
+            allow_empty=snapshot.allow_empty,
+        )
 
     def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[RejectedRow, ...]]:
         """Return the providers, and those that this version cannot use."""
         table = provider_table().updated(named(self.rows))
-        return ProviderSnapshot(table.providers, self.revision), table.rejected
+        snapshot = ProviderSnapshot(
+            table.providers, self.revision, allow_empty=self.allow_empty and not self.rows
+        )
+        return snapshot, table.rejected
 
 
 @attrs.frozen

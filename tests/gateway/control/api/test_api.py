@@ -37,13 +37,16 @@ async def test_a_provider_from_its_creation_to_its_removal(database_url: str) ->
         same = await plane.good("PATCH", path, {"keys": [{"value": "sk-new"}, {"id": kept}]})
         assert (same["changed"], same["revision"]) == (False, 2)
 
-        off = await plane.good("POST", f"{path}/disable?if_revision=2")
+        emptying = (("POST", f"{path}/disable", None), ("DELETE", path, None))
+        for method, target, body in (*emptying, ("PATCH", path, {"enabled": False})):
+            assert await plane.refused(method, target, body) == (422, "invalid")
+        off = await plane.good("POST", f"{path}/disable?if_revision=2&allow_empty=true")
         assert off["provider"]["enabled"] is False
         assert await plane.refused("POST", f"{path}/enable?if_revision=2") == (409, "conflict")
         assert (await plane.good("POST", f"{path}/enable"))["revision"] == 4
         assert await plane.refused("POST", "/api/v1/providers", DRAFT) == (409, "name_taken")
 
-        removed = await plane.good("DELETE", f"{path}?if_revision=4")
+        removed = await plane.good("DELETE", f"{path}?if_revision=4&allow_empty=true")
         assert removed["provider"]["name"] == "openai"
         assert await plane.refused("GET", path) == (404, "not_found")
         assert await plane.refused("DELETE", path) == (404, "not_found")
@@ -149,7 +152,7 @@ async def test_gateways_and_what_they_made_of_a_revision(database_url: str) -> N
 async def test_the_audit_comes_in_pages(database_url: str) -> None:
     async with open_plane(database_url) as plane:
         await plane.good("POST", "/api/v1/providers", DRAFT)
-        await plane.good("POST", "/api/v1/providers/openai/disable")
+        await plane.good("POST", "/api/v1/providers/openai/disable?allow_empty=true")
         everything = (await plane.good("GET", "/api/v1/audit"))["entries"]
         assert everything[0]["action"] == "provider.update"
         assert everything[0]["actor"] == {"kind": "admin", "name": "admin-write"}

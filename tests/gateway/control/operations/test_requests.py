@@ -62,6 +62,7 @@ VALUES: Final[dict[str, object]] = {
     "revoked": True,
     "prune": True,
     "dry_run": True,
+    "allow_empty": True,
 }
 
 

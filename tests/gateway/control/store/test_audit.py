@@ -19,8 +19,10 @@ async def test_each_change_is_noted_with_who_when_what_before_and_after(
         added = await store.add_provider(ADA, draft("openai", "key-one"))
         clock.now += 60
         bob = Actor("admin", "bob")
-        await store.update_provider(bob, "openai", ProviderPatch(name="main", enabled=False))
-        await store.remove_provider(bob, "main")
+        await store.update_provider(
+            bob, "openai", ProviderPatch(name="main", enabled=False), allow_empty=True
+        )
+        await store.remove_provider(bob, "main", allow_empty=True)
         removed, updated, first = await store.audit()
     assert (first.id, updated.id, removed.id) == (1, 2, 3)
     assert (first.actor, updated.actor) == (ADA, bob)
@@ -99,7 +101,7 @@ async def test_nothing_secret_is_in_the_audit_the_logs_or_the_bytes_of_the_datab
         # The hidden part: the id before it is public.
         secrets += [key.reveal().split("_", 2)[2] for key in made if key is not None]
         shown = repr((await store.audit(), await store.list_providers(), added, caplog.text))
-        await store.remove_provider(ADA, "openai")
+        await store.remove_provider(ADA, "openai", allow_empty=True)
         found = [
             text
             for text in secrets

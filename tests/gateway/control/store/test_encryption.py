@@ -135,17 +135,21 @@ async def test_a_row_that_cannot_be_decrypted_can_be_switched_off_replaced_and_r
         await store.add_provider(ADA, draft("one", "key-lost"))
         await store.add_provider(ADA, draft("two", "key-lost"))
     async with opened(database_url, encryption("new")) as store:
-        off = await store.update_provider(ADA, "one", ProviderPatch(enabled=False))
+        off = await store.update_provider(
+            ADA, "one", ProviderPatch(enabled=False), allow_empty=True
+        )
         assert (off.changed, off.provider.enabled, off.provider.problem is None) == (
             True,
             False,
             False,
         )
-        assert not (await store.update_provider(ADA, "one", ProviderPatch(enabled=False))).changed
+        assert not (
+            await store.update_provider(ADA, "one", ProviderPatch(enabled=False), allow_empty=True)
+        ).changed
         with pytest.raises(InvalidChangeError, match="give base_url"):
             await store.update_provider(ADA, "one", ProviderPatch(name="new-name"))
         patch = ProviderPatch(base_url="https://x.example", keys=[KeyValue(Secret("key-new"))])
         repaired = await store.update_provider(ADA, "one", patch)
         assert repaired.provider.problem is None
-        await store.remove_provider(ADA, "two")
+        await store.remove_provider(ADA, "two", allow_empty=True)
         assert (await store.snapshot()).unreadable == ()

@@ -114,7 +114,7 @@ def change(name: str, row: Row) -> Step:
         patch = ProviderPatch(name=row.name, base_url=row.url, keys=row.values, enabled=row.enabled)
         try:
             before = await store.get_provider(name)
-            change = await store.update_provider(ADA, name, patch)
+            change = await store.update_provider(ADA, name, patch, allow_empty=True)
         except NotFoundError:
             assert row_id is None
         except InvalidChangeError:
@@ -137,7 +137,7 @@ def remove(name: str) -> Step:
     async def do(store: Store, model: Model) -> None:
         row_id = model.id_of(name)
         try:
-            await store.remove_provider(ADA, name)
+            await store.remove_provider(ADA, name, allow_empty=True)
         except NotFoundError:
             assert row_id is None
         else:
@@ -152,8 +152,10 @@ def apply(rows: list[Row], prune: bool) -> Step:
     async def do(store: Store, model: Model) -> None:
         drafts = [row.draft() for row in rows]
         try:
-            dry = await store.apply_providers(ADA, drafts, prune=prune, dry_run=True)
-            result = await store.apply_providers(ADA, drafts, prune=prune)
+            dry = await store.apply_providers(
+                ADA, drafts, prune=prune, dry_run=True, allow_empty=True
+            )
+            result = await store.apply_providers(ADA, drafts, prune=prune, allow_empty=True)
         except InvalidChangeError:
             names = [row.name for row in rows]
             assert len(set(names)) < len(names) or not all(row.good for row in rows)

@@ -102,11 +102,11 @@ async def test_a_name_is_unique_among_the_living_and_free_again_afterwards(
         first = await store.add_provider(ADA, draft("openai"))
         with pytest.raises(NameTakenError):
             await store.add_provider(ADA, draft("openai"))
-        removed = await store.remove_provider(ADA, "openai")
+        removed = await store.remove_provider(ADA, "openai", allow_empty=True)
         assert removed.provider == first.provider
         assert await names(store) == []
         with pytest.raises(NotFoundError):
-            await store.remove_provider(ADA, "openai")
+            await store.remove_provider(ADA, "openai", allow_empty=True)
         second = await store.add_provider(ADA, draft("openai"))
         assert second.provider.id != first.provider.id
         assert second.revision == 3
@@ -115,7 +115,7 @@ async def test_a_name_is_unique_among_the_living_and_free_again_afterwards(
 async def test_of_what_was_removed_no_secret_is_kept(database_url: str) -> None:
     async with opened(database_url) as store:
         await store.add_provider(ADA, draft("openai", LONG))
-        await store.remove_provider(ADA, "openai")
+        await store.remove_provider(ADA, "openai", allow_empty=True)
         rows = await store._database.read(lambda tx: tx.fetch_all("SELECT sealed FROM providers"))
         assert rows == [(None,)]
 
@@ -179,15 +179,17 @@ async def test_a_change_meant_for_an_older_row_is_refused(database_url: str) -> 
         added = await store.add_provider(ADA, draft("openai"))
         seen = added.provider.revision
         off = ProviderPatch(enabled=False)
-        changed = await store.update_provider(ADA, "openai", off, if_revision=seen)
+        changed = await store.update_provider(
+            ADA, "openai", off, if_revision=seen, allow_empty=True
+        )
         with pytest.raises(ConflictError, match=f"the revision {seen} ") as caught:
             await store.update_provider(
                 ADA, "openai", ProviderPatch(enabled=True), if_revision=seen
             )
         assert caught.value.actual == changed.revision
         with pytest.raises(ConflictError):
-            await store.remove_provider(ADA, "openai", if_revision=seen)
-        await store.remove_provider(ADA, "openai", if_revision=changed.revision)
+            await store.remove_provider(ADA, "openai", if_revision=seen, allow_empty=True)
+        await store.remove_provider(ADA, "openai", if_revision=changed.revision, allow_empty=True)
 
 
 async def test_every_change_moves_the_revision_by_one_and_gives_notice(database_url: str) -> None:
@@ -199,7 +201,9 @@ async def test_every_change_moves_the_revision_by_one_and_gives_notice(database_
             await store.add_client(ADA, "web")
             with trio.fail_after(10):
                 await changes.receive()
-            await store.update_provider(ADA, "openai", ProviderPatch(enabled=False))
+            await store.update_provider(
+                ADA, "openai", ProviderPatch(enabled=False), allow_empty=True
+            )
             with trio.fail_after(10):
                 await changes.receive()
         revisions = await store.revisions()
@@ -212,7 +216,9 @@ async def test_a_clock_that_is_set_back_changes_no_order(database_url: str) -> N
         for name in ("one", "two", "three"):
             await store.add_provider(ADA, draft(name))
             clock.now -= 86_400
-        changed = await store.update_provider(ADA, "one", ProviderPatch(enabled=False))
+        changed = await store.update_provider(
+            ADA, "one", ProviderPatch(enabled=False), allow_empty=True
+        )
         assert changed.provider.updated < changed.provider.created
         assert await names(store) == ["one", "two", "three"]
         assert [entry.revision for entry in await store.audit()] == [4, 3, 2, 1]

@@ -116,7 +116,7 @@ async def test_what_was_removed_by_hand_is_not_made_again(database_url: str) -> 
     text = ONE + client("web", hash_key(new_client_key()))
     async with opened(database_url) as store:
         await seed(store, text)
-        await store.remove_provider(ADA, "one")
+        await store.remove_provider(ADA, "one", allow_empty=True)
         await store.remove_client(ADA, "web")
         report = await seed(store, text)
         assert [(drift.name, drift.reason) for drift in report.drift] == [
@@ -152,7 +152,7 @@ async def test_what_left_the_file_stays_and_is_told(database_url: str) -> None:
             "is not in the seed any more; it stays until it is removed",
         )
         assert len(await store.list_providers()) == 2
-        await store.remove_provider(ADA, "one")
+        await store.remove_provider(ADA, "one", allow_empty=True)
         assert (await seed(store, TWO)).drift == ()
         assert (await seed(store, ONE + TWO)).applied == ("one",)
 

@@ -25,7 +25,12 @@ from bridgepool.gateway.control.operations._operation import (
     Place,
     operation,
 )
-from bridgepool.gateway.control.operations._requests import MAX_TEXT, IfRevision, PathName
+from bridgepool.gateway.control.operations._requests import (
+    MAX_TEXT,
+    AllowEmpty,
+    IfRevision,
+    PathName,
+)
 from bridgepool.gateway.providers import PROVIDER_TYPES
 from bridgepool.gateway.providers._fields import (
     PLAIN_FIELDS,
@@ -225,18 +230,29 @@ async def get_provider(context: Context, name: PathName) -> OneProvider:
 
 @operation("PATCH", "/providers/{name}")
 async def update_provider(
-    context: Context, name: PathName, patch: Patch, if_revision: IfRevision = None
+    context: Context,
+    name: PathName,
+    patch: Patch,
+    if_revision: IfRevision = None,
+    allow_empty: AllowEmpty = False,
 ) -> ProviderChange:
     """Change what the body says of a provider, and nothing else."""
-    return await context.store.update_provider(context.actor, name, patch, if_revision=if_revision)
+    return await context.store.update_provider(
+        context.actor, name, patch, if_revision=if_revision, allow_empty=allow_empty
+    )
 
 
 @operation("DELETE", "/providers/{name}")
 async def remove_provider(
-    context: Context, name: PathName, if_revision: IfRevision = None
+    context: Context,
+    name: PathName,
+    if_revision: IfRevision = None,
+    allow_empty: AllowEmpty = False,
 ) -> ProviderChange:
     """Remove a provider; its name is free again."""
-    return await context.store.remove_provider(context.actor, name, if_revision=if_revision)
+    return await context.store.remove_provider(
+        context.actor, name, if_revision=if_revision, allow_empty=allow_empty
+    )
 
 
 @operation("POST", "/providers/{name}/enable")
@@ -249,10 +265,15 @@ async def enable_provider(
 
 @operation("POST", "/providers/{name}/disable")
 async def disable_provider(
-    context: Context, name: PathName, if_revision: IfRevision = None
+    context: Context,
+    name: PathName,
+    if_revision: IfRevision = None,
+    allow_empty: AllowEmpty = False,
 ) -> ProviderChange:
     """Disable a provider; gateways answer 503 for it."""
-    return await update_provider.carry_out(context, name, ProviderPatch(enabled=False), if_revision)
+    return await update_provider.carry_out(
+        context, name, ProviderPatch(enabled=False), if_revision, allow_empty
+    )
 
 
 @operation("POST", "/apply")
@@ -261,10 +282,11 @@ async def apply_providers(
     providers: Drafts,
     prune: Annotated[bool, Meta(description="Remove the providers that are not named.")] = False,
     dry_run: Annotated[bool, Meta(description="Only report what would be done.")] = False,
+    allow_empty: Annotated[bool, Meta(description="No enabled provider need be left.")] = False,
 ) -> ApplyResult:
     """Make the providers as the drafts say: all of it in one revision, or nothing."""
     return await context.store.apply_providers(
-        context.actor, providers, prune=prune, dry_run=dry_run
+        context.actor, providers, prune=prune, dry_run=dry_run, allow_empty=allow_empty
     )
 
 

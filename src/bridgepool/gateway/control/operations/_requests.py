@@ -51,6 +51,11 @@ IfRevision: TypeAlias = Annotated[
     | None,
     Place.QUERY,
 ]
+AllowEmpty: TypeAlias = Annotated[
+    bool,
+    Place.QUERY,
+    Meta(description="It may be the last enabled provider: no request would be served."),
+]
 
 _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 

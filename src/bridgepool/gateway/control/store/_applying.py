@@ -19,6 +19,8 @@ class Step:
     """What is to be done with one provider."""
 
     report: AppliedProvider
+    enabled: bool
+    """Whether the provider is enabled afterwards; False if there is none."""
     do: Callable[[StoreTransaction], object] | None = None
     """None: nothing."""
 
@@ -27,12 +29,12 @@ def apply(
     tx: StoreTransaction,
     drafts: Sequence[ProviderDraft],
     rules: Rules,
-    *,
     prune: bool,
     dry_run: bool,
+    allow_empty: bool,
 ) -> ApplyResult:
     """Make all as declared, in one revision, or report it only; see `Store.apply_providers`."""
-    steps = _plan(tx, drafts, rules, prune)
+    steps = _plan(tx, drafts, rules, prune, allow_empty)
     for step in steps:
         if step.do is not None and not dry_run:
             step.do(tx)
@@ -45,7 +47,11 @@ def apply(
 
 
 def _plan(
-    tx: StoreTransaction, drafts: Sequence[ProviderDraft], rules: Rules, prune: bool
+    tx: StoreTransaction,
+    drafts: Sequence[ProviderDraft],
+    rules: Rules,
+    prune: bool,
+    allow_empty: bool,
 ) -> list[Step]:
     present = {stored.content.name: stored for stored in provider_rows.living(tx)}
     steps: list[Step] = []
@@ -68,26 +74,33 @@ def _plan(
         raise InvalidChangeError(*problems)
     for name, stored in present.items():
         if name not in named:
-            steps.append(_remove(stored) if prune else Step(AppliedProvider(name, "unchanged")))
+            steps.append(_remove(stored) if prune else _leave(stored))
+    had_some = any(stored.row.enabled for stored in present.values())
+    if had_some and not allow_empty and not any(step.enabled for step in steps):
+        raise InvalidChangeError(provider_rows.NONE_LEFT)
     return steps
 
 
 def _create(content: Content) -> Step:
     report = AppliedProvider(content.name, "created")
-    return Step(report, lambda tx: provider_rows.insert(tx, content))
+    return Step(report, content.enabled, lambda tx: provider_rows.insert(tx, content))
 
 
 def _update(stored: StoredProvider, content: Content) -> Step:
     fields = content.differs_in(stored.content)
     if not fields:
-        return Step(AppliedProvider(content.name, "unchanged"))
+        return _leave(stored)
     report = AppliedProvider(content.name, "updated", fields)
-    return Step(report, lambda tx: provider_rows.update(tx, stored, content))
+    return Step(report, content.enabled, lambda tx: provider_rows.update(tx, stored, content))
+
+
+def _leave(stored: StoredProvider) -> Step:
+    return Step(AppliedProvider(stored.content.name, "unchanged"), stored.content.enabled)
 
 
 def _remove(stored: StoredProvider) -> Step:
     report = AppliedProvider(stored.content.name, "removed")
-    return Step(report, lambda tx: provider_rows.delete(tx, stored))
+    return Step(report, False, lambda tx: provider_rows.delete(tx, stored))
 
 
 def export(tx: StoreTransaction) -> tuple[ProviderDraft, ...]:

@@ -37,6 +37,10 @@ from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers._access_keys import new_id
 
 _AT_ONCE: Final = 20  # rows that are decrypted without a pause; some 20 µs each
+NONE_LEFT: Final = (
+    "allow_empty: no enabled provider would be left, and gateways would refuse every request; "
+    "set it (--allow-empty) if that is intended"
+)
 _NONE: Final[Mapping[str, Content]] = MappingProxyType({})
 
 
@@ -125,11 +129,18 @@ def add(tx: StoreTransaction, draft: ProviderDraft, rules: Rules) -> ProviderCha
 
 
 def change(
-    tx: StoreTransaction, name: str, patch: ProviderPatch, if_revision: int | None, rules: Rules
+    tx: StoreTransaction,
+    name: str,
+    patch: ProviderPatch,
+    if_revision: int | None,
+    allow_empty: bool,
+    rules: Rules,
 ) -> ProviderChange:
     """Change one as the patch says."""
     present = find(tx, name)
     _check_revision(present, if_revision)
+    if present.row.enabled and patch.fields.get("enabled") is False:
+        _check_another_is_enabled(tx, present, allow_empty)
     if present.problem is not None:
         tx.repairing = True
         enabled = patch.fields.get("enabled")
@@ -152,10 +163,14 @@ def _change(tx: StoreTransaction, stored: StoredProvider, changed: bool) -> Prov
     return ProviderChange(revision=tx.revision, changed=changed, provider=stored.view())
 
 
-def remove(tx: StoreTransaction, name: str, if_revision: int | None) -> ProviderChange:
+def remove(
+    tx: StoreTransaction, name: str, if_revision: int | None, allow_empty: bool
+) -> ProviderChange:
     """Remove one."""
     present = find(tx, name)
     _check_revision(present, if_revision)
+    if present.row.enabled:
+        _check_another_is_enabled(tx, present, allow_empty)
     tx.repairing = present.problem is not None
     delete(tx, present)
     return _change(tx, present, True)
@@ -244,6 +259,14 @@ def _check_name_is_free(tx: StoreTransaction, name: str) -> None:
     taken = "SELECT 1 FROM providers WHERE name = ? AND removed IS NULL"
     if tx.sql.fetch_one(taken, name) is not None:
         raise NameTakenError("provider", name)
+
+
+def _check_another_is_enabled(
+    tx: StoreTransaction, present: StoredProvider, allow_empty: bool
+) -> None:
+    others = "SELECT 1 FROM providers WHERE removed IS NULL AND enabled = 1 AND id <> ?"
+    if not allow_empty and tx.sql.fetch_one(others, present.id) is None:
+        raise InvalidChangeError(NONE_LEFT)
 
 
 def _check_revision(present: StoredProvider, if_revision: int | None) -> None:

@@ -128,7 +128,13 @@ class Store:
         return await self._write(actor, provider_rows.add, draft, self._rules)
 
     async def update_provider(
-        self, actor: Actor, name: str, patch: ProviderPatch, *, if_revision: int | None = None
+        self,
+        actor: Actor,
+        name: str,
+        patch: ProviderPatch,
+        *,
+        if_revision: int | None = None,
+        allow_empty: bool = False,
     ) -> ProviderChange:
         """Change what the patch says of a provider, found by its name or id.
 
@@ -137,6 +143,7 @@ class Store:
             name: Its name, or its id.
             patch: What is to be different.
             if_revision: Only if this is still the revision of its row.
+            allow_empty: It may be the last enabled provider that is disabled.
 
         Raises:
             NotFoundError: There is no such provider.
@@ -144,16 +151,24 @@ class Store:
             NameTakenError: Another living provider has the new name.
             ConflictError: Its row is not at ``if_revision`` any more.
         """
-        return await self._write(actor, provider_rows.change, name, patch, if_revision, self._rules)
+        return await self._write(
+            actor, provider_rows.change, name, patch, if_revision, allow_empty, self._rules
+        )
 
     async def remove_provider(
-        self, actor: Actor, name: str, *, if_revision: int | None = None
+        self,
+        actor: Actor,
+        name: str,
+        *,
+        if_revision: int | None = None,
+        allow_empty: bool = False,
     ) -> ProviderChange:
         """Remove a provider. Its name is free again; its keys are gone for good.
 
+        Without ``allow_empty`` the last enabled one stays, and `InvalidChangeError` is raised.
         Raises `NotFoundError`, or `ConflictError` as `update_provider` does.
         """
-        return await self._write(actor, provider_rows.remove, name, if_revision)
+        return await self._write(actor, provider_rows.remove, name, if_revision, allow_empty)
 
     async def apply_providers(
         self,
@@ -162,6 +177,7 @@ class Store:
         *,
         prune: bool = False,
         dry_run: bool = False,
+        allow_empty: bool = False,
     ) -> ApplyResult:
         """Make the providers as the drafts say: all of them in one revision, or none.
 
@@ -170,15 +186,15 @@ class Store:
             drafts: Found by name; a `KeyRef` or a header without a value keeps what is stored.
             prune: Remove the providers that no draft names.
             dry_run: Only report what would be done.
+            allow_empty: No enabled provider need be left.
 
         Raises:
-            InvalidChangeError: A draft breaks a rule; says which and why, for all of them.
+            InvalidChangeError: Drafts break rules, or no enabled provider is left; names each.
         """
-
-        def apply(tx: StoreTransaction) -> ApplyResult:
-            return applying.apply(tx, drafts, self._rules, prune=prune, dry_run=dry_run)
-
-        return await (self._read(apply) if dry_run else self._write(actor, apply))
+        how = (drafts, self._rules, prune, dry_run, allow_empty)
+        if dry_run:
+            return await self._read(applying.apply, *how)
+        return await self._write(actor, applying.apply, *how)
 
     async def export_providers(self) -> tuple[ProviderDraft, ...]:
         """Return drafts of all living providers, with keys by id and headers without values.
