@@ -69,6 +69,8 @@ def _placeholder(argument: Argument) -> str:
 
 def _default(argument: Argument) -> str:
     default, show = argument.field_info.default, argument.parameter.show_default
+    if default is None and callable(show):
+        return str(show(default))
     if default is None or default == "":
         return ""
     if default is False:

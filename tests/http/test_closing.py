@@ -38,6 +38,24 @@ async def test_a_graceful_close_lets_exchanges_finish_and_closes_the_rest() -> N
         await server.done.wait()
 
 
+async def test_an_announced_close_serves_on_and_ends_each_connection_with_its_next_response() -> (
+    None
+):
+    async with serving(echo) as server:
+        idle = server.connect()
+        await idle.ask()
+        server.graceful.announce()
+        assert not server.graceful.begun
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await idle.ask()).headers[b"connection"] == b"close"
+        assert await idle.read_to_end() == b""
+        late = server.connect()
+        assert (await late.ask()).headers[b"connection"] == b"close"
+        assert await late.read_to_end() == b""
+        server.graceful.begin(math.inf)
+        await server.done.wait()
+
+
 async def test_a_response_that_had_begun_when_the_close_began_is_finished_and_the_last() -> None:
     async def handler(exchange: Exchange) -> None:
         async with exchange.respond(200, data=b"a") as stream:

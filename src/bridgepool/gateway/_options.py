@@ -28,7 +28,13 @@ _WITH_CONTROL = Group("With --control", sort_key=2)
 _WITH_STORE = Group("With --store", sort_key=3)
 _ALWAYS = Group("General", sort_key=4)
 
+
+def _show_delay(_: object) -> str:
+    return "0 on loopback addresses, else 10"
+
+
 _Seconds = Annotated[float, Parameter(metavar="SECONDS")]
+_Delay = Annotated[float | None, Parameter(metavar="SECONDS", show_default=_show_delay)]
 _Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
 _Format = Annotated[LogFormat, Parameter(metavar="FORMAT")]
 _Url = Annotated[str | None, Parameter(metavar="URL")]
@@ -76,9 +82,12 @@ class GatewayOptions:
     listen: _Addresses = ("127.0.0.1:8080",)
     """The address to serve on, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
     several times."""
+    shutdown_delay: _Delay = None
+    """Time after a shutdown signal in which everything is still served, while `/readyz` answers
+    503, so that load balancers can notice."""
     drain_timeout: _Seconds = _POLICY.drain_timeout
-    """Time that running requests may take after their provider was replaced, or after a shutdown
-    signal."""
+    """Time that running requests may take after their provider was replaced, or after the
+    listeners were closed by a shutdown."""
     log_format: _Format = "auto"
     """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
     terminal and else `json`."""
@@ -203,8 +212,11 @@ class ControlPlaneOptions:
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
     """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
     times."""
+    shutdown_delay: _Delay = None
+    """Time after a shutdown signal in which everything is still served, while `/readyz` answers
+    503, so that load balancers can notice."""
     drain_timeout: _Seconds = 10.0
-    """Time that running requests of the API may take after a shutdown signal."""
+    """Time that running requests of the API may take after that."""
     log_format: _Format = "auto"
     """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
     terminal and else `json`."""

@@ -2,9 +2,11 @@
 
 Theory of operation. Start: open the source of providers, open the gateway, listen, print the
 URLs. A provider file or a store that cannot be read ends the program here, and only here; a
-control plane need not be reachable. Run: the first SIGINT or SIGTERM begins the drain: no new
-connections, `/readyz` answers 503, running requests may end until `--drain-timeout`. A second
-signal, or that deadline, cuts the rest. Exit status: 0 after a complete drain, 1 when requests
+control plane need not be reachable. Run: the first SIGINT or SIGTERM begins the shutdown:
+`/readyz` answers 503, and everything is served for `--shutdown-delay`. Then the listeners close,
+and running requests may end until `--drain-timeout`. A second signal, or that deadline, cuts the
+rest. A listener for health checks alone would have a `GracefulClose` of its own, which begins when
+the others have ended. Exit status: 0 after a complete drain, 1 when requests
 were cut, 2 when it could not start, or when the control plane refused it before it had any
 providers.
 """
@@ -12,7 +14,6 @@ providers.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
@@ -34,9 +35,10 @@ from bridgepool.gateway.serving._listening import (
     open_listeners,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
+from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
-from bridgepool.http import GracefulClose, HttpLimits, serve_http
+from bridgepool.http import HttpLimits, serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -89,7 +91,9 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 log_lines_dropped=lambda: logs.dropped,
             )
         )
-        return await _serve(gateway, source, listeners, certificate, options, logs)
+        delay = shutdown_delay(options.shutdown_delay, addresses)
+        shutdown = Shutdown(delay, options.drain_timeout)
+        return await _serve(gateway, source, listeners, certificate, shutdown, options, logs)
 
 
 def open_source(
@@ -121,34 +125,35 @@ async def _serve(
     source: Source,
     listeners: Sequence[Listener],
     certificate: ServerCertificate | None,
+    shutdown: Shutdown,
     options: GatewayOptions,
     logs: ProgramLogs,
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
-    graceful = GracefulClose()
     limiter = make_limiter(
         logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
     )
-    drain_deadline = math.inf
     forced = False  # a second signal cut running requests
     refused: str | None = None
     limits = HttpLimits(
         max_body_bytes=options.max_body_bytes, unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT
     )
 
-    def begin_drain() -> None:
-        nonlocal drain_deadline
-        drain_deadline = trio.current_time() + options.drain_timeout
-        gateway.start_draining()
-        graceful.begin(options.drain_timeout)
+    def requests_left() -> Mapping[str, object]:
+        return {"requests": gateway.statistics().requests}
 
-    def end_drain() -> None:
+    def begin_shutdown() -> None:
+        gateway.start_draining()
+        shutdown.begin()
+        nursery.start_soon(shutdown.run, logger, requests_left)
+
+    def end_at_once() -> None:
         nonlocal forced
         forced = forced or gateway.statistics().requests > 0
-        graceful.begin(0)
+        shutdown.graceful.begin(0)
 
     def log_fields() -> Mapping[str, object]:
-        return {"requests": gateway.statistics().requests, "drain_timeout": options.drain_timeout}
+        return {**requests_left(), **shutdown.fields()}
 
     async def look_again() -> None:
         if certificate is not None:
@@ -156,8 +161,8 @@ async def _serve(
         await source.look_again()
 
     actions = SignalActions(
-        begin_drain=begin_drain,
-        end_at_once=end_drain,
+        begin_shutdown=begin_shutdown,
+        end_at_once=end_at_once,
         fields=log_fields,
         reopen_logs=logs.reopen,
         look_again=look_again,
@@ -169,7 +174,7 @@ async def _serve(
             gateway.handle,
             listeners,
             limits=limits,
-            graceful=graceful,
+            graceful=shutdown.graceful,
             limiter=limiter,
             over_limit=gateway.handle_over_limit,
         )
@@ -183,7 +188,7 @@ async def _serve(
         async def end_when_refused() -> None:
             nonlocal refused
             refused = await source.wait_refused()
-            graceful.begin(0)
+            shutdown.graceful.begin(0)
 
         await nursery.start(serve)
         for listener in listeners:
@@ -194,7 +199,7 @@ async def _serve(
         raise StartError(refused)
     ended = gateway.statistics().ended
     fields = {f"requests_{outcome.value}": count for outcome, count in ended.items()}
-    if forced or trio.current_time() >= drain_deadline:
+    if forced or shutdown.timed_out:
         logger.warning("stopped; running requests were cut", extra=fields)
         return 1
     logger.info("stopped; every request had ended", extra=fields)

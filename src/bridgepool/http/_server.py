@@ -32,11 +32,21 @@ class GracefulClose:
     _servers: "set[_HttpServer]" = attrs.field(factory=set, init=False)
     _deadline: float = attrs.field(default=math.inf, init=False)
     _begun: bool = attrs.field(default=False, init=False)
+    _announced: bool = attrs.field(default=False, init=False)
 
     @property
     def begun(self) -> bool:
         """Whether the servers are closing."""
         return self._begun
+
+    def announce(self) -> None:
+        """Ask clients to leave: each response says `connection: close`, and ends its connection.
+
+        Connections are still accepted, and requests served, until `begin`.
+        """
+        self._announced = True
+        for server in self._servers:
+            server.state.announced = True
 
     def begin(self, within: float) -> None:
         """Stop accepting connections, and let the servers end once they are idle.
@@ -210,6 +220,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     server = _HttpServer(state, new_wire, limiter)
     graceful._servers.add(server)
     try:
+        server.state.announced = graceful._announced
         if graceful.begun:
             server.stop(graceful._deadline)
         await server.run(listeners, task_status)

@@ -55,6 +55,7 @@ class ServerState:
     limits: HttpLimits
     counters: HttpCounters
     half_close: bool
+    announced: bool = False  # each response is the last of its connection
     closing: bool = False  # connections end after their current exchange
     date: bytes = b""  # the value of Date, updated by the timekeeper
 
@@ -254,7 +255,7 @@ class ServerConnection:
         wire = self.wire
         if get_header(headers, b"date") is None:
             headers = (*headers, (b"date", self.server.date))
-        close = self.server.closing or self.reserved
+        close = self.server.announced or self.server.closing or self.reserved
         raw = wire.send_head(status, headers, reason=reason, close=close)
         self.responded = True
         if data:

@@ -115,6 +115,40 @@ async def test_the_drain_timeout_ends_it(north: SimulatedUpstream, tmp_path: Pat
     assert len(broken) == 1
 
 
+async def test_in_the_shutdown_delay_it_serves_on_and_is_not_ready(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    """Load balancers send new connections until they have noticed; those must not be refused."""
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file, "--shutdown-delay", "600") as gateway:
+        async with open_upstream_client(gateway.url) as kept:
+            async with kept.request(b"GET", b"/readyz") as response:
+                assert response.status == 200
+            gateway.signal(signal.SIGTERM)
+            await gateway.wait_event("draining", shutdown_delay=600.0)
+            async with open_upstream_client(gateway.url) as new:
+                for client in (kept, new):
+                    async with client.request(b"GET", b"/readyz") as response:
+                        assert response.status == 503
+                        assert json.loads(await response.receive_some())["reason"] == "draining"
+                        assert (b"connection", b"close") in response.headers
+                target = b"/ai/v1/chat/completions"
+                async with new.request(b"POST", target, (), b"{}") as response:
+                    assert response.status == 200
+                    assert (b"connection", b"close") in response.headers
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.wait() == 0, "a second signal ends the delay, too"
+
+
+async def test_after_the_shutdown_delay_it_ends(north: SimulatedUpstream, tmp_path: Path) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with run_gateway(file, "--shutdown-delay", "0.2") as gateway:
+        assert await gateway.stop() == []
+        await gateway.wait_event("stopped; every request had ended")
+
+
 async def test_idle_it_ends_at_the_first_signal(north: SimulatedUpstream, tmp_path: Path) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("ai", "openai", north.openai_url))

@@ -274,3 +274,20 @@ async def test_why_it_does_not_start(tmp_path: Path, options: tuple[str, ...], r
         assert reason in run.everything
         assert "Traceback" not in run.everything
         assert "pw-of-mine" not in run.everything
+
+
+async def test_in_the_shutdown_delay_a_control_plane_serves_on_and_is_not_ready(
+    tmp_path: Path,
+) -> None:
+    url = str(tmp_path / "control.db")
+    async with run_control(tmp_path, url, "--shutdown-delay", "600") as control:
+        control.run.signal(signal.SIGTERM)
+        await control.run.wait_event("draining", shutdown_delay=600.0)
+        async with httpx2.AsyncClient(base_url=control.api) as client:
+            response = await client.get("/readyz")
+        assert (response.status_code, response.headers["connection"]) == (503, "close")
+        revision = (await control.ask("POST", "/api/v1/providers", DRAFT))["revision"]
+        async with control.gateway() as remote:
+            assert await follow(remote, revision) == ["openai"]
+        control.run.signal(signal.SIGTERM)
+        assert await control.run.wait() == 1

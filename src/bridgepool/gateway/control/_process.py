@@ -2,10 +2,11 @@
 
 Theory of operation. Start: open the store, read it, apply the seed, read it again, listen, print
 the URLs. An error ends the program here, and only here. Run: an unreachable store prevents changes,
-and nothing else. The first SIGINT or SIGTERM begins the drain: `/readyz` answers 503, waiting
-requests are answered, running ones may end until `--drain-timeout`, gateways are asked to
-reconnect. A second signal ends the program at once. Exit status: 0 after a complete drain, 1 when
-a second signal cut it short, 2 when it could not start.
+and nothing else. The first SIGINT or SIGTERM begins the shutdown: `/readyz` answers 503, waiting
+requests are answered, and everything is served for `--shutdown-delay`. Then the API's listeners
+close, its running requests may end until `--drain-timeout`, and gateways are asked to reconnect. A
+second signal ends the program at once. Exit status: 0 after a complete drain, 1 when a second
+signal cut it short, 2 when it could not start.
 """
 
 from __future__ import annotations
@@ -40,8 +41,9 @@ from bridgepool.gateway.serving._listening import (
     open_listeners,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
+from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
-from bridgepool.http import GracefulClose, HttpLimits, serve_http
+from bridgepool.http import HttpLimits, serve_http
 from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.websocket import serve_websockets
@@ -102,7 +104,11 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         api_listeners = await open_listeners(api_addresses, tls)
         rpc_listeners = await open_listeners(rpc_addresses, tls)
         look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
-        return await _serve(api, hub, api_listeners, rpc_listeners, options, logs, look_again)
+        delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
+        shutdown = Shutdown(delay, options.drain_timeout)
+        return await _serve(
+            api, hub, api_listeners, rpc_listeners, shutdown, options, logs, look_again
+        )
 
 
 def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:
@@ -159,6 +165,7 @@ async def _serve(
     hub: Hub,
     api_listeners: Sequence[Listener],
     rpc_listeners: Sequence[Listener],
+    shutdown: Shutdown,
     options: ControlPlaneOptions,
     logs: ProgramLogs,
     look_again: Callable[[], Awaitable[None]],
@@ -170,27 +177,27 @@ async def _serve(
     )
     rpc_limiter = attrs.evolve(api_limiter)
     limits = HttpLimits(unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT)
-    graceful = GracefulClose()
     forced = False
     # Sessions outlive the service, so that they can close in order.
     async with trio.open_nursery() as nursery:
 
-        def begin_drain() -> None:
+        def begin_shutdown() -> None:
             hub.end_waits()
-            graceful.begin(options.drain_timeout)
+            shutdown.begin()
+            nursery.start_soon(shutdown.run, logger, gateways_left)
+
+        def gateways_left() -> Mapping[str, object]:
+            return {"gateways": hub.status().connected}
 
         def end_at_once() -> None:
             nonlocal forced
             forced = True
             nursery.cancel_scope.cancel()
 
-        def log_fields() -> Mapping[str, object]:
-            return {"drain_timeout": options.drain_timeout}
-
         actions = SignalActions(
-            begin_drain=begin_drain,
+            begin_shutdown=begin_shutdown,
             end_at_once=end_at_once,
-            fields=log_fields,
+            fields=shutdown.fields,
             reopen_logs=logs.reopen,
             look_again=look_again,
         )
@@ -198,7 +205,7 @@ async def _serve(
         async with open_gateway_service(hub, observer=hub) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:
-                return _SHUTTING_DOWN if graceful.begun else await service.admit(handshake)
+                return _SHUTTING_DOWN if shutdown.graceful.begun else await service.admit(handshake)
 
             await nursery.start(
                 partial(
@@ -214,7 +221,7 @@ async def _serve(
                 api.handle,
                 api_listeners,
                 limits=limits,
-                graceful=graceful,
+                graceful=shutdown.graceful,
                 limiter=api_limiter,
                 over_limit=api.handle_over_limit,
             )

@@ -1,8 +1,8 @@
 """The signals of the programs.
 
-SIGINT and SIGTERM shut down: the first one begins the drain, a second one ends it. SIGHUP opens the
-log files anew and looks again at the files that the program has read. SIGUSR1 opens the log files
-anew. SIGUSR2 is ignored. No signal but a second SIGINT or SIGTERM cuts a request.
+SIGINT and SIGTERM shut down: the first one begins it, a second one ends the program. SIGHUP opens
+the log files anew and looks again at the files that the program has read. SIGUSR1 opens the log
+files anew. SIGUSR2 is ignored. No signal but a second SIGINT or SIGTERM cuts a request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _RELOAD_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class SignalActions:
     """What a program does at a signal."""
 
-    begin_drain: Callable[[], None]
+    begin_shutdown: Callable[[], None]
     """Called at the first signal to shut down."""
     end_at_once: Callable[[], None]
     """Called at each later one."""
@@ -88,7 +88,7 @@ async def follow_signals(  # noqa: ASYNC114 -- the linter cannot be told of ever
                     draining = True
                     fields.update(actions.fields())
                     logger.info("draining", extra=fields)
-                    actions.begin_drain()
+                    actions.begin_shutdown()
 
 
 async def _look_again(
