@@ -92,6 +92,20 @@ REMOTE_BUGS = (
         'if admin.role != "write" and request', 'if not admin.role and request',
     ),
     bug(
+        "the API's access log shows names", ("tests/gateway/control/api/test_access_log.py",),
+        "gateway/control/api/_access_log.py",
+        "word if word in _WORDS else HIDDEN for word", "word for word",
+    ),
+    bug(
+        "refused keys are answered at once", ("tests/gateway/serving/test_refused_keys.py",),
+        "gateway/serving/_refused_keys.py",
+        "return max(owed - self.burst * _INTERVAL, 0.0)", "return 0.0",
+    ),
+    bug(
+        "each refused key is logged", ("tests/gateway/serving/test_refused_keys.py",),
+        "gateway/serving/_refused_keys.py", "if now >= self._next_log:", "if now >= 0:",
+    ),
+    bug(
         "the hub goes back", ("tests/gateway/control/test_hub.py",), "gateway/control/_hub.py",
         "if fresh.revision > present.revision:", "if fresh.revision != present.revision:",
     ),

@@ -121,13 +121,19 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def run_command(
-    *arguments: str, env: dict[str, str] | None = None, stderr: int = subprocess.PIPE
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    stderr: int = subprocess.PIPE,
+    open_files: int | None = None,
 ) -> AsyncIterator[GatewayProcess]:
     """Run `bridgepool ...`; it is killed at the end if it still runs.
 
-    `stderr` may be a file descriptor, which is not read here.
+    `stderr` may be a file descriptor, which is not read here. `open_files` is its hard limit of
+    them; its soft limit is a quarter of that.
     """
     command = [sys.executable, "-m", "bridgepool", *arguments]
+    if open_files is not None:
+        command = ["prlimit", f"--nofile={open_files // 4}:{open_files}", *command]
     async with trio.open_nursery() as nursery:
         process = await trio.lowlevel.open_process(
             command,

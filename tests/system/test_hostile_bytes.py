@@ -80,8 +80,9 @@ async def open_programs(folder: Path) -> AsyncIterator[Programs]:
             body = (await client.post(CHAT, json=asked, headers=headers)).text
         outcomes["stream"] = body.count("chat.completion.chunk"), body.endswith("[DONE]\n\n")
 
-    async def ask_idle(stream: trio.SocketStream) -> None:
-        await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+    async def ask_idle(stream: trio.SocketStream, path: str, key: str) -> None:
+        head = f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n\r\n"
+        await stream.send_all(head.encode())
         with trio.fail_after(10):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
 
@@ -124,12 +125,16 @@ async def open_programs(folder: Path) -> AsyncIterator[Programs]:
                     await trio.open_tcp_stream("127.0.0.1", ports["api"]) as idle_api,
                     await trio.open_tcp_stream("127.0.0.1", ports["gateway"]) as idle_gateway,
                 ):
-                    await ask_idle(idle_api)
-                    await ask_idle(idle_gateway)
+                    idle = (
+                        (idle_api, "/api/v1/revision", control.admin_key),
+                        (idle_gateway, "/ai/v1/models", client_key.read_text().strip()),
+                    )
+                    for stream, path, key in idle:
+                        await ask_idle(stream, path, key)
                     since = pending.providers.status.since
                     yield programs
-                    await ask_idle(idle_api)
-                    await ask_idle(idle_gateway)
+                    for stream, path, key in idle:
+                        await ask_idle(stream, path, key)
                 assert outcomes == {}
                 assert pending.providers.status.since == since  # the same session
                 await follow(pending, revision)

@@ -14,7 +14,7 @@ from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
 from tests.e2e.process import run_gateway
-from tests.gateway.control.test_process import run_control
+from tests.gateway.control.test_process import follow, run_control
 
 LIMIT = 20
 
@@ -76,3 +76,39 @@ async def test_a_full_api_answers_health_checks_and_gateways_still_connect(tmp_p
         assert (status, json.loads(body)["error"]["code"]) == (503, "too_many_connections")
         with trio.fail_after(20):
             await remote.providers.changes.receive()
+
+
+async def test_open_files_bound_both_ports_of_a_control_plane(tmp_path: Path) -> None:
+    """Idle connections took all its files: neither health nor a change was possible any more."""
+    store = str(tmp_path / "store.db")
+    async with (
+        run_control(tmp_path, store, open_files=600) as control,
+        control.gateway() as remote,
+        AsyncExitStack() as stack,
+    ):
+        # It has raised its own limit: a quarter of it would be enough for 18.
+        await control.run.wait_event("open-file limit too low", open_files=600, accepted=75)
+        admin = await stack.enter_async_context(open_upstream_client(control.api))
+        key = ((b"authorization", b"Bearer " + control.admin_key.encode()),)
+
+        async def write(target: bytes, body: bytes) -> int:
+            headers = (*key, (b"content-type", b"application/json"))
+            async with admin.request(b"POST", target, headers, body) as response:
+                answer = b""
+                while piece := await response.receive_some():
+                    answer += piece
+            assert response.status == 201
+            return int(json.loads(answer)["revision"])
+
+        await follow(remote, await write(b"/api/v1/clients", b'{"id": "ada"}'))
+        for url in (control.api, control.rpc):
+            parts = urlsplit(url)
+            assert parts.hostname is not None
+            assert parts.port is not None
+            for _ in range(150):
+                stream = await trio.open_tcp_stream(parts.hostname, parts.port)
+                await stack.enter_async_context(stream)
+        for path in ("/healthz", "/readyz"):
+            assert (await get(control.api, path))[0] == 200
+        await follow(remote, await write(b"/api/v1/clients", b'{"id": "bob"}'))
+        assert "cannot be accepted" not in control.run.everything

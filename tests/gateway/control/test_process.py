@@ -66,13 +66,18 @@ class Control:
 
 @asynccontextmanager
 async def run_control(
-    folder: Path, url: str, *options: str, context: ssl.SSLContext | None = None
+    folder: Path,
+    url: str,
+    *options: str,
+    context: ssl.SSLContext | None = None,
+    open_files: int | None = None,
 ) -> AsyncIterator[Control]:
     """Run a control plane on free ports, and wait until it serves."""
     files: tuple[str, ...] = ("--admin-key-file", str(folder / "admin.key"))
     files += ("--gateway-key-file", str(folder / "gateway.key"))
     env = {"BRIDGEPOOL_STORE": url, KEYS: ENCRYPTION_KEY}
-    async with run_command("control-plane", *ANY, *files, *options, env=env) as run:
+    command = ("control-plane", *ANY, *files, *options)
+    async with run_command(*command, env=env, open_files=open_files) as run:
         api = await run.stdout.wait_for(lambda line: line.startswith("listening on "))
         rpc = await run.stdout.wait_for(lambda line: line.startswith("serving gateways on "))
         yield Control(run, folder, api.split()[-1], rpc.split()[-1], context)

@@ -40,7 +40,6 @@ _TOO_MANY_CONNECTIONS: Final = error_response(
     503,
     "too_many_connections",
     "there are too many connections, in total or from this address; try again later",
-    headers={"Retry-After": "1"},
 )
 
 
