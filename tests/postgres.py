@@ -122,6 +122,14 @@ def _empty_cluster() -> Path:
     return folder / "data"
 
 
+def free_port() -> int:
+    """Return a port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
@@ -144,12 +152,27 @@ class PostgresServer:
             ["cp", "-R", _empty_cluster(), folder / "data"], check=True, cwd=folder, **identity
         )
         (folder / "data").chmod(0o700)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        server = cls(folder, port)
+        server = cls(folder, free_port())
         server.start()
         return server
+
+    @contextmanager
+    def lend_standby(self) -> Iterator["PostgresServer"]:
+        """Make a server that follows this one and can only be read, until it is promoted."""
+        folder = _folder()
+        _run(
+            "pg_basebackup", f"--dbname={self.url()}", f"--pgdata={folder / 'data'}",
+            "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync",
+            folder=folder,
+        )  # fmt: skip
+        standby = PostgresServer(folder, free_port())
+        standby.start()
+        yield standby
+        standby.stop()
+
+    def promote(self) -> None:
+        """Let a standby follow no longer, so that it can be written."""
+        assert self.execute("SELECT pg_promote()") == [(True,)]
 
     def url(self, database: str = "postgres") -> str:
         """Return the address of one of its databases."""

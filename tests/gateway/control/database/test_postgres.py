@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import socket
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -15,7 +14,7 @@ from bridgepool import Secret
 from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.database import Database, Transaction, open_database
 from tests.gateway.control.database.child import TABLES, increment, parts
-from tests.postgres import PASSWORD, PostgresServer
+from tests.postgres import PASSWORD, PostgresServer, free_port
 
 
 @pytest.fixture
@@ -194,13 +193,6 @@ async def test_no_thread_is_left_after_cancellations(database: Database) -> None
     assert await _count(database) == 0
 
 
-def _closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -216,7 +208,7 @@ def _closed_port() -> int:
         ),
         (lambda url: url.replace(PASSWORD, "hunter2") + "?hunter2=1", "cannot be read"),
         (
-            lambda url: f"postgresql://u:hunter2@127.0.0.1:{_closed_port()}/db",
+            lambda url: f"postgresql://u:hunter2@127.0.0.1:{free_port()}/db",
             "(?i)connection refused",
         ),
     ],

@@ -8,6 +8,7 @@ nothing else.
 * `_table`: a table whose columns are the fields of an attrs class;
 * `_pool`: a bounded pool of connections, each used by one thread at a time;
 * `_sqlite`, `_postgres`: the engines; the one that is not used is not imported, nor is psycopg;
+* `_postgres_server`: how to connect to one of several servers, and what their errors mean;
 * `_opening`: picks the engine and migrates the tables.
 """
 

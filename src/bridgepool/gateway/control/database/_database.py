@@ -116,6 +116,11 @@ class Engine(Protocol):
         """A query with the name of a table for its argument; returns a row if it exists."""
         ...
 
+    @property
+    def max_age(self) -> float:
+        """Seconds after which a connection is replaced by a new one."""
+        ...
+
     def connect(self, *, readonly: bool) -> Connection:
         """Connect; blocks."""
         ...
@@ -187,8 +192,9 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.notices: Notices = Notices()
-        self._writer = ConnectionPool(partial(engine.connect, readonly=False), 1)
-        self._readers = ConnectionPool(partial(engine.connect, readonly=True), _READERS)
+        age = engine.max_age
+        self._writer = ConnectionPool(partial(engine.connect, readonly=False), 1, age)
+        self._readers = ConnectionPool(partial(engine.connect, readonly=True), _READERS, age)
 
     async def read(self, function: Callable[[Transaction], T]) -> T:
         """Run a function that changes nothing, on one consistent state of the database.

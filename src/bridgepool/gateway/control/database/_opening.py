@@ -43,7 +43,9 @@ async def open_database(url: str | Secret, migrations: Migrations) -> AsyncItera
     engine = await _find_engine(url.reveal() if isinstance(url, Secret) else url)
     database = Database(engine)
     try:
-        await database.write(partial(_migrate, migrations, engine), seeding=True)
+        # Only read, if it is up to date: a replica, or a server set to read-only, is of use, too.
+        if await database.read(partial(_find_version, migrations, engine)) < len(migrations):
+            await database.write(partial(_migrate, migrations, engine), seeding=True)
         async with open_service_nursery() as nursery:
             nursery.start_soon(engine.watch, database.notices)
             try:
@@ -64,7 +66,8 @@ async def _find_engine(url: str) -> Engine:
             raise ImportError(
                 "a store in PostgreSQL requires psycopg: pip install 'bridgepool[postgres]'"
             ) from error
-        from bridgepool.gateway.control.database._postgres import PostgresEngine, Server
+        from bridgepool.gateway.control.database._postgres import PostgresEngine
+        from bridgepool.gateway.control.database._postgres_server import Server
 
         return PostgresEngine(Server.parse(Secret(url)))
     if not url or (colon and "://" in url):
@@ -75,18 +78,25 @@ async def _find_engine(url: str) -> Engine:
     return await trio.to_thread.run_sync(SqliteEngine.find, path)
 
 
+def _find_version(migrations: Migrations, engine: Engine, tx: Transaction) -> int:
+    if tx.fetch_one(engine.find_table, VERSIONS) is None:
+        return 0
+    [(found,)] = tx.fetch_all(f"SELECT COALESCE(MAX(version), 0) FROM {VERSIONS}")  # noqa: S608 -- names of tables and columns of ours
+    if found > len(migrations):
+        raise NewerSchemaError(found, len(migrations))
+    return int(found)
+
+
 def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:
     """Run the migrations that are missing, once, however many processes start together.
 
     In one transaction that runs as a seed: no other writer and no reader is at work meanwhile, so
     a store is of one version or another, never between two.
     """
-    if tx.fetch_one(engine.find_table, VERSIONS) is None:
+    found = _find_version(migrations, engine, tx)
+    if found == 0:
         columns = "version INTEGER PRIMARY KEY, software TEXT NOT NULL"
-        tx.execute(f"CREATE TABLE {VERSIONS} ({columns})")
-    [(found,)] = tx.fetch_all(f"SELECT COALESCE(MAX(version), 0) FROM {VERSIONS}")  # noqa: S608 -- names of tables and columns of ours
-    if found > len(migrations):
-        raise NewerSchemaError(found, len(migrations))
+        tx.execute(f"CREATE TABLE IF NOT EXISTS {VERSIONS} ({columns})")
     for version, statements in enumerate(migrations[found:], found + 1):
         for statement in statements:
             tx.execute(statement)

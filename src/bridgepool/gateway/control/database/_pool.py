@@ -10,6 +10,7 @@ from typing import Final, Generic, Protocol, TypeVar, final
 
 import trio
 
+from bridgepool._backoff import shorten
 from bridgepool.gateway.control._errors import StoreUnavailableError
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ _CLOSING: Final = 2.0
 
 
 class DeadConnectionError(StoreUnavailableError):
-    """The connection was found dead before its work began, which may begin on another."""
+    """The connection was found unusable before its work began, which may begin on another."""
 
 
 class Closable(Protocol):
@@ -57,21 +58,23 @@ class ConnectionPool(Generic[P]):
     Args:
         connect: Opens a connection; blocks.
         size: How many may be in use at the same time.
+        max_age: Seconds after which a connection is replaced, at its next use or another's.
     """
 
-    def __init__(self, connect: Callable[[], P], size: int) -> None:
+    def __init__(self, connect: Callable[[], P], size: int, max_age: float) -> None:
         self._connect = connect
         self._size = size
+        self._max_age = max_age
         self._places = trio.CapacityLimiter(size)
         self._threads = trio.CapacityLimiter(math.inf)  # the places bound them
-        self._idle: list[P] = []
+        self._idle: list[tuple[float, P]] = []  # and until when it may be used
         self._closed = False
 
     async def run(self, function: Callable[[P], T]) -> T:
         """Run a function in a worker thread, with a connection of its own.
 
-        A connection that died while it was idle is replaced, if that is found before the work
-        begins; nothing is done twice.
+        A connection that died or became unusable while it was idle is replaced, if that is found
+        before the work begins; nothing is done twice.
 
         Cancellation:
             Interrupts the work if the engine can, and waits for it to end.
@@ -82,14 +85,24 @@ class ConnectionPool(Generic[P]):
         async with self._places:
             if self._closed:
                 raise trio.ClosedResourceError("the store is closed")
+            for connection in self._take_old():
+                await self._close(connection)
             if self._idle:
                 try:
-                    return await self._use(self._idle.pop(), function)
+                    return await self._use(*self._idle.pop(), function)
                 except DeadConnectionError:
                     pass  # the others may be dead, too; each is found out when it is used
-            return await self._use(await connect_in_thread(self._connect, self._threads), function)
+            connection = await connect_in_thread(self._connect, self._threads)
+            until = trio.current_time() + shorten(self._max_age, by=0.2)
+            return await self._use(until, connection, function)
 
-    async def _use(self, connection: P, function: Callable[[P], T]) -> T:
+    def _take_old(self) -> list[P]:
+        now = trio.current_time()
+        old = [connection for until, connection in self._idle if until <= now]
+        self._idle = [(until, connection) for until, connection in self._idle if until > now]
+        return old
+
+    async def _use(self, until: float, connection: P, function: Callable[[P], T]) -> T:
         interrupted = False
         try:
             return await connection.run_in_thread(partial(function, connection), self._threads)
@@ -98,15 +111,15 @@ class ConnectionPool(Generic[P]):
             raise
         finally:
             if connection.usable and not interrupted and not self._closed:
-                self._idle.append(connection)
+                self._idle.append((until, connection))
             else:
-                with trio.move_on_after(_CLOSING, shield=True):
-                    await self._close(connection)
+                await self._close(connection)
 
     async def _close(self, connection: P) -> None:
-        await trio.to_thread.run_sync(
-            connection.close, limiter=self._threads, abandon_on_cancel=True
-        )
+        with trio.move_on_after(_CLOSING, shield=True):
+            await trio.to_thread.run_sync(
+                connection.close, limiter=self._threads, abandon_on_cancel=True
+            )
 
     async def aclose(self) -> None:
         """Wait for the work that runs, then close all connections."""
@@ -115,7 +128,8 @@ class ConnectionPool(Generic[P]):
         for borrower in borrowers:
             await self._places.acquire_on_behalf_of(borrower)
         while self._idle:
-            await self._close(self._idle.pop())
+            _, connection = self._idle.pop()
+            await self._close(connection)
         for borrower in borrowers:  # for those who wait for a place, to learn that it is closed
             self._places.release_on_behalf_of(borrower)
 

@@ -9,9 +9,11 @@ once, and only then begins the transaction that it reads in, on one state (``REP
 So a reader either began before the seed, and sees nothing of it, or finds all of it. The server
 frees both locks when a connection ends, however it ends.
 
-A connection that was idle may have died meanwhile, as after a restart of the server: if that is
-found before the work begins, it begins on a new one. Nothing else is tried again; a commit that
-broke off is reported to be unknown.
+A connection that was idle may have died meanwhile, as after a restart of the server, or lead to a
+server that cannot be written any more: if that is found before the work begins, it begins on a new
+one. Nothing else is tried again; a commit that broke off is reported to be unknown. Whatever the
+server refused, its connection is not used again, and none is older than ten minutes: after a
+failover, all of them soon lead to the server that the URL now means.
 
 A cancelled transaction has its statement cancelled at the server, and after a second its
 connection cut.
@@ -30,19 +32,14 @@ import attrs
 import outcome
 import psycopg
 import trio
-from psycopg import conninfo
 from psycopg.adapt import Buffer, Loader
 from psycopg.types.numeric import IntDumper
 
-from bridgepool._backoff import Backoff
-from bridgepool._secret import Secret
-from bridgepool.gateway.control._errors import (
-    CommitUnknownError,
-    StoreBrokenError,
-    StoreUnavailableError,
-)
+from bridgepool._backoff import Backoff, shorten
+from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.database._database import Notices, Row, Transaction, Value
 from bridgepool.gateway.control.database._pool import DeadConnectionError, connect_in_thread
+from bridgepool.gateway.control.database._postgres_server import Server
 
 T = TypeVar("T")
 
@@ -54,16 +51,8 @@ _CHANNEL: Final = "bridgepool"  # of notices, which carry no data
 _OURS: Final = 1_112_560_464
 _WRITERS: Final = f"({_OURS}, 1)"
 _GATE: Final = f"({_OURS}, 2)"
-# A peer that vanished is noticed in half a minute, at both ends; so is a process
-# that stopped in the middle of a transaction, for which all other writers wait.
-_DEFAULTS: Final = {
-    "application_name": "bridgepool",
-    "connect_timeout": "10",
-    "keepalives_idle": "10",
-    "keepalives_interval": "5",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "25000",
-}
+# A peer that vanished is noticed in half a minute, at both ends (`_postgres_server`); so is a
+# process that stopped in the middle of a transaction, for which all other writers wait.
 _SETTINGS: Final = (
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3; "
     "SET idle_in_transaction_session_timeout = '60s'"
@@ -105,88 +94,22 @@ class _NumericAsInt(Loader):  # the type of a SUM of integers
 
 
 @final
-@attrs.frozen
-class Server:
-    """A database, and how to connect to it."""
-
-    conninfo: Secret
-    label: str
-    """Host, port and name, for people."""
-    _hidden: tuple[Secret, ...] = ()
-
-    @classmethod
-    def parse(cls, url: Secret) -> Server:
-        """Read a URL; raises `StoreUnavailableError`, which does not repeat it."""
-        try:
-            found = conninfo.conninfo_to_dict(url.reveal())
-        except psycopg.Error:
-            found = None
-        # A password with a bare / ? or @ ends up in the host, the port or the name.
-        if (
-            found is None
-            or "@" in f"{found.get('host')}{found.get('dbname')}"
-            or not re.fullmatch(r"[\d,]*", str(found.get("port", "")))
-        ):  # out of the handler: the error there quotes the URL
-            raise StoreUnavailableError(
-                "the URL of the store cannot be read: it is "
-                "postgresql://user:password@host:port/name, with special characters as %XX"
-            )
-        hidden = tuple(Secret(str(found[name])) for name in ("password", "sslpassword")
-                       if found.get(name))  # fmt: skip
-        settings = {**_DEFAULTS, **found, "client_encoding": "utf8"}
-        label = f"{found.get('host', 'localhost')}:{found.get('port', 5432)}/{found.get('dbname')}"
-        return cls(Secret(conninfo.make_conninfo("", **settings)), label, hidden)
-
-    def unavailable(self, error: psycopg.Error) -> StoreUnavailableError:
-        """Return an error with the reason, in one line and without the password."""
-        reason = error.diag.message_primary or str(error).strip().partition("\n")[0]
-        for secret in self._hidden:
-            reason = reason.replace(secret.reveal(), "***")
-        return StoreUnavailableError(
-            f"the store in PostgreSQL at {self.label} cannot be used: {reason or 'no reason given'}"
-        )
-
-    def broken(self, error: psycopg.Error) -> StoreBrokenError:
-        """Return an error with what the database said, but for values."""
-        # A message about bad data quotes it.
-        quotes = isinstance(error, psycopg.DataError)
-        reason = None if quotes else error.diag.message_primary
-        return StoreBrokenError(
-            f"the store in PostgreSQL at {self.label}", reason or type(error).__name__
-        )
-
-    def connect(self) -> psycopg.Connection[Row]:
-        """Connect; blocks for at most ``connect_timeout`` for each address of the host."""
-        try:
-            connection = psycopg.Connection[Row].connect(
-                self.conninfo.reveal(),
-                autocommit=True,
-                prepare_threshold=None,  # a migration elsewhere must not break what was prepared
-                cursor_factory=psycopg.RawCursor,
-            )
-        except psycopg.Error as error:
-            failure = self.unavailable(error)
-        else:
-            return connection
-        raise failure  # out of the handler: frames in there know the password
-
-
-@final
 @attrs.define(eq=False)
 class PostgresEngine:
     """An `Engine` on a PostgreSQL server."""
 
     find_table = "SELECT 1 WHERE to_regclass(?) IS NOT NULL"
+    max_age = 600.0
     server: Server
     writer: int = attrs.field(default=0, init=False)
     """The backend of this process's writer: its notices have been published here."""
 
     def connect(self, *, readonly: bool) -> PostgresConnection:
         """See `Engine`."""
-        return PostgresConnection(self)
+        return PostgresConnection(self, readonly=readonly)
 
     async def watch(self, notices: Notices) -> None:
-        """See `Engine`; connects again when the connection ends."""
+        """See `Engine`; connects again when the connection ends, or is old."""
         await notices.wait_subscribed()
         backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
         thread = trio.CapacityLimiter(1)
@@ -197,11 +120,9 @@ class PostgresEngine:
                     notices.succeeded()
                     backoff.reset()
                     notices.publish()  # those that came before were lost
-                    while True:
-                        await trio.lowlevel.wait_readable(connection.fileno())
-                        backends = {notice.pid for notice in connection.notifies(timeout=0)}
-                        if backends - {self.writer}:
-                            notices.publish()
+                    with trio.move_on_after(shorten(self.max_age, by=0.2)):
+                        await self._receive(connection, notices)
+                    continue
                 except psycopg.Error as error:
                     raise self.server.unavailable(error) from error
                 finally:
@@ -210,8 +131,15 @@ class PostgresEngine:
                 notices.failed(error)
             await trio.sleep(backoff.next_delay())
 
+    async def _receive(self, connection: psycopg.Connection[Row], notices: Notices) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(connection.fileno())
+            backends = {notice.pid for notice in connection.notifies(timeout=0)}
+            if backends - {self.writer}:
+                notices.publish()
+
     def _connect_listener(self) -> psycopg.Connection[Row]:
-        connection = self.server.connect()
+        connection, _ = self.server.connect(readonly=True)
         try:
             connection.execute(f"LISTEN {_CHANNEL}")
         except psycopg.Error as error:
@@ -224,10 +152,10 @@ class PostgresEngine:
 class PostgresConnection:
     """A `Connection` to a PostgreSQL server."""
 
-    def __init__(self, engine: PostgresEngine) -> None:
+    def __init__(self, engine: PostgresEngine, *, readonly: bool) -> None:
         self._engine = engine
         self._server = server = engine.server
-        self._psycopg = server.connect()
+        self._psycopg, self._reusable = server.connect(readonly=readonly)
         adapters = self._psycopg.adapters
         adapters.register_dumper(bool, IntDumper)
         adapters.register_loader("bool", _BoolAsInt)
@@ -242,8 +170,11 @@ class PostgresConnection:
     @property
     def usable(self) -> bool:
         """See `Connection`."""
-        idle = psycopg.pq.TransactionStatus.IDLE
-        return not self._psycopg.closed and self._psycopg.info.transaction_status == idle
+        return self._reusable and not self._psycopg.closed and not self._in_transaction
+
+    @property
+    def _in_transaction(self) -> bool:
+        return self._psycopg.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
 
     def close(self) -> None:
         """See `Connection`."""
@@ -265,18 +196,24 @@ class PostgresConnection:
     def write(self, function: Callable[[Transaction], T], *, seeding: bool) -> tuple[T, bool]:
         """See `Connection`."""
         self._engine.writer = self._backend
+        # Found out before the work begins, and also if the work changes nothing.
+        if self._begin("BEGIN", "SHOW transaction_read_only").fetchone() == ("on",):
+            self._reusable = False
+            self._roll_back()
+            raise DeadConnectionError(str(self._server.not_writable("transactions are read-only")))
         self._begin(
-            "BEGIN",
             f"SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock{_WRITERS}",
             *([f"SELECT pg_advisory_xact_lock{_GATE}"] if seeding else []),
             "SET LOCAL lock_timeout = 0",
         )
         return self._run(function, commit=True)
 
-    def _begin(self, *statements: str) -> None:
+    def _begin(self, *statements: str) -> psycopg.Cursor[Row]:
         try:
-            for statement in statements:
-                self._psycopg.execute(statement)
+            *first, last = statements
+            for statement in first:
+                self._execute(statement)
+            return self._execute(last)
         except psycopg.Error as error:
             self._roll_back()
             failure = self._server.unavailable(error)
@@ -299,22 +236,28 @@ class PostgresConnection:
         return value, transaction.notified
 
     def _run_statement(self, sql: str, args: tuple[Value, ...]) -> psycopg.Cursor[Row]:
-        return self._psycopg.execute(_translate(sql), args or None)
+        return self._execute(_translate(sql), args or None)
+
+    def _execute(self, sql: str, args: tuple[Value, ...] | None = None) -> psycopg.Cursor[Row]:
+        try:
+            return self._psycopg.execute(sql, args)
+        except psycopg.Error:
+            self._reusable = False  # it may be the wrong server, for now or for good
+            raise
 
     def _commit(self, statements: str) -> None:
         if self._psycopg.info.transaction_status == psycopg.pq.TransactionStatus.INERROR:
             raise RuntimeError("a transaction went on after one of its statements had failed")
         try:
-            self._psycopg.execute(statements)
+            self._execute(statements)
         except psycopg.Error as error:
             if self._psycopg.closed:
                 raise CommitUnknownError from error
             raise
 
     def _roll_back(self) -> None:
-        idle = psycopg.pq.TransactionStatus.IDLE
         try:
-            if not self._psycopg.closed and self._psycopg.info.transaction_status != idle:
+            if not self._psycopg.closed and self._in_transaction:
                 self._psycopg.execute("ROLLBACK")
         except psycopg.Error:
             self._psycopg.close()  # which undoes what is open

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import math
 import os
 import sqlite3
 import time
@@ -92,6 +93,7 @@ class SqliteEngine:
     """An `Engine` on one SQLite file."""
 
     find_table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    max_age = math.inf  # each use looks whether it is still the same file
     path: Path
     identity: tuple[int, int]
     """Of the file, so that one put in its place is not mistaken for it."""
@@ -147,7 +149,7 @@ class SqliteEngine:
 
     async def watch(self, notices: Notices) -> None:
         """See `Engine`."""
-        pool = ConnectionPool(partial(self.connect, readonly=True), 1)
+        pool = ConnectionPool(partial(self.connect, readonly=True), 1, self.max_age)
         hint = _CommitHint()
         try:
             while True:
