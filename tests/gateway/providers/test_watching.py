@@ -75,7 +75,7 @@ async def test_when_events_cannot_be_had_the_looks_go_on_and_it_is_said_once(
             await watcher._follow_events(nowhere)
         assert watcher._blind
     assert len(caplog.records) == 1
-    assert "looking every 0.01 s instead" in caplog.text
+    assert "polling every 0.01 s" in caplog.text
     # At the next look the watches are set up anew.
     with trio.fail_after(20):
         assert await watcher._follow_scene(look(watcher.path)) == look(watcher.path)

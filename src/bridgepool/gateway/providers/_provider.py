@@ -15,6 +15,12 @@ from bridgepool.gateway.providers._fields import (
     VARIABLE_PATTERN,
     ProviderFields,
 )
+from bridgepool.gateway.providers._placeholders import (
+    HEADER_IS_PLACEHOLDER,
+    KEY_IS_PLACEHOLDER,
+    VARIABLE_IS_PLACEHOLDER,
+    is_placeholder,
+)
 from bridgepool.gateway.providers._provider_type import ProviderType, find_type
 
 MAX_KEYS: Final = 5
@@ -118,6 +124,8 @@ class Provider(ProviderFields):
             raise ProviderKeyError(
                 self.name, self.key_env, "has a space, a control character or one outside ASCII"
             )
+        if is_placeholder(value):
+            raise ProviderKeyError(self.name, self.key_env, VARIABLE_IS_PLACEHOLDER)
         return (Secret(value),)
 
 
@@ -145,6 +153,8 @@ def _key_problems(provider: Provider) -> Iterator[tuple[str, str]]:
     for key in keys:
         if not _VISIBLE_ASCII.fullmatch(key.reveal()):
             yield "keys", "has a key with a space, a control character or one outside ASCII"
+        elif is_placeholder(key.reveal()):
+            yield "keys", KEY_IS_PLACEHOLDER
     if len(keys) > 1 and len(set(keys)) < len(keys):
         yield "keys", "has the same key twice"
     if key_env is not None:
@@ -168,6 +178,8 @@ def _header_problems(headers: tuple[tuple[str, Secret], ...]) -> Iterator[tuple[
             yield "headers", f"may not set {name}"
         elif text != text.strip() or not _PRINTABLE_ASCII.fullmatch(text):
             yield "headers", f"has a value of {name} that cannot be sent in a header"
+        elif is_placeholder(text):
+            yield "headers", f"has a placeholder for {name} {HEADER_IS_PLACEHOLDER}"
 
 
 _STAND_INS: Final = {"name": "a", "base_url": "https://a.example"}

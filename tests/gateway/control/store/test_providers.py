@@ -78,7 +78,7 @@ async def test_a_view_shows_the_end_of_a_long_key_and_nothing_of_other_secrets(
         ({"base_url": "http://127.0.0.1"}, "allow_private"),
         ({"keys": tuple(KeyValue(Secret(f"key-{n}")) for n in range(4))}, "more than 3 keys"),
         ({"keys": (KeyValue(Secret("same")), KeyValue(Secret("same")))}, "twice"),
-        ({"keys": (KeyRef("key_of_nobody"),)}, "names an id"),
+        ({"keys": (KeyRef("key_of_nobody"),)}, "has no key with that id"),
         ({"keys": (KeyValue(Secret("k")),), "key_env": "KEY"}, "key_env: "),
         ({"headers": {"authorization": Secret("k")}}, "headers: "),
         ({"headers": {"x-team": None}}, "headers: keeps"),

@@ -141,17 +141,16 @@ def change(
     _check_revision(present, if_revision)
     if present.row.enabled and patch.fields.get("enabled") is False:
         _check_another_is_enabled(tx, present, allow_empty)
-    if present.problem is not None:
-        tx.repairing = True
-        enabled = patch.fields.get("enabled")
-        if isinstance(enabled, bool) and len(patch.fields) == 1:
-            stored = _switch(tx, present, enabled)
-            return _change(tx, stored, stored is not present)
-        if "base_url" not in patch.fields:
-            raise InvalidChangeError(
-                f"its stored settings cannot be used ({present.problem}); give base_url, keys "
-                "and headers again, switch it off, or remove it"
-            )
+    tx.repairing = present.problem is not None
+    enabled = patch.fields.get("enabled")
+    if isinstance(enabled, bool) and len(patch.fields) == 1:
+        stored = _switch(tx, present, enabled)
+        return _change(tx, stored, stored is not present)
+    if present.problem is not None and "base_url" not in patch.fields:
+        raise InvalidChangeError(
+            f"its stored settings cannot be used ({present.problem}); give base_url, keys "
+            "and headers again, switch it off, or remove it"
+        )
     content = rules.content_of_patch(present.content, patch)
     if content.name != present.content.name:
         _check_name_is_free(tx, content.name)
@@ -214,7 +213,7 @@ def delete(tx: StoreTransaction, present: StoredProvider) -> None:
 
 
 def _switch(tx: StoreTransaction, present: StoredProvider, enabled: bool) -> StoredProvider:
-    """Enable or disable what cannot be decrypted, and leave the rest as it is."""
+    """Enable or disable it and leave the rest as it is, which may break a rule of today."""
     if enabled == present.content.enabled:
         return present
     stored = attrs.evolve(

@@ -1,0 +1,44 @@
+"""Placeholders: values that other tools replace by a variable or a secret, and that are sent as
+they stand here. Pure.
+"""
+
+import re
+from typing import Final
+
+_VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+# Whole values, also behind the name of a scheme such as "Bearer". No key of a provider looks like
+# one: keys are letters, digits, "-", "_" and ".".
+_PLACEHOLDER: Final = re.compile(
+    r"(?:[A-Za-z]+ )?(?:"
+    + "|".join(
+        (
+            rf"\${_VARIABLE}",  # shells
+            rf"%{_VARIABLE}%",  # Windows
+            r"\$\{.*\}|\$\(.*\)",  # shells, compose files, Kubernetes, GitHub's ${{ }}
+            r"\{\{.*\}\}|<%.*%>",  # templates
+            rf"\{{\$?{_VARIABLE}\}}",  # {NAME}, {$NAME}
+            r"\{(?:env|file|secret|secrets)[.:].*\}",  # {env.NAME}, {file:/path}
+            r"(?:os\.environ|os\.getenv|process\.env)\b.*",
+            r"(?:env|file|secret|vault|op)://.*|env:.*|file:/.*",
+            r"<[^<>]*>",  # <your key>
+        )
+    )
+    + ")"
+)
+_FORMS: Final = "such as $NAME, ${NAME}, os.environ/NAME, {env.NAME} or file:///path"
+KEY_IS_PLACEHOLDER: Final = (
+    f"has a placeholder ({_FORMS}), which would be sent as the key; "
+    "to read a key from a variable of the gateway, name the variable in key_env"
+)
+"""What is wrong with a key that is one."""
+HEADER_IS_PLACEHOLDER: Final = (
+    f"({_FORMS}), which would be sent as it stands; give the value itself"
+)
+"""What is wrong with a header's value that is one, after its name."""
+VARIABLE_IS_PLACEHOLDER: Final = f"holds a placeholder ({_FORMS}) that nothing replaced"
+"""What is wrong with an environment variable that holds one."""
+
+
+def is_placeholder(text: str) -> bool:
+    """Return whether a key or header value stands for another value."""
+    return _PLACEHOLDER.fullmatch(text) is not None
