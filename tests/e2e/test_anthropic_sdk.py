@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import trio
 from anthropic.types import MessageParam, TextBlock
 
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
+from bridgepool.http import Exchange, get_header, serve_http
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import GatewayProcess, run_gateway
 
@@ -164,3 +166,38 @@ async def test_a_wrong_client_key_is_an_authentication_error(
             await client.messages.create(model="m", max_tokens=9, messages=HELLO)
     assert len(north.received) == 2
     assert all(key.encode() not in value for _, value in north.received[-1].headers)
+
+
+async def test_the_results_of_a_batch_are_fetched_through_the_gateway(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    """The batch holds an absolute address; the SDK would take its gateway key there."""
+    file = tmp_path / "providers.toml"
+    asked: list[tuple[bytes, bytes | None]] = []
+    line = b'{"custom_id": "a", "result": {"type": "canceled"}}\n'
+    batch = {
+        "id": "msgbatch_1",
+        "type": "message_batch",
+        "processing_status": "ended",
+        "results_url": "https://api.anthropic.invalid/v1/messages/batches/msgbatch_1/results",
+    }
+
+    async def upstream(exchange: Exchange) -> None:
+        key = get_header(exchange.request.headers, b"x-api-key")
+        asked.append((exchange.request.target, key))
+        if exchange.request.target.endswith(b"/results"):
+            headers = ((b"content-type", b"application/x-jsonl"),)
+            await exchange.answer(200, headers, line)
+        else:
+            headers = ((b"content-type", b"application/json"),)
+            await exchange.answer(200, headers, json.dumps(batch).encode())
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    await nursery.start(partial(serve_http, upstream, listeners))
+    url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    write(file, provider("claude", "anthropic", url, key="sk-ant-central"))
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        results = await client.messages.batches.results("msgbatch_1")
+        assert [each.custom_id async for each in results] == ["a"]
+    path = b"/v1/messages/batches/msgbatch_1"
+    assert asked == [(path, b"sk-ant-central"), (path + b"/results", b"sk-ant-central")]

@@ -223,19 +223,20 @@ async def test_early_hints_are_sent_if_the_server_offers_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "target"),
+    ("scope", "target", "mounted_at"),
     [
-        ({"path": "/a b", "query_string": b"c"}, b"/a%20b?c"),
-        ({"path": "/x", "raw_path": b"/%78"}, b"/%78"),
-        ({"path": "/gw/a", "raw_path": b"/gw/a", "root_path": "/gw"}, b"/a"),
-        ({"path": "/gw", "root_path": "/gw"}, b"/"),
-        ({"path": "/other", "root_path": "/gw"}, b"/other"),
+        ({"path": "/a b", "query_string": b"c"}, b"/a%20b?c", b""),
+        ({"path": "/x", "raw_path": b"/%78"}, b"/%78", b""),
+        ({"path": "/gw/a", "raw_path": b"/gw/a", "root_path": "/gw"}, b"/a", b"/gw"),
+        ({"path": "/gw", "root_path": "/gw"}, b"/", b"/gw"),
+        ({"path": "/other", "root_path": "/g w"}, b"/other", b"/g%20w"),
     ],
 )
 async def test_the_target_is_that_of_the_scope_below_its_mount_point(
-    scope: dict[str, object], target: bytes
+    scope: dict[str, object], target: bytes, mounted_at: bytes
 ) -> None:
     async def handler(exchange: Exchange) -> None:
+        assert exchange.mounted_at == mounted_at
         await exchange.answer(200, body=exchange.request.target)
 
     sent = await run(asgi_app(handler), scope_of(**scope), [END])

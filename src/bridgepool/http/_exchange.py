@@ -176,6 +176,7 @@ class Exchange:
         client: The client's address as `host:port`, or "" if it has none.
         scheme: `http` or `https`.
         body: The body of the request.
+        mounted_at: The path in front of the target's, where an ASGI application is mounted.
     """
 
     request: Request
@@ -183,6 +184,7 @@ class Exchange:
     scheme: str
     body: RequestBody
     _port: ExchangePort
+    mounted_at: bytes = b""
 
     @property
     def response_started(self) -> bool:

@@ -132,6 +132,7 @@ class AsgiApp:
             str(scope.get("scheme", "http")),
             RequestBody(port),
             port,
+            _mounted_at(scope),
         )
         try:
             if self._handler is None:
@@ -273,7 +274,7 @@ def _request_of(scope: Scope) -> Request:
     path = scope.get("raw_path")
     if not isinstance(path, bytes):
         path = urllib.parse.quote(str(scope["path"])).encode()
-    mounted_at = urllib.parse.quote(str(scope.get("root_path") or "")).encode()
+    mounted_at = _mounted_at(scope)
     if mounted_at and path.startswith(mounted_at):
         path = path[len(mounted_at) :] or b"/"
     query = scope.get("query_string")
@@ -282,6 +283,10 @@ def _request_of(scope: Scope) -> Request:
     if not isinstance(headers, Iterable):
         raise LocalProtocolError("the ASGI server sent no headers")
     return Request(method, target, tuple((bytes(n), bytes(v)) for n, v in headers), version)
+
+
+def _mounted_at(scope: Scope) -> bytes:
+    return urllib.parse.quote(str(scope.get("root_path") or "")).encode()
 
 
 def _client_of(scope: Scope) -> str:

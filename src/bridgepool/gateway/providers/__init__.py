@@ -31,6 +31,7 @@ from bridgepool.gateway.providers._provider_type import (
     ErrorForm,
     Headers,
     ProviderType,
+    UrlField,
 )
 from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
@@ -66,6 +67,7 @@ __all__ = [
     "Route",
     "RouteMatch",
     "Target",
+    "UrlField",
     "address_is_private",
     "find_client_token",
     "hash_key",

@@ -3,6 +3,7 @@
 Routes that belong to the account and not to one request are closed, as those of `openai` are.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ from bridgepool.gateway.providers._provider_type import (
     ErrorForm,
     Headers,
     ProviderType,
+    UrlField,
 )
 from bridgepool.gateway.providers._routes import GET, POST, Route, methods
 
@@ -48,6 +50,14 @@ ANTHROPIC: Final = ProviderType(
     key_prefix=b"",
     errors=ErrorForm(_error_document, request_id_header=b"request-id", event_name="error"),
     recognises=_is_recognised,
+    url_fields=(
+        # Of a batch, alone or in a list; not in the results, which are long and hold any text.
+        UrlField(
+            "results_url",
+            answers=re.compile(rb"/v1/messages/batches(?:/[^/]+(?:/cancel)?)?"),
+            leads_to=re.compile(rb"/v1/messages/batches/[A-Za-z0-9_-]+/results"),
+        ),
+    ),
     routes=(
         Route(b"/v1/messages", POST),
         Route(b"/v1/messages/count_tokens", POST),

@@ -27,8 +27,8 @@ _UPSTREAM_KEYS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b
 # operator's choice, made in the provider's `headers`, and not for the eyes of clients.
 ACCOUNT_HEADERS: Final = frozenset(
     b"""
-    anthropic-organization-id ocp-apim-subscription-key openai-organization openai-project
-    x-goog-user-project
+    anthropic-organization-id anthropic-workspace-id ocp-apim-subscription-key
+    openai-organization openai-project x-goog-user-project
     """.split()
 )
 # What makes a server use another method or path than those that the gateway has checked.

@@ -6,6 +6,7 @@ the types that it was opened with (`open_gateway(types=…)`); `PROVIDER_TYPES` 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
@@ -45,6 +46,23 @@ class ErrorForm:
     an event that has data only."""
 
 
+@attrs.frozen
+class UrlField:
+    """A field of JSON answers that holds an absolute address, which SDKs call with their own key.
+
+    That key is the client's gateway key, so the gateway puts its own address of the same route in
+    its place. An address that leads elsewhere becomes null. Such answers are small documents: the
+    gateway reads each of them whole, and refuses one that it cannot read.
+    """
+
+    name: str
+    """The name of the field, at any depth."""
+    answers: re.Pattern[bytes]
+    """The paths below the base URL whose answers may hold it; matched as a whole."""
+    leads_to: re.Pattern[bytes]
+    """The path below the base URL that the address must end with."""
+
+
 def _is_never_recognised(path: bytes, headers: Headers) -> bool:
     return False
 
@@ -70,6 +88,8 @@ class ProviderType:
     """Whether a request, by its path without query and its headers, comes from a client of this
     API. Asked for errors that concern no provider; where no type recognises a request, the first
     type's form is used."""
+    url_fields: tuple[UrlField, ...] = ()
+    """The fields of its answers whose addresses the gateway replaces by its own."""
     _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
     # (path with its slash, route), the longest path first
     _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)

@@ -6,7 +6,8 @@ response is cut, so that it cannot be taken for complete. An event stream betwee
 gets an error event, which its SDK raises.
 
 Nothing is buffered: a piece of a body is sent before the next is read, in both directions, so
-that a slow receiver slows its sender down and memory stays flat. Body bytes that came with the
+that a slow receiver slows its sender down and memory stays flat. The exception are small documents
+with addresses that clients call, see `_answer_urls`. Body bytes that came with the
 upstream's head are sent with ours, in one write.
 """
 
@@ -16,10 +17,18 @@ import time
 
 import attrs
 
-from bridgepool.gateway.providers import swap_credentials
+from bridgepool.gateway.providers import UrlField, swap_credentials
 from bridgepool.gateway.providers._credentials import passes_own_key, withhold_fields
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
+from bridgepool.gateway.proxy._answer_urls import (
+    MAX_DOCUMENT_BYTES,
+    ask_for_plain_json,
+    headers_of_rewritten,
+    own_address,
+    rewrite,
+    url_fields_of,
+)
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     PROVIDER_KEY_REFUSED,
@@ -44,6 +53,7 @@ from bridgepool.http import (
     UpstreamResponse,
     UpstreamTimeout,
     forward_request_headers,
+    get_header,
 )
 
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -138,6 +148,9 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
         own_key=call.own_key,
     )
     body = _UploadedBody(exchange.body, call) if has_body(request.headers) else None
+    url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
+    if url_fields:
+        headers = ask_for_plain_json(headers)
     async with client.request(request.method, call.target, headers, body) as response:
         data = response.take_buffered()
         if 300 <= response.status < 400 and response.status != 304:
@@ -145,6 +158,9 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
             raise ResponseWithheldError(UPSTREAM_REDIRECTS)
         if response.status == 401 and call.runtime.key is not None:
             raise ResponseWithheldError(PROVIDER_KEY_REFUSED)
+        if url_fields and response.status < 300 and request.method != b"HEAD":
+            await _send_rewritten(call, exchange, response, data, url_fields, record)
+            return
         whole = response.ended and not response.trailers and request.method != b"HEAD"
         if whole and response.status not in (204, 304):
             await _send_whole_response(call, exchange, response, data, record)
@@ -164,14 +180,46 @@ def has_body(headers: Headers) -> bool:
 
 
 async def _send_whole_response(
-    call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
+    call: Call,
+    exchange: Exchange,
+    response: UpstreamResponse,
+    data: bytes,
+    record: AccessRecord,
+    *,
+    rewritten: bool = False,
 ) -> None:
     """Send a response that has already ended, head and body in one write."""
     headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    if rewritten:
+        headers = headers_of_rewritten(headers)
     headers = tuple([field for field in headers if field[0] != b"content-length"])
     record.status, record.bytes_sent = response.status, len(data)
     await exchange.answer(response.status, headers + call.extra_headers, data)
     record.first_byte = time.perf_counter()
+
+
+async def _send_rewritten(
+    call: Call,
+    exchange: Exchange,
+    response: UpstreamResponse,
+    data: bytes,
+    fields: tuple[UrlField, ...],
+    record: AccessRecord,
+) -> None:
+    """Read a whole document, and send it with the gateway's own addresses."""
+    while not response.ended and len(data) <= MAX_DOCUMENT_BYTES:
+        data += await response.receive_some()
+    encoding = get_header(response.headers, b"content-encoding") or b"identity"
+    if len(data) > MAX_DOCUMENT_BYTES or encoding.lower() != b"identity":
+        raise ResponseWithheldError(UPSTREAM_BAD_ANSWER)
+    address = own_address(exchange)
+    runtime = call.runtime
+    base = f"{address}/{runtime.provider.name}{runtime.kind.prefix.decode('ascii')}"
+    try:
+        data = rewrite(data, fields, base if address is not None else None) if data else data
+    except ValueError as error:
+        raise ResponseWithheldError(UPSTREAM_BAD_ANSWER) from error
+    await _send_whole_response(call, exchange, response, data, record, rewritten=True)
 
 
 async def _stream_response(
