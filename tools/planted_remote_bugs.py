@@ -103,7 +103,7 @@ REMOTE_BUGS = (
     ),
     bug(
         "each refused key is logged", ("tests/gateway/serving/test_refused_keys.py",),
-        "gateway/serving/_refused_keys.py", "if now >= self._next_log:", "if now >= 0:",
+        "_refusal_log.py", "if now >= self._next_line:", "if now >= 0:",
     ),
     bug(
         "the hub goes back", ("tests/gateway/control/test_hub.py",), "gateway/control/_hub.py",

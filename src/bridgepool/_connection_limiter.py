@@ -13,12 +13,13 @@ from collections import Counter
 
 import attrs
 
+from bridgepool._refusal_log import RefusalLog
+
 LOOPBACK: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
     ipaddress.ip_network("127.0.0.0/8"),
     ipaddress.ip_network("::1/128"),
 )
 _log = logging.getLogger("bridgepool.network")
-_LOG_INTERVAL = 60.0  # seconds between two lines about connections over the limits
 _IPV6_PREFIX_BITS = 64  # one site has at least that prefix, and as many addresses in it as it likes
 
 
@@ -58,8 +59,7 @@ class ConnectionLimiter:
     refused: int = attrs.field(default=0, init=False)
     """Connections that were over a limit; only grows."""
     _of_peer: Counter[tuple[str, bool]] = attrs.field(factory=Counter, init=False)
-    _next_log: float = attrs.field(default=-math.inf, init=False)
-    _refused_in_log: int = attrs.field(default=0, init=False)
+    _refusals: RefusalLog = attrs.field(factory=lambda: RefusalLog(_log), init=False)
 
     def enter(self, host: str | None, now: float) -> ConnectionPlace | None:
         """Admit a connection, to be given to `leave` at its end.
@@ -103,35 +103,38 @@ class ConnectionLimiter:
         return place
 
     def _limited_peer(self, host: str | None) -> str | None:
-        if host is None:
+        address = _parse_address(host) if host is not None else None
+        if address is not None and any(address in network for network in self.unlimited_peers):
             return None
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return host
-        if isinstance(address, ipaddress.IPv6Address):
-            address = address.ipv4_mapped or ipaddress.IPv6Address(address.packed)  # no zone
-        if any(address in network for network in self.unlimited_peers):
-            return None
-        if address.version == 4:
-            return str(address)
-        return str(ipaddress.ip_network((address, _IPV6_PREFIX_BITS), strict=False))
+        return site_of(host) if host is not None else None
 
     def _log_refusal(self, host: str | None, now: float, over_peer_limit: bool) -> None:
-        self._refused_in_log += 1
-        if now < self._next_log:
-            return
-        self._next_log = now + _LOG_INTERVAL
-        limit = self.max_per_peer if over_peer_limit else self.max_connections
-        _log.warning(
+        self._refusals.warning(
             "connections over the limit per address refused"
             if over_peer_limit
             else "connections over the limit refused",
-            extra={
-                "limit": limit,
-                "open": self.open,
-                "refused": self._refused_in_log,
-                "peer": host or "",
-            },
+            now,
+            limit=self.max_per_peer if over_peer_limit else self.max_connections,
+            open=self.open,
+            peer=host or "",
         )
-        self._refused_in_log = 0
+
+
+def site_of(host: str) -> str:
+    """Return whom an address counts for: itself, or the network of IPv6 that it is in."""
+    address = _parse_address(host)
+    if address is None:
+        return host
+    if address.version == 4:
+        return str(address)
+    return str(ipaddress.ip_network((address, _IPV6_PREFIX_BITS), strict=False))
+
+
+def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.ipv4_mapped or ipaddress.IPv6Address(address.packed)  # no zone
+    return address

@@ -197,3 +197,9 @@ def test_a_key_is_replaced_by_writing_another_into_its_file(
     assert file.read().reveal() == "bpg_5ecre7-2"
     assert "keeping the previous key" in caplog.text
     assert "5ecre7" not in caplog.text
+
+
+@pytest.mark.parametrize("target", ["-", "none", "access.log"])
+def test_the_access_log_may_be_a_hyphen(target: str) -> None:
+    for program in ("gateway", "control-plane"):
+        assert _parse(program, "--access-log", target).access_log == target

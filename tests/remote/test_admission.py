@@ -3,6 +3,8 @@
 import logging
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from bridgepool import Secret
 from bridgepool.remote import PROTOCOL, Admitted, Handshake, ProtocolVersion, Refused
@@ -36,6 +38,21 @@ async def test_a_refusal_of_admit_is_the_answer_and_is_logged_without_the_key(
         assert record.message == "follower refused"
         assert record.__dict__["code"] == "unknown_key"
         assert "hidden" not in str(record.__dict__)
+
+
+async def test_refusals_are_logged_once_a_minute_for_each_code(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    """Whoever tried keys could fill the log."""
+    async with open_plane() as plane:
+        for _ in range(3):
+            for _ in range(100):
+                await plane.service.admit(handshake(Secret("hidden")))
+                await plane.service.admit(handshake(None, version="x"))
+            await trio.sleep(61)
+    lines = [(vars(one)["code"], vars(one)["refused"]) for one in caplog.records]
+    assert len(lines) == 6
+    assert [refused for code, refused in lines if code == "unknown_key"] == [1, 100, 100]
 
 
 async def test_an_admit_that_fails_is_no_refusal_of_the_key(

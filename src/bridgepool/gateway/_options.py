@@ -37,6 +37,7 @@ _Seconds = Annotated[float, Parameter(metavar="SECONDS")]
 _Delay = Annotated[float | None, Parameter(metavar="SECONDS", show_default=_show_delay)]
 _Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
 _Format = Annotated[LogFormat, Parameter(metavar="FORMAT")]
+_LogTarget = Annotated[str, Parameter(metavar="PATH", allow_leading_hyphen=True)]  # it may be "-"
 _Url = Annotated[str | None, Parameter(metavar="URL")]
 
 
@@ -91,7 +92,7 @@ class GatewayOptions:
     log_format: _Format = "auto"
     """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
     terminal and else `json`."""
-    access_log: Annotated[str, Parameter(metavar="PATH")] = "-"
+    access_log: _LogTarget = "-"
     """The access log: a file to append to, `-` for standard output, or `none`."""
     expose_route_headers: bool = _POLICY.expose_route_headers
     """Add response headers with the provider and the generation that served."""
@@ -220,7 +221,7 @@ class ControlPlaneOptions:
     log_format: _Format = "auto"
     """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
     terminal and else `json`."""
-    access_log: Annotated[str, Parameter(metavar="PATH")] = "-"
+    access_log: _LogTarget = "-"
     """The access log of the API: a file to append to, `-` for standard output, or `none`."""
 
     def check(self) -> None:

@@ -18,6 +18,7 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._ledger import ReplaceOutcome
 from bridgepool._pool import Replacement
+from bridgepool._refusal_log import RefusalLog
 from bridgepool._reload import ProviderReloader, watch_providers
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
@@ -73,6 +74,7 @@ class RemoteService(Generic[P]):
     _has_rows: trio.Event = attrs.field(factory=trio.Event, init=False)
     _replaced: trio.Event = attrs.field(factory=trio.Event, init=False)  # since the last notices
     _noted: ChangeBus = attrs.field(factory=ChangeBus, init=False)
+    _refusals: dict[str, RefusalLog] = attrs.field(factory=dict, init=False)  # by their code
 
     @property
     def revision(self) -> int | None:
@@ -84,11 +86,20 @@ class RemoteService(Generic[P]):
         return self._noted.subscribe()
 
     async def admit(self, handshake: Handshake) -> Admitted | Refused:
-        """Let a follower in, or say why not; for `serve_websockets`. Each refusal is logged."""
+        """Let a follower in, or say why not; for `serve_websockets`.
+
+        Refusals are logged, at most once a minute for each code.
+        """
         outcome = await self._decide(handshake)
         if isinstance(outcome, Refused):
-            facts = {"peer": handshake.peer, "code": outcome.code, "reason": outcome.reason}
-            _log.warning("follower refused", extra=facts)
+            log = self._refusals.setdefault(outcome.code, RefusalLog(_log))
+            log.warning(
+                "follower refused",
+                trio.current_time(),
+                peer=handshake.peer,
+                code=outcome.code,
+                reason=outcome.reason,
+            )
         return outcome
 
     async def _decide(self, handshake: Handshake) -> Admitted | Refused:

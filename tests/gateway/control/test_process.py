@@ -258,6 +258,7 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would cross the network"),
         (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would cross the network"),
         (("--rpc-listen", "x"), "--rpc-listen x: is not HOST:PORT"),
+        (("--access-log", "--insecure"), "--access-log --insecure: is an option"),
         (("--tls-cert", "x.pem"), "--tls-cert requires --tls-key"),
         (("--seed", "none.toml"), "none.toml: cannot be read"),
         (("--encryption-key-file", "none.key"), "none.key cannot be read"),

@@ -31,10 +31,12 @@ def make_access_log(
         console_line: Formats a record for people.
 
     Raises:
-        StartError: The file cannot be opened.
+        StartError: The file cannot be opened, or the argument was left out.
     """
     if target == "none":
         return None
+    if target.startswith("--"):
+        raise StartError(f"--access-log {target}: is an option; for such a file write ./{target}")
     if target == "-":
         writer, as_json = logs.stdout, use_json(log_format, sys.stdout)
     else:

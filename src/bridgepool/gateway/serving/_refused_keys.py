@@ -7,18 +7,17 @@ steady rate. A good key is never delayed, whatever else came from its address.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import math
 from typing import Final
 
 import attrs
 
+from bridgepool._connection_limiter import site_of
+from bridgepool._refusal_log import RefusalLog
+
 _INTERVAL: Final = 0.2  # seconds between the answers to two refused keys of one address
 _MAX_DELAY: Final = 3.0  # seconds; below what a handshake may take
 _MAX_SITES: Final = 10_000
-_IPV6_PREFIX_BITS: Final = 64  # a site has as many addresses below it as it likes
-_LOG_INTERVAL: Final = 60.0
 
 
 @attrs.define(eq=False)
@@ -31,8 +30,9 @@ class RefusedKeys:
     """How many keys of one address are refused without a delay, when none was before."""
     count: int = attrs.field(default=0, init=False)
     """Refused keys; only grows."""
-    _logged: int = attrs.field(default=0, init=False)  # of them, those in log lines
-    _next_log: float = attrs.field(default=-math.inf, init=False)
+    _log: RefusalLog = attrs.field(
+        default=attrs.Factory(lambda self: RefusalLog(self._logger), takes_self=True), init=False
+    )
     # site -> when the burst is whole again, the longest unused address first
     _recovered: dict[str, float] = attrs.field(factory=dict, init=False)
 
@@ -44,29 +44,11 @@ class RefusedKeys:
             now: The time, in seconds.
         """
         self.count += 1
-        if now >= self._next_log:
-            self._next_log = now + _LOG_INTERVAL
-            facts = {"refused": self.count - self._logged, "total": self.count, "peer": peer}
-            self._logger.warning(self._event, extra=facts)
-            self._logged = self.count
-        site = _site(peer)
+        self._log.warning(self._event, now, total=self.count, peer=peer)
+        site = site_of(peer.rpartition(":")[0].strip("[]"))
         owed = max(self._recovered.pop(site, now) - now, 0.0) + _INTERVAL
         owed = min(owed, self.burst * _INTERVAL + _MAX_DELAY)
         if len(self._recovered) >= _MAX_SITES:
             del self._recovered[next(iter(self._recovered))]
         self._recovered[site] = now + owed
         return max(owed - self.burst * _INTERVAL, 0.0)
-
-
-def _site(peer: str) -> str:
-    """Return whom an address and port count for: a host, or a network of IPv6."""
-    host = peer.rpartition(":")[0].strip("[]")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address.packed, _IPV6_PREFIX_BITS), strict=False))

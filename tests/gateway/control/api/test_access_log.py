@@ -141,7 +141,7 @@ async def test_requests_without_a_key_are_refused_at_once(tmp_path: Path) -> Non
 @pytest.mark.parametrize("target", ["-", "none", "file"])
 async def test_the_control_plane_writes_the_access_log(tmp_path: Path, target: str) -> None:
     log = tmp_path / "access.log"
-    options = (f"--access-log={log if target == 'file' else target}",)
+    options = ("--access-log", str(log) if target == "file" else target)
     async with run_control(tmp_path, str(tmp_path / "store.db"), *options) as control:
         await control.ask("POST", "/api/v1/providers", DRAFT)
         await control.run.stop()
