@@ -12,7 +12,7 @@ from typing import Protocol
 
 import attrs
 
-from bridgepool.http._errors import LocalProtocolError
+from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError
 from bridgepool.http._messages import EndOfMessage, Headers, Request
 
 
@@ -76,6 +76,9 @@ class RequestBody:
 
     _port: ExchangePort
     _end: EndOfMessage | None = None
+    error: RemoteProtocolError | None = None
+    """The error that reading raises, if the head of the request says so already: the body is too
+    large. The request can be answered all the same."""
 
     @property
     def trailers(self) -> Headers:

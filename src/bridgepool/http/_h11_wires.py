@@ -75,6 +75,12 @@ class H11ServerWire:
     _responded: bool = False  # the final response's head was sent
     _keep_alive: bool = True
     _expects_continue: bool = False
+    _body_error: RemoteProtocolError | None = None  # of the current request, known from its head
+
+    @property
+    def body_error(self) -> RemoteProtocolError | None:
+        """See `ServerWire`."""
+        return self._body_error
 
     @property
     def buffered(self) -> int:
@@ -104,6 +110,8 @@ class H11ServerWire:
         """See `ServerWire`."""
         if self._request is None:
             return self._next_head()
+        if self._body_error is not None:
+            raise self._body_error
         if self._reader is None:
             return None
         event = self._reader(self._buffer)
@@ -153,10 +161,12 @@ class H11ServerWire:
             request = _to_origin_form(request)
         if framing.expect not in (None, b"100-continue"):
             raise ExpectationFailed("the only supported expectation is 100-continue")
-        if framing.length is not None and framing.length > self._limits.max_body_bytes:
-            raise BodyTooLarge(f"the body is larger than {self._limits.max_body_bytes} bytes")
         self._keep_alive = not framing.close and (version == b"1.1" or framing.keep_alive)
         self._reader = framing.request_reader(self._limits)
+        if framing.length is not None and framing.length > self._limits.max_body_bytes:
+            text = f"the body is larger than {self._limits.max_body_bytes} bytes"
+            self._body_error = BodyTooLarge(text)
+            self._keep_alive = False
         self._expects_continue = (
             framing.expect is not None and version == b"1.1" and self._reader is not read_nothing
         )

@@ -133,7 +133,7 @@ class ServerConnection:
             await trio.lowlevel.checkpoint()
         self.server.counters.requests += 1
         try:
-            body = RequestBody(self, self._take_end())
+            body = RequestBody(self, self._take_end(), self.wire.body_error)
             handler = self.server.over_limit if self.reserved else self.server.handler
             await handler(Exchange(request, self.client, self.scheme, body, self))
             if not self.responded:

@@ -13,6 +13,7 @@ called.
 
 from typing import Protocol
 
+from bridgepool.http._errors import RemoteProtocolError
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead
 
 
@@ -65,6 +66,14 @@ class ServerWire(_Wire, Protocol):
         """Whether the client waits for 100 (Continue) before it sends the body.
 
         True from the head of such a request until `send_interim` or the first byte of the body.
+        """
+        ...
+
+    @property
+    def body_error(self) -> RemoteProtocolError | None:
+        """The error that reading the current request's body raises, if its head says so already.
+
+        The request itself can be answered: what is wrong with it may matter more than its body.
         """
         ...
 

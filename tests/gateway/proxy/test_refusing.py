@@ -88,6 +88,91 @@ async def test_disabled_misconfigured_and_unknown_providers_are_told_apart(
     assert {record.outcome for record in rig.records[:7]} == {Outcome.REFUSED}
 
 
+PATHS = (
+    "",
+    "/",
+    "/v1",
+    "/v1/chat/completions",
+    "/v1/chat/completions/chatcmpl-1",
+    "/v1/responses/resp_1/cancel",
+    "/v1/messages",
+    "/v1/messages/batches/msgbatch_1/results",
+    "/v1/models/m%2Fn",
+    "/v1/files",
+    "/v1/organization/admin_api_keys",
+    "/v2/anything/at/all?key=x",
+    "/v1/chat/../files",
+    "/v1//chat/completions",
+    "/%2e%2e/",
+)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+
+
+@pytest.mark.parametrize("make", [openai, anthropic])
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"enabled": False}, "provider_disabled"),
+        ({"key_env": "BRIDGEPOOL_TEST_NOT_SET"}, "provider_misconfigured"),
+    ],
+)
+async def test_a_provider_that_cannot_be_used_says_so_on_every_path(
+    nursery: trio.Nursery, make: Any, fields: dict[str, Any], code: str
+) -> None:
+    """Not only on the paths that would be open."""
+    off = make("http://127.0.0.1:9/v1", "off", **fields)
+    async with open_rig(off, nursery=nursery) as rig:
+        asked = 0
+        for method in METHODS:
+            for path in PATHS:
+                async with rig.client.request(method.encode(), b"/off" + path.encode()) as response:
+                    assert response.status == 503, (method, path)
+                asked += 1
+        records = await rig.wait_records(asked)
+        assert {record.code for record in records} == {code}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"content-length: 1000000\r\n\r\n",
+        b"content-length: 1000000\r\nexpect: 100-continue\r\n\r\n",
+        b"content-length: 2000\r\n\r\n" + b"x" * 2000,
+        b"transfer-encoding: chunked\r\n\r\n7d0\r\n" + b"x" * 2000 + b"\r\n0\r\n\r\n",
+    ],
+    ids=["not sent", "asked for", "sent", "chunked"],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses/r/cancel", "/v1/files"])
+async def test_a_body_above_the_limit_does_not_hide_why_a_request_is_refused(
+    nursery: trio.Nursery, body: bytes, path: str
+) -> None:
+    north = await start_upstream(nursery)
+    providers = (openai(north, "off", enabled=False), openai(north))
+    limits = HttpLimits(max_body_bytes=1000)
+    expected = {"off": b"provider_disabled", "none": b"unknown_provider"}
+    expected["ai"] = b"unknown_route" if path == "/v1/files" else b"body_too_large"
+    async with open_rig(*providers, nursery=nursery, limits=limits) as rig:
+        for name, code in expected.items():
+            async with connect(rig.address) as client:
+                head = b"POST /%b%b HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+                await client.send(head % (name.encode(), path.encode()) + body)
+                answer = await client.read_to_end()
+            assert answer.count(b"HTTP/1.1") == 1
+            assert b'"code":"%b"' % code in answer, name
+    assert not north.received
+
+
+async def test_the_first_of_several_keys_is_used(nursery: trio.Nursery) -> None:
+    north = await start_upstream(nursery)
+    several = ["sk-first", "sk-second", "sk-last"]
+    async with open_rig(openai(north, keys=several), nursery=nursery) as rig:
+        assert (await rig.ask(CHAT, {})).status == 200
+        await rig.replace(openai(north, keys=several[::-1]))
+        assert (await rig.ask(CHAT, {})).status == 200
+    keys = [seen.header(b"authorization") for seen in north.received]
+    assert keys == [b"Bearer sk-first", b"Bearer sk-last"]
+
+
 async def test_errors_have_the_shape_of_the_providers_sdk(nursery: trio.Nursery) -> None:
     north = await start_upstream(nursery)
     off = (openai(north, "a", enabled=False), anthropic(north, "b", enabled=False))

@@ -139,6 +139,8 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
 
     Cancellation: ends the upstream request; a response that has begun is cut.
     """
+    if exchange.body.error is not None:
+        raise exchange.body.error  # before an upstream connection is taken
     request, client = exchange.request, call.runtime.client
     headers = swap_credentials(
         forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT),

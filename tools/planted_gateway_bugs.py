@@ -1,0 +1,80 @@
+"""Bugs of the gateway's data plane, as edits of our source.
+
+As in `planted_bugs`; each names the tests that must catch it.
+"""
+
+from tools.planted_bugs import Bug
+from tools.planted_remote_bugs import bug
+
+_REFUSING = ("tests/gateway/proxy/test_refusing.py",)
+_SHARED = ("tests/gateway/proxy/test_shared_connections.py",)
+_FIELDS = ("tests/gateway/proxy/test_fields.py",)
+_URLS = ("tests/gateway/proxy/test_answer_urls.py",)
+_APP = "gateway/proxy/_app.py:Gateway._serve_on"
+_WIRE = "http/_h11_wires.py:H11ClientWire"
+_CREDENTIALS = "gateway/providers/_credentials.py"
+
+GATEWAY_BUGS: tuple[Bug, ...] = (
+    bug(
+        "a disabled provider says so on open routes only", _REFUSING, _APP,
+        "await _refuse(exchange, found.refusal, form, record)",
+        "is_open = any(kind.match(request.method, target.path) for kind in self._types)\n"
+        "            refusal = found.refusal if is_open else refusals.UNKNOWN_PROVIDER\n"
+        "            await _refuse(exchange, refusal, form, record)",
+    ),
+    bug(
+        "the last key instead of the first", _REFUSING,
+        "gateway/proxy/_provider_runtime.py:open_provider_runtime", "keys[0]", "keys[-1]",
+    ),
+    bug(
+        "a body above the limit hides a refusal", _REFUSING,
+        "http/_h11_wires.py:H11ServerWire._accept",
+        "self._body_error = BodyTooLarge(text)", "raise BodyTooLarge(text)",
+    ),
+    bug(
+        "a body passes on a method that takes none", _SHARED, _APP,
+        "if has_body(request.headers) and", "if False and",
+    ),
+    bug(
+        "a connection is kept after chunks", ("tests/http/test_wire.py",), f"{_WIRE}.send_head",
+        "request.method in _METHODS_WITH_BODY and length is not None",
+        "request.method in _METHODS_WITH_BODY",
+    ),
+    bug(
+        "a connection is kept after an error to a body", _SHARED, f"{_WIRE}._next_head",
+        "head.status < 300 or not self._has_body", "True",
+    ),
+    bug(
+        "a connection is kept after a response that can have no body", _SHARED,
+        f"{_WIRE}._next_head", " and self._reader is not read_nothing", "",
+    ),
+    bug(
+        "a connection is kept after an early answer", ("tests/http_client/test_uploads.py",),
+        "http/_upstream_call.py:UpstreamCall.__aenter__",
+        "connection.not_reusable = True", "pass",
+    ),
+    bug(
+        "what TLS holds is not seen", ("tests/http_client/test_tls.py",),
+        "http/_upstream_connection.py:_holds_data",
+        "return bool(pending or layer.pending())", "return bool(layer.pending())",
+    ),
+    bug(
+        "a key of ours passes in a header", _FIELDS, f"{_CREDENTIALS}:withhold_fields",
+        "and not holds_access_key(field[1])", "",
+    ),
+    bug(
+        "a key of ours passes in a parameter", _FIELDS, f"{_CREDENTIALS}:_passes",
+        "return not holds_access_key(unquote_to_bytes(parameter))", "return True",
+    ),
+    bug(
+        "trailers pass as they are", _FIELDS,
+        "gateway/proxy/_forward.py:_UploadedBody.trailers",
+        "return withhold_fields(", "return self._body.trailers or withhold_fields(",
+    ),
+    bug(
+        "an address that leads elsewhere passes", _URLS, "gateway/proxy/_answer_urls.py:_own",
+        "            return base + path[start:].decode(\"ascii\")\n    return None",
+        "            return base + path[start:].decode(\"ascii\")\n    return value",
+    ),
+)  # fmt: skip
+"""The bugs to plant."""
