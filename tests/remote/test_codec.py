@@ -54,6 +54,7 @@ _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
         enabled=st.booleans(),
         headers=st.lists(st.tuples(_texts, _secrets), max_size=5).map(tuple),
         allow_private=st.booleans(),
+        problem=st.none() | _texts,
     ),
     "Row": _rows,
     "RowSet": st.builds(messages.RowSet, st.none() | _numbers, _numbers, _some_rows),

@@ -95,7 +95,7 @@ async def test_a_row_that_went_bad_in_the_store_is_served_as_it_was(
         async with open_front(home, control_source(home)) as (front, _):
             await front.wait_outcome("south", "row-4")
             await serves(front, "north", 1, 2, 6, 7, 8, 9)
-            assert await front.outcome("row-3") == "unknown_provider"
+            assert await front.outcome("row-3") == "provider_misconfigured"
             assert plane.hub.status().store_problem is None
 
 

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import psycopg
 import pytest
 import trio
 
 from bridgepool import Secret
 from bridgepool.gateway.control._encryption import read_encryption_keys
+from bridgepool.gateway.control._records import Actor, ProviderPatch
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.providers import Caller, Provider, ProviderFile, parse_provider_file
@@ -116,6 +118,13 @@ def described(provider: Provider | ProviderRow) -> SampleProvider:
     )
 
 
+def as_sent(providers: Iterable[SampleProvider]) -> tuple[SampleProvider, ...]:
+    """Return providers as gateways have them: the disabled ones without secrets."""
+    return tuple(
+        one if one.enabled else attrs.evolve(one, keys=(), headers=()) for one in providers
+    )
+
+
 def seed_file(text: str | None = None) -> ProviderFile:
     return parse_provider_file(text or (samples.FOLDER / "seed.toml").read_text())
 
@@ -141,11 +150,17 @@ async def test_the_store_gives_exactly_its_providers(home: Home) -> None:
     async with opened(home) as store:
         snapshot = await store.snapshot()
         assert snapshot.revisions.revision == samples.REVISION
-        assert tuple(map(described, snapshot.rows)) == samples.STORE_PROVIDERS
+        assert tuple(map(described, snapshot.rows)) == as_sent(samples.STORE_PROVIDERS)
         assert snapshot.unreadable == ()
         shown = await store.list_providers()
         assert [one.name for one in shown] == [one.name for one in samples.STORE_PROVIDERS]
         assert {one.problem for one in shown} == {None}
+        for one in samples.STORE_PROVIDERS:  # what is disabled keeps its secrets in the store
+            await store.update_provider(
+                Actor("local", "test"), one.name, ProviderPatch(enabled=True)
+            )
+        enabled = [attrs.evolve(one, enabled=True) for one in samples.STORE_PROVIDERS]
+        assert list(map(described, (await store.snapshot()).rows)) == enabled
 
 
 async def test_the_store_knows_exactly_the_keys_that_are_good(home: Home) -> None:
@@ -213,7 +228,9 @@ async def test_the_store_is_encrypted_anew_under_its_first_key(home: Home) -> No
     first = home.encryption_file.read_text().splitlines()[0]
     write_key(home.encryption_file, first)
     async with opened(home) as store:
-        assert tuple(map(described, (await store.snapshot()).rows)) == samples.STORE_PROVIDERS
+        assert tuple(map(described, (await store.snapshot()).rows)) == as_sent(
+            samples.STORE_PROVIDERS
+        )
 
 
 @pytest.mark.parametrize("name", ["snapshot", "snapshot.encrypted"])
@@ -223,7 +240,7 @@ def test_a_snapshot_file_gives_exactly_its_providers(name: str, tmp_path: Path) 
     saved = decode_snapshot(data, read_snapshot_keys(key_file))
     snapshot, rejected = saved.snapshot()
     assert snapshot.revision == samples.REVISION
-    assert tuple(map(described, snapshot.providers)) == samples.STORE_PROVIDERS
+    assert tuple(map(described, snapshot.providers)) == as_sent(samples.STORE_PROVIDERS)
     assert rejected == ()
     assert [client.client_id for client in saved.clients] == ["ada", "seed-two"]
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._process import open_source
 from bridgepool.gateway.control._encryption import (
     add_encryption_key,
     generate_encryption_key,
@@ -20,7 +23,15 @@ from bridgepool.gateway.control._encryption import (
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess, as_json, run_command
 from tests.system.asking import Home
-from tests.system.rig import make_home, open_plane, run_front, run_plane
+from tests.system.rig import (
+    control_source,
+    make_home,
+    open_front,
+    open_plane,
+    run_front,
+    run_plane,
+    store_source,
+)
 
 KEYS = "BRIDGEPOOL_ENCRYPTION_KEYS"
 
@@ -192,3 +203,62 @@ async def test_a_malformed_encryption_key_is_reported_with_its_variable_or_file(
             assert "--store" not in message
             assert "bridgepool encryption new-key" in message
             assert "garbage" not in message
+
+
+async def test_gateways_answer_misconfigured_for_what_cannot_be_read_and_its_last_good_form_first(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_store(tmp_path, north)
+    file = tmp_path / "snapshot"
+    from_file = GatewayOptions(
+        control=f"ws://127.0.0.1:{home.rpc_port}",
+        key_file=home.gateway_file,
+        name="front",
+        snapshot_file=file,
+    )
+    open_from_file = partial(open_source, from_file, allow_anonymous=False)
+    add_encryption_key(home.encryption_file)
+    both = promote_encryption_key(home.encryption_file)
+    async with open_front(home, control_source(home)) as (running, _):
+        async with open_plane(home):
+            await home.add("newer", north, "sk-newer")  # under the new key
+            async with open_front(home, open_from_file()) as (front, _):
+                for one in (running, front):
+                    await one.wait_outcome("north", "newer")
+        # The control plane comes back without the key of the first two.
+        home.encryption_file.write_text(both.keys[0].reveal())
+        async with (
+            open_plane(home),
+            open_front(home, control_source(home)) as (started, _),
+            open_front(home, store_source(home)) as (embedded, _),
+        ):
+            await home.add("newest", north, "sk-newest")
+            for _ in range(2):  # the file keeps the last good form, too
+                async with open_front(home, open_from_file()) as (front, _):
+                    await front.wait_outcome("north", "newest")
+                    assert await front.outcome("ai") == "north"
+            for front in (running, started, embedded):
+                await front.wait_outcome("north", "newest")
+            assert await running.outcome("ai") == "north"
+            for front in (started, embedded):
+                answer = await front.ask("ai")
+                assert (answer.status, answer.code) == (503, "provider_misconfigured")
+                assert (await front.ask("nobody")).status == 404
+            revision = await home.change("newest", keys=[])
+            told = [one for one in await home.wait_applied(revision) if one["state"] != "offline"]
+            assert len(told) == 2
+            for row in told:
+                rejected = row["rejected"]
+                assert isinstance(rejected, list)
+                assert [one["name"] for one in rejected] == ["ai", "other"]
+                assert both.names[1] in rejected[0]["reason"]  # the key that is missing
+            await home.change("ai", enabled=False)
+            for front in (running, started, embedded):
+                await front.wait_outcome("provider_disabled")
+            await home.change("ai", enabled=True)  # it has been forgotten
+            for front in (running, started, embedded):
+                await front.wait_outcome("provider_misconfigured")
+            assert await running.outcome("other") == "north"
+        home.encryption_file.write_text("\n".join(key.reveal() for key in both.keys))
+        async with open_plane(home):
+            await running.wait_outcome("north")

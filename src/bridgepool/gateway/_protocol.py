@@ -19,13 +19,15 @@ from bridgepool.gateway.providers import (
     InvalidProviderError,
     Provider,
     ProviderType,
+    UnreadableProviderError,
 )
 from bridgepool.gateway.providers._wire import (
     ProviderRow,
+    kept,
     provider_from_row,
     row_document,
     row_from_provider,
-    switched,
+    stand_in,
 )
 from bridgepool.remote import ProtocolVersion, RowFormat, RowTable, UnusableRowError
 
@@ -35,18 +37,23 @@ ProviderTable: TypeAlias = RowTable[ProviderRow, Provider]
 def _usable(row: ProviderRow, types: tuple[ProviderType, ...]) -> Provider:
     try:
         return provider_from_row(row, types)
-    except InvalidProviderError as error:
+    except (InvalidProviderError, UnreadableProviderError) as error:
         raise UnusableRowError(str(error)) from None
 
 
-def provider_rows(types: Iterable[ProviderType] = PROVIDER_TYPES) -> RowFormat[Provider]:
+def provider_rows(
+    types: Iterable[ProviderType] = PROVIDER_TYPES, *, stand_ins: bool = False
+) -> RowFormat[Provider]:
     """Return how a gateway reads the rows of a control plane, for `open_remote_providers`.
 
     Args:
         types: The provider types that it knows; rows of other types are rejected.
+        stand_ins: Have a provider with a `Provider.problem` for each rejected row that has no last
+            good form: a gateway answers for it that it is misconfigured.
     """
     usable = partial(_usable, types=tuple(types))
-    return RowFormat(ProviderRow, row_from_provider, usable, id=attrgetter("name"), keep=switched)
+    rows = RowFormat(ProviderRow, row_from_provider, usable, id=attrgetter("name"), keep=kept)
+    return attrs.evolve(rows, substitute=stand_in) if stand_ins else rows
 
 
 STORED_ROWS: Final = RowFormat[ProviderRow](
@@ -57,7 +64,7 @@ STORED_ROWS: Final = RowFormat[ProviderRow](
 
 def provider_table(types: Iterable[ProviderType] = PROVIDER_TYPES) -> ProviderTable:
     """Return an empty table of providers, for rows that need not be decoded."""
-    return RowTable(partial(_usable, types=tuple(types)), switched)
+    return RowTable(partial(_usable, types=tuple(types)), kept, stand_in)
 
 
 def named(rows: Iterable[ProviderRow]) -> Iterator[tuple[str, str, ProviderRow]]:

@@ -306,7 +306,7 @@ async def open_remote_providers(
         software=_SOFTWARE,
         services=wanted(services),
     )
-    table = RowTable[bytes, P](rows.read, rows.kept)
+    table = RowTable[bytes, P](rows.read, rows.kept, rows.substituted)
     with ChangeBus() as bus, bus.subscribe() as changes:
         async with open_service_nursery() as nursery:
             remote = RemoteProviders(changes, RemoteStatus(), hello, limits, bus, services, table)

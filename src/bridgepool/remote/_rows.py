@@ -1,8 +1,9 @@
 """Providers as rows: how they are written and read, and what becomes of a row that cannot be used.
 
 A row that cannot be used (by a follower that is older than the owner, say) is rejected with the
-reason, and the provider that was last made from the row of that id stays in its place. All other
-rows are used. A row that comes again as it was is not read again.
+reason, and the provider that was last made from the row of that id stays in its place, unless the
+format decides otherwise. All other rows are used. A row that comes again as it was is not read
+again.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +31,10 @@ def _as_it_was(last: P, row: object) -> P:
     return last
 
 
+def _nothing(name: str, row: object, reason: str) -> None:
+    return None
+
+
 @attrs.frozen(eq=False)
 class RowFormat(Generic[P]):
     """How providers of one type are sent as rows. Owner and follower have one each that agree.
@@ -51,9 +56,14 @@ class RowFormat(Generic[P]):
     """Tell which row a provider is, whatever else of it changes."""
     name: Callable[[P], str] = attrs.field(repr=False, kw_only=True)
     """Tell what people call it; two rows of a set cannot have the same."""
-    keep: Callable[[P, Any], P] = attrs.field(default=_as_it_was, repr=False, kw_only=True)
+    keep: Callable[[P, Any], P | None] = attrs.field(default=_as_it_was, repr=False, kw_only=True)
     """Make what stays in force of a row that cannot be used, from its last good form and the row.
-    The last good form by default."""
+    The last good form by default; None forgets it."""
+    substitute: Callable[[str, Any, str], P | None] = attrs.field(
+        default=_nothing, repr=False, kw_only=True
+    )
+    """Make what stands in the place of a row that cannot be used and of which nothing is kept, from
+    its name, the row (None if it cannot be read), and the reason. Nothing by default."""
 
     @name.default
     def _name_is_id(self) -> Callable[[P], str]:
@@ -111,14 +121,24 @@ class RowFormat(Generic[P]):
             reason = f"it cannot be used ({type(error).__name__})"
         raise UnusableRowError(reason)
 
-    def kept(self, last: P, body: bytes) -> P:
-        """Return what stays in force of a row that cannot be used."""
+    def kept(self, last: P, body: bytes) -> P | None:
+        """Return what stays in force of a row that cannot be used; None if nothing does."""
         if self.keep is _as_it_was:
             return last
         try:
             return self.keep(last, self._decode(body))
         except Exception:  # not even that much of the row can be read
             return last
+
+    def substituted(self, name: str, body: bytes, reason: str) -> P | None:
+        """Return what stands in the place of a row that cannot be used; None if nothing does."""
+        if self.substitute is _nothing:
+            return None
+        try:
+            row = self._decode(body)
+        except UnusableRowError:
+            row = None
+        return self.substitute(name, row, reason)
 
     def _decode(self, body: bytes) -> Any:
         try:
@@ -164,12 +184,15 @@ class RowTable(Generic[B, P]):
     Args:
         read: Makes a provider from a row's body, or raises `UnusableRowError`.
         kept: Makes what stays in force of a row that cannot be used, from its last good form.
+        substituted: Makes what stands in the place of one of which nothing is kept.
     """
 
     read: Callable[[B], P] = attrs.field(repr=False)
-    kept: Callable[[P, B], P] = attrs.field(default=_as_it_was, repr=False)
+    kept: Callable[[P, B], P | None] = attrs.field(default=_as_it_was, repr=False)
+    substituted: Callable[[str, B, str], P | None] = attrs.field(default=_nothing, repr=False)
     providers: tuple[P, ...] = ()
-    """In the order of the rows, with what is kept of rejected rows in their places."""
+    """In the order of the rows, with what is kept of rejected rows, or stands in for them, in their
+    places."""
     rejected: tuple[RejectedRow, ...] = ()
     """The rows that could not be used, and why."""
     good: Mapping[str, GoodRow[B, P]] = attrs.field(default=MappingProxyType({}), repr=False)
@@ -235,21 +258,32 @@ class _Builder(Generic[B, P]):
     def finish(self) -> RowTable[B, P]:
         """Return the table of all rows taken."""
         previous, good = self.previous, dict[str, GoodRow[B, P]]()
-        providers, rejected = list[P](), list[RejectedRow]()
+        places, rejected = dict[str, P](), list[RejectedRow]()  # by row id, not in order yet
         for which, (name, body, made) in self.found.items():
             if isinstance(made, GoodRow):
                 good[which] = made
-                providers.append(made.provider)
+                places[which] = made.provider
                 continue
             rejected.append(_rejected(name, made))
             last = previous.good.get(which)
             # A name is never there twice: the row that can be used has the better right to it.
             if last is not None and last.name not in self.names:
-                self.names.add(last.name)
-                good[which] = last
-                providers.append(previous.kept(last.provider, body))
-        rejected += self.repeated
-        return RowTable(previous.read, previous.kept, tuple(providers), tuple(rejected), good)
+                kept = previous.kept(last.provider, body)
+                if kept is not None:
+                    self.names.add(last.name)
+                    good[which] = last
+                    places[which] = kept
+        # After all that is kept, which has the better right to a name.
+        for which, (name, body, made) in self.found.items():
+            if which not in places and isinstance(made, str) and name not in self.names:
+                stand_in = previous.substituted(name, body, made)
+                if stand_in is not None:
+                    self.names.add(name)
+                    places[which] = stand_in
+        providers = tuple(places[which] for which in self.found if which in places)
+        return attrs.evolve(
+            previous, providers=providers, rejected=(*rejected, *self.repeated), good=good
+        )
 
 
 def _rejected(name: str, reason: str) -> RejectedRow:

@@ -187,7 +187,7 @@ async def test_a_control_plane_passes_on_whether_an_empty_set_is_intended() -> N
         with trio.fail_after(10):
             while gateway.pool.snapshot.revision != backend.revisions.revision:  # noqa: ASYNC110
                 await trio.sleep(0.005)
-        assert gateway.why_not_ready() == "no providers", "none that can be used, and not intended"
+        assert gateway.why_not_ready() == "no provider can be used"
 
 
 async def test_a_snapshot_file_keeps_whether_an_empty_set_was_intended(tmp_path: Path) -> None:

@@ -179,8 +179,9 @@ class StoreSnapshot:
     """All providers, also disabled ones, in the order in which they were added."""
     clients: Clients
     unreadable: tuple[RejectedRow, ...] = ()
-    """Rows that could not be decrypted, and why. `rows` contains them without keys and with an
-    empty base URL, so that followers reject them and keep their last good form."""
+    """Rows that could not be decrypted, and why. `rows` contains them without keys and with a
+    `ProviderRow.problem`, so that followers reject them and keep their last good form, or answer
+    that they are misconfigured."""
     gateway_keys: Mapping[str, GatewayKey] = attrs.field(factory=dict)
     """The valid keys of gateways, by their ids."""
 

@@ -20,6 +20,7 @@ from bridgepool.gateway.providers._errors import (
     InvalidProviderError,
     ProviderFileError,
     ProviderKeyError,
+    UnreadableProviderError,
 )
 from bridgepool.gateway.providers._fields import ProviderFields
 from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
@@ -67,6 +68,7 @@ __all__ = [
     "Route",
     "RouteMatch",
     "Target",
+    "UnreadableProviderError",
     "UrlField",
     "address_is_private",
     "find_client_token",

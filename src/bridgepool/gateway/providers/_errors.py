@@ -21,6 +21,15 @@ class InvalidProviderError(BridgePoolError, ValueError):
         self.problem = problem
 
 
+class UnreadableProviderError(BridgePoolError):
+    """The source of a provider cannot read or use it; the text says why.
+
+    For instance a control plane without the encryption key of that provider.
+    """
+
+    status_hint = 503
+
+
 class ProviderKeyError(BridgePoolError):
     """The environment variable that should hold a provider's key is not usable.
 

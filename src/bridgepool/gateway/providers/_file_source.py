@@ -17,7 +17,7 @@ from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._clients import Clients
 from bridgepool.gateway.providers._errors import ProviderFileError
 from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
-from bridgepool.gateway.providers._provider import Provider
+from bridgepool.gateway.providers._provider import Provider, without_secrets
 from bridgepool.gateway.providers._provider_type import ProviderType
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
@@ -37,7 +37,8 @@ class ProviderFileSource:
     _max_bytes: int
     _types: tuple[ProviderType, ...]
     file: ProviderFile | None = attrs.field(default=None, init=False)
-    """The last good reading; None before the first."""
+    """The last good reading, without the keys and headers of disabled providers; None before the
+    first."""
     # One reading at a time: a file system that hangs must not collect threads.
     _limiter: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(1), init=False
@@ -140,7 +141,8 @@ def _read(
 ) -> ProviderFile | ProviderFileError:
     try:
         text = _decode(_read_bytes(path, max_bytes, shown), shown)
-        return parse_provider_file(text, shown, types=types)
+        read = parse_provider_file(text, shown, types=types)
+        return attrs.evolve(read, providers=tuple(map(without_secrets, read.providers)))
     except ProviderFileError as error:
         return error.with_traceback(None)
 

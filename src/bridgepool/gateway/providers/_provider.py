@@ -97,6 +97,9 @@ class Provider(ProviderFields):
     headers: tuple[tuple[str, Secret], ...] = attrs.field(default=(), converter=_to_headers)
     """Sent with every request in place of the client's own of that name: an organisation, a
     project, a gateway's second key. A mapping is taken too; the values are as good as keys."""
+    problem: str | None = None
+    """Why it cannot be used, for one that stands in for a row of its source: it answers that it is
+    misconfigured. None for all others."""
 
     def __attrs_post_init__(self) -> None:
         problem = next(_problems(self), None)
@@ -127,6 +130,11 @@ class Provider(ProviderFields):
         if is_placeholder(value):
             raise ProviderKeyError(self.name, self.key_env, VARIABLE_IS_PLACEHOLDER)
         return (Secret(value),)
+
+
+def without_secrets(provider: Provider) -> Provider:
+    """Return a provider as a gateway holds it: a disabled one without its keys and headers."""
+    return provider if provider.enabled else attrs.evolve(provider, keys=(), headers=())
 
 
 def _problems(provider: Provider) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,9 @@
 """A provider as a row: how it is stored, sent from a control plane to gateways, and kept in a file.
 
 A row is not checked: a gateway may be older than who wrote the row, and cannot use all of it.
+
+A row of a disabled provider holds no secret, so none is sent, written to a file, or kept by a
+gateway. Enabling it sends them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,6 +13,8 @@ import attrs
 from msgspec import Meta
 
 from bridgepool._secret import Secret
+from bridgepool.gateway.providers._base_url import parse_base_url
+from bridgepool.gateway.providers._errors import InvalidProviderError, UnreadableProviderError
 from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order, plain_values
 from bridgepool.gateway.providers._provider import Provider
 from bridgepool.gateway.providers._provider_type import ProviderType, find_type
@@ -19,11 +24,15 @@ MAX_ROW_KEYS: Final = 64
 """The most keys of one provider in a row."""
 MAX_ROW_HEADERS: Final = 64
 """The most headers of one provider in a row."""
+_NOWHERE: Final = parse_base_url("https://unusable.invalid")  # RFC 2606: it never resolves
 
 
 @attrs.frozen(kw_only=True, slots=False, field_transformer=in_order)
 class ProviderRow(ProviderFields):
-    """One provider as its source has it; not checked yet."""
+    """One provider as its source has it; not checked yet.
+
+    With `enabled` false it drops what may be secret: `keys`, `headers` and `unknown`.
+    """
 
     id: str
     """Stays when it is renamed."""
@@ -31,13 +40,22 @@ class ProviderRow(ProviderFields):
     keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_ROW_KEYS)] = ()
     """In order of use."""
     headers: Annotated[tuple[tuple[str, Secret], ...], Meta(max_length=MAX_ROW_HEADERS)] = ()
+    problem: str | None = None
+    """Why its source cannot read it: then only its id, name, type and `enabled` hold."""
     unknown: Mapping[str, object] = attrs.field(factory=dict, repr=False, hash=False)
     """Fields of a newer version, which its source passes on; see `row_document`."""
+
+    def __attrs_post_init__(self) -> None:
+        if not self.enabled:  # frozen, and this is still its making
+            object.__setattr__(self, "keys", ())
+            object.__setattr__(self, "headers", ())
+            object.__setattr__(self, "unknown", {})
 
 
 def row_document(row: ProviderRow) -> dict[str, object]:
     """Return a row as it is sent: what is unknown stands beside the other fields."""
-    return {**row.unknown, **{name: getattr(row, name) for name in ("id", *FIELD_NAMES)}}
+    document = {**row.unknown, **{name: getattr(row, name) for name in ("id", *FIELD_NAMES)}}
+    return document if row.problem is None else {**document, "problem": row.problem}
 
 
 def provider_from_row(row: ProviderRow, types: Iterable[ProviderType] = PROVIDER_TYPES) -> Provider:
@@ -45,7 +63,10 @@ def provider_from_row(row: ProviderRow, types: Iterable[ProviderType] = PROVIDER
 
     Raises:
         InvalidProviderError: It cannot be used.
+        UnreadableProviderError: Its source cannot read it.
     """
+    if row.problem is not None:
+        raise UnreadableProviderError(row.problem)
     find_type(row.type, types)
     return Provider(**plain_values(row), base_url=row.base_url, keys=row.keys, headers=row.headers)
 
@@ -58,14 +79,34 @@ def row_from_provider(provider: Provider) -> ProviderRow:
         base_url=str(provider.base_url),
         keys=provider.keys,
         headers=provider.headers,
+        problem=provider.problem,
     )
 
 
-def switched(provider: Provider, row: ProviderRow) -> Provider:
-    """Return the last good form of a row that cannot be used, switched on or off as the row says.
+def kept(last: Provider, row: ProviderRow) -> Provider | None:
+    """Return the last good form of a row that cannot be used; None if either is disabled.
 
-    An operator who disables a provider wants it off, whatever else is wrong with its row.
+    An operator who disables a provider wants it off, whatever else is wrong with its row, and its
+    keys forgotten. A form that was disabled has none to serve with.
     """
-    if provider.enabled == row.enabled:
-        return provider
-    return attrs.evolve(provider, enabled=row.enabled)
+    return last if last.enabled and row.enabled else None
+
+
+def stand_in(name: str, row: ProviderRow | None, reason: str) -> Provider | None:
+    """Return a provider that answers for a row that cannot be used; None if none can be asked for.
+
+    Args:
+        name: The name of the row.
+        row: The row; None if it cannot be read.
+        reason: Why it cannot be used.
+    """
+    try:
+        return Provider(
+            name=name,
+            type=row.type if row is not None else "",
+            enabled=row is None or row.enabled,
+            base_url=_NOWHERE,
+            problem=reason,
+        )
+    except InvalidProviderError:
+        return None

@@ -10,7 +10,12 @@ import attrs
 import trio
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers import Provider, ProviderType, address_is_private
+from bridgepool.gateway.providers import (
+    Provider,
+    ProviderType,
+    UnreadableProviderError,
+    address_is_private,
+)
 from bridgepool.gateway.providers._provider_type import find_type
 from bridgepool.http import (
     Dial,
@@ -37,10 +42,16 @@ class ProviderRuntime:
 
 def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
     """Raise the error that `open_provider_runtime` would raise; opens nothing."""
-    find_type(provider.type, types)
+    _check(provider, types)
     provider.resolve_keys(os.environ)
     if provider.base_url.scheme == "https":
         upstream_ssl_context()
+
+
+def _check(provider: Provider, types: Iterable[ProviderType]) -> ProviderType:
+    if provider.problem is not None:
+        raise UnreadableProviderError(provider.problem)
+    return find_type(provider.type, types)
 
 
 @asynccontextmanager
@@ -50,11 +61,12 @@ async def open_provider_runtime(
     """Open the runtime of a provider; it connects with the first request.
 
     Raises:
+        UnreadableProviderError: it stands in for a row that cannot be used.
         InvalidProviderError: its type is not one of `types`.
         ProviderKeyError: the environment variable of its key cannot be used.
         ImportError: TLS needs a package that is not installed.
     """
-    kind = find_type(provider.type, types)
+    kind = _check(provider, types)
     keys = provider.resolve_keys(os.environ)
     async with open_upstream_client(
         str(provider.base_url), limits=limits, dial=dial_provider(provider)

@@ -34,7 +34,8 @@ class Receipt:
     revision: int | None
     """The source's revision, now in force; None where the source has none."""
     failed: tuple[FailedProvider, ...] = ()
-    """Its providers whose runtime could not be built."""
+    """Its providers whose runtime could not be built; without those that the source itself has
+    rejected (`Provider.problem`)."""
 
 
 OnApplied = Callable[[Receipt], None]
@@ -73,7 +74,7 @@ class ReceiptReporter:
             failed = tuple(
                 FailedProvider(provider.provider.name, provider.reason)
                 for provider in table.unavailable()
-                if provider.reason
+                if provider.reason and provider.provider.problem is None
             )
         finally:
             self._runtimes.release(table)

@@ -100,7 +100,7 @@ async def open_control_plane(
         clients = RemoteClients(flights, authorization)
         async with open_remote_providers(
             connect,
-            provider_rows(types),
+            provider_rows(types, stand_ins=True),
             name=name,
             instance=instance,
             services=[_ClientsService(clients)],

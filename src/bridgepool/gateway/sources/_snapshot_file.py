@@ -114,6 +114,7 @@ class SnapshotFile:
     """Returns the clients to keep along with the providers."""
     clients_changes: Callable[[], int] = int
     """Returns how often which clients these are has changed."""
+    _kept: ProviderSnapshot[Provider] = attrs.field(default=ProviderSnapshot(()), init=False)
     # makes what it is to hold, in the thread that writes it: that takes long for many providers
     _content: Callable[[], SavedSnapshot] | None = attrs.field(default=None, init=False)
     _due: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -141,13 +142,18 @@ class SnapshotFile:
         since = age_of(saved.written or saved.confirmed, now)
         clients = tuple(attrs.evolve(client, age=client.age + since) for client in saved.clients)
         self._content = lambda: saved
+        self._kept = snapshot
         facts = {**self._facts(), "providers": len(snapshot.providers), "age": round(age, 1)}
         logger.info("snapshot file read", extra=facts)
         return LoadedSnapshot(snapshot, age, clients)
 
     def keep(self, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> None:
-        """Have the file hold this; the task writes it."""
-        self._content = partial(SavedSnapshot.of, snapshot, confirmed)
+        """Have the file hold this; the task writes it.
+
+        In place of a provider that cannot be used it keeps the last good form that it holds.
+        """
+        self._kept = _with_last_good(snapshot, self._kept)
+        self._content = partial(SavedSnapshot.of, self._kept, confirmed)
         self._due.set()
 
     async def run(self) -> None:
@@ -222,6 +228,19 @@ class SnapshotFile:
         known_age = age_of(saved.confirmed, now, saved.known_age)
         saved = attrs.evolve(saved, known_age=known_age, clients=clients, written=now)
         write_private_file(self.path, encode_snapshot(saved, self._keys))
+
+
+def _with_last_good(
+    snapshot: ProviderSnapshot[Provider], before: ProviderSnapshot[Provider]
+) -> ProviderSnapshot[Provider]:
+    if all(provider.problem is None for provider in snapshot.providers):
+        return snapshot
+    good = {one.name: one for one in before.providers if one.enabled and one.problem is None}
+    providers = tuple(
+        good.get(one.name, one) if one.problem is not None and one.enabled else one
+        for one in snapshot.providers
+    )
+    return attrs.evolve(snapshot, providers=providers)
 
 
 def read_snapshot_keys(path: Path | None) -> EncryptionKeys | None:

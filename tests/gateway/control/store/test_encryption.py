@@ -20,6 +20,11 @@ keys = []
 """
 
 
+def _errors(caplog: pytest.LogCaptureFixture, field: str) -> list[str]:
+    lines = [line for line in caplog.records if line.levelname == "ERROR"]
+    return [getattr(line, field, "") for line in lines]
+
+
 async def test_after_a_rotation_the_new_key_alone_reads_everything(database_url: str) -> None:
     async with opened(database_url, encryption("old")) as store:
         for number in range(60):  # more than are encrypted anew at once
@@ -116,15 +121,13 @@ async def test_each_row_that_cannot_be_decrypted_is_logged_when_a_reading_brings
         await other.add_provider(ADA, draft("three", "key-three"))
         for _ in range(2):
             await store.snapshot()
-        assert [getattr(line, "provider", "") for line in caplog.records] == ["two", "three"]
-        assert {line.levelname for line in caplog.records} == {"ERROR"}
-        reason = getattr(caplog.records[0], "reason", "")
-        assert encryption("new").current in reason
+        assert _errors(caplog, "provider") == ["two", "three"]
+        assert encryption("new").current in _errors(caplog, "reason")[0]
         assert [row.name for row in await store.unreadable()] == ["two", "three"]
         await store.check_readable()  # one of them can be read
         await other.add_provider(ADA, draft("four", "key-four"))
         await store.snapshot()
-        assert [getattr(line, "provider", "") for line in caplog.records][2:] == ["four"]
+        assert _errors(caplog, "provider")[2:] == ["four"]
         assert "key-" not in caplog.text
 
 

@@ -15,6 +15,7 @@ from bridgepool.gateway.control._errors import (
 )
 from bridgepool.gateway.control._records import KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.providers import Clients, Provider, ProviderFile
 from tests.gateway.control.stores import ADA, Clock, opened
 
@@ -237,14 +238,17 @@ async def check(store: Store, model: Model) -> None:
     snapshot = await store.snapshot()
     found = {
         row.id: Row(
-            row.name,
-            row.base_url.removeprefix("https://"),
-            tuple(key.reveal() for key in row.keys),
-            row.enabled,
+            row.content.name,
+            row.content.base_url.removeprefix("https://"),
+            tuple(key.value.reveal() for key in row.content.keys),
+            row.content.enabled,
         )
-        for row in snapshot.rows
+        for row in await store._read(provider_rows.living)
     }
     assert list(found.items()) == list(model.rows.items())
+    for row in snapshot.rows:  # what gateways get: nothing secret of a disabled provider
+        sent = found[row.id].keys if row.enabled else ()
+        assert tuple(key.reveal() for key in row.keys) == sent
     assert snapshot.revisions.revision == snapshot.revisions.providers == model.revision
     audit = await store.audit()
     assert len(audit) == model.changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -17,10 +17,12 @@ from bridgepool.gateway.control.store._provider_rows import StoredProvider
 from bridgepool.gateway.control.store._provider_settings import Content
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers._access_keys import parse_hash
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Identity, RejectedRow
 
 logger = logging.getLogger("bridgepool.store")
 
+_UNREADABLE: Final = "it cannot be read from the store"  # why, is for the store's operators
 Known: TypeAlias = Mapping[str, Content]
 """Contents by their encrypted documents: those need not be decrypted again."""
 
@@ -45,10 +47,15 @@ class LastReading:
 def read_snapshot(tx: StoreTransaction, known: Known) -> tuple[StoreSnapshot, Known]:
     """Read everything that gateways serve by; returns it and what is known then."""
     stored = provider_rows.living(tx, known)
-    usable = {row.row.sealed or "": row.content for row in stored if row.problem is None}
+    # Disabled ones are left out: their secrets are forgotten, and decrypted again if needed.
+    usable = {
+        row.row.sealed or "": row.content
+        for row in stored
+        if row.problem is None and row.content.enabled
+    }
     snapshot = StoreSnapshot(
         revisions=tx.revisions(),
-        rows=tuple(row.content.row(row.id) for row in stored),
+        rows=tuple(map(_row, stored)),
         clients=client_rows.known(tx),
         unreadable=_find_unreadable(stored),
         gateway_keys={
@@ -72,6 +79,11 @@ def check_readable(snapshot: StoreSnapshot) -> None:
             f"none of the {len(snapshot.rows)} providers in the store can be read; the first "
             f"({first.name}): {first.reason}"
         )
+
+
+def _row(stored: StoredProvider) -> ProviderRow:
+    row = stored.content.row(stored.id)
+    return row if stored.problem is None else attrs.evolve(row, problem=_UNREADABLE)
 
 
 def _find_unreadable(stored: Iterable[StoredProvider]) -> tuple[RejectedRow, ...]:
