@@ -65,7 +65,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bridgepool.gateway.control": (
         ("_errors",),
         ("_records", "_encryption", "database"),
-        ("_documents", "_applied"),
+        ("_documents", "_applied", "_store_access"),
         ("store",),
         ("operations", "_sessions"),
         ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys"),

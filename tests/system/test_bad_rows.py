@@ -96,7 +96,7 @@ async def test_a_row_that_went_bad_in_the_store_is_served_as_it_was(
             await front.wait_outcome("south", "row-4")
             await serves(front, "north", 1, 2, 6, 7, 8, 9)
             assert await front.outcome("row-3") == "provider_misconfigured"
-            assert plane.hub.status().store_problem is None
+            assert plane.hub.status().read_problem is None
 
 
 async def test_a_variable_that_is_not_set_costs_its_provider_and_no_other(

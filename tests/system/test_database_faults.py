@@ -235,7 +235,7 @@ async def test_a_table_that_is_dropped_is_said_and_what_was_read_serves_on(
             connection.execute("UPDATE state SET revision = revision + 1")
         connection.close()
         with trio.fail_after(10):
-            while (problem := world.plane.hub.status().store_problem) is None:  # noqa: ASYNC110
+            while (problem := world.plane.hub.status().read_problem) is None:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         assert "no such table: providers" in problem
         assert "put a backup in its place" in problem

@@ -88,14 +88,20 @@ class Plane:
 
 
 @asynccontextmanager
-async def open_plane(url: str, *, burst: float = math.inf) -> AsyncIterator[Plane]:
+async def open_plane(
+    url: str, *, burst: float = math.inf, write_interval: float = 10.0
+) -> AsyncIterator[Plane]:
     """Open a control plane on an empty store.
 
     Args:
         url: Of the store.
         burst: How many keys are refused at once; by default no test waits for a refusal.
+        write_interval: Seconds between two checks that the store can be written.
     """
-    async with opened(url) as store, open_hub(store, gather=0.01) as hub:
+    async with (
+        opened(url) as store,
+        open_hub(store, gather=0.01, write_interval=write_interval) as hub,
+    ):
         refused = RefusedKeys(logging.getLogger("tests"), "keys refused", burst)
         records: list[ApiRecord] = []
         api = make_api(store, hub, access_log=records.append, refused_keys=refused)

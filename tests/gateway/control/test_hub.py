@@ -51,7 +51,7 @@ class Faulty:
 async def wait_until(hub: Hub, *, problem: bool) -> None:
     async def is_so() -> bool:
         await trio.lowlevel.checkpoint()
-        return (hub.status().store_problem is not None) == problem
+        return (hub.status().read_problem is not None) == problem
 
     await wait_for(is_so)
 
@@ -124,7 +124,7 @@ async def test_without_the_store_the_last_reading_serves_until_it_is_back(
             caplog.set_level(logging.WARNING, "bridgepool.control")
             faulty.away = True
             await wait_until(hub, problem=True)
-            assert hub.status().store_problem == "the database is away for this test"
+            assert hub.status().read_problem == "the database is away for this test"
             rows = (await hub.reload()).providers
             assert [row.name for row in rows] == ["openai"]
             assert await hub.admit(key) is not None

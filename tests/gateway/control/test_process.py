@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -190,6 +188,29 @@ async def test_while_postgresql_is_away_gateways_are_served_what_was_read_last(
             await control.run.wait_event("store available again")
             gone = await control.ask("DELETE", "/api/v1/providers/openai?allow_empty=true")
             assert await follow(remote, gone["revision"]) == []
+
+
+async def test_after_a_failover_changes_are_made_and_followed_without_a_restart(
+    own_postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    primary = own_postgres_server
+    with primary.lend_standby() as standby:
+        url = primary.url().replace(f":{primary.port}", f":{standby.port},127.0.0.1:{primary.port}")
+        async with run_control(tmp_path, url) as control, control.gateway() as remote:
+            change = await control.ask("POST", "/api/v1/providers", DRAFT)
+            assert await follow(remote, change["revision"]) == ["openai"]
+            await trio.to_thread.run_sync(primary.stop)
+            await control.run.wait_event("store unavailable")
+            await trio.to_thread.run_sync(standby.promote)
+            await control.run.wait_event("store available again")
+            gone = await control.ask("DELETE", "/api/v1/providers/openai?allow_empty=true")
+            assert await follow(remote, gone["revision"]) == []
+
+            async def is_ready() -> bool:
+                async with httpx2.AsyncClient(base_url=control.api) as client:
+                    return (await client.get("/readyz")).status_code == 200
+
+            await wait_for(is_ready)
             path = f"/api/v1/revisions/{gone['revision']}/applied?wait=20"
             assert (await control.ask("GET", path))["applied"]
 
@@ -282,44 +303,6 @@ async def test_why_it_does_not_start(tmp_path: Path, options: tuple[str, ...], r
         assert reason in run.everything
         assert "Traceback" not in run.everything
         assert "pw-of-mine" not in run.everything
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (("--listen", "{taken}", "--rpc-listen", "127.0.0.1:0"), "Address already in use"),
-        (("--listen", "127.0.0.1:0", "--rpc-listen", "{taken}"), "Address already in use"),
-        ((*ANY, "--seed", "missing.toml"), "missing.toml: cannot be read"),
-        ((*ANY, "--access-log", "/none/log"), "--access-log /none/log"),
-        ((*ANY, "--drain-timeout", "-1"), "--drain-timeout must be 0 or more seconds"),
-        ((*ANY, "--shutdown-delay", "nan"), "--shutdown-delay must be 0 or more seconds"),
-    ],
-)
-async def test_a_control_plane_that_cannot_start_makes_no_store(
-    tmp_path: Path, options: tuple[str, ...], reason: str
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        taken = f"127.0.0.1:{server.getsockname()[1]}"
-        given = [option.format(taken=taken) for option in options]
-        store = ("--store", str(tmp_path / "store.db"))
-        async with run_command("control-plane", *given, *store) as run:
-            assert await run.wait() == 2
-            await run.stderr.wait_end()
-    assert reason in run.everything
-    assert "Traceback" not in run.everything
-    assert os.listdir(tmp_path) == []
-
-
-async def test_a_new_store_is_reported_so_that_a_mistyped_name_is_seen(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    for new in (True, False):
-        async with run_control(tmp_path, str(path)) as control:
-            control.run.signal(signal.SIGTERM)
-            assert await control.run.wait() == 0
-            await control.run.stderr.wait_end()
-        event = "created a new, empty store"
-        assert (event in control.run.everything) == new
-    assert str(path) not in control.run.everything
 
 
 async def test_in_the_shutdown_delay_a_control_plane_serves_on_and_is_not_ready(

@@ -1,7 +1,8 @@
 """The hub: what a control plane serves to its gateways, read from the store once per revision.
 
 Theory of operation. The hub keeps one snapshot of the store: providers, clients, the gateways'
-keys. A task reads the store again when it gives notice of a new revision, and at an interval. A
+keys. A task reads the store again when it gives notice of a new revision, and at an interval;
+another finds out whether it can be written. A
 snapshot of a higher revision replaces the old one in one step, and then the subscribers are
 notified. Gateways are answered from that snapshot, so an unavailable store stops nothing: gateways
 that come back are served from the last snapshot, too. A revision below the served one (a backup
@@ -18,20 +19,21 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import attrs
 import trio
 
-from bridgepool._backoff import Backoff
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
-from bridgepool.gateway.control._errors import NotFoundError, StoreError, StoreUnavailableError
+from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._records import GatewaySession, Revisions, StoreSnapshot
 from bridgepool.gateway.control._sessions import GatewaySessions
+from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
@@ -40,8 +42,6 @@ from bridgepool.remote import Acknowledge, Identity, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
 
-_FIRST_RETRY: Final = 0.1
-_LAST_RETRY: Final = 2.0
 _BACKWARDS: Final = (
     "the store went back to an earlier revision, which is not served; if a backup was put back, "
     "restart the control planes and the gateways"
@@ -58,8 +58,10 @@ class HubStatus:
     """How many providers could not be decrypted."""
     connected: int
     """Sessions of gateways that are open here."""
-    store_problem: str | None
+    read_problem: str | None
     """Why the store cannot be read now; None when it can."""
+    write_problem: str | None
+    """Why the store cannot be written now; None when it can."""
     ending: bool
     """The process is to end; see `Hub.end_waits`."""
 
@@ -71,12 +73,23 @@ class Hub:
     _store: Store
     _sessions: GatewaySessions
     _served: StoreSnapshot
-    _poll_interval: float
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one read of the store at a time
-    _problem: str | None = attrs.field(default=None, init=False)
+    _reading: StoreAccess = attrs.field(init=False)
+    _writing: StoreAccess = attrs.field(init=False)
     _backwards: bool = attrs.field(default=False, init=False)  # the store went there
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        def facts() -> dict[str, object]:
+            return {"revision": self.revisions.revision}
+
+        self._reading = StoreAccess(
+            "store unavailable; serving the last snapshot", "store available again", facts
+        )
+        self._writing = StoreAccess(
+            "store cannot be written; changes are refused", "store can be written again", facts
+        )
 
     # -- for `open_gateway_service`
 
@@ -144,12 +157,13 @@ class Hub:
 
     def status(self) -> HubStatus:
         """Return the current status."""
-        problem = self._problem or (_BACKWARDS if self._backwards else None)
+        problem = self._reading.problem or (_BACKWARDS if self._backwards else None)
         return HubStatus(
             revisions=self.revisions,
             unreadable=len(self._served.unreadable),
             connected=self._sessions.connected,
-            store_problem=problem,
+            read_problem=problem,
+            write_problem=self._writing.problem,
             ending=self._ending.is_set(),
         )
 
@@ -227,35 +241,10 @@ class Hub:
             facts = {"revision": fresh.revision, "served": present.revision}
             logger.error(_BACKWARDS, extra=facts)
 
-    async def _follow(self, notices: ChangeSubscription) -> None:
-        """Follow the store until cancelled."""
-        backoff = Backoff(_FIRST_RETRY, _LAST_RETRY)
-        while True:
-            try:
-                # A notice may come without a change: one number says whether there is any.
-                if (await self._store.revisions()).revision != self.revisions.revision:
-                    await self.refresh()
-            except Exception as error:
-                self._note_problem(error)
-                await trio.sleep(backoff.next_delay())
-                continue
-            if self._problem is not None:
-                logger.warning("store available again", extra={"revision": self.revisions.revision})
-                self._problem = None
-            backoff.reset()
-            with trio.move_on_after(self._poll_interval):
-                await notices.receive()
-
-    def _note_problem(self, error: Exception) -> None:
-        known = isinstance(error, StoreError)
-        problem = str(error) if known else f"it failed with {type(error).__name__}"
-        if self._problem is None:
-            logger.error(
-                "store unavailable; serving the last snapshot",
-                extra={"problem": problem, "revision": self.revisions.revision},
-                exc_info=None if known else error,
-            )
-        self._problem = problem
+    async def _look(self) -> None:
+        # A notice may come without a change: one number says whether there is any.
+        if (await self._store.revisions()).revision != self.revisions.revision:
+            await self.refresh()
 
 
 @asynccontextmanager
@@ -263,6 +252,7 @@ async def open_hub(
     store: Store,
     *,
     poll_interval: float = 2.0,
+    write_interval: float = 10.0,
     gather: float = 0.25,
     clock: Callable[[], float] = time.time,
 ) -> AsyncIterator[Hub]:
@@ -271,6 +261,7 @@ async def open_hub(
     Args:
         store: The store.
         poll_interval: Seconds after which the store's revision is looked at without a notice.
+        write_interval: Seconds between two checks that the store can be written.
         gather: Seconds for which changes of sessions are collected into one write.
         clock: Tells the time since the epoch, for the times that people are shown.
 
@@ -287,10 +278,17 @@ async def open_hub(
         gather,
     )
     with store.subscribe() as notices:
-        hub = Hub(store, sessions, await store.snapshot(), poll_interval)
+        hub = Hub(store, sessions, await store.snapshot())
+
+        async def wait_notice() -> None:
+            with trio.move_on_after(poll_interval):
+                await notices.receive()
+
         try:
             async with open_service_nursery() as nursery:
-                nursery.start_soon(hub._follow, notices)
+                nursery.start_soon(hub._reading.keep_trying, hub._look, wait_notice)
+                pause = partial(trio.sleep, write_interval)
+                nursery.start_soon(hub._writing.keep_trying, store.check_writing, pause)
                 nursery.start_soon(sessions.run_writer)
                 nursery.start_soon(sessions.run_heartbeat)
                 try:

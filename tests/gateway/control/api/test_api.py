@@ -174,12 +174,14 @@ async def test_health_is_told_without_a_key(tmp_path: Path) -> None:
         async with httpx2.AsyncClient(base_url=plane.url) as client:
             assert (await client.get("/healthz")).json() == {"status": "ok"}
             ready = {"status": "ready", "revision": 0, "unreadable": 0}
+            ready |= {"store": {"read": "ok", "write": "ok"}}
             assert (await client.get("/readyz")).json() == ready
             described = (await client.get("/openapi.json")).json()
             plane.hub.end_waits()
             ending = await client.get("/readyz")
         assert ending.status_code == 503
         assert ending.json()["error"]["code"] == "draining"
+        assert ending.json()["store"] == {"read": "ok", "write": "ok"}
         for path, methods in described["paths"].items():
             for method, route in methods.items():
                 if path.startswith("/api/"):

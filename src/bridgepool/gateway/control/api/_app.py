@@ -11,16 +11,23 @@ import attrs
 from bridgepool.gateway.control._hub import Hub
 from bridgepool.gateway.control.api._access_log import ApiLog
 from bridgepool.gateway.control.api._errors import (
+    RETRY_AFTER,
     ApiResponse,
     error_response,
     json_response,
     logger,
 )
 from bridgepool.gateway.control.api._guard import ApiRequest, Guard
-from bridgepool.gateway.control.api._openapi import Health, Readiness, describe
+from bridgepool.gateway.control.api._openapi import (
+    Health,
+    Readiness,
+    StoreReadiness,
+    Unreadiness,
+    describe,
+)
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
-from bridgepool.gateway.control.operations._requests import read_request
+from bridgepool.gateway.control.operations._requests import ApiError, read_request
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
@@ -93,11 +100,20 @@ class Routes:
 
     def _readiness(self) -> ApiResponse:
         status = self._hub.status()
+        reads, writes = status.read_problem is None, status.write_problem is None
+        store = StoreReadiness("ok" if reads else "failed", "ok" if writes else "failed")
+        if not status.ending and reads and writes:
+            return json_response(
+                200, Readiness(status.revisions.revision, status.unreadable, store)
+            )
         if status.ending:
-            return error_response(503, "draining", "the control plane is shutting down")
-        if status.store_problem is not None:
-            return error_response(503, "store_unavailable", status.store_problem)
-        return json_response(200, Readiness(status.revisions.revision, status.unreadable))
+            error = ApiError("draining", "the control plane is shutting down")
+        else:  # without the reason, which names the database to whoever asks
+            lost = "written" if reads else "read" if writes else "read or written"
+            message = f"the store cannot be {lost}; the log of the control plane has the reason"
+            error = ApiError("store_unavailable", message)
+        answer = json_response(503, Unreadiness(error, store))
+        return attrs.evolve(answer, headers={"Retry-After": RETRY_AFTER}, code=error.code)
 
 
 def _match(template: str, segments: tuple[str, ...]) -> dict[str, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 import msgspec
@@ -13,7 +13,7 @@ from bridgepool._secret import Secret
 from bridgepool._version import __version__
 from bridgepool.gateway.control.operations import OPERATIONS, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Parameter, Place
-from bridgepool.gateway.control.operations._requests import ApiErrorBody
+from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody
 
 _ERRORS: Final = {
     400: "The request cannot be read.",
@@ -39,6 +39,17 @@ class Health:
     status: Literal["ok"] = "ok"
 
 
+Access: TypeAlias = Literal["ok", "failed"]
+
+
+@attrs.frozen
+class StoreReadiness:
+    """How the store can be used."""
+
+    read: Access
+    write: Access
+
+
 @attrs.frozen
 class Readiness:
     """The control plane is ready."""
@@ -46,13 +57,22 @@ class Readiness:
     revision: int
     unreadable: int
     """How many providers the control plane cannot decrypt."""
+    store: StoreReadiness
     status: Literal["ready"] = "ready"
+
+
+@attrs.frozen
+class Unreadiness:
+    """The control plane is not ready."""
+
+    error: ApiError
+    store: StoreReadiness
 
 
 @cache
 def describe() -> bytes:
     """Describe the API, in JSON."""
-    answers = [Health, Readiness, ApiErrorBody, *(one.answer for one in OPERATIONS)]
+    answers = [Health, Readiness, Unreadiness, ApiErrorBody, *(one.answer for one in OPERATIONS)]
     schemas, components = msgspec.json.schema_components(
         dict.fromkeys(answers), schema_hook=_secret_schema, ref_template=_REFERENCES
     )
@@ -62,10 +82,10 @@ def describe() -> bytes:
         "/readyz": {
             "get": _public(
                 "readyz",
-                "Report that the store can be read and that the process is not about to end.",
+                "Report that the store can be read and written, and that nothing ends.",
                 named[Readiness],
                 {503: "It is not ready."},
-                named[ApiErrorBody],
+                named[Unreadiness],
             )
         },
     }

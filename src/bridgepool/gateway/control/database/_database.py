@@ -121,11 +121,6 @@ class Engine(Protocol):
         """Seconds after which a connection is replaced by a new one."""
         ...
 
-    @property
-    def label(self) -> str:
-        """Which database it is, for people; without a password."""
-        ...
-
     def connect(self, *, readonly: bool) -> Connection:
         """Connect; blocks."""
         ...
@@ -235,6 +230,10 @@ class Database:
         if notified:
             self.notices.publish()
         return value
+
+    async def check_writing(self) -> None:
+        """Write something that changes nothing; raises what `write` raises."""
+        await self.write(lambda tx: tx.execute(f"UPDATE {VERSIONS} SET version = version"))  # noqa: S608 -- a table of ours
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that a transaction that called `notify` was committed.

@@ -8,9 +8,7 @@ never half.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Literal, TypeVar, TypeVarTuple
 
@@ -19,7 +17,6 @@ import trio
 
 from bridgepool._changes import ChangeSubscription
 from bridgepool._secret import Secret
-from bridgepool._services import require_trio
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._records import (
     AccessKeyChange,
@@ -43,7 +40,7 @@ from bridgepool.gateway.control._records import (
     SeedReport,
     StoreSnapshot,
 )
-from bridgepool.gateway.control.database import Database, Transaction, open_database
+from bridgepool.gateway.control.database import Database, Transaction
 from bridgepool.gateway.control.store import _applying as applying
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store import _client_rows as client_rows
@@ -55,9 +52,8 @@ from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._reading import LastReading
-from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
-from bridgepool.gateway.providers import MAX_KEYS, PROVIDER_TYPES, ProviderFile, ProviderType
+from bridgepool.gateway.providers import ProviderFile
 from bridgepool.remote import RejectedRow
 
 T = TypeVar("T")
@@ -337,6 +333,14 @@ class Store:
             PROGRAM, self._staleness.expire, trio.current_time(), stale_after, forget_after
         )
 
+    async def check_writing(self) -> None:
+        """Find out whether a change could be made.
+
+        Raises:
+            StoreUnavailableError: The database cannot be written now; says why.
+        """
+        await self._database.check_writing()
+
     async def rotate_encryption(self) -> RotationReport:
         """Re-encrypt everything that is not under the first encryption key.
 
@@ -371,27 +375,3 @@ class Store:
     def _transaction(self, sql: Transaction, actor: Actor = PROGRAM) -> StoreTransaction:
         now = datetime.fromtimestamp(self._clock(), UTC)
         return StoreTransaction(sql, self._encryption, now, actor)
-
-
-@asynccontextmanager
-async def open_store(
-    url: str | Secret,
-    keys: EncryptionKeys,
-    *,
-    max_keys: int = MAX_KEYS,
-    types: Iterable[ProviderType] = PROVIDER_TYPES,
-    clock: Callable[[], float] = time.time,
-) -> AsyncIterator[Store]:
-    """Open a store.
-
-    Args:
-        url: ``path.db``, ``sqlite:path`` or ``postgresql://…``.
-        keys: The encryption keys, such as `find_encryption_keys` finds.
-        max_keys: How many keys a provider may have, at most `KEYS_LIMIT`.
-        types: What a provider may be; as those of the gateways.
-        clock: Tells the time since the epoch, for the times that people are shown.
-    """
-    require_trio()
-    rules = Rules(max_keys, tuple(types))
-    async with open_database(url, MIGRATIONS) as database:
-        yield Store(database, keys, clock, rules)
