@@ -37,6 +37,10 @@ FILE = Path("any")
         (GatewayOptions(providers=FILE, max_connections_per_peer=0), "--max-connections-per-peer"),
         (GatewayOptions(providers=FILE, trusted_proxy=("10.0.0.0/99",)), "--trusted-proxy 10"),
         (GatewayOptions(providers=FILE, max_stale=0.0), "--max-stale"),
+        (GatewayOptions(providers=FILE, drain_timeout=-1), "--drain-timeout"),
+        (GatewayOptions(providers=FILE, drain_timeout=float("nan")), "--drain-timeout"),
+        (GatewayOptions(providers=FILE, shutdown_delay=float("inf")), "--shutdown-delay"),
+        (GatewayOptions(providers=FILE, max_body_bytes=-1), "--max-body-bytes"),
         (GatewayOptions(providers=FILE, max_stale=float("nan")), "--max-stale"),
     ],
 )

@@ -41,6 +41,13 @@ _LogTarget = Annotated[str, Parameter(metavar="PATH", allow_leading_hyphen=True)
 _Url = Annotated[str | None, Parameter(metavar="URL")]
 
 
+def _check_shutdown(delay: float | None, drain_timeout: float) -> None:
+    if delay is not None and not 0 <= delay < math.inf:
+        raise StartError("--shutdown-delay must be 0 or more seconds")
+    if not drain_timeout >= 0:  # also of nan
+        raise StartError("--drain-timeout must be 0 or more seconds")
+
+
 @Parameter(name="*", group=_ALWAYS)
 @attrs.frozen(kw_only=True)
 class GatewayOptions:
@@ -148,6 +155,9 @@ class GatewayOptions:
         )
         if not self.max_stale > 0:
             raise StartError("--max-stale must be more than 0")
+        if not self.max_body_bytes >= 0:
+            raise StartError("--max-body-bytes must be 0 or more")
+        _check_shutdown(self.shutdown_delay, self.drain_timeout)
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:
         """Return the gateway's policy, when it listens on these addresses."""
@@ -176,8 +186,9 @@ class ControlPlaneOptions:
     store: Annotated[str, Parameter(metavar="URL", show_default=False)] = attrs.field(
         default="", repr=False
     )
-    """The database: the path of an SQLite file, which is created if it does not exist, or
-    `postgresql://…`. Default: `BRIDGEPOOL_STORE`, which may hold a URL with a password."""
+    """The database: the path of an SQLite file, which is created if it does not exist (a warning
+    is logged), or `postgresql://…`. Default: `BRIDGEPOOL_STORE`, which may hold a URL with a
+    password."""
     listen: _Addresses = ("127.0.0.1:8180",)
     """The address of the API, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
     several times."""
@@ -232,6 +243,7 @@ class ControlPlaneOptions:
         """
         if not self.store:
             raise StartError("specify --store, or set BRIDGEPOOL_STORE")
+        _check_shutdown(self.shutdown_delay, self.drain_timeout)
         if not 1 <= self.max_keys <= KEYS_LIMIT:
             raise StartError(f"--max-keys must be from 1 to {KEYS_LIMIT}")
         check_connection_options(

@@ -1,14 +1,13 @@
 """The gateway as a process: listeners, signals, logs, exit status.
 
-Theory of operation. Start: open the source of providers, open the gateway, listen, print the
+Theory of operation. Start: listen, open the source of providers, open the gateway, print the
 URLs. A provider file or a store that cannot be read ends the program here, and only here; a
 control plane need not be reachable. Run: the first SIGINT or SIGTERM begins the shutdown:
 `/readyz` answers 503, and everything is served for `--shutdown-delay`. Then the listeners close,
 and running requests may end until `--drain-timeout`. A second signal, or that deadline, cuts the
 rest. A listener for health checks alone would have a `GracefulClose` of its own, which begins when
-the others have ended. Exit status: 0 after a complete drain, 1 when requests
-were cut, 2 when it could not start, or when the control plane refused it before it had any
-providers.
+the others have ended. Exit status: 0 after a complete drain, 1 when requests were cut, 2 when it
+could not start, or when the control plane refused it before it had any providers.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
     StartError,
+    enter_listeners,
     listener_url,
-    open_listeners,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
@@ -66,9 +65,8 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
     tls = certificate.context if certificate is not None else None
     settings = options.settings(addresses)
     async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(
-            open_source(options, allow_anonymous=settings.allow_anonymous)
-        )
+        # First: a process that cannot listen or log changes nothing.
+        listeners = await enter_listeners(stack, addresses, tls)
         access_log = make_access_log(
             options.access_log,
             options.log_format,
@@ -76,7 +74,9 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
-        listeners = await open_listeners(addresses, tls)
+        source = await stack.enter_async_context(
+            open_source(options, allow_anonymous=settings.allow_anonymous)
+        )
         gateway = await stack.enter_async_context(
             open_gateway(
                 source.reloader,

@@ -18,7 +18,7 @@ def shell(
 ) -> Shell:
     for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
         monkeypatch.delenv(name, raising=False)
-    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db")))
+    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db"), "--create"))
 
 
 def add_openai(shell: Shell, *more: str, stdin: str = KEY + "\n") -> None:
@@ -244,7 +244,12 @@ def test_gateways_and_what_they_made_of_a_revision_are_listed(shell: Shell) -> N
 
 
 def test_a_store_whose_name_is_mistyped_is_not_made(shell: Shell) -> None:
+    mistyped = Shell(shell._capsys, shell._monkeypatch, shell.where[:2])
+    new = ("--type", "openai", "--base-url", "https://api.openai.com/v1")
     for command in (
+        ("providers", "add", "openai", *new),
+        ("providers", "apply", "-", "--allow-empty"),
+        ("keys", "create", "gateway", "front"),
         ("providers", "list"),
         ("providers", "disable", "openai"),
         ("providers", "apply", "-", "--dry-run"),
@@ -253,7 +258,7 @@ def test_a_store_whose_name_is_mistyped_is_not_made(shell: Shell) -> None:
         ("gateways",),
         ("encryption", "rotate"),
     ):
-        done = shell.run(*command, stdin="providers = []")
+        done = mistyped.run(*command, stdin="providers = []")
         assert done.status == 2
         assert "there is no store at" in done.err
     assert list(Path(shell.where[1]).parent.iterdir()) == []
@@ -266,7 +271,7 @@ def test_one_has_to_say_where(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
     both = ("--store", store, "--url", "http://127.0.0.1:1")
     assert "specify exactly one of" in nowhere.run("providers", "list", *both).err
     monkeypatch.setenv("BRIDGEPOOL_STORE", store)
-    nowhere.good("keys", "create", "gateway", "front")
+    nowhere.good("keys", "create", "gateway", "front", "--create")
     assert nowhere.good("providers", "list", "--json").json() == []
 
 

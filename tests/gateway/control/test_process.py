@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -303,6 +305,44 @@ async def test_why_it_does_not_start(tmp_path: Path, options: tuple[str, ...], r
         assert reason in run.everything
         assert "Traceback" not in run.everything
         assert "pw-of-mine" not in run.everything
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--listen", "{taken}", "--rpc-listen", "127.0.0.1:0"), "Address already in use"),
+        (("--listen", "127.0.0.1:0", "--rpc-listen", "{taken}"), "Address already in use"),
+        ((*ANY, "--seed", "missing.toml"), "missing.toml: cannot be read"),
+        ((*ANY, "--access-log", "/none/log"), "--access-log /none/log"),
+        ((*ANY, "--drain-timeout", "-1"), "--drain-timeout must be 0 or more seconds"),
+        ((*ANY, "--shutdown-delay", "nan"), "--shutdown-delay must be 0 or more seconds"),
+    ],
+)
+async def test_a_control_plane_that_cannot_start_makes_no_store(
+    tmp_path: Path, options: tuple[str, ...], reason: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        given = [option.format(taken=taken) for option in options]
+        store = ("--store", str(tmp_path / "store.db"))
+        async with run_command("control-plane", *given, *store) as run:
+            assert await run.wait() == 2
+            await run.stderr.wait_end()
+    assert reason in run.everything
+    assert "Traceback" not in run.everything
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_new_store_is_reported_so_that_a_mistyped_name_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    for new in (True, False):
+        async with run_control(tmp_path, str(path)) as control:
+            control.run.signal(signal.SIGTERM)
+            assert await control.run.wait() == 0
+            await control.run.stderr.wait_end()
+        event = "created a new, empty store"
+        assert (event in control.run.everything) == new
+    assert str(path) not in control.run.everything
 
 
 async def test_in_the_shutdown_delay_a_control_plane_serves_on_and_is_not_ready(

@@ -39,6 +39,7 @@ class AdminOptions:
         ca_file: Certificates (PEM) to trust for --url instead of the system's.
         store: The store, instead of --url: PATH, or postgresql://... Running control planes and
             gateways follow. Environment: BRIDGEPOOL_STORE.
+        create: Make a new, empty store if the file of --store does not exist.
         encryption_key_file: The encryption keys of --store. Default: those in
             BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
         max_keys: With --store, how many keys a provider may have, from 1 to 64; the same as for
@@ -49,6 +50,7 @@ class AdminOptions:
     admin_key_file: Path | None = None
     ca_file: Path | None = None
     store: str | None = None
+    create: bool = False
     encryption_key_file: Path | None = None
     max_keys: int = 5
 
@@ -66,9 +68,7 @@ Wait = Annotated[
 ]
 
 
-def administer(
-    options: AdminOptions, work: Callable[[Admin], Awaitable[T]], *, may_create: bool = False
-) -> T:
+def administer(options: AdminOptions, work: Callable[[Admin], Awaitable[T]]) -> T:
     """Reach the control plane that the options name and run something on it.
 
     An error of bridgepool ends the program, with the reason.
@@ -76,14 +76,13 @@ def administer(
     Args:
         options: Of the command.
         work: What to run.
-        may_create: Create a store in a file that does not exist.
     """
     import trio
 
     from bridgepool import BridgePoolError
 
     async def main() -> T:
-        async with _open(options, may_create) as admin:
+        async with _open(options) as admin:
             return await work(admin)
 
     try:
@@ -93,7 +92,7 @@ def administer(
 
 
 @asynccontextmanager
-async def _open(options: AdminOptions, may_create: bool) -> AsyncIterator[Admin]:
+async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
     url, store = options.url, options.store
     if store is not None:
         store_argument(store)
@@ -114,7 +113,7 @@ async def _open(options: AdminOptions, may_create: bool) -> AsyncIterator[Admin]
 
         if not 1 <= options.max_keys <= KEYS_LIMIT:
             fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
-        if not may_create:
+        if not options.create:
             check_store_exists(store)
         keys = find_encryption_keys(store, key_file=options.encryption_key_file)
         async with open_store(store, keys, max_keys=options.max_keys) as opened:

@@ -95,7 +95,7 @@ def create(
             return await admin.do(_clients.add_client_key, name)
         return await admin.do(_clients.add_client, name)
 
-    made = administer(where, make, may_create=True)
+    made = administer(where, make)
     if made.key is None:
         fail("the control plane made no key for that client")
     key_id = made.client.keys[0].id if isinstance(made, NewClient) else made.access_key.id

@@ -159,7 +159,7 @@ def add(
         headers=_headers(header_from_env),
         enabled=not disabled,
     )
-    change = administer(where, lambda admin: admin.do(add_provider, draft), may_create=True)
+    change = administer(where, lambda admin: admin.do(add_provider, draft))
     sys.exit(report_change(where, change, f"added {name}", wait))
 
 
@@ -300,7 +300,6 @@ def apply(
     result = administer(
         where,
         lambda admin: admin.do(apply_providers, drafts, prune, dry_run, allow_empty),
-        may_create=not dry_run,
     )
     for one in result.providers:
         fields = f" ({', '.join(one.fields)})" if one.fields else ""

@@ -1,12 +1,12 @@
 """The control plane as a process: listeners, signals, logs, exit status.
 
-Theory of operation. Start: open the store, read it, apply the seed, read it again, listen, print
-the URLs. An error ends the program here, and only here. Run: an unreachable store prevents changes,
-and nothing else. The first SIGINT or SIGTERM begins the shutdown: `/readyz` answers 503, waiting
-requests are answered, and everything is served for `--shutdown-delay`. Then the API's listeners
-close, its running requests may end until `--drain-timeout`, and gateways are asked to reconnect. A
-second signal ends the program at once. Exit status: 0 after a complete drain, 1 when a second
-signal cut it short, 2 when it could not start.
+Theory of operation. Start: read the seed, listen, open and read the store, apply the seed, read the
+store again, print the URLs. An error ends the program here, and only here. Run: an unreachable
+store prevents changes, and nothing else. The first SIGINT or SIGTERM begins the shutdown: `/readyz`
+answers 503, waiting requests are answered, and everything is served for `--shutdown-delay`. Then
+the API's listeners close, its running requests may end until `--drain-timeout`, and gateways are
+asked to reconnect. A second signal ends the program at once. Exit status: 0 after a complete drain,
+1 when a second signal cut it short, 2 when it could not start.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.api import Guard, console_line, json_line, make_api
 from bridgepool.gateway.control.store import Store, open_store
-from bridgepool.gateway.providers import ProviderFileError, parse_provider_file
+from bridgepool.gateway.providers import ProviderFile, ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._certificate import load_certificate
 from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
@@ -37,8 +37,8 @@ from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
     StartError,
+    enter_listeners,
     listener_url,
-    open_listeners,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
@@ -76,7 +76,18 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
     rpc_addresses = _addresses("--rpc-listen", options.rpc_listen, options)
     certificate = load_certificate(options.tls_cert, options.tls_key)
     tls = certificate.context if certificate is not None else None
+    declared = None if options.seed is None else await _read_seed(options.seed, options.max_keys)
     async with AsyncExitStack() as stack:
+        # Before the store: a process that cannot listen changes nothing.
+        api_listeners = await enter_listeners(stack, api_addresses, tls)
+        rpc_listeners = await enter_listeners(stack, rpc_addresses, tls)
+        access_log = make_access_log(
+            options.access_log,
+            options.log_format,
+            logs,
+            json_line=json_line,
+            console_line=console_line,
+        )
         try:
             find = partial(
                 find_encryption_keys, options.store, key_file=options.encryption_key_file
@@ -89,20 +100,11 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
                 open_store(options.store, keys, max_keys=options.max_keys)
             )
             await store.check_readable()
-            await _prepare(store, options)
+            await _prepare(store, declared, options)
             hub = await stack.enter_async_context(open_hub(store))
         except (BridgePoolError, ValueError) as error:  # ValueError: an unknown kind of URL
             raise StartError(f"--store: {error}") from None
-        access_log = make_access_log(
-            options.access_log,
-            options.log_format,
-            logs,
-            json_line=json_line,
-            console_line=console_line,
-        )
         api = make_api(store, hub, access_log=access_log)
-        api_listeners = await open_listeners(api_addresses, tls)
-        rpc_listeners = await open_listeners(rpc_addresses, tls)
         look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
@@ -124,10 +126,12 @@ def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) 
     return addresses
 
 
-async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
+async def _prepare(
+    store: Store, declared: ProviderFile | None, options: ControlPlaneOptions
+) -> None:
     """Apply the seed, and create the first keys."""
-    if options.seed is not None:
-        await _seed(store, options.seed, options.max_keys)
+    if declared is not None and options.seed is not None:
+        await _apply_seed(store, declared, options.seed.name)
     if options.admin_key_file is not None:
         await ensure_key(store, "admin", options.admin_key_file)
     elif not await store.list_keys("admin"):
@@ -141,16 +145,19 @@ async def _prepare(store: Store, options: ControlPlaneOptions) -> None:
         await ensure_key(store, "client", options.client_key_file)
 
 
-async def _seed(store: Store, path: Path, max_keys: int) -> None:
+async def _read_seed(path: Path, max_keys: int) -> ProviderFile:
     try:
         text = await trio.Path(path).read_text("utf-8")
-        declared = parse_provider_file(text, str(path), max_keys=max_keys)
+        return parse_provider_file(text, str(path), max_keys=max_keys)
     except ProviderFileError as error:
         raise StartError(f"--seed: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "is not UTF-8"
         raise StartError(f"--seed {path}: cannot be read: {problem}") from None
-    report = await store.seed(declared, source=path.name)
+
+
+async def _apply_seed(store: Store, declared: ProviderFile, source: str) -> None:
+    report = await store.seed(declared, source=source)
     facts = {"applied": len(report.applied), "revision": report.revision}
     logger.info("seed applied", extra=facts)
     for drift in report.drift:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 
 import attrs
 import trio
@@ -76,6 +77,16 @@ async def open_listeners(
             listeners += opened
         else:
             listeners += [trio.SSLListener(listener, tls) for listener in opened]
+    return listeners
+
+
+async def enter_listeners(
+    stack: AsyncExitStack, addresses: Sequence[Address], tls: ssl.SSLContext | None
+) -> list[Listener]:
+    """Do as `open_listeners`; the stack closes the listeners."""
+    listeners = await open_listeners(addresses, tls)
+    for listener in listeners:
+        stack.push_async_callback(trio.aclose_forcefully, listener)
     return listeners
 
 

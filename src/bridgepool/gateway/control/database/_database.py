@@ -121,6 +121,11 @@ class Engine(Protocol):
         """Seconds after which a connection is replaced by a new one."""
         ...
 
+    @property
+    def label(self) -> str:
+        """Which database it is, for people; without a password."""
+        ...
+
     def connect(self, *, readonly: bool) -> Connection:
         """Connect; blocks."""
         ...

@@ -101,7 +101,9 @@ def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:
         for statement in statements:
             tx.execute(statement)
         tx.execute(f"INSERT INTO {VERSIONS} VALUES (?, ?)", version, __version__)  # noqa: S608 -- names of tables and columns of ours
-    if found < len(migrations):
+    if not found:
+        logger.warning("created a new, empty store", extra={"store": engine.label})
+    elif found < len(migrations):
         facts = {"from_version": found, "to_version": len(migrations)}
         logger.info("migrated the tables of the store", extra=facts)
 
@@ -109,7 +111,7 @@ def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:
 def check_store_exists(url: str) -> None:
     """Refuse a store in a file that does not exist, since opening it would make it. Blocks.
 
-    For commands that do not make a store, and whose user may have mistyped its name.
+    For commands whose user may have mistyped its name.
 
     Raises:
         StoreUnavailableError: The file does not exist.
@@ -119,6 +121,6 @@ def check_store_exists(url: str) -> None:
     path = Path(url.removeprefix("sqlite:"))
     if not path.exists():
         raise StoreUnavailableError(
-            f"there is no store at {path.absolute()}; check the name. A new store is made by "
-            "`bridgepool control-plane`, `providers add`, `providers apply` and `keys create`"
+            f"there is no store at {path.absolute()}; check the name, or make a new store with "
+            "--create"
         )

@@ -104,6 +104,11 @@ class PostgresEngine:
     writer: int = attrs.field(default=0, init=False)
     """The backend of this process's writer: its notices have been published here."""
 
+    @property
+    def label(self) -> str:
+        """See `Engine`."""
+        return self.server.label
+
     def connect(self, *, readonly: bool) -> PostgresConnection:
         """See `Engine`."""
         return PostgresConnection(self, readonly=readonly)

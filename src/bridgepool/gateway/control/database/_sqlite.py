@@ -100,6 +100,11 @@ class SqliteEngine:
     last_notice: int = attrs.field(default=-1, init=False)
     """The number of the last notice that subscribers in this process have had."""
 
+    @property
+    def label(self) -> str:
+        """See `Engine`."""
+        return str(self.path)
+
     @classmethod
     def find(cls, name: str) -> SqliteEngine:
         """Find the file, or make an empty one that only its owner may read. Blocks.
