@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
 from bridgepool.gateway.commands._output import print_json, print_table
 from bridgepool.gateway.commands._root import app
@@ -11,8 +16,8 @@ from bridgepool.gateway.commands._root import app
 def audit(
     *,
     name: str | None = None,
-    limit: int = 50,
-    before: int | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 50,
+    before: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
 ) -> None:

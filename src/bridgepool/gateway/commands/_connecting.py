@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import os
 import ssl
 import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -121,11 +123,24 @@ async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
     elif url is not None:
         from bridgepool.gateway.control.operations._http_admin import open_http_admin
 
+        _check_url(url)
         context = None
         if options.ca_file is not None:
             context = _trust(options.ca_file)
         async with open_http_admin(url, _admin_key(options), ssl_context=context) as remote:
             yield remote
+
+
+def _check_url(url: str) -> None:
+    """Refuse a URL that the API cannot have; the message does not repeat it."""
+    scheme, separator, _ = url.partition("://")
+    if scheme.lower() in ("ws", "wss"):
+        fail(
+            f"--url: {scheme}:// is what gateways connect to; specify the API, such as "
+            "https://control.example:8180"
+        )
+    if not separator or scheme.lower() not in ("http", "https"):
+        fail("--url: must begin with http:// or https://")
 
 
 def _trust(path: Path) -> ssl.SSLContext:
@@ -160,6 +175,17 @@ def checked_secret(text: str, where: str) -> Secret:
     if not text or not all("!" <= char <= "~" for char in text):
         fail(f"{where}: does not contain a key (one line of visible ASCII)")
     return Secret(text)
+
+
+def stdin_holds_data() -> bool:
+    """Return whether bytes wait on standard input, which is not a terminal. Does not block."""
+    try:
+        if sys.stdin.isatty():
+            return False
+        waiting = fcntl.ioctl(sys.stdin.fileno(), termios.FIONREAD, bytes(4))
+    except (OSError, AttributeError):  # closed, or something that has no such count
+        return False
+    return int.from_bytes(waiting, sys.byteorder) > 0
 
 
 def secrets_from_stdin(what: str) -> list[Secret]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
@@ -12,7 +16,7 @@ from bridgepool.gateway.commands._root import app
 @app.command
 def gateways(
     *,
-    revision: int | None = None,
+    revision: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
     wait: float | None = None,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from bridgepool.gateway.commands._connecting import AdminOptions, administer
 
 _UNLIMITED_WIDTH: Final = 10_000  # columns
+_LEAST_WRAPPED: Final = 30  # columns for the last one, below which the terminal wraps whole rows
 
 
 def print_json(value: object) -> None:
@@ -20,17 +21,27 @@ def print_json(value: object) -> None:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns: wrapped on a terminal, one line per row in a pipe."""
+    """Print rows in columns, one line each.
+
+    On a terminal the last column, which may hold a sentence, is wrapped, if there is room for it.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*heads, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    cells = [[_cell(value) for value in row] for row in rows]
+    for number, head in enumerate(heads, start=1):
+        table.add_column(head, no_wrap=number < len(heads))
+    for row in cells:
+        table.add_row(*map(Text, row))
     console = Console(highlight=False)
+    others = zip(*(line[:-1] for line in [list(heads), *cells]), strict=True)
+    room = console.width - sum(max(map(len, column)) + 2 for column in others)
+    if not console.is_terminal or room < _LEAST_WRAPPED:
+        console.width = _UNLIMITED_WIDTH
     with console.capture() as capture:
-        console.print(table, width=None if console.is_terminal else _UNLIMITED_WIDTH, crop=False)
+        console.print(table, crop=False)
     for line in capture.get().splitlines():
         print(line.rstrip())  # without the padding of the last column
 

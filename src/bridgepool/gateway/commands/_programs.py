@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn, TypeVar
 
 import attrs
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from bridgepool._secret import Secret
 from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
@@ -68,7 +69,7 @@ def _run(serve: Callable[[Options, ProgramLogs], int], options: Options) -> NoRe
             status = serve(options, logs)
         except StartError as error:
             fail(str(error))
-        except ModuleNotFoundError:
+        except ImportError:
             raise  # a missing extra
         except Exception:  # the interpreter's own report would wait for a stuck log
             logger.exception("program failed")
@@ -76,7 +77,7 @@ def _run(serve: Callable[[Options, ProgramLogs], int], options: Options) -> NoRe
     sys.exit(status)
 
 
-def demo(*, pace: Annotated[float, Parameter(show=False)] = 0.3) -> None:
+def demo(*, pace: Annotated[float, Parameter(show=False, validator=Number(gte=0))] = 0.3) -> None:
     """Show a gateway whose providers change while it streams. Needs no key, takes seconds.
 
     Args:

@@ -17,6 +17,7 @@ from bridgepool.gateway.commands._connecting import (
     administer,
     secret_from_environment,
     secrets_from_stdin,
+    stdin_holds_data,
 )
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
@@ -151,6 +152,12 @@ def add(
     from bridgepool.gateway.control.operations._providers import add_provider
 
     values = _new_keys(keys_stdin, keys_from_env)
+    has_key = bool(values) or vars(fields)["key_env"] or vars(fields)["client_keys"]
+    if not has_key and stdin_holds_data():
+        fail(
+            "standard input is read with --keys-stdin only; give that option, or </dev/null for a "
+            "provider without a key"
+        )
     draft = ProviderDraft(
         **vars(fields),
         name=name,

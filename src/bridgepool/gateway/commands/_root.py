@@ -9,16 +9,40 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from cyclopts import App, ArgumentCollection, Parameter
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 from cyclopts.config import Dict, Env
+from rich.text import Text
 
 from bridgepool._version import __version__
+
+
+def _usage_error(error: CycloptsError) -> Text:
+    """Return one sentence about a mistake in the arguments."""
+    command = " ".join(("bridgepool", *(error.command_chain or ())))
+    text = " ".join(str(error).split())
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        text = f"takes no argument {error.unused_tokens[0]!r}"
+    elif isinstance(error, MissingArgumentError) and error.argument is not None:
+        argument = error.argument
+        if argument.field_info.is_positional and not argument.tokens:
+            text = f"the argument {argument.name.removeprefix('--').upper()} is missing"
+    end = "" if text.endswith((".", "?")) else "."
+    return Text(f"{command}: {text}{end} See `{command} --help`.")
+
 
 app: App = App(
     name="bridgepool",
     help="Change a proxy's upstreams while it runs: no stream cut, nothing leaked.",
     version=__version__,
     default_parameter=Parameter(negative=""),
+    error_formatter=_usage_error,
 )
 
 STORE_VARIABLE: Final = "BRIDGEPOOL_STORE"

@@ -25,7 +25,7 @@ from typing import Final, final
 import attrs
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.control._errors import EncryptionError, StoreUrlError
 from bridgepool.gateway.serving._private_files import write_private_file
 
 try:
@@ -177,6 +177,8 @@ def find_encryption_keys(
         return parse_encryption_keys(text, KEYS_VARIABLE)
     where = url.reveal() if isinstance(url, Secret) else url
     if "://" in where:
+        if not where.startswith(("postgresql://", "postgres://")):
+            raise StoreUrlError
         raise EncryptionError(
             "a store in PostgreSQL needs its encryption keys from a file, or from "
             f"{KEYS_VARIABLE}: give every process the key of the store; for a new store, "

@@ -7,6 +7,15 @@ class StoreError(BridgePoolError):
     """The base of what the store raises. The text never holds a secret or a base URL."""
 
 
+class StoreUrlError(StoreError, ValueError):
+    """A store's URL is of an unknown kind. The text does not repeat it."""
+
+    def __init__(
+        self, problem: str = "a store is a path, sqlite:path or postgresql://user@host/name"
+    ) -> None:
+        super().__init__(problem)
+
+
 class NotFoundError(StoreError):
     """Nothing has that name or id, or it was removed.
 

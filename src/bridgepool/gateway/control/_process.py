@@ -102,7 +102,7 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
             await store.check_readable()
             await _prepare(store, declared, options)
             hub = await stack.enter_async_context(open_hub(store))
-        except (BridgePoolError, ValueError) as error:  # ValueError: an unknown kind of URL
+        except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
         api = make_api(store, hub, access_log=access_log)
         look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again

@@ -13,7 +13,11 @@ import trio
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool._version import __version__
-from bridgepool.gateway.control._errors import NewerSchemaError, StoreUnavailableError
+from bridgepool.gateway.control._errors import (
+    NewerSchemaError,
+    StoreUnavailableError,
+    StoreUrlError,
+)
 from bridgepool.gateway.control.database._database import (
     VERSIONS,
     Database,
@@ -71,7 +75,7 @@ async def _find_engine(url: str) -> Engine:
 
         return PostgresEngine(Server.parse(Secret(url)))
     if not url or (colon and "://" in url):
-        raise ValueError("a store is a path, sqlite:path or postgresql://user@host/name")
+        raise StoreUrlError
     from bridgepool.gateway.control.database._sqlite import SqliteEngine
 
     path = rest if colon and scheme == "sqlite" else url

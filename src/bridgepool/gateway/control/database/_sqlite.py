@@ -33,7 +33,11 @@ from typing import Final, NoReturn, TypeVar, final
 import attrs
 import trio
 
-from bridgepool.gateway.control._errors import StoreBrokenError, StoreUnavailableError
+from bridgepool.gateway.control._errors import (
+    StoreBrokenError,
+    StoreUnavailableError,
+    StoreUrlError,
+)
 from bridgepool.gateway.control.database._database import VERSIONS, Notices, Transaction
 from bridgepool.gateway.control.database._pool import ConnectionPool
 
@@ -113,7 +117,7 @@ class SqliteEngine:
             StoreUnavailableError: It cannot be made, or is no file.
         """
         if name == ":memory:":
-            raise ValueError("a store is a file; SQLite's :memory: differs for each connection")
+            raise StoreUrlError("a store is a file; SQLite's :memory: differs for each connection")
         path = Path(name).absolute()
         try:
             try:

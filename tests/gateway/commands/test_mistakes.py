@@ -1,0 +1,196 @@
+"""Mistakes on the command line end with a sentence that says what to do, not with a traceback."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bridgepool.__main__ import _extra_of
+from bridgepool.gateway.commands._output import print_table
+from tests.examples.support import ROOT
+
+COMMAND = [sys.executable, "-m", "bridgepool"]
+NEW = ("--type", "openai", "--base-url", "https://api.openai.com/v1")
+
+
+def run(
+    folder: Path, *arguments: str, stdin: str = "", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder; it has no other environment."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("hash-key",), "bridgepool hash-key: the argument CLIENT is missing."),
+        (("keys", "create", "client"), "bridgepool keys create: the argument NAME is missing."),
+        (("demo", "x"), "bridgepool demo: takes no argument 'x'. See `bridgepool demo --help`."),
+        (("demo", "--pace", "-1"), "bridgepool demo: "),
+        (("gateway", "--drain-timeout", "x"), "bridgepool gateway: "),
+        (("gateway", "--nope"), "Unknown option"),
+        (("nope",), 'bridgepool: Unknown command "nope".'),
+        (("gateway", "--providers", "p", "--drain-timeout", "-1"), "--drain-timeout must be 0"),
+        (("gateway", "--providers", "p", "--drain-timeout", "nan"), "--drain-timeout must be 0"),
+        (("gateway", "--providers", "p", "--max-body-bytes", "-1"), "--max-body-bytes must be 0"),
+        (("audit", "--limit", "-1", "--store", "x.db"), 'Invalid value "-1" for --limit'),
+        (("audit", "--before", "0", "--store", "x.db"), 'Invalid value "0" for --before'),
+        (("gateways", "--revision", "-1", "--store", "x.db"), 'Invalid value "-1" for --revision'),
+        (("providers", "list", "--store", "mysql://u@h/x"), "a store is a path"),
+        (("gateway", "--store", "mysql://u@h/x"), "a store is a path"),
+        (("encryption", "rotate", "--store", "mysql://u@h/x"), "a store is a path"),
+        (("providers", "list", "--url", "ws://u:hidden@h:1"), "ws:// is what gateways connect to"),
+        (("providers", "list", "--url", "h:hidden"), "--url: must begin with http:// or https://"),
+    ],
+)
+def test_a_mistake_is_answered_with_a_sentence(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run(tmp_path, *arguments, env={"BRIDGEPOOL_ADMIN_KEY": "bpa_x_y"})
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hidden" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [("providers", "list"), ("demo", "--pace", "0.01")])
+def test_a_reader_that_leaves_ends_the_command_quietly(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    env = {"PATH": "/usr/bin:/bin", "BRIDGEPOOL_STORE": str(tmp_path / "store.db")}
+    if arguments[0] == "providers":
+        run(tmp_path, "providers", "add", "openai", *NEW, "--create", env=env).check_returncode()
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) == 141
+    assert errors == b""
+
+
+def test_keys_that_are_piped_without_the_option_are_not_ignored(tmp_path: Path) -> None:
+    env = {"BRIDGEPOOL_STORE": str(tmp_path / "store.db")}
+    add = ("providers", "add", "openai", *NEW, "--create")
+    done = run(tmp_path, *add, stdin="sk-hidden\n", env=env)
+    assert done.returncode == 2
+    assert "--keys-stdin" in done.stderr
+    assert "sk-hidden" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    run(tmp_path, *add, "--keys-stdin", stdin="sk-hidden\n", env=env).check_returncode()
+    run(tmp_path, "providers", "add", "local", *NEW, env=env).check_returncode()
+
+
+def test_a_long_reason_is_readable_on_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    reason = "openai: the variable OPENAI_API_KEY, which holds its key, is not set here"
+    row = ("front-gateway-1", "0123456789abcdef", "rejected", 12345, reason)
+    heads = ("GATEWAY", "INSTANCE", "STATE", "REVISION", "REASON")
+    monkeypatch.setenv("COLUMNS", "70")
+    print_table(heads, [row])
+    assert reason in capsys.readouterr().out, "the terminal wraps the row"
+    monkeypatch.setenv("COLUMNS", "100")
+    print_table(heads, [row])
+    first, *rest = capsys.readouterr().out.splitlines()[1:]
+    assert first.startswith("front-gateway-1  0123456789abcdef  rejected  12345     openai: the")
+    assert rest
+    assert all(line.startswith(" " * 55) for line in rest)
+
+
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "module"),
+    [
+        (extra, re.split(r"[\[<>=]", requirement)[0].replace("-", "_"))
+        for extra in ("gateway", "control", "postgres")
+        for requirement in EXTRAS[extra]
+        if not requirement.startswith("bridgepool")
+    ],
+)
+def test_the_extra_of_a_module_is_the_one_that_declares_it(extra: str, module: str) -> None:
+    assert _extra_of(module) == extra
+
+
+@pytest.mark.parametrize("module", ["h11", "trio_websocket", "not_heard_of"])
+def test_what_no_command_extra_declares_comes_with_the_gateway(module: str) -> None:
+    assert _extra_of(module) == "gateway"
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        ("cyclopts", ("--help",), "gateway"),
+        ("rich", ("providers", "list", "--store", "s.db"), "gateway"),
+        ("structlog", ("gateway", "--providers", "p.toml"), "gateway"),
+        ("h11", ("gateway", "--providers", "p.toml"), "gateway"),
+        ("h11", ("demo",), "gateway"),
+        ("watchfiles", ("gateway", "--providers", "p.toml"), "gateway"),
+        ("structlog", ("control-plane", "--store", "s.db"), "gateway"),
+        ("cryptography", ("control-plane", "--store", "s.db"), "control"),
+        ("cryptography", ("gateway", "--store", "s.db"), "control"),
+        ("cryptography", ("encryption", "new-key"), "control"),
+        ("cryptography", ("keys", "create", "client", "a", "--store", "n.db"), "control"),
+        ("httpx2", ("providers", "list", "--url", "http://127.0.0.1:1"), "control"),
+        ("tomli_w", ("providers", "export", "--store", "s.db"), "control"),
+        ("psycopg", ("providers", "list", "--store", "postgresql://h/x"), "postgres"),
+        ("psycopg", ("control-plane", "--store", "postgresql://h/x"), "postgres"),
+        ("psycopg", ("gateway", "--store", "postgresql://h/x"), "postgres"),
+    ],
+)
+def test_a_missing_extra_is_named(
+    tmp_path: Path, missing: str, arguments: tuple[str, ...], extra: str
+) -> None:
+    key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "BRIDGEPOOL_ADMIN_KEY": "bpa_x_y",
+        "BRIDGEPOOL_ENCRYPTION_KEYS": key,
+    }
+    (tmp_path / "p.toml").write_text("providers = []")
+    if "s.db" in arguments and arguments[0] in ("providers", "gateway"):
+        made = run(
+            tmp_path, *("keys", "create", "client", "a", "--store", "s.db", "--create"), env=env
+        )
+        made.check_returncode()
+    listen: tuple[str, ...] = (
+        ("--listen", "127.0.0.1:0") if arguments[0] in ("gateway", "control-plane") else ()
+    )
+    listen += ("--rpc-listen", "127.0.0.1:0") if arguments[0] == "control-plane" else ()
+    program = (
+        f"import sys\nsys.modules[{missing!r}] = None\nsys.argv = ['bridgepool', *sys.argv[1:]]\n"
+        "from bridgepool.__main__ import main\nmain()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, *listen],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=env,
+        timeout=60,
+    )
+    assert f"pip install 'bridgepool[{extra}]'" in done.stderr
+    assert missing in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
