@@ -1,10 +1,12 @@
 """Slow and silent clients, and their timeouts."""
 
+from contextlib import suppress
+
 import trio
 import trio.testing
 
 from bridgepool.http import Exchange, HttpLimits
-from tests.http.support import GET, echo, serving
+from tests.http.support import GET, RawClient, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
 
@@ -103,3 +105,78 @@ async def test_a_long_response_to_a_slow_client_does_not_time_out(
         while received < 2_000_000:
             received += len(await near.receive_some(200_000))
             await trio.sleep(10)
+
+
+async def drip(client: RawClient, data: bytes, seconds: float) -> None:
+    """Send a byte every so many seconds, until the server has enough."""
+    with suppress(trio.BrokenResourceError):
+        for byte in data:
+            await client.send(bytes([byte]))
+            await trio.sleep(seconds)
+
+
+async def test_a_head_below_the_least_rate_is_answered_with_408(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits = HttpLimits(header_timeout=1000, min_receive_rate=10)
+    async with serving(echo, limits=limits) as server:
+        slow, fast = server.connect(), server.connect()
+        head = b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"x" * 200 + b"\r\n\r\n"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, slow, head, 0.2)  # five bytes a second
+            nursery.start_soon(drip, fast, head, 0.09)
+            assert (await slow.answer()).status == 408
+            # five seconds, and ten bytes for each second after: 5 + 5 t / 10 = t
+            assert 10 <= trio.current_time() < 12
+            assert (await fast.answer()).status == 200
+
+
+async def test_a_body_below_the_least_rate_is_answered_with_408(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A byte now and then held a connection, here and upstream, for as long as its client liked."""
+    limits = HttpLimits(body_timeout=20, min_receive_rate=10)
+    async with serving(echo, limits=limits) as server:
+        slow, fast = server.connect(), server.connect()
+        body = b"x" * 300
+        for client in (slow, fast):
+            await client.send(POST + b"Content-Length: 300\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, slow, body, 0.2)
+            nursery.start_soon(drip, fast, body, 0.09)
+            assert (await slow.answer()).status == 408
+            assert 10 <= trio.current_time() < 12
+            assert (await fast.answer()).body == body
+
+
+async def test_a_body_that_never_ends_is_answered_with_408_after_the_whole_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits = HttpLimits(body_timeout=20, max_body_time=100)
+    async with serving(echo, limits=limits) as server:
+        client = server.connect()
+        await client.send(POST + b"Content-Length: 1000\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(drip, client, b"x" * 1000, 10)
+            assert (await client.answer()).status == 408
+            assert 100 <= trio.current_time() < 102
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_client_is_not_slow_because_the_handler_is(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def read_slowly(exchange: Exchange) -> None:
+        length = 0
+        async for piece in exchange.body:
+            length += len(piece)
+            await trio.sleep(100)
+        await exchange.answer(200, body=b"%d" % length)
+
+    limits = HttpLimits(max_body_time=10, min_receive_rate=1000, read_ahead_bytes=100)
+    async with serving(read_slowly, limits=limits) as server:
+        client = server.connect()
+        async with trio.open_nursery() as nursery:
+            await client.send(POST + b"Content-Length: 600\r\n\r\n")
+            nursery.start_soon(drip, client, b"x" * 600, 0)
+            assert (await client.answer()).body == b"600"

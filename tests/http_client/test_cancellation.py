@@ -258,7 +258,7 @@ async def churn(seed: int) -> None:
             release = trio.Event()
 
             async def hold() -> None:
-                link = await client._pool.take()
+                link = await client._pool.take(None)
                 await release.wait()
                 await client._pool.discard(link)
 

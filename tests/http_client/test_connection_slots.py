@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridgepool.http import PoolFull
-from bridgepool.http._upstream_pool import ConnectionSlots
+from bridgepool.http import PoolFull, ShareExceeded
+from bridgepool.http._connection_slots import ConnectionSlots
 
 
 @attrs.define(eq=False)
@@ -20,9 +20,9 @@ Pool = ConnectionSlots[Connection]
 async def test_take_grants_new_connections_up_to_the_limit() -> None:
     slots = Pool(2, 0)
     assert await slots.take() is None
-    assert slots.has_room
+    assert slots.has_room()
     assert await slots.take() is None
-    assert not slots.has_room
+    assert not slots.has_room()
     with pytest.raises(PoolFull):
         await slots.take()
     assert (slots.taken, slots.idle, slots.waiting) == (2, 0, 0)
@@ -244,4 +244,127 @@ async def _run_script(steps: list[Step], limit: int) -> None:
             assert (slots.taken, slots.idle, slots.waiting) == (len(holders), len(idle), len(queue))
             assert slots.taken + slots.idle <= limit
             assert not (slots.waiting and (slots.idle or slots.taken < limit))
+        nursery.cancel_scope.cancel()
+
+
+async def hold(slots: Pool, tenant: str, count: int) -> None:
+    """Take all that a tenant gets without waiting, and no more than that."""
+    for _ in range(count):
+        assert slots.has_room(tenant)
+        await slots.take(tenant)
+    assert not slots.has_room(tenant)
+
+
+async def test_a_tenant_gets_its_share_of_what_the_others_leave() -> None:
+    slots = Pool(12, 12, share=0.5)
+    await hold(slots, "a", 6)
+    await hold(slots, "b", 3)
+    await hold(slots, "c", 2)
+    await hold(slots, "d", 1)
+    assert slots.taken == 12
+    slots.release("a")
+    assert not slots.has_room("a")  # it has five of the six that the others leave
+    assert slots.has_room("e")
+
+
+async def test_a_tenant_without_a_slot_can_always_take_a_free_one() -> None:
+    slots = Pool(3, 0, share=0.01)
+    for tenant in "abc":
+        await hold(slots, tenant, 1)
+
+
+async def test_places_in_the_queue_are_shared_too() -> None:
+    slots = Pool(2, 4, share=0.5)
+    served: list[str] = []
+
+    async def wait(tenant: str) -> None:
+        await slots.take(tenant)
+        served.append(tenant)
+
+    async with trio.open_nursery() as nursery:
+        await slots.take("a")
+        await slots.take("b")
+        for _ in range(2):
+            nursery.start_soon(wait, "a")
+            await wait_all_tasks_blocked()
+        with pytest.raises(ShareExceeded):
+            await slots.take("a")
+        nursery.start_soon(wait, "c")
+        await wait_all_tasks_blocked()
+        assert (slots.waiting, served) == (3, [])
+        slots.release("b")
+        await wait_all_tasks_blocked()
+        assert served == ["c"]  # tenant a has its share, though it came first
+        slots.release("a")
+        await wait_all_tasks_blocked()
+        assert served == ["c", "a"]
+        slots.release("c")
+        slots.release("a")
+        await wait_all_tasks_blocked()
+        assert served == ["c", "a", "a"]
+
+
+async def test_tenants_that_wait_take_turns() -> None:
+    slots = Pool(1, 100)
+    served: list[str] = []
+
+    async def wait(tenant: str) -> None:
+        await slots.take(tenant)
+        served.append(tenant)
+
+    async with trio.open_nursery() as nursery:
+        await slots.take("a")
+        for tenant in "aaaabbc":
+            nursery.start_soon(wait, tenant)
+            await wait_all_tasks_blocked()
+        for holder in "aabcaba":
+            slots.release(holder)
+            await wait_all_tasks_blocked()
+    assert "".join(served) == "abcabaa"
+
+
+TENANT_STEPS = st.lists(
+    st.tuples(st.sampled_from(["take", "give", "cancel"]), st.integers(0, 7)), max_size=60
+)
+
+
+@given(TENANT_STEPS, st.integers(1, 5), st.sampled_from([0.2, 0.5, 0.9, 1.0]))
+def test_in_any_sequence_no_tenant_exceeds_its_share_and_none_waits_within_it(
+    steps: list[Step], limit: int, share: float
+) -> None:
+    trio.run(_run_tenants, steps, limit, share, clock=MockClock(autojump_threshold=0))
+
+
+async def _run_tenants(steps: list[Step], limit: int, share: float) -> None:
+    slots = Pool(limit, 1000, share)
+    holders: list[int] = []
+    waiting: list[tuple[int, trio.CancelScope]] = []
+
+    async def take(tenant: int, scope: trio.CancelScope) -> None:
+        entry = tenant, scope
+        waiting.append(entry)
+        try:
+            with scope:
+                await slots.take(tenant)
+                others = len([one for one in holders if one != tenant])
+                assert holders.count(tenant) < share * (limit - others)
+                holders.append(tenant)
+        finally:
+            waiting.remove(entry)
+
+    async with trio.open_nursery() as nursery:
+        for name, number in steps:
+            if name == "take":
+                nursery.start_soon(take, number % 3, trio.CancelScope())
+            elif name == "give" and holders:
+                slots.release(holders.pop(number % len(holders)))
+            elif name == "cancel" and waiting:
+                waiting[number % len(waiting)][1].cancel()
+            await wait_all_tasks_blocked()
+            assert (slots.taken, slots.waiting) == (len(holders), len(waiting))
+            assert slots.taken <= limit
+            for tenant, _ in waiting:
+                others = len([one for one in holders if one != tenant])
+                has_share = holders.count(tenant) >= share * (limit - others)
+                assert has_share or len(holders) == limit
         nursery.cancel_scope.cancel()

@@ -18,9 +18,13 @@ from cyclopts import Group, Parameter
 
 from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
 from bridgepool.gateway.proxy._app import GatewaySettings
-from bridgepool.gateway.serving._connections import check_connection_options
+from bridgepool.gateway.serving._connections import (
+    UNAUTHENTICATED_TIMEOUT,
+    check_connection_options,
+)
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
+from bridgepool.http import HttpLimits, UpstreamLimits
 
 _POLICY = GatewaySettings()
 _SOURCES = Group("Source of the providers (exactly one)", sort_key=1)
@@ -107,6 +111,22 @@ class GatewayOptions:
     """Time since the source last confirmed the providers after which `/readyz` answers 503."""
     max_body_bytes: Annotated[float, Parameter(metavar="N")] = math.inf
     """Largest request body that is accepted."""
+    header_timeout: _Seconds = HttpLimits().header_timeout
+    """Time from the first byte of a request's head to its last."""
+    max_body_time: _Seconds = 3600.0
+    """Time that a client may take in total to send a request's body. Times in which the upstream
+    does not take it do not count."""
+    min_receive_rate: Annotated[float, Parameter(metavar="BYTES")] = 240.0
+    """Bytes a second that a client must send on average, after five seconds, while a head or a body
+    is awaited from it; 0 for no such limit."""
+    max_provider_connections: Annotated[int, Parameter(metavar="N")] = (
+        _POLICY.upstream_limits.max_connections
+    )
+    """Maximum number of connections to each provider. As many requests may wait for one."""
+    client_share: Annotated[float, Parameter(metavar="PART")] = _POLICY.upstream_limits.tenant_share
+    """Largest part of a provider's connections that one client may use, of those that the other
+    clients leave: more than 0, up to 1. With 0.5, one client that takes all it can get has a half
+    of them, two have a third each. Requests beyond it wait, and then get 429."""
     max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
     """Maximum number of client connections; further ones are answered with 503 and closed, except
     for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
@@ -153,6 +173,16 @@ class GatewayOptions:
         check_connection_options(
             self.max_connections, self.max_connections_per_peer, self.trusted_proxy
         )
+        if not self.header_timeout > 0:
+            raise StartError("--header-timeout must be more than 0")
+        if not self.max_body_time > 0:
+            raise StartError("--max-body-time must be more than 0")
+        if not 0 <= self.min_receive_rate < math.inf:
+            raise StartError("--min-receive-rate must be 0 or more bytes a second")
+        if self.max_provider_connections < 1:
+            raise StartError("--max-provider-connections must be at least 1")
+        if not 0 < self.client_share <= 1:
+            raise StartError("--client-share must be more than 0, and at most 1")
         if not self.max_stale > 0:
             raise StartError("--max-stale must be more than 0")
         if not self.max_body_bytes >= 0:
@@ -171,6 +201,21 @@ class GatewayOptions:
                 _POLICY.poll_interval if self.store is None else 5.0, self.max_stale / 3
             ),
             drain_timeout=self.drain_timeout,
+            upstream_limits=UpstreamLimits(
+                max_connections=self.max_provider_connections,
+                max_waiting=self.max_provider_connections,
+                tenant_share=self.client_share,
+            ),
+        )
+
+    def http_limits(self) -> HttpLimits:
+        """Return the limits of the gateway's connections to clients."""
+        return HttpLimits(
+            max_body_bytes=self.max_body_bytes,
+            header_timeout=self.header_timeout,
+            max_body_time=self.max_body_time,
+            min_receive_rate=self.min_receive_rate,
+            unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT,
         )
 
 

@@ -25,7 +25,7 @@ from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
-from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
+from bridgepool.gateway.serving._connections import make_limiter
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -37,7 +37,7 @@ from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
-from bridgepool.http import HttpLimits, serve_http
+from bridgepool.http import serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -135,9 +135,6 @@ async def _serve(
     )
     forced = False  # a second signal cut running requests
     refused: str | None = None
-    limits = HttpLimits(
-        max_body_bytes=options.max_body_bytes, unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT
-    )
 
     def requests_left() -> Mapping[str, object]:
         return {"requests": gateway.statistics().requests}
@@ -173,7 +170,7 @@ async def _serve(
             serve_http,
             gateway.handle,
             listeners,
-            limits=limits,
+            limits=options.http_limits(),
             graceful=shutdown.graceful,
             limiter=limiter,
             over_limit=gateway.handle_over_limit,

@@ -1,7 +1,7 @@
 """`open_upstream_client`: a client for one upstream that streams both ways."""
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import attrs
@@ -9,12 +9,13 @@ import trio
 
 from bridgepool._network import Dial, Origin, dial_origin, parse_origin
 from bridgepool._services import open_service_nursery
+from bridgepool.http._connection_slots import ConnectionSlots
 from bridgepool.http._h11_wires import H11ClientWire
 from bridgepool.http._limits import MessageLimits, UpstreamLimits
 from bridgepool.http._messages import Headers, Request, get_header
 from bridgepool.http._upstream_call import UpstreamBody, UpstreamCall, UpstreamResponse
 from bridgepool.http._upstream_connection import UpstreamConnection
-from bridgepool.http._upstream_pool import ConnectionSlots, UpstreamPool, UpstreamStatistics
+from bridgepool.http._upstream_pool import UpstreamPool, UpstreamStatistics
 from bridgepool.http._wire import ClientWire
 
 _DEFAULT_LIMITS = UpstreamLimits()
@@ -31,7 +32,13 @@ class UpstreamClient:
     """The value of Host for requests that have none."""
 
     def request(
-        self, method: bytes, target: bytes, headers: Headers = (), body: UpstreamBody = None
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers = (),
+        body: UpstreamBody = None,
+        *,
+        tenant: Hashable = None,
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send a request: ``async with client.request(...) as response``.
 
@@ -62,10 +69,13 @@ class UpstreamClient:
             headers: Names in lower case, without Transfer-Encoding. Host is added when missing, as
                 is Content-Length for a body of type `bytes`.
             body: None, bytes, or an object whose `receive_some()` returns the pieces.
+            tenant: For whom the request is. Tenants share the connections as
+                `UpstreamLimits.tenant_share` says, and take turns where they have to wait.
 
         Raises:
             ConnectFailed: No connection could be made.
             PoolFull: No connection became free in time, or too many requests wait already.
+            ShareExceeded: The same, because the tenant has its share of both.
             UpstreamTimeout: The upstream exceeded a timeout.
             UpstreamCut: The upstream closed the connection before its response was complete.
             UpstreamProtocolError: The upstream did not send valid HTTP/1.
@@ -78,7 +88,7 @@ class UpstreamClient:
         if get_header(headers, b"host") is None:
             headers = ((b"host", self.authority), *headers)
         request = Request(method, self._origin.base_path + target, headers)
-        return UpstreamCall(self._pool, self._nursery, request, body)
+        return UpstreamCall(self._pool, self._nursery, request, body, tenant)
 
     def statistics(self) -> UpstreamStatistics:
         """Return the current state of the client and its counters."""
@@ -115,7 +125,7 @@ async def open_upstream_client(
     origin = parse_origin(base_url)
     name = origin.authority.decode("ascii")
     slots: ConnectionSlots[UpstreamConnection] = ConnectionSlots(
-        limits.max_connections, limits.max_waiting
+        limits.max_connections, limits.max_waiting, limits.tenant_share
     )
     pool = UpstreamPool(name, dial or dial_origin(origin, ssl_context), new_wire, limits, slots)
     async with open_service_nursery() as nursery:

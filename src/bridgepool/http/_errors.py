@@ -101,6 +101,15 @@ class UpstreamTimeout(UpstreamError, trio.TooSlowError):
 
 
 class PoolFull(UpstreamError):
-    """No connection became free in time: all `max_connections` are in use."""
+    """No connection became free in time: all `max_connections` are in use.
+
+    `ShareExceeded` if the connections were free, or soon would be, for other tenants.
+    """
 
     status_hint = 503
+
+
+class ShareExceeded(PoolFull):
+    """No connection became free in time for this tenant, which has its `tenant_share` of them."""
+
+    status_hint = 429

@@ -5,6 +5,8 @@ from typing import Protocol
 
 import attrs
 
+_SLOW_START = 5.0  # seconds before a client has to reach `min_receive_rate`
+
 
 class MessageLimits(Protocol):
     """The largest message that a wire accepts, in bytes."""
@@ -47,6 +49,10 @@ class HttpLimits:
             must call `Exchange.authenticated`; otherwise the connection ends after its current
             exchange. `math.inf` for handlers that authenticate nobody.
         body_timeout: Seconds that a handler waits for the next bytes of a body.
+        max_body_time: Seconds that a handler waits for all of a body; 408 beyond. Only its waits
+            count: a client is not slow because the handler is.
+        min_receive_rate: Bytes a second that a client must send on average while a head or a body
+            is awaited, after the first five seconds; 408 below. 0 for no such limit.
         send_timeout: Seconds that a client may go without accepting a byte.
         read_ahead_bytes: Bytes received before the handler asks for them. Reading ahead is how a
             disconnect is noticed while the handler is busy.
@@ -60,8 +66,16 @@ class HttpLimits:
     idle_timeout: float = 75.0
     unauthenticated_timeout: float = math.inf
     body_timeout: float = 60.0
+    max_body_time: float = math.inf
+    min_receive_rate: float = 0.0
     send_timeout: float = 60.0
     read_ahead_bytes: int = 65536
+
+    def slowest(self, received: int) -> float:
+        """Return how many seconds a client may take for so many bytes."""
+        if not self.min_receive_rate:
+            return math.inf
+        return _SLOW_START + received / self.min_receive_rate
 
 
 @attrs.frozen(kw_only=True)
@@ -75,6 +89,10 @@ class UpstreamLimits:
     Args:
         max_connections: Most connections at the same time, idle ones included.
         max_waiting: Most requests that wait for a connection; `PoolFull` beyond.
+        tenant_share: Largest part of the connections that one tenant may use, of those that the
+            other tenants leave, and the same of the places to wait: more than 0, up to 1. With 0.5,
+            one tenant that takes all it can get has a half of them, two have a third each. See
+            `UpstreamClient.request`.
         wait_timeout: Longest wait of a request for a connection; then `PoolFull`.
         connect_timeout: Time for name resolution, TCP and TLS together.
         expect_timeout: Longest wait for 100 (Continue) before the body is sent anyway (RFC 9110
@@ -91,6 +109,9 @@ class UpstreamLimits:
 
     max_connections: int = 1000
     max_waiting: int = 1000
+    tenant_share: float = attrs.field(
+        default=1.0, validator=[attrs.validators.gt(0.0), attrs.validators.le(1.0)]
+    )
     wait_timeout: float = 30.0
     connect_timeout: float = 10.0
     expect_timeout: float = 1.0

@@ -77,6 +77,8 @@ class ServerConnection:
     # when it ends, unless its client is authenticated by then
     _authenticate_until: float = attrs.field(init=False)
     _body_ended: bool = False  # the current request was read to its end
+    _body_bytes: int = 0  # of its body, received
+    _body_time: float = 0.0  # seconds waited for them
 
     def __attrs_post_init__(self) -> None:
         seconds = self.server.limits.unauthenticated_timeout
@@ -97,28 +99,31 @@ class ServerConnection:
     async def _next_request(self) -> Request | None:
         """Wait for the next request; None if there will be none."""
         wire, stream, limits = self.wire, self.stream, self.server.limits
-        begun, grace_left = self._is_new, True
-        deadline = trio.current_time() + (limits.header_timeout if begun else limits.idle_timeout)
-        deadline = min(deadline, self._authenticate_until)
+        begun = math.inf  # when the first byte of its head was received
+        grace_left = True
+        seconds = limits.header_timeout if self._is_new else limits.idle_timeout
         if self.reserved:
-            deadline = min(deadline, trio.current_time() + _RESERVED_TIMEOUT)
+            seconds = min(seconds, _RESERVED_TIMEOUT)
+        deadline = min(trio.current_time() + seconds, self._authenticate_until)
         while True:
             event = wire.next_event()
             if isinstance(event, Request):
                 return event
             if stream.ended:
                 return None
+            rate_deadline = math.inf
             if wire.buffered:
-                if not begun:
-                    begun = True
-                    deadline = trio.current_time() + limits.header_timeout
-                    deadline = min(deadline, self._authenticate_until)
+                if begun == math.inf:
+                    begun = trio.current_time()
+                    if not self._is_new:
+                        deadline = min(begun + limits.header_timeout, self._authenticate_until)
+                rate_deadline = begun + limits.slowest(wire.buffered)
             elif self.server.closing:
                 if not grace_left:
                     return None
                 grace_left = False
                 deadline = min(deadline, trio.current_time() + _FINAL_REQUEST_GRACE)
-            if not await stream.wait_received(deadline):
+            if not await stream.wait_received(min(deadline, rate_deadline)):
                 if wire.buffered:
                     raise RequestTimeout("the head of the request was not received in time")
                 return None
@@ -126,6 +131,7 @@ class ServerConnection:
     async def _exchange(self, request: Request) -> None:
         """Run the handler on one request."""
         self._is_new = self.responded = self.finished = self._body_ended = False
+        self._body_bytes, self._body_time = 0, 0.0
         stream = self.stream
         stream.response_pending = True
         if stream.ended and not stream.half_close:
@@ -228,16 +234,23 @@ class ServerConnection:
             if wire.expects_continue:
                 await stream.send_interim(wire.send_interim(100))
                 continue
-            deadline = trio.current_time() + self.server.limits.body_timeout
-            if not await stream.wait_received(deadline):
-                raise RequestTimeout("the body of the request was not received in time")
+            await self._wait_body()
         stream.resume_reading()
         if isinstance(event, EndOfMessage):
             self._body_ended = True
             return b"", event
         if isinstance(event, Request):
             raise AssertionError("a request inside a body")
+        self._body_bytes += len(event)
         return event, self._take_end()
+
+    async def _wait_body(self) -> None:
+        """Wait for more of the body, for as long as the limits leave."""
+        limits, begun = self.server.limits, trio.current_time()
+        left = min(limits.max_body_time, limits.slowest(self._body_bytes)) - self._body_time
+        if not await self.stream.wait_received(begun + min(limits.body_timeout, left)):
+            raise RequestTimeout("the body of the request was not received in time")
+        self._body_time += trio.current_time() - begun
 
     def _take_end(self) -> EndOfMessage | None:
         end = self.wire.take_end()

@@ -14,6 +14,7 @@ begins before the request was sent completely: the upstream may not have read th
 """
 
 import math
+from collections.abc import Hashable
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, TypeAlias
@@ -216,6 +217,7 @@ class UpstreamCall:
     _nursery: trio.Nursery
     _request: Request
     _body: UpstreamBody
+    _tenant: Hashable
     _connection: UpstreamConnection | None = None  # until it is given back or closed
     _upload: _Upload | None = None
     _response: UpstreamResponse | None = None
@@ -235,7 +237,7 @@ class UpstreamCall:
     async def __aenter__(self) -> UpstreamResponse:
         if self._body is not None:
             await self._prepare_body(self._body)
-        connection = self._connection = await self._pool.take()
+        connection = self._connection = await self._pool.take(self._tenant)
         try:
             try:
                 head = await self._exchange_heads(connection)

@@ -3,7 +3,7 @@
 import math
 import select
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import attrs
 import trio
@@ -25,6 +25,7 @@ class UpstreamConnection:
 
     stream: trio.abc.Stream
     wire: ClientWire
+    tenant: Hashable = None  # for whom its slot was taken
     read_due: float = math.inf  # on Trio's clock; while idle, when to close it
     write_due: float = math.inf
     reused: bool = False  # carried a request before the current one

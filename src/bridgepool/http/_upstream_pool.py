@@ -1,170 +1,21 @@
 """The connections of an upstream client: a limited number, kept alive and reused.
 
-Theory of operation. `ConnectionSlots` hands out *slots*, at most `limit` of them. A slot is *taken*
-(its holder opens a connection in it, or uses the one it was given) or *idle* (a kept connection
-waits in it); all others are *free*. `take` grants, in this order: the connection that was idle for
-the shortest time (the one most likely to be alive; the others may expire), a free slot to open one
-in, or a turn in the queue. A slot that is given back goes to the head of the queue at once, with
-its connection if that can be kept.
-
-    free --take--> taken --keep--> idle --take--> taken --release--> free
-                                   idle --expire / drain--> free
-
-Three invariants hold, and the tests check them after every step: taken + idle <= limit; no task
-waits while a slot is idle or free; each slot is granted to exactly one task, and never to a task
-that was cancelled while it waited.
-
-Every method but `take` is a plain function that changes the state and returns the connections to
-be closed: there is no await between a decision and its record. `take` only awaits its turn.
-`ConnectionSlots` neither opens nor closes connections, and of a connection it reads only `due`.
-`UpstreamPool` does the I/O: it opens, checks and closes connections, and keeps their deadlines.
-
-Cancellation: a grant is recorded before the waiter runs again. If the waiter was cancelled before
-that, Trio calls `abandon` and the slot goes to the next; if after, the waiter still returns from
-`take` with its slot and is cancelled at its next checkpoint.
+`UpstreamPool` opens, checks and closes connections, and keeps their deadlines. `_connection_slots`
+decides who may have one.
 """
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable
 
 import attrs
 import trio
 
 from bridgepool._network import Dial, describe_failure
-from bridgepool.http._errors import ConnectFailed, PoolFull, UpstreamTimeout
+from bridgepool.http._connection_slots import ConnectionSlots
+from bridgepool.http._errors import ConnectFailed, PoolFull, ShareExceeded, UpstreamTimeout
 from bridgepool.http._limits import MessageLimits, UpstreamLimits
 from bridgepool.http._upstream_connection import UpstreamConnection
 from bridgepool.http._wire import ClientWire
-
-
-class Expiring(Protocol):
-    """A connection as the pool knows it."""
-
-    @property
-    def due(self) -> float:
-        """When to close it if it is still idle, on Trio's clock."""
-        ...
-
-
-C = TypeVar("C", bound=Expiring)
-
-
-@attrs.define(eq=False)
-class _Waiter(Generic[C]):
-    task: trio.lowlevel.Task
-    granted: C | None = None
-    closed: bool = False
-
-
-@attrs.define(eq=False)
-class ConnectionSlots(Generic[C]):
-    """The slots for connections to one origin; see the module's theory of operation."""
-
-    limit: int
-    max_waiting: int
-    taken: int = 0
-    _idle: list[C] = attrs.field(factory=list)  # least recently used first
-    _waiters: OrderedDict[_Waiter[C], None] = attrs.field(
-        factory=OrderedDict
-    )  # the first one is next
-    closed: bool = False  # drained: no slot is granted any more
-
-    @property
-    def idle(self) -> int:
-        """The number of kept connections that wait for a request."""
-        return len(self._idle)
-
-    @property
-    def waiting(self) -> int:
-        """The number of tasks that wait for a slot."""
-        return len(self._waiters)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether `take` would return without waiting."""
-        return bool(self._idle) or self.taken < self.limit or self.closed
-
-    async def take(self) -> C | None:
-        """Take a slot; return its idle connection, or None to open one in it.
-
-        Only a checkpoint if it must wait: using the connection is one.
-
-        Raises:
-            PoolFull: `max_waiting` tasks are waiting already.
-            trio.ClosedResourceError: The pool was drained.
-        """
-        if self.closed:
-            raise trio.ClosedResourceError("the upstream client is closed")
-        if self.has_room:
-            self.taken += 1
-            return self._idle.pop() if self._idle else None
-        if len(self._waiters) >= self.max_waiting:
-            raise PoolFull(f"{len(self._waiters)} requests are already waiting for a connection")
-        return await self._wait_for_turn()
-
-    async def _wait_for_turn(self) -> C | None:
-        waiter: _Waiter[C] = _Waiter(trio.lowlevel.current_task())
-        self._waiters[waiter] = None
-
-        def abandon(_: object) -> trio.lowlevel.Abort:
-            del self._waiters[waiter]
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abandon)
-        if waiter.closed:
-            raise trio.ClosedResourceError("the upstream client is closed")
-        return waiter.granted
-
-    def replace(self) -> C | None:
-        """Replace the dead connection of a taken slot by an idle one; None: open a new one."""
-        return self._idle.pop() if self._idle else None
-
-    def keep(self, connection: C) -> bool:
-        """Give a slot back with a connection that can be reused.
-
-        Returns:
-            False if the pool is drained: the caller closes it and releases the slot.
-        """
-        if self.closed:
-            return False
-        if self._waiters:
-            self._grant(connection)
-        else:
-            self.taken -= 1
-            self._idle.append(connection)
-        return True
-
-    def release(self) -> None:
-        """Give a slot back whose connection is closed, or was never opened."""
-        if self._waiters:
-            self._grant(None)
-        else:
-            self.taken -= 1
-
-    def _grant(self, connection: C | None) -> None:
-        """Pass a taken slot to the head of the queue; it stays taken throughout."""
-        waiter, _ = self._waiters.popitem(last=False)
-        waiter.granted = connection
-        trio.lowlevel.reschedule(waiter.task)
-
-    def expire(self, now: float) -> list[C]:
-        """Remove the idle connections that are due by `now`; the caller closes them."""
-        expired = [connection for connection in self._idle if connection.due <= now]
-        if expired:
-            self._idle = [connection for connection in self._idle if connection.due > now]
-        return expired
-
-    def drain(self) -> list[C]:
-        """Grant no more slots and fail the waiters; the caller closes the idle connections."""
-        self.closed = True
-        while self._waiters:
-            waiter, _ = self._waiters.popitem(last=False)
-            waiter.closed = True
-            trio.lowlevel.reschedule(waiter.task)
-        idle, self._idle = self._idle, []
-        return idle
 
 
 @attrs.frozen
@@ -209,36 +60,42 @@ class UpstreamPool:
     _expired: int = 0
     _timed_out: int = 0
 
-    async def take(self) -> UpstreamConnection:
+    async def take(self, tenant: Hashable) -> UpstreamConnection:
         """Return a live connection, kept or newly opened.
 
         Raises:
             PoolFull: No connection became free in time, or too many requests wait already.
+            ShareExceeded: The same, because the tenant has its share.
             ConnectFailed: A new connection could not be opened.
             UpstreamTimeout: It could not be opened within `connect_timeout`.
             trio.ClosedResourceError: The client is closed.
         """
         slots = self._slots
-        connection = await (slots.take() if slots.has_room else self._wait_for_slot())
+        connection = await (
+            slots.take(tenant) if slots.has_room(tenant) else self._wait_for_slot(tenant)
+        )
         try:
             while connection is not None and connection.is_dead:
                 self._found_dead += 1
                 await self._close(connection)
                 connection = slots.replace()
             if connection is None:
-                return await self._open()
+                connection = await self._open()
+            else:
+                self._reused += 1
         except BaseException:
-            slots.release()
+            slots.release(tenant)
             raise
-        self._reused += 1
+        connection.tenant = tenant
         return connection
 
-    async def _wait_for_slot(self) -> UpstreamConnection | None:
+    async def _wait_for_slot(self, tenant: Hashable) -> UpstreamConnection | None:
         with trio.move_on_after(self.limits.wait_timeout):
-            return await self._slots.take()
-        raise PoolFull(
-            f"no connection to {self._name} became free within {self.limits.wait_timeout} s"
-        )
+            return await self._slots.take(tenant)
+        waited = f"within {self.limits.wait_timeout} s"
+        if self._slots.has_share(tenant):
+            raise ShareExceeded(f"no connection to {self._name} of this client ended {waited}")
+        raise PoolFull(f"no connection to {self._name} became free {waited}")
 
     async def _open(self) -> UpstreamConnection:
         with trio.move_on_after(self.limits.connect_timeout) as scope:
@@ -265,7 +122,9 @@ class UpstreamPool:
         """Close a dead connection and open a new one in its slot."""
         self._retried += 1
         await self._close(dead)
-        return await self._open()
+        connection = await self._open()
+        connection.tenant = dead.tenant
+        return connection
 
     def keep(self, connection: UpstreamConnection) -> bool:
         """Take back a connection after a complete exchange; False: it must be discarded."""
@@ -273,14 +132,14 @@ class UpstreamPool:
             return False
         connection.read_due = trio.current_time() + self.limits.idle_expiry
         connection.write_due = math.inf
-        return self._slots.keep(connection)
+        return self._slots.keep(connection, connection.tenant)
 
     async def discard(self, connection: UpstreamConnection) -> None:
         """Close a connection and give its slot back, also when cancelled."""
         try:
             await self._close(connection)
         finally:
-            self._slots.release()
+            self._slots.release(connection.tenant)
 
     async def _close(self, connection: UpstreamConnection) -> None:
         self._open_connections.discard(connection)

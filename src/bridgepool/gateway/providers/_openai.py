@@ -16,6 +16,8 @@ _STORED: Final = methods("GET", "HEAD", "POST", "DELETE")
 
 def _error_document(error: ErrorDetails) -> Mapping[str, object]:
     kind = "invalid_request_error" if error.status < 500 else "server_error"
+    if error.status == 429:
+        kind = "rate_limit_error"
     return {
         "error": {"message": error.message, "type": kind, "param": None, "code": error.code},
     }

@@ -27,24 +27,25 @@ from bridgepool.gateway.providers._credentials import withhold_parameters
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessLog, AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
-from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+from bridgepool.gateway.proxy._bridge import ANONYMOUS, Bridge, BridgeKey
 from bridgepool.gateway.proxy._forward import (
     Call,
     ResponseCutError,
     ResponseWithheldError,
     forward,
-    has_body,
     refusal_for,
 )
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
+from bridgepool.gateway.proxy._request_body import has_body
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError, UpstreamLimits
 
 logger = logging.getLogger("bridgepool.gateway")
 
 _REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal at the drain deadline
+_UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
 _JSON: Final = ((b"content-type", b"application/json"),)
 
 
@@ -69,8 +70,8 @@ class GatewaySettings:
     """Time between two reloads without a notice."""
     min_reload_interval: float = 0.1
     """Minimum time between two reloads that notices cause."""
-    upstream_limits: UpstreamLimits = attrs.field(factory=UpstreamLimits)
-    """Number and timeouts of the connections to each provider."""
+    upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
+    """Number and timeouts of the connections to each provider; the tenants are the clients."""
 
 
 @attrs.frozen
@@ -259,8 +260,15 @@ class Gateway:
             query = withhold_parameters(target.query, provider, own_key=identity.own_key)
             upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
-        call = Call(found, upstream_target, identity.own_key, extra)
+        call = Call(found, upstream_target, _tenant(identity, exchange), identity.own_key, extra)
         await _forward_on(bridge, call, exchange, record)
+
+
+def _tenant(identity: Identity, exchange: Exchange) -> str:
+    """Return who shares the connections of providers: the client, or an anonymous one's address."""
+    if identity.key == ANONYMOUS:
+        return exchange.client.rpartition(":")[0]
+    return identity.key.client_id
 
 
 def _route_headers(record: AccessRecord) -> Headers:

@@ -31,6 +31,7 @@ from bridgepool.gateway.proxy._answer_urls import (
 )
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
+    CLIENT_SHARE_EXCEEDED,
     PROVIDER_KEY_REFUSED,
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_BUSY,
@@ -41,6 +42,7 @@ from bridgepool.gateway.proxy._refusals import (
     Refusal,
     render_event,
 )
+from bridgepool.gateway.proxy._request_body import BegunBody, begin_body
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -48,6 +50,7 @@ from bridgepool.http import (
     Headers,
     PoolFull,
     RequestBody,
+    ShareExceeded,
     UpstreamError,
     UpstreamProtocolError,
     UpstreamResponse,
@@ -66,6 +69,8 @@ class Call:
     runtime: ProviderRuntime
     target: bytes
     """The request target below the provider's base URL, with the query."""
+    client: str
+    """The client's id, or its address if it is anonymous: who shares the provider's connections."""
     own_key: bool
     """The client's own upstream key may be forwarded, to a provider with `client_keys`."""
     extra_headers: Headers = ()
@@ -81,7 +86,7 @@ class Call:
 class _UploadedBody:
     """The body of a client's request, whose trailers obey the rules of its head."""
 
-    _body: RequestBody
+    _body: RequestBody | BegunBody
     _call: Call
 
     async def receive_some(self) -> bytes:
@@ -116,6 +121,8 @@ def refusal_for(error: UpstreamError) -> Refusal:
         return UPSTREAM_UNREACHABLE
     if isinstance(error, UpstreamTimeout):
         return UPSTREAM_TIMEOUT
+    if isinstance(error, ShareExceeded):
+        return CLIENT_SHARE_EXCEEDED
     if isinstance(error, PoolFull):
         return UPSTREAM_BUSY
     if isinstance(error, UpstreamProtocolError):
@@ -149,11 +156,14 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
         call.runtime.key,
         own_key=call.own_key,
     )
-    body = _UploadedBody(exchange.body, call) if has_body(request.headers) else None
+    received = await begin_body(exchange)
+    body = _UploadedBody(received, call) if received is not None else None
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
     if url_fields:
         headers = ask_for_plain_json(headers)
-    async with client.request(request.method, call.target, headers, body) as response:
+    async with client.request(
+        request.method, call.target, headers, body, tenant=call.client
+    ) as response:
         data = response.take_buffered()
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
@@ -168,17 +178,6 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
             await _send_whole_response(call, exchange, response, data, record)
         else:
             await _stream_response(call, exchange, response, data, record)
-
-
-def has_body(headers: Headers) -> bool:
-    """Return whether a request with these fields has a body; an empty one of known length is none.
-
-    Any other framing counts, also of a body that turns out to be empty: its last chunk is bytes.
-    """
-    for name, value in headers:
-        if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
-            return True
-    return False
 
 
 async def _send_whole_response(

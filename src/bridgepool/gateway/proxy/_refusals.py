@@ -72,6 +72,12 @@ UPSTREAM_TIMEOUT = Refusal(504, "upstream_timeout", "The provider did not answer
 UPSTREAM_BUSY = Refusal(
     503, "upstream_busy", "All connections to the provider are in use.", Retry.SOON
 )
+CLIENT_SHARE_EXCEEDED = Refusal(
+    429,
+    "client_share_exceeded",
+    "Too many requests of this client to the provider are running at the same time.",
+    Retry.SOON,
+)
 UPSTREAM_REDIRECTS = Refusal(
     502, "upstream_redirects", "The provider redirects elsewhere.", Retry.USELESS
 )
