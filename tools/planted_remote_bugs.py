@@ -11,6 +11,7 @@ _ENGINES = (
     "tests/gateway/control/database/test_processes.py",
     "tests/gateway/control/database/test_sqlite.py",
 )
+_FAILOVER = ("tests/gateway/control/database/test_failover.py",)
 
 
 def bug(name: str, tests: tuple[str, ...], where: str, old: str, new: str) -> Bug:
@@ -66,6 +67,26 @@ REMOTE_BUGS = (
         "a notice of an earlier set replaces none", ("tests/remote/test_services.py",),
         "remote/_rpc_peer.py",
         "self._latest[method] = make", "self._latest[method + repr(make)] = make",
+    ),
+    bug(
+        "a connection that was refused is used again", _FAILOVER,
+        "gateway/control/database/_postgres.py",
+        "self._reusable = False  # it may be the wrong", "pass  # it may be the wrong",
+    ),
+    bug(
+        "a new connection leads to a standby", _FAILOVER,
+        "gateway/control/database/_postgres_server.py",
+        'self._connect("read-write"), True', 'self._connect("any"), True',
+    ),
+    bug(
+        "a connection of any age is used", _FAILOVER, "gateway/control/database/_pool.py",
+        "shorten(self._max_age, by=0.2)", "math.inf",
+    ),
+    bug(
+        "whether the store can be written is not tried",
+        ("tests/gateway/control/api/test_readiness.py",),
+        "gateway/control/database/_database.py",
+        'tx.execute(f"UPDATE {VERSIONS} SET version = version")', "None",
     ),
     bug(
         "a writer takes its lock late", _ENGINES, "gateway/control/database/_sqlite.py",

@@ -132,6 +132,26 @@ async def test_postgresql_is_frozen_for_a_while(
             await world.converge("south", "a second for which PostgreSQL was frozen")
 
 
+async def test_a_gateway_that_has_a_standby_of_the_store_follows_it(
+    own_postgres_server: PostgresServer,
+    tmp_path: Path,
+    north: SimulatedUpstream,
+    south: SimulatedUpstream,
+) -> None:
+    url = own_postgres_server.create_database()
+    home = await make_home(tmp_path, url)
+    async with open_plane(home):
+        await home.add("ai", north, "sk-1")
+        with own_postgres_server.lend_standby() as standby:
+            replica = url.replace(f":{own_postgres_server.port}/", f":{standby.port}/")
+            reader = attrs.evolve(home, store_url=f"{replica}?target_session_attrs=any")
+            options = GatewayOptions(store=reader.store_url, drain_timeout=5)
+            async with open_front(reader, store_source(reader), options) as (front, _):
+                await front.wait_outcome("north")
+                await home.change("ai", base_url=south.openai_url)
+                await front.wait_outcome("south")  # by a poll: a standby gives no notices
+
+
 async def test_the_connections_that_listen_are_ended_and_a_change_is_made_meanwhile(
     own_postgres_server: PostgresServer,
     tmp_path: Path,

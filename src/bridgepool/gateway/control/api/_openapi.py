@@ -82,7 +82,7 @@ def describe() -> bytes:
         "/readyz": {
             "get": _public(
                 "readyz",
-                "Report that the store can be read and written, and that nothing ends.",
+                "Report whether the control plane can serve reads and changes.",
                 named[Readiness],
                 {503: "It is not ready."},
                 named[Unreadiness],
