@@ -6,6 +6,7 @@ Each of the packets needs no key, and once ended the API, or the connections of 
 from __future__ import annotations
 
 import signal
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 import attrs
 import httpx2
 import trio
+import trustme
 
 from bridgepool.gateway.demo._upstream import (
     WORDS,
@@ -48,14 +50,18 @@ class Programs:
             assert (ready["ready"], ready["connected"]) == (True, True)
 
 
-async def attack(port: int, pieces: Iterable[bytes]) -> None:
-    """Send from one connection, and leave."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-        with suppress(trio.BrokenResourceError), trio.move_on_after(0.2):
+async def attack(port: int, pieces: Iterable[bytes], *, tls: ssl.SSLContext | None = None) -> None:
+    """Send from one connection, with TLS if there is a context, and leave."""
+    stream: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", port)
+    if tls is not None:
+        stream = trio.SSLStream(stream, tls, server_hostname="127.0.0.1")
+    with suppress(trio.BrokenResourceError):
+        with trio.move_on_after(0.2 if tls is None else 2):
             for piece in pieces:
                 await stream.send_all(piece)
             while await stream.receive_some():
                 pass
+    await trio.aclose_forcefully(stream)
 
 
 @asynccontextmanager
@@ -174,3 +180,29 @@ async def test_two_thousand_malformed_requests_do_not_end_a_program(tmp_path: Pa
                     for _ in range(250):
                         nursery.start_soon(attack, port, [requests.pop()])
                 await programs.check()
+
+
+async def test_bytes_that_are_not_tls_or_are_within_it_end_nothing(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    pem = tmp_path / "all.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(pem)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    options = ("--tls-cert", str(pem), "--tls-key", str(pem))
+    store = str(tmp_path / "store.db")
+    requests = [(request,) for request in malformed(200, 2, "/api/v1/providers")]
+    hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
+    not_tls = [(hello,), (hello + b"\xff" * 600,), (b"\x15\x03\x03\x00\x02\x02\x28",), (b"\x80",)]
+    async with run_control(tmp_path, store, *options, context=context) as control:
+        for url in (control.api, control.rpc):
+            port = int(url.rpartition(":")[2])
+            for tls in (None, context):
+                async with trio.open_nursery() as nursery:
+                    for pieces in (*PACKETS.values(), *requests, *not_tls):
+                        nursery.start_soon(partial(attack, port, pieces, tls=tls))
+            await control.ask("GET", "/api/v1/revision")
+        control.run.signal(signal.SIGTERM)
+        assert await control.run.wait() == 0
+        await control.run.stderr.wait_end()
+        errors = [s for s in control.run.stderr.lines if as_json(s).get("level") == "error"]
+        assert errors == []
