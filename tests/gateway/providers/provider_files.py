@@ -71,6 +71,6 @@ def remove(file: Path) -> None:
 async def opened(
     file: Path, look_interval: float = EVENTS_ONLY
 ) -> AsyncIterator[ProviderFileSource]:
-    async with open_provider_file(file, look_interval=look_interval) as source:
+    async with open_provider_file(file, look_interval=look_interval, quiet_time=0.01) as source:
         assert names(await source.reload()) == ["one"]
         yield source

@@ -9,11 +9,16 @@ import pytest
 from bridgepool.gateway.providers import (
     ProviderFileError,
 )
-from bridgepool.gateway.providers._file_source import _read
+from bridgepool.gateway.providers._file import ProviderFile
+from bridgepool.gateway.providers._file_reading import read_provider_file
 from tests.gateway.providers.provider_files import (
     text,
     write,
 )
+
+
+def _read(path: Path, max_bytes: int, shown: str) -> ProviderFile | ProviderFileError:
+    return read_provider_file(path, max_bytes, shown).result
 
 
 @pytest.mark.parametrize(

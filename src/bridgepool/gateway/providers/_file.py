@@ -33,6 +33,11 @@ _CLIENT_READERS: Final = {"id": read_text, "key_hash": read_text, "key_hashes": 
 _TOP_FIELDS: Final = ("providers", "clients", "allow_private")
 _POSITION: Final = re.compile(r" \(at (line [0-9]+, column [0-9]+|end of document)\)$")
 _MOST_PROBLEMS: Final = 20
+_DEFAULTS: Final = {
+    field.name: field.default
+    for field in attrs.fields(Provider)
+    if field.default is not attrs.NOTHING
+}
 
 
 @attrs.frozen
@@ -51,6 +56,30 @@ class ProviderFile:
         A file without providers states that with ``providers = []``, or it cannot be used.
         """
         return ProviderSnapshot(self.providers, allow_empty=True)
+
+    def lacks_some_of(self, before: "ProviderFile") -> bool:
+        """Return whether something that an earlier reading had is not there any more.
+
+        That is a provider, a client, or a field of a provider that has its default now. The first
+        part of a file that is being written either lacks something in this way, or is as good as
+        what was there before.
+        """
+        ids = {client.id for client in self.clients.rows}
+        if not all(client.id in ids for client in before.clients.rows):
+            return True
+        providers = {provider.name: provider for provider in self.providers}
+        return any(
+            old.name not in providers or _lacks_fields(providers[old.name], old)
+            for old in before.providers
+        )
+
+
+def _lacks_fields(provider: Provider, before: Provider) -> bool:
+    # A row that says that it is disabled does no harm, whatever else is missing.
+    return provider.enabled and any(
+        getattr(provider, name) == default != getattr(before, name)
+        for name, default in _DEFAULTS.items()
+    )
 
 
 def parse_provider_file(

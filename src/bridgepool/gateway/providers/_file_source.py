@@ -1,7 +1,7 @@
 """The provider file as a reloader: read on demand, watched for changes."""
 
+import logging
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,12 +16,14 @@ from bridgepool._services import open_service_nursery, require_trio
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._clients import Clients
 from bridgepool.gateway.providers._errors import ProviderFileError
-from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
-from bridgepool.gateway.providers._provider import Provider, without_secrets
+from bridgepool.gateway.providers._file import ProviderFile
+from bridgepool.gateway.providers._file_reading import Reading, Version, read_provider_file
+from bridgepool.gateway.providers._provider import Provider
 from bridgepool.gateway.providers._provider_type import ProviderType
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
-_CHUNK: Final = 1 << 16
+_log = logging.getLogger("bridgepool.providers")
+_QUIET_TIME: Final = 2.0
 
 
 @attrs.define(eq=False)
@@ -36,6 +38,9 @@ class ProviderFileSource:
     _absolute: Path
     _max_bytes: int
     _types: tuple[ProviderType, ...]
+    _quiet_time: float
+    _version: Version | None = attrs.field(default=None, init=False)  # of the last good reading
+    _exposed: bool = attrs.field(default=False, init=False)  # others can write it: reported
     file: ProviderFile | None = attrs.field(default=None, init=False)
     """The last good reading, without the keys and headers of disabled providers; None before the
     first."""
@@ -50,22 +55,46 @@ class ProviderFileSource:
         `file` and `clients` are of the same reading as the snapshot that is returned, from the
         moment it is returned. After an error they are what they were.
 
+        A file that is written in place can be read when only its first part is there. So what
+        lacks something of the last good reading, or cannot be used, counts only once the file
+        has not changed for `quiet_time`, or at once if it was renamed into its place.
+
         Raises:
             ProviderFileError: The file cannot be used; says why, without secrets.
 
         Cancellation:
             Leaves the thread behind, which ends by itself, and changes nothing.
         """
-        result = await trio.to_thread.run_sync(
-            partial(_read, self._absolute, self._max_bytes, self.path, self._types),
+        reading = await self._read()
+        while self._may_be_incomplete(reading):
+            await trio.sleep(self._quiet_time)
+            before, reading = reading, await self._read()
+            if reading.version == before.version:
+                break
+        if isinstance(reading.result, ProviderFileError):
+            # Raised here and not where it was found: no frame of this traceback holds secrets.
+            raise reading.result
+        self.file, self._version = reading.result, reading.version
+        return reading.result.snapshot
+
+    async def _read(self) -> Reading:
+        reading = await trio.to_thread.run_sync(
+            partial(read_provider_file, self._absolute, self._max_bytes, self.path, self._types),
             abandon_on_cancel=True,
             limiter=self._limiter,
         )
-        if isinstance(result, ProviderFileError):
-            # Raised here and not where it was found: no frame of this traceback holds secrets.
-            raise result
-        self.file = result
-        return result.snapshot
+        if reading.others_can_write and not self._exposed:
+            text = "provider file can be changed by other users: chmod go-w it and its directory"
+            _log.warning(text, extra={"path": self.path})
+        self._exposed = reading.others_can_write
+        return reading
+
+    def _may_be_incomplete(self, reading: Reading) -> bool:
+        """Return whether this may be the first part of a file that is being written in place."""
+        version, result = reading.version, reading.result
+        if self.file is None or (version is not None and version.was_renamed_here(self._version)):
+            return False
+        return isinstance(result, ProviderFileError) or result.lacks_some_of(self.file)
 
     def look_again(self) -> None:
         """Send a notice to `changes`, as if the file had changed: it will be read again."""
@@ -83,6 +112,7 @@ async def open_provider_file(
     *,
     max_bytes: int = 4 << 20,
     look_interval: float = 2.0,
+    quiet_time: float = _QUIET_TIME,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
 ) -> AsyncIterator[ProviderFileSource]:
     """Open a provider file and watch it.
@@ -104,6 +134,9 @@ async def open_provider_file(
         look_interval: Seconds between two looks at the file where the operating system gives
             no events (network file systems, a directory that went). With events, a change is
             noticed within about a tenth of a second.
+        quiet_time: Seconds for which a file that was changed in place and has less in it than
+            before, or cannot be used, must stay as it is before that counts. Longer than the
+            pauses of what writes the file.
         types: What a provider may be; as those of `open_gateway`.
 
     Raises:
@@ -120,7 +153,13 @@ async def open_provider_file(
 
     with ChangeBus() as bus, bus.subscribe() as changes:
         source = ProviderFileSource(
-            os.fspath(path), changes, bus.publish, _absolute(path), max_bytes, tuple(types)
+            os.fspath(path),
+            changes,
+            bus.publish,
+            _absolute(path),
+            max_bytes,
+            tuple(types),
+            quiet_time,
         )
         watcher = FileWatcher(source._absolute, bus.publish, look_interval)
         await watcher.look_first()
@@ -134,57 +173,3 @@ async def open_provider_file(
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(path))
-
-
-def _read(
-    path: Path, max_bytes: int, shown: str, types: Iterable[ProviderType] = PROVIDER_TYPES
-) -> ProviderFile | ProviderFileError:
-    try:
-        text = _decode(_read_bytes(path, max_bytes, shown), shown)
-        read = parse_provider_file(text, shown, types=types)
-        return attrs.evolve(read, providers=tuple(map(without_secrets, read.providers)))
-    except ProviderFileError as error:
-        return error.with_traceback(None)
-
-
-def _read_bytes(path: Path, max_bytes: int, shown: str) -> bytes:
-    try:
-        # Not to wait for the other end, should this be a named pipe.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (OSError, ValueError) as error:
-        raise ProviderFileError(shown, _why(error)) from None
-    try:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise ProviderFileError(shown, "is not a regular file")
-        data = bytearray()
-        while chunk := os.read(descriptor, _CHUNK):
-            data += chunk
-            if len(data) > max_bytes:
-                raise ProviderFileError(shown, f"is larger than {max_bytes} bytes")
-        after = os.fstat(descriptor)
-    except OSError as error:
-        raise ProviderFileError(shown, _why(error)) from None
-    finally:
-        os.close(descriptor)
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        # Half of one version and half of the next; there will be a notice when it is whole.
-        raise ProviderFileError(shown, "was written to while it was read")
-    return bytes(data)
-
-
-def _why(error: OSError | ValueError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "does not exist"
-    if not isinstance(error, OSError):  # what Python says of it differs between its versions
-        return "cannot be read: no file can have that name"
-    return f"cannot be read: {error.strerror or error}"
-
-
-def _decode(data: bytes, path: str) -> str:
-    try:
-        return data.decode("utf-8-sig")  # some editors put a byte order mark first
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-    # Outside the handler: that exception holds the whole text.
-    raise ProviderFileError(path, f"line {line}: is not UTF-8")
