@@ -61,7 +61,7 @@ REMOTE_BUGS = (
     bug(
         "a revision comes before the clients that it has",
         ("tests/gateway/control/test_gateway_service.py",), "gateway/control/_gateway_service.py",
-        "            if sent != revision:", "            if sent is None:",
+        "            if sent != latest:", "            if sent is None:",
     ),
     bug(
         "a notice of an earlier set replaces none", ("tests/remote/test_services.py",),
@@ -127,8 +127,19 @@ REMOTE_BUGS = (
         "_refusal_log.py", "if now >= self._next_line:", "if now >= 0:",
     ),
     bug(
-        "the hub goes back", ("tests/gateway/control/test_hub.py",), "gateway/control/_hub.py",
-        "if fresh.revision > present.revision:", "if fresh.revision != present.revision:",
+        "the hub goes back in the same epoch", ("tests/gateway/control/test_hub.py",),
+        "gateway/control/_hub.py",
+        "if present.lost_by(served.revisions, served.epochs):",
+        "if present.lost_by(present, served.epochs):",
+    ),
+    bug(
+        "what a gateway saw in a lost epoch is not noticed",
+        ("tests/gateway/control/test_hub.py",), "gateway/control/_records.py",
+        "return bool(self.epoch) and self.epoch not in epochs", "return False",
+    ),
+    bug(
+        "clients are remembered over an epoch", ("tests/gateway/sources",),
+        "gateway/sources/_authorization.py", "            self._known.clear()\n", "",
     ),
     bug(
         "a revoked gateway's key lives on", ("tests/gateway/control/test_hub.py",),

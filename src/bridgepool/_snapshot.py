@@ -41,6 +41,9 @@ class ProviderSnapshot(Generic[P]):
             source has none. A pool refuses a revision lower than the one in force.
         allow_empty: If there are no providers: the source states that this is intended. A pool
             does not ask; a gateway refuses an empty set that may be an accident.
+        epoch: Identifies the history that the revision counts in, any text; None when the source
+            has only one. A source that goes back, as after a backup was restored, changes it:
+            revisions of two epochs do not compare, and a pool takes what comes.
 
     Raises:
         TypeError: The providers are a string or a mapping, or one of them is not hashable: it
@@ -50,14 +53,15 @@ class ProviderSnapshot(Generic[P]):
     providers: tuple[P, ...] = attrs.field(converter=_as_tuple)
     revision: int | None = None
     allow_empty: bool = attrs.field(default=False, kw_only=True, eq=False)
+    epoch: str | None = None
 
     def same_providers(self, other: "ProviderSnapshot[P]") -> bool:
         """Return whether both hold equal providers in the same order, whatever the revisions."""
         return self.providers == other.providers
 
     def older_than(self, other: "ProviderSnapshot[P]") -> bool:
-        """Return whether both carry a revision and this one's is the lower."""
-        if self.revision is None or other.revision is None:
+        """Return whether both carry a revision of one epoch and this one's is the lower."""
+        if self.revision is None or other.revision is None or self.epoch != other.epoch:
             return False
         return self.revision < other.revision
 

@@ -55,7 +55,7 @@ async def test_a_client_written_from_the_page_goes_through_all_of_a_session() ->
         assert welcome["services"] == {"clients": "1.0"}
         assert (await client.call(2, "hello", _HELLO))["code"] == "hello_twice"
         clients = await client.call(3, "clients.watch", {})
-        assert clients == {"revision": revision - 1}
+        assert clients == {"revision": revision - 1, "epoch": backend.epoch}
         now = await client.call(3, "watch", {"send": True})
         assert (now["revision"], now["rows"]) == (revision, None)
         rows = (await client.call(4, "get_rows", {"known": None}))["rows"]

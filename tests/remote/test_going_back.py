@@ -8,8 +8,15 @@ import pytest
 import trio
 import trio.testing
 
-from bridgepool import ReplaceOutcome, open_bridge_pool
-from bridgepool.remote import RemoteProviders, open_remote_providers
+from bridgepool import MemoryReloader, ProviderSnapshot, ReplaceOutcome, open_bridge_pool
+from bridgepool.remote import (
+    CatchUp,
+    RemoteError,
+    RemoteProviders,
+    Seen,
+    open_remote_providers,
+    open_remote_service,
+)
 
 from .rig import ROWS, Depot, Owner, Plane, open_plane, row
 from .test_convergence import open_nothing
@@ -99,3 +106,116 @@ async def test_the_same_revision_by_other_changes_is_not_taken_for_the_one_befor
         snapshot = await two.remote.reload()
         assert snapshot.revision == last
         assert [provider.name for provider in snapshot.providers] == [f"depot-{number}"]
+
+
+@asynccontextmanager
+async def open_epochs(
+    catch_up: CatchUp | None = None,
+) -> AsyncIterator[tuple[Plane, MemoryReloader[Depot]]]:
+    """Open an owner of one source, which a test puts back to earlier revisions."""
+    owner = Owner()
+    owner.source.replace(ProviderSnapshot([row(1)], 110, "old"))
+    with owner.source.subscribe() as changes:
+        async with (
+            open_remote_service(
+                ROWS, owner.source, changes, admit=owner.admit, is_live=owner.is_live,
+                catch_up=catch_up,
+            ) as service,
+            trio.open_nursery() as nursery,
+        ):  # fmt: skip
+            await trio.testing.wait_all_tasks_blocked()
+            yield Plane(nursery, owner, service, owner.add_key("front-1")), owner.source
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_lower_revision_of_a_new_epoch_is_put_in_force_on_the_same_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        open_epochs() as (plane, source),
+        open_remote_providers(plane.connect, ROWS, name="front") as remote,
+    ):
+        await remote.changes.receive()
+        async with open_bridge_pool(open_nothing, await remote.reload()) as pool:
+            source.replace(ProviderSnapshot([row(2)], 100, "new"))
+            await remote.changes.receive()
+            fresh = await remote.reload()
+            assert (fresh.revision, fresh.epoch) == (100, "new")
+            assert pool.replace_providers(fresh).outcome is ReplaceOutcome.APPLIED
+            remote.acknowledge(100, epoch="new")
+            await trio.sleep(1)
+            [receipt] = plane.service.receipts.values()
+            assert (receipt.revision, receipt.epoch) == (100, "new")
+        assert remote.status.sessions == 1
+
+
+async def test_with_a_new_epoch_equal_rows_are_sent_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with (
+        open_epochs() as (plane, source),
+        open_remote_providers(plane.connect, ROWS, name="front") as remote,
+    ):
+        await remote.changes.receive()
+        await remote.reload()
+        source.replace(ProviderSnapshot([row(1)], 100, "new"))
+        await remote.changes.receive()
+        source.replace(ProviderSnapshot([row(1)], 101, "new"))
+        await remote.changes.receive()
+        assert remote._session is not None
+        assert remote._session.known == 1
+        fresh = await remote.reload()
+        assert (fresh.revision, fresh.epoch, fresh.providers) == (101, "new", (row(1),))
+        assert remote._session.known == 2
+
+
+async def test_an_owner_is_told_what_a_follower_has_seen_before_it_welcomes_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    told: list[Seen] = []
+
+    async def catch_up(seen: Seen) -> Seen:
+        told.append(seen)
+        source.replace(ProviderSnapshot([row(2)], 100, "new"))
+        await trio.lowlevel.checkpoint()
+        return Seen(100, "new")
+
+    async with (
+        open_epochs(catch_up) as (plane, source),
+        open_remote_providers(
+            plane.connect, ROWS, name="front", seen=ProviderSnapshot([row(3)], 120, "old")
+        ) as remote,
+    ):
+        await remote.changes.receive()
+        assert told == [Seen(120, "old")]
+        assert remote.status.revision == 100  # from the first moment on
+        fresh = await remote.reload()
+        assert (fresh.revision, fresh.epoch) == (100, "new")
+        plane.cut()
+        await remote.changes.receive()
+        assert len(told) == 1, "it has seen what is sent"
+
+
+async def test_a_follower_that_is_ahead_waits_outside_while_the_owner_cannot_find_out(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def catch_up(seen: Seen) -> Seen:
+        await trio.lowlevel.checkpoint()
+        if away:
+            raise RemoteError("unavailable", "the store cannot be read")
+        source.replace(ProviderSnapshot([row(2)], 130, "old"))
+        return Seen(130, "old")
+
+    away = True
+    async with (
+        open_epochs(catch_up) as (plane, source),
+        open_remote_providers(
+            plane.connect, ROWS, name="front", seen=ProviderSnapshot([row(3)], 120, "old")
+        ) as remote,
+    ):
+        await trio.sleep(60)
+        assert remote.status.sessions == 0
+        assert "the store cannot be read" in (remote.status.last_error or "")
+        away = False
+        await remote.changes.receive()
+        assert (await remote.reload()).revision == 130

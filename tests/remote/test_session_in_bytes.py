@@ -84,7 +84,7 @@ async def _shake_hands(client: ForeignClient, key: Secret) -> None:
 
 
 async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() -> None:
-    backend = MemoryBackend()
+    backend = MemoryBackend(epoch="2f41")
     [added] = _step(_FOLDER / "09-changed.json")["frame"][2][0]["rows"]
     body = added["body"]
     row = ProviderRow(

@@ -1,7 +1,7 @@
 """A backup is put back under a control plane and gateways that were further already.
 
-Nobody goes back by itself: what was in force serves on, whoever writes is told so, and a restart
-takes up what the backup holds.
+They go back with it, whether or not somebody says so by `bridgepool store restored`: nothing is
+restarted, nothing is cut, and what was concluded from lost revisions holds no more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import trio
 
-from bridgepool.gateway.control._records import Actor, ProviderPatch
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._process import open_source
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.process import run_command
@@ -24,12 +25,9 @@ from tests.system.rig import (
     control_source,
     make_home,
     open_front,
-    open_home_store,
     open_plane,
     store_source,
 )
-
-ADA = Actor("program", "ada")
 
 
 async def api_answers(home: Home, path: str) -> tuple[int, str]:
@@ -64,14 +62,14 @@ async def test_in_postgresql_under_what_runs(
     name = url.rpartition("/")[2]
     home = await make_home(tmp_path, url)
     async with open_plane(home):
-        old = await home.add("ai", north, "sk-1")
+        await home.add("ai", north, "sk-1")
     await trio.to_thread.run_sync(server.execute, f"CREATE DATABASE backup TEMPLATE {name}")
 
     def put_back() -> None:
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
         server.execute(f"ALTER DATABASE backup RENAME TO {name}")
 
-    async with open_plane(home):
+    async with open_plane(home, poll_interval=0.5) as plane:
         for upstream in (south, north, south):
             new = await home.change("ai", base_url=upstream.openai_url)
         async with (
@@ -83,29 +81,17 @@ async def test_in_postgresql_under_what_runs(
                 await front.wait_outcome("south")
             await stack.enter_async_context(open_load(standalone.url, standalone.key))
             await stack.enter_async_context(open_load(embedded.url, embedded.key))
-            await trio.to_thread.run_sync(put_back)
-            assert "went back to an earlier revision" in await wait_unready(home)
+            async with standalone.stream() as stream:
+                await trio.to_thread.run_sync(put_back)
+                for front in (standalone, embedded):
+                    await front.wait_outcome("north")
+                assert await stream.finish() == "south"
+            change = await home.change("ai", base_url=south.openai_url)
+            assert change <= new
+            report = await plane.hub.wait_applied(change, 10)
+            assert [(row.state, row.revision) for row in report.gateways] == [("applied", change)]
             for front in (standalone, embedded):
-                assert await front.outcome() == "south"
-            # A change is made, and nobody says that it is live.
-            async with open_home_store(home) as store:
-                patch = ProviderPatch(enabled=False)
-                change = await store.update_provider(ADA, "ai", patch, allow_empty=True)
-            assert old < change.revision < new
-            path = f"/api/v1/revisions/{change.revision}/applied?wait=1"
-            status, said = await api_answers(home, path)
-            assert status == 503
-            assert "restart the control planes and the gateways" in said
-            for front in (standalone, embedded):
-                assert await front.outcome() == "south"
-    # All restarted.
-    async with (
-        open_plane(home),
-        open_front(home, control_source(home)) as (standalone, _),
-        open_front(home, store_source(home)) as (embedded, _),
-    ):
-        for front in (standalone, embedded):
-            await front.wait_outcome("provider_disabled")
+                await front.wait_outcome("south")
 
 
 def copy_store(path: Path, backup: Path) -> None:
@@ -121,13 +107,47 @@ def put_in_place(backup: Path, path: Path) -> None:
         path.with_name(path.name + side).unlink(missing_ok=True)
 
 
-async def test_in_sqlite_under_what_runs(
+async def test_in_sqlite_under_what_runs_by_the_two_commands_of_the_page(
     tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
 ) -> None:
     path, backup = tmp_path / "store.db", tmp_path / "backup.db"
     home = await make_home(tmp_path, str(path))
     async with (
-        open_plane(home, poll_interval=0.5),
+        open_plane(home),
+        open_front(home, control_source(home)) as (standalone, _),
+        open_front(home, store_source(home)) as (embedded, _),
+        AsyncExitStack() as stack,
+    ):
+        await home.add("ai", north, "sk-1")
+        copy_store(path, backup)
+        for upstream in (south, north, south):
+            new = await home.change("ai", base_url=upstream.openai_url)
+        fronts = (standalone, embedded)
+        for front in fronts:
+            await front.wait_outcome("south")
+            await stack.enter_async_context(open_load(front.url, front.key))
+        async with standalone.stream() as stream:
+            await trio.to_thread.run_sync(copy_store, backup, path)
+            where = ("--store", str(path), "--encryption-key-file", str(home.encryption_file))
+            async with run_command("store", "restored", "--wait", "10", *where) as command:
+                assert await command.wait() == 0
+                await command.stdout.wait_end()
+            for front in fronts:
+                await front.wait_outcome("north")
+            assert await stream.finish() == "south"
+        assert any("applied" in line.split() for line in command.stdout.lines)
+        assert await home.change("ai", base_url=south.openai_url) <= new
+        for front in fronts:
+            await front.wait_outcome("south")
+
+
+async def test_another_file_in_the_place_of_the_store_is_reported_and_not_used(
+    tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
+) -> None:
+    path, backup = tmp_path / "store.db", tmp_path / "backup.db"
+    home = await make_home(tmp_path, str(path))
+    async with (
+        open_plane(home, poll_interval=0.5) as plane,
         open_front(home, control_source(home)) as (front, _),
     ):
         await home.add("ai", north, "sk-1")
@@ -136,43 +156,62 @@ async def test_in_sqlite_under_what_runs(
         await front.wait_outcome("south")
         async with open_load(front.url, front.key):
             os.replace(backup, path)
-            said = await wait_unready(home)
+            await wait_unready(home)
+            said = plane.hub.status().read_problem or ""
             assert "another file was put in the place of the store" in said
             assert "restart to use it" in said
             assert await front.outcome() == "south"
 
 
-async def test_a_gateway_that_is_further_than_the_store_counts_as_pending(
+async def test_a_gateway_tells_a_new_control_plane_that_the_store_went_back(
     tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
 ) -> None:
+    """Revoked keys stayed good and new ones got 503: the gateway kept its higher revisions."""
     path, backup = tmp_path / "store.db", tmp_path / "backup.db"
     home = await make_home(tmp_path, str(path))
     async with open_plane(home):
         await home.add("ai", north, "sk-1")
         copy_store(path, backup)
-        for upstream in (south, north, south, north, south):
-            new = await home.change("ai", base_url=upstream.openai_url)
+        for number in range(5):
+            await home.api("POST", "clients", {"id": f"lost-{number}"})
+        lost = (await home.api("POST", "clients", {"id": "lost"}))["key"]
+        new = await home.change("ai", base_url=south.openai_url)
     async with open_front(home, control_source(home)) as (front, _):
         async with open_plane(home):
             await front.wait_outcome("south")  # and so the client is known
+            assert (await front.ask(key=lost)).status == 200
         put_in_place(backup, path)
         async with open_load(front.url, front.key), open_plane(home) as plane:
-            await front.wait_ready(ready=True, connected=True)
-            change = await home.change("ai", enabled=False)
-            assert change < new
-            report = await plane.hub.wait_applied(change, 0.5)
-            assert [(row.state, row.revision) for row in report.gateways] == [("pending", new)]
-            assert await front.outcome() == "south"
-            # The same from the store itself, as the command line asks it.
-            where = ("--store", str(path), "--encryption-key-file", str(home.encryption_file))
-            change_it = ("update", "ai", "--base-url", north.openai_url, "--wait", "0.5")
-            async with run_command("providers", *change_it, *where) as command:
-                assert await command.wait() == 1
-                await command.stdout.wait_end()
-            assert any(line.split()[2:4] == ["pending", str(new)] for line in command.stdout.lines)
-            # Enough changes later the store is further, and the gateway follows again.
-            while change <= new:
-                url = (north if change % 2 else south).openai_url + f"/{change}"
-                change = await home.change("ai", base_url=url, enabled=True)
-            await home.change("ai", base_url=north.openai_url)
+            await front.wait_outcome("north")
+            assert (await front.ask(key=lost)).status == 401
+            added = await home.api("POST", "clients", {"id": "after"})
+            assert added["revision"] < new
+            await home.wait_applied(added["revision"])
+            assert (await front.ask(key=added["key"])).status == 200
+            gone = await home.api("DELETE", "clients/after")
+            await home.wait_applied(gone["revision"])
+            assert (await front.ask(key=added["key"])).status == 401
+            report = await plane.hub.wait_applied(gone["revision"], 10)
+            assert [row.state for row in report.gateways] == ["applied"]
+
+
+async def test_a_gateway_started_from_its_snapshot_file_tells_it_too(
+    tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
+) -> None:
+    path, backup = tmp_path / "store.db", tmp_path / "backup.db"
+    home = await make_home(tmp_path, str(path))
+    options = GatewayOptions(
+        control=f"ws://127.0.0.1:{home.rpc_port}", key_file=home.gateway_file, name="front",
+        snapshot_file=tmp_path / "snapshot",
+    )  # fmt: skip
+    async with open_plane(home):
+        await home.add("ai", north, "sk-1")
+        copy_store(path, backup)
+        await home.change("ai", base_url=south.openai_url)
+        async with open_front(home, open_source(options, allow_anonymous=False)) as (front, _):
+            await front.wait_outcome("south")
+    put_in_place(backup, path)
+    async with open_front(home, open_source(options, allow_anonymous=False)) as (front, _):
+        await front.wait_outcome("south")  # from the file, while no control plane runs
+        async with open_plane(home):
             await front.wait_outcome("north")

@@ -222,7 +222,7 @@ async def test_a_seed_that_was_edited_changes_what_nobody_changed_by_hand(home: 
 
 async def test_the_store_is_encrypted_anew_under_its_first_key(home: Home) -> None:
     async with opened(home) as store:
-        report = await store.rotate_encryption()
+        report = await store.rotate_encryption(Actor("local", "ann"))
         assert report.rewritten > 0
         assert report.unreadable == 0
     first = home.encryption_file.read_text().splitlines()[0]

@@ -167,5 +167,5 @@ class _PoolAndRuntimes:
         if replacement.outcome in (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED):
             self._readiness.allow_empty = snapshot.allow_empty
             if self._receipts is not None:
-                self._receipts.note(snapshot.revision)
+                self._receipts.note(snapshot.revision, snapshot.epoch)
         return replacement

@@ -92,11 +92,18 @@ class Authorization:
     key_id: str | None = None
     clients: int
     """The clients revision at which it was true, or an earlier one."""
+    epoch: str | None = None
+    """The epoch of that revision."""
 
 
 @attrs.frozen
 class WatchClients:
     """Ask for a ``clients.changed`` with every change of a client or a key of one."""
+
+    revision: int | None = None
+    """The latest clients revision that the gateway has seen, in any session."""
+    epoch: str | None = None
+    """The epoch of that revision."""
 
 
 @attrs.frozen
@@ -107,3 +114,5 @@ class ClientsRevision:
     """
 
     revision: int
+    epoch: str | None = None
+    """The epoch of that revision: another one since the store went back."""

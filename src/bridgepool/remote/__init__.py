@@ -19,10 +19,10 @@ from bridgepool.remote._follower import (
     websocket_connector,
 )
 from bridgepool.remote._messages import Acknowledge, RejectedRow, Row
-from bridgepool.remote._owner import Admit, RemoteService, open_remote_service
+from bridgepool.remote._owner import Admit, CatchUp, RemoteService, open_remote_service
 from bridgepool.remote._owner_session import Admitted, SessionObserver
 from bridgepool.remote._rows import GoodRow, RowFormat, RowTable
-from bridgepool.remote._session import Identity, Service, ServiceSession, SessionInfo
+from bridgepool.remote._session import Identity, Seen, Service, ServiceSession, SessionInfo
 from bridgepool.remote._status import RemoteLimits, RemoteStatus
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 from bridgepool.transports._handshake import Handshake, Refused
@@ -32,6 +32,7 @@ __all__ = [
     "Acknowledge",
     "Admit",
     "Admitted",
+    "CatchUp",
     "Connect",
     "ConnectionLostError",
     "GoodRow",
@@ -49,6 +50,7 @@ __all__ = [
     "Row",
     "RowFormat",
     "RowTable",
+    "Seen",
     "Service",
     "ServiceSession",
     "SessionInfo",

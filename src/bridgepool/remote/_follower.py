@@ -79,8 +79,8 @@ class RemoteProviders(Generic[P]):
     _bus: ChangeBus
     _services: tuple[Service, ...]
     _table: RowTable[bytes, P]
+    _seen: ProviderSnapshot[P] | None  # the latest; of `_table`, once there was a reload
     _session: FollowerSession | None = attrs.field(default=None, init=False)
-    _revision: int | None = attrs.field(default=None, init=False)  # of `_table`
     _receipt: Acknowledge | None = attrs.field(default=None, init=False)
     # the task that sends receipts waits in it, until its deadline, which is when to send the next
     _receipt_due: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
@@ -99,7 +99,8 @@ class RemoteProviders(Generic[P]):
         end of the first try to connect, whatever comes of it.
 
         Its revision is that of the owner's source. It may be lower than before, when another owner
-        answers that is behind: a pool refuses it, and `watch_providers` asks again later.
+        answers that is behind: a pool refuses it, and `watch_providers` asks again later. With
+        another epoch the owner's source went back, and the revision does not compare.
 
         Raises:
             ReloadError: There is no session, or it was lost meanwhile, or the owner has no answer
@@ -120,9 +121,12 @@ class RemoteProviders(Generic[P]):
                 (row.id, row.name or row.id, bytes(row.body)) for row in fresh.rows
             )
             session.known = fresh.set
-        if self._revision is None or revision is None or revision >= self._revision:
-            self._table, self._revision = table, revision
-        return ProviderSnapshot(table.providers, revision, allow_empty=fresh.allow_empty)
+        snapshot = ProviderSnapshot(
+            table.providers, revision, fresh.epoch, allow_empty=fresh.allow_empty
+        )
+        if self._seen is None or not snapshot.older_than(self._seen):
+            self._table, self._seen = table, snapshot
+        return snapshot
 
     @property
     def rejected(self) -> tuple[RejectedRow, ...]:
@@ -132,7 +136,9 @@ class RemoteProviders(Generic[P]):
         """
         return self._table.rejected
 
-    def acknowledge(self, revision: int, rejected: Sequence[RejectedRow] = ()) -> None:
+    def acknowledge(
+        self, revision: int, rejected: Sequence[RejectedRow] = (), *, epoch: str | None = None
+    ) -> None:
         """Send the owner a receipt: this revision is in force. Not async, never fails.
 
         The latest receipt is what counts: it is sent as soon as there is a session, and again
@@ -141,8 +147,9 @@ class RemoteProviders(Generic[P]):
         Args:
             revision: What is in force.
             rejected: The providers of it that are not in force as the owner has them.
+            epoch: Of the revision: that of its snapshot.
         """
-        self._receipt = Acknowledge(revision, tuple(rejected))
+        self._receipt = Acknowledge(revision, tuple(rejected), epoch)
         if self._receipt_due.deadline == inf:
             delay = shorten(self._limits.receipt_delay, 0.5)
             self._receipt_due.deadline = trio.current_time() + delay
@@ -190,7 +197,7 @@ class RemoteProviders(Generic[P]):
             async with (
                 connect() as channel,
                 open_follower_session(
-                    channel, self._hello, self._services, self._note_changed
+                    channel, self._introduce(), self._services, self._note_changed
                 ) as session,
             ):
                 scope.deadline = inf
@@ -201,6 +208,12 @@ class RemoteProviders(Generic[P]):
                     self._note_end()
         if scope.cancelled_caught:
             self._note_problem(f"no session within {timeout:g} s")
+
+    def _introduce(self) -> Hello:
+        seen = self._seen
+        if seen is None:
+            return self._hello
+        return attrs.evolve(self._hello, revision=seen.revision, epoch=seen.epoch)
 
     async def _serve(self, session: FollowerSession) -> None:
         """Send receipts until the session is lost; raise why."""
@@ -276,6 +289,7 @@ async def open_remote_providers(
     name: str,
     instance: str | None = None,
     services: Iterable[Service] = (),
+    seen: ProviderSnapshot[P] | None = None,
     limits: RemoteLimits = _DEFAULT_LIMITS,
 ) -> AsyncIterator[RemoteProviders[P]]:
     """Follow the providers of an owner, for as long as the block lasts.
@@ -294,6 +308,8 @@ async def open_remote_providers(
         name: What this follower calls itself.
         instance: Which process of it; random by default.
         services: What else is asked for on each session; without one of them there is none.
+        seen: What the owner sent last, before this program was started; such as from a file. The
+            owner is told its revision and epoch.
         limits: How long to wait for what.
 
     Resource handling:
@@ -309,7 +325,9 @@ async def open_remote_providers(
     table = RowTable[bytes, P](rows.read, rows.kept, rows.substituted)
     with ChangeBus() as bus, bus.subscribe() as changes:
         async with open_service_nursery() as nursery:
-            remote = RemoteProviders(changes, RemoteStatus(), hello, limits, bus, services, table)
+            remote = RemoteProviders(
+                changes, RemoteStatus(), hello, limits, bus, services, table, seen
+            )
             nursery.start_soon(remote._keep, connect)
             try:
                 yield remote

@@ -29,6 +29,10 @@ class Hello:
     """Such as ``bridgepool/0.1.0``."""
     services: Annotated[dict[str, str], Meta(max_length=MAX_SERVICES)] = attrs.field(factory=dict)
     """The services that it wants beside the rows: their names, and the version of each."""
+    revision: int | None = None
+    """The latest that it has seen, in any session; None if it has seen none."""
+    epoch: str | None = None
+    """The epoch of `revision`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -77,6 +81,9 @@ class RowSet:
     """None: they are not sent, since they are those that the follower knows or can ask for."""
     allow_empty: bool = False
     """If there are no rows: the source states that this is intended."""
+    epoch: str | None = None
+    """The history that `revision` counts in; None if the source has only one. Revisions of two
+    epochs do not compare."""
 
 
 @attrs.frozen
@@ -119,3 +126,5 @@ class Acknowledge:
 
     revision: int
     rejected: Annotated[tuple[RejectedRow, ...], Meta(max_length=MAX_ROWS)] = ()
+    epoch: str | None = None
+    """Of the revision."""

@@ -23,6 +23,7 @@ from bridgepool._reload import ProviderReloader, watch_providers
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.remote import _codec as codec
+from bridgepool.remote._errors import RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
     Goodbye,
@@ -31,7 +32,7 @@ from bridgepool.remote._messages import (
 )
 from bridgepool.remote._owner_session import Admitted, EncodedRows, OwnerSession, SessionObserver
 from bridgepool.remote._rows import RowFormat
-from bridgepool.remote._session import Identity, Service, SessionInfo
+from bridgepool.remote._session import Identity, Seen, Service, SessionInfo
 from bridgepool.remote._versions import check_version
 from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports.memory import open_memory_channel_pair
@@ -51,6 +52,8 @@ _MIN_INTERVAL: Final = 0.001
 Listener = trio.abc.Listener[trio.abc.Stream]
 Admit = Callable[[Handshake], Awaitable[Identity | Refused]]
 """Decides who is let in, by what a follower sent in the handshake: mostly by its ``bearer``."""
+CatchUp = Callable[[Seen], Awaitable[Seen]]
+"""Brings a source up to what a follower has seen, or renews its epoch; returns where it is then."""
 
 
 @attrs.define(eq=False)
@@ -64,6 +67,7 @@ class RemoteService(Generic[P]):
     _format: RowFormat[P]
     _admit: Admit
     _is_live: Callable[[Identity], bool]
+    _catch_up: CatchUp | None
     _services: dict[str, Service]
     _observer: SessionObserver | None
     _hello_timeout: float
@@ -188,8 +192,10 @@ class RemoteService(Generic[P]):
             return Replacement(ReplaceOutcome.OUT_OF_DATE, number)
         rows = tuple(map(self._format.write, snapshot.providers))
         is_same = current is not None and rows == current.rows
-        if not is_same or current is None or _marks(snapshot) != _marks(current.snapshot):
-            number += not is_same
+        # With another epoch the set is another one, too: followers ask everything anew.
+        is_same_set = is_same and current is not None and snapshot.epoch == current.snapshot.epoch
+        if not is_same_set or current is None or _marks(snapshot) != _marks(current.snapshot):
+            number += not is_same_set
             self._current = self._encode(snapshot, rows, number)
             self._has_rows.set()
         for session in tuple(self._open):
@@ -197,6 +203,27 @@ class RemoteService(Generic[P]):
         self._replaced.set()
         outcome = ReplaceOutcome.UNCHANGED if is_same else ReplaceOutcome.APPLIED
         return Replacement(outcome, number)
+
+    async def _wait_caught_up(self, seen: Seen) -> None:
+        """Have the source catch up with what a follower has seen, and wait until that is sent.
+
+        Raises:
+            RemoteError: The source cannot tell now whether it is behind.
+        """
+        if self._catch_up is None or seen.revision is None:
+            return
+        await self._has_rows.wait()
+        reached = seen
+        while self._current is not None and reached.is_ahead_of(self._current.snapshot):
+            try:
+                reached = await self._catch_up(seen)
+            except RemoteError:
+                raise
+            except Exception:  # the owner's: this call is answered, and the server goes on
+                _log.exception("a source did not catch up with a follower")
+                raise RemoteError("unavailable", "the source may be behind; retry later") from None
+            if reached.is_ahead_of(self._current.snapshot):
+                await self._replaced.wait()
 
     async def _notify_sessions(self) -> None:
         """Mark all sessions to be sent a notice after each replacement, until cancelled."""
@@ -211,7 +238,9 @@ class RemoteService(Generic[P]):
     def _encode(
         self, snapshot: ProviderSnapshot[P], rows: tuple[Row, ...], number: int
     ) -> EncodedRows:
-        without_rows = RowSet(snapshot.revision, number, allow_empty=snapshot.allow_empty)
+        without_rows = RowSet(
+            snapshot.revision, number, allow_empty=snapshot.allow_empty, epoch=snapshot.epoch
+        )
         whole, problem = codec.encode(attrs.evolve(without_rows, rows=rows)), None
         size = memoryview(whole.raw).nbytes + _ENVELOPE_BYTES
         if size > self._max_message_bytes:
@@ -239,6 +268,7 @@ async def open_remote_service(
     *,
     admit: Admit,
     is_live: Callable[[Identity], bool] = _always,
+    catch_up: CatchUp | None = None,
     services: Iterable[Service] = (),
     observer: SessionObserver | None = None,
     hello_timeout: float = 10.0,
@@ -262,6 +292,9 @@ async def open_remote_service(
         admit: Decides who is let in. When it raises, the follower is asked to come again later.
         is_live: Tells whether the key of a session is good still. Asked when a session begins and
             after each reload; a session for which it returns False is ended. Must be fast.
+        catch_up: Called when a follower that begins a session has seen a later revision than that
+            which is sent here, or one of another epoch. The follower is welcomed when what it
+            returns is sent; if it raises, the follower is asked to come again later.
         services: What else is offered on each session.
         observer: Gets to know of sessions and receipts.
         hello_timeout: Seconds after which a session without a hello is ended.
@@ -276,6 +309,7 @@ async def open_remote_service(
         rows,
         admit,
         is_live,
+        catch_up,
         {each.name: each for each in services},
         observer,
         hello_timeout,

@@ -29,7 +29,7 @@ from bridgepool.remote._messages import (
     Welcome,
 )
 from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer, open_rpc
-from bridgepool.remote._session import Identity, Service, ServiceSession, SessionInfo, choose
+from bridgepool.remote._session import Identity, Seen, Service, ServiceSession, SessionInfo, choose
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
 
 if TYPE_CHECKING:
@@ -183,6 +183,10 @@ class OwnerSession(Generic[P]):
         if self.info is not None:
             raise RemoteError("hello_twice", "this session has begun already")
         services = choose(self.service._services, hello.services)
+        await self.service._wait_caught_up(Seen(hello.revision, hello.epoch))
+        self._refuse_if_ended()
+        if self.info is not None:
+            raise RemoteError("hello_twice", "this session has begun already")
         self.info = SessionInfo(
             id=self.id,
             identity=self.admitted.identity,
@@ -230,8 +234,9 @@ class OwnerSession(Generic[P]):
         """Take a receipt."""
         if self.info is None or self.goodbye is not None:
             return
-        revision = self.service.revision
-        if revision is not None and receipt.revision > revision:
+        current, revision = self.service._current, self.service.revision
+        is_epoch = current is not None and receipt.epoch in (None, current.snapshot.epoch)
+        if is_epoch and revision is not None and receipt.revision > revision:
             facts = {
                 "session": self.id,
                 "follower": self.admitted.identity.name,

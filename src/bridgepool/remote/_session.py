@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.remote._errors import RemoteError
 from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer
 from bridgepool.remote._versions import ProtocolVersion, parse_version
@@ -29,6 +30,20 @@ class Identity:
     """For logs and receipts."""
     key_id: str = ""
     """Which of its keys it came with, so that its sessions can be ended when that is revoked."""
+
+
+@attrs.frozen
+class Seen:
+    """The latest revision that one side has seen, and its epoch."""
+
+    revision: int | None
+    epoch: str | None
+
+    def is_ahead_of(self, snapshot: ProviderSnapshot[Any]) -> bool:
+        """Return whether a snapshot is behind this, or may be: it is of another epoch."""
+        if self.revision is None or snapshot.revision is None:
+            return False
+        return self.epoch != snapshot.epoch or self.revision > snapshot.revision
 
 
 @attrs.frozen(kw_only=True)

@@ -94,7 +94,7 @@ async def test_a_client_is_authorized_at_the_clients_revision_of_the_answer(
         found = await rpc.call("clients.authorize", Authorize(Secret(key)), Authorization)
         assert (found.client_id, found.clients) == ("ann", revision)
         nobody = await rpc.call("clients.authorize", Authorize(Secret("bp_x")), Authorization)
-        assert nobody == Authorization(clients=revision)
+        assert nobody == Authorization(clients=revision, epoch=backend.epoch)
 
 
 async def test_a_new_clients_revision_comes_before_the_revision_that_has_it(
@@ -109,12 +109,13 @@ async def test_a_new_clients_revision_comes_before_the_revision_that_has_it(
         with_row = backend.set_rows([row(1)])
         revision = backend.set_clients(clients)
         await trio.sleep(1)
-        assert heard[0] == ClientsRevision(revision)
+        assert heard[0] == ClientsRevision(revision, backend.epoch)
         assert isinstance(heard[1], RowSet)
         assert (heard[1].revision, heard[1].set) == (revision, rows.set + 1)
         again = backend.set_rows([])
         await trio.sleep(1)
-        assert heard[2:] == [RowSet(again, rows.set + 2, ())], "no client has changed"
+        only = RowSet(again, rows.set + 2, (), epoch=backend.epoch)
+        assert heard[2:] == [only], "no client has changed"
         assert with_row < revision < again
 
 
@@ -122,16 +123,17 @@ async def test_a_clients_revision_comes_first_also_to_a_gateway_that_is_slow_to_
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     heard: list[object] = []
-    async with open_gateway_service(Open()) as service, talk(service, heard) as rpc:
+    backend = Open(epoch="one")
+    async with open_gateway_service(backend) as service, talk(service, heard) as rpc:
         await rpc.call("watch", Watch(send=True), RowSet)
         (session,) = service._open
         assert session.rpc is not None
-        service.replace_providers(ProviderSnapshot((), 50))
+        service.replace_providers(ProviderSnapshot((), 50, "one"))
         session.publish_changed()  # not sent yet when the next revision comes
         session.rpc.publish("clients.changed", ClientsRevision(51))
-        service.replace_providers(ProviderSnapshot((), 51))
+        service.replace_providers(ProviderSnapshot((), 51, "one"))
         await trio.sleep(1)
-        assert heard.index(ClientsRevision(51)) < heard.index(RowSet(51, 1))
+        assert heard.index(ClientsRevision(51)) < heard.index(RowSet(51, 1, epoch="one"))
 
 
 async def test_a_gateway_that_did_not_ask_is_sent_no_clients_revision(

@@ -112,7 +112,7 @@ async def test_a_removed_client_is_not_let_in_again_by_a_control_plane_that_is_b
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     token, client = new_client("ann")
-    ahead, behind = Backend(first_revision=100), Backend(first_revision=5)
+    ahead, behind = (Backend(first_revision=first, epoch="one") for first in (100, 5))
     for backend in (ahead, behind):
         backend.set_clients(Clients([client]))
     async with (

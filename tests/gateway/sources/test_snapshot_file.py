@@ -51,6 +51,7 @@ PROVIDERS = ProviderSnapshot(
         ),
     ),
     revision=17,
+    epoch="9f2c",
 )
 KEYS = EncryptionKeys([generate_encryption_key()])
 

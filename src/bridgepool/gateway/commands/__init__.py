@@ -2,7 +2,7 @@
 once.
 """
 
-from bridgepool.gateway.commands import _audit, _encryption, _gateways, _keys, _providers
+from bridgepool.gateway.commands import _audit, _encryption, _gateways, _keys, _providers, _store
 from bridgepool.gateway.commands._root import app
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "_gateways",
     "_keys",
     "_providers",
+    "_store",
     "app",
 ]

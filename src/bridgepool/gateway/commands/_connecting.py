@@ -20,6 +20,7 @@ from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argume
 
 if TYPE_CHECKING:
     from bridgepool._secret import Secret
+    from bridgepool.gateway.control._records import Actor
     from bridgepool.gateway.control.operations import Admin
 
 T = TypeVar("T")
@@ -107,7 +108,6 @@ async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
         )
     if store is not None:
         from bridgepool.gateway.control._encryption import find_encryption_keys
-        from bridgepool.gateway.control._records import Actor
         from bridgepool.gateway.control.database import check_store_exists
         from bridgepool.gateway.control.operations._store_admin import StoreAdmin
         from bridgepool.gateway.control.store import open_store
@@ -119,7 +119,7 @@ async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
             check_store_exists(store)
         keys = find_encryption_keys(store, key_file=options.encryption_key_file)
         async with open_store(store, keys, max_keys=options.max_keys) as opened:
-            yield StoreAdmin(opened, Actor("local", _user()))
+            yield StoreAdmin(opened, local_actor())
     elif url is not None:
         from bridgepool.gateway.control.operations._http_admin import open_http_admin
 
@@ -205,8 +205,12 @@ def secret_from_environment(variable: str) -> Secret:
     return checked_secret(text, f"the environment variable {variable}")
 
 
-def _user() -> str:
+def local_actor() -> Actor:
+    """Return who uses this command, for the audit of a store."""
+    from bridgepool.gateway.control._records import Actor
+
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (OSError, KeyError):  # no such user, as in a container
-        return f"uid {os.getuid()}"
+        user = f"uid {os.getuid()}"
+    return Actor("local", user)

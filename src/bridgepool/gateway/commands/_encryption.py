@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, Parameter
 
+from bridgepool.gateway.commands._connecting import local_actor
 from bridgepool.gateway.commands._root import app, fail, store_argument
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: boo
         check_store_exists(store_argument(store))
         keys = find_encryption_keys(store, key_file=encryption_key_file)
         async with open_store(store, keys) as opened:
-            return await opened.rotate_encryption()
+            return await opened.rotate_encryption(local_actor())
 
     if drop_old and encryption_key_file is None:
         fail("--drop-old requires --encryption-key-file")

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import attrs
 
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.remote import RejectedRow
 
 AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "offline"]
@@ -21,8 +21,8 @@ class GatewayApplied:
     instance: str
     state: AppliedState
     """``applied``: it serves this revision or a later one; ``rejected``: the same, except for some
-    providers; ``pending``: it is connected and has not acknowledged it yet, or a backup was
-    restored and it is at a revision that the store does not have; ``offline``: not connected."""
+    providers; ``pending``: it is connected and has not acknowledged it yet; ``offline``: not
+    connected."""
     revision: int | None
     """The last one that it acknowledged; None before its first receipt."""
     rejected: tuple[RejectedRow, ...] = ()
@@ -40,14 +40,16 @@ class AppliedReport:
     gateways: tuple[GatewayApplied, ...]
 
 
-def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: int) -> AppliedReport:
+def applied_report(
+    revision: int, sessions: Iterable[GatewaySession], latest: Revisions
+) -> AppliedReport:
     """Return the state of a revision on each gateway.
 
     Args:
         revision: The revision.
         sessions: The sessions of all gateways.
-        latest: The revision that the store is at. A gateway beyond it serves what the store lost
-            when a backup was restored, so it has not applied the revision.
+        latest: Where the store is. A gateway that acknowledged a revision of another epoch serves
+            what the store had before it went back, so it has not applied this one.
     """
     gateways = tuple(_judge(revision, row, latest) for row in sessions)
     return AppliedReport(
@@ -58,12 +60,14 @@ def applied_report(revision: int, sessions: Iterable[GatewaySession], latest: in
     )
 
 
-def has_told(revision: int, session: GatewaySession, latest: int) -> bool:
+def has_told(revision: int, session: GatewaySession, latest: Revisions) -> bool:
     """Return whether a gateway has acknowledged a revision; see `applied_report`."""
-    return session.revision is not None and revision <= session.revision <= latest
+    if session.revision is None or session.epoch != latest.epoch:
+        return False
+    return revision <= session.revision <= latest.revision
 
 
-def _judge(revision: int, session: GatewaySession, latest: int) -> GatewayApplied:
+def _judge(revision: int, session: GatewaySession, latest: Revisions) -> GatewayApplied:
     state: AppliedState = "offline"
     rejected: tuple[RejectedRow, ...] = ()
     if session.connected:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import attrs
 
@@ -12,10 +13,12 @@ from bridgepool._errors import ReloadError
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway._protocol import ProviderTable, named, provider_table
 from bridgepool.gateway.control._errors import StoreError
-from bridgepool.gateway.control._records import StoreSnapshot
+from bridgepool.gateway.control._records import Actor, StoreSnapshot
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
 from bridgepool.remote import RejectedRow
+
+_SELF: Final = Actor("program", "gateway")
 
 
 @attrs.define(eq=False)
@@ -40,19 +43,29 @@ class StoreProviders:
         try:
             snapshot = self._snapshot
             if snapshot is None or await self._store.revisions() != snapshot.revisions:
-                snapshot = await self._store.snapshot()
+                snapshot = await self._read_store()
         except StoreError as error:
             problem = str(error)
         else:
             if snapshot is not self._snapshot:
                 self._table = await self._table.updated_in_turns(named(snapshot.rows))
                 self._snapshot = snapshot
+            revisions = snapshot.revisions
             return ProviderSnapshot(
                 self._table.providers,
-                snapshot.revisions.revision,
+                revisions.revision,
+                revisions.epoch,
                 allow_empty=snapshot.allow_empty,
             )
         raise ReloadError(problem)
+
+    async def _read_store(self) -> StoreSnapshot:
+        """Read all, in a new epoch if the store went back since the last reading."""
+        last, fresh = self._snapshot, await self._store.snapshot()
+        if last is not None and last.revisions.lost_by(fresh.revisions, fresh.epochs):
+            await self._store.renew_epoch(_SELF, last.revisions)
+            fresh = await self._store.snapshot()
+        return fresh
 
     @property
     def clients(self) -> Clients:

@@ -27,6 +27,7 @@ from bridgepool.gateway._protocol import (
     ClientsRevision,
     WatchClients,
 )
+from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import Revisions
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._wire import ProviderRow
@@ -35,6 +36,7 @@ from bridgepool.remote import (
     Identity,
     RemoteError,
     RemoteService,
+    Seen,
     ServiceSession,
     SessionObserver,
     open_remote_service,
@@ -63,7 +65,7 @@ class GatewayBackend(Protocol):
 
     @property
     def revisions(self) -> Revisions:
-        """The revisions in force, as far as they are known here; never going back."""
+        """The revisions in force, as far as they are known here; in an epoch never going back."""
         ...
 
     def subscribe(self) -> ChangeSubscription:
@@ -72,6 +74,22 @@ class GatewayBackend(Protocol):
 
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return all providers, not older than `revisions` were when it was called."""
+        ...
+
+    async def catch_up(self, seen: Revisions) -> Revisions:
+        """Read the source again if a gateway has seen what is not known here.
+
+        A source that turns out to have gone back since gets a new epoch.
+
+        Args:
+            seen: The latest that the gateway has seen, 0 where it does not say.
+
+        Returns:
+            The revisions that are in force then.
+
+        Raises:
+            StoreError: It cannot be read now.
+        """
         ...
 
     async def authorize(self, token: Secret) -> Caller | None:
@@ -95,7 +113,7 @@ class _Clients:
     version = CLIENTS_VERSION
     backend: GatewayBackend
     # session -> the clients revision that it was sent last
-    sent: dict[ServiceSession, int] = attrs.field(factory=dict, init=False)
+    sent: dict[ServiceSession, ClientsRevision] = attrs.field(factory=dict, init=False)
     refused_keys: RefusedKeys = attrs.field(
         factory=lambda: RefusedKeys(logger, "gateway keys refused"), init=False
     )
@@ -121,21 +139,44 @@ class _Clients:
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return the rows, once all sessions are to be sent the clients revision."""
         snapshot = await self.backend.reload()
-        revision = self.backend.revisions.clients
+        latest = self.latest()
         for session, sent in self.sent.items():
-            if sent != revision:
-                self.sent[session] = revision
-                session.publish("changed", ClientsRevision(revision))
+            if sent != latest:
+                self.sent[session] = latest
+                session.publish("changed", latest)
         return snapshot
+
+    def latest(self) -> ClientsRevision:
+        """Return the clients revision in force."""
+        revisions = self.backend.revisions
+        return ClientsRevision(revisions.clients, revisions.epoch)
+
+    async def catch_up(self, seen: Seen) -> Seen:
+        """Have the backend catch up with the rows that a gateway has seen."""
+        reached = await self.meet(seen.epoch, revision=seen.revision or 0)
+        return Seen(reached.revision, reached.epoch)
+
+    async def meet(self, epoch: str | None, revision: int = 0, clients: int = 0) -> Revisions:
+        """Have the backend catch up with what a gateway has seen.
+
+        Raises:
+            RemoteError: It cannot be found out now which of the two is behind.
+        """
+        seen = Revisions(revision=revision, providers=0, clients=clients, epoch=epoch or "")
+        try:
+            return await self.backend.catch_up(seen)
+        except StoreError as error:
+            logger.warning("gateway is ahead, and the store cannot be read: %s", error)
+            raise RemoteError("unavailable", "the store cannot be read; retry later") from None
 
     @asynccontextmanager
     async def open(self, session: ServiceSession) -> AsyncIterator[None]:
         """Answer on a session."""
 
         async def watch(asked: WatchClients) -> ClientsRevision:
-            await trio.lowlevel.checkpoint()
-            revision = self.sent[session] = self.backend.revisions.clients
-            return ClientsRevision(revision)
+            await self.meet(asked.epoch, clients=asked.revision or 0)
+            latest = self.sent[session] = self.latest()
+            return latest
 
         session.on_call("authorize", Authorize, self.authorize)
         session.on_call("watch", WatchClients, watch)
@@ -147,7 +188,7 @@ class _Clients:
     async def authorize(self, asked: Authorize) -> Authorization:
         """Answer whose key it is."""
         # From before the look: so the answer never claims to be newer than it is.
-        revision = self.backend.revisions.clients
+        latest = self.latest()
         try:
             async with self.asking:
                 caller = await self.backend.authorize(asked.token)
@@ -156,8 +197,13 @@ class _Clients:
             reason = "keys cannot be looked up now; ask again later"
             raise RemoteError("unavailable", reason) from None
         if caller is None:
-            return Authorization(clients=revision)
-        return Authorization(client_id=caller.client_id, key_id=caller.key_id, clients=revision)
+            return Authorization(clients=latest.revision, epoch=latest.epoch)
+        return Authorization(
+            client_id=caller.client_id,
+            key_id=caller.key_id,
+            clients=latest.revision,
+            epoch=latest.epoch,
+        )
 
 
 @asynccontextmanager
@@ -188,6 +234,7 @@ async def open_gateway_service(
             changes,
             admit=clients.admit,
             is_live=clients.is_live,
+            catch_up=clients.catch_up,
             services=[clients],
             observer=observer,
             max_message_bytes=max_message_bytes,

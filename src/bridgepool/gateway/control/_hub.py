@@ -2,11 +2,12 @@
 
 Theory of operation. The hub keeps one snapshot of the store: providers, clients, the gateways'
 keys. A task reads the store again when it gives notice of a new revision, and at an interval;
-another finds out whether it can be written. A
-snapshot of a higher revision replaces the old one in one step, and then the subscribers are
-notified. Gateways are answered from that snapshot, so an unavailable store stops nothing: gateways
-that come back are served from the last snapshot, too. A revision below the served one (a backup
-was restored) is not served, and is logged.
+another finds out whether it can be written. A snapshot of a higher revision replaces the old one in
+one step, and then the subscribers are notified. Gateways are answered from that snapshot, so an
+unavailable store stops nothing: gateways that come back are served from the last snapshot, too.
+
+A store that went back (a backup was restored) is found out by what was served here, or by what a
+gateway has seen. Unless somebody did so already, the hub then begins a new epoch of the store.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -31,7 +33,7 @@ from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
-from bridgepool.gateway.control._records import GatewaySession, Revisions, StoreSnapshot
+from bridgepool.gateway.control._records import Actor, GatewaySession, Revisions, StoreSnapshot
 from bridgepool.gateway.control._sessions import GatewaySessions
 from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store
@@ -42,10 +44,10 @@ from bridgepool.remote import Acknowledge, Identity, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
 
-_BACKWARDS: Final = (
-    "the store went back to an earlier revision, which is not served; if a backup was put back, "
-    "restart the control planes and the gateways"
-)
+_SELF: Final = Actor("program", "control plane")
+# Who has a gateway's key can pretend to have seen anything: it costs so many epochs, and no more.
+_MAX_RENEWALS: Final = 10
+_RENEWALS_PERIOD: Final = 600.0  # seconds
 
 
 @attrs.frozen
@@ -77,7 +79,7 @@ class Hub:
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one read of the store at a time
     _reading: StoreAccess = attrs.field(init=False)
     _writing: StoreAccess = attrs.field(init=False)
-    _backwards: bool = attrs.field(default=False, init=False)  # the store went there
+    _renewals: deque[float] = attrs.field(factory=deque, init=False)  # when, those from here
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -105,10 +107,44 @@ class Hub:
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return the providers of the served snapshot. A checkpoint; uses no database."""
         await trio.lowlevel.checkpoint()
-        served = self._served
+        served, revisions = self._served, self.revisions
         return ProviderSnapshot(
-            served.rows, served.revisions.revision, allow_empty=served.allow_empty
+            served.rows, revisions.revision, revisions.epoch, allow_empty=served.allow_empty
         )
+
+    async def catch_up(self, seen: Revisions) -> Revisions:
+        """Read the store if a gateway has seen what is not known here. A checkpoint.
+
+        If the store went back since, it gets a new epoch.
+
+        Raises:
+            StoreError: It cannot be read or changed now.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._is_lost(seen):
+            await self.refresh()
+        if self._is_lost(seen):
+            await self._renew_epoch(seen)
+            await self.refresh()
+        return self.revisions
+
+    def _is_lost(self, seen: Revisions) -> bool:
+        return seen.lost_by(self.revisions, self._served.epochs)
+
+    async def _renew_epoch(self, seen: Revisions) -> None:
+        """Begin a new epoch, unless another process did so."""
+        now = trio.current_time()
+        while self._renewals and self._renewals[0] <= now - _RENEWALS_PERIOD:
+            self._renewals.popleft()
+        if len(self._renewals) >= _MAX_RENEWALS:
+            raise StoreUnavailableError(
+                "the store seems to go back again and again; run `bridgepool store restored`"
+            )
+        renewed = await self._store.renew_epoch(_SELF, seen)
+        if renewed.changed:
+            self._renewals.append(now)
+            facts = {"seen": seen.revision, "revision": renewed.revision, "epoch": renewed.epoch}
+            logger.warning("store went back to an earlier state; began a new epoch", extra=facts)
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint; asks no database."""
@@ -147,7 +183,10 @@ class Hub:
     def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
         """Note what a gateway made of a revision."""
         explained = self._served.explain(receipt.rejected)
-        self._sessions.acknowledged(session_id, attrs.evolve(receipt, rejected=explained))
+        # A gateway that knows no epochs means the one that it is served.
+        epoch = self.revisions.epoch if receipt.epoch is None else receipt.epoch
+        known = attrs.evolve(receipt, rejected=explained, epoch=epoch)
+        self._sessions.acknowledged(session_id, known)
 
     def session_closed(self, session_id: str) -> None:
         """Note that a session has ended."""
@@ -157,12 +196,11 @@ class Hub:
 
     def status(self) -> HubStatus:
         """Return the current status."""
-        problem = self._reading.problem or (_BACKWARDS if self._backwards else None)
         return HubStatus(
             revisions=self.revisions,
             unreadable=len(self._served.unreadable),
             connected=self._sessions.connected,
-            read_problem=problem,
+            read_problem=self._reading.problem,
             write_problem=self._writing.problem,
             ending=self._ending.is_set(),
         )
@@ -190,14 +228,13 @@ class Hub:
 
         Raises:
             NotFoundError: The store is not at that revision yet.
-            StoreUnavailableError: The store is away, or went back.
+            StoreUnavailableError: The store is away.
         """
-        if self._backwards:  # nothing that is written now is served
-            raise StoreUnavailableError(_BACKWARDS)
-        if revision > self.revisions.revision:
-            latest = (await self._store.revisions()).revision
-            if revision > latest:
-                raise NotFoundError("revision", str(revision))
+        revisions = self.revisions
+        if revision > revisions.revision:
+            revisions = await self._store.revisions()
+        if revision > revisions.revision:
+            raise NotFoundError("revision", str(revision))
         deadline = trio.current_time() + wait
         with self._sessions.subscribe() as changes:
             while True:
@@ -207,7 +244,7 @@ class Hub:
                 while forgotten == self._sessions.forgotten:
                     now = trio.current_time()
                     over = now >= deadline or self._ending.is_set()
-                    latest = self.revisions.revision
+                    latest = self.revisions
                     if over or not self._sessions.is_pending(revision, latest):
                         report = applied_report(revision, self._sessions.merge(stored), latest)
                         if over or report.complete:
@@ -230,20 +267,17 @@ class Hub:
             StoreError: It cannot be read.
         """
         async with self._turn:
-            served = await self._store.snapshot()
-        fresh, present = served.revisions, self.revisions
-        if fresh.revision > present.revision:
-            self._served = served
-            self._changed.publish()
-            self._backwards = False
-        elif fresh.revision < present.revision and not self._backwards:
-            self._backwards = True
-            facts = {"revision": fresh.revision, "served": present.revision}
-            logger.error(_BACKWARDS, extra=facts)
+            served, present = await self._store.snapshot(), self.revisions
+            if present.lost_by(served.revisions, served.epochs):
+                await self._renew_epoch(present)
+                served = await self._store.snapshot()
+            if served.revisions != present:
+                self._served = served
+                self._changed.publish()
 
     async def _look(self) -> None:
-        # A notice may come without a change: one number says whether there is any.
-        if (await self._store.revisions()).revision != self.revisions.revision:
+        # A notice may come without a change: a few numbers say whether there is any.
+        if await self._store.revisions() != self.revisions:
             await self.refresh()
 
 

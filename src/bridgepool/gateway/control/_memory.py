@@ -1,6 +1,8 @@
 """Providers, clients and gateway keys that live in this process, served to gateways elsewhere."""
 
+import secrets
 from collections.abc import Iterable
+from functools import partial
 
 import attrs
 import trio
@@ -20,8 +22,7 @@ class MemoryBackend:
     """A `GatewayBackend` without a store: what you set is what gateways get, at once.
 
     For a program that has its providers from somewhere of its own, and for tests. Nothing
-    outlives the process; a program that is restarted sets `first_revision` higher than it ever
-    was, since gateways never go back.
+    outlives the process: its revisions are of an epoch of their own.
 
     ::
 
@@ -31,9 +32,11 @@ class MemoryBackend:
 
     Args:
         first_revision: The revision to begin with.
+        epoch: The history that revisions count in; random by default.
     """
 
     first_revision: int = 1
+    epoch: str = attrs.field(factory=partial(secrets.token_hex, 8), kw_only=True)
     _revisions: Revisions = attrs.field(init=False)
     _rows: tuple[ProviderRow, ...] = attrs.field(default=(), init=False)
     _allow_empty: bool = attrs.field(default=False, init=False)
@@ -44,7 +47,7 @@ class MemoryBackend:
     @_revisions.default
     def _first(self) -> Revisions:
         first = self.first_revision
-        return Revisions(revision=first, providers=first, clients=first)
+        return Revisions(revision=first, providers=first, clients=first, epoch=self.epoch)
 
     def set_rows(self, rows: Iterable[ProviderRow], *, allow_empty: bool = False) -> int:
         """Set the providers; return the revision at which they are in force.
@@ -84,8 +87,13 @@ class MemoryBackend:
         return self._revisions.revision
 
     def _move(self, *kinds: str) -> None:
-        following = dict.fromkeys(("revision", *kinds), self._revisions.revision + 1)
-        self._revisions = attrs.evolve(self._revisions, **following)
+        last, following = self._revisions, self._revisions.revision + 1
+        self._revisions = Revisions(
+            revision=following,
+            providers=following if "providers" in kinds else last.providers,
+            clients=following if "clients" in kinds else last.clients,
+            epoch=self.epoch,
+        )
         self._changed.publish()
 
     # -- what `open_gateway_service` asks
@@ -102,7 +110,14 @@ class MemoryBackend:
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
         """Return what is set. A checkpoint."""
         await trio.lowlevel.checkpoint()
-        return ProviderSnapshot(self._rows, self._revisions.revision, allow_empty=self._allow_empty)
+        return ProviderSnapshot(
+            self._rows, self._revisions.revision, self.epoch, allow_empty=self._allow_empty
+        )
+
+    async def catch_up(self, seen: Revisions) -> Revisions:
+        """Return the revisions in force. A checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return self._revisions
 
     async def authorize(self, token: Secret) -> Caller | None:
         """Return whose key this is. A checkpoint."""

@@ -4,7 +4,9 @@ A *draft* is a whole new row, a *patch* the fields to change, a *view* a row wit
 The names of the fields are those of the API's JSON.
 """
 
-from collections.abc import Iterable, Mapping
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias, cast
 
@@ -39,6 +41,20 @@ class Revisions:
     """The revision at which a provider last changed."""
     clients: int
     """The revision at which a client, or a key of one, last changed."""
+    epoch: str = ""
+    """The history that these count in. Another one since the store went back to an earlier state;
+    revisions of two epochs do not compare."""
+
+    def lost_by(self, present: Revisions, epochs: Container[str]) -> bool:
+        """Return whether a store that was here went back since, as by a restored backup.
+
+        Args:
+            present: Where it is now.
+            epochs: All epochs that it knows.
+        """
+        if self.epoch == present.epoch:
+            return self.revision > present.revision or self.clients > present.clients
+        return bool(self.epoch) and self.epoch not in epochs
 
 
 # -- providers ---------------------------------------------------------------------------------
@@ -175,6 +191,8 @@ class StoreSnapshot:
     """Everything that gateways serve by, read in one transaction."""
 
     revisions: Revisions
+    epochs: frozenset[str] = attrs.field(kw_only=True)
+    """All epochs that the store knows."""
     rows: tuple[ProviderRow, ...]
     """All providers, also disabled ones, in the order in which they were added."""
     clients: Clients
@@ -311,7 +329,8 @@ class AuditEntry:
     action: str
     """Such as ``provider.update``."""
     kind: str
-    """``provider``, ``client``, ``client_key``, ``gateway_key`` or ``admin_key``."""
+    """``provider``, ``client``, ``client_key``, ``gateway_key``, ``admin_key``, ``store`` or
+    ``encryption``."""
     row_id: str
     """The id of the row, which stays when it is renamed."""
     name: str
@@ -324,6 +343,16 @@ class AuditEntry:
     """None if the change removed the row, or if it cannot be decrypted."""
     fields: tuple[str, ...] = ()
     """The fields that an update changed, also those whose masked values are equal."""
+
+
+@attrs.frozen(kw_only=True)
+class EpochChange:
+    """What `Store.renew_epoch` did."""
+
+    revision: int
+    changed: bool
+    epoch: str
+    """The current one."""
 
 
 @attrs.frozen
@@ -356,5 +385,7 @@ class GatewaySession:
     last_contact: datetime
     revision: int | None = None
     """The revision that it serves; None before its first receipt."""
+    epoch: str = ""
+    """The epoch of that revision."""
     rejected: tuple[RejectedRow, ...] = ()
     """Rows of that revision that it could not use, and why."""

@@ -20,7 +20,7 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.gateway.control._applied import has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.gateway.control.store import Store
 from bridgepool.remote import Acknowledge, RejectedRow, SessionInfo
 
@@ -84,6 +84,7 @@ class GatewaySessions:
                     session,
                     last_contact=self._clock(),
                     revision=min(max(receipt.revision, 0), (1 << 63) - 1),
+                    epoch=_printable(receipt.epoch or "", _NAME),
                     rejected=tuple(
                         RejectedRow(_printable(row.name, _NAME), _printable(row.reason, _REASON))
                         for row in receipt.rejected[:_REJECTIONS]
@@ -114,7 +115,7 @@ class GatewaySessions:
         """Open a channel of notices that a session of this control plane changed."""
         return self._changes.subscribe()
 
-    def is_pending(self, revision: int, latest: int) -> bool:
+    def is_pending(self, revision: int, latest: Revisions) -> bool:
         """Return, cheaply, whether a gateway that is connected here has still to answer."""
         return any(
             session.connected and not has_told(revision, session, latest)

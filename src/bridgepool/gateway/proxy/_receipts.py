@@ -36,6 +36,8 @@ class Receipt:
     failed: tuple[FailedProvider, ...] = ()
     """Its providers whose runtime could not be built; without those that the source itself has
     rejected (`Provider.problem`)."""
+    epoch: str | None = None
+    """The epoch of the revision; None where the source has only one."""
 
 
 OnApplied = Callable[[Receipt], None]
@@ -49,15 +51,18 @@ class ReceiptReporter:
     _runtimes: Runtimes
     _on_applied: OnApplied
     _due: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _revision: int | None = attrs.field(default=None, init=False)  # of the receipt that is due
+    # of the receipt that is due
+    _revision: int | None = attrs.field(default=None, init=False)
+    _epoch: str | None = attrs.field(default=None, init=False)
 
-    def note(self, revision: int | None) -> None:
+    def note(self, revision: int | None, epoch: str | None) -> None:
         """Request a receipt: a reload was applied, or found nothing changed.
 
         Args:
             revision: the source's revision.
+            epoch: the epoch of the revision.
         """
-        self._revision = revision
+        self._revision, self._epoch = revision, epoch
         self._due.set()
 
     async def run(self) -> None:
@@ -68,7 +73,8 @@ class ReceiptReporter:
             await self._send()
 
     async def _send(self) -> None:
-        revision, table = self._revision, self._runtimes.take_in_force()
+        revision, epoch = self._revision, self._epoch
+        table = self._runtimes.take_in_force()
         try:
             await table.wait_opened()
             failed = tuple(
@@ -81,6 +87,6 @@ class ReceiptReporter:
         if self._due.is_set():
             return  # a newer receipt is due
         try:
-            self._on_applied(Receipt(revision, failed))
+            self._on_applied(Receipt(revision, failed, epoch))
         except Exception:  # the embedder's code: a bug there must not end the gateway
             logger.exception("receipt callback failed")

@@ -13,8 +13,9 @@ is asked about again as soon as its notice arrives.
                                            `hard_limit`; of others it cannot be said whose the
                                            key is (`AuthorizationUnavailableError`, never None)
 
-Revisions never go back here: the answer of a control plane that is behind what has been heard
-of could be from before a revocation. All times are Trio's clock, so setting the machine's clock
+Within an epoch revisions never go back here: the answer of a control plane that is behind what has
+been heard of could be from before a revocation. With a new epoch (the store went back to an earlier
+state) everything is forgotten. All times are Trio's clock, so setting the machine's clock
 back makes nothing last longer.
 """
 
@@ -30,12 +31,13 @@ import trio
 
 from bridgepool import BuildError, PoolClosedError, VersionedSingleflight
 from bridgepool._secret import Secret
-from bridgepool.gateway._protocol import Authorization
+from bridgepool.gateway._protocol import Authorization, WatchClients
 from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
 
 logger = logging.getLogger("bridgepool.gateway")
 # A key of any store of ours is much shorter; what is longer is nobody's, and is not sent.
 _LONGEST_TOKEN: Final = 512
+_MAX_EPOCHS: Final = 3  # that may begin while one question is asked
 _NOT_NEGATIVE = attrs.validators.ge(0.0)
 
 Ask = Callable[[Secret], Awaitable[Authorization]]
@@ -103,15 +105,28 @@ class RemoteClients:
     # SHA-256 of the token -> the answer, by the time of confirmation, the oldest first
     _known: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
     _unknown: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
-    _clients: int = attrs.field(default=0, init=False)  # the latest clients revision heard of
+    # the latest clients revision heard of, and its epoch
+    _clients: int = attrs.field(default=0, init=False)
+    _epoch: str | None = attrs.field(default=None, init=False)
     _quiet_until: float = attrs.field(default=-inf, init=False)
     _ask: Ask | None = attrs.field(default=None, init=False)  # None without a session
     changes: int = attrs.field(default=0, init=False)
     """How often a client's key became known, or was known no more."""
 
-    def _note_clients(self, revision: int) -> None:
-        """Hear of a clients revision; a later one than before makes every answer stale."""
+    def _note_clients(self, revision: int, epoch: str | None = None) -> None:
+        """Hear of a clients revision; a later one than before makes every answer stale.
+
+        Revisions of another epoch do not compare: nothing that was known before holds.
+        """
+        if epoch != self._epoch:
+            self._epoch, self._clients = epoch, revision
+            self.changes += len(self._known)
+            self._known.clear()
+            self._unknown.clear()
         self._clients = max(self._clients, revision)
+
+    def _seen(self) -> WatchClients:
+        return WatchClients(self._clients or None, self._epoch)
 
     def _note_session(self, ask: Ask | None) -> None:
         """Note that a session has begun, on which the control plane is asked; or, None, ended."""
@@ -132,13 +147,18 @@ class RemoteClients:
             if answer.caller is not None
         )
 
-    def remember_clients(self, clients: Iterable[KnownClient]) -> None:
+    def remember_clients(self, clients: Iterable[KnownClient], *, epoch: str | None = None) -> None:
         """Take what `known_clients` gave before a restart, as stale answers.
 
         So each of them is asked about as soon as that can be done, and until then is served up
         to `hard_limit` after its confirmation.
+
+        Args:
+            clients: Who was known.
+            epoch: In which epoch of the control plane's store.
         """
         now = trio.current_time()
+        self._epoch = epoch
         for client in clients:
             if client.digest not in self._known:
                 caller = Caller(client.client_id, client.key_id)
@@ -174,17 +194,11 @@ class RemoteClients:
     async def _find_out(self, token: Secret, digest: bytes, now: float) -> Caller | None:
         limits = self._limits
         if self._ask is not None and now >= self._quiet_until:
-            fn = partial(self._question, token, digest, self._clients)
             known = digest in self._known
             with trio.move_on_after(limits.known_patience if known else limits.patience):
-                try:
-                    answer = await self._flights.do(digest, self._clients, fn)
+                answer = await self._answer_of_one_epoch(token, digest)
+                if answer is not None:
                     return answer.caller
-                except PoolClosedError:
-                    pass
-                except BuildError as error:
-                    why = type(error.__cause__ or error).__name__
-                    logger.debug("client key not verified: %s", why)
             self._quiet_until = trio.current_time() + limits.retry_after
         else:
             await trio.lowlevel.checkpoint()
@@ -194,16 +208,34 @@ class RemoteClients:
             return stale.caller
         raise AuthorizationUnavailableError(limits.retry_after)
 
-    async def _question(self, token: Secret, digest: bytes, clients: int) -> _Answer:
+    async def _answer_of_one_epoch(self, token: Secret, digest: bytes) -> _Answer | None:
+        """Ask, and again if a new epoch began meanwhile; None without an answer."""
+        for _ in range(_MAX_EPOCHS):
+            version = self._epoch, self._clients
+            fn = partial(self._question, token, digest, *version)
+            try:
+                return await self._flights.do(digest, version, fn)
+            except PoolClosedError:
+                return None
+            except BuildError as error:
+                why = type(error.__cause__ or error).__name__
+                logger.debug("client key not verified: %s", why)
+                if version[0] == self._epoch:
+                    return None
+        return None
+
+    async def _question(
+        self, token: Secret, digest: bytes, epoch: str | None, clients: int
+    ) -> _Answer:
         asked = trio.current_time()
         if self._ask is None:
             raise trio.ClosedResourceError
         with trio.fail_after(self._limits.answer_timeout):
             answer = await self._ask(token)
         revision = answer.clients
-        if revision < clients:
+        if answer.epoch != self._epoch or (epoch == self._epoch and revision < clients):
             raise _BehindError
-        self._note_clients(revision)
+        self._note_clients(revision, answer.epoch)
         caller = None
         if answer.client_id is not None and answer.key_id is not None:
             caller = Caller(answer.client_id, answer.key_id)

@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from bridgepool import open_singleflight
+from bridgepool import ProviderSnapshot, open_singleflight
 from bridgepool._secret import Secret
 from bridgepool.gateway._protocol import (
     CLIENTS,
@@ -16,7 +16,6 @@ from bridgepool.gateway._protocol import (
     Authorization,
     Authorize,
     ClientsRevision,
-    WatchClients,
     provider_rows,
 )
 from bridgepool.gateway.providers import PROVIDER_TYPES, Provider, ProviderType
@@ -46,13 +45,13 @@ class _ClientsService:
         """Ask on a session from now on."""
 
         def note(clients: ClientsRevision) -> None:
-            self._clients._note_clients(clients.revision)
+            self._clients._note_clients(clients.revision, clients.epoch)
 
         async def ask(token: Secret) -> Authorization:
             return await session.call("authorize", Authorize(token), Authorization)
 
         session.on_notice("changed", ClientsRevision, note)
-        note(await session.call("watch", WatchClients(), ClientsRevision))
+        note(await session.call("watch", self._clients._seen(), ClientsRevision))
         self._clients._note_session(ask)
         try:
             yield
@@ -75,6 +74,7 @@ async def open_control_plane(
     name: str,
     instance: str | None = None,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
+    seen: ProviderSnapshot[Provider] | None = None,
     limits: RemoteLimits = _LIMITS,
     authorization: AuthorizationLimits = _AUTHORIZATION_LIMITS,
 ) -> AsyncIterator[ControlPlane]:
@@ -93,6 +93,7 @@ async def open_control_plane(
         name: What this gateway calls itself.
         instance: Which process of it; random by default.
         types: The provider types that it knows, as for `open_gateway`.
+        seen: What the control plane sent last, before this program was started.
         limits: How long to wait for what.
         authorization: For how long answers about clients' keys are used.
     """
@@ -104,6 +105,7 @@ async def open_control_plane(
             name=name,
             instance=instance,
             services=[_ClientsService(clients)],
+            seen=seen,
             limits=limits,
         ) as remote:
             yield ControlPlane(remote, clients)

@@ -78,14 +78,18 @@ class _ControlSource:
     def note_applied(self, receipt: Receipt) -> None:
         """Pass a receipt on, and keep in the file what it is for."""
         last = self._last
-        if last is None or last.snapshot.revision != receipt.revision:
+        if last is None or (last.snapshot.revision, last.snapshot.epoch) != (
+            receipt.revision,
+            receipt.epoch,
+        ):
             return  # a newer answer came meanwhile; its own receipt follows
         self._from_file = False
         if self._file is not None:
             self._file.keep(last.snapshot, last.began)
         failed = tuple(RejectedRow(row.name, row.reason) for row in receipt.failed)
         if receipt.revision is not None:
-            self._remote.acknowledge(receipt.revision, (*last.rejected, *failed))
+            rejected = (*last.rejected, *failed)
+            self._remote.acknowledge(receipt.revision, rejected, epoch=receipt.epoch)
 
     def report(self) -> SourceReport:
         """Say how it goes with the control plane."""
@@ -216,7 +220,11 @@ async def open_control_source(
 
     async with (
         open_control_plane(
-            connect, name=options.name, limits=limits, authorization=authorization
+            connect,
+            name=options.name,
+            seen=loaded.snapshot if loaded is not None else None,
+            limits=limits,
+            authorization=authorization,
         ) as control,
         open_service_nursery() as nursery,
     ):
@@ -226,7 +234,7 @@ async def open_control_source(
             file.clients_changes = lambda: clients.changes
             nursery.start_soon(file.run)
         if loaded is not None:
-            clients.remember_clients(loaded.clients)
+            clients.remember_clients(loaded.clients, epoch=loaded.snapshot.epoch)
         plane = _ControlSource(remote, file, loaded is not None)
         try:
             yield Source(

@@ -72,6 +72,8 @@ class SavedSnapshot:
     """When this was written."""
     allow_empty: bool = False
     """If there are no providers: that was intended."""
+    epoch: str | None = None
+    """The epoch of `revision`."""
 
     @classmethod
     def of(cls, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> SavedSnapshot:
@@ -82,13 +84,15 @@ class SavedSnapshot:
             revision=snapshot.revision,
             confirmed=confirmed,
             allow_empty=snapshot.allow_empty,
+            epoch=snapshot.epoch,
         )
 
     def snapshot(self) -> tuple[ProviderSnapshot[Provider], tuple[RejectedRow, ...]]:
         """Return the providers, and those that this version cannot use."""
         table = provider_table().updated(named(self.rows))
+        allow_empty = self.allow_empty and not self.rows
         snapshot = ProviderSnapshot(
-            table.providers, self.revision, allow_empty=self.allow_empty and not self.rows
+            table.providers, self.revision, self.epoch, allow_empty=allow_empty
         )
         return snapshot, table.rejected
 

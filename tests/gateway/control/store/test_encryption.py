@@ -1,5 +1,6 @@
 """Encryption keys that change, and rows that no key decrypts."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -8,6 +9,8 @@ import trio
 from bridgepool import Secret
 from bridgepool.gateway.control._errors import EncryptionError, InvalidChangeError
 from bridgepool.gateway.control._records import KeyValue, ProviderPatch, RotationReport
+from bridgepool.gateway.control.store._rotation import Rotation
+from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers import parse_provider_file
 from tests.gateway.control.stores import ADA, draft, encryption, opened
 
@@ -33,11 +36,40 @@ async def test_after_a_rotation_the_new_key_alone_reads_everything(database_url:
         audit = await store.audit()
     async with opened(database_url, encryption("new", "old")) as store:
         assert await store.snapshot() == before
-        assert await store.rotate_encryption() == RotationReport(120, 0)
-        assert await store.rotate_encryption() == RotationReport(0, 0)
+        assert await store.rotate_encryption(ADA) == RotationReport(120, 0)
+        assert await store.rotate_encryption(ADA) == RotationReport(0, 0)
     async with opened(database_url, encryption("new")) as store:
         assert await store.snapshot() == before
-        assert await store.audit() == audit
+        (rotated, *others) = await store.audit()
+        assert tuple(others) == audit
+        assert (rotated.action, rotated.kind, rotated.actor) == (
+            "encryption.rotate", "encryption", ADA,
+        )  # fmt: skip
+        assert rotated.before == {"keys": [encryption("old").current]}
+        assert rotated.after == {"keys": [encryption("new").current]}
+
+
+async def test_a_rotation_that_is_cut_is_audited_too_and_one_that_does_nothing_is_not(
+    database_url: str,
+) -> None:
+    async with opened(database_url, encryption("old")) as store:
+        for number in range(120):
+            await store.add_client(ADA, f"client-{number}")
+    async with opened(database_url, encryption("new", "old")) as store:
+        steps: list[bool] = []
+
+        async def write_once(function: Callable[[StoreTransaction], bool]) -> bool:
+            if len(steps) == 3:  # there are no providers and no seed
+                raise KeyboardInterrupt
+            steps.append(await store._write(ADA, function))
+            return steps[-1]
+
+        with pytest.raises(KeyboardInterrupt):
+            await Rotation().run(write_once)
+        assert (await store.rotate_encryption(ADA)).rewritten > 0
+        await store.rotate_encryption(ADA)
+        actions = [entry.action for entry in await store.audit(limit=1000)]
+        assert actions.count("encryption.rotate") == 2
 
 
 async def test_a_rotation_that_was_cut_goes_on_where_it_was(database_url: str) -> None:
@@ -48,12 +80,12 @@ async def test_a_rotation_that_was_cut_goes_on_where_it_was(database_url: str) -
     async with opened(database_url, encryption("new", "old")) as store:
         for ticks in (0, 3, 30):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(store.rotate_encryption)
+                nursery.start_soon(store.rotate_encryption, ADA)
                 for _ in range(ticks):
                     await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
             assert await store.snapshot() == before
-        assert (await store.rotate_encryption()).unreadable == 0
+        assert (await store.rotate_encryption(ADA)).unreadable == 0
     async with opened(database_url, encryption("new")) as store:
         assert await store.snapshot() == before
 
@@ -75,7 +107,7 @@ async def test_a_row_that_cannot_be_decrypted_is_its_own_trouble(database_url: s
         assert (await store.get_provider("good")).problem is None
         with pytest.raises(InvalidChangeError, match="lost"):
             await store.export_providers()
-        assert (await store.rotate_encryption()).unreadable == 2  # its audit row, too
+        assert (await store.rotate_encryption(ADA)).unreadable == 2  # its audit row, too
 
 
 async def test_nothing_is_encrypted_with_a_key_of_which_the_store_has_no_provider(

@@ -3,9 +3,17 @@
 import pytest
 
 from bridgepool import Secret
-from bridgepool.gateway.control._records import Drift, KeyRef, KeyValue, ProviderPatch, SeedReport
+from bridgepool.gateway.control._records import (
+    Actor,
+    Drift,
+    KeyRef,
+    KeyValue,
+    ProviderPatch,
+    SeedReport,
+)
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import hash_key, new_client_key, parse_provider_file
+from bridgepool.gateway.providers._access_keys import parse_hash
 from tests.gateway.control.stores import ADA, draft, encryption, opened
 
 ONE = """
@@ -44,6 +52,26 @@ async def test_what_is_declared_is_there_in_one_revision(database_url: str) -> N
         assert (two.key_env, two.keys) == ("TWO_KEY", ())
         assert await store.authenticate("client", key) is not None
         assert {entry.actor.kind for entry in await store.audit()} == {"seed"}
+
+
+async def test_the_clients_that_a_seed_makes_and_changes_are_audited(database_url: str) -> None:
+    first, second, third = (hash_key(new_client_key()) for _ in range(3))
+    other = client("other", second)
+    async with opened(database_url) as store:
+        await seed(store, ONE + client("web", first) + other)
+        await seed(store, ONE + client("web", third) + other)
+        entries = [entry for entry in await store.audit() if entry.kind == "client"]
+        keys = [parse_hash(text).key_id for text in (first, second, third)]
+        assert [(one.action, one.actor, one.before, one.after) for one in reversed(entries)] == [
+            ("client.add", Actor("seed", "file"), None, {"id": "web", "keys": [keys[0]]}),
+            ("client.add", Actor("seed", "file"), None, {"id": "other", "keys": [keys[1]]}),
+            (
+                "client.update",
+                Actor("seed", "file"),
+                {"id": "web", "keys": [keys[0]]},
+                {"id": "web", "keys": [keys[2]]},
+            ),
+        ]
 
 
 async def test_the_same_seed_again_changes_nothing(database_url: str) -> None:

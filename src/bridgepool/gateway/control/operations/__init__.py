@@ -11,12 +11,13 @@ from bridgepool.gateway.control.operations import (
     _gateways,
     _keys,
     _providers,
+    _store,
 )
 from bridgepool.gateway.control.operations._operation import Admin, Context, Operation
 
 OPERATIONS: tuple[Operation[..., object], ...] = tuple(
     value
-    for module in (_providers, _clients, _keys, _gateways, _audit)
+    for module in (_providers, _clients, _keys, _gateways, _audit, _store)
     for value in vars(module).values()
     if isinstance(value, Operation)
 )
@@ -31,4 +32,5 @@ __all__ = [
     "_gateways",
     "_keys",
     "_providers",
+    "_store",
 ]

@@ -44,8 +44,8 @@ class _StoredGateways:
     async def wait_applied(self, revision: int, wait: float) -> AppliedReport:
         deadline = trio.current_time() + wait
         while True:
-            latest = (await self._store.revisions()).revision
-            if revision > latest:
+            latest = await self._store.revisions()
+            if revision > latest.revision:
                 raise NotFoundError("revision", str(revision))
             report = applied_report(revision, await self.gateways(), latest)
             if report.complete or trio.current_time() >= deadline:

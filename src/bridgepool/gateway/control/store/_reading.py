@@ -11,6 +11,7 @@ import attrs
 from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._records import GatewayKey, StoreSnapshot
 from bridgepool.gateway.control.store import _client_rows as client_rows
+from bridgepool.gateway.control.store import _epochs as epochs
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store._provider_rows import StoredProvider
@@ -55,6 +56,7 @@ def read_snapshot(tx: StoreTransaction, known: Known) -> tuple[StoreSnapshot, Kn
     }
     snapshot = StoreSnapshot(
         revisions=tx.revisions(),
+        epochs=epochs.known(tx),
         rows=tuple(map(_row, stored)),
         clients=client_rows.known(tx),
         unreadable=_find_unreadable(stored),

@@ -107,4 +107,12 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
     ),
+    (
+        # The first epoch of each store; `random` is a number in both engines, of other kinds.
+        "ALTER TABLE state ADD COLUMN epoch TEXT NOT NULL DEFAULT ''",
+        "UPDATE state SET epoch = CAST(random() AS TEXT)",
+        "CREATE TABLE epochs (id TEXT PRIMARY KEY)",
+        "INSERT INTO epochs SELECT epoch FROM state",
+        "ALTER TABLE gateways ADD COLUMN epoch TEXT NOT NULL DEFAULT ''",
+    ),
 )

@@ -19,6 +19,7 @@ import attrs
 from bridgepool.gateway.control._errors import EncryptionError, InvalidChangeError, NotFoundError
 from bridgepool.gateway.control._records import Drift, SeedReport
 from bridgepool.gateway.control.database import Table
+from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store import _client_rows as client_rows
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
@@ -93,6 +94,9 @@ class _Seeding:
             )
             if stored is None:
                 stored = client_rows.insert(self.tx, client.id, client.key_hashes)
+                audit_rows.record(
+                    self.tx, "client.add", stored.id, client.id, None, stored.masked()
+                )
             else:
                 stored = client_rows.set_hashes(self.tx, stored, client.key_hashes)
             self.applied.append(client.id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, TypeVar, TypeVarTuple
 
 import attrs
@@ -26,6 +27,7 @@ from bridgepool.gateway.control._records import (
     AuditEntry,
     ClientChange,
     ClientView,
+    EpochChange,
     GatewaySession,
     KeyKind,
     NewClient,
@@ -44,6 +46,7 @@ from bridgepool.gateway.control.database import Database, Transaction
 from bridgepool.gateway.control.store import _applying as applying
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store import _client_rows as client_rows
+from bridgepool.gateway.control.store import _epochs as epochs
 from bridgepool.gateway.control.store import _gateway_rows as gateway_rows
 from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
@@ -52,6 +55,7 @@ from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._reading import LastReading
+from bridgepool.gateway.control.store._rotation import Rotation
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
 from bridgepool.gateway.providers import ProviderFile
 from bridgepool.remote import RejectedRow
@@ -341,24 +345,23 @@ class Store:
         """
         await self._database.check_writing()
 
-    async def rotate_encryption(self) -> RotationReport:
+    async def renew_epoch(self, actor: Actor, seen: Revisions | None = None) -> EpochChange:
+        """Begin a new epoch, because a backup was restored.
+
+        Args:
+            actor: Who says so.
+            seen: What somebody has seen of the store. Then an epoch begins only if the store went
+                back since, as far as that shows.
+        """
+        return await self._write(actor, epochs.renew, seen)
+
+    async def rotate_encryption(self, actor: Actor) -> RotationReport:
         """Re-encrypt everything that is not under the first encryption key.
 
         In small transactions, while everybody works on; it may be cut and run again. Makes no
         revision. Afterwards the other keys are of no use to this store.
         """
-        rewritten = unreadable = 0
-        for table in (provider_rows.PROVIDERS, seeding.SEEDS, audit_rows.AUDIT):
-            last: str | int | None = None
-            while True:
-                done, last = await self._write(
-                    PROGRAM, StoreTransaction.reencrypt, table.name, last
-                )
-                rewritten += done.rewritten
-                unreadable += done.unreadable
-                if last is None:
-                    break
-        return RotationReport(rewritten, unreadable)
+        return await Rotation().run(partial(self._write, actor))
 
     # -- transactions
 

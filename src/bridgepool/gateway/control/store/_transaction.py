@@ -9,13 +9,11 @@ import attrs
 
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._errors import EncryptionError, StoreUnavailableError
-from bridgepool.gateway.control._records import Actor, Revisions, RotationReport
+from bridgepool.gateway.control._records import Actor, Revisions
 from bridgepool.gateway.control.database import Transaction
 
 PROGRAM: Final = Actor("program", "bridgepool")
 """Who makes changes that are not audited."""
-
-_REENCRYPTED_AT_ONCE: Final = 50  # rows of one transaction, so that nobody waits for long
 
 
 @attrs.define(eq=False)
@@ -38,7 +36,9 @@ class StoreTransaction:
 
     def revisions(self) -> Revisions:
         """Return the revisions in force."""
-        row = self.sql.fetch_one("SELECT revision, providers_revision, clients_revision FROM state")
+        row = self.sql.fetch_one(
+            "SELECT revision, providers_revision, clients_revision, epoch FROM state"
+        )
         if row is None:
             raise StoreUnavailableError("the store is damaged: restore it from a backup")
         return Revisions(*row)
@@ -117,36 +117,3 @@ class StoreTransaction:
                 "use that key. If it is lost, set base_url, keys and headers of each provider "
                 "again, or remove it"
             )
-
-    def reencrypt(
-        self, table: str, after: str | int | None
-    ) -> tuple[RotationReport, str | int | None]:
-        """Re-encrypt some rows under the first key.
-
-        Args:
-            table: A table with sealed columns.
-            after: The id of the last row that was looked at.
-
-        Returns:
-            What was done, and the id of the last row; None when no row was left.
-        """
-        condition, values = "sealed IS NOT NULL AND sealed_by <> ?", [self.encryption.current]
-        if after is not None:
-            condition += " AND id > ?"
-        rows = self.sql.fetch_all(
-            f"SELECT id, sealed, sealed_by FROM {table} WHERE {condition} ORDER BY id LIMIT ?",  # noqa: S608 -- names of tables and columns of ours
-            *values,
-            *(() if after is None else (after,)),
-            _REENCRYPTED_AT_ONCE,
-        )
-        unreadable = 0
-        for row_id, sealed, sealed_by in rows:
-            try:
-                text = self.unseal(sealed, sealed_by)
-            except EncryptionError:
-                unreadable += 1
-            else:
-                statement = f"UPDATE {table} SET sealed = ?, sealed_by = ? WHERE id = ?"  # noqa: S608 -- names of tables and columns of ours
-                self.sql.execute(statement, *self.seal(text), row_id)
-        report = RotationReport(len(rows) - unreadable, unreadable)
-        return report, rows[-1][0] if rows else None

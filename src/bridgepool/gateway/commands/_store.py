@@ -1,0 +1,31 @@
+"""`bridgepool store`: the store of a control plane as a whole."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App, Parameter
+
+from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, Wait, Where, administer
+from bridgepool.gateway.commands._output import report_change
+from bridgepool.gateway.commands._root import app
+
+store = App(
+    name="store",
+    help="Maintain the store of a control plane.",
+    default_parameter=Parameter(negative=""),
+)
+app.command(store)
+
+
+@store.command
+def restored(*, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+    """Report that a backup of the store was restored: gateways then ask for everything anew.
+
+    The store begins a new epoch. Running control planes and gateways follow, whatever revision they
+    were at. Streams are not interrupted.
+    """
+    from bridgepool.gateway.control.operations._store import store_restored
+
+    change = administer(where, lambda admin: admin.do(store_restored))
+    sys.exit(report_change(where, change, f"began the epoch {change.epoch}", wait))
