@@ -3,6 +3,7 @@
 The ledger and the flights know neither bridges nor tasks; here they are given both.
 """
 
+import inspect
 from collections.abc import Callable, Hashable
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeAlias, TypeVar
@@ -47,6 +48,21 @@ def unwrap(opened: B | ShortLived[B], ttl: float) -> tuple[B, float]:
 OpenBridge: TypeAlias = Callable[
     [K, ProviderSnapshot[P]], AbstractAsyncContextManager[B | ShortLived[B]]
 ]
+
+
+def require_open_bridge(value: object, who: str) -> None:
+    """Raise `TypeError` unless `value` can be an `open_bridge`; `who` names what wants one."""
+    if isinstance(value, ProviderSnapshot):
+        raise TypeError(f"{who}(open_bridge, snapshot): the first argument is the snapshot")
+    if inspect.isasyncgenfunction(value) or inspect.isgeneratorfunction(value):
+        raise TypeError(f"{who}: open_bridge must be decorated with @asynccontextmanager")
+    if inspect.iscoroutinefunction(value):
+        raise TypeError(
+            f"{who}: open_bridge must return an async context manager, and not be async itself: "
+            "yield the bridge, and decorate it with @asynccontextmanager"
+        )
+    if not callable(value):
+        raise TypeError(f"{who}: open_bridge must be callable, not a {type(value).__name__}")
 
 
 @attrs.define(eq=False)

@@ -14,6 +14,8 @@ Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens one connection. Failures that are `OSError` or Trio's become `ConnectFailed`."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# What OpenSSL reports, depending on its version, when the answer is not TLS.
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST"})
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 
 
@@ -156,6 +158,8 @@ def describe_failure(error: OSError | trio.BrokenResourceError) -> str:
         cause = cause.exceptions[0]
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS:
+        return f"TLS failed ({cause.reason}): the server does not expect TLS on this port"
     if isinstance(cause, ssl.SSLError):
         return f"TLS failed: {cause.reason or cause}"
     if isinstance(cause, OSError) and cause.errno:

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from ._alarm import Alarm
-from ._bridge import OpenBridge, PoolLedger
+from ._bridge import OpenBridge, PoolLedger, require_open_bridge
 from ._ledger import Ledger, ReplaceOutcome
 from ._lookup import BridgeLookup, Lease, NowaitLease
 from ._options import PoolOptions
@@ -267,7 +267,8 @@ async def open_bridge_pool(
 
     Raises:
         ValueError: An option makes no sense.
-        TypeError: `snapshot` is not a `ProviderSnapshot`.
+        TypeError: `snapshot` is not a `ProviderSnapshot`, an option is not a number, or
+            `open_bridge` does not return an async context manager.
         RuntimeError: This is not Trio, but asyncio for example.
 
     Cancellation:
@@ -275,6 +276,7 @@ async def open_bridge_pool(
         bridge and returns when nothing is left. If it is cancelled, leases outside the block
         have no more than `close_timeout`. What the body raised comes out unchanged.
     """
+    require_open_bridge(open_bridge, "open_bridge_pool")
     require_snapshot(snapshot, "open_bridge_pool")
     options = PoolOptions(
         max_items=max_items,

@@ -6,6 +6,14 @@ from typing import Final, NoReturn, final
 _MASK: Final = "Secret(***)"
 
 
+def require_secret(value: object, name: str) -> None:
+    """Raise `TypeError` unless `value` is a `Secret`; the message does not repeat it."""
+    if not isinstance(value, Secret):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}: write Secret(...), so it is not shown"
+        )
+
+
 @final
 class Secret:
     """Hold one secret text that is shown only by `reveal`.

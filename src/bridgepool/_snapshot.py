@@ -1,7 +1,7 @@
 """What a bridge is built from: the providers as they were at one moment."""
 
 from collections.abc import Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
 
@@ -27,6 +27,11 @@ def _as_tuple(providers: Iterable[P]) -> tuple[P, ...]:
     return kept
 
 
+def _check_revision(instance: object, attribute: "attrs.Attribute[int | None]", value: Any) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise TypeError(f"revision is a {type(value).__name__}, not a whole number or None")
+
+
 @attrs.frozen
 class ProviderSnapshot(Generic[P]):
     """An immutable, ordered set of providers, with the revision of its source.
@@ -47,11 +52,11 @@ class ProviderSnapshot(Generic[P]):
 
     Raises:
         TypeError: The providers are a string or a mapping, or one of them is not hashable: it
-            could be changed in place, which no pool would notice.
+            could be changed in place, which no pool would notice. Or the revision is not an int.
     """
 
     providers: tuple[P, ...] = attrs.field(converter=_as_tuple)
-    revision: int | None = None
+    revision: int | None = attrs.field(default=None, validator=_check_revision)
     allow_empty: bool = attrs.field(default=False, kw_only=True, eq=False)
     epoch: str | None = None
 

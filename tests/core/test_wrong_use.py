@@ -1,7 +1,8 @@
 """What newcomers get wrong is refused where they wrote it, with a sentence that says what to do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -108,3 +109,50 @@ async def test_on_trio_nothing_is_said() -> None:
     with trio.fail_after(1):
         async with open_pool("a") as pool:
             assert pool.generation == 1
+
+
+@pytest.mark.parametrize("revision", ["x", 1.5, True, b"1"])
+def test_a_revision_that_is_no_whole_number_is_refused(revision: Any) -> None:
+    """It would be compared with others at the next replacement, and fail there."""
+    with pytest.raises(TypeError, match=r"revision is a \w+, not a whole number or None"):
+        ProviderSnapshot(["n"], revision)
+    assert ProviderSnapshot(["n"], 0).revision == 0
+
+
+async def _coroutine(key: str, snapshot: object) -> None: ...
+
+
+async def _generator(key: str, snapshot: object) -> AsyncIterator[int]:
+    yield 1
+
+
+def _plain_generator(key: str, snapshot: object) -> Iterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (_generator, "open_bridge must be decorated with @asynccontextmanager"),
+        (partial(_generator, "a"), "open_bridge must be decorated with @asynccontextmanager"),
+        (_plain_generator, "open_bridge must be decorated with @asynccontextmanager"),
+        (_coroutine, "and not be async itself: .* decorate it with @asynccontextmanager"),
+        (None, "open_bridge must be callable, not a NoneType"),
+        (providers(1), r"open_bridge_pool\(open_bridge, snapshot\): the first argument is the sn"),
+    ],
+)
+async def test_what_cannot_open_a_bridge_is_refused_before_the_first_build(
+    given: Any, says: str
+) -> None:
+    second: Any = Bridges().open if isinstance(given, ProviderSnapshot) else providers(1)
+    with pytest.raises(TypeError, match=says):
+        async with open_bridge_pool(given, second):
+            raise AssertionError("it was opened")
+
+
+async def test_a_number_as_a_text_is_refused_by_its_name() -> None:
+    options: dict[str, Any] = {"drain_timeout": "10"}
+    says = "drain_timeout must be a number, not the str '10'"
+    with pytest.raises(TypeError, match=says):
+        async with open_bridge_pool(Bridges().open, providers(1), **options):
+            raise AssertionError("it was opened")

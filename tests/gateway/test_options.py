@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cyclopts import CycloptsError
 
+from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
 from bridgepool.gateway.commands import app
 from bridgepool.gateway.commands._programs import control_plane, gateway, hash_key
@@ -207,3 +209,13 @@ def test_a_key_is_replaced_by_writing_another_into_its_file(
 def test_the_access_log_may_be_a_hyphen(target: str) -> None:
     for program in ("gateway", "control-plane"):
         assert _parse(program, "--access-log", target).access_log == target
+
+
+def test_settings_of_an_embedded_gateway_are_checked() -> None:
+    text: Any = "10"
+    with pytest.raises(TypeError, match="drain_timeout must be a number, not the str '10'"):
+        GatewaySettings(drain_timeout=text)
+    with pytest.raises(ValueError, match="max_stale must be more than 0 seconds, not -1"):
+        GatewaySettings(max_stale=-1)
+    with pytest.raises(TypeError, match="max_bridges must be a number, not the bool True"):
+        GatewaySettings(max_bridges=True)

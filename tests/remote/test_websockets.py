@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import attrs
 import pytest
@@ -168,3 +169,12 @@ def test_the_remote_reloader_keeps_the_contract_of_reloaders_over_websockets() -
 def test_an_address_that_is_not_of_an_owner_is_refused_at_once(url: str) -> None:
     with pytest.raises(ValueError, match=r"must begin with|must be ws:|must not have a query"):
         websocket_connector(url, Secret("bpg_x"))
+
+
+def test_a_key_that_is_a_plain_text_is_refused_and_not_shown() -> None:
+    """It would stand in the `repr` of what is returned, and in every log of that."""
+    key: Any = "sk-hidden"
+    with pytest.raises(TypeError, match=r"key is a str: write Secret\(") as caught:
+        websocket_connector("wss://control.example", key)
+    assert "hidden" not in str(caught.value)
+    assert "hidden" not in repr(websocket_connector("wss://control.example", Secret(key)))

@@ -3,6 +3,7 @@
 import json
 import re
 import ssl
+from typing import Any
 
 import pytest
 import trio
@@ -231,6 +232,19 @@ async def test_an_untrusted_certificate_is_a_connect_error() -> None:
                 pass
 
 
+async def test_a_url_of_the_wrong_scheme_is_explained() -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    async with running() as plain, running(tls=context) as secure:
+        says = r"TLS failed \(\w+\): the server does not expect TLS on this port"
+        with pytest.raises(ConnectError, match=says):
+            async with open_websocket_channel(f"wss://127.0.0.1:{plain.port}/", limits=QUICK):
+                pass
+        with pytest.raises(ConnectError, match="if it expects TLS, use wss://"):
+            async with open_websocket_channel(f"ws://127.0.0.1:{secure.port}/", limits=QUICK):
+                pass
+
+
 @pytest.mark.parametrize(
     "url", ["http://a/", "ws://", "ws:///x", "ws://u:p@h/", "ws://h/#f", "ws://h/ä", "ws://h/?a b"]
 )
@@ -245,6 +259,11 @@ async def test_a_token_that_cannot_be_a_header_is_refused_and_not_shown() -> Non
         async with open_websocket_channel("ws://h/", bearer=Secret("geheim\r\nä")):
             pass
     assert "geheim" not in repr(refused.value)
+    plain: Any = "geheim"
+    with pytest.raises(TypeError, match=r"bearer is a str: write Secret\(") as mistaken:
+        async with open_websocket_channel("ws://h/", bearer=plain):
+            pass
+    assert "geheim" not in repr(mistaken.value)
 
 
 def test_limits_that_cannot_work_are_refused() -> None:

@@ -32,7 +32,7 @@ from bridgepool._backoff import Backoff, shorten
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._errors import ReloadError
 from bridgepool._network import parse_websocket_url
-from bridgepool._secret import Secret
+from bridgepool._secret import Secret, require_secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
@@ -353,9 +353,11 @@ def websocket_connector(
 
     Raises:
         ValueError: The URL is not one of a websocket, or has a query or a fragment.
+        TypeError: `key` is not a `Secret`.
     """
     from bridgepool.transports.websocket import open_websocket_channel  # needs the extra
 
+    require_secret(key, "key")
     _, target = parse_websocket_url(url)
     if "?" in target:
         raise ValueError("the URL of an owner must not have a query")

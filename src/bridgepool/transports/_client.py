@@ -16,7 +16,7 @@ from bridgepool._network import (
     parse_websocket_url,
     upstream_ssl_context,
 )
-from bridgepool._secret import Secret
+from bridgepool._secret import Secret, require_secret
 from bridgepool._services import open_service_nursery
 from bridgepool.transports._channel import (
     MAX_UNREAD_MESSAGES,
@@ -58,8 +58,10 @@ async def open_websocket_channel(
     Cancellation: Leaving the block takes up to `close_timeout`, for the closing handshake.
     """
     origin, resource = parse_websocket_url(url)
-    if bearer is not None and not _is_plain(bearer.reveal()):
-        raise ValueError("the bearer token must be printable ASCII without spaces")
+    if bearer is not None:
+        require_secret(bearer, "bearer")
+        if not _is_plain(bearer.reveal()):
+            raise ValueError("the bearer token must be printable ASCII without spaces")
     client = _Client(origin, resource, bearer, ssl_context, limits)
     async with open_service_nursery() as nursery:
         channel: WebSocketChannel = await nursery.start(client.run)
@@ -107,7 +109,8 @@ class _Client:
                 stream, self.limits, deadline, self.perform_handshake, task_status=task_status
             )
         except HandshakeFailedError as failure:
-            raise _handshake_error(name, failure.__cause__) from failure.__cause__
+            secure = self.origin.scheme == "https"
+            raise _handshake_error(name, failure.__cause__, secure=secure) from failure.__cause__
 
     def tls(self) -> ssl.SSLContext | None:
         if self.origin.scheme == "http" or self.ssl_context is not None:
@@ -135,13 +138,14 @@ class _Client:
         )
 
 
-def _handshake_error(name: str, cause: BaseException | None) -> Exception:
+def _handshake_error(name: str, cause: BaseException | None, *, secure: bool) -> Exception:
     if isinstance(cause, ConnectionRejected):
         return _parse_refusal(cause.status_code, cause.body)
     if isinstance(cause, trio.TooSlowError):
         return ConnectError(f"{name} did not answer the websocket handshake in time")
     if isinstance(cause, trio.BrokenResourceError):
-        return ConnectError(f"{name} ended the connection during the websocket handshake")
+        hint = "" if secure else "; if it expects TLS, use wss://"
+        return ConnectError(f"{name} ended the connection during the websocket handshake{hint}")
     return ConnectError(f"{name} does not answer as a websocket server")
 
 

@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
+from bridgepool._options import count, positive_seconds, seconds
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._credentials import withhold_parameters
@@ -58,17 +59,17 @@ class GatewaySettings:
     loopback addresses only."""
     expose_route_headers: bool = False
     """Add `x-bridgepool-provider` and `x-bridgepool-generation` to responses."""
-    max_stale: float = math.inf
+    max_stale: float = attrs.field(default=math.inf, validator=positive_seconds)
     """Age of the snapshot in force above which the gateway is not ready."""
-    max_bridges: int = 5000
+    max_bridges: int = attrs.field(default=5000, validator=count)
     """Maximum number of client keys with an open bridge."""
-    bridge_ttl: float = 900.0
+    bridge_ttl: float = attrs.field(default=900.0, validator=positive_seconds)
     """Maximum age of a bridge before it is rebuilt."""
-    drain_timeout: float = 600.0
+    drain_timeout: float = attrs.field(default=600.0, validator=seconds)
     """Time that a request may take after its provider was replaced, or the gateway was left."""
-    poll_interval: float = 300.0
+    poll_interval: float = attrs.field(default=300.0, validator=positive_seconds)
     """Time between two reloads without a notice."""
-    min_reload_interval: float = 0.1
+    min_reload_interval: float = attrs.field(default=0.1, validator=positive_seconds)
     """Minimum time between two reloads that notices cause."""
     upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
     """Number and timeouts of the connections to each provider; the tenants are the clients."""
