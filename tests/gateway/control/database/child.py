@@ -54,6 +54,10 @@ async def act(database: Database, action: str) -> None:
         case "increment":
             for _ in range(50):
                 await database.write(increment)
+        case "increment-on":
+            while True:
+                await database.write(increment)
+                say("written")
         case "seed" | "write":
             await database.write(slow_seed, seeding=action == "seed")
         case "read":

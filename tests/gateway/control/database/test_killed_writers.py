@@ -1,0 +1,70 @@
+"""Property: writers killed at random lose nothing that was acknowledged, on both engines."""
+
+from __future__ import annotations
+
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bridgepool.gateway.control.database import Database, open_database
+from tests.gateway.control.database.child import TABLES, increment, open_child
+
+_WRITERS = st.lists(
+    # After how many acknowledgements a writer is killed, and how many milliseconds later.
+    st.tuples(st.integers(0, 20), st.integers(0, 5)),
+    min_size=1,
+    max_size=3,
+)
+
+
+async def _count(database: Database) -> int:
+    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
+    assert row is not None
+    count: int = row[0]
+    return count
+
+
+async def _write_until_killed(url: str, acknowledged: int, delay: int) -> int:
+    """Run a writer; return how many changes were acknowledged before it died."""
+    async with open_child(url, "increment-on") as child:
+        heard = 0
+        while heard < acknowledged:
+            assert await child.hear() == "written"
+            heard += 1
+        await trio.sleep(delay / 1000)
+        child.process.kill()
+        return heard + len(await child.hear_to_the_end())
+
+
+async def _check(url: str, writers: list[tuple[int, int]]) -> None:
+    with trio.fail_after(60):
+        async with open_database(url, migrations=TABLES) as database:
+            before = await _count(database)
+            acknowledged: list[int] = []
+
+            async def write(*writer: int) -> None:
+                acknowledged.append(await _write_until_killed(url, *writer))
+
+            async with trio.open_nursery() as nursery:
+                for writer in writers:
+                    nursery.start_soon(write, *writer)
+            made = await _count(database) - before
+            # Of each writer, at most one change was made and not acknowledged.
+            assert sum(acknowledged) <= made <= sum(acknowledged) + len(writers)
+            await database.write(increment)  # nobody holds a lock any more
+            assert await _count(database) == before + made + 1
+
+
+@settings(
+    max_examples=6,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,  # one database for all: what counts is the difference
+        HealthCheck.too_slow,  # each writer is a process
+    ],
+)
+@given(writers=_WRITERS)
+def test_writers_killed_at_random_lose_nothing_that_was_acknowledged(
+    database_url: str, writers: list[tuple[int, int]]
+) -> None:
+    trio.run(_check, database_url, writers)
