@@ -30,6 +30,7 @@ async def test_it_listens_at_once_follows_changes_and_tells_what_it_serves(
         assert b"retry-after" in early.headers
         answer = await ready(gateway.url)
         assert answer.status == 503
+        assert answer.document.pop("failed_reloads") in (0, 1)  # the first may still run
         assert answer.document == {
             "ready": False,
             "reason": "no snapshot of providers yet",
@@ -44,7 +45,7 @@ async def test_it_listens_at_once_follows_changes_and_tells_what_it_serves(
             revision = plane.backend.set_rows([row(south)])
             assert (await plane.wait_receipt(revision)).rejected == ()
             assert (await ask(gateway.url, key)).model == "m@south"
-            revision = plane.backend.set_rows([])
+            revision = plane.backend.set_rows([], allow_empty=True)
             await plane.wait_receipt(revision)
             assert (await ask(gateway.url, key)).code == "unknown_provider"
             assert (await ready(gateway.url)).status == 200, "no providers is an answer"

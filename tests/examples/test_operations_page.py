@@ -23,6 +23,8 @@ PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 PACKAGE = ROOT / "src" / "bridgepool"
 PACKAGES = ("remote", "transports", "gateway")
 LEVELS = {"exception": "error", "log": "warning"}
+# class -> place of the argument -> level at which the class logs it
+EVENTS_GIVEN = {"RefusedKeys": {1: "warning"}, "StoreAccess": {0: "error", 1: "warning"}}
 METHODS = {"debug", "info", "warning", "error", "critical", *LEVELS}
 
 
@@ -38,14 +40,24 @@ def _logged() -> Iterator[tuple[str, str, str]]:
             for node in ast.walk(tree):
                 match node:
                     case ast.Call(
-                        func=ast.Attribute(value=ast.Name(id="logger" | "_log"), attr=method)
+                        func=ast.Attribute(
+                            value=ast.Name(id="logger" | "_log" | "log"), attr=method
+                        )
                     ) if method in METHODS:
                         text = node.args[1 if method == "log" else 0]
                         if isinstance(text, ast.Name):
                             text = _constant(tree, text.id)
+                        if isinstance(text, ast.Attribute):
+                            continue  # an event that its class was given, see EVENTS_GIVEN
                         assert isinstance(text, ast.Constant), f"{file.name}:{node.lineno}"
                         assert isinstance(text.value, str)
                         yield file.relative_to(PACKAGE).as_posix(), _plain(text.value), method
+                    case ast.Call(func=ast.Name(id=name), args=given) if name in EVENTS_GIVEN:
+                        for place, method in EVENTS_GIVEN[name].items():
+                            text = given[place]
+                            assert isinstance(text, ast.Constant), f"{file.name}:{node.lineno}"
+                            assert isinstance(text.value, str)
+                            yield file.relative_to(PACKAGE).as_posix(), text.value, method
 
 
 def _constant(tree: ast.Module, name: str) -> ast.expr:

@@ -13,6 +13,7 @@ import re
 import secrets
 from contextlib import suppress
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import attrs
 
@@ -84,10 +85,13 @@ _ANY_KEY: Final = re.compile(rb"bp[ga]?_[a-z0-9]{12}_[A-Za-z0-9_-]{43}")
 
 
 def holds_access_key(text: bytes) -> bool:
-    """Tell whether a key of any kind stands somewhere in a text, as it is or in Basic credentials.
+    """Return whether a text contains a key of any kind.
 
-    A key may be sent in any place by mistake; it must not leave the gateway in any.
+    As it is, percent-encoded, or in Basic credentials. A key may be sent in any place by mistake;
+    it must not leave the gateway in any.
     """
+    if b"%" in text:
+        text = unquote_to_bytes(text)
     if text[:6].lower() == b"basic ":
         with suppress(ValueError):
             text = base64.b64decode(text[6:].strip())

@@ -147,7 +147,7 @@ def withhold_parameters(query: bytes, provider: Provider, *, own_key: bool = Fal
 def _passes(parameter: bytes, *, central: bool) -> bool:
     if central and _query_name(parameter) in _QUERY_NAMES:
         return False
-    return not holds_access_key(unquote_to_bytes(parameter))
+    return not holds_access_key(parameter)
 
 
 def _query_name(part: bytes) -> bytes:
