@@ -8,7 +8,7 @@ import pytest
 
 from tests.gateway.providers.provider_files import opened
 
-WARNING = "provider file can be changed by other users: chmod go-w it and its directory"
+WARNING = "provider file can be changed by others"
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -84,8 +84,7 @@ class ProviderFileSource:
             limiter=self._limiter,
         )
         if reading.others_can_write and not self._exposed:
-            text = "provider file can be changed by other users: chmod go-w it and its directory"
-            _log.warning(text, extra={"path": self.path})
+            _log.warning("provider file can be changed by others", extra={"path": self.path})
         self._exposed = reading.others_can_write
         return reading
 
