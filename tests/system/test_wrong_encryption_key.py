@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -262,3 +263,43 @@ async def test_gateways_answer_misconfigured_for_what_cannot_be_read_and_its_las
         home.encryption_file.write_text("\n".join(key.reveal() for key in both.keys))
         async with open_plane(home):
             await running.wait_outcome("north")
+
+
+async def test_a_rotation_is_refused_while_a_running_program_lacks_the_new_key(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_store(tmp_path, north)
+    new = tmp_path / "new.key"  # as on the machine where the operator has added the key
+    new.write_text(home.encryption_file.read_text())
+    add_encryption_key(new)
+    both = promote_encryption_key(new)
+    options = ("--store", home.store_url, "--encryption-key-file", str(new), "--drop-old")
+    rotate = ("encryption", "rotate", *options)
+
+    async def is_refused(program: str) -> bool:
+        async with ended(home, *rotate) as run:
+            named = f"{program} {socket.gethostname()}-" in run.everything
+            return run.process.returncode == 2 and named and both.names[0] in run.everything
+
+    before = new.read_text()
+    async with run_front(home, *home.embedded()) as (front, gateway):
+        await front.wait_outcome("north")
+        async with run_plane(home) as plane:
+            assert await is_refused("control plane")
+            assert await is_refused("gateway")
+            await gateway.stop()
+            assert await is_refused("control plane")
+            assert not await is_refused("gateway")
+            plane.process.terminate()
+            assert await plane.wait() == 0
+    assert new.read_text() == before
+    home.encryption_file.write_text(before)
+    async with run_plane(home) as plane, run_front(home, *home.embedded()) as (front, _):
+        await front.wait_outcome("north")
+        async with ended(home, *rotate) as run:
+            assert run.process.returncode == 0, run.everything
+        assert new.read_text().split() == [both.keys[0].reveal()]
+        await home.change("other", enabled=False)
+        await front.wait_outcome("provider_disabled", "other")
+        assert await front.outcome("ai") == "north"
+        assert errors(plane) == []

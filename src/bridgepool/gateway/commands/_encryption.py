@@ -72,6 +72,8 @@ def _change_file(file: Path, change: Callable[[Path], EncryptionKeys]) -> None:
 def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: bool = False) -> None:
     """Re-encrypt everything in a store with its first key, while everything runs.
 
+    Refuses while a running control plane, or gateway with --store, does not have that key.
+
     Args:
         store: PATH, or postgresql://...
         encryption_key_file: The keys of the store. Default: those in
@@ -92,7 +94,9 @@ def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: boo
         check_store_exists(store_argument(store))
         keys = find_encryption_keys(store, key_file=encryption_key_file)
         async with open_store(store, keys) as opened:
-            return await opened.rotate_encryption(local_actor())
+            report = await opened.rotate_encryption(local_actor())
+            await opened.programs.check_keys()  # one may have started meanwhile
+            return report
 
     if drop_old and encryption_key_file is None:
         fail("--drop-old requires --encryption-key-file")

@@ -8,7 +8,8 @@ Its parts, each of which imports only those before it:
 * `store`: providers, clients and keys in a database;
 * `operations`: what an administrator can ask, each declared once, and two ways to carry it out: on
   a store, or by the API;
-* `_sessions` and `_hub`: what gateways are served, and what they acknowledged;
+* `_sessions` and `_hub`: what gateways are served, and what they acknowledged; `_registration`:
+  which encryption keys running programs have;
   `_embedded`: the same for a gateway that opens the store itself; `_first_keys`;
 * `api`: the operations over HTTP;
 * `_process`: all of it as a program.
@@ -76,7 +77,7 @@ if TYPE_CHECKING:
         StoreSnapshot,
     )
     from bridgepool.gateway.control.operations._http_admin import AdminError
-    from bridgepool.gateway.control.store import Store, open_store
+    from bridgepool.gateway.control.store import Programs, RunningProgram, Store, open_store
 
 __all__ = [
     "AccessKeyChange",
@@ -111,12 +112,14 @@ __all__ = [
     "NewKey",
     "NewerSchemaError",
     "NotFoundError",
+    "Programs",
     "ProviderChange",
     "ProviderDraft",
     "ProviderPatch",
     "ProviderView",
     "Revisions",
     "RotationReport",
+    "RunningProgram",
     "SeedReport",
     "Store",
     "StoreBrokenError",

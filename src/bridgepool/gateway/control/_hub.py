@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import logging
 import math
-import secrets
-import socket
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +32,7 @@ from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import AppliedReport, applied_report
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._records import Actor, GatewaySession, Revisions, StoreSnapshot
+from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control._sessions import GatewaySessions
 from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store
@@ -305,9 +304,10 @@ async def open_hub(
     Raises:
         StoreError: The store cannot be read the first time.
     """
+    name = new_program_name()
     sessions = GatewaySessions(
         store,
-        f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}",
+        name,
         lambda: datetime.fromtimestamp(clock(), UTC),
         gather,
     )
@@ -319,7 +319,10 @@ async def open_hub(
                 await notices.receive()
 
         try:
-            async with open_service_nursery() as nursery:
+            async with (
+                registered(store, "control plane", name),
+                open_service_nursery() as nursery,
+            ):
                 nursery.start_soon(hub._reading.keep_trying, hub._look, wait_notice)
                 pause = partial(trio.sleep, write_interval)
                 nursery.start_soon(hub._writing.keep_trying, store.check_writing, pause)

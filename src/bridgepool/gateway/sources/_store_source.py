@@ -19,6 +19,7 @@ from bridgepool import BridgePoolError
 from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control.database import check_store_exists
 from bridgepool.gateway.control.store import open_store
 from bridgepool.gateway.providers import Caller
@@ -61,6 +62,7 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             store = await stack.enter_async_context(open_store(url, keys))
             await store.check_readable()
             providers = stack.enter_context(open_store_providers(store))
+            await stack.enter_async_context(registered(store, "gateway", new_program_name()))
             first = await providers.reload()
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None

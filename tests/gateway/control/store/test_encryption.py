@@ -1,18 +1,24 @@
 """Encryption keys that change, and rows that no key decrypts."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
 from bridgepool import Secret
 from bridgepool.gateway.control._errors import EncryptionError, InvalidChangeError
+from bridgepool.gateway.control._hub import open_hub
 from bridgepool.gateway.control._records import KeyValue, ProviderPatch, RotationReport
+from bridgepool.gateway.control._registration import registered
 from bridgepool.gateway.control.store._rotation import Rotation
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers import parse_provider_file
-from tests.gateway.control.stores import ADA, draft, encryption, opened
+from tests.gateway.control.planes import wait_for
+from tests.gateway.control.stores import ADA, Clock, draft, encryption, opened
 
 SEED = """
 [[providers]]
@@ -188,3 +194,84 @@ async def test_a_row_that_cannot_be_decrypted_can_be_switched_off_replaced_and_r
         assert repaired.provider.problem is None
         await store.remove_provider(ADA, "two", allow_empty=True)
         assert (await store.snapshot()).unreadable == ()
+
+
+async def test_a_key_is_not_dropped_while_a_running_program_lacks_its_successor(
+    database_url: str,
+) -> None:
+    clock = Clock()
+    async with (
+        opened(database_url, encryption("old"), clock=clock) as plane,
+        opened(database_url, encryption("old", "new"), clock=clock) as other,
+        opened(database_url, encryption("new", "old"), clock=clock) as rotating,
+    ):
+        await plane.add_provider(ADA, draft("one", "key-one"))
+        assert await plane.programs.register("control plane", "cp-1") == ()
+        assert await other.programs.register("control plane", "cp-2") == ()
+        [lacking] = await rotating.programs.register("control plane", "cp-3")
+        assert (lacking.program, lacking.name) == ("control plane", "cp-1")
+        assert lacking.keys == encryption("old").names
+        for refused in (partial(rotating.rotate_encryption, ADA), rotating.programs.check_keys):
+            with pytest.raises(EncryptionError, match="control plane cp-1 does not have") as caught:
+                await refused()
+            assert encryption("new").current in str(caught.value)
+            assert "cp-2" not in str(caught.value)
+        assert (await plane.get_provider("one")).problem is None
+        # It is registered for as long as it gives signs of life, and then a while.
+        clock.now += 59
+        await plane.programs.register("control plane", "cp-1")
+        clock.now += 59
+        with pytest.raises(EncryptionError):
+            await rotating.rotate_encryption(ADA)
+        clock.now += 2  # it was killed
+        assert (await rotating.rotate_encryption(ADA)).rewritten == 2
+
+
+async def test_a_program_that_has_ended_needs_no_key_any_more(database_url: str) -> None:
+    async with (
+        opened(database_url, encryption("old")) as plane,
+        opened(database_url, encryption("new", "old")) as rotating,
+    ):
+        await plane.add_provider(ADA, draft("one", "key-one"))
+        async with open_hub(plane):
+            with pytest.raises(EncryptionError, match=r"control plane .* does not have the key"):
+                await rotating.rotate_encryption(ADA)
+        assert (await rotating.rotate_encryption(ADA)).unreadable == 0
+
+
+async def test_a_program_is_registered_again_every_few_seconds(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    async with (
+        opened(database_url, encryption("old"), clock=clock) as plane,
+        opened(database_url, encryption("new", "old"), clock=clock) as rotating,
+    ):
+
+        async def is_registered() -> bool:
+            try:
+                await rotating.programs.check_keys()
+            except EncryptionError as error:
+                return "gateway g-1 does not have" in str(error)
+            return False
+
+        async with (
+            registered(plane, "gateway", "g-1", interval=0.01),
+            registered(rotating, "gateway", "g-2", interval=0.01),
+        ):
+            for _ in range(3):
+                clock.now += 1000
+                await wait_for(is_registered)
+        assert not await is_registered()
+    warned = [line for line in caplog.records if "missing in another" in line.getMessage()]
+    assert [getattr(line, "name_of_program", "") for line in warned] == ["g-1"]
+
+
+async def test_a_program_starts_and_ends_though_it_cannot_register(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with opened(str(path)) as store:
+        await store.revisions()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE programs")
+        async with registered(store, "gateway", "g-1", interval=0.001):
+            await trio.sleep(0.01)

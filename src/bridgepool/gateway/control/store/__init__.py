@@ -8,12 +8,14 @@ a worker thread, without an await.
   its rows; `_provider_settings`: what of a provider is encrypted, and by which rules a draft
   becomes one;
 * `_applying`, `_seeding`: many rows at once, as people declare them or a seed does;
+* `_reading`: everything that gateways serve by; `_programs`: the programs that have it open;
 * `_schema`: the tables; `_opening`: opens a store.
 
 It may import the values and the database, and knows no gateway, no hub and no HTTP.
 """
 
 from bridgepool.gateway.control.store._opening import open_store
+from bridgepool.gateway.control.store._programs import Programs, RunningProgram
 from bridgepool.gateway.control.store._store import Store
 
-__all__ = ["Store", "open_store"]
+__all__ = ["Programs", "RunningProgram", "Store", "open_store"]

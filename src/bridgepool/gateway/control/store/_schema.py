@@ -114,5 +114,14 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE TABLE epochs (id TEXT PRIMARY KEY)",
         "INSERT INTO epochs SELECT epoch FROM state",
         "ALTER TABLE gateways ADD COLUMN epoch TEXT NOT NULL DEFAULT ''",
+        # Running programs, and the names of the encryption keys that they have.
+        """
+        CREATE TABLE programs (
+            name TEXT PRIMARY KEY,
+            program TEXT NOT NULL,
+            keys TEXT NOT NULL,
+            last_contact TEXT NOT NULL
+        )
+        """,
     ),
 )

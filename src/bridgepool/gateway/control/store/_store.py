@@ -53,6 +53,7 @@ from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store import _reading as reading
 from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
+from bridgepool.gateway.control.store._programs import Programs
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._reading import LastReading
 from bridgepool.gateway.control.store._rotation import Rotation
@@ -86,22 +87,13 @@ class Store:
         return self._database.subscribe()
 
     async def snapshot(self) -> StoreSnapshot:
-        """Read all that gateways serve by, consistently: the one answer that holds secrets.
-
-        Each provider that cannot be read is logged, once until that changes.
-        """
+        """Read all that gateways serve by, consistently: the one answer that holds secrets."""
         snapshot, known = await self._read(reading.read_snapshot, self._last.known)
         self._last.replace(known, snapshot.unreadable)
         return snapshot
 
     async def check_readable(self) -> None:
-        """Read everything, and refuse a store of which no provider can be read.
-
-        For a program that starts: with the wrong encryption key it would serve nothing.
-
-        Raises:
-            EncryptionError: There are providers, and none can be read; says why.
-        """
+        """Refuse to serve a store of which no provider can be read; raises `EncryptionError`."""
         reading.check_readable(await self.snapshot())
 
     async def unreadable(self) -> tuple[RejectedRow, ...]:
@@ -360,8 +352,17 @@ class Store:
 
         In small transactions, while everybody works on; it may be cut and run again. Makes no
         revision. Afterwards the other keys are of no use to this store.
+
+        Raises:
+            EncryptionError: A running program lacks the first key; see `Programs`.
         """
+        await self.programs.check_keys()
         return await Rotation().run(partial(self._write, actor))
+
+    @property
+    def programs(self) -> Programs:
+        """The running programs that have the store open."""
+        return Programs(self._read, partial(self._write, PROGRAM))
 
     # -- transactions
 

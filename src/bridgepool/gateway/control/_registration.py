@@ -1,0 +1,89 @@
+"""The registration of a running program in the store, with the names of its encryption keys.
+
+So `bridgepool encryption rotate` knows who would be unable to read what it encrypts anew. A store
+that cannot be written does not keep a program from running: it registers when that is possible.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from bridgepool._services import open_service_nursery
+from bridgepool.gateway.control._errors import StoreError
+from bridgepool.gateway.control.store import Store
+
+logger = logging.getLogger("bridgepool.store")
+
+_TIMEOUT: Final = 2.0  # seconds to register or unregister in
+
+
+def new_program_name() -> str:
+    """Return a name for this run of a program: that of the machine, and something random."""
+    return f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}"
+
+
+@asynccontextmanager
+async def registered(
+    store: Store, program: str, name: str, *, interval: float = 10.0
+) -> AsyncIterator[None]:
+    """Have a program registered for as long as the block lasts.
+
+    Args:
+        store: The store that it has open.
+        program: What it is, such as ``control plane``.
+        name: Which run of it.
+        interval: Seconds between two signs of life; see `STALE_AFTER`.
+
+    Resource handling:
+        Leaving unregisters it, for at most two seconds.
+    """
+    registration = _Registration(store, program, name)
+    with trio.move_on_after(_TIMEOUT):  # it must not hold up a start
+        await registration.renew()
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(registration.keep, interval)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
+            with trio.move_on_after(_TIMEOUT, shield=True):
+                await registration.end()
+
+
+class _Registration:
+    def __init__(self, store: Store, program: str, name: str) -> None:
+        self._store, self._program, self._name = store, program, name
+        self._warned: set[str] = set()  # names of programs that lack the key
+
+    async def keep(self, interval: float) -> None:
+        """Renew it until cancelled."""
+        while True:
+            await trio.sleep(interval)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Register, or give the next sign of life."""
+        try:
+            lacking = await self._store.programs.register(self._program, self._name)
+        except StoreError as error:
+            logger.debug("program not registered in the store", extra={"problem": str(error)})
+            return
+        for other in lacking:
+            if other.name not in self._warned:
+                self._warned.add(other.name)
+                facts = {"program": other.program, "name_of_program": other.name}
+                logger.warning("encryption key missing in another program", extra=facts)
+
+    async def end(self) -> None:
+        """Unregister."""
+        try:
+            await self._store.programs.unregister(self._name)
+        except StoreError as error:
+            logger.debug("program not unregistered in the store", extra={"problem": str(error)})
