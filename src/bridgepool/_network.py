@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from bridgepool._tcp import TcpConnector
+
 Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 """Opens one connection. Failures that are `OSError` or Trio's become `ConnectFailed`."""
 
@@ -107,10 +109,11 @@ def upstream_ssl_context() -> ssl.SSLContext:
 
 
 def dial_origin(origin: Origin, ssl_context: ssl.SSLContext | None) -> Dial:
-    """Return a `Dial` for an origin: TCP, and TLS where the scheme is https."""
+    """Return a `Dial` for an origin: TCP, and TLS where the scheme is https.
 
-    async def dial_tcp() -> trio.SocketStream:
-        return await trio.open_tcp_stream(origin.host, origin.port)
+    Keep it: it remembers the addresses of the host.
+    """
+    dial_tcp = TcpConnector(origin.host, origin.port).open
 
     if origin.scheme == "http":
         return dial_tcp

@@ -21,6 +21,13 @@ REFERENCE = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # Of other programs that pages run.
 FOREIGN = {"--fail", "--worker-class", "--help", "--version"}
+FOREIGN |= {
+    "--clean",
+    "--dbname",
+    "--format",
+    "--if-exists",
+    "--single-transaction",
+}  # of pg_dump and pg_restore
 
 
 def _commands(group: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, App]]:

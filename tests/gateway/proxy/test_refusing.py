@@ -37,7 +37,7 @@ async def test_a_reloader_that_never_answers_leaves_the_gateway_not_ready(
 
 
 async def test_readiness_follows_the_age_of_the_snapshot(nursery: trio.Nursery) -> None:
-    settings = attrs.evolve(OPEN, max_stale=0.0)
+    settings = attrs.evolve(OPEN, max_stale=1e-9)
     async with open_rig(nursery=nursery, settings=settings) as rig:
         ready = await rig.ask("/readyz")
         assert ready.status == 503
