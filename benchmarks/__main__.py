@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core|http|remote ...]`: run the parts named, or all, in turn."""
+"""`python -m benchmarks [core|http|fairness|remote ...]`: run the parts named, or all, in turn."""
 
 import importlib
 import platform
@@ -8,7 +8,7 @@ import trio
 
 from benchmarks.table import Row, format_table
 
-PARTS = ("core", "http", "remote")
+PARTS = ("core", "http", "fairness", "remote")
 
 
 def main(arguments: list[str]) -> int:

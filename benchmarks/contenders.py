@@ -38,6 +38,29 @@ class Contenders:
         return [target for target in found if target is not None]
 
 
+@attrs.frozen
+class Starter:
+    """Starts programs; they end with its stack."""
+
+    folder: Path
+    stack: ExitStack
+
+    def start(self, *command: str, core: int = _CORE, lines: int = 1) -> tuple[int, int]:
+        """Start a program; return its pid, and the port at the end of its so many lines."""
+        process = self.stack.enter_context(_process([*pin(core), *command], self.folder))
+        assert process.stdout is not None
+        for _ in range(lines):
+            line = process.stdout.readline()
+        found = re.search(r"(\d+)\s*$", line)
+        if found is None:
+            raise RuntimeError(f"{command} did not start: {line!r}")
+        return process.pid, int(found.group(1))
+
+    def start_module(self, name: str, *arguments: str, core: int = _CORE) -> tuple[int, int]:
+        """Start a module of the benchmarks."""
+        return self.start(sys.executable, "-m", f"benchmarks.{name}", *arguments, core=core)
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[Contenders]:
     """Start the upstream and every contender; stop them all in the end.
@@ -46,20 +69,8 @@ def running(folder: Path) -> Iterator[Contenders]:
         folder: Where their files go: an access log each for the gateway and nginx.
     """
     with ExitStack() as stack:
-
-        def start(*command: str, core: int = _CORE) -> tuple[int, int]:
-            """Start a program; return its pid, and the port that it prints first."""
-            process = stack.enter_context(_process([*pin(core), *command], folder))
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = re.search(r"(\d+)\s*$", line)
-            if found is None:
-                raise RuntimeError(f"{command} did not start: {line!r}")
-            return process.pid, int(found.group(1))
-
-        def start_module(name: str, *arguments: str, core: int = _CORE) -> tuple[int, int]:
-            return start(sys.executable, "-m", f"benchmarks.{name}", *arguments, core=core)
-
+        starter = Starter(folder, stack)
+        start, start_module = starter.start, starter.start_module
         _, upstream = start_module("upstream", core=0)
         floor_pid, floor = start_module("floor_h11_proxy", str(upstream))
         libraries = []
@@ -68,7 +79,7 @@ def running(folder: Path) -> Iterator[Contenders]:
             libraries.append(Target(f"hypercorn + {name}", port, pid))
         row, key = client_row("bench")
         providers = folder / "providers.toml"
-        providers.write_text(_PROVIDERS.format(upstream=upstream, client=row))
+        providers.write_text(PROVIDERS.format(upstream=upstream, client=row))
         gateway_pid, gateway = start(
             *(sys.executable, "-m", "bridgepool", "gateway"),
             *("--providers", str(providers), "--listen", "127.0.0.1:0"),
@@ -92,7 +103,7 @@ def running(folder: Path) -> Iterator[Contenders]:
         )
 
 
-_PROVIDERS = """
+PROVIDERS = """
 [[providers]]
 name = "bench"
 type = "openai"

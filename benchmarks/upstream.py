@@ -1,12 +1,15 @@
 """The upstream of the HTTP benchmarks: raw Trio, answers from constants, far from the limit.
 
-A target with `?stream` is answered with one event, a silence of 5 ms, and the end of the
-stream; everything else with 1 kB of JSON. `python -m benchmarks.upstream` prints its port.
+A target with `?stream` is answered with one event, a silence of 5 ms, and the end of the stream;
+one with `?hold` with one event and silence; everything else with 1 kB of JSON. `python -m
+benchmarks.upstream` prints its port.
 """
 
 import re
 
 import trio
+
+from bridgepool._accepting import serve_streams
 
 _BODY = b'{"object": "chat.completion", "content": "%s"}' % (b"x" * 976)
 ANSWER = (
@@ -24,8 +27,11 @@ END = b"0\r\n\r\n"
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
-async def _answer(stream: trio.SocketStream, head: bytes) -> None:
-    if b"?stream" in head:
+async def _answer(stream: trio.abc.Stream, head: bytes) -> None:
+    if b"?hold" in head:
+        await stream.send_all(STREAM)
+        await stream.receive_some()  # until the proxy hangs up
+    elif b"?stream" in head:
         await stream.send_all(STREAM)
         await trio.sleep(0.005)
         await stream.send_all(END)
@@ -33,7 +39,7 @@ async def _answer(stream: trio.SocketStream, head: bytes) -> None:
         await stream.send_all(ANSWER)
 
 
-async def _serve_requests(stream: trio.SocketStream) -> None:
+async def _serve_requests(stream: trio.abc.Stream) -> None:
     buffer = b""
     while data := await stream.receive_some():
         buffer += data
@@ -47,7 +53,7 @@ async def _serve_requests(stream: trio.SocketStream) -> None:
             await _answer(stream, head)
 
 
-async def _handle(stream: trio.SocketStream) -> None:
+async def _handle(stream: trio.abc.Stream) -> None:
     async with stream:
         try:
             await _serve_requests(stream)
@@ -59,7 +65,8 @@ async def serve() -> None:
     """Serve on a free loopback port, printed."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     print(listeners[0].socket.getsockname()[1], flush=True)
-    await trio.serve_listeners(_handle, listeners)
+    async with trio.open_nursery() as nursery:
+        await serve_streams(_handle, listeners, handler_nursery=nursery)
 
 
 if __name__ == "__main__":
