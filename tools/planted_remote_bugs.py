@@ -35,6 +35,36 @@ REMOTE_BUGS = (
         "if last is not None and not last.name:",
     ),
     bug(
+        "a disabled provider's secrets are sent", ("tests/gateway/test_protocol.py",),
+        "gateway/providers/_wire.py", "if not self.enabled:  # frozen", "if not self:  # frozen",
+    ),
+    bug(
+        "an unusable provider is an unknown one", ("tests/gateway/test_protocol.py",),
+        "gateway/_protocol.py", "partial(_usable, types=tuple(types)), kept, stand_in)",
+        "partial(_usable, types=tuple(types)), kept)",
+    ),
+    bug(
+        "a last good form outlives its disabling", ("tests/gateway/test_protocol.py",),
+        "gateway/providers/_wire.py", "return last if last.enabled and row.enabled else None",
+        "return last",
+    ),
+    bug(
+        "a wrong key encrypts", ("tests/gateway/control/store/test_encryption.py",),
+        "gateway/control/store/_transaction.py",
+        "if not self.repairing and not self._keys_fit:", "if False:",
+    ),
+    bug(
+        "an unreadable provider is logged once and for all",
+        ("tests/gateway/control/store/test_encryption.py",),
+        "gateway/control/store/_reading.py", "if row not in before:", "if not before:",
+    ),
+    bug(
+        "a killed program needs its key for ever",
+        ("tests/gateway/control/store/test_encryption.py",),
+        "gateway/control/store/_programs.py", '"WHERE last_contact >= ? ORDER BY',
+        '"WHERE last_contact <> ? ORDER BY',
+    ),
+    bug(
         "a session cut at once makes waits short", ("tests/remote",), "remote/_follower.py",
         "status.since - self._began >= limits.steady_after", "status.since - self._began >= 0",
     ),

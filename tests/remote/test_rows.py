@@ -113,7 +113,43 @@ def test_what_is_kept_of_a_bad_row_can_depend_on_the_row() -> None:
     assert ROWS.kept(row(1), bad) == row(1)
 
 
+def test_what_stands_in_for_a_bad_row_is_made_of_what_can_be_read_of_it() -> None:
+    def stand_in(name: str, bad: Depot | None, reason: str) -> Depot | None:
+        return row(9, name=name, city=reason if bad is not None else "nothing")
+
+    rows = attrs.evolve(ROWS, substitute=stand_in)
+    bad = bytes(rows.write(row(1, city="?")).body)
+    assert rows.substituted("depot-1", bad, "why") == row(9, name="depot-1", city="why")
+    assert rows.substituted("a", b"\x90", "why") == row(9, name="a", city="nothing")
+    assert ROWS.substituted("depot-1", bad, "why") is None
+
+
 # -- tables
+
+
+def test_a_form_that_is_not_kept_is_forgotten_and_something_stands_in_for_it() -> None:
+    def keep(last: Depot, bad: Depot) -> Depot | None:
+        return last if bad.name != "forget" else None
+
+    def stand_in(name: str, bad: Depot, reason: str) -> Depot | None:
+        return attrs.evolve(bad, city=reason) if name != "nobody" else None
+
+    table = Table(usable, keep, stand_in)
+    before = made(row(1), row(2), row(3), before=table)
+    bad = [row(1, city="?"), row(2, city="?", name="forget"), row(3), row(4, city="?", name="x")]
+    after = made(*bad, row(5, city="?", name="x"), row(6, city="?", name="nobody"), before=before)
+    reason = "city: is not known here"
+    assert after.providers == (
+        row(1),
+        row(2, name="forget", city=reason),
+        row(3),
+        row(4, name="x", city=reason),  # the first of the name
+    )
+    assert sorted(after.good) == ["1", "3"]
+    assert len(after.rejected) == 5
+    # A last good form has a better right to its name than what stands in for another row.
+    other = row(7, city="?", name="depot-1")
+    assert made(other, row(1, city="?", name="renamed"), before=before).providers == (row(1),)
 
 
 def test_the_last_good_form_of_a_rejected_row_stays_in_its_place() -> None:

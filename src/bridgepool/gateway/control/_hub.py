@@ -299,7 +299,8 @@ async def open_hub(
         clock: Tells the time since the epoch, for the times that people are shown.
 
     Resource handling:
-        Leaving writes the sessions of gateways, for at most two seconds.
+        Leaving unregisters this control plane, and writes the sessions of gateways, for at most
+        three seconds.
 
     Raises:
         StoreError: The store cannot be read the first time.

@@ -21,7 +21,7 @@ from bridgepool.gateway.control.store import Store
 
 logger = logging.getLogger("bridgepool.store")
 
-_TIMEOUT: Final = 2.0  # seconds to register or unregister in
+_TIMEOUT: Final = 1.0  # seconds to register or unregister in, so that it delays nothing else
 
 
 def new_program_name() -> str:
@@ -42,10 +42,10 @@ async def registered(
         interval: Seconds between two signs of life; see `STALE_AFTER`.
 
     Resource handling:
-        Leaving unregisters it, for at most two seconds.
+        Leaving unregisters it, for at most a second.
     """
     registration = _Registration(store, program, name)
-    with trio.move_on_after(_TIMEOUT):  # it must not hold up a start
+    with trio.move_on_after(_TIMEOUT):
         await registration.renew()
     async with open_service_nursery() as nursery:
         nursery.start_soon(registration.keep, interval)

@@ -212,7 +212,7 @@ async def test_a_key_is_not_dropped_while_a_running_program_lacks_its_successor(
         assert (lacking.program, lacking.name) == ("control plane", "cp-1")
         assert lacking.keys == encryption("old").names
         for refused in (partial(rotating.rotate_encryption, ADA), rotating.programs.check_keys):
-            with pytest.raises(EncryptionError, match="control plane cp-1 does not have") as caught:
+            with pytest.raises(EncryptionError, match="missing in control plane cp-1") as caught:
                 await refused()
             assert encryption("new").current in str(caught.value)
             assert "cp-2" not in str(caught.value)
@@ -234,7 +234,7 @@ async def test_a_program_that_has_ended_needs_no_key_any_more(database_url: str)
     ):
         await plane.add_provider(ADA, draft("one", "key-one"))
         async with open_hub(plane):
-            with pytest.raises(EncryptionError, match=r"control plane .* does not have the key"):
+            with pytest.raises(EncryptionError, match=r"is missing in control plane "):
                 await rotating.rotate_encryption(ADA)
         assert (await rotating.rotate_encryption(ADA)).unreadable == 0
 
@@ -252,7 +252,7 @@ async def test_a_program_is_registered_again_every_few_seconds(
             try:
                 await rotating.programs.check_keys()
             except EncryptionError as error:
-                return "gateway g-1 does not have" in str(error)
+                return "missing in gateway g-1" in str(error)
             return False
 
         async with (

@@ -103,9 +103,9 @@ def _check(tx: StoreTransaction) -> None:
     if found:
         names = ", ".join(f"{row.program} {row.name}" for row in found)
         raise EncryptionError(
-            f"the old encryption keys are still needed: {names} does not have the key "
-            f"{tx.encryption.current}. Add it to the encryption keys there, and restart; a program "
-            f"that was killed counts as running for {STALE_AFTER:g} s"
+            f"the old encryption keys are still needed: the key {tx.encryption.current} is missing "
+            f"in {names}. Add it to the encryption keys there, and restart; a program that was "
+            f"killed counts as running for {STALE_AFTER:g} s"
         )
 
 
