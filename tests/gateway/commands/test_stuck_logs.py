@@ -137,3 +137,19 @@ async def test_lost_log_lines_are_counted_at_readyz(
                     await trio.sleep(0.01)
         gateway.signal(signal.SIGTERM)
         assert await gateway.process.wait() == 0
+
+
+async def test_a_control_plane_counts_lost_log_lines_too(tmp_path: Path) -> None:
+    options = ("--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--log-format", "json")
+    store = ("--store", str(tmp_path / "control.db"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    async with run_command("control-plane", *options, *store, stderr=writing) as run:
+        os.close(writing)
+        line = await run.stdout.wait_for(lambda line: line.startswith("listening on "))
+        async with httpx2.AsyncClient(base_url=line.split()[-1]) as client:
+            with trio.fail_after(PROMPT):
+                while not (await client.get("/readyz")).json()["log_lines_dropped"]:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.01)
+        run.signal(signal.SIGTERM)
+        assert await run.process.wait() == 0

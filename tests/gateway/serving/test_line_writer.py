@@ -105,9 +105,14 @@ def test_a_finaliser_may_log_while_a_line_is_appended() -> None:
         def __del__(self) -> None:
             writer.append(b"goodbye\n")
 
-    with writer._lock:
-        Speaks()
-        gc.collect()
+    def collect_within_append() -> None:
+        with writer._lock:
+            Speaks()
+            gc.collect()
+
+    thread = threading.Thread(target=collect_within_append, daemon=True)
+    thread.start()
+    thread.join(10)
     assert writer._lines.qsize() == 1
 
 

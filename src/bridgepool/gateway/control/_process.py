@@ -104,7 +104,7 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
             hub = await stack.enter_async_context(open_hub(store))
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
-        api = make_api(store, hub, access_log=access_log)
+        api = make_api(store, hub, access_log=access_log, log_lines_dropped=lambda: logs.dropped)
         look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)

@@ -175,7 +175,7 @@ async def test_health_is_told_without_a_key(tmp_path: Path) -> None:
         async with httpx2.AsyncClient(base_url=plane.url) as client:
             assert (await client.get("/healthz")).json() == {"status": "ok"}
             ready = {"status": "ready", "revision": 0, "unreadable": 0}
-            ready |= {"store": {"read": "ok", "write": "ok"}}
+            ready |= {"store": {"read": "ok", "write": "ok"}, "log_lines_dropped": 0}
             assert (await client.get("/readyz")).json() == ready
             described = (await client.get("/openapi.json")).json()
             plane.hub.end_waits()

@@ -43,6 +43,7 @@ def make_api(
     *,
     access_log: ApiLog | None = None,
     refused_keys: RefusedKeys | None = None,
+    log_lines_dropped: Callable[[], int] = int,
 ) -> Guard:
     """Make the API; its `handle` is a handler for `serve_http`.
 
@@ -51,9 +52,10 @@ def make_api(
         hub: The hub that knows the gateways.
         access_log: Called once for each request, after its end.
         refused_keys: Counts and delays refused admin keys.
+        log_lines_dropped: Returns how many lines the logs have lost, for `/readyz`.
     """
     refused = refused_keys or RefusedKeys(logger, "admin keys refused")
-    return Guard(Routes(store, hub).answer, store, access_log, refused)
+    return Guard(Routes(store, hub, log_lines_dropped).answer, store, access_log, refused)
 
 
 @attrs.frozen
@@ -62,6 +64,7 @@ class Routes:
 
     _store: Store
     _hub: Hub
+    _log_lines_dropped: Callable[[], int]
 
     async def answer(self, request: ApiRequest) -> ApiResponse:
         """Answer one request."""
@@ -103,9 +106,8 @@ class Routes:
         reads, writes = status.read_problem is None, status.write_problem is None
         store = StoreReadiness("ok" if reads else "failed", "ok" if writes else "failed")
         if not status.ending and reads and writes:
-            return json_response(
-                200, Readiness(status.revisions.revision, status.unreadable, store)
-            )
+            revision, dropped = status.revisions.revision, self._log_lines_dropped()
+            return json_response(200, Readiness(revision, status.unreadable, store, dropped))
         if status.ending:
             error = ApiError("draining", "the control plane is shutting down")
         else:  # without the reason, which names the database to whoever asks

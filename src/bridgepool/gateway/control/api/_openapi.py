@@ -58,6 +58,8 @@ class Readiness:
     unreadable: int
     """How many providers the control plane cannot decrypt."""
     store: StoreReadiness
+    log_lines_dropped: int = 0
+    """Lines of logs that were dropped since the start of the process."""
     status: Literal["ready"] = "ready"
 
 
