@@ -54,6 +54,11 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "connection.not_reusable = True", "pass",
     ),
     bug(
+        "an answer that comes unasked is used", ("tests/corpus/test_answers.py",),
+        "http/_upstream_connection.py:UpstreamConnection.is_dead",
+        "return self._poll is not None and bool(self._poll(0))", "return False",
+    ),
+    bug(
         "what TLS holds is not seen", ("tests/http_client/test_tls.py",),
         "http/_upstream_connection.py:_holds_data",
         "return bool(pending or layer.pending())", "return bool(layer.pending())",

@@ -8,7 +8,7 @@ import attrs
 
 TOKEN = b"@TOKEN@."
 """Stands for the token of the exchange, which is as long: lengths stay as they are written."""
-Outcome = Literal["forwarded", "refused", "either"]
+Outcome = Literal["forwarded", "refused", "broken"]
 
 
 def token(number: int) -> bytes:
@@ -24,7 +24,8 @@ class Case:
     name: str
     raw: bytes
     outcome: Outcome
-    """`forwarded`: as exactly one message (or `messages`). `refused`: not at all."""
+    """`forwarded`: as exactly one message (or `messages`). `refused`: not at all. `broken`:
+    refused, or visibly cut where its beginning had gone on."""
     messages: int = 1
     """How many messages it has, if they are good."""
     complete: bool = True
@@ -32,7 +33,9 @@ class Case:
     late_fault: bool = False
     """The head is good, so an upstream that reads no body may answer before the fault shows."""
     late: bytes = b""
-    """Sent by an upstream when the next bytes come, or never."""
+    """Sent by an upstream when the bytes of the next request come: at the worst moment."""
+    idle: bytes = b""
+    """Sent by an upstream when the exchange is over, before the next request."""
     method: str = "POST"
     """Of the request that a raw answer is for."""
 

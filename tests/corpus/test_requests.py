@@ -8,14 +8,13 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-import h11
 import pytest
 import trio
 
 from tests.corpus.cases import Case, token
 from tests.corpus.programs import PROGRAMS, Program
 from tests.corpus.requests import PATH, REQUESTS
-from tests.corpus.upstreams import tokens_in
+from tests.corpus.upstreams import answers_in, tokens_in
 
 KINDS = sorted({case.kind for case in REQUESTS})
 
@@ -23,27 +22,6 @@ KINDS = sorted({case.kind for case in REQUESTS})
 def test_the_corpus_has_three_hundred_different_requests() -> None:
     assert len({case.raw for case in REQUESTS}) >= 300
     assert len({str(case) for case in REQUESTS}) == len(REQUESTS)
-
-
-def answers_in(data: bytes, methods: list[str]) -> tuple[list[tuple[int, bytes]], bytes]:
-    """Parse answers with h11; return status and body of the complete ones, and what is left."""
-    answers: list[tuple[int, bytes]] = []
-    while data:
-        method = methods[min(len(answers), len(methods) - 1)]
-        connection = h11.Connection(h11.CLIENT)
-        connection.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
-        connection.send(h11.EndOfMessage())
-        connection.receive_data(data)
-        status, seen = 0, b""
-        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
-            if event is h11.NEED_DATA:
-                return answers, data
-            if isinstance(event, h11.Response):
-                status = event.status_code
-                seen = b",".join(value for name, value in event.headers if name == b"x-seen")
-        data = connection.trailing_data[0]
-        answers.append((status, seen))
-    return answers, b""
 
 
 async def exchange(program: Program, case: Case, mark: bytes) -> tuple[bytes, int]:

@@ -17,12 +17,35 @@ import attrs
 import h11
 import trio
 
+from tests.corpus.cases import TOKEN, Case
+
 _TOKEN = re.compile(rb"T[0-9]{6}T")
 
 
 def tokens_in(data: bytes) -> set[bytes]:
     """Return the tokens of all exchanges whose bytes are in here."""
     return set(_TOKEN.findall(data))
+
+
+def answers_in(data: bytes, methods: list[str]) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Parse answers with h11; return status and body of the complete ones, and what is left."""
+    answers: list[tuple[int, bytes]] = []
+    while data:
+        method = methods[min(len(answers), len(methods) - 1)]
+        connection = h11.Connection(h11.CLIENT)
+        connection.send(h11.Request(method=method, target="/", headers=[("host", "h")]))
+        connection.send(h11.EndOfMessage())
+        connection.receive_data(data)
+        status, seen = 0, b""
+        while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+            if event is h11.NEED_DATA:
+                return answers, data
+            if isinstance(event, h11.Response):
+                status = event.status_code
+                seen = b",".join(value for name, value in event.headers if name == b"x-seen")
+        data = connection.trailing_data[0]
+        answers.append((status, seen))
+    return answers, b""
 
 
 @attrs.define(eq=False)
@@ -34,6 +57,18 @@ class Upstream:
     """Complete messages."""
     violations: list[str] = attrs.field(factory=list)
     """What a strict upstream could not accept."""
+    script: dict[bytes, Case] = attrs.field(factory=dict)
+    """Raw answers by the token of their request, of a scripted upstream."""
+    idle: trio.Event = attrs.field(factory=trio.Event)
+    """Set by the test when an exchange is over."""
+    sent: trio.Event = attrs.field(factory=trio.Event)
+    """Set by the upstream when it has sent what it sends then."""
+
+    async def send_idle(self) -> None:
+        """Have the scripted upstream send what it sends after an exchange."""
+        self.sent = trio.Event()
+        self.idle.set()
+        await self.sent.wait()
 
     def of(self, mark: bytes) -> list[bytes]:
         """Return the messages with this token."""
@@ -117,7 +152,7 @@ def stream_ended(connection: h11.Connection) -> bool:
 
 
 @attrs.define(eq=False)
-class _Careless:
+class Careless:
     """Reads lines and `Content-Length`, and nothing else; only of some methods.
 
     What it leaves unread it takes for the next request, and it sends a body also in answer to HEAD.
@@ -155,8 +190,32 @@ class _Careless:
         return head + body
 
 
+async def _scripted(upstream: Upstream, stream: trio.SocketStream) -> None:
+    """Give the answers of the corpus: `upstream.script` has one for the token of a request."""
+    careless = Careless(stream)
+    while (message := await careless.message()) is not None:
+        [mark] = tokens_in(message)
+        case = upstream.script.get(mark)
+        if case is None:
+            marks, body = upstream.answer(message)
+            head = b"HTTP/1.1 200 OK\r\nx-seen: %b\r\ncontent-length: %d\r\n\r\n"
+            await stream.send_all(head % (marks, len(body)) + body)
+            continue
+        careless.late = case.late.replace(TOKEN, mark)
+        await stream.send_all(case.marked(mark))
+        if not case.complete:
+            return
+        if case.idle:
+            await upstream.idle.wait()
+            upstream.idle = trio.Event()
+            try:
+                await stream.send_all(case.idle.replace(TOKEN, mark))
+            finally:
+                upstream.sent.set()
+
+
 async def _careless(upstream: Upstream, stream: trio.SocketStream) -> None:
-    careless = _Careless(stream)
+    careless = Careless(stream)
     while (message := await careless.message()) is not None:
         marks, body = upstream.answer(message)
         head = b"HTTP/1.1 200 OK\r\nx-seen: %b\r\ncontent-length: %d\r\n\r\n"
@@ -229,3 +288,5 @@ UPSTREAMS: dict[str, OpenUpstream] = {
     "careless": partial(_served, _careless),
     "http.server": open_standard,
 }
+"""What the raw requests go to."""
+open_scripted: OpenUpstream = partial(_served, _scripted)
