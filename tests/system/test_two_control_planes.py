@@ -181,7 +181,12 @@ async def test_the_gateways_of_one_that_was_killed_are_offline_after_the_limit(
             await killed.wait()
             assert (await other.hub.gateways())[0].connected
             # The other's own look at who is stale, with a shorter limit than its 35 s.
-            expire = partial(other.store.expire_gateways, stale_after=1.5, forget_after=1e6)
+            expire = partial(
+                other.store.expire_gateways,
+                stale_after=1.5,
+                reconnect_within=1.5,
+                forget_after=1e6,
+            )
             began = trio.current_time()
             with trio.fail_after(GENEROUS):
                 while not await expire():  # noqa: ASYNC110
@@ -189,6 +194,11 @@ async def test_the_gateways_of_one_that_was_killed_are_offline_after_the_limit(
             took = trio.current_time() - began
             print(f"converged: {took:.3f} s until it was offline (limit: 1.5 s)")
             assert took >= 1
+            [reconnecting] = await other.hub.gateways()
+            assert (reconnecting.connected, reconnecting.reconnecting) == (False, True)
+            with trio.fail_after(GENEROUS):
+                while not await expire():  # noqa: ASYNC110
+                    await trio.sleep(0.1)
             revision = await second.change("ai", enabled=False)
             [row] = await second.wait_applied(revision)
             assert row["state"] == "offline"

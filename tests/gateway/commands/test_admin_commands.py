@@ -236,11 +236,44 @@ def test_gateways_and_what_they_made_of_a_revision_are_listed(shell: Shell) -> N
     assert "revision in force: 1" in shell.good("gateways").out
     listed = shell.good("gateways", "--json").json()
     assert listed == {"revision": 1, "unreadable": [], "gateways": []}
-    assert shell.good("gateways", "--revision", "1", "--json").json()["gateways"] == []
-    assert "no gateway is known" in shell.good("gateways", "--revision", "1").err
+    assert shell.run("gateways", "--revision", "1", "--json").json()["gateways"] == []
+    assert "no gateway is connected" in shell.run("gateways", "--revision", "1").err
     assert shell.run("gateways", "--revision", "2").status == 2
-    done = shell.good("providers", "disable", "openai", "--allow-empty", "--wait", "5")
-    assert "no gateway is known" in done.err
+
+
+def test_a_change_that_no_gateway_is_there_to_apply_is_not_said_to_be_applied(
+    shell: Shell,
+) -> None:
+    add_openai_with_key(shell)
+    done = shell.run("providers", "disable", "openai", "--allow-empty", "--wait", "5")
+    assert (done.status, "no gateway is connected" in done.err) == (1, True)
+    done = shell.run(
+        "providers", "enable", "openai", "--wait", "0.1", "--expect", "front,back", "--min", "2"
+    )
+    assert (done.status, "not live on front, back" in done.err) == (1, True)
+    assert shell.run("keys", "create", "client", "web", "--wait", "0.1").status == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--wait", "-1"),
+        ("--wait", "nan"),
+        ("--wait", "inf"),
+        ("--expect", "front"),
+        ("--min", "1"),
+        ("--min", "-1", "--wait", "1"),
+    ],
+)
+def test_how_to_wait_is_checked_before_the_change_is_made(
+    shell: Shell, wrong: tuple[str, ...]
+) -> None:
+    add_openai_with_key(shell)
+    assert shell.run("providers", "disable", "openai", "--allow-empty", *wrong).status == 2
+    assert shell.run("keys", "create", "client", "web", *wrong).status == 2
+    [provider] = shell.good("providers", "list", "--json").json()
+    assert provider["enabled"]
+    assert shell.good("keys", "list", "client", "--json").json() == []
 
 
 def test_a_store_whose_name_is_mistyped_is_not_made(shell: Shell) -> None:

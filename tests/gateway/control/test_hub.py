@@ -15,6 +15,7 @@ from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._records import Revisions
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
+from bridgepool.remote import Acknowledge
 from tests.gateway.control.backups import back_up, restore
 from tests.gateway.control.planes import receipt, session, wait_for, wait_revision
 from tests.gateway.control.stores import ADA, draft, opened
@@ -278,6 +279,34 @@ async def test_receipts_tell_who_serves_what(database_url: str) -> None:
         assert report.gateways[2].revision == change.revision - 1
         assert report.complete
         assert not report.applied
+
+
+async def test_a_gateway_that_lost_its_control_plane_is_waited_for_by_the_next(
+    database_url: str,
+) -> None:
+    """It was offline while it was in its back-off, and the change was said to be applied."""
+    async with opened(database_url) as store:
+        for stop in ("stopped", "killed"):
+            async with open_hub(store, gather=0.01) as hub:
+                hub.session_opened(session("front"))
+                await wait_for(partial(_has_gateways, hub))
+                if stop == "stopped":
+                    hub.end_waits()
+                    hub.session_closed("session-front-1")
+            async with open_hub(store, gather=0.01) as hub:
+                change = await store.create_gateway_key(ADA, "back")
+                await wait_revision(hub, change.revision)
+                report = await hub.wait_applied(change.revision, 0)
+                assert [one.state for one in report.gateways] == [
+                    "reconnecting" if stop == "stopped" else "pending"
+                ]
+                assert (report.complete, report.applied) == (False, False)
+                hub.session_opened(session("front", 2))
+                epoch = hub.revisions.epoch
+                hub.acknowledged("session-front-2", Acknowledge(change.revision, epoch=epoch))
+                assert (await hub.wait_applied(change.revision, 5)).applied
+                hub.session_closed("session-front-2")
+                assert not (await hub.wait_applied(change.revision, 5)).applied
 
 
 async def test_a_revision_that_is_not_there_yet_is_not_found(tmp_path: Path) -> None:

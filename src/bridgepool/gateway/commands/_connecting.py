@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import getpass
+import math
 import os
 import ssl
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argument
 
@@ -61,14 +63,40 @@ class AdminOptions:
 WHERE_DEFAULT = AdminOptions()
 Where = Annotated[AdminOptions, Parameter(name="*")]
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.")]
-Wait = Annotated[
-    float | None,
-    Parameter(
-        name="--wait",
-        help="Seconds to wait until every connected gateway has applied the change; then print the "
-        "state of each.",
-    ),
-]
+
+
+def _check_seconds(kind: object, value: float | None) -> None:
+    # Before the change is made, unlike a refusal of the control plane.
+    if value is not None and not 0 <= value < math.inf:
+        raise ValueError("must be a number of seconds, 0 or more")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class WaitOptions:
+    """Where a change is to be live before the command ends.
+
+    Args:
+        wait: Seconds to wait until every connected gateway has applied the change; then print the
+            state of each. The exit status is 1 unless at least one is connected and all of them
+            have applied it.
+        expect: With --wait: names of gateways, separated by commas, to wait for as well, though
+            they are not connected.
+        min: With --wait: how many gateway processes must have applied it.
+    """
+
+    wait: Annotated[float | None, Parameter(validator=_check_seconds)] = None
+    expect: str = ""
+    min: Annotated[int, Parameter(validator=Number(gte=0))] = 0
+
+    def __post_init__(self) -> None:
+        """End the command, before it has changed anything, if the options make no sense."""
+        if self.wait is None and (self.expect or self.min):
+            fail("--expect and --min require --wait")
+
+
+NO_WAIT = WaitOptions()
+Wait = Annotated[WaitOptions, Parameter(name="*")]
 
 
 def administer(options: AdminOptions, work: Callable[[Admin], Awaitable[T]]) -> T:

@@ -8,7 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
+from bridgepool.gateway.commands._connecting import (
+    NO_WAIT,
+    WHERE_DEFAULT,
+    AsJson,
+    Wait,
+    Where,
+    administer,
+)
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
 from bridgepool.gateway.commands._root import app
 
@@ -17,7 +24,7 @@ from bridgepool.gateway.commands._root import app
 def gateways(
     *,
     revision: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
-    wait: float | None = None,
+    wait: Wait = NO_WAIT,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
 ) -> None:
@@ -26,12 +33,11 @@ def gateways(
     Args:
         revision: Report instead the state of this revision on each gateway; exit status 1 unless
             every connected gateway has applied it.
-        wait: With --revision: seconds to wait until no gateway is pending.
     """
     from bridgepool.gateway.control.operations._gateways import list_gateways
 
     if revision is not None:
-        sys.exit(report_applied(where, revision, wait or 0.0, as_json=as_json))
+        sys.exit(report_applied(where, revision, wait, as_json=as_json))
     found = administer(where, lambda admin: admin.do(list_gateways))
     if as_json:
         print_json(found)
@@ -47,7 +53,7 @@ def gateways(
             (
                 one.gateway,
                 one.instance,
-                one.connected,
+                "reconnecting" if one.reconnecting else one.connected,
                 one.revision,
                 "; ".join(f"{bad.name}: {bad.reason}" for bad in one.rejected),
                 one.last_contact,

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App, Parameter
 
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Wait, Where, administer
-from bridgepool.gateway.commands._output import print_json, print_table, report_change
+from bridgepool.gateway.commands._connecting import (
+    NO_WAIT,
+    WHERE_DEFAULT,
+    AsJson,
+    Wait,
+    Where,
+    administer,
+)
+from bridgepool.gateway.commands._output import print_json, print_table, report_change, wait_for
 from bridgepool.gateway.commands._root import app, fail
 
 if TYPE_CHECKING:
@@ -71,7 +78,7 @@ def create(
     name: str,
     *,
     role: Literal["read", "write"] = "read",
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Make a key and print it on standard output. It is not shown again.
@@ -83,7 +90,6 @@ def create(
     """
     from bridgepool.gateway.control._records import NewClient
     from bridgepool.gateway.control.operations import _clients, _keys
-    from bridgepool.gateway.control.operations._gateways import wait_long
 
     async def make(admin: Admin) -> NewKey | NewClient:
         if kind == "gateway":
@@ -102,12 +108,12 @@ def create(
     shown = f"key {key_id}, shown only now (revision {made.revision})"
     print(f"{kind} {name}: {shown}", file=sys.stderr)
     print(made.key.reveal(), flush=True)
-    if wait is not None:
-        report = administer(where, lambda admin: wait_long(admin, made.revision, wait))
+    if wait.wait is not None:
+        report = wait_for(where, made.revision, wait)
         live = sum(one.state in ("applied", "rejected") for one in report.gateways)
-        pending = sum(one.state == "pending" for one in report.gateways)
+        pending = sum(one.state in ("pending", "reconnecting") for one in report.gateways)
         print(f"live on {live} gateways, pending on {pending}", file=sys.stderr)
-        sys.exit(0 if report.complete else 1)
+        sys.exit(0 if report.complete and live else 1)
 
 
 @keys.command
@@ -116,7 +122,7 @@ def revoke(
     name: str,
     key: str | None = None,
     *,
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Revoke a key. A gateway's sessions end within a second; a client's next request is rejected.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from bridgepool.gateway.commands._connecting import AdminOptions, administer
+from bridgepool.gateway.commands._connecting import AdminOptions, WaitOptions, administer
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._applied import AppliedReport
 
 _UNLIMITED_WIDTH: Final = 10_000  # columns
 _LEAST_WRAPPED: Final = 30  # columns for the last one, below which the terminal wraps whole rows
@@ -71,27 +74,38 @@ class Change(Protocol):
         ...
 
 
-def report_change(options: AdminOptions, change: Change, what: str, wait: float | None) -> int:
+def report_change(options: AdminOptions, change: Change, what: str, wait: WaitOptions) -> int:
     """Report what a write did; with `wait`, also where it is live. Returns the exit status."""
     if not change.changed:
         print(f"{what}: nothing to change (revision {change.revision})")
     else:
         print(f"{what} (revision {change.revision})")
-    return 0 if wait is None else report_applied(options, change.revision, wait)
+    return 0 if wait.wait is None else report_applied(options, change.revision, wait)
+
+
+def wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> AppliedReport:
+    """Wait until a revision is live; then warn of the gateways that are not there."""
+    from bridgepool.gateway.control.operations._gateways import wait_long
+
+    seconds, expect = wait.wait or 0.0, wait.expect
+    report = administer(
+        options, lambda admin: wait_long(admin, revision, seconds, expect, wait.min)
+    )
+    if not report.connected:
+        print("no gateway is connected: the change is live nowhere", file=sys.stderr)
+    if report.missing:
+        print(f"not live on {', '.join(report.missing)}, expected by --expect", file=sys.stderr)
+    return report
 
 
 def report_applied(
-    options: AdminOptions, revision: int, wait: float, *, as_json: bool = False
+    options: AdminOptions, revision: int, wait: WaitOptions, *, as_json: bool = False
 ) -> int:
     """Wait until a revision is live and report where; returns the exit status."""
-    from bridgepool.gateway.control.operations._gateways import wait_long
-
-    report = administer(options, lambda admin: wait_long(admin, revision, wait))
+    report = wait_for(options, revision, wait)
     if as_json:
         print_json(report)
-    elif not report.gateways:
-        print("no gateway is known", file=sys.stderr)
-    else:
+    elif report.gateways:
         print_table(
             ("GATEWAY", "INSTANCE", "STATE", "REVISION", "REASON"),
             (
@@ -105,4 +119,4 @@ def report_applied(
                 for one in report.gateways
             ),
         )
-    return 0 if report.complete and report.applied else 1
+    return 0 if report.applied else 1

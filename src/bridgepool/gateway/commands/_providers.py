@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from bridgepool.gateway.commands._connecting import (
+    NO_WAIT,
     WHERE_DEFAULT,
     AsJson,
     Wait,
@@ -133,7 +134,7 @@ def add(
     keys_from_env: list[str] | None = None,
     header_from_env: list[str] | None = None,
     disabled: bool = False,
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Add a provider. Its keys are read from standard input or variables, never from arguments.
@@ -184,7 +185,7 @@ def update(
     header_from_env: list[str] | None = None,
     keep_header: list[str] | None = None,
     no_headers: bool = False,
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Change the fields of a provider that options name.
@@ -229,7 +230,7 @@ def update(
 
 
 @providers.command
-def enable(name: str, *, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+def enable(name: str, *, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> None:
     """Enable a provider.
 
     Args:
@@ -246,7 +247,7 @@ def disable(
     name: str,
     *,
     allow_empty: AllowEmpty = False,
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Disable a provider: it answers 503. Running streams are not interrupted.
@@ -267,7 +268,7 @@ def remove(
     name: str,
     *,
     allow_empty: AllowEmpty = False,
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Remove a provider and its keys; its name is free again. Running streams are not interrupted.
@@ -290,7 +291,7 @@ def apply(
     prune: bool = False,
     dry_run: bool = False,
     allow_empty: AllowEmpty = False,
-    wait: Wait = None,
+    wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
     """Make the providers match a provider file, all in one revision or nothing.

@@ -6,7 +6,7 @@ import sys
 
 from cyclopts import App, Parameter
 
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, Wait, Where, administer
+from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, Wait, Where, administer
 from bridgepool.gateway.commands._output import report_change
 from bridgepool.gateway.commands._root import app
 
@@ -19,7 +19,7 @@ app.command(store)
 
 
 @store.command
-def restored(*, wait: Wait = None, where: Where = WHERE_DEFAULT) -> None:
+def restored(*, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> None:
     """Report that a backup of the store was restored: gateways then ask for everything anew.
 
     The store begins a new epoch. Running control planes and gateways follow, whatever revision they

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from bridgepool._lazy import find_name
 
 if TYPE_CHECKING:
-    from bridgepool.gateway.control._applied import AppliedReport, GatewayApplied
+    from bridgepool.gateway.control._applied import AppliedReport, Expected, GatewayApplied
     from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
     from bridgepool.gateway.control._encryption import (
         EncryptionKeys,
@@ -96,6 +96,7 @@ __all__ = [
     "EncryptionError",
     "EncryptionKeys",
     "EpochChange",
+    "Expected",
     "GatewayApplied",
     "GatewayBackend",
     "GatewayKey",

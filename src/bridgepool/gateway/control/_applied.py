@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
 from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.remote import RejectedRow
 
-AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "offline"]
+AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "reconnecting", "offline"]
+
+
+STALE_AFTER: Final = 35.0
+"""Seconds after which the gateways of a silent control plane count as reconnecting."""
 
 
 @attrs.frozen(kw_only=True)
@@ -21,11 +26,25 @@ class GatewayApplied:
     instance: str
     state: AppliedState
     """``applied``: it serves this revision or a later one; ``rejected``: the same, except for some
-    providers; ``pending``: it is connected and has not acknowledged it yet; ``offline``: not
+    providers; ``pending``: it is connected and has not acknowledged it yet; ``reconnecting``: it
+    was connected when its control plane stopped, and is expected back; ``offline``: not
     connected."""
     revision: int | None
     """The last one that it acknowledged; None before its first receipt."""
     rejected: tuple[RejectedRow, ...] = ()
+
+
+@attrs.frozen
+class Expected:
+    """The gateways on which a change must be live before a wait for it is over."""
+
+    names: tuple[str, ...] = ()
+    """The names of gateways of which at least one process must serve it."""
+    minimum: int = 0
+    """How many gateway processes must serve it."""
+
+
+NOBODY_EXPECTED = Expected()
 
 
 @attrs.frozen(kw_only=True)
@@ -34,14 +53,22 @@ class AppliedReport:
 
     revision: int
     complete: bool
-    """No connected gateway is pending."""
+    """No gateway is pending or reconnecting, and those that were expected serve it."""
     applied: bool
-    """Every connected gateway serves it, with nothing rejected."""
+    """It is complete, and every connected gateway, at least one, serves it with nothing
+    rejected."""
+    connected: int
+    """How many gateway processes are connected."""
+    missing: tuple[str, ...] = ()
+    """The expected names of which no process serves it."""
     gateways: tuple[GatewayApplied, ...]
 
 
 def applied_report(
-    revision: int, sessions: Iterable[GatewaySession], latest: Revisions
+    revision: int,
+    sessions: Iterable[GatewaySession],
+    latest: Revisions,
+    expected: Expected = NOBODY_EXPECTED,
 ) -> AppliedReport:
     """Return the state of a revision on each gateway.
 
@@ -50,12 +77,20 @@ def applied_report(
         sessions: The sessions of all gateways.
         latest: Where the store is. A gateway that acknowledged a revision of another epoch serves
             what the store had before it went back, so it has not applied this one.
+        expected: What must be there besides for it to be complete.
     """
     gateways = tuple(_judge(revision, row, latest) for row in sessions)
+    serving = [one for one in gateways if one.state in ("applied", "rejected")]
+    names = {one.gateway for one in serving}
+    missing = tuple(name for name in expected.names if name not in names)
+    is_awaited = any(one.state in ("pending", "reconnecting") for one in gateways)
+    complete = not is_awaited and not missing and len(serving) >= expected.minimum
     return AppliedReport(
         revision=revision,
-        complete=all(one.state != "pending" for one in gateways),
-        applied=all(one.state in ("applied", "offline") for one in gateways),
+        complete=complete,
+        applied=complete and bool(serving) and all(one.state == "applied" for one in serving),
+        connected=len(serving) + sum(one.state == "pending" for one in gateways),
+        missing=missing,
         gateways=gateways,
     )
 
@@ -67,8 +102,20 @@ def has_told(revision: int, session: GatewaySession, latest: Revisions) -> bool:
     return revision <= session.revision <= latest.revision
 
 
+def as_of(session: GatewaySession, now: datetime) -> GatewaySession:
+    """Return what a stored session means at a time, for who cannot watch it for a while.
+
+    One that is marked as connected, and was last in contact too long ago, lost a control plane that
+    was killed.
+    """
+    age = (now - session.last_contact).total_seconds()
+    if not session.connected or age < STALE_AFTER:
+        return session
+    return attrs.evolve(session, connected=False, reconnecting=True)
+
+
 def _judge(revision: int, session: GatewaySession, latest: Revisions) -> GatewayApplied:
-    state: AppliedState = "offline"
+    state: AppliedState = "reconnecting" if session.reconnecting else "offline"
     rejected: tuple[RejectedRow, ...] = ()
     if session.connected:
         state = "pending"

@@ -29,7 +29,12 @@ from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
-from bridgepool.gateway.control._applied import AppliedReport, applied_report
+from bridgepool.gateway.control._applied import (
+    NOBODY_EXPECTED,
+    AppliedReport,
+    Expected,
+    applied_report,
+)
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._records import Actor, GatewaySession, Revisions, StoreSnapshot
 from bridgepool.gateway.control._registration import new_program_name, registered
@@ -213,9 +218,14 @@ class Hub:
         return await self._sessions.list_all()
 
     async def wait_applied(
-        self, revision: int, wait: float = math.inf, *, poll: float = 0.25
+        self,
+        revision: int,
+        wait: float = math.inf,
+        expected: Expected = NOBODY_EXPECTED,
+        *,
+        poll: float = 0.25,
     ) -> AppliedReport:
-        """Wait until every connected gateway has acknowledged a revision.
+        """Wait until every gateway has acknowledged a revision that is connected or reconnecting.
 
         What gateways of this control plane acknowledge counts at once; what those of others do,
         when it is in the store.
@@ -223,6 +233,7 @@ class Hub:
         Args:
             revision: One that is in force, or was.
             wait: At most so many seconds; then the report says which have not.
+            expected: Wait for these gateways as well, though they are not connected.
             poll: Seconds between two looks into the store.
 
         Raises:
@@ -245,7 +256,8 @@ class Hub:
                     over = now >= deadline or self._ending.is_set()
                     latest = self.revisions
                     if over or not self._sessions.is_pending(revision, latest):
-                        report = applied_report(revision, self._sessions.merge(stored), latest)
+                        sessions = self._sessions.merge(stored)
+                        report = applied_report(revision, sessions, latest, expected)
                         if over or report.complete:
                             return report
                     if now >= look:
@@ -256,6 +268,7 @@ class Hub:
     def end_waits(self) -> None:
         """Answer who waits in `wait_applied`, now and from now on: the process is to end."""
         self._ending.set()
+        self._sessions.ending = True
 
     # -- following the store
 

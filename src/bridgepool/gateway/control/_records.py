@@ -380,6 +380,8 @@ class GatewaySession:
     """The control plane at the other end of the connection."""
     software: str = ""
     connected: bool
+    reconnecting: bool = False
+    """It was connected when its control plane stopped, and is expected back for a while."""
     since: datetime
     """When the connection was made."""
     last_contact: datetime

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool.gateway.control._applied import has_told
+from bridgepool.gateway.control._applied import STALE_AFTER, has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
 from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.gateway.control.store import Store
@@ -30,7 +30,7 @@ _NAME: Final = 200  # characters of a name or a version
 _REASON: Final = 1000
 _REJECTIONS: Final = 1000
 _TOUCH_EVERY: Final = 10.0  # seconds between two records that the connected ones still are
-_STALE_AFTER: Final = 35.0  # seconds after which those of a silent control plane count as offline
+_RECONNECT_WITHIN: Final = 20.0  # seconds: the longest back-off of a gateway, and as much again
 _FORGET_AFTER: Final = 7 * 86400.0  # seconds after which one that is offline is forgotten
 
 
@@ -49,6 +49,8 @@ class GatewaySessions:
     _control_plane: str
     _clock: Callable[[], datetime]
     _gather: float
+    ending: bool = attrs.field(default=False, init=False)
+    """This control plane stops: gateways that lose their sessions now will connect again."""
     forgotten: int = attrs.field(default=0, init=False)
     """Sessions that ended and are now only in the store; what was read of it before lacks them."""
     _sessions: dict[str, GatewaySession] = attrs.field(factory=dict, init=False)  # by session
@@ -96,7 +98,14 @@ class GatewaySessions:
         """Record that a session ended."""
         session = self._sessions.get(session_id)
         if session is not None:
-            self._update(attrs.evolve(session, connected=False, last_contact=self._clock()))
+            self._update(
+                attrs.evolve(
+                    session,
+                    connected=False,
+                    reconnecting=self.ending,
+                    last_contact=self._clock(),
+                )
+            )
 
     def _update(self, session: GatewaySession) -> None:
         self._sessions[session.session] = session
@@ -202,7 +211,11 @@ class GatewaySessions:
         if touched < written:  # another control plane considered this one dead
             self._unwritten.update(self._sessions)
             self._dirty.set()
-        await self._store.expire_gateways(stale_after=_STALE_AFTER, forget_after=_FORGET_AFTER)
+        await self._store.expire_gateways(
+            stale_after=STALE_AFTER,
+            reconnect_within=_RECONNECT_WITHIN,
+            forget_after=_FORGET_AFTER,
+        )
 
 
 def _printable(text: str, most: int) -> str:

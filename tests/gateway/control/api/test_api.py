@@ -130,6 +130,8 @@ async def test_gateways_and_what_they_made_of_a_revision(database_url: str) -> N
             "revision": 1,
             "complete": True,
             "applied": False,
+            "connected": 1,
+            "missing": [],
             "gateways": [
                 {
                     "gateway": "front",

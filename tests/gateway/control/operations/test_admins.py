@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 
 import attrs
 import httpx2
@@ -12,7 +14,13 @@ import pytest
 import trio
 
 from bridgepool import BridgePoolError, Secret
-from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderDraft, ProviderPatch
+from bridgepool.gateway.control._records import (
+    GatewaySession,
+    KeyRef,
+    KeyValue,
+    ProviderDraft,
+    ProviderPatch,
+)
 from bridgepool.gateway.control.operations import Admin
 from bridgepool.gateway.control.operations._audit import list_audit
 from bridgepool.gateway.control.operations._clients import (
@@ -50,7 +58,7 @@ from bridgepool.gateway.control.operations._store_admin import StoreAdmin
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.control.planes import Plane, open_plane, receipt, session
-from tests.gateway.control.stores import ADA
+from tests.gateway.control.stores import ADA, opened
 
 KEY = Secret("sk-the-first-key-0123456789abcdef")
 DRAFT = ProviderDraft(
@@ -266,3 +274,24 @@ async def test_nobody_at_the_address_is_told() -> None:
             await admin.do(list_providers)
         assert caught.value.code == "unreachable"
     assert not isinstance(caught.value.__cause__, httpx2.HTTPError)
+
+
+async def test_by_the_store_a_gateway_of_a_control_plane_that_was_killed_is_not_connected(
+    tmp_path: Path,
+) -> None:
+    """It was shown as connected for ever."""
+    async with opened(str(tmp_path / "store.db")) as store:
+        admin = StoreAdmin(store, ADA)
+        now = datetime.now(UTC)
+        for age, state in ((1, "pending"), (40, "reconnecting")):
+            then = now - timedelta(seconds=age)
+            row = GatewaySession(
+                instance="i1", gateway="front", key_id="k", session=f"s{age}", control_plane="c",
+                connected=True, since=now, last_contact=then,
+            )  # fmt: skip
+            await store.record_gateways([row])
+            [listed] = (await admin.do(list_gateways)).gateways
+            assert (listed.connected, listed.reconnecting) == (age == 1, age == 40)
+            report = await admin.do(wait_applied, 0)
+            assert [one.state for one in report.gateways] == [state]
+            assert not report.complete

@@ -58,6 +58,7 @@ VALUES: Final[dict[str, object]] = {
     "if_revision": 17,
     "before": 41,
     "limit": 7,
+    "minimum": 2,
     "wait": 2.5,
     "revoked": True,
     "prune": True,

@@ -2,6 +2,7 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import attrs
 import trio
@@ -77,10 +78,12 @@ async def test_what_a_dead_control_plane_left_is_noted_and_later_forgotten(
         await store.record_gateways([session("dead"), live])
         clock.now += 60
         assert await store.touch_gateways("c2") == 1
-        assert await store.expire_gateways(stale_after=30, forget_after=3600) == 1
-        assert [row.connected for row in await store.list_gateways()] == [False, True]
+        expire = partial(store.expire_gateways, reconnect_within=0, forget_after=3600)
+        assert await expire(stale_after=30) == 1
+        rows = await store.list_gateways()
+        assert [(row.connected, row.reconnecting) for row in rows] == [(False, True), (True, False)]
         clock.now += 3600
-        assert await store.expire_gateways(stale_after=math.inf, forget_after=3600) == 1
+        assert await expire(stale_after=math.inf) == 2  # it is offline, and forgotten
         assert [row.instance for row in await store.list_gateways()] == ["live"]
 
 
@@ -103,7 +106,9 @@ async def test_clocks_that_are_set_expire_nobody_who_is_heard_of_and_save_nobody
             clock.now += -86_400 if turn % 2 else 172_800
             heard = attrs.evolve(rows[0], last_contact=ahead + timedelta(seconds=turn))
             await store.record_gateways([heard])
-            expired = await store.expire_gateways(stale_after=30, forget_after=math.inf)
+            expired = await store.expire_gateways(
+                stale_after=30, reconnect_within=math.inf, forget_after=math.inf
+            )
             assert expired == int(turn == 4)  # first seen in turn 1, 30 s ago
         assert [row.connected for row in await store.list_gateways()] == [True, False]
 
@@ -115,13 +120,34 @@ async def test_a_session_after_a_dead_one_is_kept_once_that_is_stale(
     clock = Clock()
     async with opened(database_url, clock=clock) as store:
         await store.record_gateways([session(session="of-the-dead")])
-        assert await store.expire_gateways(stale_after=30, forget_after=60) == 0
+        expire = partial(store.expire_gateways, stale_after=30, reconnect_within=math.inf)
+        assert await expire(forget_after=60) == 0
         clock.now -= 3600  # the next control plane is started with its clock set back
         earlier = THEN - timedelta(hours=1)
         new = session(session="new", control_plane="c2", since=earlier, last_contact=earlier)
         await store.record_gateways([new])
         assert (await store.list_gateways())[0].session == "of-the-dead"
         autojump_clock.jump(30)
-        assert await store.expire_gateways(stale_after=30, forget_after=7200) == 1
+        assert await expire(forget_after=7200) == 1
         await store.record_gateways([new])
         assert await store.list_gateways() == (new,)
+
+
+async def test_one_that_is_reconnecting_has_its_time_from_the_first_look_on(
+    database_url: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    autojump_clock.autojump_threshold = math.inf
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        await store.record_gateways([session(connected=False, reconnecting=True)])
+        clock.now += 86_400  # the control plane was down for a day
+        expire = partial(
+            store.expire_gateways, stale_after=30, reconnect_within=20, forget_after=3600
+        )
+        for _ in range(2):
+            assert await expire() == 0
+            autojump_clock.jump(10)
+        [row] = await store.list_gateways()
+        assert (row.connected, row.reconnecting) == (False, True)
+        assert await expire() == 2  # it is offline, and forgotten
+        assert await store.list_gateways() == ()

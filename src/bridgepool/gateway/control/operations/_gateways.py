@@ -7,10 +7,10 @@ from typing import Annotated, Final
 import attrs
 from msgspec import Meta
 
-from bridgepool.gateway.control._applied import AppliedReport
+from bridgepool.gateway.control._applied import AppliedReport, Expected
 from bridgepool.gateway.control._records import GatewaySession, Revisions
 from bridgepool.gateway.control.operations._operation import Admin, Context, operation
-from bridgepool.gateway.control.operations._requests import Number
+from bridgepool.gateway.control.operations._requests import MAX_INTEGER, MAX_TEXT, Number
 from bridgepool.remote import RejectedRow
 
 MAX_WAIT: Final = 60.0
@@ -48,20 +48,27 @@ async def wait_applied(
     revision: Number,
     wait: Annotated[
         float,
-        Meta(
-            ge=0, le=MAX_WAIT, description="Seconds to wait until no connected gateway is pending."
-        ),
+        Meta(ge=0, le=MAX_WAIT, description="Seconds to wait until it is complete."),
     ] = 0.0,
+    expect: Annotated[
+        str, Meta(max_length=MAX_TEXT, description="Names of gateways, separated by commas.")
+    ] = "",
+    minimum: Annotated[
+        int, Meta(ge=0, le=MAX_INTEGER, description="How many gateway processes must serve it.")
+    ] = 0,
 ) -> AppliedReport:
     """Return the state of a revision on each gateway."""
-    return await context.gateways.wait_applied(revision, wait)
+    expected = Expected(tuple(filter(None, expect.split(","))), minimum)
+    return await context.gateways.wait_applied(revision, wait, expected)
 
 
-async def wait_long(admin: Admin, revision: int, wait: float) -> AppliedReport:
+async def wait_long(
+    admin: Admin, revision: int, wait: float, expect: str = "", minimum: int = 0
+) -> AppliedReport:
     """Do `wait_applied` for longer than one request may take."""
     while True:
         part = min(wait, MAX_WAIT)
-        report = await admin.do(wait_applied, revision, part)
+        report = await admin.do(wait_applied, revision, part, expect, minimum)
         wait -= part
         if report.complete or wait <= 0:
             return report

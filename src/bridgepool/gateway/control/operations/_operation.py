@@ -32,7 +32,7 @@ from typing import (
 
 import attrs
 
-from bridgepool.gateway.control._applied import AppliedReport
+from bridgepool.gateway.control._applied import AppliedReport, Expected
 from bridgepool.gateway.control._records import Actor, GatewaySession
 
 if TYPE_CHECKING:  # a client of the API needs no store
@@ -52,8 +52,8 @@ class Gateways(Protocol):
         """Return what is known of all gateways, whichever control plane they are connected to."""
         ...
 
-    async def wait_applied(self, revision: int, wait: float) -> AppliedReport:
-        """Wait until no connected gateway is pending, for at most `wait` seconds."""
+    async def wait_applied(self, revision: int, wait: float, expected: Expected) -> AppliedReport:
+        """Wait until the report on a revision is complete, for at most `wait` seconds."""
         ...
 
 

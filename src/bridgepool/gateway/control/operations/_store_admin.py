@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final, ParamSpec, TypeVar
 
 import attrs
 import trio
 
-from bridgepool.gateway.control._applied import AppliedReport, applied_report
+from bridgepool.gateway.control._applied import AppliedReport, Expected, applied_report, as_of
 from bridgepool.gateway.control._errors import NotFoundError
 from bridgepool.gateway.control._records import Actor, GatewaySession
 from bridgepool.gateway.control.operations import Context, Operation
@@ -39,15 +40,16 @@ class _StoredGateways:
     _store: Store
 
     async def gateways(self) -> tuple[GatewaySession, ...]:
-        return await self._store.list_gateways()
+        now = datetime.now(UTC)
+        return tuple(as_of(session, now) for session in await self._store.list_gateways())
 
-    async def wait_applied(self, revision: int, wait: float) -> AppliedReport:
+    async def wait_applied(self, revision: int, wait: float, expected: Expected) -> AppliedReport:
         deadline = trio.current_time() + wait
         while True:
             latest = await self._store.revisions()
             if revision > latest.revision:
                 raise NotFoundError("revision", str(revision))
-            report = applied_report(revision, await self.gateways(), latest)
+            report = applied_report(revision, await self.gateways(), latest, expected)
             if report.complete or trio.current_time() >= deadline:
                 return report
             await trio.sleep(min(_POLL_INTERVAL, max(0.0, deadline - trio.current_time())))

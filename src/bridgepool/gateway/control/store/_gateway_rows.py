@@ -64,35 +64,48 @@ class Staleness:
     the first look has nothing but the dates to go by.
     """
 
-    # session and last contact -> when it was first seen so
-    _seen: Mapping[tuple[str, datetime], float] | None = attrs.field(default=None, init=False)
+    # session, last contact and whether it is reconnecting -> when it was first seen so
+    _seen: Mapping[tuple[str, datetime, bool], float] | None = attrs.field(default=None, init=False)
 
     def expire(
-        self, tx: StoreTransaction, seconds: float, stale_after: float, forget_after: float
+        self,
+        tx: StoreTransaction,
+        seconds: float,
+        stale_after: float,
+        reconnect_within: float,
+        forget_after: float,
     ) -> int:
-        """Note the stale as not connected, and forget the old; return how many that were.
+        """Note the stale as reconnecting, then as offline; forget the old; return how many.
 
         Args:
             tx: The transaction.
             seconds: The time by a monotonic clock.
             stale_after: See `Store.expire_gateways`.
+            reconnect_within: See `Store.expire_gateways`.
             forget_after: See `Store.expire_gateways`.
         """
-        seen: dict[tuple[str, datetime], float] = {}
+        seen: dict[tuple[str, datetime, bool], float] = {}
         changed = 0
         limit = _before(tx.now, stale_after)
-        for row in GATEWAYS.select(tx.sql, "WHERE connected = 1"):
-            contact = row.session, row.last_contact
+        for row in GATEWAYS.select(tx.sql, "WHERE connected = 1 OR reconnecting = 1"):
+            contact = row.session, row.last_contact, row.reconnecting
             first = (self._seen or {}).get(contact, seconds)
-            stale = seconds - first >= stale_after
-            if stale or (self._seen is None and row.last_contact < limit):
-                GATEWAYS.update(tx.sql, attrs.evolve(row, connected=False))
+            longest = reconnect_within if row.reconnecting else stale_after
+            over = seconds - first >= longest
+            # One that is reconnecting has its time from the first look on: before that there may
+            # have been nobody to connect to.
+            dated = self._seen is None and row.last_contact < limit and not row.reconnecting
+            if over or dated:
+                later = attrs.evolve(row, connected=False, reconnecting=not row.reconnecting)
+                GATEWAYS.update(tx.sql, later)
                 changed += 1
+                if later.reconnecting:
+                    seen[row.session, row.last_contact, True] = seconds
             else:
                 seen[contact] = first
         self._seen = seen
         return changed + tx.sql.execute(
-            "DELETE FROM gateways WHERE connected = 0 AND last_contact < ?",
+            "DELETE FROM gateways WHERE connected = 0 AND reconnecting = 0 AND last_contact < ?",
             time_to_text(_before(tx.now, forget_after)),
         )
 

@@ -123,5 +123,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             last_contact TEXT NOT NULL
         )
         """,
+        "ALTER TABLE gateways ADD COLUMN reconnecting INTEGER NOT NULL DEFAULT 0",
     ),
 )

@@ -313,20 +313,28 @@ class Store:
         """Return what is known of gateways, by name and instance."""
         return await self._read(gateway_rows.list_all)
 
-    async def expire_gateways(self, *, stale_after: float, forget_after: float) -> int:
-        """Note as not connected those that a dead control plane has left, and forget the old.
+    async def expire_gateways(
+        self, *, stale_after: float, reconnect_within: float, forget_after: float
+    ) -> int:
+        """Note as reconnecting those that a dead control plane has left, and forget the old.
 
         It goes by how long a last contact has stayed the same, so it is to be called regularly.
 
         Args:
             stale_after: Seconds since the last contact of one that is marked as connected.
+            reconnect_within: Seconds after which one that is reconnecting is offline.
             forget_after: Seconds since the last contact of one that is not.
 
         Returns:
             How many rows were changed or forgotten.
         """
         return await self._write(
-            PROGRAM, self._staleness.expire, trio.current_time(), stale_after, forget_after
+            PROGRAM,
+            self._staleness.expire,
+            trio.current_time(),
+            stale_after,
+            reconnect_within,
+            forget_after,
         )
 
     async def check_writing(self) -> None:
