@@ -154,6 +154,9 @@ async def test_nothing_is_written_with_a_wrong_encryption_key(
             assert run.process.returncode == 2, run.everything
             assert "nothing was changed: the encryption keys" in run.everything
             assert str(home.encryption_file) in run.everything
+    async with ended(home, "audit", *at) as run:
+        assert run.process.returncode == 0
+        assert all(line.endswith("unreadable") for line in run.stdout.lines[1:])
     home.encryption_file.write_text(right)
     async with ended(home, "audit", "--json", *at) as run:
         entries = json.loads("\n".join(run.stdout.lines))

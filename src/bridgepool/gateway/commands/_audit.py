@@ -44,7 +44,7 @@ def audit(
                 one.action,
                 one.name,
                 one.revision,
-                ", ".join(one.fields),
+                ", ".join(one.fields) if one.problem is None else "unreadable",
             )
             for one in page.entries
         ),

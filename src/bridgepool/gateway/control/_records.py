@@ -338,11 +338,13 @@ class AuditEntry:
     revision: int
     """The store's revision after the change."""
     before: Mapping[str, object] | None
-    """None if the change made the row, or if it cannot be decrypted."""
+    """None if the change made the row; see `problem`."""
     after: Mapping[str, object] | None
-    """None if the change removed the row, or if it cannot be decrypted."""
+    """None if the change removed the row; see `problem`."""
     fields: tuple[str, ...] = ()
     """The fields that an update changed, also those whose masked values are equal."""
+    problem: str | None = None
+    """Why `before`, `after` and `fields` cannot be decrypted; else None."""
 
 
 @attrs.frozen(kw_only=True)

@@ -118,7 +118,11 @@ async def test_an_audit_that_cannot_be_decrypted_still_tells_who_and_what(
 ) -> None:
     async with opened(database_url) as store:
         await store.add_provider(ADA, draft())
+        [entry] = await store.audit()
+        assert entry.problem is None
     async with opened(database_url, encryption("another")) as store:
         [entry] = await store.audit()
     assert (entry.actor, entry.action, entry.name) == (ADA, "provider.add", "openai")
     assert (entry.before, entry.after) == (None, None)
+    assert entry.problem is not None
+    assert "encrypted with the key" in entry.problem

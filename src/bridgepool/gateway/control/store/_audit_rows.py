@@ -84,10 +84,11 @@ def page(
 def _entry(tx: StoreTransaction, row: AuditRow) -> AuditEntry:
     # JSON has no closer static type; we wrote it.
     content: Mapping[str, Any]
+    problem = None
     try:
         content = json.loads(tx.unseal(row.sealed, row.sealed_by))
-    except (EncryptionError, ValueError):
-        content = _NOTHING
+    except (EncryptionError, ValueError) as error:
+        content, problem = _NOTHING, str(error)
     return AuditEntry(
         id=row.id,
         at=row.at,
@@ -100,4 +101,5 @@ def _entry(tx: StoreTransaction, row: AuditRow) -> AuditEntry:
         before=content["before"],
         after=content["after"],
         fields=tuple(content["fields"]),
+        problem=problem,
     )
