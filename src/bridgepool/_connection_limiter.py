@@ -110,10 +110,10 @@ class ConnectionLimiter:
 
     def _log_refusal(self, host: str | None, now: float, over_peer_limit: bool) -> None:
         self._refusals.warning(
+            now,
             "connections over the limit per address refused"
             if over_peer_limit
             else "connections over the limit refused",
-            now,
             limit=self.max_per_peer if over_peer_limit else self.max_connections,
             open=self.open,
             peer=host or "",

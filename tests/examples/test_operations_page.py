@@ -41,6 +41,15 @@ def _logged() -> Iterator[tuple[str, str, str]]:
             tree = ast.parse(file.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 match node:
+                    case ast.Call(  # of a `RefusalLog`
+                        func=ast.Attribute(attr="warning" | "info" as method),
+                        args=[
+                            ast.Call(func=ast.Attribute(attr="current_time")) | ast.Name(id="now"),
+                            ast.Constant(value=str() as event),
+                            *_,
+                        ],
+                    ):
+                        yield file.relative_to(PACKAGE).as_posix(), _plain(event), method
                     case ast.Call(
                         func=ast.Attribute(
                             value=ast.Name(id="logger" | "_log" | "log"), attr=method

@@ -1,7 +1,10 @@
 """Unacceptable requests get an error status and never reach the handler."""
 
+import logging
+
 import pytest
 import trio
+from trio.testing import MockClock
 
 from bridgepool.http import Exchange, HttpLimits
 from tests.http.support import GET, echo, serving
@@ -170,3 +173,22 @@ async def test_a_bad_request_behind_a_good_one_does_not_affect_the_good_ones_res
         assert (await client.answer()).status == 200
         assert (await client.answer()).status == 400
         assert await client.read_to_end() == b""
+
+
+async def test_bad_requests_are_logged_once_a_minute_for_each_status(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever sent them could fill the log."""
+    caplog.set_level(logging.INFO, "bridgepool.http")
+    async with serving(never) as server:
+        for _ in range(3):
+            for raw in (b"bad\r\n\r\n", b"GET / HTTP/2.0\r\n\r\n") * 20:
+                client = server.connect()
+                await client.send(raw)
+                await client.read_to_end()
+            await trio.sleep(61)
+    lines = [(line.message, vars(line)["refused"]) for line in caplog.records]
+    malformed = "request refused: the request line is malformed"
+    version = "request refused: only HTTP/1.0 and HTTP/1.1 are supported"
+    assert lines == [(malformed, 1), (version, 1), *[(malformed, 20), (version, 20)] * 2]
+    assert server.counters.refused == 120

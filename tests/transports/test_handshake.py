@@ -1,6 +1,7 @@
 """Who is admitted, who is refused, and what each side learns."""
 
 import json
+import logging
 import re
 import ssl
 from typing import Any
@@ -116,6 +117,22 @@ async def test_a_client_that_sends_nothing_is_disconnected_in_time() -> None:
             await stream.aclose()
             while not server.counters.handshakes_failed:  # noqa: ASYNC110 -- it has no event
                 await trio.sleep(0.001)
+
+
+async def test_failed_handshakes_are_logged_once_a_minute(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whoever caused them could fill the log."""
+    caplog.set_level(logging.INFO, "bridgepool.transports")
+    async with running() as server:
+        with trio.fail_after(10):
+            for _ in range(20):
+                async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+                    await stream.send_eof()
+            while server.counters.handshakes_failed < 20:  # noqa: ASYNC110 -- it has no event
+                await trio.sleep(0.001)
+    lines = [one for one in caplog.records if one.message.startswith("websocket handshake failed")]
+    assert [vars(line)["refused"] for line in lines] == [1]
 
 
 async def test_a_plain_request_gets_a_400() -> None:

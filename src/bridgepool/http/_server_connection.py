@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from bridgepool._errors import BridgePoolError
+from bridgepool._refusal_log import RefusalLog
 from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError, RequestTimeout
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
 from bridgepool.http._limits import HttpLimits
@@ -58,6 +59,13 @@ class ServerState:
     announced: bool = False  # each response is the last of its connection
     closing: bool = False  # connections end after their current exchange
     date: bytes = b""  # the value of Date, updated by the timekeeper
+    refusals: dict[int, RefusalLog] = attrs.field(factory=dict)  # by status
+
+    def note_refusal(self, error: RemoteProtocolError, client: str) -> None:
+        """Count a request that is not acceptable, and log it at most once a minute a status."""
+        self.counters.refused += 1
+        log = self.refusals.setdefault(error.status_hint, RefusalLog(_log))
+        log.info(trio.current_time(), "request refused: %s", error, client=client)
 
 
 @attrs.define(eq=False)
@@ -193,8 +201,7 @@ class ServerConnection:
             _log.debug("handler ended by the client's disconnect", exc_info=error)
             return
         if cause is not None:
-            self.server.counters.refused += 1
-            _log.info("request refused: %s", cause, extra={"client": self.client})
+            self.server.note_refusal(cause, self.client)
         else:
             self._report_failure(error)
         if self.responded or self.stream.send_incomplete:
@@ -213,8 +220,7 @@ class ServerConnection:
     async def _reject(self, error: RemoteProtocolError) -> None:
         """Respond to input that is not an acceptable request."""
         self.responded = False
-        self.server.counters.refused += 1
-        _log.info("request refused: %s", error, extra={"client": self.client})
+        self.server.note_refusal(error, self.client)
         await self._send_text(error.status_hint, str(error), close=True)
 
     async def _send_text(self, status: int, text: str, *, close: bool) -> None:

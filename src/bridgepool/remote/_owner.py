@@ -98,8 +98,8 @@ class RemoteService(Generic[P]):
         if isinstance(outcome, Refused):
             log = self._refusals.setdefault(outcome.code, RefusalLog(_log))
             log.warning(
-                "follower refused",
                 trio.current_time(),
+                "follower refused",
                 peer=handshake.peer,
                 code=outcome.code,
                 reason=outcome.reason,

@@ -14,6 +14,7 @@ from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_st
 from bridgepool._accepting import serve_streams
 from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._network import format_address, peer_address
+from bridgepool._refusal_log import RefusalLog
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool.transports._channel import (
@@ -69,6 +70,7 @@ class _WebSocketServer(Generic[T]):
     counters: WebSocketCounters
     limiter: ConnectionLimiter
     channels: set[WebSocketChannel] = attrs.field(factory=set)
+    failures: RefusalLog = attrs.field(factory=lambda: RefusalLog(_log))
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection; no failure of it ends the server."""
@@ -97,7 +99,9 @@ class _WebSocketServer(Generic[T]):
                     await self.handle(channel, admitted[0])
         except HandshakeFailedError as error:
             self.counters.handshakes_failed += 1
-            _log.info("websocket handshake failed: %r", error.__cause__)
+            now = trio.current_time()
+            cause = error.__cause__
+            self.failures.info(now, "websocket handshake failed: %r", cause, peer=peer)
         except Exception:
             _log.exception("websocket connection failed by an internal error")
 

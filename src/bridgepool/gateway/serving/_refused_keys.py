@@ -44,7 +44,7 @@ class RefusedKeys:
             now: The time, in seconds.
         """
         self.count += 1
-        self._log.warning(self._event, now, total=self.count, peer=peer)
+        self._log.warning(now, self._event, total=self.count, peer=peer)
         site = site_of(peer.rpartition(":")[0].strip("[]"))
         owed = max(self._recovered.pop(site, now) - now, 0.0) + _INTERVAL
         owed = min(owed, self.burst * _INTERVAL + _MAX_DELAY)
