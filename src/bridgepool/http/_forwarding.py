@@ -84,6 +84,7 @@ _CLAIMS = frozenset(
     x-vercel-forwarded-for
     """.split()
 )
+_NOT_FROM_STRANGER = _NOT_FROM_CLIENT | _CLAIMS
 _NOT_FOR_TRUST = (_INTERNAL_PREFIX, b"x-forwarded-")
 
 # Framing, routing, credentials and content fields must be known before the body. A trailer that
@@ -124,14 +125,15 @@ def forward_request_headers(
     headers = request.headers
     names = {name for name, _ in headers}
     chunked = b"transfer-encoding" in names
-    unwanted = _NOT_FROM_CLIENT | drop
+    trusted = forwarded is ForwardedMode.APPEND
+    unwanted = _NOT_FROM_CLIENT if trusted else _NOT_FROM_STRANGER
+    if drop:
+        unwanted |= drop
     if b"connection" in names:
         unwanted |= _named_in_connection(headers)
-    if forwarded is not ForwardedMode.APPEND:
-        unwanted |= _CLAIMS
     if chunked:
         unwanted |= {b"content-length"}
-    prefixes = _INTERNAL_PREFIX if forwarded is ForwardedMode.APPEND else _NOT_FOR_TRUST
+    prefixes = _INTERNAL_PREFIX if trusted else _NOT_FOR_TRUST
     out = [(b"host", host)]
     out += [
         header

@@ -134,6 +134,7 @@ async def test_nothing_of_the_form_of_a_key_of_ours_is_passed_on(
         (b"x-bridgepool-key", mine.reveal().encode()),
         (b"authorization", b"Basic " + basic),
         (b"x-litellm-key", token),
+        (b"x-basic", b"basic  " + basic),
         (b"x-api-key", b"Bearer " + token),
         (b"user-agent", b"tool/" + token + b" (x)"),
         (b"referer", b"https://gateway/?key=" + token),

@@ -81,6 +81,7 @@ ADMIN_KEYS: Final = KeyFormat("bpa")
 """Of people and programs that change providers, for the API of a control plane."""
 
 
+_BASIC: Final = re.compile(rb"(?i:basic) +([A-Za-z0-9+/_=-]+)")
 _ANY_KEY: Final = re.compile(rb"bp[ga]?_[a-z0-9]{12}_[A-Za-z0-9_-]{43}")
 
 
@@ -92,9 +93,10 @@ def holds_access_key(text: bytes) -> bool:
     """
     if b"%" in text:
         text = unquote_to_bytes(text)
-    if text[:6].lower() == b"basic ":
-        with suppress(ValueError):
-            text = base64.b64decode(text[6:].strip())
+    if b"basic " in text.lower():
+        for credentials in _BASIC.findall(text):
+            with suppress(ValueError):
+                text += b"\n" + base64.b64decode(credentials)
     return _ANY_KEY.search(text) is not None
 
 

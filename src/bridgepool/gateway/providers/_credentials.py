@@ -118,15 +118,12 @@ def withhold_fields(
         prefixes = (_OVERRIDE_PREFIX,)
     if provider.headers:
         drop = drop.union(name.encode("ascii") for name, _ in provider.headers)
-    return tuple(
-        [
-            field
-            for field in headers
-            if field[0] not in drop
-            and not field[0].startswith(prefixes)
-            and not holds_access_key(field[1])
-        ]
-    )
+    kept = [
+        field for field in headers if field[0] not in drop and not field[0].startswith(prefixes)
+    ]
+    if holds_access_key(b"\n".join([value for _, value in kept])):
+        kept = [field for field in kept if not holds_access_key(field[1])]
+    return tuple(kept)
 
 
 def withhold_parameters(query: bytes, provider: Provider, *, own_key: bool = False) -> bytes:

@@ -27,7 +27,7 @@ _DROPPED: Final = frozenset(
 )
 _DROPPED_PREFIX: Final = b"x-accel-"
 # About the operator's account, where the key is the operator's.
-_CENTRAL_ONLY: Final = ACCOUNT_HEADERS | {b"www-authenticate"}
+_DROPPED_CENTRAL: Final = _DROPPED | ACCOUNT_HEADERS | {b"www-authenticate"}
 
 
 def answer_headers(headers: Headers, *, own_key: bool) -> Headers:
@@ -42,16 +42,15 @@ def answer_headers(headers: Headers, *, own_key: bool) -> Headers:
 
 def answer_trailers(trailers: Headers, *, own_key: bool) -> Headers:
     """Return the trailers of an upstream that go to the client; see `answer_headers`."""
-    return _passing(forward_trailers(trailers), own_key)
+    return _passing(forward_trailers(trailers), own_key) if trailers else ()
 
 
 def _passing(fields: Headers, own_key: bool) -> Headers:
+    dropped = _DROPPED if own_key else _DROPPED_CENTRAL
     return tuple(
         [
             field
             for field in fields
-            if field[0] not in _DROPPED
-            and not field[0].startswith(_DROPPED_PREFIX)
-            and (own_key or field[0] not in _CENTRAL_ONLY)
+            if field[0] not in dropped and not field[0].startswith(_DROPPED_PREFIX)
         ]
     )
