@@ -131,7 +131,7 @@ class H11ServerWire:
         buffer = self._buffer
         while buffer.data.startswith(b"\r\n", buffer.start):  # RFC 9112 section 2.2
             buffer.start += 2
-        if not buffer or buffer.data[buffer.start :] == b"\r":
+        if not buffer or (len(buffer) == 1 and buffer.data.endswith(b"\r")):
             return None
         try:
             end = buffer.find_head(self._limits)

@@ -19,6 +19,8 @@ class Handshake:
     """The token of `Authorization`; None if there is none, or more than one."""
     peer: str
     """The address of the client, for logs; empty if unknown."""
+    foreign_origin: bool = False
+    """Whether a browser asks on behalf of a web page from another host than this one."""
 
 
 @attrs.frozen

@@ -166,7 +166,15 @@ def _parse_request(request: WebSocketRequest, peer: str) -> Handshake:
         dict(parse_qsl(query, keep_blank_values=True)),
         Secret(token.decode("ascii")) if is_bearer else None,
         peer,
+        _has_foreign_origin(request),
     )
+
+
+def _has_foreign_origin(request: WebSocketRequest) -> bool:
+    # The library keeps Host apart from the other headers, and offers no other way to it.
+    host = request._event.host.lower().encode("latin-1")
+    origins = [value for name, value in request.headers if name.lower() == b"origin"]
+    return any(origin.strip().lower().partition(b"://")[2] != host for origin in origins)
 
 
 async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started()

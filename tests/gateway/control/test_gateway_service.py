@@ -67,6 +67,38 @@ async def test_a_gateway_with_a_good_key_is_let_in_under_the_name_of_its_key() -
         assert backend.is_live(outcome.identity.key_id)
 
 
+async def test_the_port_for_gateways_takes_one_path_and_no_web_page_of_another_host() -> None:
+    backend = MemoryBackend()
+    key = backend.add_gateway_key("front-1")
+    token = f"Bearer {key.reveal()}"
+    async with open_gateway_service(backend) as service, trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await nursery.start(service.serve_listeners, [listener])
+        port = listener.socket.getsockname()[1]
+
+        async def ask(path: str, *headers: str) -> bytes:
+            lines = [f"GET {path}?version=1.0 HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers]
+            lines += ["Connection: Upgrade", "Upgrade: websocket", f"Authorization: {token}"]
+            lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+                with trio.fail_after(10):
+                    data = await stream.receive_some()
+                    while not data.startswith(b"HTTP/1.1 101") and b"}" not in data:
+                        data += await stream.receive_some()
+            return data
+
+        assert (await ask("/")).startswith(b"HTTP/1.1 101 ")
+        own = f"Origin: http://127.0.0.1:{port}"
+        assert (await ask("/", own)).startswith(b"HTTP/1.1 101 ")
+        for path in ("/other", "//", "/healthz"):
+            assert b'"wrong_path"' in await ask(path)
+        for origin in ("https://evil.example", "null", f"http://127.0.0.1:{port}.evil.example"):
+            assert b'"foreign_origin"' in await ask("/", f"Origin: {origin}")
+        assert b'"foreign_origin"' in await ask("/", own, "Origin: https://evil.example")
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_unknown_key_a_revoked_one_and_none_are_refused_with_what_to_do() -> None:
     backend = MemoryBackend()
     key = backend.add_gateway_key("front-1")

@@ -81,6 +81,15 @@ async def test_without_clients_nobody_is_let_in_where_that_is_not_allowed() -> N
         (b"origin", b"https://evil.example"),
         (b"origin", b"null"),
         (b"sec-fetch-site", b"cross-site"),
+        (b"sec-fetch-site", b"Cross-Site"),
+        (b"sec-fetch-site", b" CROSS-SITE "),
+        (b"host", b"[::1].evil.example"),
+        (b"host", b"[::1]evil.example:8080"),
+        (b"host", b"[::1"),
+        (b"host", b"localhost:80.evil.example"),
+        (b"host", b"127.0.0.1:8080@evil.example"),
+        (b"origin", b"http://[::1].evil.example"),
+        (b"origin", b"http://[127.0.0.1]x:80"),
     ],
 )
 async def test_without_clients_a_web_page_from_elsewhere_is_refused(

@@ -92,6 +92,10 @@ class StoreUnavailableError(StoreError):
     status_hint = 503
 
 
+class NotWritableError(StoreUnavailableError):
+    """Servers can be reached, and none of them can be written."""
+
+
 class CommitUnknownError(StoreUnavailableError):
     """The connection broke while a change was being committed: it was made, or it was not.
 

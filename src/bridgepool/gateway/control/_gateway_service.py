@@ -53,6 +53,12 @@ _UNKNOWN_KEY: Final = Refused(
     "unknown_key",
     "this gateway key is not known, or was revoked; have a new one made for this gateway",
 )
+_WRONG_PATH: Final = Refused(
+    404, "wrong_path", "gateways connect to the path /; remove the path from the URL"
+)
+_FOREIGN_ORIGIN: Final = Refused(
+    403, "foreign_origin", "this port is for gateways, not for web pages: there is an Origin header"
+)
 _AUTHORIZATIONS: Final = 64  # questions about clients that the backend is asked at a time
 
 
@@ -123,6 +129,9 @@ class _Clients:
 
     async def admit(self, handshake: Handshake) -> Identity | Refused:
         """Decide by the key of a gateway; refuse after a while if many were refused."""
+        if handshake.path != "/" or handshake.foreign_origin:
+            await trio.lowlevel.checkpoint()
+            return _WRONG_PATH if handshake.path != "/" else _FOREIGN_ORIGIN
         if handshake.bearer is None:
             await trio.lowlevel.checkpoint()
             return _NO_KEY

@@ -35,6 +35,9 @@ _PRIVATE_V4: Final = tuple(
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
         "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16",
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
+        # Public by the registries, but answered inside of clouds: Azure's platform (metadata,
+        # credentials of machines), IBM Cloud's internal services.
+        "168.63.129.16/32", "161.26.0.0/16", "166.8.0.0/14",
     )
 )  # fmt: skip
 _PRIVATE_V6: Final = tuple(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import attrs
 
@@ -22,6 +23,9 @@ from bridgepool.gateway.proxy._refusals import (
 )
 from bridgepool.gateway.serving._listening import is_loopback
 from bridgepool.http import Headers
+
+# A port is digits, and nothing stands behind an address in brackets but a port.
+_AUTHORITY: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 
 LOCAL_PROGRAMS_ONLY = Refusal(
     403,
@@ -122,15 +126,11 @@ def _is_local_program(headers: Headers) -> bool:
             return False
         if name == b"origin" and not _is_loopback(value.partition(b"://")[2]):
             return False
-        if name == b"sec-fetch-site" and value == b"cross-site":
+        if name == b"sec-fetch-site" and value.strip().lower() == b"cross-site":
             return False
     return True
 
 
 def _is_loopback(authority: bytes) -> bool:
-    text = authority.decode("latin-1")
-    if text.startswith("["):
-        host = text[1:].partition("]")[0]
-    else:
-        host = text.rpartition(":")[0] if ":" in text else text
-    return is_loopback(host)
+    found = _AUTHORITY.fullmatch(authority.decode("latin-1"))
+    return found is not None and is_loopback(found["address"] or found["name"])

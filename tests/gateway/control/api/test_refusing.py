@@ -177,7 +177,7 @@ async def test_no_error_repeats_what_was_sent(
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (StoreUnavailableError("the database is away"), 503, "store_unavailable"),
+        (StoreUnavailableError(f"no database at {HIDDEN}"), 503, "store_unavailable"),
         (CommitUnknownError(), 503, "commit_unknown"),
         (RuntimeError(HIDDEN), 500, "internal"),
     ],

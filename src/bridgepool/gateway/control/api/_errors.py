@@ -16,6 +16,7 @@ from bridgepool.gateway.control._errors import (
     InvalidChangeError,
     NameTakenError,
     NotFoundError,
+    NotWritableError,
     StoreError,
     StoreUnavailableError,
 )
@@ -109,4 +110,8 @@ def _message(error: StoreError) -> str:
         return f"the name is taken by another {error.kind}"
     if isinstance(error, ConflictError):
         return f"the {error.kind} was changed at revision {error.actual}: read it again"
-    return str(error)
+    if isinstance(error, CommitUnknownError):
+        return str(error)
+    # Without the reason, which names the database; it is asked for before a key is checked.
+    lost = "written" if isinstance(error, NotWritableError) else "used"
+    return f"the store cannot be {lost}; the log of the control plane has the reason"

@@ -18,7 +18,11 @@ import psycopg
 from psycopg import conninfo
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.control._errors import StoreBrokenError, StoreUnavailableError
+from bridgepool.gateway.control._errors import (
+    NotWritableError,
+    StoreBrokenError,
+    StoreUnavailableError,
+)
 from bridgepool.gateway.control.database._database import Row
 
 # A server that vanished is noticed in half a minute.
@@ -36,10 +40,6 @@ _ATTEMPT: Final = re.compile(  # of several, in the text of an error
 )
 _PREFIX: Final = re.compile(r"^(connection failed: )?(connection to server .*? failed: )?")
 _READ_ONLY: Final = "session is read-only"
-
-
-class NotWritableError(StoreUnavailableError):
-    """Servers can be reached, and none of them can be written."""
 
 
 @final

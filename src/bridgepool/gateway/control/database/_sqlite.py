@@ -144,12 +144,12 @@ class SqliteEngine:
             status = self.path.stat()
         except OSError as error:
             raise StoreUnavailableError(
-                f"the store {self.path} was not found ({error.strerror}); put it back, or "
-                "restart with another"
+                f"the store {self.path} was not found ({error.strerror}); put it back"
             ) from error
         if (status.st_dev, status.st_ino) != self.identity:
             raise StoreUnavailableError(
-                f"another file was put in the place of the store {self.path}; restart to use it"
+                f"another file was put in the place of the store {self.path}; if that is a backup "
+                "of it, restart to use it, else put the store back"
             )
 
     def connect(self, *, readonly: bool) -> SqliteConnection:
