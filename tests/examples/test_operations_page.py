@@ -64,7 +64,7 @@ def _logged() -> Iterator[tuple[str, str, str]]:
                         assert isinstance(text.value, str)
                         yield file.relative_to(PACKAGE).as_posix(), _plain(text.value), method
                     case ast.Call(func=ast.Name(id=name), args=given) if name in EVENTS_GIVEN:
-                        for place, method in EVENTS_GIVEN[name].items():
+                        for place, method in EVENTS_GIVEN[name].items() if given else ():
                             text = given[place]
                             assert isinstance(text, ast.Constant), f"{file.name}:{node.lineno}"
                             assert isinstance(text.value, str)

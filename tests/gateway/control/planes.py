@@ -89,17 +89,22 @@ class Plane:
 
 @asynccontextmanager
 async def open_plane(
-    url: str, *, burst: float = math.inf, write_interval: float = 10.0
+    url: str,
+    *,
+    burst: float = math.inf,
+    write_interval: float = 10.0,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Plane]:
     """Open a control plane on an empty store.
 
     Args:
         url: Of the store.
         burst: How many keys are refused at once; by default no test waits for a refusal.
-        write_interval: Seconds between two checks that the store can be written.
+        write_interval: Of `open_hub`.
+        clock: Of the store; by default the time stands still.
     """
     async with (
-        opened(url) as store,
+        opened(url, clock=clock) as store,
         open_hub(store, gather=0.01, write_interval=write_interval) as hub,
     ):
         refused = RefusedKeys(logging.getLogger("tests"), "keys refused", burst)

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -32,7 +32,7 @@ async def opened(
     keys: EncryptionKeys | None = None,
     *,
     max_keys: int = 5,
-    clock: Clock | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[Store]:
     """Open a store whose encryption keys are those of `encryption`, unless others are given."""
     async with open_store(

@@ -1,10 +1,11 @@
 """The hub: what a control plane serves to its gateways, read from the store once per revision.
 
 Theory of operation. The hub keeps one snapshot of the store: providers, clients, the gateways'
-keys. A task reads the store again when it gives notice of a new revision, and at an interval;
-another finds out whether it can be written. A snapshot of a higher revision replaces the old one in
-one step, and then the subscribers are notified. Gateways are answered from that snapshot, so an
-unavailable store stops nothing: gateways that come back are served from the last snapshot, too.
+keys. A task reads the store again when it gives notice of a new revision, and at an interval; the
+registration of the control plane shows whether the store can be written. A snapshot of a higher
+revision replaces the old one in one step, and then the subscribers are notified. Gateways are
+answered from that snapshot, so an unavailable store stops nothing: gateways that come back are
+served from the last snapshot, too.
 
 A store that went back (a backup was restored) is found out by what was served here, or by what a
 gateway has seen. Unless somebody did so already, the hub then begins a new epoch of the store.
@@ -19,7 +20,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
 import attrs
@@ -307,7 +307,8 @@ async def open_hub(
     Args:
         store: The store.
         poll_interval: Seconds after which the store's revision is looked at without a notice.
-        write_interval: Seconds between two checks that the store can be written.
+        write_interval: Seconds between two signs of life, which also tell whether the store can
+            be written.
         gather: Seconds for which changes of sessions are collected into one write.
         clock: Tells the time since the epoch, for the times that people are shown.
 
@@ -334,12 +335,12 @@ async def open_hub(
 
         try:
             async with (
-                registered(store, "control plane", name),
+                registered(
+                    store, "control plane", name, interval=write_interval, writing=hub._writing
+                ),
                 open_service_nursery() as nursery,
             ):
                 nursery.start_soon(hub._reading.keep_trying, hub._look, wait_notice)
-                pause = partial(trio.sleep, write_interval)
-                nursery.start_soon(hub._writing.keep_trying, store.check_writing, pause)
                 nursery.start_soon(sessions.run_writer)
                 nursery.start_soon(sessions.run_heartbeat)
                 try:

@@ -11,17 +11,20 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
 
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.control._errors import StoreError
+from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store
 
 logger = logging.getLogger("bridgepool.store")
 
 _TIMEOUT: Final = 1.0  # seconds to register or unregister in, so that it delays nothing else
+_LONGEST_RETRY: Final = 30.0  # seconds; the store of a gateway may be one that is only read
 
 
 def new_program_name() -> str:
@@ -31,7 +34,12 @@ def new_program_name() -> str:
 
 @asynccontextmanager
 async def registered(
-    store: Store, program: str, name: str, *, interval: float = 10.0
+    store: Store,
+    program: str,
+    name: str,
+    *,
+    interval: float = 10.0,
+    writing: StoreAccess | None = None,
 ) -> AsyncIterator[None]:
     """Have a program registered for as long as the block lasts.
 
@@ -40,15 +48,18 @@ async def registered(
         program: What it is, such as ``control plane``.
         name: Which run of it.
         interval: Seconds between two signs of life; see `STALE_AFTER`.
+        writing: Notes whether they could be written.
 
     Resource handling:
         Leaving unregisters it, for at most a second.
     """
     registration = _Registration(store, program, name)
+    writing = writing or StoreAccess(longest_retry=_LONGEST_RETRY)
     with trio.move_on_after(_TIMEOUT):
-        await registration.renew()
+        await writing.attempt(registration.renew)
     async with open_service_nursery() as nursery:
-        nursery.start_soon(registration.keep, interval)
+        pause = partial(trio.sleep, interval)
+        nursery.start_soon(writing.keep_trying, registration.renew, pause)
         try:
             yield
         finally:
@@ -62,19 +73,13 @@ class _Registration:
         self._store, self._program, self._name = store, program, name
         self._warned: set[str] = set()  # names of programs that lack the key
 
-    async def keep(self, interval: float) -> None:
-        """Renew it until cancelled."""
-        while True:
-            await trio.sleep(interval)
-            await self.renew()
-
     async def renew(self) -> None:
-        """Register, or give the next sign of life."""
+        """Register, or give the next sign of life; raises `StoreError`."""
         try:
             lacking = await self._store.programs.register(self._program, self._name)
         except StoreError as error:
             logger.debug("program not registered in the store", extra={"problem": str(error)})
-            return
+            raise
         for other in lacking:
             if other.name not in self._warned:
                 self._warned.add(other.name)

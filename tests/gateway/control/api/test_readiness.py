@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +56,7 @@ async def test_a_server_that_cannot_be_written_is_reported_before_anybody_makes_
         server.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
         server.execute("SELECT pg_reload_conf()")
 
-    async with open_plane(server.url(), write_interval=0.05) as plane:
+    async with open_plane(server.url(), write_interval=0.05, clock=time.time) as plane:
         await plane.key("write")
         await plane.key("read")
         await trio.to_thread.run_sync(set_read_only, "on")
@@ -85,7 +86,9 @@ def _full_disk() -> Iterator[None]:
 
 
 async def test_a_full_disk_is_reported_before_anybody_makes_a_change(tmp_path: Path) -> None:
-    async with open_plane(str(tmp_path / "store.db"), write_interval=0.05) as plane:
+    async with open_plane(
+        str(tmp_path / "store.db"), write_interval=0.05, clock=time.time
+    ) as plane:
         await plane.key("write")
         await plane.key("read")
         with _full_disk():
@@ -100,7 +103,7 @@ async def test_a_full_disk_is_reported_before_anybody_makes_a_change(tmp_path: P
 async def test_a_store_that_is_away_is_reported_without_the_address_of_its_database(
     own_postgres_server: PostgresServer,
 ) -> None:
-    async with open_plane(own_postgres_server.url(), write_interval=0.05) as plane:
+    async with open_plane(own_postgres_server.url(), write_interval=0.05, clock=time.time) as plane:
         await trio.to_thread.run_sync(own_postgres_server.stop)
         async with httpx2.AsyncClient(base_url=plane.url) as client:
 

@@ -236,10 +236,6 @@ class Database:
             self.notices.publish()
         return value
 
-    async def check_writing(self) -> None:
-        """Write something that changes nothing; raises what `write` raises."""
-        await self.write(lambda tx: tx.execute(f"UPDATE {VERSIONS} SET version = version"))  # noqa: S608 -- a table of ours
-
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that a transaction that called `notify` was committed.
 

@@ -337,14 +337,6 @@ class Store:
             forget_after,
         )
 
-    async def check_writing(self) -> None:
-        """Find out whether a change could be made.
-
-        Raises:
-            StoreUnavailableError: The database cannot be written now; says why.
-        """
-        await self._database.check_writing()
-
     async def renew_epoch(self, actor: Actor, seen: Revisions | None = None) -> EpochChange:
         """Begin a new epoch, because a backup was restored.
 
