@@ -25,6 +25,7 @@ from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
+from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import make_limiter
 from bridgepool.gateway.serving._listening import (
     Address,
@@ -93,6 +94,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         )
         delay = shutdown_delay(options.shutdown_delay, addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
+        stack.enter_context(exempt_startup_objects())
         return await _serve(gateway, source, listeners, certificate, shutdown, options, logs)
 
 

@@ -32,6 +32,7 @@ from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFile, ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._certificate import load_certificate
+from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
 from bridgepool.gateway.serving._listening import (
     Address,
@@ -108,6 +109,7 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
+        stack.enter_context(exempt_startup_objects())
         return await _serve(
             api, hub, api_listeners, rpc_listeners, shutdown, options, logs, look_again
         )
