@@ -30,13 +30,14 @@ def positive_seconds(instance: object, attribute: "attrs.Attribute[float]", valu
 def count(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     """Refuse what is not a number of things; infinity is one."""
     _require_number(attribute, value)
-    if value != inf and (value != int(value) or value < 1):
+    if value != inf and (isnan(value) or value < 1 or value != int(value)):
         raise ValueError(f"{attribute.name} must be a whole number from 1 up, not {value!r}")
 
 
-def _moves(instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
+def amount(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    """Refuse what is not a number from zero up; infinity is one."""
     _require_number(attribute, value)
-    if value < 0:
+    if not value >= 0:  # also of nan
         raise ValueError(f"{attribute.name} must be 0 or more, not {value!r}")
 
 
@@ -55,7 +56,7 @@ class PoolOptions:
     max_items: float = attrs.field(default=5000, validator=count)
     max_live: float = attrs.field(default=inf, validator=count)
     max_concurrent_builds: float = attrs.field(default=inf, validator=count)
-    max_rebuilds: int = attrs.field(default=3, validator=_moves)
+    max_rebuilds: int = attrs.field(default=3, validator=amount)
     ttl: float = attrs.field(default=900.0, validator=positive_seconds)
     refresh_ahead: float = attrs.field(default=0.0, validator=seconds)
     build_timeout: float = attrs.field(default=30.0, validator=positive_seconds)

@@ -5,6 +5,8 @@ from typing import Protocol
 
 import attrs
 
+from bridgepool._options import amount, count, seconds
+
 _SLOW_START = 5.0  # seconds before a client has to reach `min_receive_rate`
 
 
@@ -58,18 +60,18 @@ class HttpLimits:
             disconnect is noticed while the handler is busy.
     """
 
-    max_target_bytes: int = 8192
-    max_header_bytes: int = 65536
-    max_header_count: int = 128
-    max_body_bytes: float = math.inf
-    header_timeout: float = 15.0
-    idle_timeout: float = 75.0
-    unauthenticated_timeout: float = math.inf
-    body_timeout: float = 60.0
-    max_body_time: float = math.inf
-    min_receive_rate: float = 0.0
-    send_timeout: float = 60.0
-    read_ahead_bytes: int = 65536
+    max_target_bytes: int = attrs.field(default=8192, validator=amount)
+    max_header_bytes: int = attrs.field(default=65536, validator=amount)
+    max_header_count: int = attrs.field(default=128, validator=amount)
+    max_body_bytes: float = attrs.field(default=math.inf, validator=amount)
+    header_timeout: float = attrs.field(default=15.0, validator=seconds)
+    idle_timeout: float = attrs.field(default=75.0, validator=seconds)
+    unauthenticated_timeout: float = attrs.field(default=math.inf, validator=seconds)
+    body_timeout: float = attrs.field(default=60.0, validator=seconds)
+    max_body_time: float = attrs.field(default=math.inf, validator=seconds)
+    min_receive_rate: float = attrs.field(default=0.0, validator=amount)
+    send_timeout: float = attrs.field(default=60.0, validator=seconds)
+    read_ahead_bytes: int = attrs.field(default=65536, validator=amount)
 
     def slowest(self, received: int) -> float:
         """Return how many seconds a client may take for so many bytes."""
@@ -107,19 +109,19 @@ class UpstreamLimits:
         max_body_bytes: Largest body of a response.
     """
 
-    max_connections: int = 1000
-    max_waiting: int = 1000
+    max_connections: int = attrs.field(default=1000, validator=count)
+    max_waiting: int = attrs.field(default=1000, validator=amount)
     tenant_share: float = attrs.field(
-        default=1.0, validator=[attrs.validators.gt(0.0), attrs.validators.le(1.0)]
+        default=1.0, validator=[amount, attrs.validators.gt(0.0), attrs.validators.le(1.0)]
     )
-    wait_timeout: float = 30.0
-    connect_timeout: float = 10.0
-    expect_timeout: float = 1.0
-    head_timeout: float = 600.0
-    read_timeout: float = 300.0
-    write_timeout: float = 60.0
-    idle_expiry: float = 60.0
-    max_target_bytes: int = 65536
-    max_header_bytes: int = 65536
-    max_header_count: int = 128
-    max_body_bytes: float = math.inf
+    wait_timeout: float = attrs.field(default=30.0, validator=seconds)
+    connect_timeout: float = attrs.field(default=10.0, validator=seconds)
+    expect_timeout: float = attrs.field(default=1.0, validator=seconds)
+    head_timeout: float = attrs.field(default=600.0, validator=seconds)
+    read_timeout: float = attrs.field(default=300.0, validator=seconds)
+    write_timeout: float = attrs.field(default=60.0, validator=seconds)
+    idle_expiry: float = attrs.field(default=60.0, validator=seconds)
+    max_target_bytes: int = attrs.field(default=65536, validator=amount)
+    max_header_bytes: int = attrs.field(default=65536, validator=amount)
+    max_header_count: int = attrs.field(default=128, validator=amount)
+    max_body_bytes: float = attrs.field(default=math.inf, validator=amount)

@@ -5,6 +5,7 @@ from typing import Final
 import attrs
 import trio
 
+from bridgepool._options import positive_seconds, seconds
 from bridgepool.transports._errors import HandshakeRefusedError
 from bridgepool.transports._handshake import Refused
 
@@ -13,26 +14,24 @@ from bridgepool.transports._handshake import Refused
 _LATER: Final = frozenset({408, 425, 429})
 _NO_REASON: Final = "unexpected_status"
 
-_positive = attrs.validators.gt(0.0)
-
 
 @attrs.frozen(kw_only=True)
 class RemoteLimits:
     """How long to wait, in seconds."""
 
-    first_delay: float = attrs.field(default=0.2, validator=_positive)
+    first_delay: float = attrs.field(default=0.2, validator=positive_seconds)
     """After a lost connection, before the next try, at most; doubled for each further one, and
     each wait is a random part of it."""
-    max_delay: float = attrs.field(default=10.0, validator=_positive)
+    max_delay: float = attrs.field(default=10.0, validator=positive_seconds)
     """What no wait between two tries exceeds."""
-    steady_after: float = attrs.field(default=1.0, validator=attrs.validators.ge(0.0))
+    steady_after: float = attrs.field(default=1.0, validator=seconds)
     """How long a session must have lasted for the waits to begin at `first_delay` again, so
     that connections which are made and cut at once do not become a storm."""
-    refused_delay: float = attrs.field(default=30.0, validator=_positive)
+    refused_delay: float = attrs.field(default=30.0, validator=positive_seconds)
     """After a refusal, before the next try: this long, or up to a half less."""
-    connect_timeout: float = attrs.field(default=15.0, validator=_positive)
+    connect_timeout: float = attrs.field(default=15.0, validator=positive_seconds)
     """From the start of a try until the session has begun."""
-    receipt_delay: float = attrs.field(default=0.06, validator=attrs.validators.ge(0.0))
+    receipt_delay: float = attrs.field(default=0.06, validator=seconds)
     """Before a receipt is sent, at most; each wait is half of it and a random part of the rest. So
     that a hundred followers of one change do not answer all at once, nor while others are still
     being sent it."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from bridgepool._options import count, positive_seconds
 from bridgepool._secret import Secret
 
 
@@ -38,23 +39,20 @@ class Refused:
     """For people: what to do. It must not contain a secret."""
 
 
-_positive = attrs.validators.gt(0.0)
-
-
 @attrs.frozen(kw_only=True)
 class WebSocketLimits:
     """Sizes, and durations in seconds. Use the same at both ends."""
 
-    max_message_bytes: int = attrs.field(default=16 << 20, validator=attrs.validators.gt(0))
+    max_message_bytes: int = attrs.field(default=16 << 20, validator=count)
     """The largest message that is sent or received."""
-    handshake_timeout: float = attrs.field(default=10.0, validator=_positive)
+    handshake_timeout: float = attrs.field(default=10.0, validator=positive_seconds)
     """For connecting, TLS and the handshake together."""
-    heartbeat_interval: float = attrs.field(default=45.0, validator=_positive)
+    heartbeat_interval: float = attrs.field(default=45.0, validator=positive_seconds)
     """The other side is pinged after so long without a byte from it. This finds a process that is
     frozen; the kernels check the network all the time."""
-    heartbeat_timeout: float = attrs.field(default=20.0, validator=_positive)
+    heartbeat_timeout: float = attrs.field(default=20.0, validator=positive_seconds)
     """The connection is broken after so long without a byte after a ping or, for a client, after a
     message and a ping; without an answer of the other machine's kernel; without the other side
     accepting data; and without the owner of the channel receiving what is unread."""
-    close_timeout: float = attrs.field(default=2.0, validator=_positive)
+    close_timeout: float = attrs.field(default=2.0, validator=positive_seconds)
     """For queued messages and the closing handshake when a channel is closed."""

@@ -30,6 +30,7 @@ import attrs
 import trio
 
 from bridgepool import BuildError, PoolClosedError, VersionedSingleflight
+from bridgepool._options import count, positive_seconds, seconds
 from bridgepool._secret import Secret
 from bridgepool.gateway._protocol import Authorization, WatchClients
 from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
@@ -38,7 +39,6 @@ logger = logging.getLogger("bridgepool.gateway")
 # A key of any store of ours is much shorter; what is longer is nobody's, and is not sent.
 _LONGEST_TOKEN: Final = 512
 _MAX_EPOCHS: Final = 3  # that may begin while one question is asked
-_NOT_NEGATIVE = attrs.validators.ge(0.0)
 
 Ask = Callable[[Secret], Awaitable[Authorization]]
 """Asks the control plane. Whatever it raises means that there is no answer."""
@@ -48,25 +48,25 @@ Ask = Callable[[Secret], Awaitable[Authorization]]
 class AuthorizationLimits:
     """For how long answers about clients' keys are used, and how many are kept."""
 
-    fresh_for: float = attrs.field(default=60.0, validator=_NOT_NEGATIVE)
+    fresh_for: float = attrs.field(default=60.0, validator=seconds)
     """Seconds for which an answer is used without asking, while no client has changed."""
-    hard_limit: float = attrs.field(default=86400.0, validator=_NOT_NEGATIVE)
+    hard_limit: float = attrs.field(default=86400.0, validator=seconds)
     """Seconds after the last confirmation for which a known client is served while the control
     plane cannot be asked."""
-    unknown_for: float = attrs.field(default=5.0, validator=_NOT_NEGATIVE)
+    unknown_for: float = attrs.field(default=5.0, validator=seconds)
     """Seconds for which the answer that a key is nobody's is used without asking."""
-    patience: float = attrs.field(default=2.0, validator=attrs.validators.gt(0.0))
+    patience: float = attrs.field(default=2.0, validator=positive_seconds)
     """Seconds that the request of an unknown client waits for an answer at most."""
-    known_patience: float = attrs.field(default=0.5, validator=attrs.validators.gt(0.0))
+    known_patience: float = attrs.field(default=0.5, validator=positive_seconds)
     """Seconds that the request of a client with a stale answer waits for a fresh one."""
-    retry_after: float = attrs.field(default=1.0, validator=_NOT_NEGATIVE)
+    retry_after: float = attrs.field(default=1.0, validator=seconds)
     """Seconds without questions after one had no answer, unless a new session begins; and what
     clients are told to wait."""
-    answer_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0.0))
+    answer_timeout: float = attrs.field(default=10.0, validator=positive_seconds)
     """Seconds after which a question without an answer is given up."""
-    max_known: int = attrs.field(default=20_000, validator=attrs.validators.ge(1))
+    max_known: int = attrs.field(default=20_000, validator=count)
     """Keys of clients that are remembered, about 300 bytes each."""
-    max_unknown: int = attrs.field(default=1_000, validator=attrs.validators.ge(1))
+    max_unknown: int = attrs.field(default=1_000, validator=count)
     """Keys of nobody that are remembered."""
 
 
