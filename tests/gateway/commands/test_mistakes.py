@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -84,6 +86,39 @@ def test_a_reader_that_leaves_ends_the_command_quietly(
         errors = process.stderr.read()
         assert process.wait(60) == 141
     assert errors == b""
+
+
+def test_an_interrupt_ends_a_command_quietly(tmp_path: Path) -> None:
+    """The command waits for a control plane that accepts its connection and says nothing."""
+    env = {"PATH": "/usr/bin:/bin", "BRIDGEPOOL_ADMIN_KEY": "bpa_x_y"}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with subprocess.Popen(
+            [*COMMAND, "providers", "list", "--url", url],
+            cwd=tmp_path,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            server.settimeout(30)
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                out, errors = process.communicate(timeout=60)
+    assert (process.returncode, out, errors) == (130, b"", b"")
+
+
+def test_a_gateway_whose_port_is_taken_leaves_its_store_alone(tmp_path: Path) -> None:
+    env = {"BRIDGEPOOL_STORE": str(tmp_path / "store.db")}
+    run(tmp_path, "keys", "create", "client", "a", "--create", env=env).check_returncode()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        listen = f"127.0.0.1:{server.getsockname()[1]}"
+        done = run(tmp_path, "gateway", "--listen", listen, env=env)
+    assert done.returncode == 2
+    assert f"cannot listen on {listen}: Address already in use" in done.stderr
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
 def test_keys_that_are_piped_without_the_option_are_not_ignored(tmp_path: Path) -> None:
