@@ -93,7 +93,7 @@ class StoreUnavailableError(StoreError):
 
 
 class NotWritableError(StoreUnavailableError):
-    """Servers can be reached, and none of them can be written."""
+    """The database can be reached, and cannot be written: read-only, a standby, a full disk."""
 
 
 class CommitUnknownError(StoreUnavailableError):

@@ -93,9 +93,10 @@ async def test_a_full_disk_is_reported_before_anybody_makes_a_change(tmp_path: P
         await plane.key("read")
         with _full_disk():
             await _check_refused(plane)
-            assert await plane.refused("POST", "/api/v1/providers", DRAFT) == (
-                503, "store_unavailable",
-            )  # fmt: skip
+            response = await plane.ask("POST", "/api/v1/providers", DRAFT)
+            error = response.json()["error"]
+            assert (response.status_code, error["code"]) == (503, "store_unavailable")
+            assert "cannot be written" in error["message"]
         await _wait_writing(plane, "ok")
         await plane.good("POST", "/api/v1/providers", DRAFT)
 

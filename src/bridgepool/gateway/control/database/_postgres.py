@@ -205,7 +205,8 @@ class PostgresConnection:
         if self._begin("BEGIN", "SHOW transaction_read_only").fetchone() == ("on",):
             self._reusable = False
             self._roll_back()
-            raise DeadConnectionError(str(self._server.not_writable("transactions are read-only")))
+            refused = self._server.not_writable("the server is a standby, or is set to read-only")
+            raise DeadConnectionError(str(refused))
         self._begin(
             f"SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock{_WRITERS}",
             *([f"SELECT pg_advisory_xact_lock{_GATE}"] if seeding else []),

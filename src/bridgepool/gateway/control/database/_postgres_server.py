@@ -122,6 +122,8 @@ class Server:
             reason = reason.replace(secret.reveal(), "***")
         read_only = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
         if read_only or _READ_ONLY in reason:
+            return self.not_writable(f"{reason}; the server is a standby, or is set to read-only")
+        if isinstance(error, psycopg.errors.DiskFull):
             return self.not_writable(reason)
         return StoreUnavailableError(
             f"the store in PostgreSQL at {self.label} cannot be used: {reason or 'no reason given'}"
@@ -130,8 +132,7 @@ class Server:
     def not_writable(self, reason: str) -> NotWritableError:
         """Return an error that says so."""
         return NotWritableError(
-            f"the store in PostgreSQL at {self.label} cannot be written: {reason}; the server is "
-            "a standby, or is set to read-only"
+            f"the store in PostgreSQL at {self.label} cannot be written: {reason}"
         )
 
     def broken(self, error: psycopg.Error) -> StoreBrokenError:

@@ -34,6 +34,7 @@ import attrs
 import trio
 
 from bridgepool.gateway.control._errors import (
+    NotWritableError,
     StoreBrokenError,
     StoreUnavailableError,
     StoreUrlError,
@@ -67,6 +68,10 @@ _WHY: Final = {
     sqlite3.SQLITE_PROTOCOL: "its locks do not work; is it on a network disk?",
     sqlite3.SQLITE_NOMEM: "there is no memory left",
 }
+_NOT_WRITABLE: Final = (
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE,
+)  # fmt: skip
 
 
 @attrs.define(eq=False)
@@ -330,11 +335,17 @@ class SqliteConnection:
 
     def _explain(self, error: sqlite3.Error) -> NoReturn:
         """Raise what it means."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        found = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        code = found & 0xFF
         if code not in _WHY:  # no such table, a constraint: SQLite's texts name no values
             raise StoreBrokenError(f"the store {self._engine.path}", str(error)) from error
         if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             self.usable = False
+        reason = f"{_WHY[code]} ({error})"
+        if found in _NOT_WRITABLE or code in _NOT_WRITABLE:
+            raise NotWritableError(
+                f"the store {self._engine.path} cannot be written: {reason}"
+            ) from error
         raise StoreUnavailableError(
-            f"the store {self._engine.path} cannot be used: {_WHY[code]} ({error})"
+            f"the store {self._engine.path} cannot be used: {reason}"
         ) from error
