@@ -2,7 +2,7 @@
 
 import math
 import types
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,8 +18,10 @@ from bridgepool.http import (
     Handler,
     HttpCounters,
     HttpLimits,
+    ServerWire,
     serve_http,
 )
+from bridgepool.http._h11_wires import H11ServerWire
 
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
@@ -139,6 +141,7 @@ async def serving(
     limiter: ConnectionLimiter | None = None,
     over_limit: Handler | None = None,
     half_close: bool = False,
+    new_wire: Callable[[HttpLimits], ServerWire] = H11ServerWire,
 ) -> AsyncIterator[Served]:
     """Serve over memory streams; leaving the block closes gracefully and waits for the end."""
     served = Served(MemoryListener(), GracefulClose(), HttpCounters())
@@ -155,6 +158,7 @@ async def serving(
             limiter=limiter,
             over_limit=over_limit,
             half_close=half_close,
+            new_wire=new_wire,
             task_status=task_status,
         )
         served.done.set()

@@ -6,7 +6,19 @@ import trio
 import trio.testing
 
 from bridgepool.http import Exchange, HttpLimits
+from bridgepool.http._h11_wires import H11ServerWire
 from tests.http.support import GET, RawClient, echo, serving
+
+
+class CountingWire(H11ServerWire):
+    """Counts the pieces that it is fed."""
+
+    pieces = 0
+
+    def receive_data(self, data: bytes) -> None:
+        CountingWire.pieces += 1
+        super().receive_data(data)
+
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
 
@@ -180,3 +192,21 @@ async def test_a_client_is_not_slow_because_the_handler_is(
             await client.send(POST + b"Content-Length: 600\r\n\r\n")
             nursery.start_soon(drip, client, b"x" * 600, 0)
             assert (await client.answer()).body == b"600"
+
+
+async def test_a_head_in_pieces_of_one_byte_costs_few_reads(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    CountingWire.pieces = 0
+    head = b"GET / HTTP/1.1\r\nHost: h\r\nX-Long: " + b"a" * 20_000 + b"\r\n\r\n"
+    async with serving(echo, new_wire=CountingWire) as server:
+        client = server.connect()
+        for byte in head:
+            await client.send(bytes([byte]))
+        assert (await client.answer()).status == 200
+        assert CountingWire.pieces < 200
+        before = CountingWire.pieces
+        for _ in range(100):
+            assert (await client.ask()).status == 200
+        assert CountingWire.pieces - before <= 101, "requests on a kept connection wait for nothing"
+        assert trio.current_time() < 0.1

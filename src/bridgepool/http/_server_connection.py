@@ -141,7 +141,7 @@ class ServerConnection:
         self._is_new = self.responded = self.finished = self._body_ended = False
         self._body_bytes, self._body_time = 0, 0.0
         stream = self.stream
-        stream.response_pending = True
+        stream.response_pending, stream.head_pieces = True, 0
         if stream.ended and not stream.half_close:
             stream.disconnect()
             await trio.lowlevel.checkpoint()

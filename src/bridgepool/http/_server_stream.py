@@ -32,6 +32,9 @@ _LINGER_TIMEOUT = 2.0  # seconds for the client to read the last response and cl
 _CLOSE_TIMEOUT = 2.0  # seconds for TLS's close_notify
 _MAX_SEND_TIMEOUT = 1e9  # seconds; an infinite `send_due` means that nothing is being sent
 _PIECE_BYTES = 262144  # bytes sent within one deadline
+_SMALL_BYTES = 256
+_MANY_PIECES = 64  # small pieces of one head; after them, bytes are gathered before a read
+_GATHER_TIME = 0.005
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, zero seconds
 
 
@@ -55,15 +58,21 @@ class ServerStream:
     _sending_interim: trio.Lock = attrs.field(factory=trio.Lock)
     _expired: bool = False
     _discarding: bool = False
+    head_pieces: int = 0  # small ones, in which the head of the next request has come so far
 
     async def read_until_end(self) -> None:
         """Receive until the client's stream ends (runs as a task)."""
         reset = False
         while not self.ended:
+            if self.head_pieces > _MANY_PIECES and not self.response_pending:
+                # A turn of everything for each byte would cost far more than the byte.
+                await trio.sleep(_GATHER_TIME)
             try:
                 data = await receive_some(self.transport)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data, reset = b"", True
+            if len(data) < _SMALL_BYTES and not self.response_pending:
+                self.head_pieces += 1
             if not data:
                 self.ended = True
                 if self.response_pending and (reset or not self.half_close):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,9 +17,11 @@ from bridgepool.gateway import Gateway, GatewaySettings, open_control_plane, ope
 from bridgepool.gateway.control import MemoryBackend, open_gateway_service, open_store_providers
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile
 from bridgepool.gateway.sources._source import open_file_source
+from bridgepool.gateway.sources._store_source import open_store_source
 from bridgepool.remote import Identity
 from tests.gateway.control.stores import ADA, draft, opened
 from tests.gateway.proxy.rig import openai
@@ -166,6 +169,15 @@ async def test_a_new_store_makes_no_gateway_ready_and_an_emptied_one_must_be_int
         await store.remove_provider(ADA, "ai", allow_empty=True)
         await until_providers(gateway, 0)
         assert gateway.why_not_ready() is None
+
+
+async def test_no_advice_leads_a_gateway_to_an_empty_store(tmp_path: Path) -> None:
+    with pytest.raises(StartError) as caught:
+        async with open_store_source(str(tmp_path / "mistyped.db"), None):
+            pass
+    assert "mistyped.db; check the name" in str(caught.value)
+    assert "new" not in str(caught.value)
+    assert not os.listdir(tmp_path)
 
 
 async def test_a_control_plane_passes_on_whether_an_empty_set_is_intended() -> None:

@@ -144,7 +144,7 @@ async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
         if not 1 <= options.max_keys <= KEYS_LIMIT:
             fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
         if not options.create:
-            check_store_exists(store)
+            check_store_exists(store, "check the name; --create makes a new, empty store")
         keys = find_encryption_keys(store, key_file=options.encryption_key_file)
         async with open_store(store, keys, max_keys=options.max_keys) as opened:
             yield StoreAdmin(opened, local_actor())

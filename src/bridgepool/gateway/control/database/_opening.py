@@ -112,10 +112,14 @@ def _migrate(migrations: Migrations, engine: Engine, tx: Transaction) -> None:
         logger.info("migrated the tables of the store", extra=facts)
 
 
-def check_store_exists(url: str) -> None:
+def check_store_exists(url: str, advice: str = "check the name") -> None:
     """Refuse a store in a file that does not exist, since opening it would make it. Blocks.
 
     For commands whose user may have mistyped its name.
+
+    Args:
+        url: The store.
+        advice: What to do.
 
     Raises:
         StoreUnavailableError: The file does not exist.
@@ -124,7 +128,4 @@ def check_store_exists(url: str) -> None:
         return
     path = Path(url.removeprefix("sqlite:"))
     if not path.exists():
-        raise StoreUnavailableError(
-            f"there is no store at {path.absolute()}; check the name, or make a new store with "
-            "--create"
-        )
+        raise StoreUnavailableError(f"there is no store at {path.absolute()}; {advice}")
