@@ -81,5 +81,38 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "            return base + path[start:].decode(\"ascii\")\n    return None",
         "            return base + path[start:].decode(\"ascii\")\n    return value",
     ),
+    bug(
+        "one connection is accepted in a turn", ("tests/http/test_accepting.py",),
+        "_accepting.py", "MAX_ACCEPTED_PER_TURN = 256", "MAX_ACCEPTED_PER_TURN = 1",
+    ),
+    bug(
+        "a full server has no place for health checks", ("tests/http/test_connection_limit.py",),
+        "_connection_limiter.py:ConnectionLimiter.enter",
+        "if self.reserved < self.reserve and", "if self.reserved > self.reserve and",
+    ),
+    bug(
+        "one address takes the whole reserve", ("tests/http/test_connection_limit.py",),
+        "_connection_limiter.py:ConnectionLimiter.enter",
+        "self._of_peer[peer, True] < self.reserve_per_peer",
+        "self._of_peer[peer, True] < self.reserve",
+    ),
+    bug(
+        "all connections time out in one turn", ("tests/http/test_connection_limit.py",),
+        "http/_server.py", "_MAX_TIMEOUTS_AT_ONCE = 16", "_MAX_TIMEOUTS_AT_ONCE = 10**9",
+    ),
+    bug(
+        "one client waits for all connections", ("tests/http_client/test_connection_slots.py",),
+        "http/_connection_slots.py:ConnectionSlots.release", "self._held[tenant] -= 1", "pass",
+    ),
+    bug(
+        "clients that wait do not take turns", ("tests/http_client/test_connection_slots.py",),
+        "http/_connection_slots.py:ConnectionSlots._grant_turns",
+        "self._queues.move_to_end(tenant)", "pass",
+    ),
+    bug(
+        "a body holds a connection before it flows", ("tests/gateway/proxy/test_fairness.py",),
+        "gateway/proxy/_request_body.py:begin_body",
+        "if get_header(headers, b\"expect\") is not None:", "if headers:",
+    ),
 )  # fmt: skip
 """The bugs to plant."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from math import inf
 
+import attrs
 import pytest
 import trio
 import trio_websocket
@@ -12,6 +13,7 @@ from wsproto.events import AcceptConnection, Request
 
 from bridgepool.transports import BreakReason, ChannelBrokenError
 from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
+from tests.http.test_accepting import counting_turns
 from tests.transports.support import QUICK, Channel, running
 
 # Never asks unless in doubt.
@@ -77,6 +79,36 @@ async def test_a_frozen_client_is_detected() -> None:
     with trio.fail_after(10):
         async with running() as serving, raw_client(serving.port):
             await is_given_up(await serving.accepted())
+
+
+async def test_clients_that_are_silent_together_are_broken_off_a_few_at_a_time() -> None:
+    """All connections behind a failed link ended in one turn, which held up all others."""
+    limits = attrs.evolve(QUICK, heartbeat_interval=0.8, heartbeat_timeout=0.8)
+    ended_in: list[int] = []  # the turn of each end
+    all_ended = trio.Event()
+
+    async def handle(channel: Channel, _: object) -> None:
+        with pytest.raises(ChannelBrokenError):
+            await channel.receive()
+        ended_in.append(turns.count)
+        if len(ended_in) == 100:
+            all_ended.set()
+
+    async def connect(port: int) -> None:
+        async with raw_client(port):
+            await trio.sleep_forever()
+
+    with trio.fail_after(20):
+        async with (
+            counting_turns() as turns,
+            running(handler=handle, limits=limits) as serving,
+            trio.open_nursery() as clients,
+        ):
+            for _ in range(100):
+                clients.start_soon(connect, serving.port)
+            await all_ended.wait()
+            clients.cancel_scope.cancel()
+    assert max(map(ended_in.count, ended_in)) <= 16
 
 
 async def test_a_client_that_sends_data_but_no_pong_is_dead_once_it_is_silent() -> None:

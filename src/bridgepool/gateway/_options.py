@@ -132,7 +132,7 @@ class GatewayOptions:
     for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
     max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
     """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
-    `--max-connections`. This machine's own addresses and trusted proxies have no such limit."""
+    `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
     """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
     times."""
@@ -265,7 +265,7 @@ class ControlPlaneOptions:
     is lower than one for each of both."""
     max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
     """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
-    `--max-connections`. This machine's own addresses and trusted proxies have no such limit."""
+    `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
     """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
     times."""

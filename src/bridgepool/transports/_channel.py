@@ -42,6 +42,8 @@ _MAX_QUEUED_MESSAGES = 64
 # What may be unread, besides one message of the largest size.
 _MAX_UNREAD_BYTES = 256 << 10
 MAX_UNREAD_MESSAGES = 1024
+_MAX_BROKEN_AT_ONCE = 16  # connections broken off before other tasks run
+_BREAK_PAUSE = 0.001  # seconds between so many and the next
 _CLEAN_CODES = (1000, 1001, 1005)  # normal, going away, no code (RFC 6455 section 7.4.1)
 _PROTOCOL_ERROR_CODES = (1002, 1003, 1007)
 _NOT_A_WEBSOCKET = "the other side sent something that is not a valid websocket frame or message"
@@ -317,8 +319,16 @@ async def check_channels(channels: Collection[WebSocketChannel], limits: WebSock
     while True:
         await trio.sleep(period)
         now = trio.current_time()
-        for channel in channels:
+        broken = 0
+        for channel in tuple(channels):
+            had_ended = channel.has_ended()
             channel.check(now)
+            if channel.has_ended() and not had_ended:
+                broken += 1
+                # Thousands may be silent together, after a failure of the network. To close them
+                # all in one turn would hold up every other one.
+                if broken % _MAX_BROKEN_AT_ONCE == 0:
+                    await trio.sleep(_BREAK_PAUSE)
 
 
 async def run_connection(  # noqa: ASYNC114 -- the linter cannot be told of every startable
