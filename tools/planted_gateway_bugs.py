@@ -36,7 +36,8 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "if has_body(request.headers) and", "if False and",
     ),
     bug(
-        "a connection is kept after chunks", ("tests/http/test_wire.py",), f"{_WIRE}.send_head",
+        "a connection is kept after chunks", ("tests/http/test_wire_reuse.py",),
+        f"{_WIRE}.send_head",
         "request.method in _METHODS_WITH_BODY and length is not None",
         "request.method in _METHODS_WITH_BODY",
     ),

@@ -223,6 +223,8 @@ async def _careless(upstream: Upstream, stream: trio.SocketStream) -> None:
         if message.startswith(b"HEAD"):
             careless.late, body = body, b""
         await stream.send_all(head + body)
+        if b"\nconnection: close" in message.lower():
+            return
 
 
 def _careless_length(head: bytes) -> int:

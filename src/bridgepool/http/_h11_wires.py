@@ -305,11 +305,13 @@ class H11ClientWire:
             writer, headers = WriteChunks(), (*headers, (b"transfer-encoding", b"chunked"))
         else:
             writer = WriteLength(0)
-        raw = join_request_line(request.method, request.target) + join_fields(headers)
-        self._request, self._writer = request, writer
         self._has_body = bool(length or body)
         expected = request.method in _METHODS_WITH_BODY and length is not None
         self._keep_alive = not close and (expected or not self._has_body)
+        if not self._keep_alive and not close:
+            headers = (*headers, _CLOSE)  # so that no server reads on in what it left unread
+        raw = join_request_line(request.method, request.target) + join_fields(headers)
+        self._request, self._writer = request, writer
         return raw
 
     def send_data(self, data: bytes) -> bytes:

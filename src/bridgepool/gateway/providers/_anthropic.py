@@ -54,7 +54,7 @@ ANTHROPIC: Final = ProviderType(
         # Of a batch, alone or in a list; not in the results, which are long and hold any text.
         UrlField(
             "results_url",
-            answers=re.compile(rb"/v1/messages/batches(?:/[^/]+(?:/cancel)?)?"),
+            answers=re.compile(rb"/v1/messages/batches(?:/.*(?<!/results))?"),
             leads_to=re.compile(rb"/v1/messages/batches/[A-Za-z0-9_-]+/results"),
         ),
     ),
