@@ -27,7 +27,7 @@ REMOTE_BUGS = (
     bug(
         "an old answer about a client counts", ("tests/gateway/sources/test_authorization.py",),
         "gateway/sources/_authorization.py",
-        "return answer.clients >= self._clients and ", "return ",
+        " and answer.clients >= self._clients", "",
     ),
     bug(
         "a bad row takes its last good form away", ("tests/remote/test_rows.py",),

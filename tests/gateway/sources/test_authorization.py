@@ -13,7 +13,6 @@ from bridgepool.gateway._protocol import Authorization
 from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
 from bridgepool.gateway.sources._authorization import (
     AuthorizationLimits,
-    KnownClient,
     RemoteClients,
 )
 
@@ -338,55 +337,3 @@ async def test_no_token_stands_in_what_is_remembered(
         for held in (plane.cache._known, plane.cache._unknown):
             assert "ann-key" not in repr(held)
             assert "bob-key" not in repr(held)
-
-
-async def test_with_a_new_epoch_everything_is_forgotten_and_lower_revisions_count(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with open_plane() as plane:
-        plane.go_back(110, "old")
-        assert await plane.cache.authorize(b"ann-key") == ANN
-        assert await plane.cache.authorize(b"bob-key") is None
-        before = plane.cache.changes
-        del plane.good["ann-key"]
-        plane.good["bob-key"] = Caller("bob", "k2")
-        plane.go_back(100, "new")
-        assert plane.cache.known_clients() == ()
-        assert plane.cache.changes == before + 1  # so that the snapshot file forgets it, too
-        assert await plane.cache.authorize(b"ann-key") is None
-        assert await plane.cache.authorize(b"bob-key") == Caller("bob", "k2")
-        go_away(plane)
-        with pytest.raises(AuthorizationUnavailableError):
-            await plane.cache.authorize(b"eve-key")
-
-
-async def test_an_answer_of_a_lost_epoch_that_comes_late_is_not_used_and_asked_for_again(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    async with open_plane() as plane, trio.open_nursery() as nursery:
-        plane.go_back(110, "old")
-        plane.gate = trio.Event()
-        answers: list[Caller | None] = []
-
-        async def ask() -> None:
-            answers.append(await plane.cache.authorize(b"ann-key"))
-
-        nursery.start_soon(ask)
-        await trio.testing.wait_all_tasks_blocked()
-        del plane.good["ann-key"]
-        plane.go_back(100, "new")
-        plane.gate.set()
-        await trio.sleep(0.1)
-        assert answers == [None]
-        assert plane.asked == ["ann-key", "ann-key"]
-
-
-async def test_clients_kept_in_a_file_are_forgotten_when_the_epoch_is_another_one(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    for epoch, kept in (("old", 1), ("new", 0), (None, 0)):
-        async with open_singleflight(build_timeout=10) as flights:
-            cache = RemoteClients(flights, AuthorizationLimits())
-            cache.remember_clients([KnownClient(b"d" * 32, "ann", "k1", 5.0)], epoch="old")
-            cache._note_clients(3, epoch)
-            assert len(cache.known_clients()) == kept

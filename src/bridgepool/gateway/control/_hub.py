@@ -135,8 +135,8 @@ class Hub:
     def _is_lost(self, seen: Revisions) -> bool:
         return seen.lost_by(self.revisions, self._served.epochs)
 
-    async def _renew_epoch(self, seen: Revisions) -> None:
-        """Begin a new epoch, unless another process did so."""
+    async def _renew_epoch(self, seen: Revisions | None) -> None:
+        """Begin a new epoch; unless another process did so, if what was seen can tell that."""
         now = trio.current_time()
         while self._renewals and self._renewals[0] <= now - _RENEWALS_PERIOD:
             self._renewals.popleft()
@@ -147,7 +147,8 @@ class Hub:
         renewed = await self._store.renew_epoch(_SELF, seen)
         if renewed.changed:
             self._renewals.append(now)
-            facts = {"seen": seen.revision, "revision": renewed.revision, "epoch": renewed.epoch}
+            last = (seen or self.revisions).revision
+            facts = {"seen": last, "revision": renewed.revision, "epoch": renewed.epoch}
             logger.warning("store went back to an earlier state; began a new epoch", extra=facts)
 
     async def authorize(self, token: Secret) -> Caller | None:
@@ -283,6 +284,9 @@ class Hub:
             if present.lost_by(served.revisions, served.epochs):
                 await self._renew_epoch(present)
                 served = await self._store.snapshot()
+            elif _has_other_clients(self._served, served):
+                await self._renew_epoch(None)
+                served = await self._store.snapshot()
             if served.revisions != present:
                 self._served = served
                 self._changed.publish()
@@ -291,6 +295,13 @@ class Hub:
         # A notice may come without a change: a few numbers say whether there is any.
         if await self._store.revisions() != self.revisions:
             await self.refresh()
+
+
+def _has_other_clients(before: StoreSnapshot, after: StoreSnapshot) -> bool:
+    """Return whether the store went back, and has come as far again by other changes."""
+    one, other = before.revisions, after.revisions
+    same = (one.epoch, one.clients) == (other.epoch, other.clients)
+    return same and before.clients != after.clients
 
 
 @asynccontextmanager

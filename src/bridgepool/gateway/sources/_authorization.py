@@ -2,8 +2,8 @@
 
 Theory of operation. An answer is kept under the SHA-256 of the token, with the *clients revision*
 it was true at, and the time of the question. It is used without asking while it is fresh: not
-older than `fresh_for`, and no later clients revision has been heard of. So a key that was revoked
-is asked about again as soon as its notice arrives.
+older than `fresh_for`, given on this session, and no later clients revision has been heard of. So a
+key that was revoked is asked about again as soon as its notice arrives.
 
     no answer kept, or a stale one ── asked ──▶ answered: keep it, use it
                                        │
@@ -87,6 +87,7 @@ class _Answer:
     caller: Caller | None
     clients: int  # the clients revision at which it was true
     confirmed: float  # when it was asked for
+    session: int  # on which it was asked for
 
 
 class _BehindError(Exception):
@@ -110,6 +111,7 @@ class RemoteClients:
     _epoch: str | None = attrs.field(default=None, init=False)
     _quiet_until: float = attrs.field(default=-inf, init=False)
     _ask: Ask | None = attrs.field(default=None, init=False)  # None without a session
+    _session: int = attrs.field(default=0, init=False)  # the number of the last one
     changes: int = attrs.field(default=0, init=False)
     """How often a client's key became known, or was known no more."""
 
@@ -129,8 +131,13 @@ class RemoteClients:
         return WatchClients(self._clients or None, self._epoch)
 
     def _note_session(self, ask: Ask | None) -> None:
-        """Note that a session has begun, on which the control plane is asked; or, None, ended."""
+        """Note that a session has begun, on which the control plane is asked; or, None, ended.
+
+        What was answered on earlier sessions is stale: meanwhile the store may have gone back and
+        come to the same revision by other changes.
+        """
         self._ask = ask
+        self._session += ask is not None
         self._quiet_until = -inf
 
     def known_clients(self) -> tuple[KnownClient, ...]:
@@ -162,7 +169,7 @@ class RemoteClients:
         for client in clients:
             if client.digest not in self._known:
                 caller = Caller(client.client_id, client.key_id)
-                self._keep(client.digest, _Answer(caller, -1, now - client.age))
+                self._keep(client.digest, _Answer(caller, -1, now - client.age, -1))
 
     async def authorize(self, token: bytes) -> Caller | None:
         """Return whose key this is; None when it is nobody's.
@@ -189,7 +196,8 @@ class RemoteClients:
         return await self._find_out(secret, digest, now)
 
     def _is_fresh(self, answer: _Answer, now: float, fresh_for: float) -> bool:
-        return answer.clients >= self._clients and now < answer.confirmed + fresh_for
+        is_current = answer.session == self._session and answer.clients >= self._clients
+        return is_current and now < answer.confirmed + fresh_for
 
     async def _find_out(self, token: Secret, digest: bytes, now: float) -> Caller | None:
         limits = self._limits
@@ -211,23 +219,23 @@ class RemoteClients:
     async def _answer_of_one_epoch(self, token: Secret, digest: bytes) -> _Answer | None:
         """Ask, and again if a new epoch began meanwhile; None without an answer."""
         for _ in range(_MAX_EPOCHS):
-            version = self._epoch, self._clients
-            fn = partial(self._question, token, digest, *version)
+            epoch, clients = self._epoch, self._clients
+            fn = partial(self._question, token, digest, epoch, clients)
             try:
-                return await self._flights.do(digest, version, fn)
+                return await self._flights.do(digest, (self._session, epoch, clients), fn)
             except PoolClosedError:
                 return None
             except BuildError as error:
                 why = type(error.__cause__ or error).__name__
                 logger.debug("client key not verified: %s", why)
-                if version[0] == self._epoch:
+                if epoch == self._epoch:
                     return None
         return None
 
     async def _question(
         self, token: Secret, digest: bytes, epoch: str | None, clients: int
     ) -> _Answer:
-        asked = trio.current_time()
+        asked, session = trio.current_time(), self._session
         if self._ask is None:
             raise trio.ClosedResourceError
         with trio.fail_after(self._limits.answer_timeout):
@@ -239,13 +247,14 @@ class RemoteClients:
         caller = None
         if answer.client_id is not None and answer.key_id is not None:
             caller = Caller(answer.client_id, answer.key_id)
-        found = _Answer(caller, revision, asked)
+        found = _Answer(caller, revision, asked, session)
         self._keep(digest, found)
         return found
 
     def _keep(self, digest: bytes, answer: _Answer) -> None:
         kept = self._known.get(digest) or self._unknown.get(digest)
-        if kept is not None and kept.clients > answer.clients:
+        order = (answer.session, answer.clients)
+        if kept is not None and (kept.session, kept.clients) > order:
             return  # a question that was asked later was answered sooner
         self.changes += (kept.caller if kept is not None else None) != answer.caller
         self._known.pop(digest, None)
