@@ -42,16 +42,21 @@ enabled = false
 headers = { x-team = "a header of the seed" }
 """
 # The description does not contain the rules between fields, so 422 is a response to valid requests,
-# too. An invalid body may be rejected because of its size: 413.
+# too. An invalid body may be rejected because of its size: 413; a query because of its own: 414.
+# A gateway that does not exist would be waited for for a minute.
 _CONFIG: Final = """
 [auth.openapi.adminKey]
 bearer = "${BRIDGEPOOL_FUZZ_KEY}"
 
+[[operations]]
+include-path = "/api/v1/revisions/{revision}/applied"
+parameters = { "query.wait" = 0.1 }
+
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", 401, 403, 404, 409, 422]
+expected-statuses = ["2xx", 401, 403, 404, 409, 414, 422]
 
 [checks.negative_data_rejection]
-expected-statuses = [400, 401, 403, 404, 405, 409, 413, 415, 422]
+expected-statuses = [400, 401, 403, 404, 405, 409, 413, 414, 415, 422, 431]
 """
 _FAILED: Final = ("request failed", "HTTP connection failed", "handler failed", "Traceback")
 

@@ -189,7 +189,7 @@ async def test_health_is_told_without_a_key(tmp_path: Path) -> None:
             for method, route in methods.items():
                 if path.startswith("/api/"):
                     assert route["security"] == [{"adminKey": []}], (method, path)
-                    assert {"401", "422", "503"} <= set(route["responses"])
+                    assert {"401", "414", "422", "503"} <= set(route["responses"])
 
 
 async def test_running_requests_end_before_the_server_does(tmp_path: Path) -> None:

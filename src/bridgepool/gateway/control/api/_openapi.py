@@ -29,6 +29,14 @@ _WRITE_ERRORS: Final = {
     413: "The body is too large.",
     415: "The content type of the body is not JSON.",
 }
+# What the server refuses before the API sees it is not JSON.
+_PLAIN_TEXT: Final[dict[str, object]] = {
+    str(status): {"description": text, "content": {"text/plain": {"schema": {"type": "string"}}}}
+    for status, text in {
+        414: "The target is longer than 8192 bytes.",
+        431: "The head has more than 128 fields, or more than 64 KiB.",
+    }.items()
+}
 _REFERENCES: Final = "#/components/schemas/{name}"
 
 
@@ -137,7 +145,8 @@ def _describe(operation: Operation[..., object], named: Mapping[Any, object]) ->
         ],
         "responses": _responses(
             operation.status, named[operation.answer], errors, named[ApiErrorBody]
-        ),
+        )
+        | _PLAIN_TEXT,
     }
     body = _body(operation.parameters)
     if body is not None:
