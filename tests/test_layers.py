@@ -67,7 +67,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_records", "_encryption", "database"),
         ("_documents", "_applied", "_store_access"),
         ("store",),
-        ("operations", "_sessions", "_registration"),
+        ("operations", "_sessions", "_registration", "_refusal_audit"),
         ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys"),
         ("api",),
         ("_process",),

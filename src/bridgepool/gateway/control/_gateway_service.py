@@ -106,6 +106,10 @@ class GatewayBackend(Protocol):
         """Return which gateway's key this is; None when it is nobody's, or revoked."""
         ...
 
+    async def note_refused(self, peer: str) -> None:
+        """Note that a key from this address was refused. A checkpoint; must not raise."""
+        ...
+
     def is_live(self, key_id: str) -> bool:
         """Return whether this gateway key is good still. Asked whenever `revisions` move."""
         ...
@@ -138,6 +142,7 @@ class _Clients:
         identity = await self.backend.admit(handshake.bearer)
         if identity is not None:
             return identity
+        await self.backend.note_refused(handshake.peer)
         await trio.sleep(self.refused_keys.refuse(handshake.peer, trio.current_time()))
         return _UNKNOWN_KEY
 

@@ -37,6 +37,7 @@ from bridgepool.gateway.control._applied import (
 )
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._records import Actor, GatewaySession, Revisions, StoreSnapshot
+from bridgepool.gateway.control._refusal_audit import RefusalAudit
 from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control._sessions import GatewaySessions
 from bridgepool.gateway.control._store_access import StoreAccess
@@ -83,8 +84,13 @@ class Hub:
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one read of the store at a time
     _reading: StoreAccess = attrs.field(init=False)
     _writing: StoreAccess = attrs.field(init=False)
+    _refusals: RefusalAudit = attrs.field(init=False)
     _renewals: deque[float] = attrs.field(factory=deque, init=False)  # when, those from here
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
+
+    @_refusals.default
+    def _audit_refusals(self) -> RefusalAudit:
+        return RefusalAudit(self._store, "gateway")
 
     def __attrs_post_init__(self) -> None:
         def facts() -> dict[str, object]:
@@ -176,6 +182,10 @@ class Hub:
             await self.refresh()
         found = self._served.gateway_keys.get(name)
         return found.identity if found is not None and found.hash.matches(token) else None
+
+    async def note_refused(self, peer: str) -> None:
+        """Note in the audit that a gateway's key was refused. A checkpoint."""
+        await self._refusals.note(peer)
 
     def is_live(self, key_id: str) -> bool:
         """Return whether a gateway key is still good."""

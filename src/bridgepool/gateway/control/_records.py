@@ -25,10 +25,10 @@ class Actor:
     """Who makes a change, for the audit."""
 
     kind: str
-    """``admin`` (a key of the API), ``local`` (the command line on the store), ``seed`` or
-    ``program``."""
+    """``admin`` (a key of the API), ``local`` (the command line on the store), ``seed``,
+    ``program``, or ``stranger`` (whose key was refused)."""
     name: str
-    """The name of the admin key, the user of the machine, or the file."""
+    """The name of the admin key, the user of the machine, the file, or the address."""
 
 
 @attrs.frozen

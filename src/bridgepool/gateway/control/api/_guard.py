@@ -18,6 +18,7 @@ import trio
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import Actor
+from bridgepool.gateway.control._refusal_audit import RefusalAudit
 from bridgepool.gateway.control.api._access_log import ApiLog, ApiRecord, redact_path
 from bridgepool.gateway.control.api._errors import (
     ApiResponse,
@@ -69,8 +70,13 @@ class Guard:
     _store: Store
     _access_log: ApiLog | None
     refused_keys: RefusedKeys
+    _refusals: RefusalAudit = attrs.field(init=False)
     failures: int = attrs.field(default=0, init=False)
     """Number of requests on which a route raised an unexpected error."""
+
+    @_refusals.default
+    def _audit_refusals(self) -> RefusalAudit:
+        return RefusalAudit(self._store, "admin")
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a handler for `serve_http`."""
@@ -141,6 +147,7 @@ class Guard:
             return _unauthorized("an admin key is required")
         admin = await self._store.authenticate("admin", token)
         if admin is None:
+            await self._refusals.note(exchange.client)
             await trio.sleep(self.refused_keys.refuse(exchange.client, trio.current_time()))
             return _unauthorized("the admin key is unknown or revoked")
         record.actor = admin.name

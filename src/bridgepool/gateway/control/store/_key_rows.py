@@ -153,6 +153,11 @@ def revoke_row(tx: StoreTransaction, row: KeyRow) -> AccessKeyChange:
     return AccessKeyChange(revision=tx.revision, changed=True, access_key=revoked.view())
 
 
+def record_refused(tx: StoreTransaction, kind: KeyKind) -> None:
+    """Write the audit of a key that was refused; of the key itself nothing is known."""
+    audit_rows.record(tx, f"{kind}_key.refuse", "", tx.actor.name, None, None)
+
+
 def make(
     tx: StoreTransaction, kind: KeyKind, name: str, role: Role | None, owner: str | None
 ) -> tuple[KeyRow, Secret]:

@@ -292,6 +292,15 @@ class Store:
         """
         return await self._read(audit_rows.page, limit, before, name)
 
+    async def record_refused_key(self, kind: Literal["admin", "gateway"], peer: str) -> None:
+        """Note in the audit that an unknown key was refused; makes no revision.
+
+        Args:
+            kind: What the key was used for.
+            peer: The address that it came from.
+        """
+        await self._write(Actor("stranger", peer), key_rows.record_refused, kind)
+
     async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
         """Keep what is known of gateways; makes no revision.
 
