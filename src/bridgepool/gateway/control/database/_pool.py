@@ -113,7 +113,7 @@ class ConnectionPool(Generic[P]):
             if connection.usable and not interrupted and not self._closed:
                 self._idle.append((until, connection))
             else:
-                await self._close(connection)
+                await self._close(connection)  # noqa: ASYNC102 -- shields itself
 
     async def _close(self, connection: P) -> None:
         with trio.move_on_after(_CLOSING, shield=True):
