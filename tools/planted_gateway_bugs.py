@@ -10,6 +10,9 @@ _REFUSING = ("tests/gateway/proxy/test_refusing.py",)
 _SHARED = ("tests/gateway/proxy/test_shared_connections.py",)
 _FIELDS = ("tests/gateway/proxy/test_fields.py",)
 _URLS = ("tests/gateway/proxy/test_answer_urls.py",)
+_SETS = ("tests/gateway/sources/test_empty_sets.py",)
+_HALF_WRITTEN = ("tests/gateway/providers/test_half_written.py",)
+_NAMES = ("tests/http_client/test_name_lookups.py",)
 _APP = "gateway/proxy/_app.py:Gateway._serve_on"
 _WIRE = "http/_h11_wires.py:H11ClientWire"
 _CREDENTIALS = "gateway/providers/_credentials.py"
@@ -114,6 +117,33 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "a body holds a connection before it flows", ("tests/gateway/proxy/test_fairness.py",),
         "gateway/proxy/_request_body.py:begin_body",
         "if get_header(headers, b\"expect\") is not None:", "if headers:",
+    ),
+    bug(
+        "an empty set wipes all routing", _SETS,
+        "gateway/_opening.py:_PoolAndRuntimes.replace_providers",
+        "if not snapshot.providers and", "if False and",
+    ),
+    bug(
+        "providers without keys are ready", _SETS,
+        "gateway/proxy/_readiness.py:Readiness._why_nothing_is_served",
+        "if enabled and table.unusable() == enabled:", "if False:",
+    ),
+    bug(
+        "the first part of a file is taken", _HALF_WRITTEN,
+        "gateway/providers/_file_source.py:ProviderFileSource._may_be_incomplete",
+        "or result.lacks_some_of(self.file)", "",
+    ),
+    bug(
+        "a placeholder is a key", ("tests/gateway/providers/test_placeholders.py",),
+        "gateway/providers/_placeholders.py:is_placeholder", "is not None", "is None and False",
+    ),
+    bug(
+        "each caller looks the name up", _NAMES, "_tcp.py:TcpConnector._resolve",
+        "self._running or self._begin()", "self._begin()",
+    ),
+    bug(
+        "an old address is used for ever", _NAMES, "_tcp.py:TcpConnector._resolve",
+        "and trio.current_time() < self._confirmed + _MAX_AGE", "",
     ),
 )  # fmt: skip
 """The bugs to plant."""
