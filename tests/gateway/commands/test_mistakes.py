@@ -53,7 +53,10 @@ def run(
         (("audit", "--before", "0", "--store", "x.db"), 'Invalid value "0" for --before'),
         (("gateways", "--revision", "-1", "--store", "x.db"), 'Invalid value "-1" for --revision'),
         (("providers", "list", "--store", "mysql://u@h/x"), "a store is a path"),
-        (("gateway", "--store", "mysql://u@h/x"), "a store is a path"),
+        (
+            ("gateway", "--store", "mysql://u@h/x", "--listen", "127.0.0.1:0"),
+            "a store is a path",
+        ),
         (("encryption", "rotate", "--store", "mysql://u@h/x"), "a store is a path"),
         (("providers", "list", "--url", "ws://u:hidden@h:1"), "ws:// is what gateways connect to"),
         (("providers", "list", "--url", "h:hidden"), "--url: must begin with http:// or https://"),
