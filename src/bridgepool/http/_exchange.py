@@ -28,6 +28,11 @@ class ExchangePort(Protocol):
         """Whether the final response was begun."""
         ...
 
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client disconnected."""
+        ...
+
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
         """Return the next piece of the request's body, and its end if that was received too.
 
@@ -193,6 +198,11 @@ class Exchange:
     def response_started(self) -> bool:
         """Whether the final response was begun; there can be only one."""
         return self._port.responded
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether the client disconnected; if a handler is cancelled, this is the reason or not."""
+        return self._port.disconnected
 
     def respond(
         self, status: int, headers: Headers = (), *, reason: bytes = b"", data: bytes = b""

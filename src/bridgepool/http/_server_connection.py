@@ -302,6 +302,11 @@ class ServerConnection:
         self.finished = True
         self.stream.response_pending = False  # a disconnect no longer matters to the handler
 
+    @property
+    def disconnected(self) -> bool:
+        """See `ExchangePort`."""
+        return self.stream.disconnected
+
     def authenticated(self) -> None:
         """See `ExchangePort`."""
         self._authenticate_until = math.inf

@@ -163,6 +163,7 @@ class _AsgiPort:
     responded: bool = False
     finished: bool = False
     was_cancelled: bool = False  # by `cancel`
+    disconnected: bool = False
     handling: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # around the handler
     request: Request = attrs.field(init=False)
     _to_handler: trio.MemorySendChannel[Message] = attrs.field(init=False)
@@ -181,6 +182,7 @@ class _AsgiPort:
         """Receive the server's messages until the client disconnects; then cancel the handler."""
         while (message := await self._receive())["type"] != "http.disconnect":
             await self._to_handler.send(message)
+        self.disconnected = True
         self.handling.cancel()
 
     def cancel(self) -> None:

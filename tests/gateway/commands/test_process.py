@@ -95,7 +95,7 @@ async def test_a_second_signal_ends_at_once(
             await gateway.wait_event("draining")
             gateway.signal(number)
             assert await gateway.wait() == 1
-        await gateway.wait_event("stopped; running requests were cut")
+        await gateway.wait_event("stopped; running requests were cut", requests_shutdown=1)
     assert len(broken) == 1, "the client's stream looked complete"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -18,6 +18,9 @@ from bridgepool.gateway.commands._connecting import (
 )
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
 from bridgepool.gateway.commands._root import app
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._records import GatewaySession
 
 
 @app.command
@@ -54,7 +57,7 @@ def gateways(
                 one.gateway,
                 one.instance,
                 "reconnecting" if one.reconnecting else one.connected,
-                one.revision,
+                _revision(one, found.epoch),
                 "; ".join(f"{bad.name}: {bad.reason}" for bad in one.rejected),
                 one.last_contact,
                 one.software,
@@ -62,3 +65,10 @@ def gateways(
             for one in found.gateways
         ),
     )
+
+
+def _revision(session: GatewaySession, epoch: str) -> str | int | None:
+    """Show the revision that a gateway serves, and whether it is of an epoch that has ended."""
+    if session.revision is None or session.epoch == epoch:
+        return session.revision
+    return f"{session.revision} (old epoch)"

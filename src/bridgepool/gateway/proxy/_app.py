@@ -148,7 +148,8 @@ class Gateway:
             await serve(exchange, record)
         except trio.Cancelled:
             if record.outcome is Outcome.COMPLETE:
-                record.outcome = Outcome.CLIENT_GONE
+                gone = exchange.disconnected
+                record.outcome = Outcome.CLIENT_GONE if gone else Outcome.SHUTDOWN
             raise
         except Exception:
             # A bug of ours: it may fail this request and no other.

@@ -146,6 +146,22 @@ async def test_nothing_is_encrypted_with_a_key_of_which_the_store_has_no_provide
         await store.add_provider(ADA, draft("two", "key-two"))
 
 
+async def test_a_repair_with_a_wrong_key_leaves_nothing_that_the_right_one_cannot_read(
+    database_url: str,
+) -> None:
+    async with opened(database_url, encryption("right")) as store:
+        for name in ("one", "two", "three"):
+            await store.add_provider(ADA, draft(name, "key"))
+    async with opened(database_url, encryption("wrong")) as store:
+        await store.update_provider(ADA, "two", ProviderPatch(enabled=False))
+        await store.remove_provider(ADA, "three")
+    async with opened(database_url, encryption("new", "right")) as store:
+        assert [entry.problem is None for entry in await store.audit()][:3] == [False, False, True]
+        assert (await store.rotate_encryption(ADA)).unreadable == 0
+    async with opened(database_url, encryption("new")) as store:
+        assert await store.unreadable() == ()
+
+
 async def test_each_row_that_cannot_be_decrypted_is_logged_when_a_reading_brings_it(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

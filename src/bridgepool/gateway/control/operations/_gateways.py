@@ -23,6 +23,8 @@ class GatewayList:
 
     revision: int
     """The current one."""
+    epoch: str
+    """Its epoch: revisions of two epochs do not compare."""
     unreadable: tuple[RejectedRow, ...]
     """The providers that cannot be decrypted with the encryption keys in use, and why."""
     gateways: tuple[GatewaySession, ...]
@@ -31,9 +33,10 @@ class GatewayList:
 @operation("GET", "/gateways")
 async def list_gateways(context: Context) -> GatewayList:
     """List the gateways that are known, whichever control plane they are connected to."""
-    revision = (await context.store.revisions()).revision
+    now = await context.store.revisions()
     unreadable = await context.store.unreadable()
-    return GatewayList(revision, unreadable, await context.gateways.gateways())
+    sessions = await context.gateways.gateways()
+    return GatewayList(now.revision, now.epoch, unreadable, sessions)
 
 
 @operation("GET", "/revision")

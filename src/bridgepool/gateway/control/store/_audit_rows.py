@@ -48,7 +48,8 @@ def record(
     fields: tuple[str, ...] = (),
 ) -> None:
     """Note one change, its row masked before and after."""
-    sealed, sealed_by = tx.seal(json.dumps({"before": before, "after": after, "fields": fields}))
+    content = json.dumps({"before": before, "after": after, "fields": fields})
+    sealed, sealed_by = tx.seal_unless_wrong(content)
     row = AuditRow(
         id=AUDIT.next(tx.sql, "id"),
         at=tx.now,
@@ -86,6 +87,8 @@ def _entry(tx: StoreTransaction, row: AuditRow) -> AuditEntry:
     content: Mapping[str, Any]
     problem = None
     try:
+        if row.sealed is None:
+            raise EncryptionError("it was made without the encryption key of the store")
         content = json.loads(tx.unseal(row.sealed, row.sealed_by))
     except (EncryptionError, ValueError) as error:
         content, problem = _NOTHING, str(error)

@@ -102,6 +102,18 @@ class StoreTransaction:
         sealed = self.encryption.encrypt(text.encode("utf-8")).decode("ascii")
         return sealed, self.encryption.current
 
+    def seal_unless_wrong(self, text: str) -> tuple[str | None, str | None]:
+        """Encrypt, or return nothing if a repair is made with a key of which there is no provider.
+
+        What a wrong key has encrypted would keep the right one from being replaced.
+        """
+        if self.repairing and not self._keys_fit:
+            try:
+                self._check_keys()
+            except EncryptionError:
+                return None, None
+        return self.seal(text)
+
     def _check_keys(self) -> None:
         names = self.encryption.names
         living = "FROM providers WHERE removed IS NULL"
