@@ -18,7 +18,7 @@ import trio
 import trio.testing
 import trustme
 
-from bridgepool._accepting import MAX_ACCEPTED_PER_TURN, serve_streams
+from bridgepool._accepting import MAX_ACCEPTED_PER_TURN, _Handed, serve_streams
 from bridgepool.http import Exchange, HttpCounters, serve_http
 from bridgepool.transports.websocket import (
     Handshake,
@@ -193,3 +193,38 @@ async def test_a_process_without_free_files_accepts_again_when_it_has_some(
     [record] = caplog.records
     assert record.getMessage() == "connections cannot be accepted; retrying"
     assert record.__dict__["error"] == os.strerror(errno.EMFILE)
+
+
+@attrs.define(eq=False)
+class Failing(trio.abc.Listener[trio.abc.Stream]):
+    """A listener whose `accept` raises the errors that it was given, and then waits."""
+
+    numbers: list[int]
+    tried: int = 0
+
+    async def accept(self) -> trio.abc.Stream:
+        self.tried += 1
+        if self.numbers:
+            number = self.numbers.pop(0)
+            raise OSError(number, os.strerror(number))
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_a_full_system_is_logged_once_and_another_error_ends_the_server(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener = Failing([errno.EMFILE, errno.ENFILE, errno.EBADF])
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(BaseExceptionGroup) as caught:
+            await serve_streams(trio.aclose_forcefully, [listener], handler_nursery=nursery)
+    assert caught.group_contains(OSError, match="Bad file descriptor")
+    assert (listener.tried, len(caplog.records)) == (3, 1)
+
+
+async def test_the_listener_under_tls_has_nothing_to_close() -> None:
+    with pytest.raises(AssertionError, match="nothing to close"):
+        await _Handed([]).aclose()
