@@ -182,7 +182,7 @@ REMOTE_BUGS = (
         'self._shown.get(segment, segment.decode("latin-1"))',
     ),
     bug(
-        "a snapshot that others may read is used", ("tests/gateway",),
+        "a snapshot that others may read is used", ("tests/gateway/sources/test_snapshot_file.py",),
         "gateway/sources/_snapshot_file.py",
         "if stat.S_IMODE(found.st_mode) & 0o077:", "if not found.st_mode:",
     ),
