@@ -31,7 +31,7 @@ async def _write_until_killed(url: str, acknowledged: int, delay: int) -> int:
         while heard < acknowledged:
             assert await child.hear() == "written"
             heard += 1
-        await trio.sleep(delay / 1000)
+        await trio.sleep(delay / 1000)  # real: it is to die anywhere in a write
         child.process.kill()
         return heard + len(await child.hear_to_the_end())
 

@@ -89,7 +89,11 @@ def test_the_document_of_the_first_version_is_read() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"base_url": 1}', '{"base_url": "https://a", "keys": [["sk-secret"]]}'],
+    [
+        *("", "[]", "{}", '{"base_url": 1}'),
+        '{"base_url": "https://a", "keys": [["sk-secret"]]}',
+        '{"base_url": "https://a", "keys": [["key_1", {"sk-secret": 1}]]}',
+    ],
 )
 def test_a_document_that_no_version_wrote_is_refused_without_its_values(text: str) -> None:
     with pytest.raises(ValueError, match="it is not what this version wrote") as caught:

@@ -154,7 +154,7 @@ async def connect_in_thread(connect: Callable[[], C], limiter: trio.CapacityLimi
 
     try:
         await trio.to_thread.run_sync(connect_or_close, limiter=limiter, abandon_on_cancel=True)
-    except BaseException:
+    except BaseException:  # also if the thread has connected in this very moment
         with lock:
             left = True
         for connection in opened:

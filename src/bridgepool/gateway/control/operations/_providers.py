@@ -138,7 +138,7 @@ def _to_json(change: ProviderDraft | ProviderPatch) -> dict[str, object]:
 
 
 def _reveal(value: object) -> object:
-    return value.reveal() if isinstance(value, Secret) else dict(value)  # type: ignore[call-overload]
+    return value.reveal() if isinstance(value, Secret) else dict(value)  # type: ignore[call-overload]  # a mapping: msgspec asks about no other type
 
 
 def _drafts_from_json(rows: object) -> tuple[ProviderDraft, ...]:

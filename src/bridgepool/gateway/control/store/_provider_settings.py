@@ -253,4 +253,4 @@ def _to_json(value: object) -> bytes:
 def _conceal(kind: type, value: object) -> object:
     if kind is Secret and isinstance(value, str):
         return Secret(value)
-    raise NotImplementedError
+    raise ValueError("is not a secret")  # msgspec makes a ValidationError of it
