@@ -51,7 +51,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "bridgepool.gateway": (
         ("providers",),
-        ("serving", "_protocol"),
+        ("serving", "_protocol", "upstreams"),
         ("proxy",),
         ("_options",),
         ("control",),

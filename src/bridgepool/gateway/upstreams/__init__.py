@@ -1,0 +1,1 @@
+"""What a gateway remembers about its upstreams: keys, breakers, retries, requests in flight."""
