@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +19,7 @@ from bridgepool.gateway.commands._connecting import (
     secrets_from_stdin,
     stdin_holds_data,
 )
+from bridgepool.gateway.commands._field_options import given_values, make_options, without
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._root import app, fail
 from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
@@ -41,25 +41,6 @@ AllowEmpty = Annotated[
 _OWN_WAY = ("name", "enabled")  # an argument; --disabled, and commands
 
 
-def _options(*, changing: bool) -> list[tuple[str, Any, Any]]:
-    """Return an option for each plain field; None leaves that of a provider as it is."""
-    options: list[tuple[str, Any, Any]] = []
-    for plain in PLAIN_FIELDS.values():
-        if plain.name in _OWN_WAY:
-            continue
-        kind: Any = plain.kind | None if changing or plain.optional else plain.kind
-        text, default = plain.help, field(default=None if changing else plain.default)
-        if plain.kind is bool and changing:
-            text += f" To unset it: --{plain.name.replace('_', '-')}=false."
-        if plain.required and not changing:
-            default = field()
-        options.append((plain.name, Annotated[kind, Parameter(help=text)], default))
-        if plain.optional and changing:
-            unset = Annotated[bool, Parameter(help=f"Remove --{plain.name.replace('_', '-')}.")]
-            options.append((f"no_{plain.name}", unset, field(default=False)))
-    return options
-
-
 if TYPE_CHECKING:
 
     class NewFields:
@@ -69,25 +50,10 @@ if TYPE_CHECKING:
         """Options to change the plain fields of a provider."""
 
 else:
-    # Of a class of the module `types`, where such a class is unless it says otherwise, cyclopts
-    # makes one option.
-    _HERE = {"__module__": __name__}
-    NewFields, ChangedFields = (
-        Parameter(name="*")(
-            make_dataclass(name, _options(changing=changing), kw_only=True, namespace=_HERE)
-        )
-        for name, changing in (("NewFields", False), ("ChangedFields", True))
-    )
+    _SHOWN = without(PLAIN_FIELDS, _OWN_WAY)
+    NewFields = make_options("NewFields", _SHOWN, changing=False, module=__name__)
+    ChangedFields = make_options("ChangedFields", _SHOWN, changing=True, module=__name__)
 NOTHING_CHANGED = ChangedFields()
-
-
-def _changes(options: ChangedFields) -> dict[str, Any]:
-    given = vars(options)
-    return {
-        name: given[name]
-        for name in PLAIN_FIELDS.keys() & given.keys()
-        if given[name] is not None or given.get(f"no_{name}")
-    }
 
 
 @providers.command(name="list")
@@ -160,7 +126,7 @@ def add(
             "provider without a key"
         )
     draft = ProviderDraft(
-        **vars(fields),
+        **given_values(fields, PLAIN_FIELDS),
         name=name,
         base_url=base_url,
         keys=tuple(KeyValue(value) for value in values),
@@ -213,7 +179,7 @@ def update(
     values = _new_keys(keys_stdin, keys_from_env)
     kept = [KeyRef(key) for key in keep_key or ()]
     others = {"name": new_name, "base_url": base_url}
-    changed = _changes(fields) | {
+    changed = given_values(fields, PLAIN_FIELDS) | {
         name: value for name, value in others.items() if value is not None
     }
     keys: list[KeyChange] = [*(KeyValue(value) for value in values), *kept]

@@ -7,30 +7,23 @@ The plain fields are declared by `ProviderFields`, which every form extends, and
 describes or compares providers goes through `PLAIN_FIELDS` or `FIELD_NAMES`.
 
 To add a plain field, add it to `ProviderFields` with a default and a description. The provider
-file, the API, the command's flags, the store, the wire and the exports have it then.
+file, the API, the command's flags, the store, the wire and the exports have it then. What a plain
+field may be, and what checks its bounds, is in `_plain_fields`.
 """
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final
 
 import attrs
 
-F = TypeVar("F", bound="ProviderFields")
+from bridgepool.gateway.providers._plain_fields import about, plain_fields
 
 NAME_PATTERN: Final = "[a-z0-9]+(-[a-z0-9]+)*"
 NAME_LENGTH: Final = 64
 VARIABLE_PATTERN: Final = "[A-Za-z_][A-Za-z0-9_]*"
-
-
-def _about(
-    help: str, *, pattern: str | None = None, max_length: int | None = None
-) -> dict[str, object]:
-    """Describe a field, for the API, the command line and the docs."""
-    return {"help": help, "pattern": pattern, "max_length": max_length}
 
 
 # Without slots, since msgspec writes those of a base class first, not in the order of the fields.
@@ -39,91 +32,38 @@ class ProviderFields:
     """The plain fields of a provider; see the head of this module."""
 
     name: str = attrs.field(
-        metadata=_about(
+        metadata=about(
             'Words of a-z and 0-9 joined by "-": the first part of every path that goes to it.',
             pattern=NAME_PATTERN,
             max_length=NAME_LENGTH,
         )
     )
     """``[a-z0-9]`` words joined by ``-``: the first part of every path that goes to it."""
-    type: str = attrs.field(metadata=_about("The API that it serves, such as openai or anthropic."))
+    type: str = attrs.field(metadata=about("The API that it serves, such as openai or anthropic."))
     """The name of a `ProviderType`: what the upstream speaks and which routes are open."""
     key_env: str | None = attrs.field(
         default=None,
-        metadata=_about(
+        metadata=about(
             "The environment variable of each gateway that holds the key.",
             pattern=VARIABLE_PATTERN,
         ),
     )
     """The environment variable that holds the one key; see `Provider.resolve_keys`."""
     client_keys: bool = attrs.field(
-        default=False, metadata=_about("Clients bring their own keys for it.")
+        default=False, metadata=about("Clients bring their own keys for it.")
     )
     """Whether each client brings its own key for this upstream, which is then passed on."""
     enabled: bool = attrs.field(
-        default=True, metadata=_about("A disabled provider answers that it is disabled.")
+        default=True, metadata=about("A disabled provider answers that it is disabled.")
     )
     """A disabled provider keeps its name and answers that it is disabled."""
     allow_private: bool = attrs.field(
-        default=False, metadata=_about("Its address may be inside your own network.")
+        default=False, metadata=about("Its address may be inside your own network.")
     )
     """Whether its address may be inside the operator's own network; see `address_is_private`."""
 
 
-_KINDS: Final[Mapping[type, str]] = {
-    str: "a string",
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-}
-
-
-@attrs.frozen
-class PlainField:
-    """What is known of a plain field."""
-
-    name: str
-    kind: type
-    """``str``, ``bool``, ``int`` or ``float``."""
-    optional: bool
-    """Whether it may be None."""
-    default: object
-    """`attrs.NOTHING` if it is required."""
-    help: str
-    """One sentence for people."""
-    pattern: str | None
-    """Of the whole text, where it has one."""
-    max_length: int | None
-
-    @property
-    def required(self) -> bool:
-        """Whether it has to be given."""
-        return self.default is attrs.NOTHING
-
-    @property
-    def wanted(self) -> str:
-        """Name what it takes, such as ``a string``."""
-        return _KINDS[self.kind]
-
-    def accepts(self, value: object) -> bool:
-        """Tell whether a value is of its type; None is not."""
-        return type(value) is self.kind or (self.kind is float and type(value) is int)
-
-
-def _plain(field: attrs.Attribute[Any], annotation: object) -> PlainField:
-    kinds = [annotation]
-    if get_origin(annotation) in (Union, types.UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not types.NoneType]
-    [kind] = kinds
-    if not isinstance(kind, type) or kind not in _KINDS:
-        raise TypeError(f"the field {field.name} is not of a plain type: {annotation}")
-    return PlainField(field.name, kind, kind is not annotation, field.default, **field.metadata)
-
-
-_ANNOTATIONS: Final = get_type_hints(ProviderFields)
-PLAIN_FIELDS: Final[Mapping[str, PlainField]] = MappingProxyType(
-    {field.name: _plain(field, _ANNOTATIONS[field.name]) for field in attrs.fields(ProviderFields)}
-)
+PLAIN_FIELDS: Final = plain_fields(ProviderFields)
 """The plain fields by name."""
 _FIRST: Final = ("name", "type", "base_url", "keys", "key_env", "client_keys", "enabled", "headers")
 FIELD_NAMES: Final = (*_FIRST, *(name for name in PLAIN_FIELDS if name not in _FIRST))

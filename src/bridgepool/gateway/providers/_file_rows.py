@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
+from bridgepool.gateway.providers._plain_fields import PlainField
 
 T = TypeVar("T")
 Reader = Callable[[object], object]
@@ -43,23 +44,14 @@ def provider_readers(keys: Reader, headers: Reader, *, null: bool = False) -> di
         headers: Reads its headers.
         null: None is a value of the fields that may be None.
     """
-    readers = {name: _plain_reader(name, null) for name in PLAIN_FIELDS}
+    readers = {name: plain_reader(field, null=null) for name, field in PLAIN_FIELDS.items()}
     readers |= {"base_url": read_text, "keys": keys, "headers": headers}
     return {name: readers[name] for name in FIELD_NAMES}
 
 
-def _plain_reader(name: str, null: bool) -> Reader:
-    field = PLAIN_FIELDS[name]
-    null = null and field.optional
-
-    def read(value: object) -> object:
-        if not (field.accepts(value) or (null and value is None)):
-            raise ValueError(f"is not {field.wanted}{' or null' if null else ''}")
-        if isinstance(value, str) and not value.isprintable():
-            raise ValueError("has a character that cannot be printed")
-        return value
-
-    return read
+def plain_reader(field: PlainField, *, null: bool = False) -> Reader:
+    """Return what reads a plain field; with `null`, None where the field may be None."""
+    return lambda value: field.read(value, null=null)
 
 
 # What is read has no closer static type; every value is checked.

@@ -12,6 +12,7 @@ from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderK
 from bridgepool.gateway.providers._fields import (
     NAME_LENGTH,
     NAME_PATTERN,
+    PLAIN_FIELDS,
     VARIABLE_PATTERN,
     ProviderFields,
 )
@@ -29,6 +30,7 @@ KEYS_LIMIT: Final = 64
 """The most keys of any provider, whatever was said; also in the protocol."""
 _NAME: Final = re.compile(NAME_PATTERN)
 _VARIABLE: Final = re.compile(VARIABLE_PATTERN)
+_BOUNDED: Final = tuple(field for field in PLAIN_FIELDS.values() if field.is_bounded)
 _VISIBLE_ASCII: Final = re.compile(r"[!-~]*")
 _PRINTABLE_ASCII: Final = re.compile(r"[ -~]*")
 _HEADER_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
@@ -144,6 +146,10 @@ def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
             "name",
             f"is not [a-z0-9] words joined by '-' (at most {NAME_LENGTH} characters)",
         )
+    for field in _BOUNDED:
+        problem = field.problem(getattr(provider, field.name))
+        if problem is not None:
+            yield field.name, problem
     yield from _key_problems(provider)
     yield from _header_problems(provider.headers)
     if not provider.allow_private and provider.base_url.host_is_private:

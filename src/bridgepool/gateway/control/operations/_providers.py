@@ -30,13 +30,13 @@ from bridgepool.gateway.control.operations._requests import (
     AllowEmpty,
     IfRevision,
     PathName,
+    plain_schema,
 )
 from bridgepool.gateway.providers import PROVIDER_TYPES
 from bridgepool.gateway.providers._fields import (
     PLAIN_FIELDS,
     REQUIRED_FIELDS,
     SPECIAL_FIELDS,
-    PlainField,
 )
 from bridgepool.gateway.providers._file_rows import unknown_field
 
@@ -45,22 +45,8 @@ T = TypeVar("T")
 _MAX_PROVIDERS: Final = 10_000  # of one request, which has a limit of bytes, too
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TEXT}
-_JSON_TYPES: Final = {str: "string", bool: "boolean", int: "integer", float: "number"}
-
-
-def _plain_schema(field: PlainField) -> dict[str, object]:
-    schema: dict[str, object] = {"type": _JSON_TYPES[field.kind]}
-    if field.pattern is not None:
-        schema["pattern"] = f"^{field.pattern}$"
-    if field.max_length is not None:
-        schema["maxLength"] = field.max_length
-    if field.optional:
-        schema = {"anyOf": [schema, {"type": "null"}]}
-    return {**schema, "description": field.help}
-
-
 _FIELDS: Final[dict[str, dict[str, object]]] = {
-    **{name: _plain_schema(field) for name, field in PLAIN_FIELDS.items()},
+    **{name: plain_schema(field) for name, field in PLAIN_FIELDS.items()},
     "base_url": {
         "type": "string",
         "maxLength": MAX_TEXT,

@@ -23,6 +23,7 @@ from bridgepool.gateway.control.operations._operation import (
     Parameter,
     Place,
 )
+from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
 
 MAX_INTEGER: Final = (1 << 63) - 1
 MAX_TEXT: Final = 8192
@@ -57,6 +58,7 @@ AllowEmpty: TypeAlias = Annotated[
     Meta(description="It may be the last enabled provider: no request would be served."),
 ]
 
+_JSON_TYPES: Final = {str: "string", bool: "boolean", int: "integer", float: "number"}
 _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 
 
@@ -84,6 +86,26 @@ class ApiErrorBody:
     """The body of every response that is not 2xx."""
 
     error: ApiError
+
+
+def plain_schema(field: PlainField) -> dict[str, object]:
+    """Return the JSON schema of a plain field."""
+    listed = field.kind == TEXTS
+    schema: dict[str, object] = {"type": "string" if listed else _JSON_TYPES[field.kind]}
+    bounds = {
+        "pattern": f"^{field.pattern}$" if field.pattern is not None else None,
+        "maxLength": field.max_length,
+        "minimum": field.minimum,
+        "maximum": field.maximum,
+        "enum": list(field.choices) or None,
+        "format": "date-time" if field.is_time else None,
+    }
+    schema |= {name: bound for name, bound in bounds.items() if bound is not None}
+    if listed:
+        schema = {"type": "array", "items": schema}
+    if field.optional:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    return {**schema, "description": field.help}
 
 
 def write_request(operation: Operation[..., Any], arguments: Mapping[str, object]) -> ApiRequest:

@@ -1,0 +1,72 @@
+"""Options of commands, made of plain fields: one for each, with its help."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import field, make_dataclass
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
+
+
+def make_options(
+    name: str, fields: Iterable[PlainField], *, changing: bool, module: str
+) -> type[Any]:
+    """Make the class of the options for some fields.
+
+    Args:
+        name: Its name.
+        fields: The fields.
+        changing: They change what is there: one that is not given stays as it is, and one that may
+            be None can be removed.
+        module: Where the class is. Of a class of the module `types`, where such a class is unless
+            it says otherwise, cyclopts makes one option.
+    """
+    options = [option for one in fields for option in _options(one, changing)]
+    made = make_dataclass(name, options, kw_only=True, namespace={"__module__": module})
+    return Parameter(name="*")(made)
+
+
+def _options(plain: PlainField, changing: bool) -> list[tuple[str, Any, Any]]:
+    listed = plain.kind == TEXTS
+    kind: Any = list[str] if listed else plain.kind
+    text, default = plain.help, field(default=plain.default)
+    if plain.required and not changing:
+        default = field()
+    if listed:
+        text += " May be given several times."
+    if changing or listed or plain.optional:
+        kind, default = kind | None, field(default=None)
+    if plain.kind is bool and changing:
+        text += f" To unset it: --{_flag(plain)}=false."
+    options: list[tuple[str, Any, Any]] = [
+        (plain.name, Annotated[kind, Parameter(help=text)], default)
+    ]
+    if (plain.optional or listed) and changing:
+        unset = Annotated[bool, Parameter(help=f"Remove --{_flag(plain)}.")]
+        options.append((f"no_{plain.name}", unset, field(default=False)))
+    return options
+
+
+def _flag(plain: PlainField) -> str:
+    return plain.name.replace("_", "-")
+
+
+def given_values(options: object, fields: Mapping[str, PlainField]) -> dict[str, Any]:
+    """Return the fields that options give, by name; one that is removed has its default."""
+    given: Mapping[str, Any] = vars(options)
+    values: dict[str, Any] = {}
+    for name in given.keys() & fields.keys():
+        value = given[name]
+        if value is not None:
+            values[name] = tuple(value) if fields[name].kind == TEXTS else value
+        elif given.get(f"no_{name}"):
+            values[name] = fields[name].default
+    return values
+
+
+def without(fields: Mapping[str, PlainField], names: Collection[str]) -> list[PlainField]:
+    """Return the fields but for some that commands take in another way."""
+    return [one for name, one in fields.items() if name not in names]
