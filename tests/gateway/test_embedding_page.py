@@ -71,7 +71,7 @@ def test_the_provider_type_of_the_page_has_its_routes_and_its_error_form() -> No
     own = names["TYPES"][-1]
     assert own.match(b"POST", b"/v2/query").path == b"/query"
     assert own.match(b"DELETE", b"/v2/indexes") is None
-    error = ErrorDetails(503, "upstream_busy", "Try again.", None)
+    error = ErrorDetails(503, "upstream_busy", "Try again.", "r-1")
     assert own.errors.document(error) == {
         "fault": {"reason": "upstream_busy", "text": "Try again."}
     }

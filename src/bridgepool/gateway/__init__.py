@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
     from bridgepool.gateway._protocol import provider_rows
     from bridgepool.gateway.proxy._access_log import (
-        AccessLog,
         AccessRecord,
         Outcome,
+        RequestObserver,
         console_line,
         json_line,
     )
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from bridgepool.gateway.sources._control_plane import ControlPlane, open_control_plane
 
 __all__ = [
-    "AccessLog",
     "AccessRecord",
     "AuthorizationLimits",
     "Authorizer",
@@ -55,6 +54,7 @@ __all__ = [
     "Receipt",
     "Refusal",
     "RemoteClients",
+    "RequestObserver",
     "Retry",
     "SourceReport",
     "UnavailableProvider",

@@ -23,7 +23,7 @@ from bridgepool import (
 )
 from bridgepool._services import open_service_nursery, require_trio
 from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
-from bridgepool.gateway.proxy._access_log import AccessLog
+from bridgepool.gateway.proxy._access_log import RequestObserver
 from bridgepool.gateway.proxy._app import Gateway, GatewaySettings
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
@@ -47,7 +47,7 @@ async def open_gateway(
     first_age: float = 0.0,
     settings: GatewaySettings = _DEFAULT_SETTINGS,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
-    access_log: AccessLog | None = None,
+    observers: Iterable[RequestObserver] = (),
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
     log_lines_dropped: Callable[[], int] | None = None,
@@ -78,7 +78,7 @@ async def open_gateway(
         settings: The gateway's policy.
         types: The provider types: `PROVIDER_TYPES`, or those and your own. A provider of another
             type is misconfigured.
-        access_log: Called once for each request, after its end.
+        observers: Each is called once for each request, after its end, with its record.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
         report: Returns the source's report for `/readyz`.
@@ -129,8 +129,8 @@ async def open_gateway(
                         tasks.start_soon(receipts.run)
                     try:
                         yield Gateway(
-                            pool, status, runtimes, settings, authorizer, readiness, access_log,
-                            known,
+                            pool, status, runtimes, settings, authorizer, readiness,
+                            tuple(observers), known,
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()

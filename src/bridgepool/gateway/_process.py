@@ -86,7 +86,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 first=source.first,
                 first_age=source.first_age,
                 settings=settings,
-                access_log=access_log,
+                observers=() if access_log is None else (access_log,),
                 on_applied=source.on_applied,
                 report=source.report,
                 log_lines_dropped=lambda: logs.dropped,

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from bridgepool import MemoryReloader, ProviderSnapshot
-from bridgepool.gateway import AccessRecord, Gateway, GatewaySettings, open_gateway
+from bridgepool.gateway import AccessRecord, Gateway, GatewaySettings, RequestObserver, open_gateway
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway.providers import PROVIDER_TYPES, Client, Clients, Provider, ProviderType
 from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
@@ -117,6 +117,7 @@ async def open_rig(
     loaded: bool = True,
     reload: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
+    observers: Iterable[RequestObserver] = (),
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
 
@@ -147,7 +148,7 @@ async def open_rig(
             first=source.snapshot if loaded else None,
             settings=settings,
             types=types,
-            access_log=log,
+            observers=[*observers, log],
         ) as gateway,
     ):
         rig = Rig(gateway, address, source, Clients(clients), client)

@@ -3,13 +3,25 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+import trio
+
 from bridgepool.gateway import AccessRecord, Outcome, console_line, json_line
+from tests.gateway.proxy.rig import open_rig
 
 
 def record() -> AccessRecord:
     return AccessRecord(
         "POST",
-        '/ai/v1/"x"\n',
+        request_id="r-1",
+        peer="192.0.2.7:51234",
+        path='/ai/v1/"x"\n',
+        route="/v1/responses/*",
+        attempts=2,
+        upstream_status=201,
+        upstream_ms=70.25,
+        upstream_request_id="up-1",
+        bytes_received=99,
         started=10.0,
         client="ada",
         key="k1",
@@ -30,16 +42,24 @@ def test_a_line_is_one_json_object_whatever_the_path_holds() -> None:
     assert json.loads(line) | {"time": ""} == {
         "time": "",
         "event": "request",
+        "request_id": "r-1",
+        "peer": "192.0.2.7:51234",
         "client": "ada",
         "key": "k1",
         "provider": "ai",
         "generation": 3,
         "method": "POST",
         "path": '/ai/v1/"x"\n',
+        "route": "/v1/responses/*",
         "status": 200,
         "bytes": 12,
         "first_byte_ms": 500.0,
         "duration_ms": 1000.0,
+        "bytes_received": 99,
+        "attempts": 2,
+        "upstream_status": 201,
+        "upstream_ms": 70.25,
+        "upstream_request_id": "up-1",
         "outcome": "complete",
         "code": "",
     }
@@ -67,3 +87,21 @@ def test_a_line_costs_microseconds() -> None:
             json_line(one)
         rounds.append((time.perf_counter() - start) / 1000)
     assert min(rounds) < 50e-6
+
+
+async def test_an_observer_that_raises_fails_no_request_and_no_other_observer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[AccessRecord] = []
+
+    def broken(record: AccessRecord) -> None:
+        raise ValueError
+
+    async with trio.open_nursery() as nursery:
+        async with open_rig(nursery=nursery, observers=[broken, seen.append]) as rig:
+            answer = await rig.ask("/nowhere/v1/models")
+            await rig.wait_records(1)
+        nursery.cancel_scope.cancel()
+    assert answer.status == 404
+    assert [record.status for record in seen] == [404]
+    assert "request observer failed" in caplog.messages

@@ -118,7 +118,7 @@ async def test_the_answers_headers_come_through_but_for_those_of_the_connection(
     url = await raw_upstream(nursery, says(answer))
     async with open_rig(openai(url), nursery=nursery) as rig:
         found = await rig.ask(CHAT, {})
-    assert found.headers[b"x-request-id"] == b"abc"
+    assert found.headers[b"x-upstream-request-id"] == b"abc"
     for gone in (b"set-cookie", b"x-hop", b"keep-alive", b"x-bridgepool-generation"):
         assert gone not in found.headers, gone
 

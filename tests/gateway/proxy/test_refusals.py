@@ -8,24 +8,26 @@ from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render,
 
 
 def test_openai_clients_get_an_error_object_with_message_type_param_and_code() -> None:
-    _, body = render(refusals.provider_disabled("openai"), OPENAI.errors)
+    _, body = render(refusals.provider_disabled("openai"), OPENAI.errors, "r-1")
     assert json.loads(body) == {
         "error": {
             "message": "Provider 'openai' is disabled.",
             "type": "server_error",
             "param": None,
             "code": "provider_disabled",
-        }
+        },
+        "request_id": "r-1",
     }
 
 
 def test_anthropic_clients_get_a_typed_error_with_the_request_id_of_the_header() -> None:
-    headers, body = render(refusals.WRONG_CLIENT_KEY, ANTHROPIC.errors)
+    headers, body = render(refusals.WRONG_CLIENT_KEY, ANTHROPIC.errors, "r-1")
     document = json.loads(body)
     assert document["type"] == "error"
     assert document["error"]["type"] == "authentication_error"
     assert document["error"]["code"] == "invalid_api_key"
-    assert document["request_id"] == dict(headers)[b"request-id"].decode()
+    assert document["request_id"] == "r-1"
+    assert dict(headers)[b"request-id"] == dict(headers)[b"x-request-id"] == b"r-1"
 
 
 @pytest.mark.parametrize(
@@ -42,14 +44,14 @@ def test_anthropic_clients_get_a_typed_error_with_the_request_id_of_the_header()
     ],
 )
 def test_anthropic_error_types_follow_the_status(status: int, kind: str) -> None:
-    _, body = render(Refusal(status, "x", "y"), ANTHROPIC.errors)
+    _, body = render(Refusal(status, "x", "y"), ANTHROPIC.errors, "r-1")
     assert json.loads(body)["error"]["type"] == kind
 
 
 @pytest.mark.parametrize("kind", PROVIDER_TYPES)
 def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(kind: ProviderType) -> None:
     def headers(refusal: Refusal) -> dict[bytes, bytes]:
-        return dict(render(refusal, kind.errors)[0])
+        return dict(render(refusal, kind.errors, "r-1")[0])
 
     assert headers(refusals.provider_disabled("a"))[b"x-should-retry"] == b"false"
     assert headers(refusals.provider_misconfigured("a"))[b"x-should-retry"] == b"false"
@@ -61,15 +63,15 @@ def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(kind: Provider
 
 
 def test_a_wrong_client_key_is_challenged_as_rfc_9110_asks() -> None:
-    headers, _ = render(refusals.WRONG_CLIENT_KEY, OPENAI.errors)
+    headers, _ = render(refusals.WRONG_CLIENT_KEY, OPENAI.errors, "r-1")
     assert dict(headers)[b"www-authenticate"] == b"Bearer"
 
 
 def test_the_event_that_ends_a_cut_stream_has_the_form_of_each_sdk() -> None:
-    openai = render_event(refusals.UPSTREAM_CUT, OPENAI.errors)
+    openai = render_event(refusals.UPSTREAM_CUT, OPENAI.errors, "r-1")
     assert openai.startswith(b"data: {")
     assert openai.endswith(b"}\n\n")
-    anthropic = render_event(refusals.UPSTREAM_CUT, ANTHROPIC.errors)
+    anthropic = render_event(refusals.UPSTREAM_CUT, ANTHROPIC.errors, "r-1")
     assert anthropic.startswith(b'event: error\ndata: {"type":"error"')
 
 

@@ -20,6 +20,7 @@ def _error_document(error: ErrorDetails) -> Mapping[str, object]:
         kind = "rate_limit_error"
     return {
         "error": {"message": error.message, "type": kind, "param": None, "code": error.code},
+        "request_id": error.request_id,
     }
 
 

@@ -29,8 +29,8 @@ class ErrorDetails:
     """What happened, for programs, such as ``provider_disabled``."""
     message: str
     """The same for people."""
-    request_id: str | None
-    """As in the answer's header; None in an event."""
+    request_id: str
+    """As in the response's header."""
 
 
 @attrs.frozen
@@ -97,10 +97,13 @@ class ProviderType:
     @_exact.default
     def _build_exact(self) -> Mapping[tuple[bytes, bytes], RouteMatch]:
         return {
-            (method, route.path): RouteMatch(route, route.path)
+            (method, route.path): RouteMatch(route, route.path, self._pattern(route))
             for route in self.routes
             for method in route.methods
         }
+
+    def _pattern(self, route: Route) -> str:
+        return (self.prefix + route.path).decode("ascii")
 
     @_subtrees.default
     def _build_subtrees(self) -> tuple[tuple[bytes, Route], ...]:
@@ -128,7 +131,8 @@ class ProviderType:
         for subtree, route in self._subtrees:
             if path.startswith(subtree):
                 open_here = method in route.below and is_safe_tail(path[len(subtree) :])
-                return RouteMatch(route, path) if open_here else None
+                pattern = self._pattern(route) + "/*"
+                return RouteMatch(route, path, pattern) if open_here else None
         return None
 
 

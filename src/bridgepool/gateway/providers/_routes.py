@@ -57,6 +57,9 @@ class RouteMatch:
     route: Route
     path: bytes
     """The path below the provider's base URL, to be sent as it is."""
+    pattern: str
+    """The pattern of the paths that the route opens, below the provider's name: its own path, or
+    ``/*`` after it for everything under it."""
 
 
 @attrs.frozen

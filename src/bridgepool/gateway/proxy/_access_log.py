@@ -1,7 +1,8 @@
-"""The access log: one line per request, formatted in microseconds and written in a thread.
+"""The record of a request, and the access log: one line per request, written in a thread.
 
-A request's task only formats its line and appends it to a `LineWriter`, so that a slow disk or a
-stuck pipe never delays a request.
+The record is filled in while the request is served, and passed to the observers of the gateway at
+its end. The access log is one of them: a request's task only formats its line and appends it to a
+`LineWriter`, so that a slow disk or a stuck pipe never delays a request.
 
 No line holds a header value, a query string or a body: that is where secrets travel. Of the
 path it has what `_redaction` lets through, so that a key in it is not shown.
@@ -42,10 +43,18 @@ class Outcome(enum.Enum):
 
 @attrs.define(eq=False)
 class AccessRecord:
-    """The record of one request; the gateway fills it in while it serves."""
+    """The record of one request; the gateway fills it in while it serves.
+
+    The default of a field means that its value is not known.
+    """
 
     method: str
     """`*` if it is none of HTTP's own."""
+    request_id: str = ""
+    """The id of the request: the client's if it sent a well-formed one. The upstream got it, and
+    the client's response has it."""
+    peer: str = ""
+    """The address that the request came from, as `host:port`."""
     path: str = ""
     """The path without its query: the provider's name and the words of its API; `*` replaces
     every other segment, such as an id, or a key that a client put there. Set at the end."""
@@ -58,6 +67,19 @@ class AccessRecord:
     provider: str = "-"
     generation: int = 0
     """The generation that served it; 0 if none did."""
+    route: str = ""
+    """The pattern of the open route that it matched, such as `/v1/responses/*`."""
+    attempts: int = 0
+    """How often it was sent to an upstream."""
+    upstream_status: int = 0
+    """The status of the upstream's last response; 0 if there was none."""
+    upstream_ms: float | None = None
+    """Milliseconds from the beginning of the last attempt to the head of its response. Waiting for
+    a connection counts."""
+    upstream_request_id: str = ""
+    """The upstream's own id of the request."""
+    bytes_received: int = 0
+    """Bytes of the request body, received and passed on."""
     status: int = 0
     """The status sent to the client; 0 if none was."""
     bytes_sent: int = 0
@@ -70,8 +92,8 @@ class AccessRecord:
     """The code of the refusal, or of the error that cut the response."""
 
 
-AccessLog = Callable[[AccessRecord], None]
-"""Called once for every request, after its end. Must not block or raise."""
+RequestObserver = Callable[[AccessRecord], None]
+"""Called once for every request, after its end, with its record. Must not block or raise."""
 
 
 def json_line(record: AccessRecord) -> bytes:
@@ -80,16 +102,24 @@ def json_line(record: AccessRecord) -> bytes:
     fields = {
         "time": timestamp(),
         "event": "request",
+        "request_id": record.request_id,
+        "peer": record.peer,
         "client": record.client,
         "key": record.key,
         "provider": record.provider,
         "generation": record.generation,
         "method": record.method,
         "path": record.path,
+        "route": record.route,
         "status": record.status,
         "bytes": record.bytes_sent,
         "first_byte_ms": first,
         "duration_ms": duration,
+        "bytes_received": record.bytes_received,
+        "attempts": record.attempts,
+        "upstream_status": record.upstream_status,
+        "upstream_ms": record.upstream_ms,
+        "upstream_request_id": record.upstream_request_id,
         "outcome": record.outcome,
         "code": record.code,
     }

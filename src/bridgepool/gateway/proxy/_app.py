@@ -26,7 +26,7 @@ from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, spli
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._credentials import withhold_parameters
 from bridgepool.gateway.proxy import _refusals as refusals
-from bridgepool.gateway.proxy._access_log import AccessLog, AccessRecord, Outcome
+from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestObserver
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, Bridge, BridgeKey
 from bridgepool.gateway.proxy._forward import (
@@ -40,6 +40,7 @@ from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._request_body import has_body
+from bridgepool.gateway.proxy._request_id import find_request_id
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError, UpstreamLimits
 
@@ -99,7 +100,7 @@ class Gateway:
     _settings: GatewaySettings
     _authorizer: Authorizer
     _readiness: Readiness
-    _access_log: AccessLog | None
+    _observers: tuple[RequestObserver, ...]
     _types: tuple[ProviderType, ...]
     _redactor: PathRedactor = attrs.field(
         default=attrs.Factory(lambda self: PathRedactor(self._types), takes_self=True), init=False
@@ -142,7 +143,9 @@ class Gateway:
     ) -> None:
         """Serve a request, and make its access record."""
         request = exchange.request
-        record = AccessRecord(redact_method(request.method))
+        record = AccessRecord(
+            redact_method(request.method), find_request_id(request.headers), exchange.client
+        )
         self._requests += 1
         try:
             await serve(exchange, record)
@@ -153,7 +156,7 @@ class Gateway:
             raise
         except Exception:
             # A bug of ours: it may fail this request and no other.
-            logger.exception("request failed")
+            logger.exception("request failed", extra={"request_id": record.request_id})
             record.outcome, record.code = Outcome.FAILED, refusals.INTERNAL.code
             if exchange.response_started:
                 raise
@@ -163,10 +166,15 @@ class Gateway:
             self._requests -= 1
             self._ended[record.outcome] += 1
             record.ended = time.perf_counter()
-            if self._access_log is not None:
+            if self._observers:
                 path = request.target.partition(b"?")[0]
                 record.path = self._redactor.redact(path, record.provider)
-                self._access_log(record)
+                for observe in self._observers:
+                    try:
+                        observe(record)
+                    except Exception:
+                        fields = {"request_id": record.request_id}
+                        logger.exception("request observer failed", extra=fields)
 
     def statistics(self) -> GatewayStatistics:
         """Return the current statistics; cheap. The pool has its own."""
@@ -224,7 +232,8 @@ class Gateway:
         except PoolClosedError:
             await _refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
         except BuildError:
-            logger.exception("bridge failed", extra={"client": record.client})
+            fields = {"request_id": record.request_id, "client": record.client}
+            logger.exception("bridge failed", extra=fields)
             await _refuse(exchange, refusals.BRIDGE_FAILED, self._error_form(exchange), record)
 
     async def _serve_on(
@@ -251,6 +260,7 @@ class Gateway:
             refusal = refusals.unknown_route(provider.name, record.method, path)
             await _refuse(exchange, refusal, form, record)
             return
+        record.route = match.pattern
         if has_body(request.headers) and request.method not in match.route.bodies:
             await _refuse(exchange, refusals.unexpected_body(record.method), form, record)
             return
@@ -310,7 +320,11 @@ async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: Ac
 
 
 def _log_upstream_failure(record: AccessRecord, error: object) -> None:
-    fields = {"provider": record.provider, "error": str(error)}
+    fields = {
+        "request_id": record.request_id,
+        "provider": record.provider,
+        "error": str(error),
+    }
     logger.warning("upstream request failed", extra=fields)
 
 
@@ -326,7 +340,7 @@ async def _refuse(
     exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord
 ) -> None:
     """Answer with a refusal."""
-    headers, body = render(refusal, form)
+    headers, body = render(refusal, form, record.request_id)
     record.outcome, record.code = Outcome.REFUSED, refusal.code
     record.status, record.bytes_sent = refusal.status, len(body)
     await exchange.answer(refusal.status, headers, body)

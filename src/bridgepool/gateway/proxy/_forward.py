@@ -43,6 +43,11 @@ from bridgepool.gateway.proxy._refusals import (
     render_event,
 )
 from bridgepool.gateway.proxy._request_body import BegunBody, begin_body
+from bridgepool.gateway.proxy._request_id import (
+    find_upstream_id,
+    return_request_id,
+    send_request_id,
+)
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -88,10 +93,13 @@ class _UploadedBody:
 
     _body: RequestBody | BegunBody
     _call: Call
+    _record: AccessRecord
 
     async def receive_some(self) -> bytes:
         """Return the next piece; empty at the end."""
-        return await self._body.receive_some()
+        piece = await self._body.receive_some()
+        self._record.bytes_received += len(piece)
+        return piece
 
     @property
     def trailers(self) -> Headers:
@@ -149,21 +157,29 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
     if exchange.body.error is not None:
         raise exchange.body.error  # before an upstream connection is taken
     request, client = exchange.request, call.runtime.client
+    headers = forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT)
     headers = swap_credentials(
-        forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT),
+        send_request_id(headers, record.request_id),
         call.runtime.provider,
         call.runtime.kind,
         call.runtime.key,
         own_key=call.own_key,
     )
     received = await begin_body(exchange)
-    body = _UploadedBody(received, call) if received is not None else None
+    body = _UploadedBody(received, call, record) if received is not None else None
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
     if url_fields:
         headers = ask_for_plain_json(headers)
+    begun = time.perf_counter()
+    record.attempts += 1
+    record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
     async with client.request(
         request.method, call.target, headers, body, tenant=call.client
     ) as response:
+        record.upstream_status = response.status
+        record.upstream_ms = round((time.perf_counter() - begun) * 1e3, 3)
+        form = call.runtime.kind.errors
+        record.upstream_request_id = find_upstream_id(response.headers, form, record.request_id)
         data = response.take_buffered()
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
@@ -180,6 +196,12 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
             await _stream_response(call, exchange, response, data, record)
 
 
+def _answer_headers(call: Call, response: UpstreamResponse, record: AccessRecord) -> Headers:
+    """Return the fields of a response's head that go to the client, with the request's id."""
+    headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    return return_request_id(headers, record.request_id)
+
+
 async def _send_whole_response(
     call: Call,
     exchange: Exchange,
@@ -190,7 +212,7 @@ async def _send_whole_response(
     rewritten: bool = False,
 ) -> None:
     """Send a response that has already ended, head and body in one write."""
-    headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    headers = _answer_headers(call, response, record)
     if rewritten:
         headers = headers_of_rewritten(headers)
     headers = tuple([field for field in headers if field[0] != b"content-length"])
@@ -227,7 +249,7 @@ async def _stream_response(
     call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
 ) -> None:
     """Send a response as it arrives."""
-    headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    headers = _answer_headers(call, response, record)
     record.status, record.bytes_sent = response.status, len(data)
     async with exchange.respond(
         response.status, headers + call.extra_headers, reason=response.reason, data=data
@@ -250,7 +272,8 @@ async def _stream_response(
             # Set before sending: a client that reads the event may leave before `send_all` returns.
             record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
             if _between_events(response.headers, tail):
-                await stream.send_all(render_event(refusal, call.runtime.kind.errors))
+                event = render_event(refusal, call.runtime.kind.errors, record.request_id)
+                await stream.send_all(event)
             raise ResponseCutError from failure
         stream.trailers = answer_trailers(response.trailers, own_key=call.passes_own_key)
 

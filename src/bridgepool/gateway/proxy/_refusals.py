@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import enum
 import math
-import os
 from collections.abc import Iterable, Mapping
 
 import attrs
 import msgspec
 
 from bridgepool.gateway.providers import ErrorDetails, ErrorForm, ProviderType
+from bridgepool.gateway.proxy._request_id import REQUEST_ID_HEADER
 from bridgepool.http import BodyTooLarge, Headers, RemoteProtocolError
 
 
@@ -162,14 +162,16 @@ def find_error_form(types: Iterable[ProviderType], path: bytes, headers: Headers
     return next((kind for kind in known if kind.recognises(path, headers)), known[0]).errors
 
 
-def render(refusal: Refusal, form: ErrorForm) -> tuple[Headers, bytes]:
+def render(refusal: Refusal, form: ErrorForm, request_id: str) -> tuple[Headers, bytes]:
     """Return headers and body of a refusal; the server adds the content-length."""
-    request_id = "req_" + os.urandom(12).hex()
     body = msgspec.json.encode(_document(refusal, form, request_id))
+    own_id = request_id.encode("ascii")
     headers: list[tuple[bytes, bytes]] = [
         (b"content-type", b"application/json"),
-        (form.request_id_header, request_id.encode()),
+        (REQUEST_ID_HEADER, own_id),
     ]
+    if form.request_id_header != REQUEST_ID_HEADER:
+        headers.append((form.request_id_header, own_id))
     if refusal.retry is Retry.USELESS:
         headers.append((b"x-should-retry", b"false"))
     elif refusal.retry is Retry.SOON:
@@ -179,16 +181,16 @@ def render(refusal: Refusal, form: ErrorForm) -> tuple[Headers, bytes]:
     return tuple(headers), body
 
 
-def render_event(refusal: Refusal, form: ErrorForm) -> bytes:
+def render_event(refusal: Refusal, form: ErrorForm, request_id: str) -> bytes:
     """Return the server-sent event that ends a stream which cannot be completed.
 
     SDKs raise their own error for it. The stream is cut after it nevertheless, so that a client
     that does not know the event notices that the response is incomplete.
     """
-    document = msgspec.json.encode(_document(refusal, form, None)).decode()
+    document = msgspec.json.encode(_document(refusal, form, request_id)).decode()
     name = f"event: {form.event_name}\n" if form.event_name is not None else ""
     return f"{name}data: {document}\n\n".encode()
 
 
-def _document(refusal: Refusal, form: ErrorForm, request_id: str | None) -> Mapping[str, object]:
+def _document(refusal: Refusal, form: ErrorForm, request_id: str) -> Mapping[str, object]:
     return form.document(ErrorDetails(refusal.status, refusal.code, refusal.message, request_id))
