@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 import h11
@@ -10,9 +10,10 @@ import hypercorn.trio
 import pytest
 import trio
 import trio.testing
+from fastapi import FastAPI
 from hypercorn.config import Config
 
-from bridgepool.http import Exchange, Handler, LocalProtocolError, UpstreamTimeout
+from bridgepool.http import Exchange, Handler, UpstreamTimeout, is_websocket_handshake
 from bridgepool.http.asgi import AsgiApp, asgi_app, asgi_app_from
 from tests.http.support import GET, RawClient, cancelled_at, echo
 
@@ -266,8 +267,8 @@ async def test_an_unfinished_response_is_left_to_the_server_to_cut() -> None:
                 scope.cancel()
                 await trio.lowlevel.checkpoint()
 
-    with pytest.raises(LocalProtocolError, match="unfinished"):
-        await run(asgi_app(handler), scope_of(), [END])
+    sent = await run(asgi_app(handler), scope_of(), [END])
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": True}
 
 
 async def test_wherever_a_handler_is_cancelled_its_client_gets_a_response_or_a_cut() -> None:
@@ -281,12 +282,9 @@ async def test_wherever_a_handler_is_cancelled_its_client_gets_a_response_or_a_c
 
     while reached:
         step, reached = step + 1, True
-        try:
-            sent = await run(asgi_app(handler), scope_of(), [END])
-        except LocalProtocolError:
-            outcomes.add("cut")
-        else:
-            outcomes.add(str(sent[0]["status"]))
+        sent = await run(asgi_app(handler), scope_of(), [END])
+        complete = sent and "body" in sent[-1] and not sent[-1].get("more_body")
+        outcomes.add(str(sent[0]["status"]) if complete else "cut")
     assert outcomes == {"200", "500", "cut"}
 
 
@@ -300,9 +298,69 @@ async def test_responses_without_a_body_have_none() -> None:
     assert {message.get("body") for message in sent[1:]} == {b""}
 
 
-async def test_websockets_are_refused() -> None:
-    sent = await run(asgi_app(echo), {"type": "websocket"}, [{"type": "websocket.connect"}])
-    assert sent == [{"type": "websocket.close", "code": 1003}]
+@pytest.mark.parametrize("offered", [True, False])
+async def test_the_handshake_of_a_websocket_is_answered_as_far_as_the_server_can(
+    offered: bool,
+) -> None:
+    async def handler(exchange: Exchange) -> None:
+        assert is_websocket_handshake(exchange.request)
+        assert await exchange.body.receive_some() == b""
+        async with exchange.respond(426, data=b"use ") as stream:
+            await stream.send_all(b"HTTP")
+
+    scope: dict[str, object] = {"type": "websocket", "path": "/", "headers": []}
+    if offered:
+        scope["extensions"] = {"websocket.http.response": {}}
+    sent = await run(asgi_app(handler), scope, [{"type": "websocket.connect"}])
+    if offered:
+        assert (sent[0]["type"], sent[0]["status"]) == ("websocket.http.response.start", 426)
+        assert b"".join(bytes(cast("bytes", each["body"])) for each in sent[1:]) == b"use HTTP"
+        assert not sent[-1].get("more_body")
+    else:
+        assert sent == [{"type": "websocket.close"}]
+
+
+async def test_mounted_in_fastapi_it_serves_cuts_and_refuses_without_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Frameworks keep the lifespan to themselves; and a cut response is no error of theirs."""
+
+    @asynccontextmanager
+    async def open_handler() -> AsyncIterator[Handler]:
+        yield handler
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.request.target == b"/cut":
+            with suppress(ValueError):
+                async with exchange.respond(200, data=b"begun"):
+                    raise ValueError
+        elif is_websocket_handshake(exchange.request):
+            await exchange.answer(426, ((b"upgrade", b"HTTP/1.1"),))
+        else:
+            await exchange.answer(200, body=exchange.mounted_at + exchange.request.target)
+
+    mounted = asgi_app_from(open_handler)
+    app = FastAPI(lifespan=mounted.lifespan)
+    app.mount("/ai", cast("Any", mounted))
+    async with hypercorn_serving(cast("Any", app)) as port:
+        client = await connect(port)
+        assert (await client.ask(GET.replace(b"/ ", b"/ai/a%20b "))).body == b"/ai/a%20b"
+        await client.send(GET.replace(b"/ ", b"/ai/cut "))
+        data = await client.read_to_end()
+        assert b"begun" in data
+        assert not data.endswith(b"0\r\n\r\n"), "it looks complete"
+        await client.stream.aclose()
+        client = await connect(port)
+        await client.send(HANDSHAKE)
+        assert b"HTTP/1.1 426" in await client.read_until(b"\r\n\r\n")
+        await client.stream.aclose()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+HANDSHAKE = (
+    b"GET /ai/socket HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])

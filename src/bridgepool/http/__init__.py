@@ -42,7 +42,14 @@ from bridgepool.http._forwarding import (
     forward_trailers,
 )
 from bridgepool.http._limits import HttpLimits, MessageLimits, UpstreamLimits
-from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
+from bridgepool.http._messages import (
+    EndOfMessage,
+    Headers,
+    Request,
+    ResponseHead,
+    get_header,
+    is_websocket_handshake,
+)
 from bridgepool.http._server import GracefulClose, serve_http
 from bridgepool.http._server_connection import HttpCounters
 from bridgepool.http._upstream_call import ReceivesBody, UpstreamBody, UpstreamResponse
@@ -96,6 +103,7 @@ __all__ = [
     "forward_response_headers",
     "forward_trailers",
     "get_header",
+    "is_websocket_handshake",
     "open_upstream_client",
     "peer_address",
     "serve_http",

@@ -57,6 +57,7 @@ from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Reques
 _host = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]++")
 _absolute_target = re.compile(rb"(?i:https?)://([^/?#@]++)(/[^#]*+|\?[^#]*+|)")
 _CLOSE = (b"connection", b"close")
+_UPGRADE = (b"connection", b"upgrade")
 _KEEP_ALIVE = (b"connection", b"keep-alive")
 _REASONS = {int(status): status.phrase.encode() for status in http.HTTPStatus}
 # RFC 9110 section 9.3: no other method gives a meaning to a body, and many servers read none.
@@ -214,6 +215,8 @@ class H11ServerWire:
             headers, extra = without_fields(headers, b"connection"), (*extra, _CLOSE)
         elif old:
             extra = (_KEEP_ALIVE,)
+        if status == 426:
+            extra = (*extra, _UPGRADE)  # RFC 9110 section 7.8: it goes with the Upgrade field
         raw = join_status_line(status, reason or _reason(status)) + join_fields(headers + extra)
         self._writer, self._responded, self._expects_continue = writer, True, False
         return raw

@@ -61,3 +61,14 @@ def get_header(headers: Headers, name: bytes) -> bytes | None:
         if candidate == name:
             return value
     return None
+
+
+def is_websocket_handshake(request: Request) -> bool:
+    """Return whether a request asks to open a websocket (RFC 6455 section 4.1).
+
+    By its method and its Upgrade field only; the rest of it may still be wrong.
+    """
+    if request.method != b"GET":
+        return False
+    upgrade = get_header(request.headers, b"upgrade")
+    return upgrade is not None and b"websocket" in upgrade.lower().replace(b" ", b"").split(b",")

@@ -2,14 +2,15 @@
 
 Here the ASGI server does what `serve_http` does with bytes: it parses, applies its own limits and
 closes connections. For each request a task listens to the server, so a disconnect cancels the
-handler wherever it waits. Websockets are rejected.
+handler wherever it waits. A websocket's handshake is a request like any other, a GET with Upgrade,
+whose response is one of HTTP.
 """
 
 import logging
 import math
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import attrs
 import trio
@@ -28,7 +29,7 @@ from bridgepool.http._framing import (
     without_fields,
 )
 from bridgepool.http._heads import join_fields
-from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request
+from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request, get_header
 
 __all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "asgi_app_from"]
 
@@ -62,8 +63,9 @@ def asgi_app_from(
 ) -> "AsgiApp":
     """Return an ASGI application whose handler needs something open, such as a pool.
 
-    It is opened when the ASGI server starts (its lifespan) and closed when the server stops. Before
-    and after that, requests get 503.
+    It is opened when the ASGI server starts (its lifespan) and closed when the server stops; where
+    the application is mounted in another, by `AsgiApp.lifespan`. Before and after that, requests
+    get 503.
 
     Args:
         open_handler: Opens what the handler needs, and yields the handler.
@@ -82,35 +84,47 @@ class AsgiApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope of the ASGI server."""
-        if scope["type"] == "http":
+        if scope["type"] in ("http", "websocket"):
             await self._serve_request(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._serve_lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "code": 1003})
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Keep open what the handler needs, for an application that this one is mounted in.
+
+        Frameworks do not pass the lifespan on to what is mounted. Give them this method:
+        ``FastAPI(lifespan=app.lifespan)``, the same of Starlette, or enter it in your own lifespan.
+
+        Args:
+            _: The application that the framework passes; not used.
+        """
+        async with self._open_handler() as self._handler:
+            try:
+                yield
+            finally:
+                self._handler = None
 
     async def _serve_lifespan(self, receive: Receive, send: Send) -> None:
         """Keep the handler open while the server runs."""
         await receive()
         phase = "startup"
         try:
-            async with self._open_handler() as self._handler:
+            async with self.lifespan():
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
-                self._handler = None
         except Exception as error:
             _log.exception("ASGI %s failed", phase)
             await send({"type": f"lifespan.{phase}.failed", "message": repr(error)})
         else:
             await send({"type": "lifespan.shutdown.complete"})
-        finally:
-            self._handler = None
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         port = _AsgiPort(scope, receive, send, self._max_body_bytes)
         raised: Exception | None = None
+        if port.is_websocket:
+            await receive()  # websocket.connect
         async with trio.open_nursery() as nursery:
             port.handling = nursery.cancel_scope
             nursery.start_soon(port.listen)
@@ -119,8 +133,6 @@ class AsgiApp:
             except Exception as error:
                 raised = error
             nursery.cancel_scope.cancel()
-        if raised is None and port.was_cancelled and not port.finished:
-            raised = LocalProtocolError("the exchange was cancelled")
         if raised is not None:
             raise raised  # outside the nursery, which would wrap it in a group
 
@@ -130,7 +142,7 @@ class AsgiApp:
             port.request,
             _client_of(scope),
             str(scope.get("scheme", "http")),
-            RequestBody(port),
+            RequestBody(port, NO_TRAILERS if port.is_websocket else None),
             port,
             _mounted_at(scope),
         )
@@ -148,8 +160,7 @@ class AsgiApp:
                 _log.exception("handler failed")
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await exchange.answer(status, body=b"the request could not be served\n")
-        if not port.finished:
-            raise LocalProtocolError("the handler left the response unfinished")
+        # A response that is left unfinished is cut by the ASGI server, which needs no error for it.
 
 
 @attrs.define(eq=False)
@@ -162,17 +173,22 @@ class _AsgiPort:
     _max_body_bytes: float
     responded: bool = False
     finished: bool = False
-    was_cancelled: bool = False  # by `cancel`
     disconnected: bool = False
     handling: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # around the handler
+    is_websocket: bool = attrs.field(init=False)
     request: Request = attrs.field(init=False)
     _to_handler: trio.MemorySendChannel[Message] = attrs.field(init=False)
     _from_server: trio.MemoryReceiveChannel[Message] = attrs.field(init=False)
     _received: int = 0
     _writer: BodyWriter = attrs.field(factory=WriteNothing)
     _trailers: bool = False  # trailers were announced to the server
+    _response: str = "http.response"  # the beginning of the types of its messages
+    _refused: bool = False  # the server itself answers the handshake of a websocket
 
     def __attrs_post_init__(self) -> None:
+        self.is_websocket = self._scope["type"] == "websocket"
+        if self.is_websocket:
+            self._response = "websocket.http.response"
         self.request = _request_of(self._scope)
         # A few pieces are read ahead of the handler: a disconnect is only reported after the last
         # piece of the body. A handler that does not read still makes the client wait.
@@ -180,14 +196,13 @@ class _AsgiPort:
 
     async def listen(self) -> None:
         """Receive the server's messages until the client disconnects; then cancel the handler."""
-        while (message := await self._receive())["type"] != "http.disconnect":
+        while not str((message := await self._receive())["type"]).endswith(".disconnect"):
             await self._to_handler.send(message)
         self.disconnected = True
         self.handling.cancel()
 
     def cancel(self) -> None:
         """See `ExchangePort`."""
-        self.was_cancelled = True
         self.handling.cancel()
 
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
@@ -232,7 +247,12 @@ class _AsgiPort:
             self._writer = WriteUntilClose()
             self._trailers = not finish and self._offers("http.response.trailers")
         self.responded = True
-        start: dict[str, object] = {"type": "http.response.start", "status": status}
+        if self.is_websocket and not self._offers("websocket.http.response"):
+            await self._send({"type": "websocket.close"})  # the server answers 403
+            self._refused = True
+            self.finished = finish
+            return
+        start: dict[str, object] = {"type": self._response + ".start", "status": status}
         start["headers"] = list(headers)
         if self._trailers:
             start["trailers"] = True
@@ -240,7 +260,7 @@ class _AsgiPort:
         if finish:
             data = self._writer.data(data)
             self._writer.end(())
-            await self._send({"type": "http.response.body", "body": data})
+            await self._send({"type": self._response + ".body", "body": data})
             self.finished = True
         else:
             # Most servers send the head only with the first message of the body.
@@ -249,12 +269,15 @@ class _AsgiPort:
     async def send_data(self, data: bytes) -> None:
         """See `ExchangePort`."""
         piece = self._writer.data(data)
-        await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if not self._refused:
+            body = {"type": self._response + ".body", "body": piece, "more_body": True}
+            await self._send(body)
 
     async def send_end(self, trailers: Headers) -> None:
         """See `ExchangePort`."""
         self._writer.end(trailers)
-        await self._send({"type": "http.response.body", "body": b""})
+        if not self._refused:
+            await self._send({"type": self._response + ".body", "body": b""})
         if self._trailers:
             join_fields(trailers)
             await self._send({"type": "http.response.trailers", "headers": list(trailers)})
@@ -272,7 +295,8 @@ class _AsgiPort:
 
 
 def _request_of(scope: Scope) -> Request:
-    method, version = str(scope["method"]).encode(), str(scope["http_version"]).encode()
+    method = str(scope.get("method", "GET")).encode()  # the scope of a websocket has none
+    version = str(scope.get("http_version", "1.1")).encode()
     path = scope.get("raw_path")
     if not isinstance(path, bytes):
         path = urllib.parse.quote(str(scope["path"])).encode()
@@ -281,10 +305,13 @@ def _request_of(scope: Scope) -> Request:
         path = path[len(mounted_at) :] or b"/"
     query = scope.get("query_string")
     target = path + b"?" + query if isinstance(query, bytes) and query else path
-    headers = scope["headers"]
-    if not isinstance(headers, Iterable):
+    fields = scope.get("headers", ())
+    if not isinstance(fields, Iterable):
         raise LocalProtocolError("the ASGI server sent no headers")
-    return Request(method, target, tuple((bytes(n), bytes(v)) for n, v in headers), version)
+    headers = tuple((bytes(n), bytes(v)) for n, v in fields)
+    if scope["type"] == "websocket" and get_header(headers, b"upgrade") is None:
+        headers = (*headers, (b"upgrade", b"websocket"))  # by HTTP/2 there is no such field
+    return Request(method, target, headers, version)
 
 
 def _mounted_at(scope: Scope) -> bytes:

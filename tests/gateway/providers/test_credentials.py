@@ -8,7 +8,8 @@ from bridgepool.gateway.providers import (
     PROVIDER_TYPES,
     Headers,
     Provider,
-    find_client_token,
+    find_client_tokens,
+    new_client_key,
     swap_credentials,
 )
 from bridgepool.gateway.providers._provider_type import find_type
@@ -78,42 +79,37 @@ def test_a_clients_own_key_is_passed_on_only_to_a_provider_that_takes_it() -> No
         assert not kept.keys() & CLIENT_CREDENTIALS
 
 
+OURS = new_client_key().reveal().encode()
+GW, AUTH, XKEY = b"x-bridgepool-key", b"authorization", b"x-api-key"
+
+
 @pytest.mark.parametrize(
-    ("headers", "token", "header"),
+    ("headers", "found"),
     [
-        ([(b"authorization", b"Bearer t")], b"t", b"authorization"),
-        ([(b"authorization", b"bearer  t ")], b"t", b"authorization"),
-        ([(b"x-api-key", b" t ")], b"t", b"x-api-key"),
-        ([(b"x-api-key", b"k"), (b"authorization", b"Bearer t")], b"t", b"authorization"),
-        (
-            [(b"authorization", b"Bearer own"), (b"x-bridgepool-key", b"t")],
-            b"t",
-            b"x-bridgepool-key",
-        ),
+        ([(AUTH, b"Bearer t")], [(b"t", AUTH)]),
+        ([(AUTH, b"bearer  t ")], [(b"t", AUTH)]),
+        ([(XKEY, b" t ")], [(b"t", XKEY)]),
+        ([(b"api-key", b"t")], [(b"t", b"api-key")]),
+        ([(b"x-goog-api-key", b"t")], [(b"t", b"x-goog-api-key")]),
+        ([(XKEY, b"k"), (AUTH, b"Bearer t"), (GW, b"g")], [(b"g", GW), (b"t", AUTH), (b"k", XKEY)]),
+        # Only one is a key of a gateway: the others are for somebody else.
+        ([(AUTH, b"Bearer own"), (GW, OURS)], [(OURS, GW)]),
+        ([(AUTH, b"Bearer sk-ant-oat01-session"), (XKEY, OURS)], [(OURS, XKEY)]),
+        ([(AUTH, b"Basic dTpw"), (XKEY, b"t")], [(b"t", XKEY)]),
+        ([(GW, b""), (AUTH, b"Bearer t")], [(b"t", AUTH)]),
+        ([(GW, b"a"), (GW, b"b"), (XKEY, b"t")], [(b"t", XKEY)]),
+        ([], []),
+        ([(AUTH, b"Basic dXNlcg==")], []),
+        ([(AUTH, OURS)], []),
+        ([(AUTH, b"Bearer")], []),
+        ([(AUTH, b"Bearer  ")], []),
+        ([(AUTH, b"Bearer a"), (AUTH, b"Bearer b")], []),
     ],
 )
-def test_where_the_clients_key_is_taken_from(
-    headers: list[tuple[bytes, bytes]], token: bytes, header: bytes
+def test_where_the_clients_key_is_looked_for(
+    headers: list[tuple[bytes, bytes]], found: list[tuple[bytes, bytes]]
 ) -> None:
-    found = find_client_token(tuple(headers))
-    assert found is not None
-    assert (found.token, found.header) == (token, header)
-    assert found.brings_own_key == (header == b"x-bridgepool-key")
-    assert "token" not in repr(found)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [],
-        [(b"authorization", b"Basic dXNlcg==")],
-        [(b"authorization", b"Bearer")],
-        [(b"authorization", b"Bearer  ")],
-        [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")],
-        [(b"x-bridgepool-key", b""), (b"authorization", b"Bearer t")],
-        [(b"x-bridgepool-key", b"a"), (b"x-bridgepool-key", b"b")],
-        [(b"x-goog-api-key", b"a")],
-    ],
-)
-def test_no_key_or_one_that_is_not_plain_is_no_token(headers: list[tuple[bytes, bytes]]) -> None:
-    assert find_client_token(tuple(headers)) is None
+    tokens = find_client_tokens(tuple(headers))
+    assert [(each.token, each.header) for each in tokens] == found
+    assert all(each.brings_own_key == (each.header == GW) for each in tokens)
+    assert "session" not in repr(tokens)

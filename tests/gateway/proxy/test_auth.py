@@ -10,6 +10,7 @@ from bridgepool.gateway.providers import (
     hash_key,
     new_client_key,
 )
+from bridgepool.gateway.providers._credentials import KEY_HEADERS
 from bridgepool.gateway.proxy._auth import (
     LOCAL_PROGRAMS_ONLY,
     Identity,
@@ -17,7 +18,7 @@ from bridgepool.gateway.proxy._auth import (
     identify,
 )
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
-from bridgepool.gateway.proxy._refusals import WRONG_CLIENT_KEY, Refusal, Retry
+from bridgepool.gateway.proxy._refusals import NO_CLIENT_KEY, WRONG_CLIENT_KEY, Refusal, Retry
 from bridgepool.gateway.serving._listening import is_loopback
 from bridgepool.http import Headers
 
@@ -36,10 +37,12 @@ async def ask(*headers: tuple[bytes, bytes], clients: Clients = CLIENTS) -> Iden
     [
         ((b"authorization", b"Bearer " + TOKEN), False),
         ((b"x-api-key", TOKEN), False),
+        ((b"api-key", TOKEN), False),
+        ((b"x-goog-api-key", TOKEN), False),
         ((b"x-bridgepool-key", TOKEN), True),
     ],
 )
-async def test_a_client_is_known_by_each_of_three_headers(
+async def test_a_client_is_known_by_each_of_five_headers(
     header: tuple[bytes, bytes], own_key: bool
 ) -> None:
     identity = await ask(header)
@@ -51,16 +54,51 @@ async def test_a_client_is_known_by_each_of_three_headers(
 @pytest.mark.parametrize(
     "headers",
     [
-        (),
         ((b"authorization", b"Bearer nonsense"),),
-        ((b"authorization", TOKEN),),
         ((b"authorization", b"Bearer " + TOKEN[:-1] + b"!"),),
         ((b"x-api-key", new_client_key().reveal().encode()),),
-        ((b"x-bridgepool-key", b"wrong"), (b"authorization", b"Bearer " + TOKEN)),
+        ((b"x-bridgepool-key", b"wrong"), (b"authorization", b"Bearer other")),
     ],
 )
 async def test_every_other_key_is_refused(headers: Headers) -> None:
     assert await ask(*headers) is WRONG_CLIENT_KEY
+
+
+@pytest.mark.parametrize("headers", [(), ((b"authorization", TOKEN),)])
+async def test_a_request_without_a_key_is_told_where_to_put_it(headers: Headers) -> None:
+    found = await ask(*headers)
+    assert isinstance(found, Refusal)
+    assert (found.status, found.code) == (401, "no_api_key")
+    for name in KEY_HEADERS:
+        assert name.decode().title() in found.message
+
+
+async def test_a_second_credential_does_no_harm_and_is_not_asked_about() -> None:
+    class Asking(ListedClients):
+        async def authorize(self, token: bytes) -> Caller | None:
+            asked.append(token)
+            return await super().authorize(token)
+
+    asked: list[bytes] = []
+    for other in (b"Bearer sk-ant-oat01-session", b"Basic dTpw", b"Bearer sk-old"):
+        headers = ((b"authorization", other), (b"x-api-key", TOKEN))
+        found = await identify(headers, Asking(lambda: CLIENTS), allow_anonymous=True)
+        assert isinstance(found, Identity)
+        assert not found.own_key
+    assert set(asked) == {TOKEN}
+
+
+async def test_a_key_that_cannot_be_checked_does_not_hide_one_that_is_known() -> None:
+    class Half:
+        has_clients = True
+
+        async def authorize(self, token: bytes) -> Caller | None:
+            if token == b"good":
+                return Caller("ada", "k1")
+            raise AuthorizationUnavailableError(1)
+
+    headers = ((b"authorization", b"Bearer foreign"), (b"x-api-key", b"good"))
+    assert isinstance(await identify(headers, Half(), allow_anonymous=False), Identity)
 
 
 async def test_without_clients_a_local_program_is_let_in_with_any_key_or_none() -> None:
@@ -71,7 +109,10 @@ async def test_without_clients_a_local_program_is_let_in_with_any_key_or_none() 
 
 
 async def test_without_clients_nobody_is_let_in_where_that_is_not_allowed() -> None:
-    assert await identify((), ListedClients(Clients), allow_anonymous=False) is WRONG_CLIENT_KEY
+    assert await identify((), ListedClients(Clients), allow_anonymous=False) is NO_CLIENT_KEY
+    headers = ((b"x-api-key", b"any"),)
+    found = await identify(headers, ListedClients(Clients), allow_anonymous=False)
+    assert found is WRONG_CLIENT_KEY
 
 
 @pytest.mark.parametrize(
@@ -130,8 +171,8 @@ async def test_an_authorizer_is_asked_and_may_take_its_time() -> None:
     assert isinstance(identity, Identity)
     assert identity.key == BridgeKey("ada", "k1")
     asked.answer = None
-    for headers in ((), ((b"x-api-key", b"any"),)):
-        assert await identify(headers, asked, allow_anonymous=True) is WRONG_CLIENT_KEY
+    headers = ((b"x-api-key", b"any"),)
+    assert await identify(headers, asked, allow_anonymous=True) is WRONG_CLIENT_KEY
 
 
 @pytest.mark.parametrize(("after", "shown"), [(0.2, 1), (7.2, 8)])

@@ -12,7 +12,7 @@ from bridgepool.gateway.providers._credentials import (
     CLIENT_CREDENTIALS,
     GATEWAY_KEY_HEADER,
     ClientToken,
-    find_client_token,
+    find_client_tokens,
     swap_credentials,
 )
 from bridgepool.gateway.providers._errors import (
@@ -71,7 +71,7 @@ __all__ = [
     "UnreadableProviderError",
     "UrlField",
     "address_is_private",
-    "find_client_token",
+    "find_client_tokens",
     "hash_key",
     "methods",
     "new_client_key",

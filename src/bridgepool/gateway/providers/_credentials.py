@@ -10,19 +10,20 @@ from urllib.parse import unquote_to_bytes
 import attrs
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers._access_keys import holds_access_key
+from bridgepool.gateway.providers._access_keys import CLIENT_KEYS, holds_access_key
 from bridgepool.gateway.providers._provider import Provider
 from bridgepool.gateway.providers._provider_type import Headers, ProviderType
 
 GATEWAY_KEY_HEADER: Final = b"x-bridgepool-key"
 
-# Where a client may put its gateway key.
-_TOKEN_HEADERS: Final = frozenset({GATEWAY_KEY_HEADER, b"authorization", b"x-api-key"})
+# What authenticates to an upstream, whatever its type, so that a client's key for one never
+# reaches another; and where the SDKs of those APIs put the one key that they have.
+_UPSTREAM_KEYS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
+KEY_HEADERS: Final = (GATEWAY_KEY_HEADER, *_UPSTREAM_KEYS)
+"""Where a client may put its gateway key, in the order in which they are tried."""
+_KEY_HEADER_SET: Final = frozenset(KEY_HEADERS)
 # What only ever speaks to the gateway or to a proxy on the way; never for an upstream.
 _NEVER_PASSED: Final = frozenset({GATEWAY_KEY_HEADER, b"proxy-authorization", b"cookie"})
-# What authenticates to an upstream, whatever its type, so that a client's key for one never
-# reaches another.
-_UPSTREAM_KEYS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 # What chooses, or tells, the account that a key works for. With the central key that is the
 # operator's choice, made in the provider's `headers`, and not for the eyes of clients.
 ACCOUNT_HEADERS: Final = frozenset(
@@ -49,7 +50,7 @@ _QUERY_NAMES: Final = frozenset(
 )
 _AS_UNDERSCORE: Final = bytes.maketrans(b".- ", b"___")
 
-CLIENT_CREDENTIALS: Final = _NEVER_PASSED | _UPSTREAM_KEYS | ACCOUNT_HEADERS
+CLIENT_CREDENTIALS: Final = _NEVER_PASSED | ACCOUNT_HEADERS | frozenset(_UPSTREAM_KEYS)
 """The headers of a client that do not reach an upstream that is called with a central key."""
 _WITHHELD: Final = CLIENT_CREDENTIALS | _OVERRIDES
 
@@ -69,31 +70,31 @@ class ClientToken:
         return self.header == GATEWAY_KEY_HEADER
 
 
-def find_client_token(headers: Headers) -> ClientToken | None:
-    """Find the client's gateway key.
+def find_client_tokens(headers: Headers) -> tuple[ClientToken, ...]:
+    """Find what may be the client's gateway key, in the order in which it is to be tried.
 
-    It is taken from ``X-Bridgepool-Key`` when that is there, else from ``Authorization:
-    Bearer``, else from ``X-Api-Key``. A header that comes twice is not trusted.
+    That is ``X-Bridgepool-Key``, then ``Authorization: Bearer``, ``X-Api-Key``, ``Api-Key`` and
+    ``X-Goog-Api-Key``. Many clients send a second credential beside their key, such as that of a
+    session. So when one of them has the form of a gateway key, those without it are left out:
+    they are for somebody else. A header that comes twice is not trusted.
     """
-    found: dict[bytes, bytes] = {}
+    found: dict[bytes, bytes | None] = {}
     for name, value in headers:
-        if name in _TOKEN_HEADERS:
-            if name in found:
-                return None
-            found[name] = value
-    if GATEWAY_KEY_HEADER in found:
-        return _token(found[GATEWAY_KEY_HEADER], GATEWAY_KEY_HEADER)
-    if b"authorization" in found:
-        scheme, _, token = found[b"authorization"].partition(b" ")
-        return _token(token, b"authorization") if scheme.lower() == b"bearer" else None
-    if b"x-api-key" in found:
-        return _token(found[b"x-api-key"], b"x-api-key")
-    return None
+        if name in _KEY_HEADER_SET:
+            found[name] = _key_in(name, value) if name not in found else None
+    tokens = [ClientToken(found[name] or b"", name) for name in KEY_HEADERS if found.get(name)]
+    if len(tokens) > 1:
+        ours = [each for each in tokens if CLIENT_KEYS.id_of(each.token) is not None]
+        return tuple(ours or tokens)
+    return tuple(tokens)
 
 
-def _token(value: bytes, header: bytes) -> ClientToken | None:
-    value = value.strip()
-    return ClientToken(value, header) if value else None
+def _key_in(header: bytes, value: bytes) -> bytes | None:
+    if header == b"authorization":
+        scheme, _, value = value.partition(b" ")
+        if scheme.lower() != b"bearer":
+            return None
+    return value.strip()
 
 
 def passes_own_key(provider: Provider, own_key: bool) -> bool:

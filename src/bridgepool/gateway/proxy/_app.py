@@ -40,14 +40,23 @@ from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._request_body import has_body
-from bridgepool.gateway.proxy._request_id import find_request_id
+from bridgepool.gateway.proxy._request_id import find_request_id, return_request_id
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
-from bridgepool.http import Exchange, Headers, RemoteProtocolError, UpstreamError, UpstreamLimits
+from bridgepool.http import (
+    Exchange,
+    Headers,
+    RemoteProtocolError,
+    Request,
+    UpstreamError,
+    UpstreamLimits,
+    is_websocket_handshake,
+)
 
 logger = logging.getLogger("bridgepool.gateway")
 
 _REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal at the drain deadline
 _UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
+_LISTENING: Final = b'{"status": "listening"}\n'
 _JSON: Final = ((b"content-type", b"application/json"),)
 
 
@@ -127,7 +136,7 @@ class Gateway:
     async def _answer_health(self, exchange: Exchange) -> bool:
         path = exchange.request.target.partition(b"?")[0]
         if path == b"/healthz":
-            await exchange.answer(200, _JSON, b'{"status": "listening"}\n')
+            await exchange.answer(200, _JSON, _LISTENING)
         elif path == b"/readyz":
             await self._answer_ready(exchange)
         else:
@@ -211,6 +220,9 @@ class Gateway:
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
         """Authenticate a request and lease its bridge."""
+        if _is_bare(exchange.request):
+            await _answer_bare(exchange, record)
+            return
         if not self._readiness.has_snapshot:
             await _refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
             return
@@ -241,6 +253,11 @@ class Gateway:
     ) -> None:
         """Find the provider and the route of a request, and forward it if that is open."""
         request = exchange.request
+        if is_websocket_handshake(request):
+            # Of whatever path: clients take 426, and nothing else, for "use HTTP at once".
+            form = self._error_form(exchange)
+            await _refuse(exchange, refusals.WEBSOCKET_NOT_SUPPORTED, form, record)
+            return
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
         if target is None or found is None:
@@ -274,6 +291,24 @@ class Gateway:
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(found, upstream_target, _tenant(identity, exchange), identity.own_key, extra)
         await _forward_on(bridge, call, exchange, record)
+
+
+def _is_bare(request: Request) -> bool:
+    """Return whether a request reads a provider's name and nothing below it.
+
+    Clients send it at their start, often without a key, to see whether something answers at their
+    base URL. It is answered whatever the name is, so the answer tells strangers nothing.
+    """
+    if request.method not in (b"GET", b"HEAD"):
+        return False
+    target = split_target(request.target)
+    return target is not None and target.path in (b"", b"/")
+
+
+async def _answer_bare(exchange: Exchange, record: AccessRecord) -> None:
+    record.status, record.bytes_sent = 200, len(_LISTENING)
+    await exchange.answer(200, return_request_id(_JSON, record.request_id), _LISTENING)
+    record.first_byte = time.perf_counter()
 
 
 def _tenant(identity: Identity, exchange: Exchange) -> str:

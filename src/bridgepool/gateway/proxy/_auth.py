@@ -12,10 +12,11 @@ from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
     Caller,
     Clients,
-    find_client_token,
+    find_client_tokens,
 )
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
 from bridgepool.gateway.proxy._refusals import (
+    NO_CLIENT_KEY,
     WRONG_CLIENT_KEY,
     Refusal,
     Retry,
@@ -107,16 +108,20 @@ async def identify(
     Returns:
         The client, or the refusal to answer with.
     """
-    found = find_client_token(headers)
-    if found is not None:
+    tokens = find_client_tokens(headers)
+    unavailable: AuthorizationUnavailableError | None = None
+    for found in tokens:
         try:
             caller = await authorizer.authorize(found.token)
         except AuthorizationUnavailableError as error:
-            return authorization_unavailable(error.retry_after)
+            unavailable = error
+            continue
         if caller is not None:
             return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
+    if unavailable is not None:
+        return authorization_unavailable(unavailable.retry_after)
     if authorizer.has_clients or not allow_anonymous:
-        return WRONG_CLIENT_KEY
+        return WRONG_CLIENT_KEY if tokens else NO_CLIENT_KEY
     return _ANONYMOUS if _is_local_program(headers) else LOCAL_PROGRAMS_ONLY
 
 

@@ -43,6 +43,8 @@ class Refusal:
     retry: Retry = Retry.CLIENT_DECIDES
     retry_after: int = 1
     """Whole seconds, with `Retry.SOON`."""
+    headers: Headers = ()
+    """More fields of the answer."""
 
 
 NOT_READY = Refusal(503, "not_ready", "The gateway has no providers yet.", Retry.SOON)
@@ -56,6 +58,21 @@ TOO_MANY_CONNECTIONS = Refusal(
 )
 WRONG_CLIENT_KEY = Refusal(
     401, "invalid_api_key", "The gateway does not know this API key.", Retry.USELESS
+)
+NO_CLIENT_KEY = Refusal(
+    401,
+    "no_api_key",
+    "The request has no API key. Send the gateway's key for you in one of: "
+    "Authorization (Bearer), X-Api-Key, Api-Key, X-Goog-Api-Key, X-Bridgepool-Key.",
+    Retry.USELESS,
+)
+WEBSOCKET_NOT_SUPPORTED = Refusal(
+    426,
+    "websocket_not_supported",
+    "The gateway does not relay websockets on this path; use HTTP.",
+    Retry.USELESS,
+    # RFC 9110 section 15.5.22 requires it: the protocol that is spoken here.
+    headers=((b"upgrade", b"HTTP/1.1"),),
 )
 AUTHORIZATION_UNAVAILABLE = Refusal(
     503,
@@ -178,6 +195,7 @@ def render(refusal: Refusal, form: ErrorForm, request_id: str) -> tuple[Headers,
         headers.append((b"retry-after", b"%d" % refusal.retry_after))
     if refusal.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    headers.extend(refusal.headers)
     return tuple(headers), body
 
 
