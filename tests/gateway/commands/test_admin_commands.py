@@ -49,6 +49,19 @@ def test_a_provider_is_added_shown_changed_and_removed(shell: Shell) -> None:
     assert shell.run("providers", "show", "main").status == 2
 
 
+def test_lists_and_numbers_of_a_provider_are_set_changed_and_emptied(shell: Shell) -> None:
+    add_openai(shell, "--retries", "2", "--fallback", "other", "--fallback", "third", stdin="")
+    shown = shell.good("providers", "show", "openai", "--json").json()
+    assert (shown["retries"], shown["fallback"]) == (2, ["other", "third"])
+    update = ("providers", "update", "openai")
+    shell.good(*update, "--no-fallback", "--retry-budget", "0.5", "--retry-on", "503")
+    shown = shell.good("providers", "show", "openai", "--json").json()
+    assert (shown["fallback"], shown["retry_budget"], shown["retry_on"]) == ([], 0.5, ["503"])
+    assert shown["retries"] == 2
+    done = shell.run(*update, "--retries", "11")
+    assert (done.status, "retries: is not from 0 to 10" in done.err) == (2, True)
+
+
 def test_keys_are_read_from_standard_input_and_shown_masked(shell: Shell) -> None:
     add_openai(shell, "--keys-stdin", stdin=f"{KEY}\n{OTHER}\n")
     done = shell.good("providers", "show", "openai")

@@ -13,7 +13,7 @@ field may be, and what checks its bounds, is in `_plain_fields`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -24,6 +24,15 @@ from bridgepool.gateway.providers._plain_fields import about, plain_fields
 NAME_PATTERN: Final = "[a-z0-9]+(-[a-z0-9]+)*"
 NAME_LENGTH: Final = 64
 VARIABLE_PATTERN: Final = "[A-Za-z_][A-Za-z0-9_]*"
+MAX_FALLBACKS: Final = 8
+FAILURES: Final = ("connect", "timeout", "cut", "500", "502", "503", "504", "529")
+"""The failures of an upstream that can be tried again: there is no connection; nothing comes in
+time; the connection ends before the first byte of an answer; and statuses."""
+
+
+def _to_texts(values: Iterable[str]) -> tuple[str, ...]:
+    # Of one text by mistake no name is its letters.
+    return ("",) if isinstance(values, str) else tuple(values)
 
 
 # Without slots, since msgspec writes those of a base class first, not in the order of the fields.
@@ -61,6 +70,69 @@ class ProviderFields:
         default=False, metadata=about("Its address may be inside your own network.")
     )
     """Whether its address may be inside the operator's own network; see `address_is_private`."""
+    breaker: bool = attrs.field(
+        default=False,
+        metadata=about("Refuse its requests for a while, when it fails again and again."),
+    )
+    """Whether requests are refused at once while it fails; for each class of its routes."""
+    breaker_failures: int = attrs.field(
+        default=5,
+        metadata=about("The failures that open the breaker.", minimum=1, maximum=1000),
+    )
+    """The number of failures that open the breaker."""
+    breaker_window: float = attrs.field(
+        default=10.0,
+        metadata=about("The seconds in which they must occur.", minimum=0.1, maximum=3600),
+    )
+    """The seconds in which the failures must occur."""
+    breaker_open: float = attrs.field(
+        default=30.0,
+        metadata=about("The seconds for which the breaker opens first.", minimum=0.1, maximum=3600),
+    )
+    """The seconds until the first probes; doubled each time that the breaker opens again."""
+    retries: int = attrs.field(
+        default=0,
+        metadata=about("How often a failed request is sent again at most.", minimum=0, maximum=10),
+    )
+    """The most attempts after the first, before anything of an answer went to the client."""
+    retry_on: tuple[str, ...] = attrs.field(
+        default=("connect", "cut", "502", "503", "504", "529"),
+        converter=_to_texts,
+        metadata=about("The failures that are tried again.", choices=FAILURES),
+    )
+    """The failures that are tried again, of `FAILURES`."""
+    retry_budget: float = attrs.field(
+        default=0.2,
+        metadata=about("The most retries, as a part of recent requests.", minimum=0, maximum=1),
+    )
+    """The most retries, as a part of the requests of the last seconds."""
+    fallback: tuple[str, ...] = attrs.field(
+        default=(),
+        converter=_to_texts,
+        metadata=about(
+            "Providers of the same type to try in turn, when it cannot serve a request.",
+            pattern=NAME_PATTERN,
+            max_length=NAME_LENGTH,
+        ),
+    )
+    """Names of providers of the same type, tried in order when it cannot serve a request."""
+    max_concurrent: int = attrs.field(
+        default=0,
+        metadata=about(
+            "Its most requests at a time; 0 for any number.", minimum=0, maximum=1_000_000
+        ),
+    )
+    """The most requests that run at a time on one gateway; 0 for no limit."""
+    max_waiting: int = attrs.field(
+        default=10,
+        metadata=about("How many more may wait for their turn.", minimum=0, maximum=10_000),
+    )
+    """The most requests that wait for one of `max_concurrent`; further ones are refused."""
+    wait_timeout: float = attrs.field(
+        default=5.0,
+        metadata=about("The seconds for which they wait at most.", minimum=0, maximum=600),
+    )
+    """The longest wait for one of `max_concurrent`, in seconds."""
 
 
 PLAIN_FIELDS: Final = plain_fields(ProviderFields)

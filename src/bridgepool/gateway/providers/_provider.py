@@ -10,6 +10,7 @@ from bridgepool._secret import Secret
 from bridgepool.gateway.providers._base_url import BaseURL, parse_base_url
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderKeyError
 from bridgepool.gateway.providers._fields import (
+    MAX_FALLBACKS,
     NAME_LENGTH,
     NAME_PATTERN,
     PLAIN_FIELDS,
@@ -152,12 +153,25 @@ def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
             yield field.name, problem
     yield from _key_problems(provider)
     yield from _header_problems(provider.headers)
+    yield from _fallback_problems(provider)
     if not provider.allow_private and provider.base_url.host_is_private:
         yield (
             "base_url",
             "is inside the operator's own network or this machine; "
             "say allow_private = true if that is meant",
         )
+
+
+def _fallback_problems(provider: Provider) -> Iterator[tuple[str, str]]:
+    names = provider.fallback
+    if not all(len(name) <= NAME_LENGTH and _NAME.fullmatch(name) for name in names):
+        yield "fallback", "is not a list of names of providers"
+    elif len(names) > MAX_FALLBACKS:
+        yield "fallback", f"has more than {MAX_FALLBACKS} names"
+    elif len(set(names)) < len(names):
+        yield "fallback", "has the same name twice"
+    elif provider.name in names:
+        yield "fallback", "has the provider itself"
 
 
 def _key_problems(provider: Provider) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,13 @@ from msgspec import Meta
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers._base_url import parse_base_url
 from bridgepool.gateway.providers._errors import InvalidProviderError, UnreadableProviderError
-from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order, plain_values
+from bridgepool.gateway.providers._fields import (
+    FIELD_NAMES,
+    PLAIN_FIELDS,
+    ProviderFields,
+    in_order,
+    plain_values,
+)
 from bridgepool.gateway.providers._provider import Provider
 from bridgepool.gateway.providers._provider_type import ProviderType, find_type
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
@@ -24,6 +30,14 @@ MAX_ROW_KEYS: Final = 64
 """The most keys of one provider in a row."""
 MAX_ROW_HEADERS: Final = 64
 """The most headers of one provider in a row."""
+ALWAYS_SENT: Final = frozenset(
+    {
+        *("name", "type", "base_url", "keys", "key_env", "client_keys"),
+        *("enabled", "headers", "allow_private"),
+    }
+)
+"""The fields that every row has beside its id. Others are sent only with another value than their
+default, so that a row does not grow with what its provider does not use."""
 _NOWHERE: Final = parse_base_url("https://unusable.invalid")  # RFC 2606: it never resolves
 
 
@@ -54,7 +68,12 @@ class ProviderRow(ProviderFields):
 
 def row_document(row: ProviderRow) -> dict[str, object]:
     """Return a row as it is sent: what is unknown stands beside the other fields."""
-    document = {**row.unknown, **{name: getattr(row, name) for name in ("id", *FIELD_NAMES)}}
+    known = {
+        name: value
+        for name, value in ((name, getattr(row, name)) for name in FIELD_NAMES)
+        if name in ALWAYS_SENT or value != PLAIN_FIELDS[name].default
+    }
+    document: dict[str, object] = {**row.unknown, "id": row.id, **known}
     return document if row.problem is None else {**document, "problem": row.problem}
 
 

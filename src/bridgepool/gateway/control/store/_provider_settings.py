@@ -140,7 +140,11 @@ def from_sealed(
 
 def seed_defaults(said: Document) -> Document:
     """Return what a seed said, with the defaults of the fields that it did not know yet."""
-    defaults = {field.name: field.default for field in PLAIN_FIELDS.values() if not field.required}
+    defaults = {
+        field.name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for field in PLAIN_FIELDS.values()
+        if not field.required
+    }
     return defaults | {name: value for name, value in said.items() if name in FIELD_NAMES}
 
 
