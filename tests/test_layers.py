@@ -51,6 +51,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "bridgepool.gateway": (
         ("providers",),
+        ("usage",),
         ("serving", "_protocol", "upstreams"),
         ("proxy",),
         ("_options",),

@@ -36,6 +36,7 @@ from bridgepool.gateway.providers._provider_type import (
 )
 from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
+from bridgepool.gateway.providers._usage_fields import UsageFields
 from bridgepool.gateway.providers._wire import ProviderRow
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "Target",
     "UnreadableProviderError",
     "UrlField",
+    "UsageFields",
     "address_is_private",
     "find_client_tokens",
     "hash_key",

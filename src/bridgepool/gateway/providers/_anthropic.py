@@ -15,6 +15,7 @@ from bridgepool.gateway.providers._provider_type import (
     UrlField,
 )
 from bridgepool.gateway.providers._routes import GET, POST, Route, methods
+from bridgepool.gateway.providers._usage_fields import UsageFields
 
 # https://docs.anthropic.com/en/api/errors; what is not listed is `api_error`.
 _ERROR_TYPES: Final = {
@@ -43,12 +44,27 @@ def _is_recognised(path: bytes, headers: Headers) -> bool:
     )
 
 
+# The first event has the message with the counts of its input, a later one the final counts.
+_USAGE: Final = UsageFields(
+    answers=re.compile(rb"/v1/(?:messages|complete)"),
+    input=("usage.input_tokens", "message.usage.input_tokens"),
+    output=("usage.output_tokens", "message.usage.output_tokens"),
+    cached_read=("usage.cache_read_input_tokens", "message.usage.cache_read_input_tokens"),
+    cached_write=("usage.cache_creation_input_tokens", "message.usage.cache_creation_input_tokens"),
+    input_without_cached=True,
+    model=("model", "message.model"),
+    response_id=("id", "message.id"),
+    finish=("stop_reason", "delta.stop_reason"),
+    tools=("content.*.name", "content_block.name"),
+)
+
 ANTHROPIC: Final = ProviderType(
     name="anthropic",
     prefix=b"",
     key_header=b"x-api-key",
     key_prefix=b"",
     errors=ErrorForm(_error_document, request_id_header=b"request-id", event_name="error"),
+    usage=_USAGE,
     recognises=_is_recognised,
     url_fields=(
         # Of a batch, alone or in a list; not in the results, which are long and hold any text.

@@ -5,11 +5,13 @@ reads or deletes what belongs to the account and not to one request (files, fine
 fine-tuned models, the list of stored completions, administration).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from bridgepool.gateway.providers._provider_type import ErrorDetails, ErrorForm, ProviderType
 from bridgepool.gateway.providers._routes import GET, POST, Route, methods
+from bridgepool.gateway.providers._usage_fields import UsageFields
 
 _STORED: Final = methods("GET", "HEAD", "POST", "DELETE")
 
@@ -24,12 +26,59 @@ def _error_document(error: ErrorDetails) -> Mapping[str, object]:
     }
 
 
+# Completions name their counts one way, all that is newer another; the events of `responses` have
+# the whole answer below "response".
+_USAGE: Final = UsageFields(
+    # Not below these paths, where a stored answer is returned once more; only /compact makes one.
+    answers=re.compile(
+        rb"/(?:(?:chat/)?completions|responses(?:/compact)?|embeddings|moderations|rerank"
+        rb"|audio/(?:speech|transcriptions|translations)|images/(?:generations|edits|variations))"
+    ),
+    input=("usage.prompt_tokens", "usage.input_tokens", "response.usage.input_tokens"),
+    output=("usage.completion_tokens", "usage.output_tokens", "response.usage.output_tokens"),
+    cached_read=(
+        "usage.prompt_tokens_details.cached_tokens",
+        "usage.input_tokens_details.cached_tokens",
+        "response.usage.input_tokens_details.cached_tokens",
+    ),
+    cached_write=(  # of compatible endpoints that write caches on demand
+        "usage.prompt_tokens_details.cache_write_tokens",
+        "usage.input_tokens_details.cache_write_tokens",
+        "response.usage.input_tokens_details.cache_write_tokens",
+    ),
+    reasoning=(
+        "usage.completion_tokens_details.reasoning_tokens",
+        "usage.output_tokens_details.reasoning_tokens",
+        "response.usage.output_tokens_details.reasoning_tokens",
+    ),
+    model=("model", "response.model"),
+    response_id=("id", "response.id"),
+    finish=("choices.*.finish_reason", "status", "response.status"),
+    unfinished=frozenset({"in_progress", "queued"}),
+    tools=(
+        "choices.*.message.tool_calls.*.function.name",
+        "choices.*.delta.tool_calls.*.function.name",
+        "output.*.name",
+        "item.name",
+    ),
+    event=("type",),
+    final_events=frozenset(
+        {
+            "image_edit.completed",
+            "image_generation.completed",
+            "speech.audio.done",
+            "transcript.text.done",
+        }
+    ),
+)
+
 OPENAI: Final = ProviderType(
     name="openai",
     prefix=b"/v1",
     key_header=b"authorization",
     key_prefix=b"Bearer ",
     errors=ErrorForm(_error_document),
+    usage=_USAGE,
     routes=(
         # Stored completions can be used by who knows their id, but not be listed.
         Route(b"/chat/completions", POST, below=_STORED),

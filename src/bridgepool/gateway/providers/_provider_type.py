@@ -14,6 +14,7 @@ import attrs
 
 from bridgepool.gateway.providers._errors import InvalidProviderError
 from bridgepool.gateway.providers._routes import Route, RouteMatch, is_safe_tail
+from bridgepool.gateway.providers._usage_fields import UsageFields
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Names, in lower case, and values."""
@@ -90,6 +91,8 @@ class ProviderType:
     type's form is used."""
     url_fields: tuple[UrlField, ...] = ()
     """The fields of its answers whose addresses the gateway replaces by its own."""
+    usage: UsageFields | None = None
+    """Where its answers tell what a request has used; None if that is not read."""
     _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
     # (path with its slash, route), the longest path first
     _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)

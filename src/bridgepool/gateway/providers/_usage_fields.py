@@ -1,0 +1,93 @@
+"""Where the answers of an API tell what a request has used. Pure.
+
+A provider type declares it as data (`UsageFields`); `bridgepool.gateway.usage` reads by it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import attrs
+
+TEXTS: Final = ("model", "response_id", "finish", "event")
+COUNTS: Final = ("input", "output", "cached_read", "cached_write", "reasoning")
+Paths = tuple[str, ...]
+
+
+@attrs.frozen(eq=False)
+class PathNode:
+    """Where reading stands in a document: what a value is, and what may be below it."""
+
+    field: str | None
+    """The field of `UsageFields` that a value here is of."""
+    names: Mapping[str, PathNode]
+    """By the names in an object."""
+    each: PathNode | None
+    """For every element of a list."""
+
+
+@attrs.frozen(kw_only=True)
+class UsageFields:
+    """Where the answers of an API tell what a request has used.
+
+    A path names the way into a JSON document, its names joined by dots; ``*`` stands for every
+    element of a list. One set of paths serves whole answers and the events of streams. Counts of
+    one answer only grow, so the largest of several is taken; of texts, the last.
+    """
+
+    answers: re.Pattern[bytes]
+    """The paths below the base URL that are read, of POST requests; matched as a whole. Those that
+    return an earlier answer once more must not be among them."""
+    input: Paths = ()
+    """Tokens of the input, cached ones included; see `input_without_cached`."""
+    output: Paths = ()
+    """Tokens of the output, reasoning included."""
+    cached_read: Paths = ()
+    """Tokens of the input that were read from a cache."""
+    cached_write: Paths = ()
+    """Tokens of the input that were written to a cache."""
+    reasoning: Paths = ()
+    """Tokens of the output that were used for reasoning."""
+    input_without_cached: bool = False
+    """The API counts cached tokens beside `input`, so they are added to it."""
+    model: Paths = ()
+    """The model that answered."""
+    response_id: Paths = ()
+    """The API's own id of the answer."""
+    finish: Paths = ()
+    """Why the output ended."""
+    unfinished: frozenset[str] = frozenset()
+    """Values at `finish` with which it has not ended."""
+    tools: Paths = ()
+    """Names of the tools that the model called."""
+    event: Paths = ()
+    """The type of an event."""
+    final_events: frozenset[str] = frozenset()
+    """The types of events that are the last of a stream."""
+    _tree: PathNode = attrs.field(init=False, repr=False, eq=False)
+
+    @_tree.default
+    def _grow(self) -> PathNode:
+        paths: dict[Paths, str] = {
+            tuple(path.split(".")): field
+            for field in (*COUNTS, *TEXTS, "tools")
+            for path in getattr(self, field)
+        }
+        return _node(paths)
+
+
+def tree_of(fields: UsageFields) -> PathNode:
+    """Return all paths as one tree."""
+    return fields._tree
+
+
+def _node(paths: Mapping[Paths, str]) -> PathNode:
+    below: dict[str, dict[Paths, str]] = {}
+    for path, field in paths.items():
+        if path:
+            below.setdefault(path[0], {})[path[1:]] = field
+    nodes = {name: _node(inner) for name, inner in below.items()}
+    each = nodes.pop("*", None)
+    return PathNode(paths.get(()), nodes, each)

@@ -1,0 +1,1 @@
+"""What requests have used: read from the answers as they pass, kept as records."""
