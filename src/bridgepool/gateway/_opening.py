@@ -30,6 +30,7 @@ from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
+from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -130,7 +131,7 @@ async def open_gateway(
                     try:
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
-                            tuple(observers), known,
+                            Recorder(known, tuple(observers)), known,
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()

@@ -176,6 +176,7 @@ async def _serve(
             graceful=shutdown.graceful,
             limiter=limiter,
             over_limit=gateway.handle_over_limit,
+            answer_invalid=gateway.answer_invalid,
         )
 
         async def serve(  # noqa: ASYNC128 -- serve_http calls started()

@@ -41,6 +41,7 @@ from bridgepool.http._forwarding import (
     forward_response_headers,
     forward_trailers,
 )
+from bridgepool.http._invalid_request import AnswerInvalid, InvalidRequest
 from bridgepool.http._limits import HttpLimits, MessageLimits, UpstreamLimits
 from bridgepool.http._messages import (
     EndOfMessage,
@@ -57,6 +58,7 @@ from bridgepool.http._upstream_pool import UpstreamStatistics
 from bridgepool.http._wire import ClientWire, ServerWire
 
 __all__ = [
+    "AnswerInvalid",
     "BodyTooLarge",
     "ClientWire",
     "ConnectFailed",
@@ -74,6 +76,7 @@ __all__ = [
     "HttpCounters",
     "HttpError",
     "HttpLimits",
+    "InvalidRequest",
     "LocalProtocolError",
     "MessageLimits",
     "NotSupported",

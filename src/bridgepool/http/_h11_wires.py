@@ -99,6 +99,11 @@ class H11ServerWire:
         return self._expects_continue and not self._buffer
 
     @property
+    def received_head(self) -> bytes:
+        """See `ServerWire`."""
+        return self._buffer.data[self._buffer.start :]
+
+    @property
     def framed_by_close(self) -> bool:
         """See `ServerWire`."""
         return isinstance(self._writer, WriteUntilClose)
@@ -376,21 +381,12 @@ def _check_with_h11(head: Request | ResponseHead, fields: Headers) -> None:
     Raises:
         RemoteProtocolError: h11 rejects them.
     """
+    given, version = list(fields), head.http_version
     try:
         if isinstance(head, Request):
-            h11.Request(
-                method=head.method,
-                target=head.target,
-                headers=list(fields),
-                http_version=head.http_version,
-            )
+            h11.Request(method=head.method, target=head.target, headers=given, http_version=version)
         else:
             kind = h11.Response if head.status >= 200 else h11.InformationalResponse
-            kind(
-                status_code=head.status,
-                reason=head.reason,
-                headers=list(fields),
-                http_version=head.http_version,
-            )
+            kind(status_code=head.status, reason=head.reason, headers=given, http_version=version)
     except h11.LocalProtocolError as error:
         raise RemoteProtocolError(str(error)) from error

@@ -14,8 +14,14 @@ from bridgepool._network import format_address, peer_address
 from bridgepool._services import require_trio
 from bridgepool.http._exchange import Exchange, Handler
 from bridgepool.http._h11_wires import H11ServerWire
+from bridgepool.http._invalid_request import AnswerInvalid
 from bridgepool.http._limits import HttpLimits
-from bridgepool.http._server_connection import HttpCounters, ServerConnection, ServerState
+from bridgepool.http._server_connection import (
+    HttpCounters,
+    ServerConnection,
+    ServerState,
+    answer_invalid_in_text,
+)
 from bridgepool.http._server_stream import ServerStream
 from bridgepool.http._wire import ServerWire
 
@@ -181,6 +187,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     counters: HttpCounters | None = None,
     limiter: ConnectionLimiter | None = None,
     over_limit: Handler | None = None,
+    answer_invalid: AnswerInvalid = answer_invalid_in_text,
     half_close: bool = False,
     new_wire: Callable[[HttpLimits], ServerWire] = H11ServerWire,
     task_status: trio.TaskStatus[
@@ -202,6 +209,8 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
         limiter: Limits the number of connections; can be shared by servers. None for no limit.
         over_limit: Handles the one request of a connection over a limit, and nothing else. It
             should answer a health check, or with an error. The default answers 503.
+        answer_invalid: Makes the response to input that is not an acceptable request, which no
+            handler gets. The default says what is wrong in plain text.
         half_close: Also serve clients that have closed their sending direction. A disconnect is
             then only noticed when sending fails.
         new_wire: Creates the parser of a connection.
@@ -216,7 +225,9 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     graceful = graceful if graceful is not None else GracefulClose()
     counters = counters if counters is not None else HttpCounters()
     limiter = limiter if limiter is not None else ConnectionLimiter()
-    state = ServerState(handler, over_limit or _answer_too_many, limits, counters, half_close)
+    state = ServerState(
+        handler, over_limit or _answer_too_many, answer_invalid, limits, counters, half_close
+    )
     server = _HttpServer(state, new_wire, limiter)
     graceful._servers.add(server)
     try:

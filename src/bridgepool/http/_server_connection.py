@@ -15,6 +15,11 @@ from bridgepool._errors import BridgePoolError
 from bridgepool._refusal_log import RefusalLog
 from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError, RequestTimeout
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
+from bridgepool.http._invalid_request import (
+    AnswerInvalid,
+    InvalidRequest,
+    read_invalid_request,
+)
 from bridgepool.http._limits import HttpLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, get_header
 from bridgepool.http._server_stream import ServerStream
@@ -25,6 +30,16 @@ _FINAL_REQUEST_GRACE = 0.5  # seconds for a request that was sent before the ser
 _RESERVED_TIMEOUT = 2.0  # seconds for the request of a connection over a limit
 _DISCARD_TIMEOUT = 2.0  # seconds for the rest of a body that the handler did not read
 _PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
+
+
+def plain_text(text: str) -> tuple[Headers, bytes]:
+    """Return headers and body of a response in plain text."""
+    return (_PLAIN_TEXT,), text.encode() + b"\n"
+
+
+def answer_invalid_in_text(invalid: InvalidRequest) -> tuple[Headers, bytes]:
+    """Say what is wrong in plain text; the default of `serve_http`."""
+    return plain_text(str(invalid.error))
 
 
 @attrs.define
@@ -53,6 +68,7 @@ class ServerState:
 
     handler: Handler
     over_limit: Handler
+    answer_invalid: AnswerInvalid
     limits: HttpLimits
     counters: HttpCounters
     half_close: bool
@@ -221,11 +237,15 @@ class ServerConnection:
         """Respond to input that is not an acceptable request."""
         self.responded = False
         self.server.note_refusal(error, self.client)
-        await self._send_text(error.status_hint, str(error), close=True)
+        invalid = read_invalid_request(error, self.client, self.wire.received_head)
+        headers, body = self.server.answer_invalid(invalid)
+        await self._send_whole(error.status_hint, headers, body, close=True)
 
     async def _send_text(self, status: int, text: str, *, close: bool) -> None:
-        body = text.encode() + b"\n"
-        headers: Headers = (_PLAIN_TEXT, (b"content-length", b"%d" % len(body)))
+        await self._send_whole(status, *plain_text(text), close=close)
+
+    async def _send_whole(self, status: int, headers: Headers, body: bytes, *, close: bool) -> None:
+        headers = (*headers, (b"content-length", b"%d" % len(body)))
         if close:
             headers = (*headers, (b"connection", b"close"))
         await self.send_head(status, headers, b"", body, finish=True)

@@ -78,6 +78,11 @@ class ServerWire(_Wire, Protocol):
         ...
 
     @property
+    def received_head(self) -> bytes:
+        """What was received, so far, of the head that `next_event` is to return, or rejected."""
+        ...
+
+    @property
     def framed_by_close(self) -> bool:
         """Whether the response ends with the connection."""
         ...

@@ -113,7 +113,15 @@ async def open_plane(
         listeners = await open_listeners([Address("127.0.0.1", 0)], None)
         graceful = GracefulClose()
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(serve_http, api.handle, listeners, graceful=graceful))
+            await nursery.start(
+                partial(
+                    serve_http,
+                    api.handle,
+                    listeners,
+                    graceful=graceful,
+                    answer_invalid=api.answer_invalid,
+                )
+            )
             yield Plane(store, hub, listener_url(listeners[0]), graceful, api, records)
             hub.end_waits()
             graceful.begin(1)

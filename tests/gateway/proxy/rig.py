@@ -160,6 +160,8 @@ async def open_rig(
                     gateway.handle,
                     listeners,
                     limits=limits or HttpLimits(),
+                    over_limit=gateway.handle_over_limit,
+                    answer_invalid=gateway.answer_invalid,
                     task_status=task_status,
                 )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 
 import pytest
 import trio
 
+from bridgepool.gateway import Outcome
 from bridgepool.gateway.providers import (
     ANTHROPIC,
     OPENAI,
@@ -16,7 +18,8 @@ from bridgepool.gateway.providers import (
     new_client_key,
 )
 from bridgepool.gateway.proxy._request_id import find_request_id, find_upstream_id
-from tests.gateway.proxy.raw import raw_upstream, says
+from bridgepool.http import HttpLimits
+from tests.gateway.proxy.raw import connect, raw_upstream, says
 from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 
 CHAT = "/ai/v1/chat/completions"
@@ -133,3 +136,71 @@ async def test_refusals_and_log_lines_of_a_request_name_it(
     assert other.headers[b"request-id"] == b"trace-1"
     lines = [line for line in caplog.records if line.message == "upstream request failed"]
     assert [vars(line)["request_id"] for line in lines] == ["trace-1"] * 2
+
+
+MANY = b"".join(b"x-%d: 1\r\n" % number for number in range(129))
+HOST = b"host: a\r\nx-request-id: trace-1\r\n"
+# What is sent, the status and the code; none of it reaches a handler.
+INVALID = {
+    "too many fields": (
+        b"POST /ai/v1/x HTTP/1.1\r\n" + HOST + MANY + b"\r\n",
+        431,
+        "headers_too_large",
+    ),
+    "a folded field": (
+        b"POST /ai/v1/x HTTP/1.1\r\n" + HOST + b"a: 1\r\n 2\r\n\r\n",
+        400,
+        "bad_request",
+    ),
+    "a long target": (
+        b"POST /ai/v1/" + b"x" * 9000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+        414,
+        "target_too_long",
+    ),
+    "another coding": (
+        b"POST /ai/v1/x HTTP/1.1\r\n" + HOST + b"transfer-encoding: gzip\r\n\r\n",
+        501,
+        "not_supported",
+    ),
+    "a head that does not end": (b"POST /ai/v1/x HTTP/1.1\r\n" + HOST, 408, "request_timeout"),
+}
+
+
+@pytest.mark.parametrize("what", INVALID)
+async def test_input_that_is_no_request_is_refused_in_the_dialect_with_an_id_and_a_record(
+    nursery: trio.Nursery, what: str
+) -> None:
+    raw, status, code = INVALID[what]
+    limits = HttpLimits(header_timeout=0.1)
+    async with open_rig(nursery=nursery, limits=limits) as rig:
+        for path in (b"/ai/v1/x", b"/claude/v1/messages"):
+            async with connect(rig.address) as client:
+                target = path if path != b"/ai/v1/x" else None
+                await client.send(raw.replace(b"/ai/v1/", target + b"?") if target else raw)
+                head, _, body = (await client.read_to_end()).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"content-type: application/json" in head
+            assert b"x-request-id: trace-1" in head
+            document = json.loads(body)
+            assert document["request_id"] == "trace-1"
+            assert document["error"]["code"] == code
+            assert ("type" in document) == (b"messages" in path)
+        records = await rig.wait_records(2)
+        assert rig.gateway.statistics().ended[Outcome.REFUSED] == 2
+    assert {(r.request_id, r.method, r.status, r.code) for r in records} == {
+        ("trace-1", "POST", status, code)
+    }
+    assert [record.path for record in records] == ["/*/v1/*", "/*/v1/messages"]
+    assert all(record.peer.startswith("127.0.0.1:") for record in records)
+
+
+async def test_bytes_that_are_no_http_are_refused_with_a_new_id(nursery: trio.Nursery) -> None:
+    async with open_rig(nursery=nursery) as rig:
+        async with connect(rig.address) as client:
+            await client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+            answer = await client.read_to_end()
+        [record] = await rig.wait_records(1)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert OURS.fullmatch(record.request_id)
+    assert b"x-request-id: " + record.request_id.encode() in answer
+    assert (record.method, record.path) == ("*", "")

@@ -233,6 +233,7 @@ async def _serve(
                 graceful=shutdown.graceful,
                 limiter=api_limiter,
                 over_limit=api.handle_over_limit,
+                answer_invalid=api.answer_invalid,
             )
         with trio.move_on_after(_CLOSE_TIMEOUT):  # the sessions were asked to end
             while service.sessions:  # noqa: ASYNC110 -- they end within milliseconds

@@ -26,7 +26,7 @@ from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, spli
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._credentials import withhold_parameters
 from bridgepool.gateway.proxy import _refusals as refusals
-from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestObserver
+from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, Bridge, BridgeKey
 from bridgepool.gateway.proxy._forward import (
@@ -37,14 +37,15 @@ from bridgepool.gateway.proxy._forward import (
     refusal_for,
 )
 from bridgepool.gateway.proxy._readiness import Readiness
-from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
+from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._request_body import has_body
-from bridgepool.gateway.proxy._request_id import find_request_id, return_request_id
+from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.http import (
     Exchange,
     Headers,
+    InvalidRequest,
     RemoteProtocolError,
     Request,
     UpstreamError,
@@ -109,13 +110,8 @@ class Gateway:
     _settings: GatewaySettings
     _authorizer: Authorizer
     _readiness: Readiness
-    _observers: tuple[RequestObserver, ...]
+    _recorder: Recorder
     _types: tuple[ProviderType, ...]
-    _redactor: PathRedactor = attrs.field(
-        default=attrs.Factory(lambda self: PathRedactor(self._types), takes_self=True), init=False
-    )
-    _requests: int = 0
-    _ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0))
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.
@@ -132,6 +128,13 @@ class Gateway:
         """
         if not await self._answer_health(exchange):
             await self._record(exchange, self._refuse_connection)
+
+    def answer_invalid(self, invalid: InvalidRequest) -> tuple[Headers, bytes]:
+        """Refuse input that is not an acceptable request; an `answer_invalid` for `serve_http`.
+
+        It has a record, like any other request.
+        """
+        return self._recorder.refuse_invalid(invalid)
 
     async def _answer_health(self, exchange: Exchange) -> bool:
         path = exchange.request.target.partition(b"?")[0]
@@ -152,10 +155,7 @@ class Gateway:
     ) -> None:
         """Serve a request, and make its access record."""
         request = exchange.request
-        record = AccessRecord(
-            redact_method(request.method), find_request_id(request.headers), exchange.client
-        )
-        self._requests += 1
+        record = self._recorder.begin(request.method, request.headers, exchange.client)
         try:
             await serve(exchange, record)
         except trio.Cancelled:
@@ -172,24 +172,12 @@ class Gateway:
             await _refuse(exchange, refusals.INTERNAL, self._error_form(exchange), record)
             record.outcome = Outcome.FAILED
         finally:
-            self._requests -= 1
-            self._ended[record.outcome] += 1
-            record.ended = time.perf_counter()
-            if self._observers:
-                path = request.target.partition(b"?")[0]
-                record.path = self._redactor.redact(path, record.provider)
-                for observe in self._observers:
-                    try:
-                        observe(record)
-                    except Exception:
-                        fields = {"request_id": record.request_id}
-                        logger.exception("request observer failed", extra=fields)
+            self._recorder.end(record, request.target.partition(b"?")[0])
 
     def statistics(self) -> GatewayStatistics:
         """Return the current statistics; cheap. The pool has its own."""
-        return GatewayStatistics(
-            self._requests, MappingProxyType(dict(self._ended)), self._runtimes.open_count
-        )
+        running, ended = len(self._recorder.running), dict(self._recorder.ended)
+        return GatewayStatistics(running, MappingProxyType(ended), self._runtimes.open_count)
 
     def start_draining(self) -> None:
         """Report `draining` at `/readyz`; requests are still served."""
@@ -273,7 +261,7 @@ class Gateway:
         form = found.kind.errors
         match = found.kind.match(request.method, target.path)
         if match is None or holds_access_key(match.path):
-            path = self._redactor.redact(target.path)
+            path = self._recorder.redactor.redact(target.path)
             refusal = refusals.unknown_route(provider.name, record.method, path)
             await _refuse(exchange, refusal, form, record)
             return

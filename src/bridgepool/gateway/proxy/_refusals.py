@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import attrs
 import msgspec
@@ -165,6 +166,24 @@ def bad_body(error: RemoteProtocolError) -> Refusal:
     if isinstance(error, BodyTooLarge):
         return BODY_TOO_LARGE
     return Refusal(error.status_hint, "bad_request_body", f"The request's body: {error}")
+
+
+_INVALID_CODES: Final = {
+    408: "request_timeout",
+    414: "target_too_long",
+    417: "expectation_failed",
+    431: "headers_too_large",
+    501: "not_supported",
+    505: "version_not_supported",
+}
+
+
+def invalid_request(error: RemoteProtocolError) -> Refusal:
+    """Refuse input that is not an acceptable request."""
+    status = error.status_hint
+    retry = Retry.CLIENT_DECIDES if status == 408 else Retry.USELESS
+    code = _INVALID_CODES.get(status, "bad_request")
+    return Refusal(status, code, f"The request cannot be read: {error}.", retry)
 
 
 def find_error_form(types: Iterable[ProviderType], path: bytes, headers: Headers) -> ErrorForm:

@@ -272,4 +272,9 @@ async def test_a_head_that_others_may_read_otherwise_ends_the_connection(
                 answer += part
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert answer.count(b"HTTP/1.1") == 1
-    assert b"connection: close" in answer
+    assert answer.count(b"connection: close") == 1
+    assert b'{"error":{"code":"bad_request"' in answer
+    [record] = plane.records
+    assert b"x-request-id: " + record.request_id.encode() in answer
+    assert (record.method, record.route, record.code) == ("GET", "/api/v1/providers", "bad_request")
+    assert str(record.status).encode() == status

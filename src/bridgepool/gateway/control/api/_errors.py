@@ -21,7 +21,7 @@ from bridgepool.gateway.control._errors import (
     StoreUnavailableError,
 )
 from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody
-from bridgepool.http import Exchange
+from bridgepool.http import Exchange, Headers
 
 logger = logging.getLogger("bridgepool.control.api")
 
@@ -48,11 +48,14 @@ class ApiResponse:
     revision: int | None = None
     """The revision in it."""
 
+    def fields(self, request_id: str) -> Headers:
+        """Return the fields of its head."""
+        fields = {"content-type": "application/json", "x-request-id": request_id, **self.headers}
+        return tuple((name.lower().encode(), text.encode()) for name, text in fields.items())
+
     async def send(self, exchange: Exchange, request_id: str) -> None:
         """Send it as the response of an exchange."""
-        fields = {"content-type": "application/json", "x-request-id": request_id, **self.headers}
-        headers = tuple((name.lower().encode(), text.encode()) for name, text in fields.items())
-        await exchange.answer(self.status, headers, self.content)
+        await exchange.answer(self.status, self.fields(request_id), self.content)
 
 
 def json_response(status: int, answer: object, *, shows_key: bool = False) -> ApiResponse:

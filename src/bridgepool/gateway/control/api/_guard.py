@@ -29,7 +29,13 @@ from bridgepool.gateway.control.api._errors import (
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.proxy._redaction import redact_method
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
-from bridgepool.http import Exchange, Headers, RemoteProtocolError, RequestBody
+from bridgepool.http import (
+    Exchange,
+    Headers,
+    InvalidRequest,
+    RemoteProtocolError,
+    RequestBody,
+)
 
 MAX_BODY: Final = 1 << 20
 _BODY_TIMEOUT: Final = 30.0
@@ -102,13 +108,25 @@ class Guard:
             record.status, record.revision = response.status, response.revision
             await response.send(exchange, record.request_id)
             record.code = response.code
-        except RemoteProtocolError as error:  # of the body: the server refuses it as at a gateway
-            record.status, record.code = error.status_hint or 400, "bad_request"
-            raise
         finally:
-            record.ended = time.perf_counter()
-            if self._access_log is not None and segments not in _HEALTH:
-                self._access_log(record)
+            if segments not in _HEALTH:
+                self._end_record(record)
+
+    def _end_record(self, record: ApiRecord) -> None:
+        record.ended = time.perf_counter()
+        if self._access_log is not None:
+            self._access_log(record)
+
+    def answer_invalid(self, invalid: InvalidRequest) -> tuple[Headers, bytes]:
+        """Refuse input that is not an acceptable request; an `answer_invalid` for `serve_http`."""
+        path = invalid.target.partition(b"?")[0].decode("ascii")
+        record = ApiRecord(
+            redact_method(invalid.method), redact_path(split_path(path)), invalid.client
+        )
+        response = _invalid(invalid.error)
+        record.status, record.code = response.status, response.code
+        self._end_record(record)
+        return response.fields(record.request_id), response.content
 
     async def _answer(
         self, exchange: Exchange, segments: tuple[str, ...], query: str, record: ApiRecord
@@ -130,8 +148,8 @@ class Guard:
             fields = dict(parse_qsl(query, keep_blank_values=True))
             method = request.method.decode("ascii")
             return await self._routes(ApiRequest(method, segments, fields, body, actor))
-        except RemoteProtocolError:
-            raise
+        except RemoteProtocolError as error:  # of the body
+            return _invalid(error)
         except StoreError as error:
             return store_response(error)
         except Exception as error:  # of the routes; the next request must be served
@@ -154,6 +172,11 @@ class Guard:
         if admin.role != "write" and request.method not in _READ_METHODS:
             return error_response(403, "forbidden", "this admin key has the role read")
         return Actor("admin", admin.name)
+
+
+def _invalid(error: RemoteProtocolError) -> ApiResponse:
+    message = f"the request cannot be read: {error}"
+    return error_response(error.status_hint, "bad_request", message, headers=_CLOSING)
 
 
 def _unauthorized(problem: str) -> ApiResponse:

@@ -1,0 +1,77 @@
+"""The records of requests, from their beginning to the observers."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import attrs
+
+from bridgepool.gateway.providers import ProviderType
+from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestObserver
+from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
+from bridgepool.gateway.proxy._refusals import find_error_form, invalid_request, render
+from bridgepool.gateway.proxy._request_id import find_request_id
+from bridgepool.http import Headers, InvalidRequest
+
+logger = logging.getLogger("bridgepool.gateway")
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """Makes the record of each request, counts it, and passes it to the observers at its end.
+
+    Args:
+        types: The provider types in force.
+        observers: Each gets every record.
+    """
+
+    _types: tuple[ProviderType, ...]
+    _observers: tuple[RequestObserver, ...]
+    running: set[AccessRecord] = attrs.field(factory=set, init=False)
+    """The records of the requests that are being served."""
+    ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0), init=False)
+    """Ended requests by outcome."""
+    redactor: PathRedactor = attrs.field(init=False)
+    """Redacts the paths of requests."""
+
+    def __attrs_post_init__(self) -> None:
+        self.redactor = PathRedactor(self._types)
+
+    def begin(self, method: bytes, headers: Headers, peer: str) -> AccessRecord:
+        """Begin the record of a request."""
+        record = AccessRecord(redact_method(method), find_request_id(headers), peer)
+        self.running.add(record)
+        return record
+
+    def end(self, record: AccessRecord, path: bytes) -> None:
+        """Complete a record, and pass it to the observers.
+
+        Args:
+            record: From `begin`.
+            path: The path of the request without its query.
+        """
+        self.running.discard(record)
+        self.ended[record.outcome] += 1
+        record.ended = time.perf_counter()
+        if self._observers:
+            record.path = self.redactor.redact(path, record.provider)
+        for observe in self._observers:
+            try:
+                observe(record)
+            except Exception:
+                fields = {"request_id": record.request_id}
+                logger.exception("request observer failed", extra=fields)
+
+    def refuse_invalid(self, invalid: InvalidRequest) -> tuple[Headers, bytes]:
+        """Refuse input that is not an acceptable request; its record begins and ends."""
+        path, headers = invalid.target.partition(b"?")[0], invalid.headers
+        refusal = invalid_request(invalid.error)
+        record = self.begin(invalid.method, headers, invalid.client)
+        form = find_error_form(self._types, path, headers)
+        answer = render(refusal, form, record.request_id)
+        record.status, record.code = refusal.status, refusal.code
+        record.outcome = Outcome.REFUSED
+        record.bytes_sent, record.first_byte = len(answer[1]), time.perf_counter()
+        self.end(record, path)
+        return answer
