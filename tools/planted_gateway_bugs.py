@@ -20,10 +20,10 @@ _CREDENTIALS = "gateway/providers/_credentials.py"
 GATEWAY_BUGS: tuple[Bug, ...] = (
     bug(
         "a disabled provider says so on open routes only", _REFUSING, _APP,
-        "await _refuse(exchange, found.refusal, form, record)",
+        "await self._refuse(exchange, found.refusal, form, record)",
         "is_open = any(kind.match(request.method, target.path) for kind in self._types)\n"
-        "            refusal = found.refusal if is_open else refusals.UNKNOWN_PROVIDER\n"
-        "            await _refuse(exchange, refusal, form, record)",
+        "            refusal = found.refusal if is_open else refusals.unknown_provider(())\n"
+        "            await self._refuse(exchange, refusal, form, record)",
     ),
     bug(
         "the last key instead of the first", _REFUSING,

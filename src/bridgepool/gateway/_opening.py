@@ -24,7 +24,7 @@ from bridgepool import (
 from bridgepool._services import open_service_nursery, require_trio
 from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
 from bridgepool.gateway.proxy._access_log import RequestObserver
-from bridgepool.gateway.proxy._app import Gateway, GatewaySettings
+from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
@@ -32,6 +32,7 @@ from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
 from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
+from bridgepool.gateway.proxy._settings import GatewaySettings
 
 logger = logging.getLogger("bridgepool.gateway")
 

@@ -17,7 +17,7 @@ import attrs
 from cyclopts import Group, Parameter
 
 from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
-from bridgepool.gateway.proxy._app import GatewaySettings
+from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.serving._connections import (
     UNAUTHENTICATED_TIMEOUT,
     check_connection_options,
@@ -107,6 +107,10 @@ class GatewayOptions:
     """The access log: a file to append to, `-` for standard output, or `none`."""
     expose_route_headers: bool = _POLICY.expose_route_headers
     """Add response headers with the provider and the generation that served."""
+    no_retry_status: Annotated[int | None, Parameter(metavar="STATUS", show_default=False)] = None
+    """The status, from 400 to 599, of refusals that a retry cannot help, such as that of a disabled
+    provider. Default: 503 or what else fits; and 400 for clients that are known to retry
+    nevertheless."""
     max_stale: _Seconds = _POLICY.max_stale
     """Time since the source last confirmed the providers after which `/readyz` answers 503."""
     max_body_bytes: Annotated[float, Parameter(metavar="N")] = math.inf
@@ -183,6 +187,8 @@ class GatewayOptions:
             raise StartError("--max-provider-connections must be at least 1")
         if not 0 < self.client_share <= 1:
             raise StartError("--client-share must be more than 0, and at most 1")
+        if self.no_retry_status is not None and not 400 <= self.no_retry_status <= 599:
+            raise StartError("--no-retry-status must be from 400 to 599")
         if not self.max_stale > 0:
             raise StartError("--max-stale must be more than 0")
         if not self.max_body_bytes >= 0:
@@ -194,6 +200,7 @@ class GatewayOptions:
         return GatewaySettings(
             allow_anonymous=all(address.is_loopback for address in addresses),
             expose_route_headers=self.expose_route_headers,
+            no_retry_status=self.no_retry_status,
             max_stale=self.max_stale,
             # Often enough that providers that nobody changes do not grow too old. A store is
             # asked for one number only, which also finds what its notices missed.

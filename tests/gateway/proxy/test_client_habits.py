@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import trio
 
-from bridgepool.gateway import Outcome
+from bridgepool.gateway import GatewaySettings, Outcome
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from tests.gateway.proxy.raw import connect, post
-from tests.gateway.proxy.rig import open_rig, openai, start_upstream
+from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 
 
 async def test_a_bare_name_is_answered_without_a_key_and_tells_nothing(
@@ -48,3 +48,47 @@ async def test_a_websocket_handshake_that_is_not_relayed_is_answered_426(
         await client.send(post("/ai/v1/chat/completions"))
         assert b"200 OK" in await client.read_until(b"200 OK"), "the connection stays"
     assert len(north.received) == 1
+
+
+async def test_a_client_that_retries_for_ever_is_stopped_and_one_that_slips_is_helped(
+    nursery: trio.Nursery,
+) -> None:
+    off = openai("http://127.0.0.1:9/v1", "off", enabled=False)
+    agent = ((b"user-agent", b"codex_exec/0.79.0"),)
+    async with open_rig(off, openai("http://127.0.0.1:9/v1"), nursery=nursery) as rig:
+        stopped = await rig.ask("/off/v1/responses", {}, agent)
+        assert (stopped.status, stopped.code) == (400, "provider_disabled")
+        assert stopped.json["error"]["type"] == "invalid_request_error"
+        assert (await rig.ask("/off/v1/responses", {})).status == 503
+        slipped = await rig.ask("/of/v1/responses", {})
+        assert "The providers are: off, ai." in slipped.json["error"]["message"]
+    settings = GatewaySettings(allow_anonymous=True, no_retry_status=409)
+    async with open_rig(off, nursery=nursery, settings=settings) as rig:
+        assert (await rig.ask("/off/v1/responses", {}, agent)).status == 409
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        ("/ai/chat/completions", "'/chat/completions' on this gateway, but '/v1/chat/completions'"),
+        ("/ai/v1//chat/completions", "but '/v1/chat/completions': correct the base URL."),
+        ("/ai/v1/chat/completions/", "but '/v1/chat/completions'"),
+        ("/ai/v1/v1/responses", "but '/v1/responses'"),
+        ("/ai/api/v1/responses", "but '/v1/responses'"),
+        ("/claude/messages", "but '/v1/messages'"),
+        ("/claude/v1/v1/messages", "but '/v1/messages'"),
+        ("/claude/api/event_logging/batch", "no route POST '/api/event_logging/batch' on"),
+        ("/claude/v1/skills", "no route POST '/v1/skills' on this gateway."),
+        ("/ai/v1beta/models/generate", "'/v1beta/models/generate' on this gateway."),
+        ("/ai/sk-live/v1/responses", "'/*/v1/responses' on this gateway, but '/v1/responses'"),
+        ("/ai/v1/" + "a" * 25, "'/v1/*' on this gateway."),
+    ],
+)
+async def test_a_slip_of_the_base_url_is_named(
+    nursery: trio.Nursery, target: str, text: str
+) -> None:
+    nowhere = "http://127.0.0.1:9/v1"
+    async with open_rig(openai(nowhere), anthropic(nowhere), nursery=nursery) as rig:
+        answer = await rig.ask(target, {})
+        assert answer.code == "unknown_route"
+        assert text in answer.json["error"]["message"]

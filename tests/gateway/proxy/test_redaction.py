@@ -133,11 +133,12 @@ async def test_a_refusal_tells_enough_to_correct_the_path(nursery: trio.Nursery)
     async with open_rig(openai(north), nursery=nursery) as rig:
         answer = await rig.ask("/ai/chat/completions", {})
         assert answer.json["error"]["message"] == (
-            "Provider 'ai' has no route POST '/chat/completions' on this gateway."
+            "Provider 'ai' has no route POST '/chat/completions' on this gateway, but "
+            "'/v1/chat/completions': correct the base URL."
         )
         answer = await rig.ask("/v1/chat/completions", {})
         assert answer.json["error"]["message"] == (
-            "There is no provider of the name that the path begins with."
+            "There is no provider of the name that the path begins with. The providers are: ai."
         )
     assert [record.path for record in rig.records] == [
         "/ai/chat/completions",

@@ -4,6 +4,7 @@ import pytest
 
 from bridgepool.gateway.providers import ANTHROPIC, OPENAI, PROVIDER_TYPES, ProviderType
 from bridgepool.gateway.proxy import _refusals as refusals
+from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render, render_event
 
 
@@ -55,7 +56,7 @@ def test_useless_retries_are_forbidden_and_useful_ones_get_a_date(kind: Provider
 
     assert headers(refusals.provider_disabled("a"))[b"x-should-retry"] == b"false"
     assert headers(refusals.provider_misconfigured("a"))[b"x-should-retry"] == b"false"
-    assert headers(refusals.UNKNOWN_PROVIDER)[b"x-should-retry"] == b"false"
+    assert headers(refusals.unknown_provider(()))[b"x-should-retry"] == b"false"
     assert headers(refusals.NOT_READY)[b"retry-after"] == b"1"
     assert headers(refusals.UPSTREAM_BUSY)[b"retry-after"] == b"1"
     for refusal in (refusals.UPSTREAM_UNREACHABLE, refusals.UPSTREAM_TIMEOUT):
@@ -80,3 +81,30 @@ def test_the_form_of_errors_is_found_by_header_or_path() -> None:
     assert find_error_form(PROVIDER_TYPES, b"/x", version) is ANTHROPIC.errors
     assert find_error_form(PROVIDER_TYPES, b"/nowhere/v1/messages", ()) is ANTHROPIC.errors
     assert find_error_form(PROVIDER_TYPES, b"/nowhere/v1/chat/completions", ()) is OPENAI.errors
+
+
+CODEX = "codex_cli_rs/0.79.0 (Debian 12; x86_64) xterm"
+VERCEL = "ai/5.0.1 ai-sdk/provider-utils/3.0.5 runtime/node.js/20"
+OPENCODE = "opencode/1.1.2/cli ai-sdk/provider-utils/3.0.5"
+
+
+@pytest.mark.parametrize(
+    ("agent", "status"),
+    [(CODEX, 400), (OPENCODE, 400), (VERCEL, 400), ("OpenAI/Python 3.5", 503), ("my-codec/1", 503)],
+)
+def test_clients_that_ignore_x_should_retry_get_a_status_that_stops_them(
+    agent: str, status: int
+) -> None:
+    headers = ((b"user-agent", agent.encode()),)
+    for refusal in (refusals.provider_disabled("a"), refusals.provider_misconfigured("a")):
+        assert with_status(refusal, headers, None).status == status
+        assert with_status(refusal, headers, 422).status == 422
+    assert with_status(refusals.unknown_provider(()), headers, 422).status == 404
+    assert with_status(refusals.WRONG_CLIENT_KEY, headers, 422).status == 401
+    assert with_status(refusals.NOT_READY, headers, 422).status == 503, "it is worth a retry"
+
+
+def test_an_unknown_provider_is_told_from_those_that_there_are() -> None:
+    assert "The providers are: a, b." in refusals.unknown_provider(("a", "b")).message
+    assert "none" in refusals.unknown_provider(()).message
+    assert len(refusals.unknown_provider(["name"] * 500).message) < 300

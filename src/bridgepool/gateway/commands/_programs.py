@@ -105,7 +105,8 @@ def hash_key(client: str, *, stdin: bool = False) -> None:
         fail(str(error))
     if given is None:
         print(f"The key of {client}, shown only now: {key.reveal()}", file=sys.stderr, flush=True)
-    print(row)
+    # The empty line ends a last line of the file that has no line break.
+    print(row if sys.stdout.isatty() else f"\n{row}")
 
 
 def client_row(client_id: str, given: str | None = None) -> tuple[str, Secret]:

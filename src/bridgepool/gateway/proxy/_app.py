@@ -10,7 +10,6 @@ replaced meanwhile. Every request makes one access record.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -21,7 +20,6 @@ import msgspec
 import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
-from bridgepool._options import count, positive_seconds, seconds
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._credentials import withhold_parameters
@@ -29,6 +27,7 @@ from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, Bridge, BridgeKey
+from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._forward import (
     Call,
     ResponseCutError,
@@ -41,7 +40,9 @@ from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._request_body import has_body
 from bridgepool.gateway.proxy._request_id import return_request_id
+from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
+from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.http import (
     Exchange,
     Headers,
@@ -49,41 +50,14 @@ from bridgepool.http import (
     RemoteProtocolError,
     Request,
     UpstreamError,
-    UpstreamLimits,
     is_websocket_handshake,
 )
 
 logger = logging.getLogger("bridgepool.gateway")
 
 _REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal at the drain deadline
-_UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
 _LISTENING: Final = b'{"status": "listening"}\n'
 _JSON: Final = ((b"content-type", b"application/json"),)
-
-
-@attrs.frozen(kw_only=True)
-class GatewaySettings:
-    """The gateway's policy. Durations are in seconds, `math.inf` for none."""
-
-    allow_anonymous: bool = False
-    """Serve local programs without a key while no clients are configured. For listeners on
-    loopback addresses only."""
-    expose_route_headers: bool = False
-    """Add `x-bridgepool-provider` and `x-bridgepool-generation` to responses."""
-    max_stale: float = attrs.field(default=math.inf, validator=positive_seconds)
-    """Age of the snapshot in force above which the gateway is not ready."""
-    max_bridges: int = attrs.field(default=5000, validator=count)
-    """Maximum number of client keys with an open bridge."""
-    bridge_ttl: float = attrs.field(default=900.0, validator=positive_seconds)
-    """Maximum age of a bridge before it is rebuilt."""
-    drain_timeout: float = attrs.field(default=600.0, validator=seconds)
-    """Time that a request may take after its provider was replaced, or the gateway was left."""
-    poll_interval: float = attrs.field(default=300.0, validator=positive_seconds)
-    """Time between two reloads without a notice."""
-    min_reload_interval: float = attrs.field(default=0.1, validator=positive_seconds)
-    """Minimum time between two reloads that notices cause."""
-    upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
-    """Number and timeouts of the connections to each provider; the tenants are the clients."""
 
 
 @attrs.frozen
@@ -148,7 +122,7 @@ class Gateway:
 
     async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
         form = self._error_form(exchange)
-        await _refuse(exchange, refusals.TOO_MANY_CONNECTIONS, form, record)
+        await self._refuse(exchange, refusals.TOO_MANY_CONNECTIONS, form, record)
 
     async def _record(
         self, exchange: Exchange, serve: Callable[[Exchange, AccessRecord], Awaitable[None]]
@@ -169,7 +143,7 @@ class Gateway:
             record.outcome, record.code = Outcome.FAILED, refusals.INTERNAL.code
             if exchange.response_started:
                 raise
-            await _refuse(exchange, refusals.INTERNAL, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.INTERNAL, self._error_form(exchange), record)
             record.outcome = Outcome.FAILED
         finally:
             self._recorder.end(record, request.target.partition(b"?")[0])
@@ -212,7 +186,7 @@ class Gateway:
             await _answer_bare(exchange, record)
             return
         if not self._readiness.has_snapshot:
-            await _refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
             return
         identity = await identify(
             exchange.request.headers,
@@ -220,7 +194,7 @@ class Gateway:
             allow_anonymous=self._settings.allow_anonymous,
         )
         if isinstance(identity, Refusal):
-            await _refuse(exchange, identity, self._error_form(exchange), record)
+            await self._refuse(exchange, identity, self._error_form(exchange), record)
             return
         exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
@@ -230,11 +204,11 @@ class Gateway:
                 record.generation = lease.generation
                 await self._serve_on(bridge, identity, exchange, record)
         except PoolClosedError:
-            await _refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
         except BuildError:
             fields = {"request_id": record.request_id, "client": record.client}
             logger.exception("bridge failed", extra=fields)
-            await _refuse(exchange, refusals.BRIDGE_FAILED, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.BRIDGE_FAILED, self._error_form(exchange), record)
 
     async def _serve_on(
         self, bridge: Bridge, identity: Identity, exchange: Exchange, record: AccessRecord
@@ -244,33 +218,35 @@ class Gateway:
         if is_websocket_handshake(request):
             # Of whatever path: clients take 426, and nothing else, for "use HTTP at once".
             form = self._error_form(exchange)
-            await _refuse(exchange, refusals.WEBSOCKET_NOT_SUPPORTED, form, record)
+            await self._refuse(exchange, refusals.WEBSOCKET_NOT_SUPPORTED, form, record)
             return
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
         if target is None or found is None:
             form = self._error_form(exchange)
-            await _refuse(exchange, refusals.UNKNOWN_PROVIDER, form, record)
+            refusal = refusals.unknown_provider(bridge.provider_names)
+            await self._refuse(exchange, refusal, form, record)
             return
         provider = found.provider
         record.provider = provider.name
         if isinstance(found, UnavailableProvider):
             form = self._error_form(exchange, provider.type)
-            await _refuse(exchange, found.refusal, form, record)
+            await self._refuse(exchange, found.refusal, form, record)
             return
         form = found.kind.errors
         match = found.kind.match(request.method, target.path)
         if match is None or holds_access_key(match.path):
-            path = self._recorder.redactor.redact(target.path)
-            refusal = refusals.unknown_route(provider.name, record.method, path)
-            await _refuse(exchange, refusal, form, record)
+            path = self._recorder.redactor.describe(target.path)
+            similar = find_similar_route(found.kind, request.method, target.path)
+            refusal = refusals.unknown_route(provider.name, record.method, path, similar)
+            await self._refuse(exchange, refusal, form, record)
             return
         record.route = match.pattern
         if has_body(request.headers) and request.method not in match.route.bodies:
-            await _refuse(exchange, refusals.unexpected_body(record.method), form, record)
+            await self._refuse(exchange, refusals.unexpected_body(record.method), form, record)
             return
         if provider.client_keys and not identity.own_key:
-            await _refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
+            await self._refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
             return
         upstream_target = match.path
         if target.query:
@@ -278,7 +254,57 @@ class Gateway:
             upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(found, upstream_target, _tenant(identity, exchange), identity.own_key, extra)
-        await _forward_on(bridge, call, exchange, record)
+        await self._forward_on(bridge, call, exchange, record)
+
+    async def _forward_on(
+        self, bridge: Bridge, call: Call, exchange: Exchange, record: AccessRecord
+    ) -> None:
+        """Forward a request, registered with its bridge; answer its failures."""
+        bridge.enter(exchange)
+        try:
+            await forward(call, exchange, record)
+            return
+        except trio.Cancelled:
+            if bridge.closing:
+                await self._end_by_deadline(call, exchange, record)  # noqa: ASYNC102 -- it shields itself
+            raise
+        except UpstreamError as error:
+            _log_upstream_failure(record, error)
+            refusal = refusal_for(error)
+        except ResponseWithheldError as error:
+            _log_upstream_failure(record, error.refusal.message)
+            refusal = error.refusal
+        except ResponseCutError as error:
+            _log_upstream_failure(record, error.__cause__)
+            return
+        except RemoteProtocolError as error:
+            refusal = refusals.bad_body(error)
+            if exchange.response_started:  # the response had begun before the request was complete
+                record.outcome, record.code = Outcome.CLIENT_GONE, refusal.code
+                return
+        finally:
+            bridge.leave(exchange)
+        await self._refuse(exchange, refusal, call.runtime.kind.errors, record)
+
+    async def _end_by_deadline(self, call: Call, exchange: Exchange, record: AccessRecord) -> None:
+        """Refuse the request, if its response has not begun."""
+        if not exchange.response_started:
+            with trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True):
+                await self._refuse(
+                    exchange, refusals.DRAIN_DEADLINE, call.runtime.kind.errors, record
+                )
+        record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
+
+    async def _refuse(
+        self, exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord
+    ) -> None:
+        """Answer with a refusal."""
+        refusal = with_status(refusal, exchange.request.headers, self._settings.no_retry_status)
+        headers, body = render(refusal, form, record.request_id)
+        record.outcome, record.code = Outcome.REFUSED, refusal.code
+        record.status, record.bytes_sent = refusal.status, len(body)
+        await exchange.answer(refusal.status, headers, body)
+        record.first_byte = time.perf_counter()
 
 
 def _is_bare(request: Request) -> bool:
@@ -313,35 +339,6 @@ def _route_headers(record: AccessRecord) -> Headers:
     )
 
 
-async def _forward_on(bridge: Bridge, call: Call, exchange: Exchange, record: AccessRecord) -> None:
-    """Forward a request, registered with its bridge; answer its failures."""
-    bridge.enter(exchange)
-    try:
-        await forward(call, exchange, record)
-        return
-    except trio.Cancelled:
-        if bridge.closing:
-            await _end_by_deadline(call, exchange, record)  # noqa: ASYNC102 -- it shields itself
-        raise
-    except UpstreamError as error:
-        _log_upstream_failure(record, error)
-        refusal = refusal_for(error)
-    except ResponseWithheldError as error:
-        _log_upstream_failure(record, error.refusal.message)
-        refusal = error.refusal
-    except ResponseCutError as error:
-        _log_upstream_failure(record, error.__cause__)
-        return
-    except RemoteProtocolError as error:
-        refusal = refusals.bad_body(error)
-        if exchange.response_started:  # the response had begun before the request was complete
-            record.outcome, record.code = Outcome.CLIENT_GONE, refusal.code
-            return
-    finally:
-        bridge.leave(exchange)
-    await _refuse(exchange, refusal, call.runtime.kind.errors, record)
-
-
 def _log_upstream_failure(record: AccessRecord, error: object) -> None:
     fields = {
         "request_id": record.request_id,
@@ -349,22 +346,3 @@ def _log_upstream_failure(record: AccessRecord, error: object) -> None:
         "error": str(error),
     }
     logger.warning("upstream request failed", extra=fields)
-
-
-async def _end_by_deadline(call: Call, exchange: Exchange, record: AccessRecord) -> None:
-    """Refuse the request, if its response has not begun."""
-    if not exchange.response_started:
-        with trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True):
-            await _refuse(exchange, refusals.DRAIN_DEADLINE, call.runtime.kind.errors, record)
-    record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
-
-
-async def _refuse(
-    exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord
-) -> None:
-    """Answer with a refusal."""
-    headers, body = render(refusal, form, record.request_id)
-    record.outcome, record.code = Outcome.REFUSED, refusal.code
-    record.status, record.bytes_sent = refusal.status, len(body)
-    await exchange.answer(refusal.status, headers, body)
-    record.first_byte = time.perf_counter()

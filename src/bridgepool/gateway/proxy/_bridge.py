@@ -40,6 +40,11 @@ class Bridge:
         """Return the runtime of that provider; None if there is no provider of that name."""
         return await self._table.use(name)
 
+    @property
+    def provider_names(self) -> tuple[str, ...]:
+        """The names of the providers, in their order."""
+        return tuple(provider.name for provider in self._table.snapshot.providers)
+
     def enter(self, exchange: Exchange) -> None:
         """Register a request; it is cancelled if the bridge has to close before its end."""
         self._requests.add(exchange)

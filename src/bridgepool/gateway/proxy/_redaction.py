@@ -10,6 +10,7 @@ is enough to read, continue and delete it with the key that all clients share. A
 found by time, client and key in the access log, and in the provider's own log.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -20,6 +21,7 @@ from bridgepool.gateway.providers import ProviderType
 HIDDEN: Final = "*"
 """Replaces a segment or a method that is not shown."""
 
+_WORD: Final = re.compile(rb"(?=.{1,24}\Z)[a-z]+(?:_[a-z]+)*|v[0-9]{1,2}(?:alpha|beta)?[0-9]?")
 _MAX_SEGMENTS: Final = 12  # the rest counts as one segment
 
 # Words below open routes.
@@ -74,6 +76,20 @@ class PathRedactor:
         if provider != "-":
             shown[1] = provider
         return "/".join(shown)
+
+    def describe(self, path: bytes) -> str:
+        """Return a path for the client that sent it, in ASCII: named, unless it may hold a key.
+
+        A segment of small letters, or a version, is shown as well: a key has digits or capitals.
+        """
+        return "/".join(
+            [
+                segment.decode("ascii")
+                if segment in self._shown or _WORD.fullmatch(segment)
+                else HIDDEN
+                for segment in path.split(b"/", _MAX_SEGMENTS)
+            ]
+        )
 
 
 def redact_method(method: bytes) -> str:

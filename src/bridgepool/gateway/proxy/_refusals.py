@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import attrs
@@ -18,6 +18,8 @@ import msgspec
 from bridgepool.gateway.providers import ErrorDetails, ErrorForm, ProviderType
 from bridgepool.gateway.proxy._request_id import REQUEST_ID_HEADER
 from bridgepool.http import BodyTooLarge, Headers, RemoteProtocolError
+
+_MAX_NAMES: Final = 20  # of providers in a message
 
 
 class Retry(enum.Enum):
@@ -111,29 +113,42 @@ OWN_KEY_MISSING = Refusal(
 DRAIN_DEADLINE = Refusal(
     503, "drain_deadline", "The provider was replaced and this request outlived the drain."
 )
-# Without the name: the path may begin with a key that was put there by mistake.
-UNKNOWN_PROVIDER = Refusal(
-    404,
-    "unknown_provider",
-    "There is no provider of the name that the path begins with.",
-    Retry.USELESS,
-)
 BODY_TOO_LARGE = Refusal(413, "body_too_large", "The request's body is too large.", Retry.USELESS)
 INTERNAL = Refusal(500, "internal_error", "The gateway failed; its log says why.")
 
 
-def unknown_route(name: str, method: str, path: str) -> Refusal:
+def unknown_provider(names: Sequence[str]) -> Refusal:
+    """Refuse a path that begins with no provider's name.
+
+    Without that name: the path may begin with a key that was put there by mistake.
+
+    Args:
+        names: Those of the providers that there are for this client, whom the gateway knows.
+    """
+    shown = ", ".join(names[:_MAX_NAMES]) + (" …" if len(names) > _MAX_NAMES else "")
+    there_are = f"The providers are: {shown}." if names else "There is none now."
+    return Refusal(
+        404,
+        "unknown_provider",
+        f"There is no provider of the name that the path begins with. {there_are}",
+        Retry.USELESS,
+    )
+
+
+def unknown_route(name: str, method: str, path: str, similar: str | None = None) -> Refusal:
     """Refuse a path that the provider does not open.
 
     Args:
         name: the provider's.
         method: redacted.
-        path: below the provider's name, redacted: clients log error messages.
+        path: below the provider's name, without what may be a key: clients log error messages.
+        similar: a route that a client with a slip in its base URL meant.
     """
+    hint = f", but {similar!r}: correct the base URL" if similar is not None else ""
     return Refusal(
         404,
         "unknown_route",
-        f"Provider {name!r} has no route {method} {path!r} on this gateway.",
+        f"Provider {name!r} has no route {method} {path!r} on this gateway{hint}.",
         Retry.USELESS,
     )
 

@@ -1,0 +1,43 @@
+"""The policy of a gateway."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import attrs
+
+from bridgepool._options import count, positive_seconds, seconds
+from bridgepool.http import UpstreamLimits
+
+_UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
+
+
+@attrs.frozen(kw_only=True)
+class GatewaySettings:
+    """The gateway's policy. Durations are in seconds, `math.inf` for none."""
+
+    allow_anonymous: bool = False
+    """Serve local programs without a key while no clients are configured. For listeners on
+    loopback addresses only."""
+    no_retry_status: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(attrs.validators.in_(range(400, 600)))
+    )
+    """The status of refusals that a retry cannot help, for all clients. None: each refusal's own,
+    and 400 for clients that are known to ignore `x-should-retry`."""
+    expose_route_headers: bool = False
+    """Add `x-bridgepool-provider` and `x-bridgepool-generation` to responses."""
+    max_stale: float = attrs.field(default=math.inf, validator=positive_seconds)
+    """Age of the snapshot in force above which the gateway is not ready."""
+    max_bridges: int = attrs.field(default=5000, validator=count)
+    """Maximum number of client keys with an open bridge."""
+    bridge_ttl: float = attrs.field(default=900.0, validator=positive_seconds)
+    """Maximum age of a bridge before it is rebuilt."""
+    drain_timeout: float = attrs.field(default=600.0, validator=seconds)
+    """Time that a request may take after its provider was replaced, or the gateway was left."""
+    poll_interval: float = attrs.field(default=300.0, validator=positive_seconds)
+    """Time between two reloads without a notice."""
+    min_reload_interval: float = attrs.field(default=0.1, validator=positive_seconds)
+    """Minimum time between two reloads that notices cause."""
+    upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
+    """Number and timeouts of the connections to each provider; the tenants are the clients."""
