@@ -16,11 +16,14 @@ import attrs
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import (
     PROVIDER_TYPES,
+    Caller,
+    ClientRules,
     InvalidProviderError,
     Provider,
     ProviderType,
     UnreadableProviderError,
 )
+from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._wire import (
     ProviderRow,
     kept,
@@ -94,6 +97,17 @@ class Authorization:
     """The clients revision at which it was true, or an earlier one."""
     epoch: str | None = None
     """The epoch of that revision."""
+    rules: ClientRules | None = None
+    """What the client may, if there are rules."""
+    key_rules: ClientRules | None = None
+    """What it may with this key, if there are rules; both apply."""
+
+    def caller(self) -> Caller | None:
+        """Return whose key it is; None if nobody's."""
+        if self.client_id is None or self.key_id is None:
+            return None
+        rules, key_rules = self.rules or NO_RULES, self.key_rules or NO_RULES
+        return Caller(self.client_id, self.key_id, rules, key_rules)
 
 
 @attrs.frozen

@@ -2,11 +2,20 @@
 once.
 """
 
-from bridgepool.gateway.commands import _audit, _encryption, _gateways, _keys, _providers, _store
+from bridgepool.gateway.commands import (
+    _audit,
+    _clients,
+    _encryption,
+    _gateways,
+    _keys,
+    _providers,
+    _store,
+)
 from bridgepool.gateway.commands._root import app
 
 __all__ = [
     "_audit",
+    "_clients",
     "_encryption",
     "_gateways",
     "_keys",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cyclopts import App, Parameter
 
+from bridgepool.gateway.commands._clients import NO_NEW_RULES, NewRules, read_rules
 from bridgepool.gateway.commands._connecting import (
     NO_WAIT,
     WHERE_DEFAULT,
@@ -78,6 +79,7 @@ def create(
     name: str,
     *,
     role: Literal["read", "write"] = "read",
+    rules: NewRules = NO_NEW_RULES,
     wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
@@ -87,9 +89,14 @@ def create(
         kind: A key of a client (which is added with its first key), of a gateway, or of an admin.
         name: The id of the client, or the name of the gateway or admin.
         role: The role of an admin key: read, or write.
+        rules: What the client may with this key, beside the client's own rules.
     """
     from bridgepool.gateway.control._records import NewClient
     from bridgepool.gateway.control.operations import _clients, _keys
+
+    given = read_rules(rules)
+    if given and kind != "client":
+        fail(f"a {kind} key has no rules; they are for keys of clients")
 
     async def make(admin: Admin) -> NewKey | NewClient:
         if kind == "gateway":
@@ -98,8 +105,8 @@ def create(
             return await admin.do(_keys.create_admin_key, name, role)
         clients = (await admin.do(_clients.list_clients)).clients
         if any(client.id == name for client in clients):
-            return await admin.do(_clients.add_client_key, name)
-        return await admin.do(_clients.add_client, name)
+            return await admin.do(_clients.add_client_key, name, given)
+        return await admin.do(_clients.add_client, name, key_rules=given)
 
     made = administer(where, make)
     if made.key is None:

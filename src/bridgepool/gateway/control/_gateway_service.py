@@ -30,6 +30,7 @@ from bridgepool.gateway._protocol import (
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._records import Revisions
 from bridgepool.gateway.providers import Caller
+from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.remote import (
@@ -217,6 +218,8 @@ class _Clients:
             key_id=caller.key_id,
             clients=latest.revision,
             epoch=latest.epoch,
+            rules=None if caller.rules == NO_RULES else caller.rules,
+            key_rules=None if caller.key_rules == NO_RULES else caller.key_rules,
         )
 
 

@@ -13,8 +13,9 @@ from typing import Literal, TypeAlias, cast
 import attrs
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers import Clients
+from bridgepool.gateway.providers import ClientRules, Clients
 from bridgepool.gateway.providers._access_keys import KeyHash
+from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Identity, RejectedRow
@@ -239,6 +240,8 @@ class AccessKeyView:
     revoked: datetime | None = None
     role: Role | None = None
     """Of an admin key: ``read``, or ``write``, which includes reading."""
+    rules: ClientRules = NO_RULES
+    """Of a client's key: what the client may with it, beside the client's own rules."""
 
 
 @attrs.frozen(kw_only=True)
@@ -269,6 +272,8 @@ class ClientView:
     """The valid ones, the oldest first."""
     created: datetime
     revision: int
+    rules: ClientRules = NO_RULES
+    """What it may."""
 
 
 @attrs.frozen(kw_only=True)

@@ -7,6 +7,7 @@ The schema, the rules and the parser are pure. `open_provider_file` needs
 from bridgepool.gateway.providers._access_keys import KeyHash
 from bridgepool.gateway.providers._anthropic import ANTHROPIC
 from bridgepool.gateway.providers._base_url import BaseURL, address_is_private, parse_base_url
+from bridgepool.gateway.providers._client_rules import ClientRules
 from bridgepool.gateway.providers._clients import Caller, Client, Clients, hash_key, new_client_key
 from bridgepool.gateway.providers._credentials import (
     CLIENT_CREDENTIALS,
@@ -51,6 +52,7 @@ __all__ = [
     "BaseURL",
     "Caller",
     "Client",
+    "ClientRules",
     "ClientToken",
     "Clients",
     "ErrorDetails",

@@ -11,6 +11,7 @@ import attrs
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers._access_keys import CLIENT_KEYS, KeyHash, parse_hash
+from bridgepool.gateway.providers._client_rules import NO_RULES, ClientRules, check_rules
 from bridgepool.gateway.providers._errors import InvalidProviderError
 
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?")
@@ -62,6 +63,10 @@ class Client:
     """Its name in logs: letters, digits and ``. _ @ -``, at most 64 characters."""
     key_hashes: tuple[str, ...] = attrs.field(converter=_to_hashes, repr=False)
     """One `hash_key` for each key that is good; two while a key is being changed."""
+    rules: ClientRules = attrs.field(default=NO_RULES)
+    """What it may, with any of its keys."""
+    key_rules: Mapping[str, ClientRules] = attrs.field(factory=dict, hash=False)
+    """What it may with one key, by the id of that key. They can only narrow `rules`."""
 
     @id.validator
     def _check_id(self, _: object, value: str) -> None:
@@ -77,6 +82,18 @@ class Client:
         except ValueError as error:
             raise InvalidProviderError("key_hashes", str(error)) from None
 
+    @rules.validator
+    def _check_rules(self, _: object, value: ClientRules) -> None:
+        check_rules(value)
+
+    @key_rules.validator
+    def _check_key_rules(self, _: object, value: Mapping[str, ClientRules]) -> None:
+        ids = {parse_hash(text).key_id for text in self.key_hashes}
+        for key_id, rules in value.items():
+            if key_id not in ids:
+                raise InvalidProviderError("key_rules", f"{key_id!r} is none of its keys")
+            check_rules(rules)
+
 
 @attrs.frozen
 class Caller:
@@ -86,6 +103,10 @@ class Caller:
     """The client's `id`."""
     key_id: str
     """The public part of the key it used."""
+    rules: ClientRules = NO_RULES
+    """What the client may."""
+    key_rules: ClientRules = NO_RULES
+    """What it may with this key; both apply."""
 
 
 def _to_rows(values: Iterable[Client]) -> tuple[Client, ...]:
@@ -117,7 +138,9 @@ class Clients:
                 key_id = parsed.key_id.encode("ascii")
                 if key_id in index:
                     raise InvalidProviderError("key_hashes", f"key {parsed.key_id} is there twice")
-                index[key_id] = Caller(client.id, parsed.key_id), parsed
+                key_rules = client.key_rules.get(parsed.key_id, NO_RULES)
+                caller = Caller(client.id, parsed.key_id, client.rules, key_rules)
+                index[key_id] = caller, parsed
         return index
 
     def authenticate(self, token: bytes) -> Caller | None:

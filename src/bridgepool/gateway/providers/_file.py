@@ -12,13 +12,17 @@ from typing import Any, Final
 import attrs
 
 from bridgepool._snapshot import ProviderSnapshot
+from bridgepool.gateway.providers._access_keys import parse_hash
+from bridgepool.gateway.providers._client_rules import RULE_FIELDS, ClientRules
 from bridgepool.gateway.providers._clients import Client, Clients
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
 from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
 from bridgepool.gateway.providers._file_rows import (
     convert_rows,
+    plain_reader,
     provider_readers,
     read_fields,
+    read_tables,
     read_text,
     read_text_table,
     read_texts,
@@ -29,7 +33,15 @@ from bridgepool.gateway.providers._provider_type import ProviderType
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
 _PROVIDER_READERS: Final = provider_readers(read_texts, read_text_table)
-_CLIENT_READERS: Final = {"id": read_text, "key_hash": read_text, "key_hashes": read_texts}
+_RULE_READERS: Final = {name: plain_reader(field) for name, field in RULE_FIELDS.items()}
+_CLIENT_READERS: Final = {
+    "id": read_text,
+    "key_hash": read_text,
+    "key_hashes": read_texts,
+    "keys": read_tables,
+    **_RULE_READERS,
+}
+_CLIENT_KEY_READERS: Final = {"hash": read_text, **_RULE_READERS}
 _TOP_FIELDS: Final = ("providers", "clients", "allow_private")
 _POSITION: Final = re.compile(r" \(at (line [0-9]+, column [0-9]+|end of document)\)$")
 _MOST_PROBLEMS: Final = 20
@@ -178,15 +190,38 @@ def _provider(
 
 def _client(row: Mapping[str, object]) -> tuple[Client | None, list[str]]:
     fields, problems = read_fields(row, _CLIENT_READERS, ("id",))
-    if ("key_hash" in row) == ("key_hashes" in row):
+    keys: list[dict[str, Any]] = []
+    for number, key in enumerate(fields.get("keys", ()), start=1):
+        read, found = read_fields(key, _CLIENT_KEY_READERS, ("hash",))
+        keys.append(read)
+        problems += [f"keys.{number}: {problem}" for problem in found]
+    if "key_hash" in row and "key_hashes" in row:
         problems.append("key_hash: give either key_hash or, for several keys, key_hashes")
+    if not {"key_hash", "key_hashes", "keys"} & row.keys():
+        problems.append("key_hash: give either key_hash or, for several keys, key_hashes or keys")
     if problems:
         return None, problems
-    hashes = fields["key_hashes" if "key_hashes" in fields else "key_hash"]
+    hashes = [fields["key_hash"]] if "key_hash" in fields else [*fields.get("key_hashes", ())]
     try:
-        return Client(id=fields["id"], key_hashes=hashes), []
+        return _made_client(fields, hashes, keys), []
     except InvalidProviderError as error:
         return None, [str(error)]
+
+
+def _made_client(
+    fields: Mapping[str, Any], hashes: list[str], keys: Iterable[dict[str, Any]]
+) -> Client:
+    key_rules: dict[str, ClientRules] = {}
+    for key in keys:
+        text = key.pop("hash")
+        hashes.append(text)
+        try:
+            key_id = parse_hash(text).key_id
+        except ValueError as error:
+            raise InvalidProviderError("keys", str(error)) from None
+        key_rules[key_id] = ClientRules(**key)
+    rules = ClientRules(**{name: fields[name] for name in RULE_FIELDS.keys() & fields.keys()})
+    return Client(id=fields["id"], key_hashes=hashes, rules=rules, key_rules=key_rules)
 
 
 def _repeated_names(providers: Iterable[Provider]) -> list[str]:

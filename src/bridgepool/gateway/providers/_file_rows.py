@@ -36,6 +36,13 @@ def read_text_table(value: object) -> object:
     return value
 
 
+def read_tables(value: object) -> object:
+    """Read an array of tables."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("is not an array of tables")
+    return value
+
+
 def provider_readers(keys: Reader, headers: Reader, *, null: bool = False) -> dict[str, Reader]:
     """Return what reads each field of a provider, in their order.
 

@@ -33,7 +33,8 @@ from bridgepool import BuildError, PoolClosedError, VersionedSingleflight
 from bridgepool._options import count, positive_seconds, seconds
 from bridgepool._secret import Secret
 from bridgepool.gateway._protocol import Authorization, WatchClients
-from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller
+from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller, ClientRules
+from bridgepool.gateway.providers._client_rules import NO_RULES
 
 logger = logging.getLogger("bridgepool.gateway")
 # A key of any store of ours is much shorter; what is longer is nobody's, and is not sent.
@@ -80,6 +81,8 @@ class KnownClient:
     key_id: str
     age: float
     """Seconds since that was confirmed."""
+    rules: ClientRules = NO_RULES
+    key_rules: ClientRules = NO_RULES
 
 
 @attrs.frozen
@@ -148,7 +151,12 @@ class RemoteClients:
         now = trio.current_time()
         return tuple(
             KnownClient(
-                digest, answer.caller.client_id, answer.caller.key_id, now - answer.confirmed
+                digest,
+                answer.caller.client_id,
+                answer.caller.key_id,
+                now - answer.confirmed,
+                answer.caller.rules,
+                answer.caller.key_rules,
             )
             for digest, answer in self._known.items()
             if answer.caller is not None
@@ -168,7 +176,7 @@ class RemoteClients:
         self._epoch = epoch
         for client in clients:
             if client.digest not in self._known:
-                caller = Caller(client.client_id, client.key_id)
+                caller = Caller(client.client_id, client.key_id, client.rules, client.key_rules)
                 self._keep(client.digest, _Answer(caller, -1, now - client.age, -1))
 
     async def authorize(self, token: bytes) -> Caller | None:
@@ -244,10 +252,7 @@ class RemoteClients:
         if answer.epoch != self._epoch or (epoch == self._epoch and revision < clients):
             raise _BehindError
         self._note_clients(revision, answer.epoch)
-        caller = None
-        if answer.client_id is not None and answer.key_id is not None:
-            caller = Caller(answer.client_id, answer.key_id)
-        found = _Answer(caller, revision, asked, session)
+        found = _Answer(answer.caller(), revision, asked, session)
         self._keep(digest, found)
         return found
 

@@ -53,6 +53,8 @@ VALUES: Final[dict[str, object]] = {
     "providers": (DRAFT, DRAFT),
     "patch": ProviderPatch(key_env=None, enabled=False, keys=(KeyRef("key_1"),)),
     "key_hashes": (hash_key(new_client_key()),),
+    "rules": {"models": ("a", "b"), "expires": None, "max_concurrent": 3},
+    "key_rules": {"routes": ("/chat/*",)},
     "role": "write",
     "revision": 17,
     "if_revision": 17,
@@ -121,6 +123,11 @@ def test_every_mistake_is_told_at_once_and_no_value() -> None:
     assert problems(add_client, {}, {"key_hashes": [HIDDEN, 5]}) == (
         "id: is missing",
         "key_hashes.1: expected `str`, got `int`",
+    )
+    rules = {HIDDEN: 1, "models": HIDDEN, "max_concurrent": None}
+    assert problems(add_client, {}, {"id": "a", "rules": rules}) == (
+        "rules.…: is not a known field",
+        "rules.models: is not a list of strings or null",
     )
     draft = {HIDDEN: 1, "name": 5, "type": HIDDEN, "keys": [HIDDEN], "headers": {HIDDEN: 5}}
     found = problems(add_provider, {}, draft)

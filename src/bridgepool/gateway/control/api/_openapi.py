@@ -13,7 +13,7 @@ from bridgepool._secret import Secret
 from bridgepool._version import __version__
 from bridgepool.gateway.control.operations import OPERATIONS, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Parameter, Place
-from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody
+from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody, needs_body
 
 _ERRORS: Final = {
     400: "The request cannot be read.",
@@ -151,7 +151,7 @@ def _describe(operation: Operation[..., object], named: Mapping[Any, object]) ->
     body = _body(operation.parameters)
     if body is not None:
         described["requestBody"] = {
-            "required": True,
+            "required": needs_body(operation),
             "content": {"application/json": {"schema": body}},
         }
     return described

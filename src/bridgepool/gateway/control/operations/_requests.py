@@ -157,6 +157,8 @@ def read_request(
     elif Place.FIELD in places.values():
         if isinstance(body, dict):
             carried[Place.FIELD] = body
+        elif body is REQUIRED and not needs_body(operation):
+            carried[Place.FIELD] = {}
         else:
             problems.append(f"body: {'is missing' if body is REQUIRED else 'is not an object'}")
     for place, where in ((Place.QUERY, "query"), (Place.FIELD, "…")):
@@ -193,6 +195,14 @@ def _read(parameter: Parameter, value: object) -> object:
         return msgspec.convert(value, parameter.kind, strict=strict)
     except msgspec.ValidationError as error:
         raise InvalidChangeError(_problem(name, parameter.kind, str(error))) from None
+
+
+def needs_body(operation: Operation[..., Any]) -> bool:
+    """Return whether a request of an operation has a body in any case."""
+    return any(
+        one.place is Place.BODY or (one.place is Place.FIELD and one.default is REQUIRED)
+        for one in operation.parameters
+    )
 
 
 def _label(parameter: Parameter) -> str:

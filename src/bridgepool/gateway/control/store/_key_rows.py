@@ -17,10 +17,10 @@ from bridgepool.gateway.control._records import (
     NewKey,
     Role,
 )
-from bridgepool.gateway.control.database import Table
+from bridgepool.gateway.control.database import Codec, Table
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store._transaction import StoreTransaction
-from bridgepool.gateway.providers import InvalidProviderError
+from bridgepool.gateway.providers import ClientRules, InvalidProviderError
 from bridgepool.gateway.providers._access_keys import (
     ADMIN_KEYS,
     CLIENT_KEYS,
@@ -28,6 +28,12 @@ from bridgepool.gateway.providers._access_keys import (
     KeyFormat,
     parse_hash,
     token_bytes,
+)
+from bridgepool.gateway.providers._client_rules import (
+    NO_RULES,
+    rules_document,
+    rules_from_text,
+    rules_to_text,
 )
 from bridgepool.gateway.providers._clients import check_client_id
 
@@ -51,6 +57,8 @@ class KeyRow:
     hash: str = attrs.field(repr=False)
     created: datetime
     revoked: datetime | None = None
+    rules: ClientRules = NO_RULES
+    """Of a client's key."""
 
     def view(self) -> AccessKeyView:
         """Return it without its hash."""
@@ -60,14 +68,17 @@ class KeyRow:
             created=self.created,
             revoked=self.revoked,
             role=self.role,
+            rules=self.rules,
         )
 
     def masked(self) -> dict[str, object]:
         """Return it for the audit."""
-        return {"id": self.id, "name": self.name, "role": self.role}
+        fields: dict[str, object] = {"id": self.id, "name": self.name, "role": self.role}
+        return fields if self.rules == NO_RULES else {**fields, "rules": rules_document(self.rules)}
 
 
-KEYS: Final = Table("access_keys", KeyRow, key="position")
+RULES_CODEC: Final = Codec(rules_to_text, rules_from_text)
+KEYS: Final = Table("access_keys", KeyRow, key="position", codecs={"rules": RULES_CODEC})
 
 
 def list_keys(
@@ -112,6 +123,7 @@ def create(
     name: str,
     role: Role | None = None,
     owner: str | None = None,
+    rules: ClientRules = NO_RULES,
 ) -> NewKey:
     """Make a key; the caller moves the revision for one of a client."""
     try:
@@ -120,7 +132,7 @@ def create(
         raise InvalidChangeError(f"name: {error.problem}") from None
     if kind == "gateway":
         tx.move_revision()
-    row, key = make(tx, kind, name, role, owner)
+    row, key = make(tx, kind, name, role, owner, rules)
     audit_rows.record(tx, f"{kind}_key.add", row.id, name, None, row.masked())
     return NewKey(revision=tx.revision, changed=True, access_key=row.view(), key=key)
 
@@ -159,11 +171,16 @@ def record_refused(tx: StoreTransaction, kind: KeyKind) -> None:
 
 
 def make(
-    tx: StoreTransaction, kind: KeyKind, name: str, role: Role | None, owner: str | None
+    tx: StoreTransaction,
+    kind: KeyKind,
+    name: str,
+    role: Role | None,
+    owner: str | None,
+    rules: ClientRules = NO_RULES,
 ) -> tuple[KeyRow, Secret]:
     """Make a key and its row; the caller moves the revision and writes the audit."""
     key = _FORMATS[kind].new()
-    return insert(tx, kind, name, _FORMATS[kind].hash(key), role, owner), key
+    return insert(tx, kind, name, _FORMATS[kind].hash(key), role, owner, rules), key
 
 
 def insert(
@@ -173,6 +190,7 @@ def insert(
     hashed: str,
     role: Role | None,
     owner: str | None,
+    rules: ClientRules = NO_RULES,
 ) -> KeyRow:
     """Add the row of a hash that has been checked."""
     row = KeyRow(
@@ -184,9 +202,17 @@ def insert(
         role=role,
         hash=hashed,
         created=tx.now,
+        rules=rules,
     )
     KEYS.insert(tx.sql, row)
     return row
+
+
+def set_rules(tx: StoreTransaction, row: KeyRow, rules: ClientRules) -> KeyRow:
+    """Replace the rules of a client's key; the caller moves the revision and writes the audit."""
+    changed = attrs.evolve(row, rules=rules)
+    KEYS.update(tx.sql, changed)
+    return changed
 
 
 def mark_revoked(tx: StoreTransaction, row: KeyRow) -> KeyRow:

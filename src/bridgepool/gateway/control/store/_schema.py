@@ -125,4 +125,9 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "ALTER TABLE gateways ADD COLUMN reconnecting INTEGER NOT NULL DEFAULT 0",
     ),
+    (
+        # What clients may, and what they may with a key.
+        "ALTER TABLE clients ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE access_keys ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
+    ),
 )

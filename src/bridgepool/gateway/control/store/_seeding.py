@@ -28,6 +28,8 @@ from bridgepool.gateway.control.store._provider_rows import StoredProvider
 from bridgepool.gateway.control.store._provider_settings import Rules, seed_defaults
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers import Client, Provider, ProviderFile
+from bridgepool.gateway.providers._access_keys import parse_hash
+from bridgepool.gateway.providers._client_rules import NO_RULES
 
 Kind: TypeAlias = Literal["provider", "client"]
 Fields: TypeAlias = Mapping[str, object]
@@ -86,19 +88,23 @@ class _Seeding:
     def client(self, client: Client, record: _Record | None) -> None:
         """Apply one client."""
         stored = self._find_client(client.id)
-        wants: Fields = {"keys": sorted(client.key_hashes)}
-        now: Fields | None = {"keys": sorted(stored.hashes())} if stored is not None else None
+        keys = {
+            text: client.key_rules.get(parse_hash(text).key_id, NO_RULES)
+            for text in client.key_hashes
+        }
+        wants: Fields = client_rows.seed_document(client.rules, keys)
+        now: Fields | None = stored.seed_document() if stored is not None else None
         if _is_to_be_done(record, stored, now, wants):
             key_rows.check_are_free(
                 self.tx, client.key_hashes, stored.id if stored is not None else None
             )
             if stored is None:
-                stored = client_rows.insert(self.tx, client.id, client.key_hashes)
+                stored = client_rows.insert(self.tx, client.id, keys, client.rules)
                 audit_rows.record(
                     self.tx, "client.add", stored.id, client.id, None, stored.masked()
                 )
             else:
-                stored = client_rows.set_hashes(self.tx, stored, client.key_hashes)
+                stored = client_rows.replace(self.tx, stored, keys, client.rules)
             self.applied.append(client.id)
         self._remember("client", client.id, stored, record, wants)
 
@@ -205,6 +211,8 @@ def _records(tx: StoreTransaction) -> dict[tuple[Kind, str], _Record]:
             said = json.loads(tx.unseal(row.sealed, row.sealed_by))
             if row.kind == "provider":
                 said = seed_defaults(said)
+            else:
+                said = {"rules": {}, "key_rules": {}, **said}
         except (EncryptionError, ValueError):
             said = None
         records[row.kind, row.name] = _Record(row.row_id, said)

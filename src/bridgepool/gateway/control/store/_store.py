@@ -59,6 +59,7 @@ from bridgepool.gateway.control.store._reading import LastReading
 from bridgepool.gateway.control.store._rotation import Rotation
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
 from bridgepool.gateway.providers import ProviderFile
+from bridgepool.gateway.providers._client_rules import RuleChanges
 from bridgepool.remote import RejectedRow
 
 T = TypeVar("T")
@@ -207,22 +208,43 @@ class Store:
         return await self._read(lambda tx: client_rows.find(tx, client_id).view())
 
     async def add_client(
-        self, actor: Actor, client_id: str, *, key_hashes: Iterable[str] | None = None
+        self,
+        actor: Actor,
+        client_id: str,
+        *,
+        key_hashes: Iterable[str] | None = None,
+        rules: RuleChanges | None = None,
+        key_rules: RuleChanges | None = None,
     ) -> NewClient:
         """Add a client, with a new key, or with the hashes of keys that it has already.
 
-        Raises `InvalidChangeError`, or `NameTakenError` if a living client has that id.
+        `rules` are its own, `key_rules` those of each of these keys. Raises `InvalidChangeError`,
+        or `NameTakenError` if a living client has that id.
         """
         hashes = tuple(key_hashes) if key_hashes is not None else None
-        return await self._write(actor, client_rows.add, client_id, hashes)
+        return await self._write(actor, client_rows.add, client_id, hashes, rules, key_rules)
+
+    async def update_client(
+        self, actor: Actor, client_id: str, rules: RuleChanges, *, if_revision: int | None = None
+    ) -> ClientChange:
+        """Change rules of a client; raises as `update_provider` does."""
+        return await self._write(actor, client_rows.change, client_id, rules, if_revision)
 
     async def remove_client(self, actor: Actor, client_id: str) -> ClientChange:
         """Remove a client and revoke all of its keys; raises `NotFoundError`."""
         return await self._write(actor, client_rows.remove, client_id)
 
-    async def add_client_key(self, actor: Actor, client_id: str) -> NewKey:
-        """Make one more key for a client; raises `NotFoundError`."""
-        return await self._write(actor, client_rows.add_key, client_id)
+    async def add_client_key(
+        self, actor: Actor, client_id: str, rules: RuleChanges | None = None
+    ) -> NewKey:
+        """Make one more key for a client; raises `NotFoundError`, `InvalidChangeError`."""
+        return await self._write(actor, client_rows.add_key, client_id, rules)
+
+    async def update_client_key(
+        self, actor: Actor, client_id: str, key_id: str, rules: RuleChanges
+    ) -> AccessKeyChange:
+        """Change rules of one of its keys; raises `NotFoundError`, `InvalidChangeError`."""
+        return await self._write(actor, client_rows.change_key, client_id, key_id, rules)
 
     async def revoke_client_key(self, actor: Actor, client_id: str, key_id: str) -> AccessKeyChange:
         """Revoke one key of a client, if that was not done before; raises `NotFoundError`."""
@@ -267,11 +289,7 @@ class Store:
         Readers of every process wait meanwhile and see all of it. What people changed, removed
         or made under the same name since the last seed stays and is reported as drift; so is a
         row that was taken out of the file. Never raises for drift, nor for a row that breaks a
-        rule of this store. The same file again changes nothing.
-
-        Args:
-            declared: What `parse_provider_file` made of it.
-            source: Its name in the audit.
+        rule of this store. The same file again changes nothing. `source` is its name in the audit.
         """
         return await self._database.write(
             lambda sql: seeding.seed(
@@ -293,12 +311,7 @@ class Store:
         return await self._read(audit_rows.page, limit, before, name)
 
     async def record_refused_key(self, kind: Literal["admin", "gateway"], peer: str) -> None:
-        """Note in the audit that an unknown key was refused; makes no revision.
-
-        Args:
-            kind: What the key was used for.
-            peer: The address that it came from.
-        """
+        """Note in the audit that an unknown key from an address was refused; no revision."""
         await self._write(Actor("stranger", peer), key_rows.record_refused, kind)
 
     async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
@@ -347,13 +360,7 @@ class Store:
         )
 
     async def renew_epoch(self, actor: Actor, seen: Revisions | None = None) -> EpochChange:
-        """Begin a new epoch, because a backup was restored.
-
-        Args:
-            actor: Who says so.
-            seen: What somebody has seen of the store. Then an epoch begins only if the store went
-                back since, as far as that shows.
-        """
+        """Begin a new epoch, as a backup was restored; with `seen` only if that shows in it."""
         return await self._write(actor, epochs.renew, seen)
 
     async def rotate_encryption(self, actor: Actor) -> RotationReport:

@@ -1,0 +1,128 @@
+"""`bridgepool clients`: the clients of a control plane, and what they may."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from cyclopts import App, Parameter
+
+from bridgepool.gateway.commands._connecting import (
+    NO_WAIT,
+    WHERE_DEFAULT,
+    AsJson,
+    Wait,
+    Where,
+    administer,
+)
+from bridgepool.gateway.commands._field_options import given_values, make_options
+from bridgepool.gateway.commands._output import print_json, print_table, report_change
+from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.providers._client_rules import RULE_FIELDS, rules_document
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.providers import ClientRules
+
+clients = App(
+    name="clients",
+    help="Read clients, and change what they may. Clients are made with `bridgepool keys`.",
+    default_parameter=Parameter(negative=""),
+)
+app.command(clients)
+
+if TYPE_CHECKING:
+
+    class NewRules:
+        """Options for the rules of a new key."""
+
+    class ChangedRules:
+        """Options to change rules."""
+
+else:
+    NewRules, ChangedRules = (
+        make_options(name, RULE_FIELDS.values(), changing=changing, module=__name__)
+        for name, changing in (("NewRules", False), ("ChangedRules", True))
+    )
+NO_NEW_RULES = NewRules()
+NOTHING_CHANGED = ChangedRules()
+
+
+def read_rules(options: NewRules | ChangedRules) -> dict[str, object]:
+    """Return the rules that options give; ends the program if one cannot be read."""
+    given, read = given_values(options, RULE_FIELDS), dict[str, object]()
+    for name, value in given.items():
+        try:
+            read[name] = RULE_FIELDS[name].read(value, null=True)
+        except ValueError as error:
+            fail(f"--{name.replace('_', '-')}: {error}")
+    return read
+
+
+@clients.command(name="list")
+def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
+    """List all clients."""
+    from bridgepool.gateway.control.operations._clients import list_clients
+
+    found = administer(where, lambda admin: admin.do(list_clients)).clients
+    if as_json:
+        print_json(found)
+        return
+    print_table(
+        ("CLIENT", "KEYS", "CREATED", "RULES"),
+        ((one.id, len(one.keys), one.created, _shown(one.rules)) for one in found),
+    )
+
+
+@clients.command
+def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
+    """Show a client, its keys, and the rules of both.
+
+    Args:
+        name: The id of the client.
+    """
+    from bridgepool.gateway.control.operations._clients import get_client
+
+    found = administer(where, lambda admin: admin.do(get_client, name)).client
+    if as_json:
+        print_json(found)
+        return
+    rows: list[tuple[str, object]] = [("id", found.id), ("created", found.created)]
+    rows += [("revision", found.revision), ("rules", _shown(found.rules))]
+    rows += [(f"key {key.id}", _shown(key.rules)) for key in found.keys]
+    print_table(("FIELD", "VALUE"), rows)
+
+
+@clients.command
+def update(
+    name: str,
+    *,
+    rules: ChangedRules = NOTHING_CHANGED,
+    key: str | None = None,
+    wait: Wait = NO_WAIT,
+    where: Where = WHERE_DEFAULT,
+) -> None:
+    """Change what a client may. Rules that no option names stay as they are.
+
+    Args:
+        name: The id of the client.
+        rules: Its rules.
+        key: The id of one key of the client: change the rules of that key, which can only narrow
+            those of the client.
+    """
+    from bridgepool.gateway.control.operations import _clients
+
+    changes = read_rules(rules)
+    if key is not None:
+        one = administer(
+            where, lambda admin: admin.do(_clients.update_client_key, name, key, changes)
+        )
+        sys.exit(report_change(where, one, f"updated key {key} of {name}", wait))
+    change = administer(where, lambda admin: admin.do(_clients.update_client, name, changes))
+    sys.exit(report_change(where, change, f"updated client {name}", wait))
+
+
+def _shown(rules: ClientRules) -> str:
+    given = rules_document(rules).items()
+    return "; ".join(
+        f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in given
+    )
