@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._refusals import Refusal, Retry
     from bridgepool.gateway.proxy._runtimes import UnavailableProvider
     from bridgepool.gateway.proxy._settings import GatewaySettings
+    from bridgepool.gateway.proxy._usage import OnUsage
     from bridgepool.gateway.serving._line_writer import LineWriter
     from bridgepool.gateway.sources._authorization import (
         AuthorizationLimits,
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
         RemoteClients,
     )
     from bridgepool.gateway.sources._control_plane import ControlPlane, open_control_plane
+    from bridgepool.gateway.usage._reader import UsageReader
+    from bridgepool.gateway.usage._records import UsageRecord, usage_line
+    from bridgepool.gateway.usage._tokens import Tokens, Usage
 
 __all__ = [
     "AccessRecord",
@@ -50,6 +54,7 @@ __all__ = [
     "LineWriter",
     "ListedClients",
     "OnApplied",
+    "OnUsage",
     "Outcome",
     "ProviderRuntime",
     "Receipt",
@@ -58,12 +63,17 @@ __all__ = [
     "RequestObserver",
     "Retry",
     "SourceReport",
+    "Tokens",
     "UnavailableProvider",
+    "Usage",
+    "UsageReader",
+    "UsageRecord",
     "console_line",
     "json_line",
     "open_control_plane",
     "open_gateway",
     "provider_rows",
+    "usage_line",
 ]
 
 _MODULES = (
@@ -79,9 +89,13 @@ _MODULES = (
     "proxy._refusals",
     "proxy._runtimes",
     "proxy._settings",
+    "proxy._usage",
     "serving._line_writer",
     "sources._authorization",
     "sources._control_plane",
+    "usage._reader",
+    "usage._records",
+    "usage._tokens",
 )
 
 

@@ -33,6 +33,7 @@ from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
 from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.gateway.proxy._usage import OnUsage, report_usage
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -50,6 +51,7 @@ async def open_gateway(
     settings: GatewaySettings = _DEFAULT_SETTINGS,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
     observers: Iterable[RequestObserver] = (),
+    on_usage: OnUsage | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
     log_lines_dropped: Callable[[], int] | None = None,
@@ -81,6 +83,9 @@ async def open_gateway(
         types: The provider types: `PROVIDER_TYPES`, or those and your own. A provider of another
             type is misconfigured.
         observers: Each is called once for each request, after its end, with its record.
+        on_usage: Called once for each request to a provider, after its end, with its
+            `UsageRecord`. Must not block. Without it, and without `settings.reads_usage`, answers
+            are not read.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
         report: Returns the source's report for `/readyz`.
@@ -93,6 +98,9 @@ async def open_gateway(
     """
     require_trio()
     status, known = ReloadStatus(), tuple(types)
+    if on_usage is not None:
+        settings = attrs.evolve(settings, reads_usage=True)
+        observers = (*observers, report_usage(on_usage))
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     async with open_service_nursery() as nursery:
@@ -132,7 +140,7 @@ async def open_gateway(
                     try:
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
-                            Recorder(known, tuple(observers)), known,
+                            Recorder(known, tuple(observers), settings.reads_usage), known,
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()

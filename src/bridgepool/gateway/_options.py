@@ -105,6 +105,9 @@ class GatewayOptions:
     terminal and else `json`."""
     access_log: _LogTarget = "-"
     """The access log: a file to append to, `-` for standard output, or `none`."""
+    usage_log: _LogTarget | None = None
+    """Write a usage record of each request to a provider to this file, as lines of JSON; `-` for
+    standard output."""
     expose_route_headers: bool = _POLICY.expose_route_headers
     """Add response headers with the provider and the generation that served."""
     no_retry_status: Annotated[int | None, Parameter(metavar="STATUS", show_default=False)] = None

@@ -23,7 +23,8 @@ from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
-from bridgepool.gateway.serving._access_log import make_access_log
+from bridgepool.gateway.proxy._usage import OnUsage
+from bridgepool.gateway.serving._access_log import make_access_log, open_log
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import make_limiter
@@ -38,6 +39,7 @@ from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
+from bridgepool.gateway.usage._records import usage_line
 from bridgepool.http import serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -75,6 +77,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
+        on_usage = usage_log(options.usage_log, logs) if options.usage_log is not None else None
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous)
         )
@@ -87,6 +90,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 first_age=source.first_age,
                 settings=settings,
                 observers=() if access_log is None else (access_log,),
+                on_usage=on_usage,
                 on_applied=source.on_applied,
                 report=source.report,
                 log_lines_dropped=lambda: logs.dropped,
@@ -96,6 +100,16 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         shutdown = Shutdown(delay, options.drain_timeout)
         stack.enter_context(exempt_startup_objects())
         return await _serve(gateway, source, listeners, certificate, shutdown, options, logs)
+
+
+def usage_log(target: str, logs: ProgramLogs) -> OnUsage:
+    """Return what writes usage records to a log.
+
+    Raises:
+        StartError: It cannot be opened.
+    """
+    writer = open_log(target, logs, "usage log")
+    return lambda record: writer.append(usage_line(record))
 
 
 def open_source(

@@ -240,6 +240,7 @@ async def test_options_that_cannot_be_met_end_it_with_the_reason(
             ("--tls-cert", "nowhere.pem"): "--tls-cert requires --tls-key",
             ("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"): "cannot be used",
             ("--access-log", str(tmp_path / "no" / "file")): "No such file",
+            ("--usage-log", str(tmp_path / "no" / "file")): "No such file",
         }.items():
             async with run_command("gateway", "--providers", str(file), *options) as run:
                 assert await run.wait() == 2, options
@@ -261,10 +262,13 @@ async def test_clients_are_asked_for_on_other_addresses_and_said_to_be_missing_o
         await gateway.wait_event("clients configured", clients=1)
 
 
-async def test_the_access_log_goes_to_a_file(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file, log = tmp_path / "providers.toml", tmp_path / "access.log"
+async def test_the_access_log_and_the_usage_log_go_to_files(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file, log, usage = tmp_path / "providers.toml", tmp_path / "access.log", tmp_path / "usage.log"
     write(file, provider("ai", "openai", north.openai_url))
-    async with run_gateway(file, "--access-log", str(log)) as gateway:
+    logs = ("--access-log", str(log), "--usage-log", str(usage))
+    async with run_gateway(file, *logs) as gateway:
         async with (
             open_upstream_client(gateway.url) as client,
             client.request(b"POST", b"/ai/v1/chat/completions?a=1", (), b"{}") as response,
@@ -274,6 +278,9 @@ async def test_the_access_log_goes_to_a_file(north: SimulatedUpstream, tmp_path:
     line = as_json(log.read_text())
     assert line["path"] == "/ai/v1/chat/completions"
     assert line["outcome"] == "complete"
+    record = as_json(usage.read_text())
+    assert (record["provider"], record["input_tokens"], record["output_tokens"]) == ("ai", 1, 7)
+    assert record["request_id"] == line["request_id"]
 
 
 async def test_no_secret_is_ever_printed(north: SimulatedUpstream, tmp_path: Path) -> None:

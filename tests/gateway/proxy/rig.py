@@ -12,7 +12,14 @@ import attrs
 import trio
 
 from bridgepool import MemoryReloader, ProviderSnapshot
-from bridgepool.gateway import AccessRecord, Gateway, GatewaySettings, RequestObserver, open_gateway
+from bridgepool.gateway import (
+    AccessRecord,
+    Gateway,
+    GatewaySettings,
+    OnUsage,
+    RequestObserver,
+    open_gateway,
+)
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway.providers import PROVIDER_TYPES, Client, Clients, Provider, ProviderType
 from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
@@ -118,6 +125,7 @@ async def open_rig(
     reload: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
     observers: Iterable[RequestObserver] = (),
+    on_usage: OnUsage | None = None,
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
 
@@ -149,6 +157,7 @@ async def open_rig(
             settings=settings,
             types=types,
             observers=[*observers, log],
+            on_usage=on_usage,
         ) as gateway,
     ):
         rig = Rig(gateway, address, source, Clients(clients), client)

@@ -186,6 +186,7 @@ def _response(stamp: str, status: str = "completed") -> Json:
         "parallel_tool_calls": False,
         "tool_choice": "auto",
         "tools": [],
+        "usage": {"input_tokens": 1, "output_tokens": len(WORDS), "total_tokens": 8},
     }
 
 
@@ -193,7 +194,7 @@ def _response_events(stamp: str) -> Iterator[tuple[bool, bytes]]:
     def event(name: str, number: int, fields: Json) -> bytes:
         return _data({"type": name, "sequence_number": number, **fields}, name)
 
-    start = _response(stamp, "in_progress") | {"output": []}
+    start = _response(stamp, "in_progress") | {"output": [], "usage": None}
     yield False, event("response.created", 0, {"response": start})
     place: Json = {"item_id": "msg_demo", "output_index": 0, "content_index": 0}
     for number, word in enumerate(WORDS, 1):

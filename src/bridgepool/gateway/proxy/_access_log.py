@@ -18,6 +18,8 @@ import attrs
 import msgspec
 
 from bridgepool.gateway.serving._access_log import timestamp
+from bridgepool.gateway.usage._reader import UsageReader
+from bridgepool.gateway.usage._tokens import Usage
 
 _encode = msgspec.json.Encoder().encode
 
@@ -78,6 +80,18 @@ class AccessRecord:
     a connection counts."""
     upstream_request_id: str = ""
     """The upstream's own id of the request."""
+    upstream_key: str = ""
+    """The fingerprint of the provider's key that was used."""
+    model: str = ""
+    """The model that was asked for, if the request was read."""
+    session: str = ""
+    """The session id that the client sent; read if usage is."""
+    client_kind: str = ""
+    """The client's program, by its User-Agent; read if usage is."""
+    usage: Usage = Usage()  # noqa: RUF009 -- it is frozen
+    """What the answer told of tokens, models and tools; set at the end, if it was read."""
+    usage_reader: UsageReader | None = None
+    """Reads the answer that is being served."""
     bytes_received: int = 0
     """Bytes of the request body, received and passed on."""
     status: int = 0
@@ -91,6 +105,11 @@ class AccessRecord:
     code: str = ""
     """The code of the refusal, or of the error that cut the response."""
 
+    def take_usage(self) -> None:
+        """Set `usage` to what was read of the answer."""
+        if self.usage_reader is not None:
+            self.usage, self.usage_reader = self.usage_reader.result(), None
+
 
 RequestObserver = Callable[[AccessRecord], None]
 """Called once for every request, after its end, with its record. Must not block or raise."""
@@ -98,7 +117,7 @@ RequestObserver = Callable[[AccessRecord], None]
 
 def json_line(record: AccessRecord) -> bytes:
     """Format one record as a line of JSON. Every field is always there, in this order."""
-    first, duration = _milliseconds(record)
+    first, duration = milliseconds(record)
     fields = {
         "time": timestamp(),
         "event": "request",
@@ -128,7 +147,7 @@ def json_line(record: AccessRecord) -> bytes:
 
 def console_line(record: AccessRecord) -> bytes:
     """Format one record for people."""
-    _, duration = _milliseconds(record)
+    _, duration = milliseconds(record)
     path, method = ascii(record.path)[1:-1], ascii(record.method)[1:-1]
     code = f" ({record.code})" if record.code else ""
     return (
@@ -138,7 +157,7 @@ def console_line(record: AccessRecord) -> bytes:
     ).encode()
 
 
-def _milliseconds(record: AccessRecord) -> tuple[float | None, float]:
+def milliseconds(record: AccessRecord) -> tuple[float | None, float]:
     """Return the time to the first byte, if one was sent, and to the end."""
     first = round((record.first_byte - record.started) * 1e3, 3) if record.first_byte else None
     return first, round((record.ended - record.started) * 1e3, 3)

@@ -253,7 +253,8 @@ class Gateway:
             query = withhold_parameters(target.query, provider, own_key=identity.own_key)
             upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
-        call = Call(found, upstream_target, _tenant(identity, exchange), identity.own_key, extra)
+        tenant, reads_usage = _tenant(identity, exchange), self._settings.reads_usage
+        call = Call(found, upstream_target, tenant, identity.own_key, extra, reads_usage)
         await self._forward_on(bridge, call, exchange, record)
 
     async def _forward_on(

@@ -48,6 +48,8 @@ from bridgepool.gateway.proxy._request_id import (
     return_request_id,
     send_request_id,
 )
+from bridgepool.gateway.proxy._usage import reader_for, reads_answer
+from bridgepool.gateway.usage._reader import readable_encodings
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -80,6 +82,8 @@ class Call:
     """The client's own upstream key may be forwarded, to a provider with `client_keys`."""
     extra_headers: Headers = ()
     """Added to the response."""
+    reads_usage: bool = False
+    """Read the usage in the response as it passes."""
 
     @property
     def passes_own_key(self) -> bool:
@@ -170,6 +174,9 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
     if url_fields:
         headers = ask_for_plain_json(headers)
+    reads_usage = call.reads_usage and reads_answer(call.runtime.kind, request.method, call.target)
+    if reads_usage:
+        headers = readable_encodings(headers)
     begun = time.perf_counter()
     record.attempts += 1
     record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
@@ -180,6 +187,9 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
         record.upstream_ms = round((time.perf_counter() - begun) * 1e3, 3)
         form = call.runtime.kind.errors
         record.upstream_request_id = find_upstream_id(response.headers, form, record.request_id)
+        if reads_usage:
+            kind = call.runtime.kind
+            record.usage_reader = reader_for(kind, response.status, response.headers)
         data = response.take_buffered()
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
@@ -217,7 +227,11 @@ async def _send_whole_response(
         headers = headers_of_rewritten(headers)
     headers = tuple([field for field in headers if field[0] != b"content-length"])
     record.status, record.bytes_sent = response.status, len(data)
-    await exchange.answer(response.status, headers + call.extra_headers, data)
+    try:
+        await exchange.answer(response.status, headers + call.extra_headers, data)
+    finally:  # once the bytes are sent; what a client left behind was used, too
+        if record.usage_reader is not None:
+            record.usage_reader.feed(data)
     record.first_byte = time.perf_counter()
 
 
@@ -255,6 +269,9 @@ async def _stream_response(
         response.status, headers + call.extra_headers, reason=response.reason, data=data
     ) as stream:
         record.first_byte = time.perf_counter()
+        reader = record.usage_reader
+        if reader is not None:
+            reader.feed(data)
         tail = data
         failure: UpstreamError | None = None
         while not (response.ended or failure):
@@ -264,7 +281,11 @@ async def _stream_response(
                 failure = error
             else:
                 if data:
-                    await stream.send_all(data)
+                    try:
+                        await stream.send_all(data)
+                    finally:
+                        if reader is not None:
+                            reader.feed(data)
                     record.bytes_sent += len(data)
                     tail = data if len(data) > 3 else tail[-3:] + data
         if failure is not None:

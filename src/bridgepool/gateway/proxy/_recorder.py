@@ -12,6 +12,7 @@ from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestO
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 from bridgepool.gateway.proxy._refusals import find_error_form, invalid_request, render
 from bridgepool.gateway.proxy._request_id import find_request_id
+from bridgepool.gateway.proxy._usage import note_client
 from bridgepool.http import Headers, InvalidRequest
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -24,10 +25,12 @@ class Recorder:
     Args:
         types: The provider types in force.
         observers: Each gets every record.
+        reads_usage: Note what the headers of requests tell of clients and their sessions, too.
     """
 
     _types: tuple[ProviderType, ...]
     _observers: tuple[RequestObserver, ...]
+    _reads_usage: bool
     running: set[AccessRecord] = attrs.field(factory=set, init=False)
     """The records of the requests that are being served."""
     ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0), init=False)
@@ -41,6 +44,8 @@ class Recorder:
     def begin(self, method: bytes, headers: Headers, peer: str) -> AccessRecord:
         """Begin the record of a request."""
         record = AccessRecord(redact_method(method), find_request_id(headers), peer)
+        if self._reads_usage:
+            note_client(record, headers)
         self.running.add(record)
         return record
 
@@ -54,6 +59,7 @@ class Recorder:
         self.running.discard(record)
         self.ended[record.outcome] += 1
         record.ended = time.perf_counter()
+        record.take_usage()
         if self._observers:
             record.path = self.redactor.redact(path, record.provider)
         for observe in self._observers:

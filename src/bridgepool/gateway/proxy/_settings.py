@@ -39,5 +39,8 @@ class GatewaySettings:
     """Time between two reloads without a notice."""
     min_reload_interval: float = attrs.field(default=0.1, validator=positive_seconds)
     """Minimum time between two reloads that notices cause."""
+    reads_usage: bool = False
+    """Read what answers tell of tokens also if `open_gateway` gets no `on_usage`: for observers
+    that use `AccessRecord.usage`."""
     upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
     """Number and timeouts of the connections to each provider; the tenants are the clients."""

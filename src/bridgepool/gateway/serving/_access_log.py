@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from bridgepool.gateway.serving._line_writer import LineWriter
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._logs import LogFormat, ProgramLogs, use_json
 
@@ -35,22 +36,36 @@ def make_access_log(
     """
     if target == "none":
         return None
-    if target.startswith("--"):
-        raise StartError(f"--access-log {target}: is an option; for such a file write ./{target}")
-    if target == "-":
-        writer, as_json = logs.stdout, use_json(log_format, sys.stdout)
-    else:
-        try:
-            writer = logs.open_file(target, "access log")
-        except OSError as error:
-            raise StartError(f"--access-log {target}: {error.strerror}") from None
-        as_json = log_format != "console"
+    writer = open_log(target, logs, "access log")
+    as_json = use_json(log_format, sys.stdout) if target == "-" else log_format != "console"
     line = json_line if as_json else console_line
 
     def log(record: R) -> None:
         writer.append(line(record))
 
     return log
+
+
+def open_log(target: str, logs: ProgramLogs, name: str) -> LineWriter:
+    """Return the writer of a log whose place an option gives.
+
+    Args:
+        target: A file to append to, or `-` for standard output.
+        logs: The logs of the program.
+        name: Of the log, and with `-` between its words of the option.
+
+    Raises:
+        StartError: The file cannot be opened, or the argument was left out.
+    """
+    option = f"--{name.replace(' ', '-')}"
+    if target.startswith("--"):
+        raise StartError(f"{option} {target}: is an option; for such a file write ./{target}")
+    if target == "-":
+        return logs.stdout
+    try:
+        return logs.open_file(target, name)
+    except OSError as error:
+        raise StartError(f"{option} {target}: {error.strerror}") from None
 
 
 def timestamp() -> str:
