@@ -8,8 +8,11 @@ from collections import Counter
 import trio
 import trio.testing
 
+from bridgepool import Secret
+from bridgepool.gateway.control import open_gateway_service
 from bridgepool.gateway.control._hub import open_hub
 from bridgepool.gateway.control._refusal_audit import RefusalAudit
+from bridgepool.remote import Handshake, Refused
 from tests.gateway.control.planes import open_plane
 from tests.gateway.control.stores import opened
 
@@ -19,7 +22,9 @@ async def test_a_refused_key_of_an_admin_and_of_a_gateway_is_audited(database_ur
         for _ in range(5):
             refused = await plane.refused("GET", "/api/v1/revision", key="bpa_unknown")
             assert refused == (401, "unauthorized")
-        await plane.hub.note_refused("192.0.2.1:5000")
+        unknown = Handshake("/", {"version": "1.0"}, Secret("bpg_unknown"), "192.0.2.1:5000")
+        async with open_gateway_service(plane.hub) as service:
+            assert isinstance(await service.admit(unknown), Refused)
         entries = [one for one in await plane.store.audit() if one.action.endswith(".refuse")]
         assert [(one.action, one.kind, one.actor.kind, one.name) for one in entries] == [
             ("gateway_key.refuse", "gateway_key", "stranger", "192.0.2.1"),
