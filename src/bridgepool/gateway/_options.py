@@ -134,6 +134,14 @@ class GatewayOptions:
     """Largest part of a provider's connections that one client may use, of those that the other
     clients leave: more than 0, up to 1. With 0.5, one client that takes all it can get has a half
     of them, two have a third each. Requests beyond it wait, and then get 429."""
+    max_concurrent: Annotated[int, Parameter(metavar="N")] = _POLICY.max_concurrent
+    """Maximum number of requests at a time, of all clients and providers together; 0 for no limit.
+    Further ones wait for their turn."""
+    max_waiting: Annotated[int, Parameter(metavar="N")] = _POLICY.max_waiting
+    """Maximum number of requests that wait for one of `--max-concurrent`; further ones get 503
+    `gateway_overloaded`."""
+    wait_timeout: _Seconds = _POLICY.wait_timeout
+    """Time that they wait at most; then they get that, too."""
     max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
     """Maximum number of client connections; further ones are answered with 503 and closed, except
     for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
@@ -192,6 +200,12 @@ class GatewayOptions:
             raise StartError("--client-share must be more than 0, and at most 1")
         if self.no_retry_status is not None and not 400 <= self.no_retry_status <= 599:
             raise StartError("--no-retry-status must be from 400 to 599")
+        if self.max_concurrent < 0:
+            raise StartError("--max-concurrent must be 0 or more")
+        if self.max_waiting < 0:
+            raise StartError("--max-waiting must be 0 or more")
+        if not 0 <= self.wait_timeout < math.inf:
+            raise StartError("--wait-timeout must be 0 or more seconds")
         if not self.max_stale > 0:
             raise StartError("--max-stale must be more than 0")
         if not self.max_body_bytes >= 0:
@@ -211,6 +225,9 @@ class GatewayOptions:
                 _POLICY.poll_interval if self.store is None else 5.0, self.max_stale / 3
             ),
             drain_timeout=self.drain_timeout,
+            max_concurrent=self.max_concurrent,
+            max_waiting=self.max_waiting,
+            wait_timeout=self.wait_timeout,
             upstream_limits=UpstreamLimits(
                 max_connections=self.max_provider_connections,
                 max_waiting=self.max_provider_connections,

@@ -43,6 +43,7 @@ from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules, OverloadedError
 from bridgepool.http import (
     Exchange,
     Headers,
@@ -86,6 +87,10 @@ class Gateway:
     _readiness: Readiness
     _recorder: Recorder
     _types: tuple[ProviderType, ...]
+
+    _admission: Admission = attrs.field(
+        default=attrs.Factory(lambda self: _admission(self._settings), takes_self=True), init=False
+    )
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.
@@ -181,7 +186,7 @@ class Gateway:
         await exchange.answer(status, _JSON, msgspec.json.encode(document) + b"\n")
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
-        """Authenticate a request and lease its bridge."""
+        """Authenticate and admit a request."""
         if _is_bare(exchange.request):
             await _answer_bare(exchange, record)
             return
@@ -198,6 +203,24 @@ class Gateway:
             return
         exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
+        if not self._settings.max_concurrent:
+            await self._serve_admitted(identity, exchange, record)
+            return
+        try:
+            await self._admission.enter()
+        except OverloadedError:
+            form = self._error_form(exchange)
+            await self._refuse(exchange, refusals.GATEWAY_OVERLOADED, form, record)
+            return
+        try:
+            await self._serve_admitted(identity, exchange, record)
+        finally:
+            self._admission.leave()
+
+    async def _serve_admitted(
+        self, identity: Identity, exchange: Exchange, record: AccessRecord
+    ) -> None:
+        """Lease the bridge of a client."""
         lease = self.pool.acquire(identity.key)
         try:
             async with lease as bridge:
@@ -306,6 +329,11 @@ class Gateway:
         record.status, record.bytes_sent = refusal.status, len(body)
         await exchange.answer(refusal.status, headers, body)
         record.first_byte = time.perf_counter()
+
+
+def _admission(settings: GatewaySettings) -> Admission:
+    rules = AdmissionRules(settings.max_concurrent, settings.max_waiting, settings.wait_timeout)
+    return Admission(rules)
 
 
 def _is_bare(request: Request) -> bool:

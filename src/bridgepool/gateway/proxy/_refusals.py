@@ -59,6 +59,9 @@ TOO_MANY_CONNECTIONS = Refusal(
     "The gateway has too many connections, in total or from this address.",
     Retry.SOON,
 )
+GATEWAY_OVERLOADED = Refusal(
+    503, "gateway_overloaded", "The gateway has too many requests at the moment.", Retry.SOON
+)
 WRONG_CLIENT_KEY = Refusal(
     401, "invalid_api_key", "The gateway does not know this API key.", Retry.USELESS
 )

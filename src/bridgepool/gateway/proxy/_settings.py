@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from bridgepool._options import count, positive_seconds, seconds
+from bridgepool._options import amount, count, positive_seconds, seconds
 from bridgepool.http import UpstreamLimits
 
 _UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
@@ -42,5 +42,11 @@ class GatewaySettings:
     reads_usage: bool = False
     """Read what answers tell of tokens also if `open_gateway` gets no `on_usage`: for observers
     that use `AccessRecord.usage`."""
+    max_concurrent: int = attrs.field(default=0, validator=amount)
+    """Maximum number of requests of authenticated clients at a time; 0 for no limit."""
+    max_waiting: int = attrs.field(default=100, validator=amount)
+    """Maximum number of requests that wait for one of `max_concurrent`; others are refused."""
+    wait_timeout: float = attrs.field(default=5.0, validator=seconds)
+    """Maximum time that they wait."""
     upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
     """Number and timeouts of the connections to each provider; the tenants are the clients."""
