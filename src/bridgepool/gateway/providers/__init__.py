@@ -16,6 +16,7 @@ from bridgepool.gateway.providers._credentials import (
     find_client_tokens,
     swap_credentials,
 )
+from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._errors import (
     AuthorizationUnavailableError,
     InvalidProviderError,
@@ -29,8 +30,6 @@ from bridgepool.gateway.providers._file_source import ProviderFileSource, open_p
 from bridgepool.gateway.providers._openai import OPENAI
 from bridgepool.gateway.providers._provider import KEYS_LIMIT, MAX_KEYS, Provider
 from bridgepool.gateway.providers._provider_type import (
-    ErrorDetails,
-    ErrorForm,
     Headers,
     ProviderType,
     UrlField,

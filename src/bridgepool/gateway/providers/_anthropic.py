@@ -7,9 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._provider_type import (
-    ErrorDetails,
-    ErrorForm,
     Headers,
     ProviderType,
     UrlField,

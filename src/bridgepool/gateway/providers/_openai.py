@@ -9,7 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from bridgepool.gateway.providers._provider_type import ErrorDetails, ErrorForm, ProviderType
+from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
+from bridgepool.gateway.providers._provider_type import ProviderType
 from bridgepool.gateway.providers._routes import GET, POST, Route, methods
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
@@ -25,6 +26,25 @@ def _error_document(error: ErrorDetails) -> Mapping[str, object]:
         "request_id": error.request_id,
     }
 
+
+def _responses_event(error: ErrorDetails) -> Mapping[str, object]:
+    document = _error_document(error)
+    return {
+        "type": "error",
+        "sequence_number": error.sequence_number,
+        "code": error.code,
+        "message": error.message,
+        "param": None,
+        **document,
+    }
+
+
+_ERRORS: Final = ErrorForm(_error_document)
+# https://platform.openai.com/docs/api-reference/responses-streaming/error; and with the object of
+# an error, which other SDKs look for.
+_RESPONSES_ERRORS: Final = ErrorForm(
+    _error_document, event_name="error", event_document=_responses_event
+)
 
 # Completions name their counts one way, all that is newer another; the events of `responses` have
 # the whole answer below "response".
@@ -77,12 +97,12 @@ OPENAI: Final = ProviderType(
     prefix=b"/v1",
     key_header=b"authorization",
     key_prefix=b"Bearer ",
-    errors=ErrorForm(_error_document),
+    errors=_ERRORS,
     usage=_USAGE,
     routes=(
         # Stored completions can be used by who knows their id, but not be listed.
         Route(b"/chat/completions", POST, below=_STORED),
-        Route(b"/responses", POST, below=_STORED),
+        Route(b"/responses", POST, below=_STORED, errors=_RESPONSES_ERRORS),
         Route(b"/conversations", POST, below=_STORED),
         Route(b"/models", GET, below=GET),
         Route(b"/completions", POST),

@@ -12,39 +12,13 @@ from typing import TypeAlias
 
 import attrs
 
+from bridgepool.gateway.providers._error_form import ErrorForm
 from bridgepool.gateway.providers._errors import InvalidProviderError
 from bridgepool.gateway.providers._routes import Route, RouteMatch, is_safe_tail
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
 Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Names, in lower case, and values."""
-
-
-@attrs.frozen
-class ErrorDetails:
-    """An error that the gateway reports in an upstream's place."""
-
-    status: int
-    """The HTTP status."""
-    code: str
-    """What happened, for programs, such as ``provider_disabled``."""
-    message: str
-    """The same for people."""
-    request_id: str
-    """As in the response's header."""
-
-
-@attrs.frozen
-class ErrorForm:
-    """How the clients of an API read errors."""
-
-    document: Callable[[ErrorDetails], Mapping[str, object]]
-    """Makes the JSON document of an error."""
-    request_id_header: bytes = b"x-request-id"
-    """The header that carries the id of the request, lower case."""
-    event_name: str | None = None
-    """The name of the server-sent event that ends a stream which cannot be completed; None for
-    an event that has data only."""
 
 
 @attrs.frozen

@@ -15,6 +15,8 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from bridgepool.gateway.providers._error_form import ErrorForm
+
 # As sent, before decoding. "%" is looked at in `_is_safe_segment`.
 _RAW_SEGMENT: Final = re.compile(rb"[A-Za-z0-9._~!$&'()*+,=:@%-]+")
 # As any server may read it, after decoding once. No "%": nothing may be left to decode again,
@@ -48,6 +50,9 @@ class Route:
     bodies: frozenset[bytes] = BODIES
     """Methods whose requests may carry a body. A body on any other is refused: an upstream that
     does not read it would take it for the next request on the connection, another client's."""
+
+    errors: ErrorForm | None = None
+    """How errors look on this route; None: as those of the type."""
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -56,7 +57,7 @@ from bridgepool.http import (
 
 logger = logging.getLogger("bridgepool.gateway")
 
-_REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal at the drain deadline
+_REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal of a request that is cancelled
 _LISTENING: Final = b'{"status": "listening"}\n'
 _JSON: Final = ((b"content-type", b"application/json"),)
 
@@ -138,9 +139,10 @@ class Gateway:
         try:
             await serve(exchange, record)
         except trio.Cancelled:
-            if record.outcome is Outcome.COMPLETE:
-                gone = exchange.disconnected
-                record.outcome = Outcome.CLIENT_GONE if gone else Outcome.SHUTDOWN
+            form = self._error_form(exchange)
+            await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
+                refusals.SHUTTING_DOWN, exchange, form, record
+            )
             raise
         except Exception:
             # A bug of ours: it may fail this request and no other.
@@ -276,8 +278,16 @@ class Gateway:
             query = withhold_parameters(target.query, provider, own_key=identity.own_key)
             upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
-        tenant, reads_usage = _tenant(identity, exchange), self._settings.reads_usage
-        call = Call(found, upstream_target, tenant, identity.own_key, extra, reads_usage)
+        call = Call(
+            found,
+            upstream_target,
+            _tenant(identity, exchange),
+            identity.own_key,
+            match.route.errors or form,
+            bridge.why_cancelled,
+            extra,
+            self._settings.reads_usage,
+        )
         await self._forward_on(bridge, call, exchange, record)
 
     async def _forward_on(
@@ -289,8 +299,9 @@ class Gateway:
             await forward(call, exchange, record)
             return
         except trio.Cancelled:
-            if bridge.closing:
-                await self._end_by_deadline(call, exchange, record)  # noqa: ASYNC102 -- it shields itself
+            await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
+                bridge.why_cancelled(), exchange, call.errors, record
+            )
             raise
         except UpstreamError as error:
             _log_upstream_failure(record, error)
@@ -308,16 +319,26 @@ class Gateway:
                 return
         finally:
             bridge.leave(exchange)
-        await self._refuse(exchange, refusal, call.runtime.kind.errors, record)
+        await self._refuse(exchange, refusal, call.errors, record)
 
-    async def _end_by_deadline(self, call: Call, exchange: Exchange, record: AccessRecord) -> None:
-        """Refuse the request, if its response has not begun."""
+    async def _end_cancelled(
+        self, refusal: Refusal, exchange: Exchange, form: ErrorForm, record: AccessRecord
+    ) -> None:
+        """Record why a request was cancelled, and refuse it if its response has not begun."""
+        if record.outcome is not Outcome.COMPLETE:
+            return
+        if exchange.disconnected:
+            record.outcome = Outcome.CLIENT_GONE
+            return
         if not exchange.response_started:
-            with trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True):
-                await self._refuse(
-                    exchange, refusals.DRAIN_DEADLINE, call.runtime.kind.errors, record
-                )
-        record.outcome, record.code = Outcome.DRAIN_DEADLINE, refusals.DRAIN_DEADLINE.code
+            with (
+                trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True),
+                suppress(trio.BrokenResourceError),
+            ):
+                await self._refuse(exchange, refusal, form, record)
+        at_drain = refusal is refusals.DRAIN_DEADLINE
+        record.outcome = Outcome.DRAIN_DEADLINE if at_drain else Outcome.SHUTDOWN
+        record.code = refusal.code
 
     async def _refuse(
         self, exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
+from bridgepool.gateway.proxy._refusals import DRAIN_DEADLINE, SHUTTING_DOWN, Refusal
 from bridgepool.gateway.proxy._runtimes import Runtimes, RuntimeTable, Snapshot, UnavailableProvider
 from bridgepool.http import Exchange
 
@@ -44,6 +45,10 @@ class Bridge:
     def provider_names(self) -> tuple[str, ...]:
         """The names of the providers, in their order."""
         return tuple(provider.name for provider in self._table.snapshot.providers)
+
+    def why_cancelled(self) -> Refusal:
+        """Return why requests are cancelled now: at the drain deadline, or by the shutdown."""
+        return DRAIN_DEADLINE if self.closing else SHUTTING_DOWN
 
     def enter(self, exchange: Exchange) -> None:
         """Register a request; it is cancelled if the bridge has to close before its end."""

@@ -13,11 +13,15 @@ upstream's head are sent with ours, in one write.
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
+import trio
 
-from bridgepool.gateway.providers import UrlField, swap_credentials
+from bridgepool.gateway.providers import ErrorForm, UrlField, swap_credentials
 from bridgepool.gateway.providers._credentials import passes_own_key, withhold_fields
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
@@ -66,6 +70,9 @@ from bridgepool.http import (
     get_header,
 )
 
+_LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is cancelled
+_UNSENT = b"?"  # stands for a piece that may have been sent in part
+_sequence_number = re.compile(rb'"sequence_number" ?: ?([0-9]{1,15})\b')  # not in a quoted text
 _EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
@@ -80,6 +87,10 @@ class Call:
     """The client's id, or its address if it is anonymous: who shares the provider's connections."""
     own_key: bool
     """The client's own upstream key may be forwarded, to a provider with `client_keys`."""
+    errors: ErrorForm
+    """How errors look on the route."""
+    why_cancelled: Callable[[], Refusal]
+    """Returns the reason why the gateway cancels a request, for its last event."""
     extra_headers: Headers = ()
     """Added to the response."""
     reads_usage: bool = False
@@ -272,31 +283,49 @@ async def _stream_response(
         reader = record.usage_reader
         if reader is not None:
             reader.feed(data)
-        tail = data
+        before, tail = b"", data
         failure: UpstreamError | None = None
-        while not (response.ended or failure):
-            try:
-                data = await response.receive_some()
-            except UpstreamError as error:
-                failure = error
-            else:
+        try:
+            while not response.ended:
+                try:
+                    data = await response.receive_some()
+                except UpstreamError as error:
+                    failure = error
+                    break
                 if data:
+                    before, tail = tail, _UNSENT
                     try:
                         await stream.send_all(data)
                     finally:
                         if reader is not None:
                             reader.feed(data)
                     record.bytes_sent += len(data)
-                    tail = data if len(data) > 3 else tail[-3:] + data
+                    tail = data if len(data) > 3 else before[-3:] + data
+        except trio.Cancelled:
+            if not exchange.disconnected and _between_events(response.headers, tail):
+                event = _last_event(call, call.why_cancelled(), before + tail, record)
+                # The send may have been cut off, or the client may leave now.
+                with (
+                    trio.move_on_after(_LAST_EVENT_TIMEOUT, shield=True),
+                    suppress(trio.BrokenResourceError),
+                ):
+                    await stream.send_all(event)  # noqa: ASYNC120 -- shielded
+            raise
         if failure is not None:
             refusal = refusal_for(failure)
             # Set before sending: a client that reads the event may leave before `send_all` returns.
             record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
             if _between_events(response.headers, tail):
-                event = render_event(refusal, call.runtime.kind.errors, record.request_id)
-                await stream.send_all(event)
+                await stream.send_all(_last_event(call, refusal, before + tail, record))
             raise ResponseCutError from failure
         stream.trailers = answer_trailers(response.trailers, own_key=call.passes_own_key)
+
+
+def _last_event(call: Call, refusal: Refusal, tail: bytes, record: AccessRecord) -> bytes:
+    """Return the event that ends a stream whose last pieces are `tail`."""
+    numbers = _sequence_number.findall(tail)
+    following = int(numbers[-1]) + 1 if numbers else 0
+    return render_event(refusal, call.errors, record.request_id, following)
 
 
 def _between_events(headers: Headers, tail: bytes) -> bool:

@@ -236,16 +236,23 @@ def render(refusal: Refusal, form: ErrorForm, request_id: str) -> tuple[Headers,
     return tuple(headers), body
 
 
-def render_event(refusal: Refusal, form: ErrorForm, request_id: str) -> bytes:
+def render_event(
+    refusal: Refusal, form: ErrorForm, request_id: str, sequence_number: int = 0
+) -> bytes:
     """Return the server-sent event that ends a stream which cannot be completed.
 
     SDKs raise their own error for it. The stream is cut after it nevertheless, so that a client
     that does not know the event notices that the response is incomplete.
     """
-    document = msgspec.json.encode(_document(refusal, form, request_id)).decode()
+    details = _details(refusal, request_id, sequence_number)
+    document = (form.event_document or form.document)(details)
     name = f"event: {form.event_name}\n" if form.event_name is not None else ""
-    return f"{name}data: {document}\n\n".encode()
+    return f"{name}data: {msgspec.json.encode(document).decode()}\n\n".encode()
 
 
 def _document(refusal: Refusal, form: ErrorForm, request_id: str) -> Mapping[str, object]:
-    return form.document(ErrorDetails(refusal.status, refusal.code, refusal.message, request_id))
+    return form.document(_details(refusal, request_id))
+
+
+def _details(refusal: Refusal, request_id: str, sequence_number: int = 0) -> ErrorDetails:
+    return ErrorDetails(refusal.status, refusal.code, refusal.message, request_id, sequence_number)
