@@ -11,6 +11,7 @@ from bridgepool.gateway.providers import (
     ANTHROPIC,
     OPENAI,
     PROVIDER_TYPES,
+    ProviderType,
     Route,
     methods,
     split_target,
@@ -237,3 +238,23 @@ def test_a_target_without_a_provider_is_nobodys(target: bytes, more: bytes) -> N
 
 def test_a_provider_name_outside_ascii_is_nobodys() -> None:
     assert split_target(b"/\xc3\xa9/v1") is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "path", "route_class"),
+    [
+        (OPENAI, b"POST", b"/v1/chat/completions", "generate"),
+        (OPENAI, b"GET", b"/v1/chat/completions/chatcmpl-1", "stored"),
+        (OPENAI, b"POST", b"/v1/conversations", "stored"),
+        (OPENAI, b"GET", b"/v1/models/gpt", "models"),
+        (OPENAI, b"POST", b"/v1/audio/speech", "media"),
+        (ANTHROPIC, b"POST", b"/v1/messages", "generate"),
+        (ANTHROPIC, b"POST", b"/v1/messages/batches", "stored"),
+    ],
+)
+def test_each_route_has_the_class_of_what_fails_together(
+    kind: ProviderType, method: bytes, path: bytes, route_class: str
+) -> None:
+    match = kind.match(method, path)
+    assert match is not None
+    assert match.route_class == route_class

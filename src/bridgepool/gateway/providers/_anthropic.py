@@ -13,7 +13,7 @@ from bridgepool.gateway.providers._provider_type import (
     ProviderType,
     UrlField,
 )
-from bridgepool.gateway.providers._routes import GET, POST, Route, methods
+from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
 # https://docs.anthropic.com/en/api/errors; what is not listed is `api_error`.
@@ -74,15 +74,16 @@ ANTHROPIC: Final = ProviderType(
         ),
     ),
     routes=(
-        Route(b"/v1/messages", POST),
-        Route(b"/v1/messages/count_tokens", POST),
+        Route(b"/v1/messages", POST, route_class="generate"),
+        Route(b"/v1/messages/count_tokens", POST, route_class="count"),
         # The SDK pages through batches, so listing is open; who shares a key sees its batches.
         Route(
             b"/v1/messages/batches",
             methods("GET", "HEAD", "POST"),
             below=methods("GET", "HEAD", "POST", "DELETE"),
+            route_class=STORED,
         ),
-        Route(b"/v1/models", GET, below=GET),
-        Route(b"/v1/complete", POST),
+        Route(b"/v1/models", GET, GET, route_class="models"),
+        Route(b"/v1/complete", POST, route_class="generate"),
     ),
 )

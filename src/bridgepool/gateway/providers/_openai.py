@@ -11,7 +11,7 @@ from typing import Final
 
 from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._provider_type import ProviderType
-from bridgepool.gateway.providers._routes import GET, POST, Route, methods
+from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
 _STORED: Final = methods("GET", "HEAD", "POST", "DELETE")
@@ -101,20 +101,27 @@ OPENAI: Final = ProviderType(
     usage=_USAGE,
     routes=(
         # Stored completions can be used by who knows their id, but not be listed.
-        Route(b"/chat/completions", POST, below=_STORED),
-        Route(b"/responses", POST, below=_STORED, errors=_RESPONSES_ERRORS),
-        Route(b"/conversations", POST, below=_STORED),
-        Route(b"/models", GET, below=GET),
-        Route(b"/completions", POST),
-        Route(b"/embeddings", POST),
-        Route(b"/moderations", POST),
-        Route(b"/audio/speech", POST),
-        Route(b"/audio/transcriptions", POST),
-        Route(b"/audio/translations", POST),
-        Route(b"/images/generations", POST),
-        Route(b"/images/edits", POST),
-        Route(b"/images/variations", POST),
+        Route(b"/chat/completions", POST, _STORED, route_class="generate", below_class=STORED),
+        Route(
+            b"/responses",
+            POST,
+            _STORED,
+            errors=_RESPONSES_ERRORS,
+            route_class="generate",
+            below_class=STORED,
+        ),
+        Route(b"/conversations", POST, _STORED, route_class=STORED),
+        Route(b"/models", GET, GET, route_class="models"),
+        Route(b"/completions", POST, route_class="generate"),
+        Route(b"/embeddings", POST, route_class="embed"),
+        Route(b"/moderations", POST, route_class="embed"),
+        Route(b"/audio/speech", POST, route_class="media"),
+        Route(b"/audio/transcriptions", POST, route_class="media"),
+        Route(b"/audio/translations", POST, route_class="media"),
+        Route(b"/images/generations", POST, route_class="media"),
+        Route(b"/images/edits", POST, route_class="media"),
+        Route(b"/images/variations", POST, route_class="media"),
         # Served by many compatible endpoints, though not by OpenAI itself.
-        Route(b"/rerank", POST),
+        Route(b"/rerank", POST, route_class="embed"),
     ),
 )

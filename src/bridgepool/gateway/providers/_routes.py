@@ -50,9 +50,17 @@ class Route:
     bodies: frozenset[bytes] = BODIES
     """Methods whose requests may carry a body. A body on any other is refused: an upstream that
     does not read it would take it for the next request on the connection, another client's."""
-
+    route_class: str = "other"
+    """The class of requests that it belongs to, such as `generate`: what fails together. A breaker
+    is for one class of one provider."""
+    below_class: str | None = None
+    """The class of what is under it; None if that is the same."""
     errors: ErrorForm | None = None
     """How errors look on this route; None: as those of the type."""
+
+
+STORED: Final = "stored"
+"""The class of requests about what one provider keeps, such as a batch: no other can serve them."""
 
 
 @attrs.frozen
@@ -65,6 +73,13 @@ class RouteMatch:
     pattern: str
     """The pattern of the paths that the route opens, below the provider's name: its own path, or
     ``/*`` after it for everything under it."""
+
+    @property
+    def route_class(self) -> str:
+        """The class of requests that it belongs to."""
+        route = self.route
+        below = route.below_class if self.path != route.path else None
+        return below if below is not None else route.route_class
 
 
 @attrs.frozen
