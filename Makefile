@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # Test processes at a time; a core each. JOBS=0 runs the suite in one process.
 JOBS ?= 2
-PYTEST := -m pytest -n $(JOBS) --dist loadfile
+PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz lock clean
 help:           ## list the commands

@@ -20,7 +20,7 @@ def main() -> None:
         try:
             from bridgepool.gateway.commands import app
 
-            app()
+            app(sys.argv[1:])
         finally:
             if sys.stdout is not None:
                 sys.stdout.flush()  # here, where the reader's absence can be handled

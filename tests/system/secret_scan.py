@@ -92,7 +92,16 @@ def held_in_memory(*parts: str) -> list[str]:
     text = "".join(parts)
     data = text.encode()
     found: list[str] = []
-    for holder in gc.get_objects():
+    objects = gc.get_objects()
+    # All at once, as most often there is none. Plain loops: a closure would hold the secret.
+    for value in gc.get_referents(*objects):
+        if (isinstance(value, str) and text in value) or (
+            isinstance(value, (bytes, bytearray)) and data in value
+        ):
+            break
+    else:
+        return []
+    for holder in objects:
         for value in gc.get_referents(holder):
             if (isinstance(value, str) and text in value) or (
                 isinstance(value, (bytes, bytearray)) and data in value

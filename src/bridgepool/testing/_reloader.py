@@ -171,9 +171,11 @@ async def _check_following(rig: ReloaderRig[P], steps: Sequence[str]) -> None:
             _must(not pool.snapshot.older_than(before), "revisions in force must not go back")
         await rig.change(len(steps) + 1)
         last = await rig.reloader.reload()
+        wait = 0.05
         with trio.move_on_after(60):  # far more than the longest wait for a retry
             while not pool.snapshot.same_providers(last):  # noqa: ASYNC110 -- it has no event
-                await trio.sleep(0.5)
+                await trio.sleep(wait)
+                wait = min(2 * wait, 10)
         reached = pool.snapshot.same_providers(last)
         _must(reached, "a pool that follows the notices must reach the source's last state")
         nursery.cancel_scope.cancel()

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from bridgepool.__main__ import main
 from bridgepool.gateway.commands import app
 
 
@@ -24,6 +25,21 @@ class Done:
     def json(self) -> Any:
         """Read its output."""
         return json.loads(self.out)
+
+
+def run_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> Done:
+    """Run `bridgepool …` to its end, as its entry point does; outside of Trio."""
+    monkeypatch.setattr("sys.argv", ["bridgepool", *arguments])
+    capsys.readouterr()
+    try:
+        main()
+        status = 0
+    except SystemExit as exit_:
+        status = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    out, err = capsys.readouterr()
+    return Done(status, out, err)
 
 
 @attrs.frozen

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

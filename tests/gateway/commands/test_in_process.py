@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,15 +32,6 @@ from bridgepool.gateway.serving._listening import (
 from bridgepool.gateway.serving._logs import open_program_logs, set_up_logging, use_json
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
 
 
 @pytest.mark.parametrize(
@@ -198,8 +188,6 @@ def test_a_key_is_shown_apart_from_its_row(
 def test_the_demo_fails_when_a_claim_is_not_true(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert story.run_demo(0.01) == 0
-    assert "✗" not in capsys.readouterr().out
     monkeypatch.setattr(story, "_whole", lambda *_: False)
     assert story.run_demo(0.01) == 1
     assert "✗" in capsys.readouterr().out

@@ -15,6 +15,7 @@ import pytest
 from bridgepool.__main__ import _extra_of
 from bridgepool.gateway.commands._output import print_table
 from tests.examples.support import ROOT
+from tests.gateway.commands.commands import run_program
 
 COMMAND = [sys.executable, "-m", "bridgepool"]
 NEW = ("--type", "openai", "--base-url", "https://api.openai.com/v1")
@@ -63,13 +64,20 @@ def run(
     ],
 )
 def test_a_mistake_is_answered_with_a_sentence(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
-    done = run(tmp_path, *arguments, env={"BRIDGEPOOL_ADMIN_KEY": "bpa_x_y"})
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "hidden" not in done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("BRIDGEPOOL_ADMIN_KEY", "bpa_x_y")
+    done = run_program(capsys, monkeypatch, *arguments)
+    assert done.status == 2
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert "hidden" not in done.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -223,30 +222,6 @@ async def test_a_bad_file_at_start_ends_it_with_the_reason(
     assert run.stderr.lines[-1].startswith(f"bridgepool: {file}: ")
     assert why in run.everything
     assert "Traceback" not in run.everything
-
-
-async def test_options_that_cannot_be_met_end_it_with_the_reason(
-    north: SimulatedUpstream, tmp_path: Path
-) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    taken = socket.create_server(("127.0.0.1", 0))
-    port = taken.getsockname()[1]
-    with taken:
-        for options, why in {
-            ("--listen", f"127.0.0.1:{port}"): "cannot listen on",
-            ("--listen", "8080"): "is not HOST:PORT",
-            ("--listen", "0.0.0.0:0"): "has no [[clients]]",
-            ("--tls-cert", "nowhere.pem"): "--tls-cert requires --tls-key",
-            ("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"): "cannot be used",
-            ("--access-log", str(tmp_path / "no" / "file")): "No such file",
-            ("--usage-log", str(tmp_path / "no" / "file")): "No such file",
-        }.items():
-            async with run_command("gateway", "--providers", str(file), *options) as run:
-                assert await run.wait() == 2, options
-                await run.stderr.wait_end()
-            assert why in run.everything
-            assert "Traceback" not in run.everything
 
 
 async def test_clients_are_asked_for_on_other_addresses_and_said_to_be_missing_on_loopback(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import ssl
 import stat
 from collections.abc import AsyncIterator
@@ -15,7 +13,6 @@ from typing import Any
 
 import attrs
 import httpx2
-import pytest
 import trio
 import trustme
 
@@ -275,62 +272,6 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         await control.run.wait_event("draining")
         control.run.signal(signal.SIGTERM)
         assert await control.run.wait() == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would cross the network"),
-        (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would cross the network"),
-        (("--rpc-listen", "x"), "--rpc-listen x: is not HOST:PORT"),
-        (("--access-log", "--insecure"), "--access-log --insecure: is an option"),
-        (("--tls-cert", "x.pem"), "--tls-cert requires --tls-key"),
-        (("--seed", "none.toml"), "none.toml: cannot be read"),
-        (("--encryption-key-file", "none.key"), "none.key cannot be read"),
-        (("--admin-key-file", "/dev/null"), "does not hold a good admin key of this store"),
-        (("--admin-key-file", "/none/a.key"), "/none/a.key: cannot be written"),
-        (("--store", "mysql://a/b"), "--store: a store is a path"),
-        (("--store", "/none/store.db"), "--store: "),
-        (("--store", "postgresql://a:pw-of-mine@127.0.0.1:1/x"), "--store: holds a password"),
-    ],
-)
-async def test_why_it_does_not_start(tmp_path: Path, options: tuple[str, ...], reason: str) -> None:
-    store = () if "--store" in options else ("--store", str(tmp_path / "store.db"))
-    listen = () if "--listen" in options or "--rpc-listen" in options else ANY
-    async with run_command(
-        "control-plane", *listen, *store, *options, env={KEYS: ENCRYPTION_KEY}
-    ) as run:
-        assert await run.wait() == 2
-        await run.stderr.wait_end()
-        assert reason in run.everything
-        assert "Traceback" not in run.everything
-        assert "pw-of-mine" not in run.everything
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (("--listen", "{taken}", "--rpc-listen", "127.0.0.1:0"), "Address already in use"),
-        (("--listen", "127.0.0.1:0", "--rpc-listen", "{taken}"), "Address already in use"),
-        ((*ANY, "--seed", "missing.toml"), "missing.toml: cannot be read"),
-        ((*ANY, "--access-log", "/none/log"), "--access-log /none/log"),
-        ((*ANY, "--drain-timeout", "-1"), "--drain-timeout must be 0 or more seconds"),
-        ((*ANY, "--shutdown-delay", "nan"), "--shutdown-delay must be 0 or more seconds"),
-    ],
-)
-async def test_a_control_plane_that_cannot_start_makes_no_store(
-    tmp_path: Path, options: tuple[str, ...], reason: str
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        taken = f"127.0.0.1:{server.getsockname()[1]}"
-        given = [option.format(taken=taken) for option in options]
-        store = ("--store", str(tmp_path / "store.db"))
-        async with run_command("control-plane", *given, *store) as run:
-            assert await run.wait() == 2
-            await run.stderr.wait_end()
-    assert reason in run.everything
-    assert "Traceback" not in run.everything
-    assert os.listdir(tmp_path) == []
 
 
 async def test_a_new_store_is_reported_so_that_a_mistyped_name_is_seen(tmp_path: Path) -> None:

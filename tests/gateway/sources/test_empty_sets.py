@@ -110,6 +110,7 @@ async def test_a_file_that_is_emptied_damaged_or_deleted_changes_nothing_and_is_
         '[[providers]]\nname = "ai"\ntype = "openai"\nbase_url = "https://a.example"\nkeys = []\n'
     )
     path.write_text(good)
+    path.with_suffix(".kept").hardlink_to(path)  # no later file gets its inode
     async with (
         open_file_source(path, allow_anonymous=True) as source,
         open_gateway(
@@ -120,19 +121,23 @@ async def test_a_file_that_is_emptied_damaged_or_deleted_changes_nothing_and_is_
             report=source.report,
         ) as gateway,
     ):
+
+        def put(text: str) -> None:  # renamed into its place, a file counts at once
+            draft = path.with_suffix(".new")
+            draft.write_text(text)
+            os.utime(draft, (1, 1))  # else both times can fall into one tick of the clock
+            draft.replace(path)
+
         for damage in ("", "[[clients]]\n", "[[providers]]\nname = 1\n", None):
             failures = gateway.reload_status.failures
-            if damage is None:
-                path.unlink()
-            else:
-                path.write_text(damage)
+            path.unlink() if damage is None else put(damage)
             with trio.fail_after(10):
                 while gateway.reload_status.failures == failures:  # noqa: ASYNC110
                     await trio.sleep(0.005)
             found = readiness(gateway)
             assert (found["ready"], found["providers"]) == (True, 1)
             assert found["failed_reloads"] > 0
-        path.write_text("providers = []\n")
+        put("providers = []\n")
         await until_providers(gateway, 0)
         assert readiness(gateway)["ready"] is True
 

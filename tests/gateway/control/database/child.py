@@ -80,6 +80,8 @@ async def act(database: Database, action: str) -> None:
 
 
 async def main(url: str, action: str) -> None:
+    if action == "read":
+        say("opening")
     async with open_database(url, migrations=TABLES) as database:
         await act(database, action)
     say("done")

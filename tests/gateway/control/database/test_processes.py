@@ -45,7 +45,9 @@ async def test_a_reader_that_comes_during_a_seed_waits_and_sees_all_of_it(
                 async with AsyncExitStack() as stack:
                     readers = [await stack.enter_async_context(open_child(database_url, "read"))
                                for _ in range(2)]  # fmt: skip
-                    with trio.move_on_after(1.5) as scope:
+                    for reader in readers:
+                        assert await reader.hear() == "opening"
+                    with trio.move_on_after(0.2) as scope:
                         await database.read(parts)
                     assert scope.cancelled_caught
                     for reader in readers:

@@ -1,0 +1,106 @@
+"""Why a program does not start: in one sentence, with status 2, and nothing is made before."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.files import provider, write
+from tests.gateway.commands.commands import run_program
+from tests.gateway.control.test_process import ANY, ENCRYPTION_KEY, KEYS
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--listen", "{taken}"), "cannot listen on"),
+        (("--listen", "8080"), "is not HOST:PORT"),
+        (("--listen", "0.0.0.0:0"), "has no [[clients]]"),
+        (("--tls-cert", "nowhere.pem"), "--tls-cert requires --tls-key"),
+        (("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"), "cannot be used"),
+        (("--access-log", "no/file"), "No such file"),
+        (("--usage-log", "no/file"), "No such file"),
+    ],
+)
+def test_why_a_gateway_does_not_start(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    reason: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("providers.toml"), provider("ai", "openai", "https://a.example/v1"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        given = [option.format(taken=taken) for option in options]
+        done = run_program(capsys, monkeypatch, "gateway", "--providers", "providers.toml", *given)
+    assert (done.status, done.out) == (2, "")
+    assert reason in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would cross the network"),
+        (("--rpc-listen", "[::]:0"), "--rpc-listen [::]:0: keys would cross the network"),
+        (("--rpc-listen", "x"), "--rpc-listen x: is not HOST:PORT"),
+        (("--access-log", "--insecure"), "--access-log --insecure: is an option"),
+        (("--tls-cert", "x.pem"), "--tls-cert requires --tls-key"),
+        (("--seed", "none.toml"), "none.toml: cannot be read"),
+        (("--encryption-key-file", "none.key"), "none.key cannot be read"),
+        (("--admin-key-file", "/dev/null"), "does not hold a good admin key of this store"),
+        (("--admin-key-file", "/none/a.key"), "/none/a.key: cannot be written"),
+        (("--store", "mysql://a/b"), "--store: a store is a path"),
+        (("--store", "/none/store.db"), "--store: "),
+        (("--store", "postgresql://a:pw-of-mine@127.0.0.1:1/x"), "--store: holds a password"),
+    ],
+)
+def test_why_a_control_plane_does_not_start(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    reason: str,
+) -> None:
+    monkeypatch.setenv(KEYS, ENCRYPTION_KEY)
+    store = () if "--store" in options else ("--store", str(tmp_path / "store.db"))
+    listen = () if "--listen" in options or "--rpc-listen" in options else ANY
+    done = run_program(capsys, monkeypatch, "control-plane", *listen, *store, *options)
+    assert (done.status, done.out) == (2, "")
+    assert reason in done.err
+    assert "Traceback" not in done.err
+    assert "pw-of-mine" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (("--listen", "{taken}", "--rpc-listen", "127.0.0.1:0"), "Address already in use"),
+        (("--listen", "127.0.0.1:0", "--rpc-listen", "{taken}"), "Address already in use"),
+        ((*ANY, "--seed", "missing.toml"), "missing.toml: cannot be read"),
+        ((*ANY, "--access-log", "/none/log"), "--access-log /none/log"),
+        ((*ANY, "--drain-timeout", "-1"), "--drain-timeout must be 0 or more seconds"),
+        ((*ANY, "--shutdown-delay", "nan"), "--shutdown-delay must be 0 or more seconds"),
+    ],
+)
+def test_a_control_plane_that_cannot_start_makes_no_store(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    reason: str,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = f"127.0.0.1:{server.getsockname()[1]}"
+        given = [option.format(taken=taken) for option in options]
+        store = ("--store", str(tmp_path / "store.db"))
+        done = run_program(capsys, monkeypatch, "control-plane", *given, *store)
+    assert (done.status, done.out) == (2, "")
+    assert reason in done.err
+    assert "Traceback" not in done.err
+    assert os.listdir(tmp_path) == []
