@@ -17,6 +17,7 @@ import attrs
 from cyclopts import Group, Parameter
 
 from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
+from bridgepool.gateway.proxy._cors import parse_origin
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.serving._connections import (
     UNAUTHENTICATED_TIMEOUT,
@@ -110,6 +111,9 @@ class GatewayOptions:
     standard output."""
     expose_route_headers: bool = _POLICY.expose_route_headers
     """Add response headers with the provider and the generation that served."""
+    cors_origin: Annotated[tuple[str, ...], Parameter(metavar="ORIGIN", show_default=False)] = ()
+    """An origin whose web pages may call the gateway from a browser, such as
+    `https://chat.example`, `app://obsidian.md` or `null`. May be given several times."""
     no_retry_status: Annotated[int | None, Parameter(metavar="STATUS", show_default=False)] = None
     """The status, from 400 to 599, of refusals that a retry cannot help, such as that of a disabled
     provider. Default: 503 or what else fits; and 400 for clients that are known to retry
@@ -198,6 +202,11 @@ class GatewayOptions:
             raise StartError("--max-provider-connections must be at least 1")
         if not 0 < self.client_share <= 1:
             raise StartError("--client-share must be more than 0, and at most 1")
+        try:
+            for origin in self.cors_origin:
+                parse_origin(origin)
+        except ValueError as error:
+            raise StartError(f"--cors-origin: {error}") from None
         if self.no_retry_status is not None and not 400 <= self.no_retry_status <= 599:
             raise StartError("--no-retry-status must be from 400 to 599")
         if self.max_concurrent < 0:
@@ -217,6 +226,7 @@ class GatewayOptions:
         return GatewaySettings(
             allow_anonymous=all(address.is_loopback for address in addresses),
             expose_route_headers=self.expose_route_headers,
+            cors_origins=self.cors_origin,
             no_retry_status=self.no_retry_status,
             max_stale=self.max_stale,
             # Often enough that providers that nobody changes do not grow too old. A store is

@@ -185,6 +185,7 @@ class Exchange:
         scheme: `http` or `https`.
         body: The body of the request.
         mounted_at: The path in front of the target's, where an ASGI application is mounted.
+        response_headers: Fields that are added to the final response, whoever sends it.
     """
 
     request: Request
@@ -193,6 +194,7 @@ class Exchange:
     body: RequestBody
     _port: ExchangePort
     mounted_at: bytes = b""
+    response_headers: Headers = ()
 
     @property
     def response_started(self) -> bool:
@@ -225,6 +227,7 @@ class Exchange:
             LocalProtocolError: A response was begun already, or a field is invalid.
         """
         self._check_not_responded()
+        headers += self.response_headers
         return _Responding(self._port, status, headers, reason, data)
 
     async def answer(self, status: int, headers: Headers = (), body: bytes = b"") -> None:
@@ -234,6 +237,7 @@ class Exchange:
             LocalProtocolError: A response was begun already, or a field is invalid.
         """
         self._check_not_responded()
+        headers += self.response_headers
         if status not in (204, 304):
             headers = (*headers, (b"content-length", b"%d" % len(body)))
         await self._port.send_head(status, headers, b"", body, finish=True)

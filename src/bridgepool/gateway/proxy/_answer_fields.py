@@ -1,8 +1,8 @@
 """Which fields of an upstream's answer reach a client, in its head and its trailers. Pure.
 
-What is dropped speaks to one browser, to a proxy in front of a server or about a host name, or
-makes a client call an address that the upstream chose: SDKs send their gateway key along. The
-page on the gateway lists each with its reason.
+What is dropped speaks to one browser, to a proxy in front of a server or about a host name, decides
+which web pages may read the answer, or makes a client call an address that the upstream chose: SDKs
+send their gateway key along. The page on the gateway lists each with its reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DROPPED: Final = frozenset(
     x-sourcemap
     """.split()
 )
-_DROPPED_PREFIX: Final = b"x-accel-"
+_DROPPED_PREFIXES: Final = (b"access-control-", b"x-accel-")
 # About the operator's account, where the key is the operator's.
 _DROPPED_CENTRAL: Final = _DROPPED | ACCOUNT_HEADERS | {b"www-authenticate"}
 
@@ -51,6 +51,6 @@ def _passing(fields: Headers, own_key: bool) -> Headers:
         [
             field
             for field in fields
-            if field[0] not in dropped and not field[0].startswith(_DROPPED_PREFIX)
+            if field[0] not in dropped and not field[0].startswith(_DROPPED_PREFIXES)
         ]
     )

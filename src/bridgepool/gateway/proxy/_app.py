@@ -29,6 +29,7 @@ from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, Bridge, BridgeKey
 from bridgepool.gateway.proxy._client_statuses import with_status
+from bridgepool.gateway.proxy._cors import Cors, cors_headers
 from bridgepool.gateway.proxy._forward import (
     Call,
     ResponseCutError,
@@ -36,11 +37,11 @@ from bridgepool.gateway.proxy._forward import (
     forward,
     refusal_for,
 )
+from bridgepool.gateway.proxy._own_answers import JSON, LISTENING, answer_without_key
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._request_body import has_body
-from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
@@ -50,7 +51,6 @@ from bridgepool.http import (
     Headers,
     InvalidRequest,
     RemoteProtocolError,
-    Request,
     UpstreamError,
     is_websocket_handshake,
 )
@@ -58,8 +58,6 @@ from bridgepool.http import (
 logger = logging.getLogger("bridgepool.gateway")
 
 _REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal of a request that is cancelled
-_LISTENING: Final = b'{"status": "listening"}\n'
-_JSON: Final = ((b"content-type", b"application/json"),)
 
 
 @attrs.frozen
@@ -89,6 +87,10 @@ class Gateway:
     _recorder: Recorder
     _types: tuple[ProviderType, ...]
 
+    _cors: Cors = attrs.field(
+        default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
+        init=False,
+    )
     _admission: Admission = attrs.field(
         default=attrs.Factory(lambda self: _admission(self._settings), takes_self=True), init=False
     )
@@ -119,7 +121,7 @@ class Gateway:
     async def _answer_health(self, exchange: Exchange) -> bool:
         path = exchange.request.target.partition(b"?")[0]
         if path == b"/healthz":
-            await exchange.answer(200, _JSON, _LISTENING)
+            await exchange.answer(200, JSON, LISTENING)
         elif path == b"/readyz":
             await self._answer_ready(exchange)
         else:
@@ -185,12 +187,14 @@ class Gateway:
     async def _answer_ready(self, exchange: Exchange) -> None:
         document = self._readiness.document(self.pool.generation, self.pool.snapshot.revision)
         status = 200 if document["ready"] else 503
-        await exchange.answer(status, _JSON, msgspec.json.encode(document) + b"\n")
+        await exchange.answer(status, JSON, msgspec.json.encode(document) + b"\n")
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
         """Authenticate and admit a request."""
-        if _is_bare(exchange.request):
-            await _answer_bare(exchange, record)
+        origin = self._cors.allowed_origin(exchange.request.headers)
+        if origin is not None:
+            exchange.response_headers = cors_headers(origin)
+        if await answer_without_key(exchange, record, preflight=origin is not None):
             return
         if not self._readiness.has_snapshot:
             await self._refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
@@ -199,6 +203,7 @@ class Gateway:
             exchange.request.headers,
             self._authorizer,
             allow_anonymous=self._settings.allow_anonymous,
+            allowed_origin=origin is not None,
         )
         if isinstance(identity, Refusal):
             await self._refuse(exchange, identity, self._error_form(exchange), record)
@@ -355,24 +360,6 @@ class Gateway:
 def _admission(settings: GatewaySettings) -> Admission:
     rules = AdmissionRules(settings.max_concurrent, settings.max_waiting, settings.wait_timeout)
     return Admission(rules)
-
-
-def _is_bare(request: Request) -> bool:
-    """Return whether a request reads a provider's name and nothing below it.
-
-    Clients send it at their start, often without a key, to see whether something answers at their
-    base URL. It is answered whatever the name is, so the answer tells strangers nothing.
-    """
-    if request.method not in (b"GET", b"HEAD"):
-        return False
-    target = split_target(request.target)
-    return target is not None and target.path in (b"", b"/")
-
-
-async def _answer_bare(exchange: Exchange, record: AccessRecord) -> None:
-    record.status, record.bytes_sent = 200, len(_LISTENING)
-    await exchange.answer(200, return_request_id(_JSON, record.request_id), _LISTENING)
-    record.first_byte = time.perf_counter()
 
 
 def _tenant(identity: Identity, exchange: Exchange) -> str:

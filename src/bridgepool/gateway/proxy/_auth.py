@@ -34,6 +34,13 @@ LOCAL_PROGRAMS_ONLY = Refusal(
     "This gateway has no clients configured, so it serves programs on its own machine only.",
     Retry.USELESS,
 )
+FOREIGN_ORIGIN = Refusal(
+    403,
+    "not_from_here",
+    "This gateway has no clients configured, so it refuses web pages of other origins. Its option "
+    "--cors-origin allows one.",
+    Retry.USELESS,
+)
 
 
 @attrs.frozen
@@ -94,7 +101,11 @@ class ListedClients:
 
 
 async def identify(
-    headers: Headers, authorizer: Authorizer, *, allow_anonymous: bool
+    headers: Headers,
+    authorizer: Authorizer,
+    *,
+    allow_anonymous: bool,
+    allowed_origin: bool = False,
 ) -> Identity | Refusal:
     """Authenticate a request. Not a checkpoint when the authorizer has the answer cached.
 
@@ -122,18 +133,21 @@ async def identify(
         return authorization_unavailable(unavailable.retry_after)
     if authorizer.has_clients or not allow_anonymous:
         return WRONG_CLIENT_KEY if tokens else NO_CLIENT_KEY
-    return _ANONYMOUS if _is_local_program(headers) else LOCAL_PROGRAMS_ONLY
+    return _refuse_page(headers, allowed_origin=allowed_origin) or _ANONYMOUS
 
 
-def _is_local_program(headers: Headers) -> bool:
+def _refuse_page(headers: Headers, *, allowed_origin: bool) -> Refusal | None:
+    """Refuse the request of a web page from elsewhere; None for a local program."""
     for name, value in headers:
         if name == b"host" and not _is_loopback(value):
-            return False
+            return LOCAL_PROGRAMS_ONLY
+        if allowed_origin:
+            continue
         if name == b"origin" and not _is_loopback(value.partition(b"://")[2]):
-            return False
+            return FOREIGN_ORIGIN
         if name == b"sec-fetch-site" and value.strip().lower() == b"cross-site":
-            return False
-    return True
+            return FOREIGN_ORIGIN
+    return None
 
 
 def _is_loopback(authority: bytes) -> bool:

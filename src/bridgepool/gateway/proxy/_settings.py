@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
 from bridgepool._options import amount, count, positive_seconds, seconds
+from bridgepool.gateway.proxy._cors import parse_origin
 from bridgepool.http import UpstreamLimits
 
 _UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
+
+
+def _to_origins(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(parse_origin(text).decode() for text in texts)
 
 
 @attrs.frozen(kw_only=True)
@@ -20,6 +26,9 @@ class GatewaySettings:
     allow_anonymous: bool = False
     """Serve local programs without a key while no clients are configured. For listeners on
     loopback addresses only."""
+    cors_origins: tuple[str, ...] = attrs.field(default=(), converter=_to_origins)
+    """The origins whose web pages may call the gateway, such as `https://chat.example`,
+    `app://obsidian.md` or `null`."""
     no_retry_status: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.in_(range(400, 600)))
     )

@@ -1,0 +1,53 @@
+"""What the gateway answers itself, without a key: preflights of browsers, and bare names."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from bridgepool.gateway.providers import split_target
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._cors import is_preflight, preflight_headers
+from bridgepool.gateway.proxy._request_id import return_request_id
+from bridgepool.http import Exchange, Headers, Request
+
+JSON: Final = ((b"content-type", b"application/json"),)
+LISTENING: Final = b'{"status": "listening"}\n'
+
+
+async def answer_without_key(exchange: Exchange, record: AccessRecord, *, preflight: bool) -> bool:
+    """Answer a request that needs no key; return whether it is one. A checkpoint if it is.
+
+    Args:
+        exchange: The client's exchange; no response has begun.
+        record: Gets the status and the bytes.
+        preflight: Whether pages of the request's origin may call the gateway.
+    """
+    request = exchange.request
+    if preflight and is_preflight(request):
+        await _answer(exchange, record, 204, preflight_headers(request))
+    elif _is_bare(request):
+        await _answer(exchange, record, 200, JSON, LISTENING)
+    else:
+        return False
+    return True
+
+
+def _is_bare(request: Request) -> bool:
+    """Return whether a request reads a provider's name and nothing below it.
+
+    Clients send it at their start, often without a key, to see whether something answers at their
+    base URL. It is answered whatever the name is, so the answer tells strangers nothing.
+    """
+    if request.method not in (b"GET", b"HEAD"):
+        return False
+    target = split_target(request.target)
+    return target is not None and target.path in (b"", b"/")
+
+
+async def _answer(
+    exchange: Exchange, record: AccessRecord, status: int, headers: Headers, body: bytes = b""
+) -> None:
+    record.status, record.bytes_sent = status, len(body)
+    await exchange.answer(status, return_request_id(headers, record.request_id), body)
+    record.first_byte = time.perf_counter()
