@@ -109,8 +109,10 @@ def _signatures(public: object) -> Iterator[object]:
 
 
 def _hints_by_name(of: object, public: object) -> dict[str, object]:
-    names = vars(sys.modules[getattr(public, "__module__", "builtins")])
-    return typing.get_type_hints(of, dict(names), include_extras=True)
+    names: dict[str, object] = {}
+    for kind in reversed(getattr(public, "__mro__", (public,))):  # a base has names of its own
+        names |= vars(sys.modules[getattr(kind, "__module__", "builtins")])
+    return typing.get_type_hints(of, names, include_extras=True)
 
 
 def _hints(of: object, public: object) -> Iterator[object]:

@@ -27,7 +27,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "the last key instead of the first", _REFUSING,
-        "gateway/proxy/_provider_runtime.py:open_provider_runtime", "keys[0]", "keys[-1]",
+        "gateway/upstreams/_key_pool.py:KeyRing.take", "self.keys:", "self.keys[::-1]:",
     ),
     bug(
         "a body above the limit hides a refusal", _REFUSING,

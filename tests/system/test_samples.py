@@ -111,7 +111,7 @@ def described(provider: Provider | ProviderRow) -> SampleProvider:
         base_url=str(provider.base_url),
         keys=tuple(key.reveal() for key in provider.keys),
         key_env=provider.key_env,
-        client_keys=provider.client_keys,
+        client_keys=provider.client_keys is True,
         enabled=provider.enabled,
         headers=tuple((name, value.reveal()) for name, value in provider.headers),
         allow_private=provider.allow_private,

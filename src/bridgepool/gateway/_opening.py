@@ -31,9 +31,11 @@ from bridgepool.gateway.proxy._provider_runtime import check_provider, open_prov
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
 from bridgepool.gateway.proxy._recorder import Recorder
+from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._usage import OnUsage, report_usage
+from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -104,11 +106,11 @@ async def open_gateway(
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     async with open_service_nursery() as nursery:
-        runtimes = Runtimes(
-            nursery,
-            partial(open_provider_runtime, types=known, limits=settings.upstream_limits),
-            partial(check_provider, types=known),
+        states = UpstreamStates()
+        open_runtime = partial(
+            open_provider_runtime, types=known, limits=settings.upstream_limits, states=states
         )
+        runtimes = Runtimes(nursery, open_runtime, partial(check_provider, types=known), states)
         readiness = Readiness(status, settings.max_stale, age, report, runtimes, log_lines_dropped)
         readiness.allow_empty = first is not None and first.allow_empty
         try:
@@ -141,6 +143,7 @@ async def open_gateway(
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
                             Recorder(known, tuple(observers), settings.reads_usage), known,
+                            ReplayBudget(settings.max_replay_memory),
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()

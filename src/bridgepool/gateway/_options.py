@@ -146,6 +146,9 @@ class GatewayOptions:
     `gateway_overloaded`."""
     wait_timeout: _Seconds = _POLICY.wait_timeout
     """Time that they wait at most; then they get that, too."""
+    max_replay_memory: Annotated[int, Parameter(metavar="BYTES")] = _POLICY.max_replay_memory
+    """Bytes of all request bodies together that are kept to be sent again with another key of a
+    provider, beside those of up to 64 kB. A body that finds no room is sent once."""
     max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
     """Maximum number of client connections; further ones are answered with 503 and closed, except
     for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
@@ -215,6 +218,8 @@ class GatewayOptions:
             raise StartError("--max-waiting must be 0 or more")
         if not 0 <= self.wait_timeout < math.inf:
             raise StartError("--wait-timeout must be 0 or more seconds")
+        if self.max_replay_memory < 1:
+            raise StartError("--max-replay-memory must be at least 1")
         if not self.max_stale > 0:
             raise StartError("--max-stale must be more than 0")
         if not self.max_body_bytes >= 0:
@@ -238,6 +243,7 @@ class GatewayOptions:
             max_concurrent=self.max_concurrent,
             max_waiting=self.max_waiting,
             wait_timeout=self.wait_timeout,
+            max_replay_memory=self.max_replay_memory,
             upstream_limits=UpstreamLimits(
                 max_connections=self.max_provider_connections,
                 max_waiting=self.max_provider_connections,

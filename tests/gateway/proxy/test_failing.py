@@ -35,7 +35,7 @@ async def test_a_bug_costs_its_request_a_500_and_nothing_else(
             raise BugError("sk-central is in this text")
 
         with monkeypatch.context() as patch:
-            patch.setattr(app, "forward", broken)
+            patch.setattr(app, "forward_request", broken)
             answer = await rig.ask(CHAT, {})
         assert (answer.status, answer.code) == (500, "internal_error")
         assert b"sk-central" not in answer.body
@@ -49,12 +49,12 @@ async def test_a_bug_in_mid_stream_cuts_the_stream(
 ) -> None:
     north = await start_upstream(nursery)
 
-    async def broken(_call: object, exchange: Exchange, _record: object) -> None:
+    async def broken(_call: object, exchange: Exchange, _record: object, _budget: object) -> None:
         async with exchange.respond(200) as stream:
             await stream.send_all(b"half of it")
             raise BugError
 
-    monkeypatch.setattr(app, "forward", broken)
+    monkeypatch.setattr(app, "forward_request", broken)
     with caplog.at_level(logging.CRITICAL):
         async with open_rig(openai(north), nursery=nursery) as rig:
             with pytest.raises(UpstreamCut):

@@ -16,6 +16,7 @@ from bridgepool.gateway import _opening as opening
 from bridgepool.gateway.providers import Provider, ProviderType
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime, open_provider_runtime
 from bridgepool.gateway.proxy._runtimes import CheckProvider, OpenRuntime, Runtimes
+from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.rig import openai
 
@@ -111,16 +112,23 @@ async def test_a_receipt_waits_for_the_runtimes_and_an_overtaken_one_is_not_give
 
     @asynccontextmanager
     async def slow(
-        provider: Provider, *, types: Iterable[ProviderType], limits: UpstreamLimits
+        provider: Provider,
+        *,
+        types: Iterable[ProviderType],
+        limits: UpstreamLimits,
+        states: UpstreamStates,
     ) -> AsyncIterator[ProviderRuntime]:
         await gate.wait()
-        async with real(provider, types=types, limits=limits) as runtime:
+        async with real(provider, types=types, limits=limits, states=states) as runtime:
             yield runtime
 
     def without_check(
-        nursery: trio.Nursery, open_runtime: OpenRuntime, check: CheckProvider
+        nursery: trio.Nursery,
+        open_runtime: OpenRuntime,
+        check: CheckProvider,
+        states: UpstreamStates,
     ) -> Runtimes:
-        return Runtimes(nursery, open_runtime)
+        return Runtimes(nursery, open_runtime, states=states)
 
     monkeypatch.setattr(opening, "open_provider_runtime", slow)
     monkeypatch.setattr(opening, "Runtimes", without_check)  # so they are opened when they come

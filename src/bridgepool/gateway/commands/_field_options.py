@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field, make_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -31,7 +31,12 @@ def make_options(
 
 def _options(plain: PlainField, changing: bool) -> list[tuple[str, Any, Any]]:
     listed = plain.kind == TEXTS
-    kind: Any = list[str] if listed else plain.kind
+    choice: Any = Literal[plain.choices] if plain.choices else str
+    kind: Any = plain.kind
+    if listed or kind is str:
+        kind = list[choice] if listed else choice
+    elif plain.choices:
+        kind = kind | choice
     text, default = plain.help, field(default=plain.default)
     if plain.required and not changing:
         default = field()

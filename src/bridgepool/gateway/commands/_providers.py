@@ -322,7 +322,7 @@ def _headers(pairs: list[str] | None) -> dict[str, HeaderValue]:
 def _keys(view: ProviderView) -> str:
     if view.problem is not None:
         return "unreadable"
-    if view.client_keys:
+    if view.client_keys is True:
         return "the clients'"
     if view.key_env is not None:
         return f"${view.key_env}"

@@ -32,6 +32,7 @@ from bridgepool.gateway.providers._provider import KEYS_LIMIT, MAX_KEYS, Provide
 from bridgepool.gateway.providers._provider_type import (
     Headers,
     ProviderType,
+    ResetFields,
     UrlField,
 )
 from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
@@ -67,6 +68,7 @@ __all__ = [
     "ProviderKeyError",
     "ProviderRow",
     "ProviderType",
+    "ResetFields",
     "Route",
     "RouteMatch",
     "Target",

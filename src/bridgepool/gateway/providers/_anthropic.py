@@ -11,6 +11,7 @@ from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._provider_type import (
     Headers,
     ProviderType,
+    ResetFields,
     UrlField,
 )
 from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
@@ -65,6 +66,13 @@ ANTHROPIC: Final = ProviderType(
     errors=ErrorForm(_error_document, request_id_header=b"request-id", event_name="error"),
     usage=_USAGE,
     recognises=_is_recognised,
+    # https://docs.anthropic.com/en/api/rate-limits; dates of RFC 3339.
+    reset_fields=tuple(
+        ResetFields(
+            b"anthropic-ratelimit-%s-remaining" % limit, b"anthropic-ratelimit-%s-reset" % limit
+        )
+        for limit in (b"requests", b"tokens", b"input-tokens", b"output-tokens")
+    ),
     url_fields=(
         # Of a batch, alone or in a list; not in the results, which are long and hold any text.
         UrlField(

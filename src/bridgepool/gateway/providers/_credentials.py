@@ -97,9 +97,25 @@ def _key_in(header: bytes, value: bytes) -> bytes | None:
     return value.strip()
 
 
+def uses_own_key(headers: Headers, provider: Provider, kind: ProviderType) -> bool:
+    """Tell whether a client that may bring its own upstream key uses it for this provider.
+
+    With ``client_keys = "prefer"`` that depends on whether the request has one; a gateway key is
+    none.
+    """
+    if provider.client_keys != "prefer":
+        return bool(provider.client_keys)
+    return any(
+        (name in _UPSTREAM_KEYS or name == kind.key_header)
+        and value.strip() != b""
+        and not holds_access_key(value)
+        for name, value in headers
+    )
+
+
 def passes_own_key(provider: Provider, own_key: bool) -> bool:
     """Tell whether a request is made with the client's own upstream key, not with a central one."""
-    return own_key and provider.client_keys
+    return own_key and provider.client_keys is not False
 
 
 def withhold_fields(
@@ -176,7 +192,7 @@ def swap_credentials(
         New headers; the order of those that stay is kept, ours come last.
     """
     kept = list(withhold_fields(headers, provider, kind, own_key=own_key))
-    if key is not None:
+    if key is not None and not passes_own_key(provider, own_key):
         kept.append((kind.key_header, kind.key_prefix + key.reveal().encode("ascii")))
     fixed = provider.headers
     kept.extend((name.encode("ascii"), value.reveal().encode("ascii")) for name, value in fixed)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -58,10 +58,15 @@ class ProviderFields:
         ),
     )
     """The environment variable that holds the one key; see `Provider.resolve_keys`."""
-    client_keys: bool = attrs.field(
-        default=False, metadata=about("Clients bring their own keys for it.")
+    client_keys: bool | Literal["prefer"] = attrs.field(
+        default=False,
+        metadata=about(
+            "Clients bring their own keys for it; with prefer, its own are for those that do not.",
+            choices=("prefer",),
+        ),
     )
-    """Whether each client brings its own key for this upstream, which is then passed on."""
+    """Whether each client brings its own key for this upstream, which is then passed on. With
+    ``prefer`` it may: the provider's own keys are for the requests without one."""
     enabled: bool = attrs.field(
         default=True, metadata=about("A disabled provider answers that it is disabled.")
     )
@@ -70,6 +75,24 @@ class ProviderFields:
         default=False, metadata=about("Its address may be inside your own network.")
     )
     """Whether its address may be inside the operator's own network; see `address_is_private`."""
+    key_policy: str = attrs.field(
+        default="first",
+        metadata=about(
+            "Which of several keys a request uses: the first free one, or in turn.",
+            choices=("first", "round_robin"),
+        ),
+    )
+    """Which of several keys a request uses: ``first``, the first one that is free, or
+    ``round_robin``, the next free one in turn."""
+    max_replay_bytes: int = attrs.field(
+        default=1 << 20,
+        metadata=about(
+            "Longest body, in bytes, that is kept to be sent again with another key.",
+            minimum=0,
+            maximum=1 << 30,
+        ),
+    )
+    """The longest body of a request, in bytes, that is kept for a second attempt."""
     breaker: bool = attrs.field(
         default=False,
         metadata=about("Refuse its requests for a while, when it fails again and again."),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
-from bridgepool.gateway.providers._provider_type import ProviderType
+from bridgepool.gateway.providers._provider_type import ProviderType, ResetFields
 from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
@@ -99,6 +99,11 @@ OPENAI: Final = ProviderType(
     key_prefix=b"Bearer ",
     errors=_ERRORS,
     usage=_USAGE,
+    # https://platform.openai.com/docs/guides/rate-limits; durations such as 6m0s.
+    reset_fields=(
+        ResetFields(b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+        ResetFields(b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+    ),
     routes=(
         # Stored completions can be used by who knows their id, but not be listed.
         Route(b"/chat/completions", POST, _STORED, route_class="generate", below_class=STORED),

@@ -12,7 +12,7 @@ import types
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
@@ -74,7 +74,8 @@ class PlainField:
     maximum: float | None
     """The largest number."""
     choices: tuple[str, ...]
-    """What a text, or each text of a list, may be; empty for anything."""
+    """What a text, or each text of a list, may be; empty for anything. A field that is true or
+    false may be one of these, too."""
     is_time: bool
     """A text that is an RFC 3339 time, kept in UTC."""
 
@@ -86,6 +87,8 @@ class PlainField:
     @property
     def wanted(self) -> str:
         """Name what it takes, such as ``a string``."""
+        if self.kind is bool and self.choices:
+            return ", ".join(["true, false", *self.choices])
         return _TIME if self.is_time else _KINDS[self.kind]
 
     @property
@@ -125,6 +128,8 @@ class PlainField:
     def _is_of_kind(self, value: object) -> bool:
         if self.kind == TEXTS:
             return isinstance(value, tuple) and all(isinstance(text, str) for text in value)
+        if self.kind is bool and type(value) is str:
+            return value in self.choices
         return type(value) is self.kind or (self.kind is float and type(value) is int)
 
     def problem(self, value: object) -> str | None:
@@ -167,11 +172,14 @@ def plain_fields(form: type[attrs.AttrsInstance]) -> Mapping[str, PlainField]:
 def _plain(field: attrs.Attribute[Any], annotation: object) -> PlainField:
     kinds = [annotation]
     if get_origin(annotation) in (Union, types.UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not types.NoneType]
+        kinds = list(get_args(annotation))
+    optional = types.NoneType in kinds
+    # A literal text beside true and false is one of the choices.
+    kinds = [one for one in kinds if one is not types.NoneType and get_origin(one) is not Literal]
     [kind] = kinds
     if kind not in _KINDS:
         raise TypeError(f"the field {field.name} is not of a plain type: {annotation}")
-    return PlainField(field.name, kind, kind is not annotation, field.default, **field.metadata)
+    return PlainField(field.name, kind, optional, field.default, **field.metadata)
 
 
 def moment(text: str) -> datetime | None:

@@ -84,8 +84,9 @@ class Provider(ProviderFields):
     Frozen, checked when made, and hashable. Two providers are equal exactly when one runtime
     (connections, cooldowns) can serve both; so a provider is its own fingerprint.
 
-    A key comes from one place: `keys`, or `key_env`, or, with `client_keys`, from the client.
-    With none of them the upstream is called without a key.
+    A key comes from one place: `keys`, or `key_env`, or, with `client_keys`, from the client; with
+    ``client_keys="prefer"`` from the client if it brings one. With none of them the upstream is
+    called without a key.
 
     Whether its `type` is known depends on the gateway that uses it: see `open_gateway`.
 
@@ -191,8 +192,11 @@ def _key_problems(provider: Provider) -> Iterator[tuple[str, str]]:
         if not _VARIABLE.fullmatch(key_env):
             # It may be the key itself, so the value is not repeated.
             yield "key_env", "is not a name of an environment variable"
-    if provider.client_keys and (keys or key_env is not None):
-        yield "client_keys", "is true beside keys or key_env; the key has one source"
+    if provider.client_keys is True and (keys or key_env is not None):
+        yield (
+            "client_keys",
+            "is true beside keys or key_env; give one source, or prefer",
+        )
 
 
 def _header_problems(headers: tuple[tuple[str, Secret], ...]) -> Iterator[tuple[str, str]]:

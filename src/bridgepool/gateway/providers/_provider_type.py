@@ -38,6 +38,17 @@ class UrlField:
     """The path below the base URL that the address must end with."""
 
 
+@attrs.frozen
+class ResetFields:
+    """The headers of answers that tell about one limit of a key."""
+
+    remaining: bytes
+    """How much is left, lower case; more than 0 says that another limit was met."""
+    reset: bytes
+    """When it is full again, lower case: a duration such as ``6m0s``, seconds, or an RFC 3339
+    date."""
+
+
 def _is_never_recognised(path: bytes, headers: Headers) -> bool:
     return False
 
@@ -67,6 +78,8 @@ class ProviderType:
     """The fields of its answers whose addresses the gateway replaces by its own."""
     usage: UsageFields | None = None
     """Where its answers tell what a request has used; None if that is not read."""
+    reset_fields: tuple[ResetFields, ...] = ()
+    """What its answers say beside ``Retry-After`` about when a rate-limited key is good again."""
     _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
     # (path with its slash, route), the longest path first
     _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)

@@ -23,24 +23,25 @@ import trio
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.providers._access_keys import holds_access_key
-from bridgepool.gateway.providers._credentials import withhold_parameters
+from bridgepool.gateway.providers._credentials import uses_own_key, withhold_parameters
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.proxy._attempts import forward_request
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
-from bridgepool.gateway.proxy._bridge import ANONYMOUS, Bridge, BridgeKey
+from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._cors import Cors, cors_headers
 from bridgepool.gateway.proxy._forward import (
     Call,
     ResponseCutError,
     ResponseWithheldError,
-    forward,
     refusal_for,
 )
 from bridgepool.gateway.proxy._own_answers import JSON, LISTENING, answer_without_key
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
+from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._request_body import has_body
 from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
@@ -86,6 +87,7 @@ class Gateway:
     _readiness: Readiness
     _recorder: Recorder
     _types: tuple[ProviderType, ...]
+    _replay_budget: ReplayBudget
 
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
@@ -275,19 +277,20 @@ class Gateway:
         if has_body(request.headers) and request.method not in match.route.bodies:
             await self._refuse(exchange, refusals.unexpected_body(record.method), form, record)
             return
-        if provider.client_keys and not identity.own_key:
+        own_key = identity.own_key and uses_own_key(request.headers, provider, found.kind)
+        if provider.client_keys and not own_key and found._keys is None:
             await self._refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
             return
         upstream_target = match.path
         if target.query:
-            query = withhold_parameters(target.query, provider, own_key=identity.own_key)
+            query = withhold_parameters(target.query, provider, own_key=own_key)
             upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(
             found,
             upstream_target,
-            _tenant(identity, exchange),
-            identity.own_key,
+            identity.tenant(exchange.client),
+            own_key,
             match.route.errors or form,
             bridge.why_cancelled,
             extra,
@@ -301,7 +304,7 @@ class Gateway:
         """Forward a request, registered with its bridge; answer its failures."""
         bridge.enter(exchange)
         try:
-            await forward(call, exchange, record)
+            await forward_request(call, exchange, record, self._replay_budget)
             return
         except trio.Cancelled:
             await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
@@ -360,13 +363,6 @@ class Gateway:
 def _admission(settings: GatewaySettings) -> Admission:
     rules = AdmissionRules(settings.max_concurrent, settings.max_waiting, settings.wait_timeout)
     return Admission(rules)
-
-
-def _tenant(identity: Identity, exchange: Exchange) -> str:
-    """Return who shares the connections of providers: the client, or an anonymous one's address."""
-    if identity.key == ANONYMOUS:
-        return exchange.client.rpartition(":")[0]
-    return identity.key.client_id
 
 
 def _route_headers(record: AccessRecord) -> Headers:

@@ -52,6 +52,14 @@ class Identity:
     """The usual credential headers hold the client's own upstream key, not a gateway key: it may
     be forwarded to a provider with `client_keys`."""
 
+    def tenant(self, address: str) -> str:
+        """Return who shares the connections of providers: the client, or an anonymous one's host.
+
+        Args:
+            address: the client's, with its port.
+        """
+        return self.key.client_id if self.key != ANONYMOUS else address.rpartition(":")[0]
+
 
 _ANONYMOUS = Identity(ANONYMOUS, own_key=True)
 

@@ -1,4 +1,4 @@
-"""Forward one request to its upstream and the response back.
+"""Forward one request to its upstream and the response back: one attempt.
 
 Theory of operation. Until the response head has gone to the client, failures are raised, and the
 gateway answers with a refusal. After that HTTP has no way to report an error: the client's
@@ -21,6 +21,7 @@ from contextlib import suppress
 import attrs
 import trio
 
+from bridgepool._secret import Secret
 from bridgepool.gateway.providers import ErrorForm, UrlField, swap_credentials
 from bridgepool.gateway.providers._credentials import passes_own_key, withhold_fields
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
@@ -36,7 +37,6 @@ from bridgepool.gateway.proxy._answer_urls import (
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     CLIENT_SHARE_EXCEEDED,
-    PROVIDER_KEY_REFUSED,
     UPSTREAM_BAD_ANSWER,
     UPSTREAM_BUSY,
     UPSTREAM_CUT,
@@ -46,7 +46,7 @@ from bridgepool.gateway.proxy._refusals import (
     Refusal,
     render_event,
 )
-from bridgepool.gateway.proxy._request_body import BegunBody, begin_body
+from bridgepool.gateway.proxy._replay import ReadsBody
 from bridgepool.gateway.proxy._request_id import (
     find_upstream_id,
     return_request_id,
@@ -60,7 +60,6 @@ from bridgepool.http import (
     ForwardedMode,
     Headers,
     PoolFull,
-    RequestBody,
     ShareExceeded,
     UpstreamError,
     UpstreamProtocolError,
@@ -86,7 +85,7 @@ class Call:
     client: str
     """The client's id, or its address if it is anonymous: who shares the provider's connections."""
     own_key: bool
-    """The client's own upstream key may be forwarded, to a provider with `client_keys`."""
+    """The client's own upstream key is forwarded: the provider has `client_keys`."""
     errors: ErrorForm
     """How errors look on the route."""
     why_cancelled: Callable[[], Refusal]
@@ -102,19 +101,37 @@ class Call:
         return passes_own_key(self.runtime.provider, self.own_key)
 
 
+Accept = Callable[[UpstreamResponse], None]
+"""Called with a response whose head has come, before anything of it goes to the client; raises what
+is to happen in its place."""
+
+
+def _accept_all(_response: UpstreamResponse) -> None:
+    pass
+
+
+@attrs.frozen
+class Attempt:
+    """What differs between the attempts of a request."""
+
+    key: Secret | None
+    """The provider's key; None if the request has the client's own, or none."""
+    body: bytes | ReadsBody | None
+    """The body, from its beginning."""
+    accept: Accept = _accept_all
+    """Decides whether the response goes to the client."""
+
+
 @attrs.define(eq=False)
 class _UploadedBody:
     """The body of a client's request, whose trailers obey the rules of its head."""
 
-    _body: RequestBody | BegunBody
+    _body: ReadsBody
     _call: Call
-    _record: AccessRecord
 
     async def receive_some(self) -> bytes:
         """Return the next piece; empty at the end."""
-        piece = await self._body.receive_some()
-        self._record.bytes_received += len(piece)
-        return piece
+        return await self._body.receive_some()
 
     @property
     def trailers(self) -> Headers:
@@ -153,11 +170,12 @@ def refusal_for(error: UpstreamError) -> Refusal:
     return UPSTREAM_CUT
 
 
-async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
+async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: AccessRecord) -> None:
     """Forward a request and its response.
 
     Args:
         call: the request as it goes to its provider.
+        attempt: its key and body.
         exchange: the client's exchange; no response has begun.
         record: gets the status, the bytes and the time of the first byte.
 
@@ -166,22 +184,22 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
         ResponseWithheldError: clients must not see the response; nothing was sent.
         ResponseCutError: the response broke off; the client's is cut.
         RemoteProtocolError: the client's own body is malformed, too large or too slow.
+        Exception: what `attempt.accept` raises; nothing was sent.
 
     Cancellation: ends the upstream request; a response that has begun is cut.
     """
-    if exchange.body.error is not None:
-        raise exchange.body.error  # before an upstream connection is taken
     request, client = exchange.request, call.runtime.client
     headers = forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT)
     headers = swap_credentials(
         send_request_id(headers, record.request_id),
         call.runtime.provider,
         call.runtime.kind,
-        call.runtime.key,
+        attempt.key,
         own_key=call.own_key,
     )
-    received = await begin_body(exchange)
-    body = _UploadedBody(received, call, record) if received is not None else None
+    body = attempt.body
+    if body is not None and not isinstance(body, bytes):
+        body = _UploadedBody(body, call)
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
     if url_fields:
         headers = ask_for_plain_json(headers)
@@ -202,11 +220,10 @@ async def forward(call: Call, exchange: Exchange, record: AccessRecord) -> None:
             kind = call.runtime.kind
             record.usage_reader = reader_for(kind, response.status, response.headers)
         data = response.take_buffered()
+        attempt.accept(response)
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
             raise ResponseWithheldError(UPSTREAM_REDIRECTS)
-        if response.status == 401 and call.runtime.key is not None:
-            raise ResponseWithheldError(PROVIDER_KEY_REFUSED)
         if url_fields and response.status < 300 and request.method != b"HEAD":
             await _send_rewritten(call, exchange, response, data, url_fields, record)
             return

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from bridgepool._secret import Secret
 from bridgepool.gateway.providers import (
     Provider,
     ProviderType,
@@ -17,6 +16,8 @@ from bridgepool.gateway.providers import (
     address_is_private,
 )
 from bridgepool.gateway.providers._provider_type import find_type
+from bridgepool.gateway.upstreams._key_pool import KeyRing
+from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 from bridgepool.http import (
     Dial,
     UpstreamClient,
@@ -36,8 +37,7 @@ class ProviderRuntime:
     kind: ProviderType
     client: UpstreamClient
     """Its connections."""
-    key: Secret | None
-    """The key in use; None where the upstream wants none or clients bring theirs."""
+    _keys: KeyRing | None = None  # None: it wants none, or clients bring theirs
 
 
 def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
@@ -56,9 +56,19 @@ def _check(provider: Provider, types: Iterable[ProviderType]) -> ProviderType:
 
 @asynccontextmanager
 async def open_provider_runtime(
-    provider: Provider, *, types: Iterable[ProviderType], limits: UpstreamLimits
+    provider: Provider,
+    *,
+    types: Iterable[ProviderType],
+    limits: UpstreamLimits,
+    states: UpstreamStates,
 ) -> AsyncIterator[ProviderRuntime]:
     """Open the runtime of a provider; it connects with the first request.
+
+    Args:
+        provider: the provider.
+        types: what it may be.
+        limits: of its connections.
+        states: have the states of its keys, which outlive it.
 
     Raises:
         UnreadableProviderError: it stands in for a row that cannot be used.
@@ -68,10 +78,20 @@ async def open_provider_runtime(
     """
     kind = _check(provider, types)
     keys = provider.resolve_keys(os.environ)
-    async with open_upstream_client(
-        str(provider.base_url), limits=limits, dial=dial_provider(provider)
-    ) as client:
-        yield ProviderRuntime(provider, kind, client, keys[0] if keys else None)
+    state = states.lease(provider.name)
+    ring = None
+    try:
+        if keys:
+            in_turn = provider.key_policy == "round_robin"
+            ring = state.keys.open_ring(keys, round_robin=in_turn)
+        async with open_upstream_client(
+            str(provider.base_url), limits=limits, dial=dial_provider(provider)
+        ) as client:
+            yield ProviderRuntime(provider, kind, client, ring)
+    finally:
+        if ring is not None:
+            state.keys.close_ring(ring)
+        states.release(provider.name)
 
 
 def dial_provider(provider: Provider) -> Dial:

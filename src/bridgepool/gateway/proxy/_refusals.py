@@ -107,6 +107,12 @@ UPSTREAM_REDIRECTS = Refusal(
 PROVIDER_KEY_REFUSED = Refusal(
     502, "provider_key_refused", "The provider refused the gateway's key for it.", Retry.USELESS
 )
+PROVIDER_KEYS_EXHAUSTED = Refusal(
+    429,
+    "provider_keys_exhausted",
+    "The provider limits the rate of every key that the gateway has for it.",
+    Retry.SOON,
+)
 OWN_KEY_MISSING = Refusal(
     401,
     "own_key_missing",
@@ -177,6 +183,11 @@ def provider_misconfigured(name: str) -> Refusal:
 def authorization_unavailable(retry_after: float) -> Refusal:
     """Refuse a key that cannot be verified because the authority is unreachable."""
     return attrs.evolve(AUTHORIZATION_UNAVAILABLE, retry_after=max(1, math.ceil(retry_after)))
+
+
+def provider_keys_exhausted(seconds: float) -> Refusal:
+    """Refuse a request for which no key is left, until the first of them is free again."""
+    return attrs.evolve(PROVIDER_KEYS_EXHAUSTED, retry_after=max(1, math.ceil(seconds)))
 
 
 def bad_body(error: RemoteProtocolError) -> Refusal:

@@ -1,7 +1,7 @@
-"""The beginning of a long request body, read before its upstream connection is taken.
+"""The beginning of a request body, read before its upstream connection is taken.
 
 A client that announces a body and does not send it would otherwise occupy a connection of the
-provider meanwhile. Shorter bodies are read completely by the upstream client.
+provider meanwhile. Short bodies are read whole: they go out with the head, and can be sent again.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import attrs
 import trio
 
+from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.http import Exchange, Headers, RequestBody, get_header
 
 _BEGINNING_BYTES = 65536  # as much as the server reads ahead
@@ -18,9 +19,9 @@ _BEGINNING_BYTES = 65536  # as much as the server reads ahead
 class BegunBody:
     """A request body whose beginning was received."""
 
-    _beginning: bytes  # empty if the body is
     _rest: RequestBody
-    _begun: bool = False
+    _record: AccessRecord
+    _beginning: bytes | None  # None: it was returned, or not received
 
     @property
     def trailers(self) -> Headers:
@@ -29,11 +30,13 @@ class BegunBody:
 
     async def receive_some(self) -> bytes:
         """Return the next piece; empty at the end."""
-        if self._begun:
-            return await self._rest.receive_some()
-        self._begun = True
-        await trio.lowlevel.checkpoint()
-        return self._beginning
+        beginning, self._beginning = self._beginning, None
+        if beginning is not None:
+            await trio.lowlevel.checkpoint()
+            return beginning
+        piece = await self._rest.receive_some()
+        self._record.bytes_received += len(piece)
+        return piece
 
 
 def has_body(headers: Headers) -> bool:
@@ -47,14 +50,18 @@ def has_body(headers: Headers) -> bool:
     return False
 
 
-async def begin_body(exchange: Exchange) -> RequestBody | BegunBody | None:
-    """Return the body of a request for its upstream, and wait for the beginning of a long one.
+async def begin_body(exchange: Exchange, record: AccessRecord) -> bytes | BegunBody | None:
+    """Return the body of a request for its upstream, and wait for the beginning of it.
 
     Of a body of known length, that is 64 kB, and of another its first piece. With Expect nothing is
     awaited, since the upstream is asked first. A checkpoint if something is awaited.
 
+    Args:
+        exchange: the client's.
+        record: gets the number of bytes as they are received.
+
     Returns:
-        None if the request has no body.
+        None if the request has no body; bytes if that is all of it.
 
     Raises:
         RemoteProtocolError: The body is malformed, too large or too slow.
@@ -63,13 +70,22 @@ async def begin_body(exchange: Exchange) -> RequestBody | BegunBody | None:
     if not has_body(headers):
         return None
     if get_header(headers, b"expect") is not None:
-        return body
+        return BegunBody(body, record, None)
     length = get_header(headers, b"content-length")
-    if length is None:
-        return BegunBody(await body.receive_some(), body)
-    if int(length) <= _BEGINNING_BYTES:
-        return body
-    pieces = [await body.receive_some()]
-    while pieces[-1] and sum(map(len, pieces)) < _BEGINNING_BYTES:
+    whole = int(length) if length is not None else None
+    wanted = 1 if whole is None else min(whole, _BEGINNING_BYTES)
+    data = await body.receive_some()
+    if len(data) < wanted:
+        data = await _receive_rest(body, data, wanted)
+    record.bytes_received += len(data)
+    short = whole is not None and whole <= _BEGINNING_BYTES
+    return data if short else BegunBody(body, record, data)
+
+
+async def _receive_rest(body: RequestBody, data: bytes, wanted: int) -> bytes:
+    """Receive more, until there is as much as is wanted or the body ends."""
+    pieces, size = [data], len(data)
+    while pieces[-1] and size < wanted:
         pieces.append(await body.receive_some())
-    return BegunBody(b"".join(pieces), body)
+        size += len(pieces[-1])
+    return b"".join(pieces)

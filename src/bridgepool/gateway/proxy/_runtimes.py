@@ -29,6 +29,7 @@ from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal, provider_disabled, provider_misconfigured
+from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -145,11 +146,14 @@ class Runtimes:
         check: checks a provider when a table is made; its exceptions make the provider
             unavailable, too, and a good one is opened when it is needed. Without it, runtimes
             are opened when the table is made.
+        states: what outlives the runtimes; given to those who open them, too.
     """
 
     _nursery: trio.Nursery
     _open_runtime: OpenRuntime
     _check: CheckProvider | None = None
+    states: UpstreamStates = attrs.field(factory=UpstreamStates)
+    """The states of the providers that a table lists."""
     _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # can be shared
     _tables: dict[int, RuntimeTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
     _in_force: RuntimeTable | None = attrs.field(init=False, default=None)
@@ -205,6 +209,7 @@ class Runtimes:
             return
         if slot.life is not None:
             slot.life.unused.set()
+        self.states.release(slot.provider.name)
         if self._slots.get(slot.provider) is slot:
             del self._slots[slot.provider]
         self._release_fallback(slot)
@@ -240,6 +245,7 @@ class Runtimes:
         failed = slot is not None and slot.unavailable and provider.enabled
         if slot is None or failed:
             slot = self._slots[provider] = _Slot(provider)
+            self.states.lease(provider.name)
             if not provider.enabled:
                 slot.target = UnavailableProvider(provider, provider_disabled(provider.name))
             elif self._check is None:

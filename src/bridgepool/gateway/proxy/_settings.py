@@ -59,3 +59,6 @@ class GatewaySettings:
     """Maximum time that they wait."""
     upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
     """Number and timeouts of the connections to each provider; the tenants are the clients."""
+    max_replay_memory: int = attrs.field(default=64 << 20, validator=count)
+    """Bytes of all request bodies together that are kept for another attempt, beside those of up to
+    64 kB; see `ProviderFields.max_replay_bytes`."""

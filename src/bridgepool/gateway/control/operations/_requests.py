@@ -91,6 +91,8 @@ class ApiErrorBody:
 def plain_schema(field: PlainField) -> dict[str, object]:
     """Return the JSON schema of a plain field."""
     listed = field.kind == TEXTS
+    if field.kind is bool and field.choices:
+        return {"enum": [False, True, *field.choices], "description": field.help}
     schema: dict[str, object] = {"type": "string" if listed else _JSON_TYPES[field.kind]}
     bounds = {
         "pattern": f"^{field.pattern}$" if field.pattern is not None else None,

@@ -1,0 +1,163 @@
+"""The attempts of one request: which key each of them uses, and when there is another.
+
+Theory of operation. A request with one of the provider's own keys takes one, and the answer's
+status moves that key's state (see `upstreams/_key_pool`). After a 429 or a 401 the next key is
+tried at once, as long as nothing went to the client and the request can be sent again. What the
+client gets when no key is left depends on all of them: if one is rate-limited, 429 with the time
+until the first of those is free again; else the refusal for a refused key. A 429 reaches the client
+as it came where there was nothing to choose: the provider has one key, or the request's body is
+too long to be sent again.
+
+A request with the client's own key, or without any, has one attempt, and moves no state.
+"""
+
+from __future__ import annotations
+
+import time
+
+import attrs
+import trio
+
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._forward import Attempt, Call, ResponseWithheldError, forward
+from bridgepool.gateway.proxy._refusals import (
+    PROVIDER_KEY_REFUSED,
+    Refusal,
+    Retry,
+    provider_keys_exhausted,
+)
+from bridgepool.gateway.proxy._replay import KeptBody, ReadsBody, ReplayBudget
+from bridgepool.gateway.proxy._request_body import begin_body
+from bridgepool.gateway.upstreams._key_cooldown import cooldown
+from bridgepool.gateway.upstreams._key_pool import KeyRing, KeyState, KeyUse
+from bridgepool.http import Exchange, UpstreamResponse, get_header
+
+
+class _KeyFailedError(Exception):
+    """The provider did not take the key; nothing went to the client."""
+
+
+@attrs.define(eq=False)
+class _Body:
+    """The body of a request for all of its attempts."""
+
+    _received: bytes | ReadsBody | None
+    _kept: KeptBody | None = None
+    _begun: bool = False
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether there can be another attempt."""
+        if self._received is None or isinstance(self._received, bytes):
+            return True
+        return self._kept is not None and self._kept.can_replay
+
+    def attempt(self) -> bytes | ReadsBody | None:
+        """Return the body for the next attempt."""
+        return self._kept.attempt() if self._kept is not None else self._received
+
+    def forget(self) -> None:
+        """Drop what was kept: there is no other attempt."""
+        if self._kept is not None:
+            self._kept.forget()
+
+
+async def forward_request(
+    call: Call, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+) -> None:
+    """Forward a request and its response, in as many attempts as it takes.
+
+    Args:
+        call: the request as it goes to its provider.
+        exchange: the client's exchange; no response has begun.
+        record: gets what `forward` notes, and the key.
+        budget: for bodies that are kept.
+
+    Raises:
+        Exception: see `forward`.
+    """
+    if exchange.body.error is not None:
+        raise exchange.body.error  # before an upstream connection is taken
+    ring = call.runtime._keys
+    if ring is None or call.own_key:
+        await forward(call, Attempt(None, await begin_body(exchange, record)), exchange, record)
+        return
+    ring.users += 1
+    try:
+        await _try_keys(call, ring, exchange, record, budget)
+    finally:
+        ring.users -= 1
+
+
+async def _try_keys(
+    call: Call, ring: KeyRing, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+) -> None:
+    body = await _receive_body(call, ring, exchange, record, budget)
+    used: tuple[KeyState, ...] = ()
+    try:
+        while True:
+            now = trio.current_time()
+            use = ring.take(now, used)
+            if use is None:
+                raise ResponseWithheldError(_no_key(ring, now))
+            record.upstream_key = use.key.state.fingerprint
+            judge = _Judge(call, ring, use, body)
+            try:
+                await forward(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
+                return
+            except _KeyFailedError:
+                used += (use.key.state,)
+            finally:
+                use.end()
+    finally:
+        body.forget()
+
+
+async def _receive_body(
+    call: Call, ring: KeyRing, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+) -> _Body:
+    """Receive the beginning of the body, and keep the rest if there are more keys to try."""
+    received = await begin_body(exchange, record)
+    if received is None or isinstance(received, bytes) or len(ring.keys) == 1:
+        return _Body(received)
+    limit = call.runtime.provider.max_replay_bytes
+    length = get_header(exchange.request.headers, b"content-length")
+    if length is not None and int(length) > limit:
+        return _Body(received)
+    return _Body(received, KeptBody(received, limit, budget))
+
+
+@attrs.frozen(eq=False)
+class _Judge:
+    """Moves the state of a key by the status of an answer; decides whether that passes."""
+
+    _call: Call
+    _ring: KeyRing
+    _use: KeyUse
+    _body: _Body
+
+    def __call__(self, response: UpstreamResponse) -> None:
+        if response.status == 429:
+            fields = self._call.runtime.kind.reset_fields
+            seconds = cooldown(response.headers, fields, time.time())
+            self._use.rate_limited(trio.current_time(), seconds)
+            if len(self._ring.keys) > 1 and self._body.can_be_sent:
+                raise _KeyFailedError
+        elif response.status == 401:
+            self._use.refused(trio.current_time())
+            if self._body.can_be_sent:
+                raise _KeyFailedError
+            raise ResponseWithheldError(_REFUSED_ONCE)
+        else:
+            self._use.accepted()
+        self._body.forget()
+
+
+# Another key may be good, but the body cannot be sent again: a retry of the client finds it.
+_REFUSED_ONCE = attrs.evolve(PROVIDER_KEY_REFUSED, retry=Retry.CLIENT_DECIDES)
+
+
+def _no_key(ring: KeyRing, now: float) -> Refusal:
+    """Return the refusal of a request for which no key is left."""
+    seconds = ring.rate_limited_for(now)
+    return PROVIDER_KEY_REFUSED if seconds is None else provider_keys_exhausted(seconds)
