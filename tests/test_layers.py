@@ -70,7 +70,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("store",),
         ("operations", "_sessions", "_registration", "_refusal_audit"),
         ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys"),
-        ("api",),
+        ("api", "_status"),
         ("_process",),
         ("",),
     ),

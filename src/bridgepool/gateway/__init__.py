@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         console_line,
         json_line,
     )
-    from bridgepool.gateway.proxy._app import Gateway, GatewayStatistics
+    from bridgepool.gateway.proxy._app import Gateway
     from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
     from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
     from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._refusals import Refusal, Retry
     from bridgepool.gateway.proxy._runtimes import UnavailableProvider
     from bridgepool.gateway.proxy._settings import GatewaySettings
+    from bridgepool.gateway.proxy._status import GatewayStatistics
     from bridgepool.gateway.proxy._usage import OnUsage
     from bridgepool.gateway.serving._line_writer import LineWriter
     from bridgepool.gateway.sources._authorization import (
@@ -88,6 +89,7 @@ _MODULES = (
     "proxy._receipts",
     "proxy._refusals",
     "proxy._runtimes",
+    "proxy._status",
     "proxy._settings",
     "proxy._usage",
     "serving._line_writer",

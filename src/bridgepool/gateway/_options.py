@@ -41,6 +41,7 @@ def _show_delay(_: object) -> str:
 _Seconds = Annotated[float, Parameter(metavar="SECONDS")]
 _Delay = Annotated[float | None, Parameter(metavar="SECONDS", show_default=_show_delay)]
 _Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
+_AdminAddresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=False)]
 _Format = Annotated[LogFormat, Parameter(metavar="FORMAT")]
 _LogTarget = Annotated[str, Parameter(metavar="PATH", allow_leading_hyphen=True)]  # it may be "-"
 _Url = Annotated[str | None, Parameter(metavar="URL")]
@@ -95,6 +96,13 @@ class GatewayOptions:
     listen: _Addresses = ("127.0.0.1:8080",)
     """The address to serve on, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
     several times."""
+    admin_listen: _AdminAddresses = ()
+    """An address for the admin port, which serves `/healthz`, `/readyz` and `/status` until the
+    program exits. On addresses that are not loopback it requires `--admin-token-file`,
+    and has the certificate of `--tls-cert`. May be given several times."""
+    admin_token_file: Path | None = None
+    """A file with a token, on one line, that `/status` and `/metrics` of the admin port then
+    require as `Authorization: Bearer TOKEN`."""
     shutdown_delay: _Delay = None
     """Time after a shutdown signal in which everything is still served, while `/readyz` answers
     503, so that load balancers can notice."""
@@ -312,6 +320,13 @@ class ControlPlaneOptions:
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
     """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
     times."""
+    admin_listen: _AdminAddresses = ()
+    """An address for the admin port, which serves `/healthz`, `/readyz` and `/status` until the
+    program exits. On addresses that are not loopback it requires `--admin-token-file`,
+    and has the certificate of `--tls-cert`. May be given several times."""
+    admin_token_file: Path | None = None
+    """A file with a token, on one line, that `/status` and `/metrics` of the admin port then
+    require as `Authorization: Bearer TOKEN`."""
     shutdown_delay: _Delay = None
     """Time after a shutdown signal in which everything is still served, while `/readyz` answers
     503, so that load balancers can notice."""

@@ -5,9 +5,9 @@ URLs. A provider file or a store that cannot be read ends the program here, and 
 control plane need not be reachable. Run: the first SIGINT or SIGTERM begins the shutdown:
 `/readyz` answers 503, and everything is served for `--shutdown-delay`. Then the listeners close,
 and running requests may end until `--drain-timeout`. A second signal, or that deadline, cuts the
-rest. A listener for health checks alone would have a `GracefulClose` of its own, which begins when
-the others have ended. Exit status: 0 after a complete drain, 1 when requests were cut, 2 when it
-could not start, or when the control plane refused it before it had any providers.
+rest. The admin port is served until all that has ended. Exit status: 0 after a complete drain, 1
+when requests were cut, 2 when it could not start, or when the control plane refused it before it
+had any providers.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from functools import partial
 
 import trio
 
+from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._usage import OnUsage
 from bridgepool.gateway.serving._access_log import make_access_log, open_log
+from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import make_limiter
@@ -70,6 +72,9 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
     async with AsyncExitStack() as stack:
         # First: a process that cannot listen or log changes nothing.
         listeners = await enter_listeners(stack, addresses, tls)
+        admin = await enter_admin_listeners(
+            stack, options.admin_listen, options.admin_token_file, tls
+        )
         access_log = make_access_log(
             options.access_log,
             options.log_format,
@@ -98,6 +103,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         )
         delay = shutdown_delay(options.shutdown_delay, addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
+        await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source)))
         stack.enter_context(exempt_startup_objects())
         return await _serve(gateway, source, listeners, certificate, shutdown, options, logs)
 
@@ -110,6 +116,19 @@ def usage_log(target: str, logs: ProgramLogs) -> OnUsage:
     """
     writer = open_log(target, logs, "usage log")
     return lambda record: writer.append(usage_line(record))
+
+
+def _admin_pages(gateway: Gateway, source: Source) -> Mapping[str, Page]:
+    def status() -> tuple[int, object]:
+        document = {"program": "gateway", "version": __version__, **gateway.status()}
+        connection = source.connection()
+        return 200, document if connection is None else {**document, "control": connection}
+
+    return {
+        "/healthz": json_page(lambda: (200, {"status": "listening"})),
+        "/readyz": json_page(gateway.readiness),
+        "/status": json_page(status),
+    }
 
 
 def open_source(

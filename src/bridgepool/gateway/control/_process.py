@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import attrs
+import msgspec
 import trio
 
 from bridgepool import BridgePoolError
@@ -27,10 +28,17 @@ from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
+from bridgepool.gateway.control._status import status_document
 from bridgepool.gateway.control.api import Guard, console_line, json_line, make_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFile, ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._access_log import make_access_log
+from bridgepool.gateway.serving._admin import (
+    JSON_HEADERS,
+    Page,
+    enter_admin_listeners,
+    serve_admin,
+)
 from bridgepool.gateway.serving._certificate import load_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
@@ -44,7 +52,7 @@ from bridgepool.gateway.serving._listening import (
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
-from bridgepool.http import HttpLimits, serve_http
+from bridgepool.http import Headers, HttpLimits, serve_http
 from bridgepool.remote import Admitted
 from bridgepool.transports._handshake import Handshake, Refused
 from bridgepool.transports.websocket import serve_websockets
@@ -82,6 +90,9 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         # Before the store: a process that cannot listen changes nothing.
         api_listeners = await enter_listeners(stack, api_addresses, tls)
         rpc_listeners = await enter_listeners(stack, rpc_addresses, tls)
+        admin = await enter_admin_listeners(
+            stack, options.admin_listen, options.admin_token_file, tls
+        )
         access_log = make_access_log(
             options.access_log,
             options.log_format,
@@ -109,10 +120,22 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
+        await stack.enter_async_context(serve_admin(admin, _admin_pages(api, hub)))
         stack.enter_context(exempt_startup_objects())
         return await _serve(
             api, hub, api_listeners, rpc_listeners, shutdown, options, logs, look_again
         )
+
+
+def _admin_pages(api: Guard, hub: Hub) -> Mapping[str, Page]:
+    async def status() -> tuple[int, Headers, bytes]:
+        return 200, JSON_HEADERS, msgspec.json.encode(await status_document(hub)) + b"\n"
+
+    return {
+        "/healthz": partial(api.health_page, "healthz"),
+        "/readyz": partial(api.health_page, "readyz"),
+        "/status": status,
+    }
 
 
 def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) -> list[Address]:

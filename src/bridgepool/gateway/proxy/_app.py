@@ -17,7 +17,6 @@ from types import MappingProxyType
 from typing import Final
 
 import attrs
-import msgspec
 import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
@@ -37,7 +36,7 @@ from bridgepool.gateway.proxy._forward import (
     ResponseWithheldError,
     refusal_for,
 )
-from bridgepool.gateway.proxy._own_answers import JSON, LISTENING, answer_without_key
+from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
@@ -46,6 +45,7 @@ from bridgepool.gateway.proxy._request_body import has_body
 from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.gateway.proxy._status import GatewayStatistics, status_document
 from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules, OverloadedError
 from bridgepool.http import (
     Exchange,
@@ -59,18 +59,6 @@ from bridgepool.http import (
 logger = logging.getLogger("bridgepool.gateway")
 
 _REFUSAL_SEND_TIMEOUT: Final = 1.0  # seconds, for the refusal of a request that is cancelled
-
-
-@attrs.frozen
-class GatewayStatistics:
-    """Statistics of a gateway. Counts only grow."""
-
-    requests: int
-    """Requests in progress."""
-    ended: Mapping[Outcome, int]
-    """Ended requests by outcome."""
-    runtimes: int
-    """Open provider runtimes."""
 
 
 @attrs.define(eq=False)
@@ -102,7 +90,7 @@ class Gateway:
 
         Never raises for errors of clients and upstreams. Cancelling it ends the request.
         """
-        if not await self._answer_health(exchange):
+        if not await answer_health(exchange, self.readiness):
             await self._record(exchange, self._serve)
 
     async def handle_over_limit(self, exchange: Exchange) -> None:
@@ -110,7 +98,7 @@ class Gateway:
 
         Health checks are answered, all others are refused.
         """
-        if not await self._answer_health(exchange):
+        if not await answer_health(exchange, self.readiness):
             await self._record(exchange, self._refuse_connection)
 
     def answer_invalid(self, invalid: InvalidRequest) -> tuple[Headers, bytes]:
@@ -119,16 +107,6 @@ class Gateway:
         It has a record, like any other request.
         """
         return self._recorder.refuse_invalid(invalid)
-
-    async def _answer_health(self, exchange: Exchange) -> bool:
-        path = exchange.request.target.partition(b"?")[0]
-        if path == b"/healthz":
-            await exchange.answer(200, JSON, LISTENING)
-        elif path == b"/readyz":
-            await self._answer_ready(exchange)
-        else:
-            return False
-        return True
 
     async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
         form = self._error_form(exchange)
@@ -178,6 +156,23 @@ class Gateway:
         """Return why the gateway is not ready; None if it is."""
         return self._readiness.why_not()
 
+    def readiness(self) -> tuple[int, Mapping[str, object]]:
+        """Return status and document of `/readyz`."""
+        document = self._readiness.document(self.pool.generation, self.pool.snapshot.revision)
+        return (200 if document["ready"] else 503), document
+
+    def status(self) -> Mapping[str, object]:
+        """Return what the gateway is doing, for operators: a document for JSON.
+
+        It has the readiness, the pool, the reloads, the providers, and the requests that are being
+        served. It shows no key and no address of a provider.
+        """
+        _, ready = self.readiness()
+        providers = self._runtimes.in_force.entries()
+        return status_document(
+            ready, self.pool, self.reload_status, providers, self._recorder.running
+        )
+
     def _error_form(self, exchange: Exchange, type: str | None = None) -> ErrorForm:
         """Return the error form of the provider's type, else one guessed from the request."""
         for kind in self._types:
@@ -185,11 +180,6 @@ class Gateway:
                 return kind.errors
         request = exchange.request
         return find_error_form(self._types, request.target.partition(b"?")[0], request.headers)
-
-    async def _answer_ready(self, exchange: Exchange) -> None:
-        document = self._readiness.document(self.pool.generation, self.pool.snapshot.revision)
-        status = 200 if document["ready"] else 503
-        await exchange.answer(status, JSON, msgspec.json.encode(document) + b"\n")
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
         """Authenticate and admit a request."""

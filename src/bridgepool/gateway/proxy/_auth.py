@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from typing import Final, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import attrs
 
@@ -22,11 +21,8 @@ from bridgepool.gateway.proxy._refusals import (
     Retry,
     authorization_unavailable,
 )
-from bridgepool.gateway.serving._listening import is_loopback
+from bridgepool.gateway.serving._local_programs import is_loopback_authority
 from bridgepool.http import Headers
-
-# A port is digits, and nothing stands behind an address in brackets but a port.
-_AUTHORITY: Final = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:\[\]]*))(?::[0-9]*)?")
 
 LOCAL_PROGRAMS_ONLY = Refusal(
     403,
@@ -147,17 +143,12 @@ async def identify(
 def _refuse_page(headers: Headers, *, allowed_origin: bool) -> Refusal | None:
     """Refuse the request of a web page from elsewhere; None for a local program."""
     for name, value in headers:
-        if name == b"host" and not _is_loopback(value):
+        if name == b"host" and not is_loopback_authority(value):
             return LOCAL_PROGRAMS_ONLY
         if allowed_origin:
             continue
-        if name == b"origin" and not _is_loopback(value.partition(b"://")[2]):
+        if name == b"origin" and not is_loopback_authority(value.partition(b"://")[2]):
             return FOREIGN_ORIGIN
         if name == b"sec-fetch-site" and value.strip().lower() == b"cross-site":
             return FOREIGN_ORIGIN
     return None
-
-
-def _is_loopback(authority: bytes) -> bool:
-    found = _AUTHORITY.fullmatch(authority.decode("latin-1"))
-    return found is not None and is_loopback(found["address"] or found["name"])

@@ -1,9 +1,12 @@
-"""What the gateway answers itself, without a key: preflights of browsers, and bare names."""
+"""What the gateway answers itself, without a key: health, preflights of browsers, bare names."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
+
+import msgspec
 
 from bridgepool.gateway.providers import split_target
 from bridgepool.gateway.proxy._access_log import AccessRecord
@@ -11,8 +14,28 @@ from bridgepool.gateway.proxy._cors import is_preflight, preflight_headers
 from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.http import Exchange, Headers, Request
 
-JSON: Final = ((b"content-type", b"application/json"),)
-LISTENING: Final = b'{"status": "listening"}\n'
+_JSON: Final = ((b"content-type", b"application/json"),)
+_LISTENING: Final = b'{"status": "listening"}\n'
+
+
+async def answer_health(
+    exchange: Exchange, readiness: Callable[[], tuple[int, Mapping[str, object]]]
+) -> bool:
+    """Answer a request for `/healthz` or `/readyz`; return whether it is one.
+
+    Args:
+        exchange: The client's exchange; no response has begun.
+        readiness: Returns status and document of `/readyz`.
+    """
+    path = exchange.request.target.partition(b"?")[0]
+    if path == b"/healthz":
+        await exchange.answer(200, _JSON, _LISTENING)
+    elif path == b"/readyz":
+        status, document = readiness()
+        await exchange.answer(status, _JSON, msgspec.json.encode(document) + b"\n")
+    else:
+        return False
+    return True
 
 
 async def answer_without_key(exchange: Exchange, record: AccessRecord, *, preflight: bool) -> bool:
@@ -27,7 +50,7 @@ async def answer_without_key(exchange: Exchange, record: AccessRecord, *, prefli
     if preflight and is_preflight(request):
         await _answer(exchange, record, 204, preflight_headers(request))
     elif _is_bare(request):
-        await _answer(exchange, record, 200, JSON, LISTENING)
+        await _answer(exchange, record, 200, _JSON, _LISTENING)
     else:
         return False
     return True

@@ -18,8 +18,9 @@ build is not remembered: the next table that names the provider tries again.
 
 from __future__ import annotations
 
+import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 
 import attrs
@@ -46,6 +47,31 @@ class UnavailableProvider:
     reason: str = ""
     """Why, for operators and the control plane; never shown to clients. Empty for a disabled
     provider. Holds no secrets."""
+
+
+class ProviderState(enum.Enum):
+    """Whether a provider in force can be used."""
+
+    USABLE = "usable"
+    """It serves requests, or will serve its first one."""
+    LAST_GOOD = "last_good"
+    """It is misconfigured; its last good form serves."""
+    MISCONFIGURED = "misconfigured"
+    """It cannot be used, and has no last good form."""
+    DISABLED = "disabled"
+    """It is disabled."""
+
+
+@attrs.frozen(eq=False)
+class ProviderEntry:
+    """A provider in force, as operators see it."""
+
+    provider: Provider
+    state: ProviderState
+    reason: str
+    """Why it is misconfigured; empty if it is not."""
+    runtime: ProviderRuntime | None
+    """What serves it; None if nothing does, or before its first request."""
 
 
 CheckProvider = Callable[[Provider], None]
@@ -106,6 +132,19 @@ class RuntimeTable:
             slot.provider.enabled and slot.unavailable and slot.fallback is None
             for slot in self._slots.values()
         )
+
+    def entries(self) -> Iterator[ProviderEntry]:
+        """Yield the providers in their order."""
+        for slot in self._slots.values():
+            state, reason, serving = ProviderState.USABLE, "", slot
+            if isinstance(slot.target, UnavailableProvider):
+                state, reason = ProviderState.DISABLED, slot.target.reason
+                if slot.fallback is not None:
+                    state, serving = ProviderState.LAST_GOOD, slot.fallback
+                elif slot.provider.enabled:
+                    state = ProviderState.MISCONFIGURED
+            runtime = serving.target if isinstance(serving.target, ProviderRuntime) else None
+            yield ProviderEntry(slot.provider, state, reason, runtime)
 
     async def use(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
         """Return the runtime that serves that provider, opened if necessary; None if unknown.

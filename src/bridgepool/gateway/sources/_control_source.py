@@ -15,7 +15,7 @@ import logging
 import os
 import ssl
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -99,6 +99,20 @@ class _ControlSource:
             problem = f"the control plane {status}"
         source = "snapshot file" if self._from_file else "control plane"
         return SourceReport(source=source, connected=status.connected, problem=problem)
+
+    def connection(self) -> Mapping[str, object]:
+        """Return the state of the connection, for `/status`."""
+        status = self._remote.status
+        return {
+            "connected": status.connected,
+            "seconds": round(trio.current_time() - status.since, 1),
+            "session": status.session,
+            "sessions": status.sessions,
+            "attempts": status.attempts,
+            "software": status.software,
+            "revision": status.revision,
+            "problem": None if status.connected else str(status),
+        }
 
     async def wait_refused(self) -> str:
         """Wait until it is certain that there will be nothing to serve."""
@@ -242,6 +256,7 @@ async def open_control_source(
                 changes=remote.changes,
                 clients=clients,
                 report=plane.report,
+                connection=plane.connection,
                 first=loaded.snapshot if loaded is not None else None,
                 first_age=loaded.age if loaded is not None else 0.0,
                 on_applied=plane.note_applied,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,6 +26,10 @@ async def _never() -> str:
     raise AssertionError
 
 
+def _no_connection() -> None:
+    return None
+
+
 @attrs.frozen(kw_only=True)
 class Source:
     """An open source of providers."""
@@ -35,6 +39,8 @@ class Source:
     clients: Authorizer
     report: Callable[[], SourceReport]
     """Returns the source's part of `/readyz`."""
+    connection: Callable[[], Mapping[str, object] | None] = _no_connection
+    """Returns the state of the connection to a control plane, for `/status`; None without one."""
     first: Snapshot | None = None
     """The first snapshot; None if there is none yet."""
     first_age: float = 0.0

@@ -48,9 +48,11 @@ class ApiResponse:
     revision: int | None = None
     """The revision in it."""
 
-    def fields(self, request_id: str) -> Headers:
+    def fields(self, request_id: str | None = None) -> Headers:
         """Return the fields of its head."""
-        fields = {"content-type": "application/json", "x-request-id": request_id, **self.headers}
+        fields = {"content-type": "application/json", **self.headers}
+        if request_id is not None:
+            fields["x-request-id"] = request_id
         return tuple((name.lower().encode(), text.encode()) for name, text in fields.items())
 
     async def send(self, exchange: Exchange, request_id: str) -> None:

@@ -112,6 +112,11 @@ class Guard:
             if segments not in _HEALTH:
                 self._end_record(record)
 
+    async def health_page(self, name: str) -> tuple[int, Headers, bytes]:
+        """Return status, headers and body of `healthz` or `readyz`."""
+        response = await self._routes(ApiRequest("GET", (name,), {}, b"", None))
+        return response.status, response.fields(), response.content
+
     def _end_record(self, record: ApiRecord) -> None:
         record.ended = time.perf_counter()
         if self._access_log is not None:

@@ -1,0 +1,107 @@
+"""The admin ports of the real programs."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.http import UpstreamError, open_upstream_client
+from tests.e2e.files import provider, write
+from tests.e2e.process import GatewayProcess, run_gateway
+from tests.gateway.commands.test_process import Gate, refused, stream
+from tests.gateway.control.planes import DRAFT
+from tests.gateway.control.test_process import run_control
+
+ADMIN = ("--admin-listen", "127.0.0.1:0")
+
+
+async def admin_url(program: GatewayProcess) -> str:
+    line = await program.stdout.wait_for(lambda text: text.startswith("admin port on "))
+    found = re.fullmatch(r"admin port on (http://127\.0\.0\.1:\d+)", line)
+    assert found is not None
+    return found[1]
+
+
+async def ask(url: str, path: str) -> tuple[int, Any]:
+    async with (
+        open_upstream_client(url) as client,
+        client.request(b"GET", path.encode()) as response,
+    ):
+        body = b""
+        while piece := await response.receive_some():
+            body += piece
+        return response.status, json.loads(body)
+
+
+async def test_a_gateways_admin_port_is_served_until_the_last_stream_has_ended(
+    north: SimulatedUpstream, tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    file, gate = tmp_path / "providers.toml", Gate(north)
+    write(
+        file,
+        provider("ai", "openai", north.openai_url),
+        provider("off", "openai", north.openai_url, enabled=False),
+    )
+    said: list[bytes] = []
+    broken: list[Exception] = []
+    async with run_gateway(file, *ADMIN) as gateway:
+        url = await admin_url(gateway)
+        assert (await ask(url, "/healthz"))[0] == 200
+        assert (await ask(url, "/readyz"))[1]["ready"] is True
+        async with trio.open_nursery() as clients:
+            clients.start_soon(stream, gateway, said, broken)
+            await gate.reached.wait()
+            status, document = await ask(url, "/status")
+            assert status == 200
+            assert (document["program"], document["ready"]["ready"]) == ("gateway", True)
+            assert [(row["name"], row["state"]) for row in document["providers"]] == [
+                ("ai", "usable"),
+                ("off", "disabled"),
+            ]
+            assert document["providers"][0]["connections"]["in_use"] == 1
+            assert document["pool"]["leased"] == 1
+            assert document["reloads"]["failures"] == 0
+            assert document["requests"]["running"] == 1
+            [running] = document["requests"]["oldest"]
+            assert (running["provider"], running["route"]) == ("ai", "/v1/chat/completions")
+            assert running["bytes"] > 0
+            gateway.signal(signal.SIGTERM)
+            await refused(gateway.address)
+            assert (await ask(url, "/healthz"))[0] == 200
+            status, document = await ask(url, "/readyz")
+            assert (status, document["reason"]) == (503, "draining")
+            assert (await ask(url, "/status"))[1]["requests"]["running"] == 1
+            gate.opened.set()
+        assert await gateway.wait() == 0
+        await gateway.stdout.wait_end()
+        with pytest.raises(UpstreamError):
+            await ask(url, "/healthz")
+    assert not broken
+
+
+async def test_a_control_planes_admin_port_shows_its_store_and_the_gateways(
+    tmp_path: Path,
+) -> None:
+    async with run_control(tmp_path, str(tmp_path / "store.db"), *ADMIN) as control:
+        url = await admin_url(control.run)
+        await control.ask("POST", "/api/v1/providers", DRAFT)
+        async with control.gateway("front"):
+            assert (await ask(url, "/healthz"))[0] == 200
+            assert (await ask(url, "/readyz"))[1]["status"] == "ready"
+            with trio.fail_after(10):
+                while True:
+                    document = (await ask(url, "/status"))[1]
+                    if document["gateways"]:
+                        break
+                    await trio.sleep(0.01)
+        assert document["program"] == "control plane"
+        assert document["connected"] == 1
+        assert document["revisions"]["revision"] >= 1
+        assert [row["gateway"] for row in document["gateways"]] == ["first"]  # the name of its key
