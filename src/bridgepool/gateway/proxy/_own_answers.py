@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from bridgepool.gateway.providers import split_target
+from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._cors import is_preflight, preflight_headers
 from bridgepool.gateway.proxy._request_id import return_request_id
@@ -65,7 +66,9 @@ def _is_bare(request: Request) -> bool:
     if request.method not in (b"GET", b"HEAD"):
         return False
     target = split_target(request.target)
-    return target is not None and target.path in (b"", b"/")
+    if target is None or target.path not in (b"", b"/"):
+        return False
+    return not holds_access_key(request.target)  # a base URL with the key in it: tell that it fails
 
 
 async def _answer(
