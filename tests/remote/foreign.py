@@ -14,8 +14,8 @@ import trio
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SIZES = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
 _COUNTS = {0xDC: ">H", 0xDD: ">I", 0xDE: ">H", 0xDF: ">I"}
-_INTEGERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q"}
-_INTEGERS |= {0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
+_NUMBERS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xCA: ">f", 0xCB: ">d"}
+_NUMBERS |= {0xD0: ">b", 0xD1: ">h", 0xD2: ">i", 0xD3: ">q"}
 
 
 def pack(value: Any) -> bytes:
@@ -24,6 +24,8 @@ def pack(value: Any) -> bytes:
         return {None: b"\xc0", False: b"\xc2", True: b"\xc3"}[value]
     if isinstance(value, int):
         return b"\xcf" + struct.pack(">Q", value) if value >= 0 else struct.pack(">Bq", 0xD3, value)
+    if isinstance(value, float):
+        return b"\xcb" + struct.pack(">d", value)
     if isinstance(value, str):
         return struct.pack(">BI", 0xDB, len(value.encode())) + value.encode()
     if isinstance(value, dict):
@@ -49,8 +51,8 @@ def unpack_from(data: bytes, at: int) -> tuple[Any, int]:
         return (head if head < 0x80 else head - 256), at
     if head in (0xC0, 0xC2, 0xC3):
         return {0xC0: None, 0xC2: False, 0xC3: True}[head], at
-    if head in _INTEGERS:
-        return _number(data, at, _INTEGERS[head])
+    if head in _NUMBERS:
+        return _number(data, at, _NUMBERS[head])
     if 0xA0 <= head < 0xC0 or head in _SIZES:
         size, at = (head & 31, at) if head < 0xC0 else _number(data, at, _SIZES[head])
         if at + size > len(data):
@@ -66,7 +68,7 @@ def unpack_from(data: bytes, at: int) -> tuple[Any, int]:
     return (dict(zip(items[::2], items[1::2], strict=True)) if is_map else items), at
 
 
-def _number(data: bytes, at: int, form: str) -> tuple[int, int]:
+def _number(data: bytes, at: int, form: str) -> tuple[Any, int]:
     end = at + struct.calcsize(form)
     if end > len(data):
         raise ValueError("it ends too early")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from bridgepool import Secret
 from bridgepool.gateway import _protocol as gateway
 from bridgepool.gateway.providers import _wire as wire
+from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _messages as messages
 from bridgepool.remote._errors import InvalidMessageError, UnsendableError, UnusableRowError
@@ -40,6 +41,16 @@ _rows = st.builds(
     messages.Row, id=_texts, name=_texts, body=_bodies.map(lambda body: msgspec.Raw(pack(body)))
 )
 _some_rows = st.none() | st.lists(_rows, max_size=4).map(tuple)
+_usage = st.builds(
+    UsageRecord,
+    time=_texts,
+    client=_texts,
+    provider=_texts,
+    input_tokens=st.none() | _numbers,
+    complete=st.booleans(),
+    tools=st.lists(_texts, max_size=3).map(tuple),
+    first_byte_ms=st.none() | st.floats(allow_nan=False),
+)
 _rejected = st.builds(messages.RejectedRow, _texts, _texts)
 _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
     "ProviderRow": st.builds(
@@ -80,6 +91,8 @@ _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
         clients=_numbers,
     ),
     "WatchClients": st.builds(gateway.WatchClients),
+    "StoreUsage": st.builds(gateway.StoreUsage, st.lists(_usage, max_size=3).map(tuple)),
+    "UsageStored": st.builds(gateway.UsageStored, _numbers),
     "ClientsRevision": st.builds(gateway.ClientsRevision, _numbers),
 }
 

@@ -9,6 +9,7 @@ import pytest
 from bridgepool.gateway import _protocol as gateway
 from bridgepool.gateway.control import _gateway_service as control
 from bridgepool.gateway.providers import _wire as wire
+from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import RemoteLimits
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _errors as errors
@@ -23,7 +24,7 @@ _CLASSES = [
     for module in (messages, gateway, wire)
     for kind in vars(module).values()
     if isinstance(kind, type) and attrs.has(kind) and kind.__module__ == module.__name__
-]
+] + [UsageRecord]
 
 
 @pytest.mark.parametrize("kind", _CLASSES)
@@ -48,6 +49,7 @@ def test_each_code_is_on_the_page() -> None:
         MAX_REASON_CHARACTERS,
         messages.MAX_ROWS,
         messages.MAX_SERVICES,
+        gateway.MAX_USAGE_RECORDS,
         wire.MAX_ROW_KEYS,
         wire.MAX_ROW_HEADERS,
     ],

@@ -28,6 +28,7 @@ from bridgepool.gateway.serving._logs import LogFormat
 from bridgepool.http import HttpLimits, UpstreamLimits
 
 _POLICY = GatewaySettings()
+_MAX_DAYS = 100_000
 _SOURCES = Group("Source of the providers (exactly one)", sort_key=1)
 _WITH_CONTROL = Group("With --control", sort_key=2)
 _WITH_STORE = Group("With --store", sort_key=3)
@@ -305,6 +306,8 @@ class ControlPlaneOptions:
     drift."""
     max_keys: Annotated[int, Parameter(metavar="N")] = MAX_KEYS
     """Maximum number of keys of a provider, from 1 to 64. Commands with `--store` take it, too."""
+    usage_days: Annotated[float, Parameter(metavar="DAYS")] = 90.0
+    """Whole days for which the usage records of gateways are kept; `inf` for ever."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) to serve HTTPS and WSS with; requires `--tls-key`."""
     tls_key: Path | None = None
@@ -347,6 +350,8 @@ class ControlPlaneOptions:
         if not self.store:
             raise StartError("specify --store, or set BRIDGEPOOL_STORE")
         _check_shutdown(self.shutdown_delay, self.drain_timeout)
+        if not (0 <= self.usage_days <= _MAX_DAYS or self.usage_days == math.inf):
+            raise StartError(f"--usage-days must be from 0 to {_MAX_DAYS}, or inf")
         if not 1 <= self.max_keys <= KEYS_LIMIT:
             raise StartError(f"--max-keys must be from 1 to {KEYS_LIMIT}")
         check_connection_options(

@@ -1,7 +1,8 @@
 """What gateways and control planes agree on beside the protocol of `bridgepool.remote`.
 
-The rows that providers are sent as, and the service ``clients``: a gateway asks whose key a client
-sent, and is notified when clients change. `docs/protocol.md` describes both.
+The rows that providers are sent as; the service ``clients``: a gateway asks whose key a client
+sent, and is notified when clients change; the service ``usage``: a gateway hands its usage records
+over. `docs/protocol.md` describes them.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import partial
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import attrs
+from msgspec import Meta
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import (
@@ -32,6 +34,7 @@ from bridgepool.gateway.providers._wire import (
     row_from_provider,
     stand_in,
 )
+from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import ProtocolVersion, RowFormat, RowTable, UnusableRowError
 
 ProviderTable: TypeAlias = RowTable[ProviderRow, Provider]
@@ -130,3 +133,28 @@ class ClientsRevision:
     revision: int
     epoch: str | None = None
     """The epoch of that revision: another one since the store went back."""
+
+
+USAGE: Final = "usage"
+"""The name of the service. A gateway asks for it only if it has records to send."""
+USAGE_VERSION: Final = ProtocolVersion(1, 0)
+MAX_USAGE_RECORDS: Final = 1000
+"""The most records of one call."""
+
+
+@attrs.frozen
+class StoreUsage:
+    """Have usage records kept: ``usage.store``.
+
+    The answer comes when they are. Whoever has no answer sends them again: each is kept once.
+    """
+
+    records: Annotated[tuple[UsageRecord, ...], Meta(max_length=MAX_USAGE_RECORDS)]
+
+
+@attrs.frozen
+class UsageStored:
+    """The answer to `StoreUsage`: all records are kept."""
+
+    new: int
+    """How many of them had not been kept before."""

@@ -1,6 +1,6 @@
 """The control plane's end of a session with a gateway: keys, and whose key a client sent."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -10,8 +10,22 @@ import trio
 import trio.testing
 
 from bridgepool import ProviderSnapshot, Secret
-from bridgepool.gateway._protocol import Authorization, Authorize, ClientsRevision, WatchClients
-from bridgepool.gateway.control import MemoryBackend, open_gateway_service
+from bridgepool.gateway import UsageRecord
+from bridgepool.gateway._protocol import (
+    MAX_USAGE_RECORDS,
+    Authorization,
+    Authorize,
+    ClientsRevision,
+    StoreUsage,
+    UsageStored,
+    WatchClients,
+)
+from bridgepool.gateway.control import (
+    CommitUnknownError,
+    MemoryBackend,
+    StoreUnavailableError,
+    open_gateway_service,
+)
 from bridgepool.gateway.providers import Caller, Client, Clients, hash_key, new_client_key
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Admitted, Handshake, Identity, Refused, RemoteError, RemoteService
@@ -47,6 +61,45 @@ async def talk(
     ):
         await rpc.call("hello", HELLO, Welcome)
         yield rpc
+
+
+async def test_usage_is_answered_once_it_is_kept_and_sent_again_when_it_cannot_be() -> None:
+    kept: list[tuple[str, UsageRecord]] = []
+    problems: list[Exception] = [StoreUnavailableError("away"), CommitUnknownError()]
+
+    async def keep(gateway: str, records: Iterable[UsageRecord]) -> int:
+        await trio.lowlevel.checkpoint()
+        if problems:
+            raise problems.pop(0)
+        kept.extend((gateway, record) for record in records)
+        return len(kept)
+
+    hello = attrs.evolve(HELLO, services={"clients": "1.0", "usage": "1.0"})
+    records = (UsageRecord(time="t", client="web", provider="ai", tools=("shell",)),)
+    async with (
+        open_gateway_service(Open(), keep_usage=keep) as service,
+        service.connect(Identity("front-1", "key")) as channel,
+        open_rpc(channel) as rpc,
+    ):
+        await rpc.call("hello", hello, Welcome)
+        for _ in range(2):
+            with pytest.raises(RemoteError, match="send them again later") as refused:
+                await rpc.call("usage.store", StoreUsage(records), UsageStored)
+            assert refused.value.code == "unavailable"
+        assert await rpc.call("usage.store", StoreUsage(records), UsageStored) == UsageStored(1)
+        too_many = StoreUsage(records * (MAX_USAGE_RECORDS + 1))
+        with pytest.raises(RemoteError) as refused:
+            await rpc.call("usage.store", too_many, UsageStored)
+        assert refused.value.code == "invalid_params"
+    assert kept == [("front-1", records[0])]
+    async with (
+        open_gateway_service(Open()) as service,
+        service.connect(Identity("front-1", "key")) as channel,
+        open_rpc(channel) as rpc,
+    ):
+        with pytest.raises(RemoteError) as refused:
+            await rpc.call("hello", hello, Welcome)
+        assert refused.value.code == "service_unknown"
 
 
 @attrs.define(eq=False)

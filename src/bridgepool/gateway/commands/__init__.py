@@ -10,6 +10,7 @@ from bridgepool.gateway.commands import (
     _keys,
     _providers,
     _store,
+    _usage,
 )
 from bridgepool.gateway.commands._root import app
 
@@ -21,5 +22,6 @@ __all__ = [
     "_keys",
     "_providers",
     "_store",
+    "_usage",
     "app",
 ]

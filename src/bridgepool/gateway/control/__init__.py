@@ -11,6 +11,7 @@ Its parts, each of which imports only those before it:
 * `_sessions` and `_hub`: what gateways are served, and what they acknowledged; `_registration`:
   which encryption keys running programs have;
   `_embedded`: the same for a gateway that opens the store itself; `_first_keys`;
+  `_usage_retention`: how long usage is kept;
 * `api`: the operations over HTTP;
 * `_process`: all of it as a program.
 
@@ -76,8 +77,15 @@ if TYPE_CHECKING:
         SeedReport,
         StoreSnapshot,
     )
+    from bridgepool.gateway.control._usage import UsageFilter, UsagePage, UsageReport, UsageSum
     from bridgepool.gateway.control.operations._http_admin import AdminError
-    from bridgepool.gateway.control.store import Programs, RunningProgram, Store, open_store
+    from bridgepool.gateway.control.store import (
+        Programs,
+        RunningProgram,
+        Store,
+        StoredUsage,
+        open_store,
+    )
 
 __all__ = [
     "AccessKeyChange",
@@ -128,6 +136,11 @@ __all__ = [
     "StoreProviders",
     "StoreSnapshot",
     "StoreUnavailableError",
+    "StoredUsage",
+    "UsageFilter",
+    "UsagePage",
+    "UsageReport",
+    "UsageSum",
     "add_encryption_key",
     "drop_old_encryption_keys",
     "find_encryption_keys",
@@ -150,6 +163,7 @@ _MODULES = (
     "_hub",
     "_memory",
     "_records",
+    "_usage",
     "operations._http_admin",
     "store",
 )

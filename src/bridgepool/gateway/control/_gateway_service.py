@@ -8,9 +8,9 @@ revision that holds it: so what it acknowledges it also knows.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 import trio
@@ -22,9 +22,13 @@ from bridgepool.gateway._protocol import (
     CLIENTS,
     CLIENTS_VERSION,
     STORED_ROWS,
+    USAGE,
+    USAGE_VERSION,
     Authorization,
     Authorize,
     ClientsRevision,
+    StoreUsage,
+    UsageStored,
     WatchClients,
 )
 from bridgepool.gateway.control._errors import StoreError
@@ -33,6 +37,7 @@ from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
+from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import (
     Identity,
     RemoteError,
@@ -223,10 +228,41 @@ class _Clients:
         )
 
 
+@attrs.define(eq=False)
+class _Usage:
+    """The service ``usage`` of all sessions."""
+
+    name = USAGE
+    version = USAGE_VERSION
+    keep: KeepUsage
+
+    @asynccontextmanager
+    async def open(self, session: ServiceSession) -> AsyncIterator[None]:
+        """Take records on a session."""
+        gateway = session.follower.identity.name if session.follower is not None else ""
+
+        async def store(sent: StoreUsage) -> UsageStored:
+            try:
+                return UsageStored(await self.keep(gateway, sent.records))
+            except StoreError as error:
+                logger.warning("usage records not stored: %s", error)
+                reason = "the store cannot be written now; send them again later"
+                raise RemoteError("unavailable", reason) from None
+
+        session.on_call("store", StoreUsage, store)
+        yield
+
+
+KeepUsage: TypeAlias = Callable[[str, Iterable[UsageRecord]], Awaitable[int]]
+"""Keeps records of the named gateway, each once, durably; returns how many are new. Raises
+`StoreError` if it cannot do so now."""
+
+
 @asynccontextmanager
 async def open_gateway_service(
     backend: GatewayBackend,
     *,
+    keep_usage: KeepUsage | None = None,
     observer: SessionObserver | None = None,
     max_message_bytes: int = 16 << 20,
 ) -> AsyncIterator[RemoteService[ProviderRow]]:
@@ -240,6 +276,8 @@ async def open_gateway_service(
 
     Args:
         backend: The owner of the providers, such as a `MemoryBackend`.
+        keep_usage: Keeps the usage records that gateways send. Without it the service ``usage`` is
+            not offered.
         observer: Gets to know of sessions and receipts.
         max_message_bytes: The largest message that the channels take.
     """
@@ -252,7 +290,7 @@ async def open_gateway_service(
             admit=clients.admit,
             is_live=clients.is_live,
             catch_up=clients.catch_up,
-            services=[clients],
+            services=[clients] if keep_usage is None else [clients, _Usage(keep_usage)],
             observer=observer,
             max_message_bytes=max_message_bytes,
         ) as service:

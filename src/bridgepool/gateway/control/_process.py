@@ -29,6 +29,7 @@ from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._status import status_document
+from bridgepool.gateway.control._usage_retention import forget_usage
 from bridgepool.gateway.control.api import Guard, console_line, json_line, make_api
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.providers import ProviderFile, ProviderFileError, parse_provider_file
@@ -123,7 +124,7 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         await stack.enter_async_context(serve_admin(admin, _admin_pages(api, hub)))
         stack.enter_context(exempt_startup_objects())
         return await _serve(
-            api, hub, api_listeners, rpc_listeners, shutdown, options, logs, look_again
+            api, hub, store, api_listeners, rpc_listeners, shutdown, options, logs, look_again
         )
 
 
@@ -195,6 +196,7 @@ async def _apply_seed(store: Store, declared: ProviderFile, source: str) -> None
 async def _serve(
     api: Guard,
     hub: Hub,
+    store: Store,
     api_listeners: Sequence[Listener],
     rpc_listeners: Sequence[Listener],
     shutdown: Shutdown,
@@ -234,7 +236,8 @@ async def _serve(
             look_again=look_again,
         )
         await nursery.start(follow_signals, logger, actions)
-        async with open_gateway_service(hub, observer=hub) as service:
+        nursery.start_soon(forget_usage, store.usage, options.usage_days)
+        async with open_gateway_service(hub, keep_usage=store.usage.add, observer=hub) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:
                 return _SHUTTING_DOWN if shutdown.graceful.begun else await service.admit(handshake)

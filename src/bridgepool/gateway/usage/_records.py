@@ -30,6 +30,8 @@ class UsageRecord:
     """Unique; ids made later sort later, within a clock's precision."""
     time: str
     """When the request ended: ISO 8601 in UTC, with milliseconds."""
+    gateway: str = ""
+    """The gateway that served it, by the name of its key; empty in a gateway's own log."""
     request_id: str = ""
     """The id that the client's response has; clients may choose it, so it may come twice."""
     client: str

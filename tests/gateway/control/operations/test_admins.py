@@ -55,7 +55,9 @@ from bridgepool.gateway.control.operations._providers import (
     update_provider,
 )
 from bridgepool.gateway.control.operations._store_admin import StoreAdmin
+from bridgepool.gateway.control.operations._usage import list_usage, sum_usage
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
+from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.control.planes import Plane, open_plane, receipt, session
 from tests.gateway.control.stores import ADA, opened
@@ -214,6 +216,36 @@ async def test_the_audit_is_read_page_by_page(way: str) -> None:
         assert (newest.action, newest.fields) == ("provider.update", ("enabled",))
         older = await rig.admin.do(list_audit, 10, newest.id, "openai")
         assert [entry.action for entry in older.entries] == ["provider.add"]
+
+
+@both_ways
+async def test_usage_is_summed_and_listed(way: str) -> None:
+    async with open_rig(way) as rig:
+        records = [
+            UsageRecord(
+                id=str(number),
+                time=f"2026-01-0{number}T00:00:00.000Z",
+                client="web",
+                provider="ai",
+                answered_model="m",
+                input_tokens=number,
+                tools=("shell",),
+                first_byte_ms=0.25,
+            )
+            for number in (1, 2, 3)
+        ]
+        await rig.plane.store.usage.add("front-1", records)
+        report = await rig.admin.do(sum_usage, "model,day", "2026-01-02", client="web")
+        assert [(one.day, one.model, one.input_tokens) for one in report.sums] == [
+            ("2026-01-02", "m", 2),
+            ("2026-01-03", "m", 3),
+        ]
+        page = await rig.admin.do(list_usage, 2, gateway="front-1")
+        assert page.records == tuple(attrs.evolve(one, gateway="front-1") for one in records[:0:-1])
+        page = await rig.admin.do(list_usage, 2, page.next)
+        assert ([one.id for one in page.records], page.next) == (["1"], None)
+        with pytest.raises(BridgePoolError, match="by: is not made of day, client"):
+            await rig.admin.do(sum_usage, "day,secret")
 
 
 @both_ways

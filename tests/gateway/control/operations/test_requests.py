@@ -60,6 +60,8 @@ VALUES: Final[dict[str, object]] = {
     "if_revision": 17,
     "before": 41,
     "limit": 7,
+    "since": "2026-01-01",
+    "until": "2026-02-01",
     "minimum": 2,
     "wait": 2.5,
     "revoked": True,

@@ -99,6 +99,11 @@ class Table(Generic[R]):
         """Add a row."""
         tx.execute(self._insert, *self._encode(row).values())
 
+    def insert_new(self, tx: Transaction, row: R) -> bool:
+        """Add a row, unless there is one with its key; return whether it was added."""
+        statement = f"{self._insert} ON CONFLICT ({self._key}) DO NOTHING"
+        return tx.execute(statement, *self._encode(row).values()) == 1
+
     def upsert(self, tx: Transaction, row: R, *, condition: str = "1 = 1") -> None:
         """Add a row, or change the one with its key.
 

@@ -12,12 +12,13 @@ from bridgepool.gateway.control.operations import (
     _keys,
     _providers,
     _store,
+    _usage,
 )
 from bridgepool.gateway.control.operations._operation import Admin, Context, Operation
 
 OPERATIONS: tuple[Operation[..., object], ...] = tuple(
     value
-    for module in (_providers, _clients, _keys, _gateways, _audit, _store)
+    for module in (_providers, _clients, _keys, _gateways, _audit, _usage, _store)
     for value in vars(module).values()
     if isinstance(value, Operation)
 )
@@ -33,4 +34,5 @@ __all__ = [
     "_keys",
     "_providers",
     "_store",
+    "_usage",
 ]

@@ -129,5 +129,41 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # What clients may, and what they may with a key.
         "ALTER TABLE clients ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE access_keys ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
+        # What requests have used, as gateways report it; see `UsageRecord`. Times of durations are
+        # in microseconds.
+        """
+        CREATE TABLE usage (
+            id TEXT PRIMARY KEY,
+            time TEXT NOT NULL,
+            gateway TEXT NOT NULL,
+            request_id TEXT NOT NULL,
+            client TEXT NOT NULL,
+            key TEXT NOT NULL,
+            provider TEXT NOT NULL,
+            upstream_key TEXT NOT NULL,
+            generation BIGINT NOT NULL,
+            route TEXT NOT NULL,
+            model TEXT NOT NULL,
+            answered_model TEXT NOT NULL,
+            session TEXT NOT NULL,
+            client_kind TEXT NOT NULL,
+            status BIGINT NOT NULL,
+            outcome TEXT NOT NULL,
+            code TEXT NOT NULL,
+            input_tokens BIGINT,
+            output_tokens BIGINT,
+            cached_read_tokens BIGINT,
+            cached_write_tokens BIGINT,
+            reasoning_tokens BIGINT,
+            complete INTEGER NOT NULL,
+            tools TEXT NOT NULL,
+            finish TEXT NOT NULL,
+            response_id TEXT NOT NULL,
+            first_byte_ms BIGINT,
+            duration_ms BIGINT NOT NULL,
+            attempts BIGINT NOT NULL
+        )
+        """,
+        "CREATE INDEX usage_time ON usage (time)",
     ),
 )

@@ -58,6 +58,7 @@ from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._reading import LastReading
 from bridgepool.gateway.control.store._rotation import Rotation
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
+from bridgepool.gateway.control.store._usage_rows import StoredUsage
 from bridgepool.gateway.providers import ProviderFile
 from bridgepool.gateway.providers._client_rules import RuleChanges
 from bridgepool.remote import RejectedRow
@@ -305,7 +306,7 @@ class Store:
 
         Args:
             limit: At most so many, at most 1,000.
-            before: Only those with a lower id: the last one's of the page before.
+            before: Only those with a lower id.
             name: Only those about rows of that name or id.
         """
         return await self._read(audit_rows.page, limit, before, name)
@@ -317,18 +318,13 @@ class Store:
     async def record_gateways(self, sessions: Iterable[GatewaySession]) -> None:
         """Keep what is known of gateways; makes no revision.
 
-        A session that has ended does not overwrite what another control plane recorded of a
-        newer one of the same instance.
+        A session that has ended does not overwrite a newer one of the same instance.
         """
         rows = tuple(sessions)
         await self._write(PROGRAM, gateway_rows.record, rows)
 
     async def touch_gateways(self, control_plane: str) -> int:
-        """Note that those connected to a control plane still are, by one statement.
-
-        Returns:
-            How many it has according to the store.
-        """
+        """Note that those connected to a control plane still are; return how many it has."""
         return await self._write(PROGRAM, gateway_rows.touch, control_plane)
 
     async def list_gateways(self) -> tuple[GatewaySession, ...]:
@@ -340,7 +336,7 @@ class Store:
     ) -> int:
         """Note as reconnecting those that a dead control plane has left, and forget the old.
 
-        It goes by how long a last contact has stayed the same, so it is to be called regularly.
+        It goes by how long a last contact stayed the same: call it regularly.
 
         Args:
             stale_after: Seconds since the last contact of one that is marked as connected.
@@ -366,8 +362,8 @@ class Store:
     async def rotate_encryption(self, actor: Actor) -> RotationReport:
         """Re-encrypt everything that is not under the first encryption key.
 
-        In small transactions, while everybody works on; it may be cut and run again. Makes no
-        revision. Afterwards the other keys are of no use to this store.
+        In small transactions; it may be cut and run again. Makes no revision. Afterwards the other
+        keys are of no use to this store.
 
         Raises:
             EncryptionError: A running program lacks the first key; see `Programs`.
@@ -379,6 +375,11 @@ class Store:
     def programs(self) -> Programs:
         """The running programs that have the store open."""
         return Programs(self._read, partial(self._write, PROGRAM))
+
+    @property
+    def usage(self) -> StoredUsage:
+        """The usage records that gateways report; they make no revision."""
+        return StoredUsage(self._read, partial(self._write, PROGRAM))
 
     # -- transactions
 

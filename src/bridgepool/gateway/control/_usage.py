@@ -1,0 +1,76 @@
+"""Questions about the usage in a store, and their answers."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias, get_args
+
+import attrs
+
+from bridgepool.gateway.usage._records import UsageRecord
+
+Grouping: TypeAlias = Literal["day", "client", "provider", "model", "gateway", "client_kind"]
+GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
+"""What sums can be made by, in the order of their columns."""
+MAX_SUMS: Final = 10_000
+"""The most sums of an answer."""
+
+
+@attrs.frozen(kw_only=True)
+class UsageFilter:
+    """Which records count. None admits all."""
+
+    since: str | None = None
+    """The first day, `YYYY-MM-DD` in UTC."""
+    until: str | None = None
+    """The day after the last one."""
+    client: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    """The model that answered; the model that was asked for, if that is not known."""
+    gateway: str | None = None
+    session: str | None = None
+
+
+# Without slots, since msgspec writes those in another order than that of the fields.
+@attrs.frozen(kw_only=True, slots=False)
+class UsageSum:
+    """The sum of the records of one group. What it is not grouped by is None."""
+
+    day: str | None = None
+    """`YYYY-MM-DD` in UTC."""
+    client: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    gateway: str | None = None
+    client_kind: str | None = None
+    requests: int
+    """All requests."""
+    refused: int
+    """Requests that the gateway refused."""
+    complete: int
+    """Requests whose final counts are known."""
+    input_tokens: int
+    output_tokens: int
+    cached_read_tokens: int
+    cached_write_tokens: int
+    reasoning_tokens: int
+
+
+@attrs.frozen
+class UsageReport:
+    """Sums of usage."""
+
+    sums: tuple[UsageSum, ...]
+    """In the order of their groups."""
+    truncated: bool = False
+    """There are more groups than an answer holds; filter, or group by less."""
+
+
+@attrs.frozen
+class UsagePage:
+    """A page of usage records."""
+
+    records: tuple[UsageRecord, ...]
+    """The newest first."""
+    next: str | None
+    """The ``before_id`` of the next page; None on the last page."""

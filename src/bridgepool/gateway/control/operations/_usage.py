@@ -1,0 +1,92 @@
+"""Operations on usage."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Final, TypeAlias
+
+from msgspec import Meta
+
+from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._usage import GROUPINGS, UsageFilter, UsagePage, UsageReport
+from bridgepool.gateway.control.operations._operation import Context, operation
+from bridgepool.gateway.control.operations._requests import NAME_PATTERN
+
+_DAY: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+Since: TypeAlias = Annotated[str, Meta(pattern=_DAY, description="The first day, in UTC.")]
+Until: TypeAlias = Annotated[str, Meta(pattern=_DAY, description="The day after the last, in UTC.")]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256, pattern=NAME_PATTERN)]
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+def _filter(since: str | None, until: str | None, *others: str | None) -> UsageFilter:
+    for name, day in (("since", since), ("until", until)):
+        try:
+            good = day is None or date.fromisoformat(day).isoformat() == day
+        except ValueError:
+            good = False
+        if not good:
+            raise InvalidChangeError(f"{name}: is not a day such as 2026-01-31")
+    client, provider, model, gateway, session = others
+    return UsageFilter(
+        since=since,
+        until=until,
+        client=client,
+        provider=provider,
+        model=model,
+        gateway=gateway,
+        session=session,
+    )
+
+
+@operation("GET", "/usage")
+async def sum_usage(
+    context: Context,
+    by: Annotated[
+        str,
+        Meta(
+            max_length=100,
+            description=f"What to sum by: some of {', '.join(GROUPINGS)}, joined by commas.",
+        ),
+    ] = "",
+    since: Since | None = None,
+    until: Until | None = None,
+    client: Name | None = None,
+    provider: Name | None = None,
+    model: Text | None = None,
+    gateway: Name | None = None,
+    session: Text | None = None,
+) -> UsageReport:
+    """Sum what requests have used."""
+    names = [name for name in by.split(",") if name]
+    if not set(names) <= set(GROUPINGS):
+        raise InvalidChangeError(f"by: is not made of {', '.join(GROUPINGS)}")
+    which = _filter(since, until, client, provider, model, gateway, session)
+    return await context.store.usage.sums(names, which)
+
+
+@operation("GET", "/usage/records")
+async def list_usage(
+    context: Context,
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100,
+    before_id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=64,
+            pattern=NAME_PATTERN,
+            description="Only records with a lower id: the last one's of the page before.",
+        ),
+    ]
+    | None = None,
+    since: Since | None = None,
+    until: Until | None = None,
+    client: Name | None = None,
+    provider: Name | None = None,
+    model: Text | None = None,
+    gateway: Name | None = None,
+    session: Text | None = None,
+) -> UsagePage:
+    """List usage records, the newest first."""
+    which = _filter(since, until, client, provider, model, gateway, session)
+    return await context.store.usage.page(limit, before_id, which)

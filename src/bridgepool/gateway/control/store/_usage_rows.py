@@ -1,0 +1,182 @@
+"""Usage records in the store: each kept once, summed in the database, forgotten after a while.
+
+They are written by gateways, many at a time, and make no revision. What a gateway sends is cut to
+what a column holds: one odd value must not keep a gateway from getting rid of its records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from math import isnan
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.control._usage import (
+    GROUPINGS,
+    MAX_SUMS,
+    UsageFilter,
+    UsagePage,
+    UsageReport,
+    UsageSum,
+)
+from bridgepool.gateway.control.database import Codec, Table, Value
+from bridgepool.gateway.control.store._programs import Run
+from bridgepool.gateway.control.store._transaction import StoreTransaction
+from bridgepool.gateway.usage._records import UsageRecord
+
+_LONGEST: Final = 256  # characters of a text
+_HIGHEST: Final = 2**53  # of a number
+_MOST: Final = 1000  # records of a page
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
+_SUMMED: Final = (
+    "input_tokens",
+    "output_tokens",
+    "cached_read_tokens",
+    "cached_write_tokens",
+    "reasoning_tokens",
+)
+_MODEL: Final = "CASE WHEN answered_model <> '' THEN answered_model ELSE model END"
+_COUNTED: Final = ("CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END", "complete", *_SUMMED)
+_EXPRESSIONS: Final = {name: name for name in GROUPINGS} | {
+    "day": "SUBSTR(time, 1, 10)",
+    "model": _MODEL,
+}
+_DURATION: Final = Codec(
+    lambda ms: None if ms is None else round(ms * 1000),
+    lambda us: None if us is None else us / 1000,
+)
+_USAGE: Final = Table(
+    "usage",
+    UsageRecord,
+    codecs={
+        "tools": Codec(json.dumps, lambda text: tuple(json.loads(text))),
+        "first_byte_ms": _DURATION,
+        "duration_ms": _DURATION,
+    },
+)
+
+
+@attrs.frozen
+class StoredUsage:
+    """The usage records of a store; see `Store.usage`. Every method is a checkpoint."""
+
+    _read: Run
+    _write: Run
+
+    async def add(self, gateway: str, records: Iterable[UsageRecord]) -> int:
+        """Keep records of a gateway, each once, whatever its id was sent before.
+
+        Returns:
+            How many of them are new.
+        """
+        return await self._write(_add, gateway, tuple(records))
+
+    async def sums(self, by: Iterable[str], which: UsageFilter) -> UsageReport:
+        """Sum the records that a filter admits, by some of `GROUPINGS`."""
+        return await self._read(_sums, frozenset(by), which)
+
+    async def page(self, limit: int, before: str | None, which: UsageFilter) -> UsagePage:
+        """Return records that a filter admits, the newest first.
+
+        Args:
+            limit: At most so many, at most 1,000.
+            before: Only those with a lower id: the last one's of the page before.
+            which: The filter.
+        """
+        found: tuple[UsageRecord, ...] = await self._read(_page, limit, before, which)
+        full = len(found) == limit > 0
+        return UsagePage(found, found[-1].id if full else None)
+
+    async def forget(self, before: str, *, limit: int = 5000) -> int:
+        """Remove the records of the days before one, in small transactions; return how many.
+
+        Args:
+            before: The first day that stays, `YYYY-MM-DD` in UTC.
+            limit: The most that one transaction removes.
+        """
+        removed = 0
+        while True:
+            found: int = await self._write(_forget, before, limit)
+            removed += found
+            if found < limit:
+                return removed
+
+
+def _add(tx: StoreTransaction, gateway: str, records: Iterable[UsageRecord]) -> int:
+    """Keep records of a gateway; one that is there already stays. Returns how many were new."""
+    now = tx.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return sum(_USAGE.insert_new(tx.sql, _sound(one, gateway, now)) for one in records)
+
+
+def _sound(record: UsageRecord, gateway: str, now: str) -> UsageRecord:
+    """Return a record as columns hold it."""
+    values: dict[str, object] = {}
+    for name, value in attrs.asdict(record, recurse=False).items():
+        if isinstance(value, str):
+            values[name] = value.replace("\0", "?")[:_LONGEST]
+        elif isinstance(value, tuple):
+            values[name] = tuple(str(one)[:_LONGEST] for one in value[:64])
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            values[name] = 0 if isnan(value) else min(max(value, 0), _HIGHEST)
+    values["gateway"] = gateway
+    if not _TIME.fullmatch(record.time):
+        values["time"] = now
+    return attrs.evolve(record, **values)  # type: ignore[arg-type]  # each of its field's type
+
+
+def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> UsageReport:
+    """Sum records, by what `by` names."""
+    names = [name for name in GROUPINGS if name in by]
+    groups = ", ".join(_EXPRESSIONS[name] for name in names)
+    columns = [
+        *(_EXPRESSIONS[name] for name in names),
+        "COUNT(*)",
+        *(f"CAST(COALESCE(SUM({one}), 0) AS BIGINT)" for one in _COUNTED),
+    ]
+    where, values = _conditions(which)
+    grouped = f" GROUP BY {groups} ORDER BY {groups}" if names else ""
+    rows = tx.sql.fetch_all(
+        f"SELECT {', '.join(columns)} FROM usage{where}{grouped} LIMIT ?",  # noqa: S608 -- names of ours
+        *values,
+        MAX_SUMS + 1,
+    )
+    fields = (*names, "requests", "refused", "complete", *_SUMMED)
+    found = tuple(UsageSum(**dict(zip(fields, row, strict=True))) for row in rows[:MAX_SUMS])
+    return UsageReport(found, len(rows) > MAX_SUMS)
+
+
+def _page(
+    tx: StoreTransaction, limit: int, before: str | None, which: UsageFilter
+) -> tuple[UsageRecord, ...]:
+    """Return records, the newest first."""
+    where, values = _conditions(which, before)
+    clauses = f"{where} ORDER BY id DESC LIMIT ?"
+    return tuple(_USAGE.select(tx.sql, clauses, *values, max(0, min(limit, _MOST))))
+
+
+def _conditions(which: UsageFilter, before: str | None = None) -> tuple[str, list[Value]]:
+    conditions: dict[str, str | None] = {
+        "time >= ?": which.since,
+        "time < ?": which.until,
+        "client = ?": which.client,
+        "provider = ?": which.provider,
+        f"{_MODEL} = ?": which.model,
+        "gateway = ?": which.gateway,
+        "session = ?": which.session,
+        "id < ?": before,
+    }
+    given = {condition: value for condition, value in conditions.items() if value is not None}
+    where = f" WHERE {' AND '.join(given)}" if given else ""
+    return where, list(given.values())
+
+
+def _forget(tx: StoreTransaction, before: str, limit: int) -> int:
+    """Remove records of days before one, at most so many; return how many."""
+    return tx.sql.execute(
+        "DELETE FROM usage WHERE id IN (SELECT id FROM usage WHERE time < ? LIMIT ?)",
+        before,
+        limit,
+    )

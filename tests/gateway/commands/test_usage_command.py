@@ -1,0 +1,70 @@
+"""`bridgepool usage` on a local store."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from bridgepool.gateway.control._encryption import find_encryption_keys
+from bridgepool.gateway.control.store import open_store
+from bridgepool.gateway.usage._records import UsageRecord
+from tests.gateway.commands.commands import Shell
+
+_MODEL = "=cmd|'/c calc'!A1"
+
+
+async def _add(path: str) -> None:
+    keys = find_encryption_keys(path, key_file=None)
+    async with open_store(path, keys) as store:
+        first = UsageRecord(
+            id="1",
+            time="2026-01-01T10:00:00.000Z",
+            client="web",
+            provider="ai",
+            answered_model="m1",
+            input_tokens=10,
+            output_tokens=3,
+            complete=True,
+            tools=("shell", "edit"),
+        )
+        odd = attrs.evolve(first, id="2", time="2026-01-02T10:00:00.000Z", answered_model=_MODEL)
+        await store.usage.add("front-1", [first, odd])
+
+
+def test_usage_is_shown_for_people_and_for_programs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    path = str(tmp_path / "store.db")
+    shell = Shell(capsys, monkeypatch, ("--store", path))
+    shell.good("providers", "list", "--create")
+    trio.run(_add, path)
+
+    table = shell.good("usage").out.splitlines()
+    heads = "CLIENT MODEL REQUESTS REFUSED COMPLETE INPUT OUTPUT CACHED READ CACHED WRITE REASONING"
+    assert " ".join(table[0].split()) == heads
+    assert " ".join(table[-1].split()) == "web m1 1 0 1 10 3 0 0 0"
+    [whole] = shell.good("usage", "--by", "", "--json").json()
+    assert (whole["requests"], whole["input_tokens"], whole["client"]) == (2, 20, None)
+    days = list(csv.reader(io.StringIO(shell.good("usage", "--by", "day", "--csv").out)))
+    assert days[0][:2] == ["day", "requests"]
+    assert [row[:2] for row in days[1:]] == [["2026-01-01", "1"], ["2026-01-02", "1"]]
+    [since] = shell.good("usage", "--by", "day", "--since", "2026-01-02", "--json").json()
+    assert since["day"] == "2026-01-02"
+
+    assert "m1" in shell.good("usage", "--each", "--limit", "1", "--before", "2").out
+    rows = list(csv.DictReader(io.StringIO(shell.good("usage", "--each", "--csv").out)))
+    assert list(rows[0]) == [field.name for field in attrs.fields(UsageRecord)]
+    assert [(row["id"], row["tools"]) for row in rows] == [("2", "shell edit"), ("1", "shell edit")]
+    assert rows[0]["answered_model"] == f"'{_MODEL}"  # no spreadsheet runs it
+    assert [one["id"] for one in shell.good("usage", "--each", "--json").json()] == ["2", "1"]
+
+    wrong = shell.run("usage", "--by", "secret")
+    assert (wrong.status, "by: is not made of" in wrong.err) == (2, True)
+    assert shell.run("usage", "--since", "yesterday").status == 2

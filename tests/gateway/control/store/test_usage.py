@@ -1,0 +1,194 @@
+"""Usage records in the store: each once, sums, pages, retention, and odd values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+from math import inf, nan
+
+import attrs
+import trio
+
+from bridgepool.gateway.control._usage import UsageFilter, UsageReport, UsageSum
+from bridgepool.gateway.control._usage_retention import forget_usage
+from bridgepool.gateway.usage._records import UsageRecord
+from tests.gateway.control.stores import opened
+
+ALL = UsageFilter()
+
+
+def record(number: int, day: int = 1, **fields: object) -> UsageRecord:
+    """Make a record; those of higher numbers are newer."""
+    values: dict[str, object] = {
+        "id": f"{day:02}{number:04}",
+        "time": f"2026-01-{day:02}T10:00:00.000Z",
+        "client": "web",
+        "provider": "ai",
+        "answered_model": "m1",
+        "outcome": "complete",
+        "input_tokens": 10,
+        "output_tokens": 3,
+        "complete": True,
+        "duration_ms": 12.345,
+        **fields,
+    }
+    return UsageRecord(**values)  # type: ignore[arg-type]  # any field
+
+
+def total(report: UsageReport) -> UsageSum:
+    [one] = report.sums
+    return one
+
+
+async def test_a_record_is_kept_as_it_was_sent_and_only_once(database_url: str) -> None:
+    full = UsageRecord(
+        id="01",
+        time="2026-01-01T10:00:00.123Z",
+        request_id="req_1",
+        client="web",
+        key="k1",
+        provider="ai",
+        upstream_key="ab12",
+        generation=3,
+        route="/responses",
+        model="asked",
+        answered_model="m1",
+        session="s-1",
+        client_kind="codex",
+        status=200,
+        outcome="complete",
+        code="",
+        input_tokens=10,
+        output_tokens=0,
+        cached_read_tokens=None,
+        cached_write_tokens=2**40,
+        reasoning_tokens=1,
+        complete=True,
+        tools=("shell", "edit"),
+        finish="completed",
+        response_id="resp_1",
+        first_byte_ms=0.25,
+        duration_ms=1234.5,
+        attempts=2,
+    )
+    async with opened(database_url) as store:
+        before = await store.revisions()
+        assert await store.usage.add("front-1", [full, full]) == 1
+        other = attrs.evolve(full, client="changed")
+        assert await store.usage.add("front-2", [other, record(2)]) == 1
+        page = await store.usage.page(10, None, ALL)
+        assert page.records == (
+            attrs.evolve(record(2), gateway="front-2"),
+            attrs.evolve(full, gateway="front-1"),
+        )
+        assert page.next is None
+        assert await store.revisions() == before
+
+
+async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
+    records = [
+        record(1, 1),
+        record(2, 1, client="app", cached_read_tokens=4, reasoning_tokens=1),
+        record(3, 2, answered_model="", model="m2", complete=False, output_tokens=None),
+        record(4, 3, provider="claude", outcome="refused", input_tokens=None, complete=False),
+        record(5, 3, client_kind="codex", session="s-1", cached_write_tokens=2**53),
+    ]
+    async with opened(database_url) as store:
+        assert (await store.usage.sums((), ALL)).sums[0].requests == 0
+        assert (await store.usage.sums(["day"], ALL)).sums == ()
+        await store.usage.add("front-1", records[:3])
+        await store.usage.add("front-2", records[3:])
+        one = total(await store.usage.sums((), ALL))
+        assert one == UsageSum(
+            requests=5,
+            refused=1,
+            complete=3,
+            input_tokens=40,
+            output_tokens=12,
+            cached_read_tokens=4,
+            cached_write_tokens=2**53,
+            reasoning_tokens=1,
+        )
+        by_day = (await store.usage.sums(["client", "day"], ALL)).sums
+        assert [(sum.day, sum.client, sum.requests, sum.model) for sum in by_day] == [
+            ("2026-01-01", "app", 1, None),
+            ("2026-01-01", "web", 1, None),
+            ("2026-01-02", "web", 1, None),
+            ("2026-01-03", "web", 2, None),
+        ]
+        by_model = (await store.usage.sums(["model", "gateway"], ALL)).sums
+        assert [(sum.model, sum.gateway, sum.requests) for sum in by_model] == [
+            ("m1", "front-1", 2),
+            ("m1", "front-2", 2),
+            ("m2", "front-1", 1),
+        ]
+        for which, count in (
+            (UsageFilter(since="2026-01-02"), 3),
+            (UsageFilter(until="2026-01-02"), 2),
+            (UsageFilter(since="2026-01-02", until="2026-01-03"), 1),
+            (UsageFilter(client="app"), 1),
+            (UsageFilter(provider="claude", client="web"), 1),
+            (UsageFilter(model="m2"), 1),
+            (UsageFilter(gateway="front-2"), 2),
+            (UsageFilter(session="s-1"), 1),
+            (UsageFilter(session="' OR 1 = 1 --"), 0),
+        ):
+            assert total(await store.usage.sums((), which)).requests == count, which
+            assert len((await store.usage.page(100, None, which)).records) == count
+        page = await store.usage.page(2, None, ALL)
+        assert [one.id for one in page.records] == ["030005", "030004"]
+        page = await store.usage.page(2, page.next, ALL)
+        assert [one.id for one in page.records] == ["020003", "010002"]
+        page = await store.usage.page(2, page.next, ALL)
+        assert ([one.id for one in page.records], page.next) == (["010001"], None)
+
+
+async def test_old_records_are_forgotten_in_small_transactions(database_url: str) -> None:
+    async with opened(database_url) as store:
+        await store.usage.add("front-1", [record(n, day) for day in (1, 2, 3) for n in range(5)])
+        assert await store.usage.forget("2026-01-03", limit=4) == 10
+        assert await store.usage.forget("2026-01-03", limit=4) == 0
+        assert {one.time[:10] for one in (await store.usage.page(100, None, ALL)).records} == {
+            "2026-01-03"
+        }
+
+
+async def test_the_control_plane_forgets_what_is_older_than_its_days(
+    database_url: str, nursery: trio.Nursery
+) -> None:
+    async with opened(database_url) as store:
+        await store.usage.add("front-1", [record(1, day) for day in (1, 2, 3, 4)])
+        await forget_usage(store.usage, inf)
+        now = datetime(2026, 1, 4, 23, 59, tzinfo=UTC).timestamp()
+        nursery.start_soon(partial(forget_usage, store.usage, 2, clock=lambda: now))
+        with trio.fail_after(10):
+            while len((await store.usage.page(9, None, ALL)).records) != 3:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+    async with opened(database_url) as store:
+        assert [one.time[:10] for one in (await store.usage.page(9, None, ALL)).records] == [
+            "2026-01-04",
+            "2026-01-03",
+            "2026-01-02",
+        ]
+
+
+async def test_no_value_that_a_gateway_sends_keeps_its_records_out(database_url: str) -> None:
+    odd = record(
+        1,
+        client="a\0" * 1000,
+        time="tomorrow",
+        input_tokens=2**62,
+        output_tokens=-5,
+        status=2**62,
+        duration_ms=nan,
+        first_byte_ms=-1e300,
+        tools=("\0",) * 1000,
+        gateway="another",
+    )
+    async with opened(database_url) as store:
+        assert await store.usage.add("front-1", [odd, record(2)]) == 2
+        kept = (await store.usage.page(10, None, ALL)).records[-1]
+    assert (kept.client, kept.gateway) == ("a?" * 128, "front-1")
+    assert kept.time == "2026-01-01T00:00:00.000Z"  # the store's clock
+    assert (kept.input_tokens, kept.output_tokens, kept.duration_ms) == (2**53, 0, 0)
