@@ -68,7 +68,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_records", "_encryption", "database"),
         ("_documents", "_applied", "_store_access", "_usage"),
         ("store",),
-        ("operations", "_sessions", "_registration", "_refusal_audit"),
+        ("operations", "_sessions", "_registration", "_key_renewal", "_refusal_audit"),
         ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys", "_usage_retention"),
         ("api", "_status"),
         ("_process",),

@@ -19,6 +19,7 @@ import trio
 from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control.database import Cursor, Database, Transaction, Value, open_database
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store._keyring import Keyring
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderFile
@@ -83,7 +84,7 @@ async def main(*arguments: str) -> None:
         encryption = read_encryption_keys(Path(keys))
         store = Store(
             cast("Database", _StoppingDatabase(database)),
-            encryption,
+            Keyring(encryption),
             lambda: 1_800_000_000.0,
             Rules(5, PROVIDER_TYPES),
         )

@@ -23,6 +23,7 @@ from bridgepool.gateway.control._encryption import read_encryption_keys
 from bridgepool.gateway.control._records import Actor, ProviderPatch
 from bridgepool.gateway.control.database import Database, Transaction, open_database
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store._keyring import Keyring
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
@@ -189,7 +190,7 @@ async def test_a_change_whose_notice_is_lost_is_found_by_the_poll(
         await trio.sleep(0.5)  # who begins to listen is told once, and reads
         store = Store(
             cast("Database", _MuteDatabase(database)),
-            keys,
+            Keyring(keys),
             lambda: 1_800_000_000.0,
             Rules(5, PROVIDER_TYPES),
         )

@@ -35,8 +35,8 @@ def new_key() -> None:
 def add_key(file: Path) -> None:
     """Append a new key to a key file: it decrypts, and does not encrypt yet.
 
-    Then restart every process that opens the store, one after the other, run `promote-key`,
-    restart them again, and run `rotate`.
+    Then send SIGHUP to every process that opens the store, or restart it, run `promote-key`, do
+    the same again, and run `rotate`.
 
     Args:
         file: The key file.

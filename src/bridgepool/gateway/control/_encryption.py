@@ -4,12 +4,12 @@ The keys are Fernet's (AES-128-CBC with HMAC-SHA256; 32 random bytes in URL-safe
 first of them encrypts, all of them decrypt. To change it without a pause, in a key file that
 every process has:
 
-1. `add_encryption_key` puts a new key last; restart each process, one after the other.
-2. `promote_encryption_key` puts it first; restart each process again.
+1. `add_encryption_key` puts a new key last; send SIGHUP to each process, or restart it.
+2. `promote_encryption_key` puts it first; send SIGHUP to each process again.
 3. `Store.rotate_encryption` encrypts with it what the old key encrypted.
 4. `drop_old_encryption_keys` keeps only the new one.
 
-If only one process opens the store, do 1 and 2 with one restart.
+If only one process opens the store, do 1 and 2 with one SIGHUP.
 """
 
 from __future__ import annotations

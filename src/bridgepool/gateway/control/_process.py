@@ -28,6 +28,7 @@ from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
+from bridgepool.gateway.control._key_renewal import renew_keys
 from bridgepool.gateway.control._status import status_document
 from bridgepool.gateway.control._usage_retention import forget_usage
 from bridgepool.gateway.control.api import Guard, console_line, json_line, make_api
@@ -118,7 +119,12 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
         api = make_api(store, hub, access_log=access_log, log_lines_dropped=lambda: logs.dropped)
-        look_again = trio.lowlevel.checkpoint if certificate is None else certificate.look_again
+
+        async def look_again() -> None:
+            if certificate is not None:
+                await certificate.look_again()
+            await renew_keys(store, find)
+
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
         await stack.enter_async_context(serve_admin(admin, _admin_pages(api, hub)))

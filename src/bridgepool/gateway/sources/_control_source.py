@@ -231,6 +231,8 @@ async def open_control_source(
         limiter = trio.CapacityLimiter(1)
         for read in (key_file.read, trust.read):
             await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=limiter)
+        if file is not None and options.snapshot_key_file is not None:
+            await file.read_keys(options.snapshot_key_file)
 
     async with (
         open_control_plane(

@@ -19,6 +19,7 @@ from bridgepool import BridgePoolError
 from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.control._key_renewal import renew_keys
 from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control.database import check_store_exists
 from bridgepool.gateway.control.store import open_store
@@ -90,4 +91,5 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
             report=report,
             first=first,
             on_applied=log_rejected,
+            look_again=partial(renew_keys, store, find_keys),
         )

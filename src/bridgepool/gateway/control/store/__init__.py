@@ -3,7 +3,7 @@
 A method of `Store` is one transaction: a plain function on a `StoreTransaction`, which runs inside
 a worker thread, without an await.
 
-* `_transaction`: revisions and encryption;
+* `_transaction`: revisions and encryption; `_keyring`: keys that are replaced while it is open;
 * `_…_rows`: one table each, whose columns are the fields of its row class, and what is done with
   its rows; `_provider_settings`: what of a provider is encrypted, and by which rules a draft
   becomes one;

@@ -10,6 +10,7 @@ from bridgepool._secret import Secret
 from bridgepool._services import require_trio
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control.database import open_database
+from bridgepool.gateway.control.store._keyring import Keyring
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._schema import MIGRATIONS
 from bridgepool.gateway.control.store._store import Store
@@ -37,4 +38,4 @@ async def open_store(
     require_trio()
     rules = Rules(max_keys, tuple(types))
     async with open_database(url, MIGRATIONS) as database:
-        yield Store(database, keys, clock, rules)
+        yield Store(database, Keyring(keys), clock, rules)

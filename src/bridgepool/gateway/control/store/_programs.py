@@ -104,7 +104,7 @@ def _check(tx: StoreTransaction) -> None:
         names = ", ".join(f"{row.program} {row.name}" for row in found)
         raise EncryptionError(
             f"the old encryption keys are still needed: the key {tx.encryption.current} is missing "
-            f"in {names}. Add it to the encryption keys there, and restart; a program that was "
+            f"in {names}. Add it to the encryption keys there, and send SIGHUP; a program that was "
             f"killed counts as running for {STALE_AFTER:g} s"
         )
 

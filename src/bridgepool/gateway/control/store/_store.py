@@ -53,6 +53,7 @@ from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store import _reading as reading
 from bridgepool.gateway.control.store import _seeding as seeding
 from bridgepool.gateway.control.store._gateway_rows import Staleness
+from bridgepool.gateway.control.store._keyring import Keyring
 from bridgepool.gateway.control.store._programs import Programs
 from bridgepool.gateway.control.store._provider_settings import Rules
 from bridgepool.gateway.control.store._reading import LastReading
@@ -72,7 +73,7 @@ class Store:
     """Providers, clients and keys in a database; made by `open_store`."""
 
     _database: Database
-    _encryption: EncryptionKeys
+    _keyring: Keyring
     _clock: Callable[[], float]
     _rules: Rules
     _last: LastReading = attrs.field(factory=LastReading, init=False)
@@ -360,16 +361,17 @@ class Store:
         return await self._write(actor, epochs.renew, seen)
 
     async def rotate_encryption(self, actor: Actor) -> RotationReport:
-        """Re-encrypt everything that is not under the first encryption key.
-
-        In small transactions; it may be cut and run again. Makes no revision. Afterwards the other
-        keys are of no use to this store.
+        """Re-encrypt what is not under the first encryption key; may be cut and run again.
 
         Raises:
             EncryptionError: A running program lacks the first key; see `Programs`.
         """
         await self.programs.check_keys()
         return await Rotation().run(partial(self._write, actor))
+
+    async def use_keys(self, actor: Actor, keys: EncryptionKeys) -> None:
+        """Use other keys; raises `EncryptionError` if they read less than the present ones."""
+        await self._keyring.replace(keys, self._read, partial(self._write, actor))
 
     @property
     def programs(self) -> Programs:
@@ -395,4 +397,4 @@ class Store:
 
     def _transaction(self, sql: Transaction, actor: Actor = PROGRAM) -> StoreTransaction:
         now = datetime.fromtimestamp(self._clock(), UTC)
-        return StoreTransaction(sql, self._encryption, now, actor)
+        return StoreTransaction(sql, self._keyring.keys, now, actor)
