@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -9,13 +10,14 @@ from typing import Final
 import msgspec
 
 from bridgepool.gateway.providers import split_target
-from bridgepool.gateway.providers._access_keys import holds_access_key
+from bridgepool.gateway.providers._fields import NAME_PATTERN
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._cors import is_preflight, preflight_headers
 from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.http import Exchange, Headers, Request
 
 _JSON: Final = ((b"content-type", b"application/json"),)
+_NAME: Final = re.compile(NAME_PATTERN)
 _LISTENING: Final = b'{"status": "listening"}\n'
 
 
@@ -68,7 +70,8 @@ def _is_bare(request: Request) -> bool:
     target = split_target(request.target)
     if target is None or target.path not in (b"", b"/"):
         return False
-    return not holds_access_key(request.target)  # a base URL with the key in it: tell that it fails
+    # Anything else, such as a key, is told that it is wrong.
+    return _NAME.fullmatch(target.provider) is not None
 
 
 async def _answer(
