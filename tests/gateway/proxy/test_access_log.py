@@ -47,6 +47,7 @@ def test_a_line_is_one_json_object_whatever_the_path_holds() -> None:
         "client": "ada",
         "key": "k1",
         "provider": "ai",
+        "fallback_from": "",
         "generation": 3,
         "method": "POST",
         "path": '/ai/v1/"x"\n',

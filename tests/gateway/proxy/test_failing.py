@@ -49,7 +49,7 @@ async def test_a_bug_in_mid_stream_cuts_the_stream(
 ) -> None:
     north = await start_upstream(nursery)
 
-    async def broken(_call: object, exchange: Exchange, _record: object, _budget: object) -> None:
+    async def broken(_call: object, exchange: Exchange, *_: object) -> None:
         async with exchange.respond(200) as stream:
             await stream.send_all(b"half of it")
             raise BugError

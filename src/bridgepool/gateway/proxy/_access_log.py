@@ -67,6 +67,9 @@ class AccessRecord:
     key: str = "-"
     """The id of the client's key."""
     provider: str = "-"
+    """The provider that served it, or was to serve it."""
+    fallback_from: str = ""
+    """The provider that the client asked for, if another took its place."""
     generation: int = 0
     """The generation that served it; 0 if none did."""
     route: str = ""
@@ -126,6 +129,7 @@ def json_line(record: AccessRecord) -> bytes:
         "client": record.client,
         "key": record.key,
         "provider": record.provider,
+        "fallback_from": record.fallback_from,
         "generation": record.generation,
         "method": record.method,
         "path": record.path,

@@ -22,10 +22,9 @@ import trio
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.providers._access_keys import holds_access_key
-from bridgepool.gateway.providers._credentials import uses_own_key, withhold_parameters
+from bridgepool.gateway.providers._credentials import uses_own_key
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
-from bridgepool.gateway.proxy._attempts import forward_request
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._client_statuses import with_status
@@ -35,10 +34,12 @@ from bridgepool.gateway.proxy._forward import (
     ResponseCutError,
     ResponseWithheldError,
     refusal_for,
+    upstream_target,
 )
 from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._recorder import Recorder
+from bridgepool.gateway.proxy._recovery import forward_request
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._request_body import has_body
@@ -271,14 +272,12 @@ class Gateway:
         if provider.client_keys and not own_key and found._keys is None:
             await self._refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
             return
-        upstream_target = match.path
-        if target.query:
-            query = withhold_parameters(target.query, provider, own_key=own_key)
-            upstream_target += b"?" + query if query else b""
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(
             found,
-            upstream_target,
+            upstream_target(match, target.query, provider, own_key=own_key),
+            match,
+            target.query,
             identity.tenant(exchange.client),
             own_key,
             match.route.errors or form,
@@ -294,7 +293,7 @@ class Gateway:
         """Forward a request, registered with its bridge; answer its failures."""
         bridge.enter(exchange)
         try:
-            await forward_request(call, exchange, record, self._replay_budget)
+            await forward_request(call, exchange, record, self._replay_budget, bridge.route)
             return
         except trio.Cancelled:
             await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself

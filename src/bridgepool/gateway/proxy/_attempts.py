@@ -1,4 +1,4 @@
-"""The attempts of one request: which key each of them uses, and when there is another.
+"""The attempts of one request at one provider: which key each uses, and when there is another.
 
 Theory of operation. A request with one of the provider's own keys takes one, and the answer's
 status moves that key's state (see `upstreams/_key_pool`). After a 429 or a 401 the next key is
@@ -19,7 +19,14 @@ import attrs
 import trio
 
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.gateway.proxy._forward import Attempt, Call, ResponseWithheldError, forward
+from bridgepool.gateway.proxy._forward import (
+    Accept,
+    Attempt,
+    Call,
+    ResponseWithheldError,
+    accept_all,
+    forward,
+)
 from bridgepool.gateway.proxy._refusals import (
     PROVIDER_KEY_REFUSED,
     Refusal,
@@ -33,12 +40,16 @@ from bridgepool.gateway.upstreams._key_pool import KeyRing, KeyState, KeyUse
 from bridgepool.http import Exchange, UpstreamResponse, get_header
 
 
+class KeysOutError(ResponseWithheldError):
+    """No key of the provider is left; nothing went to the client."""
+
+
 class _KeyFailedError(Exception):
     """The provider did not take the key; nothing went to the client."""
 
 
 @attrs.define(eq=False)
-class _Body:
+class RequestBodies:
     """The body of a request for all of its attempts."""
 
     _received: bytes | ReadsBody | None
@@ -62,69 +73,95 @@ class _Body:
             self._kept.forget()
 
 
-async def forward_request(
-    call: Call, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+async def receive_body(
+    call: Call, exchange: Exchange, record: AccessRecord, budget: ReplayBudget, *, keep: bool
+) -> RequestBodies:
+    """Receive the beginning of a request's body.
+
+    Args:
+        call: the request.
+        exchange: the client's exchange.
+        record: gets the bytes.
+        budget: for bodies that are kept.
+        keep: there may be another attempt, so it is kept if it may be.
+    """
+    received = await begin_body(exchange, record)
+    if received is None or isinstance(received, bytes) or not keep:
+        return RequestBodies(received)
+    limit = call.runtime.provider.max_replay_bytes
+    length = get_header(exchange.request.headers, b"content-length")
+    if length is not None and int(length) > limit:
+        return RequestBodies(received)
+    return RequestBodies(received, KeptBody(received, limit, budget))
+
+
+async def forward_with_keys(
+    call: Call,
+    body: RequestBodies,
+    exchange: Exchange,
+    record: AccessRecord,
+    accept: Accept = accept_all,
 ) -> None:
-    """Forward a request and its response, in as many attempts as it takes.
+    """Forward a request and its response, with as many keys of its provider as it takes.
 
     Args:
         call: the request as it goes to its provider.
+        body: its body.
         exchange: the client's exchange; no response has begun.
         record: gets what `forward` notes, and the key.
-        budget: for bodies that are kept.
+        accept: called with a response that no other key would change.
 
     Raises:
+        KeysOutError: no key of the provider is left.
         Exception: see `forward`.
     """
-    if exchange.body.error is not None:
-        raise exchange.body.error  # before an upstream connection is taken
     ring = call.runtime._keys
     if ring is None or call.own_key:
-        await forward(call, Attempt(None, await begin_body(exchange, record)), exchange, record)
+        attempt = Attempt(None, body.attempt(), _LastJudge(accept, body))
+        await forward(call, attempt, exchange, record)
         return
     ring.users += 1
     try:
-        await _try_keys(call, ring, exchange, record, budget)
+        await _try_keys(call, ring, body, exchange, record, accept)
     finally:
         ring.users -= 1
 
 
 async def _try_keys(
-    call: Call, ring: KeyRing, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+    call: Call,
+    ring: KeyRing,
+    body: RequestBodies,
+    exchange: Exchange,
+    record: AccessRecord,
+    accept: Accept,
 ) -> None:
-    body = await _receive_body(call, ring, exchange, record, budget)
     used: tuple[KeyState, ...] = ()
-    try:
-        while True:
-            now = trio.current_time()
-            use = ring.take(now, used)
-            if use is None:
-                raise ResponseWithheldError(_no_key(ring, now))
-            record.upstream_key = use.key.state.fingerprint
-            judge = _Judge(call, ring, use, body)
-            try:
-                await forward(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
-                return
-            except _KeyFailedError:
-                used += (use.key.state,)
-            finally:
-                use.end()
-    finally:
-        body.forget()
+    while True:
+        now = trio.current_time()
+        use = ring.take(now, used)
+        if use is None:
+            raise KeysOutError(_no_key(ring, now))
+        record.upstream_key = use.key.state.fingerprint
+        judge = _Judge(call, ring, use, _LastJudge(accept, body))
+        try:
+            await forward(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
+            return
+        except _KeyFailedError:
+            used += (use.key.state,)
+        finally:
+            use.end()
 
 
-async def _receive_body(
-    call: Call, ring: KeyRing, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
-) -> _Body:
-    """Receive the beginning of the body, and keep the rest if there are more keys to try."""
-    received = await begin_body(exchange, record)
-    if received is None or isinstance(received, bytes) or len(ring.keys) == 1:
-        return _Body(received)
-    limit = call.runtime.provider.max_replay_bytes
-    length = get_header(exchange.request.headers, b"content-length")
-    if length is not None and int(length) > limit:
-        return _Body(received)
-    return _Body(received, KeptBody(received, limit, budget))
+@attrs.frozen(eq=False)
+class _LastJudge:
+    """Decides whether a response passes that no other key would change."""
+
+    _accept: Accept
+    body: RequestBodies
+
+    def __call__(self, response: UpstreamResponse) -> None:
+        self._accept(response)
+        self.body.forget()
 
 
 @attrs.frozen(eq=False)
@@ -134,23 +171,23 @@ class _Judge:
     _call: Call
     _ring: KeyRing
     _use: KeyUse
-    _body: _Body
+    _last: _LastJudge
 
     def __call__(self, response: UpstreamResponse) -> None:
         if response.status == 429:
             fields = self._call.runtime.kind.reset_fields
             seconds = cooldown(response.headers, fields, time.time())
             self._use.rate_limited(trio.current_time(), seconds)
-            if len(self._ring.keys) > 1 and self._body.can_be_sent:
+            if len(self._ring.keys) > 1 and self._last.body.can_be_sent:
                 raise _KeyFailedError
         elif response.status == 401:
             self._use.refused(trio.current_time())
-            if self._body.can_be_sent:
+            if self._last.body.can_be_sent:
                 raise _KeyFailedError
             raise ResponseWithheldError(_REFUSED_ONCE)
         else:
             self._use.accepted()
-        self._body.forget()
+        self._last(response)
 
 
 # Another key may be good, but the body cannot be sent again: a retry of the client finds it.

@@ -22,8 +22,18 @@ import attrs
 import trio
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers import ErrorForm, UrlField, swap_credentials
-from bridgepool.gateway.providers._credentials import passes_own_key, withhold_fields
+from bridgepool.gateway.providers import (
+    ErrorForm,
+    Provider,
+    RouteMatch,
+    UrlField,
+    swap_credentials,
+)
+from bridgepool.gateway.providers._credentials import (
+    passes_own_key,
+    withhold_fields,
+    withhold_parameters,
+)
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._answer_urls import (
@@ -82,6 +92,10 @@ class Call:
     runtime: ProviderRuntime
     target: bytes
     """The request target below the provider's base URL, with the query."""
+    match: RouteMatch
+    """The route."""
+    query: bytes | None
+    """The query as the client sent it."""
     client: str
     """The client's id, or its address if it is anonymous: who shares the provider's connections."""
     own_key: bool
@@ -101,13 +115,30 @@ class Call:
         return passes_own_key(self.runtime.provider, self.own_key)
 
 
+def upstream_target(
+    match: RouteMatch, query: bytes | None, provider: Provider, *, own_key: bool
+) -> bytes:
+    """Return the request target below a provider's base URL.
+
+    Args:
+        match: the route.
+        query: as the client sent it; what may not go to the provider is left out.
+        provider: the provider.
+        own_key: the request has the client's own key for it.
+    """
+    if not query:
+        return match.path
+    passed = withhold_parameters(query, provider, own_key=own_key)
+    return match.path + b"?" + passed if passed else match.path
+
+
 Accept = Callable[[UpstreamResponse], None]
 """Called with a response whose head has come, before anything of it goes to the client; raises what
 is to happen in its place."""
 
 
-def _accept_all(_response: UpstreamResponse) -> None:
-    pass
+def accept_all(_response: UpstreamResponse) -> None:
+    """Let every response pass."""
 
 
 @attrs.frozen
@@ -118,7 +149,7 @@ class Attempt:
     """The provider's key; None if the request has the client's own, or none."""
     body: bytes | ReadsBody | None
     """The body, from its beginning."""
-    accept: Accept = _accept_all
+    accept: Accept = accept_all
     """Decides whether the response goes to the client."""
 
 

@@ -17,6 +17,7 @@ from bridgepool.gateway.providers import (
 )
 from bridgepool.gateway.providers._provider_type import find_type
 from bridgepool.gateway.upstreams._key_pool import KeyRing
+from bridgepool.gateway.upstreams._resilience import Resilience, resilience_of
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 from bridgepool.http import (
     Dial,
@@ -38,6 +39,7 @@ class ProviderRuntime:
     client: UpstreamClient
     """Its connections."""
     _keys: KeyRing | None = None  # None: it wants none, or clients bring theirs
+    _resilience: Resilience = attrs.field(factory=Resilience)
 
 
 def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
@@ -87,7 +89,8 @@ async def open_provider_runtime(
         async with open_upstream_client(
             str(provider.base_url), limits=limits, dial=dial_provider(provider)
         ) as client:
-            yield ProviderRuntime(provider, kind, client, ring)
+            resilience = resilience_of(provider, state.resilience)
+            yield ProviderRuntime(provider, kind, client, ring, resilience)
     finally:
         if ring is not None:
             state.keys.close_ring(ring)

@@ -61,7 +61,7 @@ class Recorder:
         record.ended = time.perf_counter()
         record.take_usage()
         if self._observers:
-            record.path = self.redactor.redact(path, record.provider)
+            record.path = self.redactor.redact(path, record.fallback_from or record.provider)
         for observe in self._observers:
             try:
                 observe(record)

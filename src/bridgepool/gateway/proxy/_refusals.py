@@ -95,6 +95,13 @@ UPSTREAM_TIMEOUT = Refusal(504, "upstream_timeout", "The provider did not answer
 UPSTREAM_BUSY = Refusal(
     503, "upstream_busy", "All connections to the provider are in use.", Retry.SOON
 )
+PROVIDER_OVERLOADED = Refusal(
+    503,
+    "provider_overloaded",
+    "Too many requests to the provider are running at the moment.",
+    Retry.SOON,
+)
+UPSTREAM_FAILED = Refusal(502, "upstream_failed", "The provider failed.")
 CLIENT_SHARE_EXCEEDED = Refusal(
     429,
     "client_share_exceeded",
@@ -178,6 +185,13 @@ def provider_misconfigured(name: str) -> Refusal:
     return Refusal(
         503, "provider_misconfigured", f"Provider {name!r} is misconfigured.", Retry.USELESS
     )
+
+
+def circuit_open(retry_after: float) -> Refusal:
+    """Refuse a request to a provider that failed again and again."""
+    message = "The provider has failed repeatedly; requests to it are paused."
+    seconds = max(1, math.ceil(retry_after))
+    return Refusal(503, "circuit_open", message, Retry.SOON, seconds)
 
 
 def authorization_unavailable(retry_after: float) -> Refusal:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 import attrs
+import trio
 
 from bridgepool import CachedBridgePool, ReloadStatus
 from bridgepool.gateway.providers import Provider
@@ -63,6 +64,9 @@ def _provider_document(entry: ProviderEntry) -> Mapping[str, object]:
             "idle": connections.idle,
             "waiting": connections.waiting,
         }
+        resilience = entry.runtime._resilience
+        if resilience.in_use:
+            document["resilience"] = resilience.document(trio.current_time())
     return document
 
 

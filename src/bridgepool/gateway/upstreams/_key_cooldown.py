@@ -40,10 +40,7 @@ def cooldown(headers: Headers, resets: Iterable[ResetFields], wall: float) -> fl
         wall: The time of day, in seconds since 1970, for headers that hold a date.
     """
     values = {name: value for name, value in headers if len(value) <= _LONGEST}
-    times = [
-        _retry_after(values.get(b"retry-after"), wall),
-        _number(_text(values.get(b"retry-after-ms")), 0.001),
-    ]
+    times = [retry_after(headers, wall)]
     unused: list[float | None] = []
     for fields in resets:
         remaining = _number(_text(values.get(fields.remaining)), 1.0)
@@ -52,6 +49,22 @@ def cooldown(headers: Headers, resets: Iterable[ResetFields], wall: float) -> fl
     known = [time for time in times if time is not None]
     known = known or [time for time in unused if time is not None]
     return min(max(MIN_COOLDOWN, *known), MAX_COOLDOWN) if known else DEFAULT_COOLDOWN
+
+
+def retry_after(headers: Headers, wall: float) -> float | None:
+    """Return after how many seconds an answer asks for another attempt; None if it does not say."""
+    values = {name: value for name, value in headers if len(value) <= _LONGEST}
+    return max(
+        (
+            time
+            for time in (
+                _retry_after(values.get(b"retry-after"), wall),
+                _number(_text(values.get(b"retry-after-ms")), 0.001),
+            )
+            if time is not None
+        ),
+        default=None,
+    )
 
 
 def _text(value: bytes | None) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from bridgepool.gateway.upstreams._key_pool import KeyPool
+from bridgepool.gateway.upstreams._resilience import ResilienceState
 
 
 @attrs.define(eq=False)
@@ -13,6 +14,8 @@ class UpstreamState:
 
     keys: KeyPool = attrs.field(factory=KeyPool)
     """Its keys."""
+    resilience: ResilienceState = attrs.field(factory=ResilienceState)
+    """Its breakers, retries and running requests."""
     users: int = 0
     """Forms of it that a table lists."""
 

@@ -1,0 +1,358 @@
+"""What happens to a request whose provider fails: breakers, retries, and other providers.
+
+Theory of operation. A request is tried at its provider, and then at the providers of its
+`fallback`, in order, until one of them serves it. At each provider these steps follow:
+
+* its breaker for the class of routes admits the request, or refuses it;
+* its `max_concurrent` admits it, at once or after a short wait;
+* it is sent, with as many keys as it takes (see `_attempts`). What comes back settles the permit
+  of the breaker. A failure that the provider lists in `retry_on` is tried again after a random
+  delay, as far as its number of retries and its retry budget allow.
+
+All of this happens before anything of a response went to the client, and only while the request's
+body can be sent again. Whether a failing response goes to the client is decided when its head
+comes: not if there is another attempt, or another provider that would take the request now. An
+upstream says by `x-should-retry: false`, or by a long `Retry-After`, that it wants no retry.
+
+A provider that stands in has the rules of its own for keys, breakers, retries and running requests;
+its own `fallback` is not followed. It never gets a key that the client brought for another.
+
+A provider that asks for none of this has one attempt per key, and nothing here costs it anything.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+
+from bridgepool._backoff import Backoff
+from bridgepool.gateway.providers._routes import STORED
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._attempts import (
+    KeysOutError,
+    RequestBodies,
+    forward_with_keys,
+    receive_body,
+)
+from bridgepool.gateway.proxy._forward import Call, ResponseWithheldError, upstream_target
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
+from bridgepool.gateway.proxy._refusals import PROVIDER_OVERLOADED, UPSTREAM_FAILED, circuit_open
+from bridgepool.gateway.proxy._replay import ReplayBudget
+from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+from bridgepool.gateway.upstreams._admission import OverloadedError
+from bridgepool.gateway.upstreams._breaker import Breaker, BreakerState, Permit
+from bridgepool.gateway.upstreams._key_cooldown import retry_after
+from bridgepool.gateway.upstreams._resilience import Resilience
+from bridgepool.http import (
+    ConnectFailed,
+    Exchange,
+    PoolFull,
+    ShareExceeded,
+    UpstreamError,
+    UpstreamResponse,
+    UpstreamTimeout,
+    get_header,
+)
+
+logger = logging.getLogger("bridgepool.gateway")
+
+FAILING_STATUSES: Final = frozenset({502, 503, 504, 529})
+"""The statuses that count as a failure of the provider."""
+_PROVIDER_HEADER: Final = b"x-bridgepool-provider"
+_FALLBACK_HEADER: Final = b"x-bridgepool-fallback"
+_FIRST_DELAY: Final = 0.25  # seconds; the limit of the first delay, doubled each time
+_LONGEST_DELAY: Final = 2.0
+_LONGEST_RETRY_AFTER: Final = 5.0  # seconds that an upstream may ask for
+
+FindRuntime: TypeAlias = Callable[[str], Awaitable[ProviderRuntime | UnavailableProvider | None]]
+"""Returns what serves a provider that this client may use, by its name."""
+
+
+class _AgainError(Exception):
+    """The response does not pass: there is another attempt at this provider."""
+
+
+class _UnservedError(Exception):
+    """This provider does not serve the request; `failure` says why. Nothing went to the client."""
+
+    def __init__(self, failure: UpstreamError | ResponseWithheldError) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+async def forward_request(
+    call: Call, exchange: Exchange, record: AccessRecord, budget: ReplayBudget, find: FindRuntime
+) -> None:
+    """Forward a request and its response, in as many attempts as it takes.
+
+    Args:
+        call: the request as it goes to its provider.
+        exchange: the client's exchange; no response has begun.
+        record: gets what `forward` notes, the key, and the provider that served.
+        budget: for bodies that are kept.
+        find: finds the providers that may stand in.
+
+    Raises:
+        Exception: see `forward`.
+    """
+    if exchange.body.error is not None:
+        raise exchange.body.error  # before an upstream connection is taken
+    runtime, resilience = call.runtime, call.runtime._resilience
+    ring = runtime._keys
+    keep = bool(resilience.retries or resilience.fallback)
+    keep = keep or (ring is not None and len(ring.keys) > 1 and not call.own_key)
+    body = await receive_body(call, exchange, record, budget, keep=keep)
+    try:
+        if not resilience.in_use:
+            await forward_with_keys(call, body, exchange, record)
+            return
+        target, others = call, await _stand_ins(call, find)
+        while True:
+            try:
+                await _Run(target, others, body, exchange, record).serve()
+                return
+            except _UnservedError as unserved:
+                failure = unserved.failure
+            while others and not _is_ready(others[0]):
+                others = others[1:]
+            if not others or not body.can_be_sent:
+                raise failure
+            target, others = others[0], others[1:]
+            _note_fallback(record, target, failure)
+    finally:
+        body.forget()
+
+
+async def _stand_ins(call: Call, find: FindRuntime) -> tuple[Call, ...]:
+    """Return the request as it goes to each provider that may stand in, in order."""
+    match = call.match
+    if match.route_class == STORED or match.path != match.route.path:
+        return ()  # about something that only this provider has
+    calls: list[Call] = []
+    for name in call.runtime._resilience.fallback:
+        found = await find(name)
+        if not isinstance(found, ProviderRuntime) or found.kind is not call.runtime.kind:
+            continue
+        provider = found.provider
+        if provider.client_keys and found._keys is None:
+            continue  # it is called with clients' keys only, and the client brought none for it
+        target = upstream_target(match, call.query, provider, own_key=False)
+        shown = name.encode("ascii")
+        headers = [(key, value) for key, value in call.extra_headers if key != _PROVIDER_HEADER]
+        if len(headers) < len(call.extra_headers):
+            headers.append((_PROVIDER_HEADER, shown))
+        headers.append((_FALLBACK_HEADER, shown))
+        calls.append(
+            attrs.evolve(
+                call, runtime=found, target=target, own_key=False, extra_headers=tuple(headers)
+            )
+        )
+    return tuple(calls)
+
+
+def _is_ready(call: Call) -> bool:
+    """Return whether a provider would take a request now."""
+    runtime, now = call.runtime, trio.current_time()
+    resilience, ring = runtime._resilience, runtime._keys
+    breaker = resilience.breaker(call.match.route_class)
+    if breaker is not None and not breaker.would_admit(now):
+        return False
+    if ring is not None and not any(key.state.can_be_taken(now) for key in ring.keys):
+        return False
+    rules, admission = resilience.admission_rules, resilience.state.admission
+    return rules is None or admission.running < rules.limit or admission.waiting < rules.max_waiting
+
+
+def _note_fallback(record: AccessRecord, call: Call, failure: Exception) -> None:
+    fields = {
+        "request_id": record.request_id,
+        "provider": record.provider,
+        "fallback": call.runtime.provider.name,
+        "error": str(failure),
+    }
+    logger.warning("request falls back", extra=fields)
+    record.fallback_from = record.fallback_from or record.provider
+    record.provider = call.runtime.provider.name
+    record.upstream_key = ""
+
+
+@attrs.define(eq=False)
+class _Run:
+    """A request at one provider."""
+
+    call: Call
+    others: Sequence[Call]
+    """The request as it goes to the providers after this one."""
+    body: RequestBodies
+    exchange: Exchange
+    record: AccessRecord
+
+    async def serve(self) -> None:
+        """Serve the request.
+
+        Raises:
+            _UnservedError: this provider does not serve it.
+            Exception: see `forward`.
+        """
+        resilience = self.call.runtime._resilience
+        breaker = resilience.breaker(self.call.match.route_class)
+        if breaker is not None and not breaker.would_admit(trio.current_time()):
+            raise _refused_by(breaker)
+        rules, admission = resilience.admission_rules, resilience.state.admission
+        if rules is None:
+            await self._try(resilience, breaker)
+            return
+        if admission.rules is not rules:
+            admission.apply(rules)
+        try:
+            await admission.enter()
+        except OverloadedError:
+            raise _UnservedError(ResponseWithheldError(PROVIDER_OVERLOADED)) from None
+        try:
+            await self._try(resilience, breaker)
+        finally:
+            admission.leave()
+
+    async def _try(self, resilience: Resilience, breaker: Breaker | None) -> None:
+        """Send the request until it is served or there is no other attempt."""
+        if resilience.retries:
+            resilience.state.budget.count_request(trio.current_time())
+        delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+        for left in range(resilience.retries, -1, -1):
+            trial = _Trial(self, resilience, breaker, left, delays)
+            trial.begin()
+            try:
+                await forward_with_keys(
+                    self.call, self.body, self.exchange, self.record, trial.accept
+                )
+                return
+            except _AgainError:
+                pass
+            except KeysOutError as error:
+                raise _UnservedError(error) from error
+            except UpstreamError as error:
+                trial.fail(error)
+            finally:
+                trial.end()
+            await trio.sleep(trial.delay)
+
+    def has_ready_other(self) -> bool:
+        """Return whether another provider would serve the request now."""
+        return self.body.can_be_sent and any(map(_is_ready, self.others))
+
+
+def _refused_by(breaker: Breaker) -> _UnservedError:
+    remaining = breaker.remaining(trio.current_time())
+    return _UnservedError(ResponseWithheldError(circuit_open(remaining)))
+
+
+@attrs.define(eq=False)
+class _Trial:
+    """One attempt of a request at a provider, with all keys that it takes."""
+
+    _run: _Run
+    _resilience: Resilience
+    _breaker: Breaker | None
+    _left: int  # attempts after this one
+    _delays: Backoff
+    _permit: Permit | None = None
+    delay: float = 0.0
+    """The seconds until the next attempt."""
+
+    def begin(self) -> None:
+        """Get the breaker's permit; raises `_UnservedError`."""
+        breaker, rules = self._breaker, self._resilience.breaker_rules
+        if breaker is not None and rules is not None:
+            self._permit = breaker.admit(rules, trio.current_time())
+            if self._permit is None:
+                raise _refused_by(breaker)
+
+    def end(self) -> None:
+        """Release the permit, if nothing came back that says anything about the upstream."""
+        if self._breaker is not None and self._permit is not None:
+            self._breaker.release(self._permit)
+
+    def accept(self, response: UpstreamResponse) -> None:
+        """Judge a response whose head has come; raises if it does not go to the client."""
+        status, runtime = response.status, self._run.call.runtime
+        failing = status in FAILING_STATUSES
+        if status != 429:
+            self._settle(good=not failing)
+        failure = str(status)
+        if self._may_retry(failure, response):
+            raise _AgainError
+        keys_out = status == 429 and runtime._keys is not None and not self._run.call.own_key
+        unserved = failing or keys_out or failure in self._resilience.retry_on
+        if unserved and self._run.has_ready_other():
+            raise _UnservedError(ResponseWithheldError(UPSTREAM_FAILED))
+
+    def fail(self, error: UpstreamError) -> None:
+        """Judge a failure without a response; returns if there is another attempt.
+
+        Raises:
+            _UnservedError: there is none at this provider.
+            UpstreamError: another provider would not change it.
+        """
+        if isinstance(error, ShareExceeded):
+            raise error  # the client has its share
+        if not isinstance(error, PoolFull):
+            self._settle(good=False)
+            if self._may_retry(_failure_of(error), None):
+                return
+        raise _UnservedError(error) from error
+
+    def _settle(self, *, good: bool) -> None:
+        breaker, permit = self._breaker, self._permit
+        if breaker is None or permit is None:
+            return
+        now = trio.current_time()
+        changed = breaker.succeed(permit, now) if good else breaker.fail(permit, now)
+        if changed is None:
+            return
+        call = self._run.call
+        fields = {
+            "provider": call.runtime.provider.name,
+            "route_class": call.match.route_class,
+        }
+        if changed is BreakerState.OPEN:
+            seconds = round(breaker.remaining(now), 3)
+            logger.warning("breaker opened", extra={**fields, "seconds": seconds})
+        else:
+            logger.info("breaker closed", extra=fields)
+
+    def _may_retry(self, failure: str, response: UpstreamResponse | None) -> bool:
+        """Decide whether there is another attempt, and when."""
+        resilience = self._resilience
+        if not self._left or failure not in resilience.retry_on or not self._run.body.can_be_sent:
+            return False
+        asked = 0.0
+        if response is not None:
+            if get_header(response.headers, b"x-should-retry") == b"false":
+                return False
+            asked = retry_after(response.headers, time.time()) or 0.0
+            if asked > _LONGEST_RETRY_AFTER:
+                return False
+        if not resilience.state.budget.take(resilience.retry_budget, trio.current_time()):
+            return False
+        self.delay = max(self._delays.next_delay(), asked)
+        record = self._run.record
+        fields = {
+            "request_id": record.request_id,
+            "provider": record.provider,
+            "failure": failure,
+            "retry_in": round(self.delay, 3),
+        }
+        logger.warning("upstream attempt failed", extra=fields)
+        return True
+
+
+def _failure_of(error: UpstreamError) -> str:
+    """Return the name of a failure, as in `retry_on`."""
+    if isinstance(error, ConnectFailed):
+        return "connect"
+    return "timeout" if isinstance(error, UpstreamTimeout) else "cut"

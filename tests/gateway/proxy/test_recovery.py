@@ -1,0 +1,312 @@
+"""Retries, other providers in place of one that fails, and limits of running requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from bridgepool.gateway import GatewaySettings
+from bridgepool.gateway.providers import Client, hash_key, new_client_key
+from bridgepool.http import UpstreamLimits
+from tests.gateway.proxy.dying import CUT, HANG, answer, closed_port, start_dying
+from tests.gateway.proxy.raw import connect, post
+from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, openai
+
+AI = f"/ai/v1{CHAT}"
+SHORT = GatewaySettings(
+    allow_anonymous=True,
+    min_reload_interval=0.001,
+    upstream_limits=UpstreamLimits(head_timeout=3),
+)
+
+
+@pytest.fixture
+def clock(mock_clock: MockClock) -> MockClock:
+    """Time passes quickly, so that delays take none."""
+    mock_clock.rate = 20
+    return mock_clock
+
+
+async def ask(rig: Rig, body: object = None) -> Answer:
+    return await rig.ask(AI, {"model": "m"} if body is None else body)
+
+
+# -- retries ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", [CUT, answer(502), answer(503), answer(504), answer(529)])
+async def test_a_failure_is_tried_again_and_the_client_sees_the_success(
+    nursery: trio.Nursery, clock: MockClock, said: bytes
+) -> None:
+    upstream = await start_dying(nursery, said, said)
+    async with open_rig(openai(upstream.url, retries=2), nursery=nursery) as rig:
+        assert (await ask(rig, {"model": "m" * 1000})).status == 200
+        [record] = await rig.wait_records(1)
+    assert record.attempts == upstream.count == 3
+    assert len(set(upstream.bodies)) == 1
+    assert len(upstream.bodies[0]) > 1000
+
+
+async def test_a_timeout_is_tried_again_only_if_that_is_wanted(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    upstream = await start_dying(nursery, HANG, HANG)
+    async with open_rig(openai(upstream.url, retries=1), nursery=nursery, settings=SHORT) as rig:
+        assert (await ask(rig)).code == "upstream_timeout"
+        await rig.replace(openai(upstream.url, retries=1, retry_on=["timeout"]))
+        assert (await ask(rig)).status == 200
+    assert upstream.count == 3
+
+
+async def test_after_the_last_retry_the_client_gets_the_answer_as_it_came(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    upstream = await start_dying(nursery, then=answer(503, "x-theirs: 1", body='{"their": 1}'))
+    async with open_rig(openai(upstream.url, retries=2), nursery=nursery) as rig:
+        found = await ask(rig)
+        assert (found.status, found.json, found.headers[b"x-theirs"]) == (503, {"their": 1}, b"1")
+    assert upstream.count == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(answer(429), answer(500), answer(400)),
+        answer(503, "x-should-retry: false"),
+        answer(503, "retry-after: 6"),
+        answer(503, "retry-after-ms: 6000"),
+    ],
+)
+async def test_an_answer_that_wants_no_retry_goes_to_the_client_at_once(
+    nursery: trio.Nursery, said: bytes
+) -> None:
+    upstream = await start_dying(nursery, said)
+    async with open_rig(openai(upstream.url, retries=3), nursery=nursery) as rig:
+        assert (await ask(rig)).status >= 400
+    assert upstream.count == 1
+
+
+async def test_a_short_retry_after_is_honoured(
+    nursery: trio.Nursery, clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream = await start_dying(nursery, answer(503, "retry-after: 5"))
+    async with open_rig(openai(upstream.url, retries=1), nursery=nursery) as rig:
+        started = trio.current_time()
+        assert (await ask(rig)).status == 200
+        assert trio.current_time() - started >= 5
+    [line] = [one for one in caplog.records if one.message == "upstream attempt failed"]
+    assert (line.failure, line.retry_in) == ("503", 5.0)  # type: ignore[attr-defined]
+
+
+async def test_nothing_is_tried_again_after_the_first_byte(nursery: trio.Nursery) -> None:
+    cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nab"
+    upstream, other = await start_dying(nursery, cut), await start_dying(nursery)
+    providers = (openai(upstream.url, retries=3, fallback=["b"]), openai(other.url, "b"))
+    async with open_rig(*providers, nursery=nursery) as rig, connect(rig.address) as client:
+        await client.send(post(AI))
+        assert b"\r\n\r\nab" in await client.read_to_end()
+    assert (upstream.count, other.count) == (1, 0)
+
+
+async def test_a_body_that_was_too_long_to_keep_is_sent_once(nursery: trio.Nursery) -> None:
+    upstream = await start_dying(nursery, answer(503), answer(503))
+    provider = openai(upstream.url, retries=3, max_replay_bytes=100_000)
+    async with open_rig(provider, nursery=nursery) as rig:
+        assert (await ask(rig, b"x" * 100_001)).status == 503
+        assert upstream.count == 1
+        await rig.replace(openai(upstream.url, retries=3, max_replay_bytes=100_001))
+        assert (await ask(rig, b"x" * 100_001)).status == 200
+    assert upstream.bodies[1] == upstream.bodies[2]
+    assert rig.gateway._replay_budget.used == 0
+
+
+async def test_a_storm_of_failures_is_not_multiplied_by_retries(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    clock.rate = 1
+    upstream = await start_dying(nursery, then=answer(503))
+    async with (
+        open_rig(openai(upstream.url, retries=5), nursery=nursery) as rig,
+        trio.open_nursery() as asking,
+    ):
+        for _ in range(50):
+            asking.start_soon(ask, rig)
+    assert 50 < upstream.count <= 60
+
+
+# -- other providers -------------------------------------------------------------------------------
+
+
+async def broken(nursery: trio.Nursery, how: str) -> dict[str, Any]:
+    """Return the fields of a provider that cannot serve, after one request."""
+    if how == "refuses":
+        return {"base_url": await closed_port()}
+    if how == "open":
+        return {"base_url": await closed_port(), "breaker": True, "breaker_failures": 1}
+    said = {"503": answer(503), "cut": CUT, "429": answer(429), "401": answer(401)}[how]
+    return {"base_url": (await start_dying(nursery, then=said)).url}
+
+
+@pytest.mark.parametrize("how", ["refuses", "open", "503", "cut", "429", "401"])
+async def test_a_request_that_a_provider_cannot_serve_goes_to_its_fallback(
+    nursery: trio.Nursery, how: str
+) -> None:
+    fields = await broken(nursery, how)
+    other = await start_dying(nursery)
+    first = openai(fields.pop("base_url"), fallback=["other"], **fields)
+    settings = GatewaySettings(allow_anonymous=True, expose_route_headers=True)
+    async with open_rig(
+        first, openai(other.url, "other", keys=["sk-other"]), nursery=nursery, settings=settings
+    ) as rig:
+        for _ in range(2):
+            found = await ask(rig, {"model": "m" * 100})
+            assert found.status == 200
+            assert found.headers[b"x-bridgepool-fallback"] == b"other"
+            assert found.headers[b"x-bridgepool-provider"] == b"other"
+        *_, record = await rig.wait_records(2)
+        assert (record.provider, record.fallback_from) == ("other", "ai")
+        assert record.path == AI
+    assert b"\r\nauthorization: bearer sk-other" in other.heads[0]
+    assert len(other.bodies[0]) > 100
+
+
+async def test_a_healthy_provider_has_no_fallback(nursery: trio.Nursery) -> None:
+    upstream, other = await start_dying(nursery), await start_dying(nursery)
+    providers = (openai(upstream.url, fallback=["b"]), openai(other.url, "b"))
+    async with open_rig(*providers, nursery=nursery) as rig:
+        found = await ask(rig)
+        assert b"x-bridgepool-fallback" not in found.headers
+        [record] = await rig.wait_records(1)
+    assert (record.fallback_from, other.count) == ("", 0)
+
+
+async def test_fallbacks_are_tried_in_order_after_the_retries_and_none_has_its_own(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    first, second, third, fourth = [await start_dying(nursery, then=CUT) for _ in range(4)]
+    fourth.then = answer(200)
+    async with open_rig(
+        openai(first.url, retries=1, fallback=["b", "c"]),
+        openai(second.url, "b", fallback=["ai", "d"]),
+        openai(third.url, "c", retries=1, fallback=["d"]),
+        openai(fourth.url, "d"),
+        nursery=nursery,
+    ) as rig:
+        assert (await ask(rig)).code == "upstream_cut"
+        [record] = await rig.wait_records(1)
+    assert [first.count, second.count, third.count, fourth.count] == [2, 1, 2, 0]
+    assert (record.provider, record.fallback_from, record.attempts) == ("c", "ai", 5)
+
+
+async def test_what_cannot_stand_in_is_passed_over(nursery: trio.Nursery) -> None:
+    upstream = await start_dying(nursery, then=answer(503, body='{"their": 1}'))
+    off, own = await start_dying(nursery), await start_dying(nursery)
+    hurt = await closed_port()
+    async with open_rig(
+        openai(upstream.url, fallback=["gone", "off", "claude", "own", "hurt"]),
+        openai(off.url, "off", enabled=False),
+        anthropic(off.url, "claude"),
+        openai(own.url, "own", client_keys=True),
+        openai(hurt, "hurt", breaker=True, breaker_failures=1),
+        nursery=nursery,
+    ) as rig:
+        assert (await ask(rig)).code == "upstream_unreachable"  # of "hurt", which opens its breaker
+        found = await ask(rig)
+        assert (found.status, found.json) == (503, {"their": 1})
+    assert (off.count, own.count) == (0, 0)
+
+
+async def test_what_one_provider_keeps_is_asked_of_no_other(nursery: trio.Nursery) -> None:
+    upstream, other = await start_dying(nursery, then=answer(503)), await start_dying(nursery)
+    providers = (openai(upstream.url, fallback=["b"]), openai(other.url, "b"))
+    async with open_rig(*providers, nursery=nursery) as rig:
+        for method, path in (("GET", "/responses/r-1"), ("POST", "/conversations")):
+            body: object = {} if method == "POST" else None
+            assert (await rig.ask(f"/ai/v1{path}", body)).status == 503
+    assert other.count == 0
+
+
+async def test_a_key_that_a_client_brought_goes_to_its_provider_only(
+    nursery: trio.Nursery,
+) -> None:
+    upstream, other = await start_dying(nursery, then=answer(503)), await start_dying(nursery)
+    key = new_client_key()
+    ada = Client(id="ada", key_hashes=(hash_key(key),))
+    async with open_rig(
+        openai(upstream.url, fallback=["b"], client_keys=True),
+        openai(other.url, "b", keys=["sk-central"], client_keys="prefer"),
+        nursery=nursery,
+        clients=[ada],
+    ) as rig:
+        headers = (
+            (b"x-bridgepool-key", key.reveal().encode()),
+            (b"authorization", b"Bearer sk-hers"),
+        )
+        assert (await rig.ask(AI + "?api-key=sk-hers", {}, headers)).status == 200
+    assert b"sk-hers" in upstream.heads[0]
+    assert b"sk-hers" not in other.heads[0]
+    assert b"bearer sk-central" in other.heads[0]
+
+
+# -- running requests ------------------------------------------------------------------------------
+
+
+async def test_over_its_limit_a_provider_refuses_and_a_place_is_held_until_the_end(
+    nursery: trio.Nursery,
+) -> None:
+    half = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab"
+    upstream, free = await start_dying(nursery, half), await start_dying(nursery)
+    limited = openai(upstream.url, max_concurrent=1, max_waiting=0)
+    async with open_rig(limited, openai(free.url, "free"), nursery=nursery) as rig:
+        async with connect(rig.address) as client:
+            await client.send(post(AI))
+            await client.read_until(b"\r\n\r\nab")
+            found = await ask(rig)
+            assert (found.status, found.code) == (503, "provider_overloaded")
+            assert found.headers[b"retry-after"] == b"1"
+            await rig.replace(
+                openai(upstream.url, max_concurrent=1, max_waiting=0, retries=1),
+                openai(free.url, "free"),
+            )
+            assert (await ask(rig)).code == "provider_overloaded"
+            assert (await rig.ask(f"/free/v1{CHAT}", {})).status == 200
+            await rig.replace(
+                openai(upstream.url, max_concurrent=1, max_waiting=0, fallback=["free"]),
+                openai(free.url, "free"),
+            )
+            assert (await ask(rig)).headers[b"x-bridgepool-fallback"] == b"free"
+        await rig.wait_records(5)
+        assert (await ask(rig)).status == 200
+    assert upstream.count == 2
+
+
+async def test_requests_that_wait_run_in_their_order(nursery: trio.Nursery) -> None:
+    upstream = await start_dying(nursery)
+    done: list[int] = []
+    async with open_rig(
+        openai(upstream.url, max_concurrent=1, max_waiting=5), nursery=nursery
+    ) as rig:
+        runtime: Any = rig.gateway._runtimes.in_force.get("ai")
+        assert (await ask(rig)).status == 200
+        runtime = rig.gateway._runtimes.in_force.get("ai")
+        admission = runtime._resilience.state.admission
+        await admission.enter()
+
+        async def come(number: int) -> None:
+            assert (await ask(rig, {"n": number})).status == 200
+            done.append(number)
+
+        async with trio.open_nursery() as asking:
+            for number in range(5):
+                asking.start_soon(come, number)
+                with trio.fail_after(10):
+                    while admission.waiting <= number:  # noqa: ASYNC110 -- no event tells
+                        await trio.sleep(0.001)
+            assert (await ask(rig)).code == "provider_overloaded"
+            admission.leave()
+        assert done == list(range(5))
+        await wait_all_tasks_blocked()
+        assert admission.document() == {"running": 0, "waiting": 0, "limit": 1, "refused": 1}
