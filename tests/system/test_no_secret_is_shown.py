@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -215,7 +216,9 @@ async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
         for path, key in asked:
             bearer = {"Authorization": f"Bearer {key}"}
             answer = await client.get(httpx2.URL(gateway.url + path), headers=bearer)
-            assert answer.status_code in (401, 404), path
+            # A key of an upstream can have the form of a provider's name, which gets a 200.
+            bare = re.fullmatch("/[a-z0-9-]+", path) is not None
+            assert answer.status_code in (401, 404) or (bare and answer.status_code == 200), path
             vault.see("answer to a path with a key", answer.content + str(answer.headers).encode())
         bearer = {"Authorization": f"Bearer {good}"}
         for form in (good, _percents(good)):
