@@ -9,6 +9,9 @@ from tools.planted_remote_bugs import bug
 _BREAKER_TESTS = ("tests/gateway/upstreams/test_breaker.py",)
 _BUDGET_TESTS = ("tests/gateway/upstreams/test_retry_budget.py",)
 _ADMISSION_TESTS = ("tests/gateway/upstreams/test_admission.py",)
+_SERVED = ("tests/gateway/proxy/test_breaker.py",)
+_RECOVERY_TESTS = ("tests/gateway/proxy/test_recovery.py",)
+_RECOVERY = "gateway/proxy/_recovery.py"
 _BREAKER = "gateway/upstreams/_breaker.py:Breaker"
 _BUDGET = "gateway/upstreams/_retry_budget.py:RetryBudget"
 _ADMISSION = "gateway/upstreams/_admission.py:Admission"
@@ -45,5 +48,45 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
     bug(
         "the last to come is the first to run", _ADMISSION_TESTS, f"{_ADMISSION}._grant_turns",
         "last=False", "last=True",
+    ),
+    bug(
+        "a breaker is forgotten by an edit", _SERVED,
+        "gateway/proxy/_provider_runtime.py:open_provider_runtime",
+        "resilience_of(provider, state.resilience)",
+        "resilience_of(provider, type(state.resilience)())",
+    ),
+    bug(
+        "a rate limit closes a breaker", _SERVED, f"{_RECOVERY}:_Trial.accept",
+        "if status != 429:", "if True:",
+    ),
+    bug(
+        "a client that leaves holds a probe", _SERVED, f"{_RECOVERY}:_Trial.end",
+        "self._breaker.release(self._permit)", "pass",
+    ),
+    bug(
+        "an upstream's wish for no retry is ignored", _RECOVERY_TESTS,
+        f"{_RECOVERY}:_Trial._may_retry",
+        'get_header(response.headers, b"x-should-retry") == b"false"', "False",
+    ),
+    bug(
+        "retries have no budget", _RECOVERY_TESTS, f"{_RECOVERY}:_Trial._may_retry",
+        "not resilience.state.budget.take(resilience.retry_budget, trio.current_time())", "False",
+    ),
+    bug(
+        "a client's key goes to another provider", _RECOVERY_TESTS, f"{_RECOVERY}:_stand_ins",
+        "target=target, own_key=False,", "target=target,",
+    ),
+    bug(
+        "what one provider keeps is asked of another", _RECOVERY_TESTS,
+        f"{_RECOVERY}:_stand_ins", "match.route_class == STORED", "False",
+    ),
+    bug(
+        "an answer is given up for a provider that takes no request", _RECOVERY_TESTS,
+        f"{_RECOVERY}:_Run.has_ready_other",
+        "any(map(_is_ready, self.others))", "bool(self.others)",
+    ),
+    bug(
+        "a request holds its place after its end", _RECOVERY_TESTS, f"{_RECOVERY}:_Run.serve",
+        "admission.leave()", "pass",
     ),
 )  # fmt: skip

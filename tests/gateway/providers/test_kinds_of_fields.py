@@ -105,6 +105,14 @@ def test_a_value_beyond_its_bounds_makes_no_provider(
     assert (made.value.field, problem in str(made.value)) == (name, True)
 
 
+def test_a_file_says_that_a_fallback_is_of_another_type_and_takes_unknown_names() -> None:
+    first = toml(fallback=["later", "two"])
+    second = toml().replace('"one"', '"two"')
+    assert len(parse_provider_file(first + second).providers) == 2
+    with pytest.raises(ProviderFileError, match="the fallback two of one is of another type"):
+        parse_provider_file(first + second.replace('"openai"', '"anthropic"'))
+
+
 def test_a_row_has_them_only_where_they_are_used() -> None:
     bare = row_document(row_from_provider(Provider(**fields())))
     assert set(bare) == {"id", *ALWAYS_SENT}

@@ -130,6 +130,19 @@ async def test_clients_that_leave_are_no_failures_and_hold_no_probe(
         assert document(rig)["breakers"]["generate"]["state"] == "closed"
 
 
+async def test_a_rate_limit_of_a_probe_neither_closes_nor_opens_a_breaker(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    upstream = await start_dying(nursery, answer(503), then=answer(429, "retry-after: 1"))
+    keyless = openai(upstream.url, keys=[], breaker=True, breaker_failures=1)
+    async with open_rig(keyless, nursery=nursery) as rig:
+        await ask(rig)
+        clock.jump(31)
+        assert await ask(rig, 4) == [429] * 4
+        breaker = document(rig)["breakers"]["generate"]
+        assert (breaker["state"], breaker["probes"]) == ("half_open", 0)
+
+
 async def test_three_probes_run_at_a_time(nursery: trio.Nursery, clock: MockClock) -> None:
     upstream = await start_dying(nursery, answer(503), then=HANG)
     provider = openai(upstream.url, breaker=True, breaker_failures=1)

@@ -219,6 +219,21 @@ async def test_what_cannot_stand_in_is_passed_over(nursery: trio.Nursery) -> Non
     assert (off.count, own.count) == (0, 0)
 
 
+async def test_a_fallback_that_leads_nowhere_is_logged_once(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream = await start_dying(nursery)
+    first = openai(upstream.url, fallback=["gone", "claude"])
+    async with open_rig(first, anthropic(upstream.url), nursery=nursery) as rig:
+        await rig.replace(first, anthropic(upstream.url), openai(upstream.url, "new"))
+        await rig.replace(first, anthropic(upstream.url), openai(upstream.url, "gone"))
+    lines = [one for one in caplog.records if one.message == "fallback cannot be used"]
+    assert [(one.fallback, one.reason) for one in lines] == [  # type: ignore[attr-defined]
+        ("claude", "it is of another type"),
+        ("gone", "there is no provider of that name"),
+    ]
+
+
 async def test_what_one_provider_keeps_is_asked_of_no_other(nursery: trio.Nursery) -> None:
     upstream, other = await start_dying(nursery, then=answer(503)), await start_dying(nursery)
     providers = (openai(upstream.url, fallback=["b"]), openai(other.url, "b"))

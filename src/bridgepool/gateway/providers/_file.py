@@ -16,6 +16,7 @@ from bridgepool.gateway.providers._access_keys import parse_hash
 from bridgepool.gateway.providers._client_rules import RULE_FIELDS, ClientRules
 from bridgepool.gateway.providers._clients import Client, Clients
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
+from bridgepool.gateway.providers._fallbacks import unusable_fallbacks
 from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
 from bridgepool.gateway.providers._file_rows import (
     convert_rows,
@@ -132,6 +133,11 @@ def parse_provider_file(
     )
     clients, client_problems = convert_rows("clients", data.get("clients", []), "id", _client)
     problems += provider_problems + client_problems + _repeated_names(providers)
+    problems += [
+        f"[[providers]]: the fallback {found.fallback} of {found.provider} is of another type"
+        for found in unusable_fallbacks(providers)
+        if found.is_known  # of one that is not, another file or a store may know
+    ]
     try:
         known = Clients(clients)
     except InvalidProviderError as error:

@@ -28,6 +28,7 @@ import trio
 
 from bridgepool import BridgePoolError, ProviderSnapshot
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers._fallbacks import UnusableFallback, unusable_fallbacks
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal, provider_disabled, provider_misconfigured
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
@@ -196,6 +197,7 @@ class Runtimes:
     _slots: dict[Provider, _Slot] = attrs.field(init=False, factory=dict)  # can be shared
     _tables: dict[int, RuntimeTable] = attrs.field(init=False, factory=dict)  # by id(snapshot)
     _in_force: RuntimeTable | None = attrs.field(init=False, default=None)
+    _unusable_fallbacks: set[UnusableFallback] = attrs.field(init=False, factory=set)
     open_count: int = attrs.field(init=False, default=0)
     """Number of open runtimes, closing ones included."""
 
@@ -209,6 +211,11 @@ class Runtimes:
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Keep this snapshot's runtimes open instead of those of the snapshot before."""
         before, self._in_force = self._in_force, self.take(snapshot)
+        unusable = set(unusable_fallbacks(snapshot.providers))
+        for found in sorted(unusable - self._unusable_fallbacks, key=str):
+            fields = {"provider": found.provider, "fallback": found.fallback}
+            logger.warning("fallback cannot be used", extra={**fields, "reason": found.reason})
+        self._unusable_fallbacks = unusable
         if before is not None:
             self.release(before)
 
