@@ -8,6 +8,7 @@ from tools.planted_remote_bugs import bug
 
 _KILLED = ("tests/gateway/control/database/test_killed_writers.py",)
 _RESTORES = ("tests/gateway/control/test_restores.py",)
+_HUB = ("tests/gateway/control/test_hub.py",)
 _APPLIED = ("tests/gateway/control/test_applied.py",)
 _REFUSED = ("tests/gateway/control/test_refusal_audit.py",)
 _SQLITE_WRITE = "gateway/control/database/_sqlite.py:SqliteConnection.write"
@@ -63,6 +64,18 @@ STORE_BUGS: tuple[Bug, ...] = (
         "gateway/control/_hub.py",
         "if present.lost_by(served.revisions, served.epochs):",
         "if present.lost_by(present, served.epochs):",
+    ),
+    bug(
+        "other changes of the same revision are not noticed", _HUB,
+        "gateway/control/_records.py:Revisions.lost_by", "len(marks) > 1", "not marks",
+    ),
+    bug(
+        "a rotation does not show in a backup", _HUB,
+        "gateway/control/store/_rotation.py", "            tx.move_revision()", "            pass",
+    ),
+    bug(
+        "an epoch needs the right encryption key", _HUB,
+        "gateway/control/store/_epochs.py", "tx.repairing = True", "pass",
     ),
     bug(
         "nobody has applied a change, and it is applied", _APPLIED,

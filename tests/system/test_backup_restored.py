@@ -15,6 +15,8 @@ import trio
 
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway._process import open_source
+from bridgepool.gateway.control._encryption import add_encryption_key, promote_encryption_key
+from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.process import run_command
@@ -25,6 +27,7 @@ from tests.system.rig import (
     control_source,
     make_home,
     open_front,
+    open_home_store,
     open_plane,
     store_source,
 )
@@ -139,6 +142,36 @@ async def test_in_sqlite_under_what_runs_by_the_two_commands_of_the_page(
         assert await home.change("ai", base_url=south.openai_url) <= new
         for front in fronts:
             await front.wait_outcome("south")
+
+
+async def test_a_backup_under_a_dropped_encryption_key_is_noticed_by_what_runs(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    """It said that it was ready with 0 unreadable providers, though no restart could read one."""
+    path, backup = tmp_path / "store.db", tmp_path / "backup.db"
+    home = await make_home(tmp_path, str(path))
+    async with open_plane(home):
+        await home.add("ai", north, "sk-1")
+    copy_store(path, backup)
+    add_encryption_key(home.encryption_file)
+    both = promote_encryption_key(home.encryption_file)
+    async with open_home_store(home) as store:
+        await store.rotate_encryption(Actor("local", "ada"))
+    home.encryption_file.write_text(both.keys[0].reveal())
+    async with (
+        open_plane(home, poll_interval=0.5),
+        open_front(home, control_source(home)) as (standalone, _),
+        open_front(home, store_source(home)) as (embedded, _),
+    ):
+        for front in (standalone, embedded):
+            await front.wait_outcome("north")
+        await trio.to_thread.run_sync(copy_store, backup, path)
+        with trio.fail_after(15):
+            while '"unreadable":1' not in (await api_answers(home, "/readyz"))[1]:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        assert (await api_answers(home, "/readyz"))[0] == 200
+        for front in (standalone, embedded):  # the last good form
+            await front.wait_outcome("north")
 
 
 async def test_another_file_in_the_place_of_the_store_is_reported_and_not_used(

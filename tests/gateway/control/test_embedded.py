@@ -22,7 +22,7 @@ async def lose_revision(store: Store) -> None:
 
 
 async def bring_back_revision(store: Store, revision: int) -> None:
-    statement = "INSERT INTO state VALUES (1, ?, ?, ?, (SELECT MIN(id) FROM epochs))"
+    statement = "INSERT INTO state VALUES (1, ?, ?, ?, (SELECT MIN(id) FROM epochs), '')"
     await store._database.write(lambda tx: tx.execute(statement, revision, revision, revision))
 
 

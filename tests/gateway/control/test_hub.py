@@ -10,6 +10,7 @@ import attrs
 import pytest
 import trio
 
+from bridgepool import Secret
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._records import Revisions
@@ -18,7 +19,7 @@ from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
 from bridgepool.remote import Acknowledge
 from tests.gateway.control.backups import back_up, restore
 from tests.gateway.control.planes import receipt, session, wait_for, wait_revision
-from tests.gateway.control.stores import ADA, draft, opened
+from tests.gateway.control.stores import ADA, draft, encryption, opened
 
 
 @attrs.define(eq=False)
@@ -174,6 +175,42 @@ async def test_a_store_that_goes_back_under_a_hub_is_served_in_a_new_epoch(
             assert entry.before == {"epoch": before.epoch}
             said = [one for one in caplog.records if "store went back" in one.getMessage()]
             assert len(said) == 1  # the other found it done
+
+
+async def test_a_backup_under_a_dropped_encryption_key_shows_though_no_change_was_lost(
+    database_url: str,
+) -> None:
+    """Between the backup and its return nothing was changed: only encrypted with another key."""
+    async with opened(database_url, encryption("old")) as store:
+        await store.add_provider(ADA, draft("openai", "sk-one"))
+        backup = await back_up(store)
+    async with opened(database_url, encryption("new", "old")) as store:
+        await store.rotate_encryption(ADA)
+    async with opened(database_url, encryption("new")) as store, open_hub(store) as hub:
+        before = hub.revisions.epoch
+        assert hub.status().unreadable == 0
+        await restore(store, backup)
+        await wait_epoch(hub, before)
+        assert (hub.status().unreadable, hub.status().read_problem) == (1, None)
+        (entry, *_) = await store.audit()
+        assert (entry.action, entry.problem is None) == ("store.restored", False)
+
+
+async def test_a_store_that_came_to_the_same_revision_by_other_changes_shows(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as store, open_hub(store) as hub:
+        backup = await back_up(store)
+        lost = await store.add_provider(ADA, draft("openai", "sk-lost"))
+        await wait_revision(hub, lost.revision)
+        before = hub.revisions
+        async with hub._turn:  # it reads nothing between the two
+            await restore(store, backup)
+            change = await store.add_provider(ADA, draft("openai", "sk-new"))
+        assert change.revision == lost.revision
+        await wait_epoch(hub, before.epoch)
+        [row] = (await hub.reload()).providers
+        assert row.keys == (Secret("sk-new"),)
 
 
 async def test_an_epoch_that_somebody_renewed_is_followed(database_url: str) -> None:

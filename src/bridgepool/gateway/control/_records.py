@@ -45,6 +45,9 @@ class Revisions:
     epoch: str = ""
     """The history that these count in. Another one since the store went back to an earlier state;
     revisions of two epochs do not compare."""
+    mark: str = ""
+    """Random, another one with each revision: it differs between two changes that made the same
+    revision. Empty if it is unknown."""
 
     def lost_by(self, present: Revisions, epochs: Container[str]) -> bool:
         """Return whether a store that was here went back since, as by a restored backup.
@@ -54,7 +57,9 @@ class Revisions:
             epochs: All epochs that it knows.
         """
         if self.epoch == present.epoch:
-            return self.revision > present.revision or self.clients > present.clients
+            is_behind = self.revision > present.revision or self.clients > present.clients
+            marks = {self.mark, present.mark} - {""}
+            return is_behind or (self.revision == present.revision and len(marks) > 1)
         return bool(self.epoch) and self.epoch not in epochs
 
 

@@ -147,9 +147,11 @@ async def test_gateways_and_what_they_made_of_a_revision(database_url: str) -> N
         assert listed["gateways"][0]["revision"] == listed["revision"] == 1
         assert await plane.refused("GET", "/api/v1/revisions/2/applied") == (404, "not_found")
         now = await plane.good("GET", "/api/v1/revision")
-        epoch = plane.hub.revisions.epoch
-        assert now == {"revision": 1, "providers": 1, "clients": 0, "epoch": epoch}
-        assert plane.hub.revisions == Revisions(1, 1, 0, epoch)
+        epoch, mark = plane.hub.revisions.epoch, plane.hub.revisions.mark
+        assert now == {
+            "revision": 1, "providers": 1, "clients": 0, "epoch": epoch, "mark": mark
+        }  # fmt: skip
+        assert plane.hub.revisions == Revisions(1, 1, 0, epoch, mark)
 
 
 async def test_the_audit_comes_in_pages(database_url: str) -> None:

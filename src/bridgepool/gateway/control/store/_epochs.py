@@ -26,6 +26,7 @@ def renew(tx: StoreTransaction, seen: Revisions | None) -> EpochChange:
     if seen is not None and not seen.lost_by(present, epochs):
         return EpochChange(revision=present.revision, changed=False, epoch=present.epoch)
     epoch = secrets.token_hex(8)
+    tx.repairing = True  # what was restored may be under a key that is not here any more
     tx.move_revision()
     tx.sql.execute("UPDATE state SET epoch = ?", epoch)
     # What was lost is known from now on: one who comes late with it causes no further epoch.

@@ -64,6 +64,8 @@ class Rotation:
             after = {"keys": [current]}
             audit_rows.record(tx, "encryption.rotate", current, "encryption", before, after)
             self._is_audited = True
+        if readable and self._table == provider_rows.PROVIDERS.name:
+            tx.move_revision()  # so a backup from before, put back, is noticed
         for row_id, text in readable:
             statement = f"UPDATE {self._table} SET sealed = ?, sealed_by = ? WHERE id = ?"  # noqa: S608 -- names of tables and columns of ours
             tx.sql.execute(statement, *tx.seal(text), row_id)

@@ -165,5 +165,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         )
         """,
         "CREATE INDEX usage_time ON usage (time)",
+        # Random with each revision: see `Revisions.mark`.
+        "ALTER TABLE state ADD COLUMN mark TEXT NOT NULL DEFAULT ''",
     ),
 )

@@ -363,6 +363,8 @@ class Store:
     async def rotate_encryption(self, actor: Actor) -> RotationReport:
         """Re-encrypt what is not under the first encryption key; may be cut and run again.
 
+        Makes revisions, so that a backup from before shows.
+
         Raises:
             EncryptionError: A running program lacks the first key; see `Programs`.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import datetime
 from typing import Final
 
@@ -37,7 +38,7 @@ class StoreTransaction:
     def revisions(self) -> Revisions:
         """Return the revisions in force."""
         row = self.sql.fetch_one(
-            "SELECT revision, providers_revision, clients_revision, epoch FROM state"
+            "SELECT revision, providers_revision, clients_revision, epoch, mark FROM state"
         )
         if row is None:
             raise StoreUnavailableError("the store is damaged: restore it from a backup")
@@ -73,7 +74,7 @@ class StoreTransaction:
         return self._revision if self._revision is not None else self.revisions().revision
 
     def move_revision(self, *, providers: bool = False, clients: bool = False) -> int:
-        """Move the revision, because gateways can see what is about to change.
+        """Move the revision, because what programs read of the store is about to change.
 
         Args:
             providers: Something about providers changes.
@@ -81,7 +82,8 @@ class StoreTransaction:
         """
         if self._revision is None:
             self._revision = self.revisions().revision + 1
-            self.sql.execute("UPDATE state SET revision = ?", self._revision)
+            mark = secrets.token_hex(8)
+            self.sql.execute("UPDATE state SET revision = ?, mark = ?", self._revision, mark)
             self.sql.notify()
         if providers:
             self.sql.execute("UPDATE state SET providers_revision = ?", self._revision)
