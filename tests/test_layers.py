@@ -64,7 +64,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("commands",),
     ),
     "bridgepool.gateway.control": (
-        ("_errors",),
+        ("_errors", "_revisions"),
         ("_records", "_encryption", "database"),
         ("_documents", "_applied", "_store_access", "_usage"),
         ("store",),

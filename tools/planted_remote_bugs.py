@@ -163,7 +163,7 @@ REMOTE_BUGS = (
     ),
     bug(
         "what a gateway saw in a lost epoch is not noticed",
-        ("tests/gateway/control/test_hub.py",), "gateway/control/_records.py",
+        ("tests/gateway/control/test_hub.py",), "gateway/control/_revisions.py",
         "return bool(self.epoch) and self.epoch not in epochs", "return False",
     ),
     bug(

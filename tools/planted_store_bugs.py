@@ -67,7 +67,7 @@ STORE_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "other changes of the same revision are not noticed", _HUB,
-        "gateway/control/_records.py:Revisions.lost_by", "len(marks) > 1", "not marks",
+        "gateway/control/_revisions.py:Revisions.lost_by", "len(marks) > 1", "not marks",
     ),
     bug(
         "a rotation does not show in a backup", _HUB,

@@ -13,7 +13,7 @@ import trio
 from bridgepool import Secret
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._hub import Hub, open_hub
-from bridgepool.gateway.control._records import Revisions
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
 from bridgepool.remote import Acknowledge

@@ -2,8 +2,9 @@
 
 Its parts, each of which imports only those before it:
 
-* `_errors`, `_records` (what the store, the API and the commands exchange), `_documents` (providers
-  as JSON or TOML), `_applied` (whether a change is live), `_encryption`;
+* `_errors`, `_revisions` (where a store is), `_records` (what the store, the API and the commands
+  exchange), `_documents` (providers as JSON or TOML), `_applied` (whether a change is live),
+  `_encryption`;
 * `database`: the two engines, which know nothing of providers;
 * `store`: providers, clients and keys in a database;
 * `operations`: what an administrator can ask, each declared once, and two ways to carry it out: on
@@ -72,11 +73,11 @@ if TYPE_CHECKING:
         ProviderDraft,
         ProviderPatch,
         ProviderView,
-        Revisions,
         RotationReport,
         SeedReport,
         StoreSnapshot,
     )
+    from bridgepool.gateway.control._revisions import Revisions
     from bridgepool.gateway.control._usage import UsageFilter, UsagePage, UsageReport, UsageSum
     from bridgepool.gateway.control.operations._http_admin import AdminError
     from bridgepool.gateway.control.store import (
@@ -163,6 +164,7 @@ _MODULES = (
     "_hub",
     "_memory",
     "_records",
+    "_revisions",
     "_usage",
     "operations._http_admin",
     "store",

@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from bridgepool.gateway.control._records import GatewaySession, Revisions
+from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.remote import RejectedRow
 
 AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "reconnecting", "offline"]

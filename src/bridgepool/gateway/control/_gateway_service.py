@@ -32,7 +32,7 @@ from bridgepool.gateway._protocol import (
     WatchClients,
 )
 from bridgepool.gateway.control._errors import StoreError
-from bridgepool.gateway.control._records import Revisions
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._wire import ProviderRow

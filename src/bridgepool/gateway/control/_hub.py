@@ -36,9 +36,10 @@ from bridgepool.gateway.control._applied import (
     applied_report,
 )
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
-from bridgepool.gateway.control._records import Actor, GatewaySession, Revisions, StoreSnapshot
+from bridgepool.gateway.control._records import Actor, GatewaySession, StoreSnapshot
 from bridgepool.gateway.control._refusal_audit import RefusalAudit
 from bridgepool.gateway.control._registration import new_program_name, registered
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control._sessions import GatewaySessions
 from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store

@@ -10,7 +10,8 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool._snapshot import ProviderSnapshot
-from bridgepool.gateway.control._records import GatewayKey, Revisions
+from bridgepool.gateway.control._records import GatewayKey
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.providers import Caller, Clients
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, parse_hash, token_bytes
 from bridgepool.gateway.providers._wire import ProviderRow

@@ -20,7 +20,8 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.gateway.control._applied import STALE_AFTER, has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
-from bridgepool.gateway.control._records import GatewaySession, Revisions
+from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.store import Store
 from bridgepool.remote import Acknowledge, RejectedRow, SessionInfo
 

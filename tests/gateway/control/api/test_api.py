@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import trio
 
-from bridgepool.gateway.control._records import Revisions
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.providers import hash_key, new_client_key
 from bridgepool.http.asgi import asgi_app
 from tests.gateway.control.planes import DRAFT, SECRET, Plane, open_plane, receipt, session

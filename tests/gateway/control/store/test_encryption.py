@@ -16,11 +16,11 @@ from bridgepool.gateway.control._hub import open_hub
 from bridgepool.gateway.control._records import (
     KeyValue,
     ProviderPatch,
-    Revisions,
     RotationReport,
     StoreSnapshot,
 )
 from bridgepool.gateway.control._registration import registered
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.control.store._rotation import Rotation
 from bridgepool.gateway.control.store._transaction import StoreTransaction

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import secrets
 
-from bridgepool.gateway.control._records import EpochChange, Revisions
+from bridgepool.gateway.control._records import EpochChange
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 

@@ -36,12 +36,12 @@ from bridgepool.gateway.control._records import (
     ProviderDraft,
     ProviderPatch,
     ProviderView,
-    Revisions,
     Role,
     RotationReport,
     SeedReport,
     StoreSnapshot,
 )
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.database import Database, Transaction
 from bridgepool.gateway.control.store import _applying as applying
 from bridgepool.gateway.control.store import _audit_rows as audit_rows
@@ -363,10 +363,8 @@ class Store:
     async def rotate_encryption(self, actor: Actor) -> RotationReport:
         """Re-encrypt what is not under the first encryption key; may be cut and run again.
 
-        Makes revisions, so that a backup from before shows.
-
-        Raises:
-            EncryptionError: A running program lacks the first key; see `Programs`.
+        Makes revisions, so that a backup from before shows. Raises `EncryptionError` if a running
+        program lacks the first key; see `Programs`.
         """
         await self.programs.check_keys()
         return await Rotation().run(partial(self._write, actor))

@@ -10,7 +10,8 @@ import attrs
 
 from bridgepool.gateway.control._encryption import EncryptionKeys
 from bridgepool.gateway.control._errors import EncryptionError, StoreUnavailableError
-from bridgepool.gateway.control._records import Actor, Revisions
+from bridgepool.gateway.control._records import Actor
+from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.database import Transaction
 
 PROGRAM: Final = Actor("program", "bridgepool")
