@@ -156,14 +156,14 @@ REMOTE_BUGS = (
         "_refusal_log.py", "if now >= self._next_line:", "if now >= 0:",
     ),
     bug(
-        "the hub goes back in the same epoch", ("tests/gateway/control/test_hub.py",),
+        "the hub goes back in the same epoch", ("tests/gateway/control/test_hub_epochs.py",),
         "gateway/control/_hub.py",
         "if present.lost_by(served.revisions, served.epochs):",
         "if present.lost_by(present, served.epochs):",
     ),
     bug(
         "what a gateway saw in a lost epoch is not noticed",
-        ("tests/gateway/control/test_hub.py",), "gateway/control/_revisions.py",
+        ("tests/gateway/control/test_hub_epochs.py",), "gateway/control/_revisions.py",
         "return bool(self.epoch) and self.epoch not in epochs", "return False",
     ),
     bug(

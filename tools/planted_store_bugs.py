@@ -8,7 +8,7 @@ from tools.planted_remote_bugs import bug
 
 _KILLED = ("tests/gateway/control/database/test_killed_writers.py",)
 _RESTORES = ("tests/gateway/control/test_restores.py",)
-_HUB = ("tests/gateway/control/test_hub.py",)
+_HUB = ("tests/gateway/control/test_hub_epochs.py",)
 _APPLIED = ("tests/gateway/control/test_applied.py",)
 _REFUSED = ("tests/gateway/control/test_refusal_audit.py",)
 _SQLITE_WRITE = "gateway/control/database/_sqlite.py:SqliteConnection.write"

@@ -144,6 +144,16 @@ def receipt(revision: int, **rejected: str) -> Acknowledge:
     return Acknowledge(revision, tuple(RejectedRow(*row) for row in rejected.items()))
 
 
+async def wait_epoch(hub: Hub, before: str) -> None:
+    """Wait until it serves another epoch."""
+
+    async def is_other() -> bool:
+        await trio.lowlevel.checkpoint()
+        return hub.revisions.epoch != before
+
+    await wait_for(is_other)
+
+
 async def wait_revision(hub: Hub, revision: int) -> None:
     """Wait until the hub serves by a revision."""
     with trio.fail_after(10), hub.subscribe() as changes:
