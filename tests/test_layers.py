@@ -51,7 +51,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "bridgepool.gateway": (
         ("providers",),
-        ("usage",),
+        ("limits", "usage"),
         ("serving", "_protocol", "upstreams"),
         ("proxy",),
         ("_options",),

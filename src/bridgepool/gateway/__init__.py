@@ -11,6 +11,7 @@ from bridgepool._lazy import find_name
 if TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
     from bridgepool.gateway._protocol import provider_rows
+    from bridgepool.gateway.limits._prices import Price, PriceTable, PriceTableError, parse_prices
     from bridgepool.gateway.proxy._access_log import (
         AccessRecord,
         Outcome,
@@ -57,6 +58,9 @@ __all__ = [
     "OnApplied",
     "OnUsage",
     "Outcome",
+    "Price",
+    "PriceTable",
+    "PriceTableError",
     "ProviderRuntime",
     "Receipt",
     "Refusal",
@@ -73,6 +77,7 @@ __all__ = [
     "json_line",
     "open_control_plane",
     "open_gateway",
+    "parse_prices",
     "provider_rows",
     "usage_line",
 ]
@@ -80,6 +85,7 @@ __all__ = [
 _MODULES = (
     "_opening",
     "_protocol",
+    "limits._prices",
     "proxy._access_log",
     "proxy._app",
     "proxy._auth",

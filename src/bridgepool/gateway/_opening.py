@@ -22,11 +22,13 @@ from bridgepool import (
     watch_providers,
 )
 from bridgepool._services import open_service_nursery, require_trio
+from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import PROVIDER_TYPES, Clients, Provider, ProviderType
 from bridgepool.gateway.proxy._access_log import RequestObserver
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
+from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
@@ -35,6 +37,7 @@ from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._usage import OnUsage, report_usage
+from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -54,6 +57,7 @@ async def open_gateway(
     types: Iterable[ProviderType] = PROVIDER_TYPES,
     observers: Iterable[RequestObserver] = (),
     on_usage: OnUsage | None = None,
+    prices: PriceTable | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
     log_lines_dropped: Callable[[], int] | None = None,
@@ -88,6 +92,8 @@ async def open_gateway(
         on_usage: Called once for each request to a provider, after its end, with its
             `UsageRecord`. Must not block. Without it, and without `settings.reads_usage`, answers
             are not read.
+        prices: What tokens cost, for clients with a budget of money; see `parse_prices`. Without
+            it they are refused.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
         report: Returns the source's report for `/readyz`.
@@ -143,12 +149,18 @@ async def open_gateway(
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
                             Recorder(known, tuple(observers), settings.reads_usage), known,
-                            ReplayBudget(settings.max_replay_memory),
+                            ReplayBudget(settings.max_replay_memory), ClientUses(prices),
+                            _admission(settings),
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()
         finally:
             runtimes.close()
+
+
+def _admission(settings: GatewaySettings) -> Admission:
+    rules = AdmissionRules(settings.max_concurrent, settings.max_waiting, settings.wait_timeout)
+    return Admission(rules)
 
 
 @attrs.frozen

@@ -118,6 +118,8 @@ class GatewayOptions:
     usage_log: _LogTarget | None = None
     """Write a usage record of each request to a provider to this file, as lines of JSON; `-` for
     standard output."""
+    price_table: Path | None = None
+    """A file (TOML) with what tokens cost, for clients with a budget of money. Read once."""
     expose_route_headers: bool = _POLICY.expose_route_headers
     """Add response headers with the provider and the generation that served."""
     cors_origin: Annotated[tuple[str, ...], Parameter(metavar="ORIGIN", show_default=False)] = ()

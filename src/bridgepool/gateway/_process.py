@@ -16,12 +16,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from pathlib import Path
 
 import trio
 
 from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.limits._prices import PriceTable, parse_prices
 from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._usage import OnUsage
@@ -86,6 +88,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous)
         )
+        prices = await read_price_table(options.price_table)
         gateway = await stack.enter_async_context(
             open_gateway(
                 source.reloader,
@@ -96,6 +99,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 settings=settings,
                 observers=() if access_log is None else (access_log,),
                 on_usage=on_usage,
+                prices=prices,
                 on_applied=source.on_applied,
                 report=source.report,
                 log_lines_dropped=lambda: logs.dropped,
@@ -106,6 +110,22 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source)))
         stack.enter_context(exempt_startup_objects())
         return await _serve(gateway, source, listeners, certificate, shutdown, options, logs)
+
+
+async def read_price_table(path: Path | None) -> PriceTable | None:
+    """Read what tokens cost.
+
+    Raises:
+        StartError: It cannot be used.
+    """
+    if path is None:
+        return None
+    try:
+        return parse_prices(await trio.Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartError(f"--price-table: cannot be read: {error.strerror}") from None
+    except ValueError as error:  # also text that is not UTF-8
+        raise StartError(f"--price-table: {error}") from None
 
 
 def usage_log(target: str, logs: ProgramLogs) -> OnUsage:

@@ -35,6 +35,7 @@ from bridgepool.gateway.providers._provider_type import (
     ResetFields,
     UrlField,
 )
+from bridgepool.gateway.providers._rate_status import Rate, RateStatus
 from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 from bridgepool.gateway.providers._usage_fields import UsageFields
@@ -68,6 +69,8 @@ __all__ = [
     "ProviderKeyError",
     "ProviderRow",
     "ProviderType",
+    "Rate",
+    "RateStatus",
     "ResetFields",
     "Route",
     "RouteMatch",

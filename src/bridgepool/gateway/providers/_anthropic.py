@@ -14,6 +14,7 @@ from bridgepool.gateway.providers._provider_type import (
     ResetFields,
     UrlField,
 )
+from bridgepool.gateway.providers._rate_status import anthropic_rate_headers
 from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
@@ -58,6 +59,8 @@ _USAGE: Final = UsageFields(
     tools=("content.*.name", "content_block.name"),
 )
 
+_MODELS: Final = (("model",), ("tools", None, "model"))
+
 ANTHROPIC: Final = ProviderType(
     name="anthropic",
     prefix=b"",
@@ -81,8 +84,10 @@ ANTHROPIC: Final = ProviderType(
             leads_to=re.compile(rb"/v1/messages/batches/[A-Za-z0-9_-]+/results"),
         ),
     ),
+    models_path=b"/v1/models",
+    rate_headers=anthropic_rate_headers,
     routes=(
-        Route(b"/v1/messages", POST, route_class="generate"),
+        Route(b"/v1/messages", POST, route_class="generate", models=_MODELS),
         Route(b"/v1/messages/count_tokens", POST, route_class="count"),
         # The SDK pages through batches, so listing is open; who shares a key sees its batches.
         Route(
@@ -90,6 +95,7 @@ ANTHROPIC: Final = ProviderType(
             methods("GET", "HEAD", "POST"),
             below=methods("GET", "HEAD", "POST", "DELETE"),
             route_class=STORED,
+            models=tuple(("requests", None, "params", *path) for path in _MODELS),
         ),
         Route(b"/v1/models", GET, GET, route_class="models"),
         Route(b"/v1/complete", POST, route_class="generate"),

@@ -11,6 +11,7 @@ from typing import Final
 
 from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._provider_type import ProviderType, ResetFields
+from bridgepool.gateway.providers._rate_status import openai_rate_headers
 from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
@@ -92,6 +93,9 @@ _USAGE: Final = UsageFields(
     ),
 )
 
+# Besides the plain field: fallbacks that some compatible endpoints take, and models of tools.
+_MODELS: Final = (("model",), ("models", None), ("tools", None, "model"))
+
 OPENAI: Final = ProviderType(
     name="openai",
     prefix=b"/v1",
@@ -104,9 +108,18 @@ OPENAI: Final = ProviderType(
         ResetFields(b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
         ResetFields(b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
     ),
+    models_path=b"/models",
+    rate_headers=openai_rate_headers,
     routes=(
         # Stored completions can be used by who knows their id, but not be listed.
-        Route(b"/chat/completions", POST, _STORED, route_class="generate", below_class=STORED),
+        Route(
+            b"/chat/completions",
+            POST,
+            _STORED,
+            route_class="generate",
+            below_class=STORED,
+            models=_MODELS,
+        ),
         Route(
             b"/responses",
             POST,
@@ -114,8 +127,9 @@ OPENAI: Final = ProviderType(
             errors=_RESPONSES_ERRORS,
             route_class="generate",
             below_class=STORED,
+            models=_MODELS,
         ),
-        Route(b"/conversations", POST, _STORED, route_class=STORED),
+        Route(b"/conversations", POST, _STORED, route_class=STORED, names_model=False),
         Route(b"/models", GET, GET, route_class="models"),
         Route(b"/completions", POST, route_class="generate"),
         Route(b"/embeddings", POST, route_class="embed"),

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import TypeAlias
 
 import attrs
 
 from bridgepool.gateway.providers._error_form import ErrorForm
 from bridgepool.gateway.providers._errors import InvalidProviderError
+from bridgepool.gateway.providers._rate_status import RateStatus
 from bridgepool.gateway.providers._routes import Route, RouteMatch, is_safe_tail
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
@@ -74,6 +76,11 @@ class ProviderType:
     """Whether a request, by its path without query and its headers, comes from a client of this
     API. Asked for errors that concern no provider; where no type recognises a request, the first
     type's form is used."""
+    models_path: bytes | None = None
+    """The path whose answer lists models, as objects with an ``id`` in the list ``data``; below it,
+    each model has a path of its own."""
+    rate_headers: Callable[[RateStatus, datetime], Headers] | None = None
+    """Makes the headers that tell clients what is left of their limits; gets the time in UTC."""
     url_fields: tuple[UrlField, ...] = ()
     """The fields of its answers whose addresses the gateway replaces by its own."""
     usage: UsageFields | None = None

@@ -57,6 +57,11 @@ class Route:
     """The class of what is under it; None if that is the same."""
     errors: ErrorForm | None = None
     """How errors look on this route; None: as those of the type."""
+    models: tuple[tuple[str | None, ...], ...] = (("model",),)
+    """Where JSON bodies of its requests name models: fields by their names, None for each item of a
+    list. Rules on models are judged by all of them."""
+    names_model: bool = True
+    """Whether each request on the path itself names a model, or the upstream would choose one."""
 
 
 STORED: Final = "stored"
@@ -73,6 +78,17 @@ class RouteMatch:
     pattern: str
     """The pattern of the paths that the route opens, below the provider's name: its own path, or
     ``/*`` after it for everything under it."""
+
+    @property
+    def names_model(self) -> bool:
+        """Whether such a request names a model, or the upstream would choose one."""
+        return self.route.names_model and self.path == self.route.path
+
+    @property
+    def route_pattern(self) -> str:
+        """The pattern below the base URL, for rules on routes."""
+        path = self.route.path.decode("ascii")
+        return path if self.path == self.route.path else path + "/*"
 
     @property
     def route_class(self) -> str:

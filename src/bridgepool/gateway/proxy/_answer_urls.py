@@ -10,7 +10,7 @@ read in it what the gateway could not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -100,6 +100,26 @@ def rewrite(document: bytes, fields: Iterable[UrlField], base: str | None) -> by
             left.extend(node.values())
         elif isinstance(node, list):
             left.extend(node)
+    return msgspec.json.encode(root)
+
+
+def keep_models(document: bytes, allow: Callable[[str], bool]) -> bytes:
+    """Return a list of models with those that are allowed. Pure.
+
+    Args:
+        document: JSON, with objects that have an ``id`` in the list ``data``.
+        allow: Returns whether a client may use a model.
+
+    Raises:
+        ValueError: It is no such list.
+    """
+    try:
+        root: Any = msgspec.json.decode(document)
+        if not isinstance(root["data"], list):
+            raise ValueError("the answer is not a list of models")
+        root["data"] = [model for model in root["data"] if allow(model["id"])]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError, TypeError) as error:
+        raise ValueError("the answer is not a list of models") from error
     return msgspec.json.encode(root)
 
 

@@ -28,6 +28,7 @@ from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._client_statuses import with_status
+from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._cors import Cors, cors_headers
 from bridgepool.gateway.proxy._forward import (
     Call,
@@ -47,7 +48,7 @@ from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._status import GatewayStatistics, status_document
-from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules, OverloadedError
+from bridgepool.gateway.upstreams._admission import Admission, OverloadedError
 from bridgepool.http import (
     Exchange,
     Headers,
@@ -77,13 +78,12 @@ class Gateway:
     _recorder: Recorder
     _types: tuple[ProviderType, ...]
     _replay_budget: ReplayBudget
+    _uses: ClientUses
+    _admission: Admission
 
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
         init=False,
-    )
-    _admission: Admission = attrs.field(
-        default=attrs.Factory(lambda self: _admission(self._settings), takes_self=True), init=False
     )
 
     async def handle(self, exchange: Exchange) -> None:
@@ -247,7 +247,7 @@ class Gateway:
         found = await bridge.route(target.provider) if target is not None else None
         if target is None or found is None:
             form = self._error_form(exchange)
-            refusal = refusals.unknown_provider(bridge.provider_names)
+            refusal = refusals.unknown_provider(identity.visible(bridge.provider_names))
             await self._refuse(exchange, refusal, form, record)
             return
         provider = found.provider
@@ -272,6 +272,13 @@ class Gateway:
         if provider.client_keys and not own_key and found._keys is None:
             await self._refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
             return
+        use = None
+        if identity.ruled is not None:
+            admitted = await self._uses.admit(identity.ruled, found.kind, match, exchange, record)
+            if isinstance(admitted, Refusal):
+                await self._refuse(exchange, admitted, match.route.errors or form, record)
+                return
+            use = admitted
         extra = _route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(
             found,
@@ -284,6 +291,7 @@ class Gateway:
             bridge.why_cancelled,
             extra,
             self._settings.reads_usage,
+            use,
         )
         await self._forward_on(bridge, call, exchange, record)
 
@@ -316,6 +324,8 @@ class Gateway:
                 return
         finally:
             bridge.leave(exchange)
+            if call.use is not None:
+                call.use.end(record)
         await self._refuse(exchange, refusal, call.errors, record)
 
     async def _end_cancelled(
@@ -347,11 +357,6 @@ class Gateway:
         record.status, record.bytes_sent = refusal.status, len(body)
         await exchange.answer(refusal.status, headers, body)
         record.first_byte = time.perf_counter()
-
-
-def _admission(settings: GatewaySettings) -> Admission:
-    rules = AdmissionRules(settings.max_concurrent, settings.max_waiting, settings.wait_timeout)
-    return Admission(rules)
 
 
 def _route_headers(record: AccessRecord) -> Headers:

@@ -85,7 +85,9 @@ async def receive_body(
         budget: for bodies that are kept.
         keep: there may be another attempt, so it is kept if it may be.
     """
-    received = await begin_body(exchange, record)
+    received = call.use.body if call.use is not None else None
+    if received is None:
+        received = await begin_body(exchange, record)
     if received is None or isinstance(received, bytes) or not keep:
         return RequestBodies(received)
     limit = call.runtime.provider.max_replay_bytes

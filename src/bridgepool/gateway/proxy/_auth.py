@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 import attrs
 
+from bridgepool.gateway.limits._rules import permissions
 from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
     Caller,
     Clients,
     find_client_tokens,
 )
+from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
 from bridgepool.gateway.proxy._refusals import (
+    KEY_EXPIRED,
     NO_CLIENT_KEY,
     WRONG_CLIENT_KEY,
     Refusal,
@@ -47,6 +51,15 @@ class Identity:
     own_key: bool
     """The usual credential headers hold the client's own upstream key, not a gateway key: it may
     be forwarded to a provider with `client_keys`."""
+    ruled: Caller | None = None
+    """The caller, if there are rules for it."""
+
+    def visible(self, providers: Iterable[str]) -> list[str]:
+        """Return the names of the providers that it may use."""
+        judged = None
+        if self.ruled is not None:
+            judged = permissions(self.ruled.rules, self.ruled.key_rules)
+        return [name for name in providers if judged is None or judged.allow_provider(name)]
 
     def tenant(self, address: str) -> str:
         """Return who shares the connections of providers: the client, or an anonymous one's host.
@@ -132,7 +145,13 @@ async def identify(
             unavailable = error
             continue
         if caller is not None:
-            return Identity(BridgeKey(caller.client_id, caller.key_id), found.brings_own_key)
+            key = BridgeKey(caller.client_id, caller.key_id)
+            if caller.rules is NO_RULES and caller.key_rules is NO_RULES:
+                return Identity(key, found.brings_own_key)
+            judged = permissions(caller.rules, caller.key_rules)
+            if judged is not None and judged.has_expired(time.time()):
+                return KEY_EXPIRED
+            return Identity(key, found.brings_own_key, caller)
     if unavailable is not None:
         return authorization_unavailable(unavailable.retry_after)
     if authorizer.has_clients or not allow_anonymous:

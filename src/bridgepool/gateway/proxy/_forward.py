@@ -13,7 +13,6 @@ upstream's head are sent with ours, in one write.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -40,10 +39,13 @@ from bridgepool.gateway.proxy._answer_urls import (
     MAX_DOCUMENT_BYTES,
     ask_for_plain_json,
     headers_of_rewritten,
+    keep_models,
     own_address,
     rewrite,
     url_fields_of,
 )
+from bridgepool.gateway.proxy._client_use import ClientUse
+from bridgepool.gateway.proxy._last_event import between_events, last_event
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     CLIENT_SHARE_EXCEEDED,
@@ -54,7 +56,6 @@ from bridgepool.gateway.proxy._refusals import (
     UPSTREAM_TIMEOUT,
     UPSTREAM_UNREACHABLE,
     Refusal,
-    render_event,
 )
 from bridgepool.gateway.proxy._replay import ReadsBody
 from bridgepool.gateway.proxy._request_id import (
@@ -81,8 +82,6 @@ from bridgepool.http import (
 
 _LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is cancelled
 _UNSENT = b"?"  # stands for a piece that may have been sent in part
-_sequence_number = re.compile(rb'"sequence_number" ?: ?([0-9]{1,15})\b')  # not in a quoted text
-_EVENT_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 
 
 @attrs.frozen
@@ -108,6 +107,18 @@ class Call:
     """Added to the response."""
     reads_usage: bool = False
     """Read the usage in the response as it passes."""
+    use: ClientUse | None = None
+    """The use of a client that has rules."""
+
+    @property
+    def response_headers(self) -> Headers:
+        """What is added to the response."""
+        return self.extra_headers if self.use is None else self.extra_headers + self.use.headers
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether the response is read for usage, if it tells any."""
+        return self.reads_usage or (self.use is not None and self.use.counts_tokens)
 
     @property
     def passes_own_key(self) -> bool:
@@ -232,9 +243,10 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     if body is not None and not isinstance(body, bytes):
         body = _UploadedBody(body, call)
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
-    if url_fields:
+    lists_models = call.use is not None and call.use.lists_models
+    if url_fields or lists_models:
         headers = ask_for_plain_json(headers)
-    reads_usage = call.reads_usage and reads_answer(call.runtime.kind, request.method, call.target)
+    reads_usage = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
     if reads_usage:
         headers = readable_encodings(headers)
     begun = time.perf_counter()
@@ -255,7 +267,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
             raise ResponseWithheldError(UPSTREAM_REDIRECTS)
-        if url_fields and response.status < 300 and request.method != b"HEAD":
+        if (url_fields or lists_models) and response.status < 300 and request.method != b"HEAD":
             await _send_rewritten(call, exchange, response, data, url_fields, record)
             return
         whole = response.ended and not response.trailers and request.method != b"HEAD"
@@ -268,6 +280,10 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
 def _answer_headers(call: Call, response: UpstreamResponse, record: AccessRecord) -> Headers:
     """Return the fields of a response's head that go to the client, with the request's id."""
     headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    if call.use is not None:
+        call.use.note_response(headers)
+        own = {name for name, _value in call.use.headers}
+        headers = tuple([field for field in headers if field[0] not in own])
     return return_request_id(headers, record.request_id)
 
 
@@ -287,7 +303,7 @@ async def _send_whole_response(
     headers = tuple([field for field in headers if field[0] != b"content-length"])
     record.status, record.bytes_sent = response.status, len(data)
     try:
-        await exchange.answer(response.status, headers + call.extra_headers, data)
+        await exchange.answer(response.status, headers + call.response_headers, data)
     finally:  # once the bytes are sent; what a client left behind was used, too
         if record.usage_reader is not None:
             record.usage_reader.feed(data)
@@ -302,7 +318,7 @@ async def _send_rewritten(
     fields: tuple[UrlField, ...],
     record: AccessRecord,
 ) -> None:
-    """Read a whole document, and send it with the gateway's own addresses."""
+    """Read a whole document, and send it with own addresses and the models that may be used."""
     while not response.ended and len(data) <= MAX_DOCUMENT_BYTES:
         data += await response.receive_some()
     encoding = get_header(response.headers, b"content-encoding") or b"identity"
@@ -313,6 +329,8 @@ async def _send_rewritten(
     base = f"{address}/{runtime.provider.name}{runtime.kind.prefix.decode('ascii')}"
     try:
         data = rewrite(data, fields, base if address is not None else None) if data else data
+        if data and call.use is not None and call.use.lists_models:
+            data = keep_models(data, call.use.allow_model)
     except ValueError as error:
         raise ResponseWithheldError(UPSTREAM_BAD_ANSWER) from error
     await _send_whole_response(call, exchange, response, data, record, rewritten=True)
@@ -325,7 +343,7 @@ async def _stream_response(
     headers = _answer_headers(call, response, record)
     record.status, record.bytes_sent = response.status, len(data)
     async with exchange.respond(
-        response.status, headers + call.extra_headers, reason=response.reason, data=data
+        response.status, headers + call.response_headers, reason=response.reason, data=data
     ) as stream:
         record.first_byte = time.perf_counter()
         reader = record.usage_reader
@@ -350,8 +368,10 @@ async def _stream_response(
                     record.bytes_sent += len(data)
                     tail = data if len(data) > 3 else before[-3:] + data
         except trio.Cancelled:
-            if not exchange.disconnected and _between_events(response.headers, tail):
-                event = _last_event(call, call.why_cancelled(), before + tail, record)
+            if not exchange.disconnected and between_events(response.headers, tail):
+                event = last_event(
+                    call.why_cancelled(), call.errors, record.request_id, before + tail
+                )
                 # The send may have been cut off, or the client may leave now.
                 with (
                     trio.move_on_after(_LAST_EVENT_TIMEOUT, shield=True),
@@ -363,25 +383,8 @@ async def _stream_response(
             refusal = refusal_for(failure)
             # Set before sending: a client that reads the event may leave before `send_all` returns.
             record.outcome, record.code = Outcome.UPSTREAM_CUT, refusal.code
-            if _between_events(response.headers, tail):
-                await stream.send_all(_last_event(call, refusal, before + tail, record))
+            if between_events(response.headers, tail):
+                event = last_event(refusal, call.errors, record.request_id, before + tail)
+                await stream.send_all(event)
             raise ResponseCutError from failure
         stream.trailers = answer_trailers(response.trailers, own_key=call.passes_own_key)
-
-
-def _last_event(call: Call, refusal: Refusal, tail: bytes, record: AccessRecord) -> bytes:
-    """Return the event that ends a stream whose last pieces are `tail`."""
-    numbers = _sequence_number.findall(tail)
-    following = int(numbers[-1]) + 1 if numbers else 0
-    return render_event(refusal, call.errors, record.request_id, following)
-
-
-def _between_events(headers: Headers, tail: bytes) -> bool:
-    """Return whether an event can follow in a response whose body so far ends with `tail`."""
-    plain_events = False
-    for name, value in headers:
-        if name == b"content-type":
-            plain_events = value.lower().startswith(b"text/event-stream")
-        elif name in (b"content-encoding", b"content-length"):
-            return False
-    return plain_events and (not tail or tail.endswith(_EVENT_ENDS))

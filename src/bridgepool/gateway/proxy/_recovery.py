@@ -138,6 +138,8 @@ async def _stand_ins(call: Call, find: FindRuntime) -> tuple[Call, ...]:
         found = await find(name)
         if not isinstance(found, ProviderRuntime) or found.kind is not call.runtime.kind:
             continue
+        if call.use is not None and not call.use.allow_provider(name):
+            continue
         provider = found.provider
         if provider.client_keys and found._keys is None:
             continue  # it is called with clients' keys only, and the client brought none for it

@@ -19,6 +19,7 @@ from bridgepool.gateway.providers import ErrorDetails, ErrorForm, ProviderType
 from bridgepool.gateway.proxy._request_id import REQUEST_ID_HEADER
 from bridgepool.http import BodyTooLarge, Headers, RemoteProtocolError
 
+_MAX_MODEL: Final = 100  # characters of a model in a message
 _MAX_NAMES: Final = 20  # of providers in a message
 
 
@@ -167,6 +168,60 @@ def unknown_route(name: str, method: str, path: str, similar: str | None = None)
         f"Provider {name!r} has no route {method} {path!r} on this gateway{hint}.",
         Retry.USELESS,
     )
+
+
+KEY_EXPIRED = Refusal(403, "key_expired", "This API key has expired.", Retry.USELESS)
+MODEL_MISSING = Refusal(
+    403,
+    "model_not_allowed",
+    "This client may use certain models only, and the request names none.",
+    Retry.USELESS,
+)
+NO_PRICE_TABLE = Refusal(
+    503,
+    "no_price_table",
+    "This client has a budget of money, and the gateway has no price table.",
+    Retry.USELESS,
+)
+TOO_MANY_BODIES = Refusal(
+    503, "too_many_bodies", "The gateway holds too many request bodies.", Retry.SOON
+)
+
+
+def provider_not_allowed(name: str) -> Refusal:
+    """Refuse a provider that the client may not use."""
+    message = f"This client may not use the provider {name!r}."
+    return Refusal(403, "provider_not_allowed", message, Retry.USELESS)
+
+
+def route_not_allowed(pattern: str) -> Refusal:
+    """Refuse a route that the client may not use."""
+    message = f"This client may not use the route {pattern!r}."
+    return Refusal(403, "route_not_allowed", message, Retry.USELESS)
+
+
+def model_not_allowed(name: str) -> Refusal:
+    """Refuse a model that the client may not use."""
+    message = f"This client may not use the model {name[:_MAX_MODEL]!r}."
+    return Refusal(403, "model_not_allowed", message, Retry.USELESS)
+
+
+def model_not_readable(why: str, status: int = 400) -> Refusal:
+    """Refuse a body that does not tell for certain which models it is for."""
+    message = f"This client may use certain models only, and the body cannot be read: {why}."
+    return Refusal(status, "model_not_readable", message, Retry.USELESS)
+
+
+def rate_limited(rule: str, retry_after: int, headers: Headers) -> Refusal:
+    """Refuse a request beyond a client's rate."""
+    message = f"This client has reached its limit of {rule}; retry in {retry_after} s."
+    return Refusal(429, "rate_limited", message, Retry.SOON, retry_after, headers)
+
+
+def budget_exceeded(rule: str, seconds: int, headers: Headers) -> Refusal:
+    """Refuse a request beyond a client's budget."""
+    message = f"This client has spent its budget of {rule}; the next begins in {seconds} s."
+    return Refusal(429, "budget_exceeded", message, Retry.USELESS, headers=headers)
 
 
 def unexpected_body(method: str) -> Refusal:

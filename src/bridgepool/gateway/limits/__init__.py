@@ -1,0 +1,1 @@
+"""What clients may: rules, rates and budgets. Knows no sockets and no proxy."""

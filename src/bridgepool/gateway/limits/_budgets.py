@@ -1,0 +1,69 @@
+"""A budget for each day or month, in UTC. Pure.
+
+A clock that is set back does not begin a period again: a budget counts on for the latest period
+that it has seen.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeAlias
+
+import attrs
+
+Period: TypeAlias = Literal["day", "month"]
+
+
+def period_start(period: Period, now: float) -> float:
+    """Return when the period of a moment began, in seconds since the epoch."""
+    at = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (at if period == "day" else at.replace(day=1)).timestamp()
+
+
+def period_end(period: Period, now: float) -> float:
+    """Return when the period of a moment ends."""
+    start = datetime.fromtimestamp(period_start(period, now), UTC)
+    if period == "day":
+        return (start + timedelta(days=1)).timestamp()
+    return (start + timedelta(days=32)).replace(day=1).timestamp()
+
+
+@attrs.define(eq=False)
+class Budget:
+    """What was spent in the current period. Times are those of the machine's clock."""
+
+    period: Period
+    limit: float
+    spent: float = 0.0
+    """In the current period, with what running requests are estimated to spend."""
+    _start: float = 0.0
+
+    def is_exhausted(self, now: float) -> bool:
+        """Return whether nothing is left."""
+        self._turn(now)
+        return self.spent >= self.limit
+
+    def remaining(self, now: float) -> float:
+        """Return what is left."""
+        self._turn(now)
+        return max(0.0, self.limit - self.spent)
+
+    def spend(self, amount: float, now: float) -> float:
+        """Spend so much; return the beginning of the period that it was spent in."""
+        self._turn(now)
+        self.spent += amount
+        return self._start
+
+    def settle(self, difference: float, start: float) -> None:
+        """Correct what was spent in a period, if that is still the current one."""
+        if start == self._start:
+            self.spent = max(0.0, self.spent + difference)
+
+    def ends_in(self, now: float) -> float:
+        """Return in how many seconds the next period begins."""
+        return max(1.0, period_end(self.period, max(now, self._start)) - now)
+
+    def _turn(self, now: float) -> None:
+        start = period_start(self.period, now)
+        if start > self._start:
+            self._start, self.spent = start, 0.0

@@ -1,0 +1,154 @@
+"""What tokens cost, by a table of the operator. Pure."""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import attrs
+
+from bridgepool.gateway.limits._rules import compile_patterns
+
+_MILLION: Final = 1e6
+_PRICES: Final = ("input", "output", "cached_read", "cached_write")
+_ROW_FIELDS: Final = {"model", "provider", *_PRICES}
+_TOP_FIELDS: Final = {"currency", "models", "unknown"}
+
+
+class PriceTableError(ValueError):
+    """A price table cannot be used; the text says where and why."""
+
+
+@attrs.frozen
+class Price:
+    """What a million tokens cost."""
+
+    input: float
+    """Of the input, but for what is read from or written to a cache."""
+    output: float
+    cached_read: float
+    cached_write: float
+
+
+@attrs.frozen(eq=False)
+class _Row:
+    models: re.Pattern[str]
+    providers: re.Pattern[str]
+    price: Price
+
+
+@attrs.frozen(eq=False)
+class PriceTable:
+    """The prices of models; made by `parse_prices`."""
+
+    currency: str
+    _rows: tuple[_Row, ...]
+    unknown: Price
+    """Of a model that no row is for."""
+    # Names come from requests: so many of them are remembered, and no more.
+    _cached: Callable[[str, str], Price] = attrs.field(
+        default=attrs.Factory(lambda self: lru_cache(maxsize=1000)(self._find), takes_self=True),
+        init=False,
+        repr=False,
+    )
+
+    def _find(self, provider: str, model: str) -> Price:
+        for row in self._rows:
+            if row.models.fullmatch(model) and row.providers.fullmatch(provider):
+                return row.price
+        return self.unknown
+
+    def cost(
+        self,
+        provider: str,
+        model: str,
+        input: int,
+        output: int,
+        cached_read: int = 0,
+        cached_write: int = 0,
+    ) -> float:
+        """Return what so many tokens cost.
+
+        Args:
+            provider: The name of the provider.
+            model: The model that answered, else the one that was asked for; "" if unknown.
+            input: Tokens of the whole input.
+            output: Tokens of the whole output.
+            cached_read: Part of the input that was read from a cache.
+            cached_write: Part of the input that was written to one.
+        """
+        price = self._cached(provider, model)
+        plain = max(0, input - cached_read - cached_write)
+        total = plain * price.input + output * price.output
+        total += cached_read * price.cached_read + cached_write * price.cached_write
+        return total / _MILLION
+
+
+def parse_prices(text: str) -> PriceTable:
+    """Read a price table.
+
+    Args:
+        text: TOML: ``currency``, and ``[[models]]`` with ``model`` (a pattern), ``input`` and
+            ``output`` (of a million tokens), and optionally ``cached_read``, ``cached_write`` and
+            ``provider`` (a pattern). The first row that fits counts. ``[unknown]`` has the prices
+            of other models; without it they cost as much as the dearest row.
+
+    Raises:
+        PriceTableError: It cannot be used.
+    """
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PriceTableError(f"is not TOML: {error}") from None
+    rows = data.get("models")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise PriceTableError("has no [[models]]")
+    _check_names(data, _TOP_FIELDS, "")
+    currency = data.get("currency", "USD")
+    if not isinstance(currency, str) or not currency.isprintable():
+        raise PriceTableError("currency: is not a string")
+    made = tuple(_row(number, row) for number, row in enumerate(rows, start=1))
+    unknown = data.get("unknown")
+    if unknown is None:
+        return PriceTable(currency, made, _dearest(row.price for row in made))
+    if not isinstance(unknown, dict):
+        raise PriceTableError("unknown: is not a table")
+    _check_names(unknown, set(_PRICES), "unknown: ")
+    return PriceTable(currency, made, _price(unknown, "unknown: "))
+
+
+def _check_names(row: Mapping[str, object], known: set[str], where: str) -> None:
+    for name in row:
+        if name not in known:
+            raise PriceTableError(f"{where}{name}: is not a known field")
+
+
+def _row(number: int, row: Mapping[str, Any]) -> _Row:
+    where = f"[[models]] row {number}: "
+    _check_names(row, _ROW_FIELDS, where)
+    patterns = {"model": row.get("model"), "provider": row.get("provider", "*")}
+    for name, pattern in patterns.items():
+        if not isinstance(pattern, str) or not pattern:
+            raise PriceTableError(f"{where}{name}: is not a pattern")
+    models, providers = (compile_patterns([str(pattern)]) for pattern in patterns.values())
+    return _Row(models, providers, _price(row, where))
+
+
+def _price(row: Mapping[str, Any], where: str) -> Price:
+    prices: dict[str, Any] = {name: row.get(name) for name in _PRICES}
+    prices["cached_read"] = row.get("cached_read", row.get("input"))
+    prices["cached_write"] = row.get("cached_write", row.get("input"))
+    for name, price in prices.items():
+        number = isinstance(price, int | float) and not isinstance(price, bool)
+        if not number or not math.isfinite(price) or price < 0:
+            raise PriceTableError(f"{where}{name}: is not the price of a million tokens")
+    return Price(**{name: float(price) for name, price in prices.items()})
+
+
+def _dearest(prices: Iterable[Price]) -> Price:
+    known = list(prices)
+    return Price(*(max(getattr(price, name) for price in known) for name in _PRICES))

@@ -1,0 +1,81 @@
+"""What a client may use, judged request by request. Pure.
+
+The rules of a client and those of its key become one `Permissions`, which is kept for the rules,
+not for the client: a change of rules is another value, and needs no notice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+
+import attrs
+
+from bridgepool.gateway.providers import ClientRules
+from bridgepool.gateway.providers._client_rules import NO_RULES
+from bridgepool.gateway.providers._plain_fields import moment
+
+_Patterns = tuple[re.Pattern[str], ...]
+
+
+@attrs.frozen(eq=False)
+class Permissions:
+    """What one client may use with one key."""
+
+    _providers: _Patterns
+    _models: _Patterns
+    _routes: _Patterns
+    _expires: float | None
+
+    @property
+    def restrict_models(self) -> bool:
+        """Whether it depends on the model of a request whether it is allowed."""
+        return bool(self._models)
+
+    def has_expired(self, now: float) -> bool:
+        """Return whether access has ended; `now` is in seconds since the epoch."""
+        return self._expires is not None and now >= self._expires
+
+    def allow_provider(self, name: str) -> bool:
+        """Return whether a provider may be used."""
+        return _fits(self._providers, name)
+
+    def allow_model(self, name: str) -> bool:
+        """Return whether a model may be used."""
+        return _fits(self._models, name)
+
+    def allow_route(self, pattern: str) -> bool:
+        """Return whether a route may be used, by its pattern below the base URL."""
+        return _fits(self._routes, pattern)
+
+
+def _fits(patterns: _Patterns, text: str) -> bool:
+    return all(pattern.fullmatch(text) for pattern in patterns)
+
+
+@lru_cache(maxsize=10_000)
+def permissions(rules: ClientRules, key_rules: ClientRules = NO_RULES) -> Permissions | None:
+    """Return what a client may use by its rules and those of its key; None if that is all."""
+    both = (rules, key_rules)
+    expires = [moment(each.expires) for each in both if each.expires is not None]
+    made = Permissions(
+        _patterns(each.providers for each in both),
+        _patterns(each.models for each in both),
+        _patterns(each.routes for each in both),
+        # What is no time was not checked, and ends access.
+        min([at.timestamp() if at is not None else 0.0 for at in expires], default=None),
+    )
+    parts = (made._providers, made._models, made._routes, made._expires)
+    return None if parts == ((), (), (), None) else made
+
+
+def _patterns(lists: Iterable[tuple[str, ...] | None]) -> _Patterns:
+    return tuple(compile_patterns(patterns) for patterns in lists if patterns is not None)
+
+
+def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Return what fits any of some patterns: `*` is any text, `?` one character."""
+    words = {"*": ".*", "?": "."}
+    texts = ("".join(words.get(char) or re.escape(char) for char in one) for one in patterns)
+    return re.compile("|".join(texts) or r"(?!)", re.DOTALL)

@@ -1,0 +1,72 @@
+"""How clients read what is left of their limits: the headers of each API. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import attrs
+
+
+@attrs.frozen
+class Rate:
+    """A limit for a minute."""
+
+    limit: int
+    remaining: int
+    reset: float
+    """Seconds until all of it is there again."""
+
+
+@attrs.frozen
+class RateStatus:
+    """What is left of a client's limits; None without such a limit."""
+
+    requests: Rate | None = None
+    tokens: Rate | None = None
+
+
+def openai_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[bytes, bytes], ...]:
+    """Return OpenAI's headers: ``x-ratelimit-limit-requests`` and so on.
+
+    https://platform.openai.com/docs/guides/rate-limits
+    """
+    headers: list[tuple[bytes, bytes]] = []
+    for name, rate in _kinds(status):
+        headers += [
+            (b"x-ratelimit-limit-" + name, b"%d" % rate.limit),
+            (b"x-ratelimit-remaining-" + name, b"%d" % rate.remaining),
+            (b"x-ratelimit-reset-" + name, _duration(rate.reset)),
+        ]
+    return tuple(headers)
+
+
+def anthropic_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[bytes, bytes], ...]:
+    """Return Anthropic's headers: ``anthropic-ratelimit-requests-limit`` and so on.
+
+    https://docs.anthropic.com/en/api/rate-limits
+    """
+    headers: list[tuple[bytes, bytes]] = []
+    for name, rate in _kinds(status):
+        reset = (now + timedelta(seconds=rate.reset)).astimezone(UTC).replace(microsecond=0)
+        text = reset.isoformat().replace("+00:00", "Z").encode("ascii")
+        headers += [
+            (b"anthropic-ratelimit-" + name + b"-limit", b"%d" % rate.limit),
+            (b"anthropic-ratelimit-" + name + b"-remaining", b"%d" % rate.remaining),
+            (b"anthropic-ratelimit-" + name + b"-reset", text),
+        ]
+    return tuple(headers)
+
+
+def _kinds(status: RateStatus) -> list[tuple[bytes, Rate]]:
+    kinds = ((b"requests", status.requests), (b"tokens", status.tokens))
+    return [(name, rate) for name, rate in kinds if rate is not None]
+
+
+def _duration(seconds: float) -> bytes:
+    """Return a duration as OpenAI writes it: ``1m30s``, ``2.5s``, ``120ms``."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds < 1000:
+        return b"%dms" % milliseconds
+    minutes, rest = divmod(milliseconds, 60_000)
+    text = f"{rest / 1000:.3f}".rstrip("0").rstrip(".")
+    return f"{minutes}m{text}s".encode() if minutes else f"{text}s".encode()

@@ -1,0 +1,96 @@
+"""Request bodies that are read before they are sent on: only where a rule on models applies.
+
+Such a body is received whole, since a model may be named at its very end, and a second time after
+the first. What all requests together hold in this way is limited.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, ModelReader
+from bridgepool.gateway.providers import RouteMatch
+from bridgepool.gateway.proxy import _refusals as refusals
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._refusals import Refusal
+from bridgepool.gateway.proxy._replay import ReplayBudget
+from bridgepool.gateway.proxy._request_body import BegunBody
+from bridgepool.http import Exchange, Headers, get_header
+
+MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+"""The largest body that is read; Anthropic's limit of a request."""
+_PLAIN: Final = frozenset((b"", b"identity"))
+
+
+@attrs.frozen(eq=False)
+class ReadBody:
+    """A body that was received whole."""
+
+    body: bytes | BegunBody
+    """As it is sent."""
+    size: int
+    models: tuple[str, ...]
+    """The models that it names."""
+
+
+async def read_models(
+    match: RouteMatch, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+) -> ReadBody | Refusal:
+    """Receive a request body, and find the models that it names.
+
+    Args:
+        match: the route of the request.
+        exchange: the client's; its request has a body.
+        record: gets the number of bytes.
+        budget: what all such bodies may hold; the caller releases `size` of the result.
+
+    Raises:
+        RemoteProtocolError: The body is malformed, too large or too slow.
+    """
+    headers, body = exchange.request.headers, exchange.body
+    why = _why_unreadable(headers)
+    if why is not None:
+        await trio.lowlevel.checkpoint()
+        return refusals.model_not_readable(why)
+    reader, pieces, size = ModelReader(match.route.models), list[bytes](), 0
+    refusal: Refusal | None = None
+    try:
+        while piece := await body.receive_some():
+            if size + len(piece) > MAX_BODY_BYTES:
+                refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
+            elif not budget.reserve(len(piece)):
+                refusal = refusals.TOO_MANY_BODIES
+            if refusal is not None:
+                return refusal
+            size += len(piece)
+            record.bytes_received += len(piece)
+            pieces.append(piece)
+            reader.feed(piece)
+        models = reader.finish()
+    except AmbiguousBodyError as error:
+        refusal = refusals.model_not_readable(str(error))
+        return refusal
+    except BaseException:
+        refusal = refusals.INTERNAL
+        raise
+    finally:
+        if refusal is not None:
+            budget.release(size)
+    data = b"".join(pieces)
+    known_length = get_header(headers, b"content-length") is not None
+    return ReadBody(data if known_length else BegunBody(body, record, data), size, models)
+
+
+def _why_unreadable(headers: Headers) -> str | None:
+    """Return why a body with this head cannot be read."""
+    types = [value for name, value in headers if name == b"content-type"]
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in _PLAIN:
+            return "its content-encoding is not identity"
+    if len(types) > 1:
+        return "it has more than one content-type"
+    kind = types[0].partition(b";")[0].strip().lower() if types else b"application/json"
+    return None if kind == b"application/json" else "its content-type is not application/json"

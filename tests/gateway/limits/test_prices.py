@@ -1,0 +1,55 @@
+"""Price tables: what tokens cost, what unknown models cost, what is refused."""
+
+import re
+
+import pytest
+
+from bridgepool.gateway.limits._prices import PriceTableError, parse_prices
+from tests.examples.support import ROOT
+
+ROW = '[[models]]\nmodel = "a*"\ninput = 1\noutput = 2\n'
+
+
+def test_the_table_of_the_page_is_one() -> None:
+    page = (ROOT / "docs" / "howto" / "client-limits.md").read_text(encoding="utf-8")
+    [text] = [
+        one for one in re.findall(r"^```toml\n(.*?)^```", page, re.S | re.M) if "input" in one
+    ]
+    table = parse_prices(text)
+    million = 10**6
+    assert table.currency == "USD"
+    assert table.cost("openai", "gpt-5-mini-2026", million, million) == pytest.approx(2.25)
+    with_cache = table.cost("anthropic-eu", "claude-sonnet-5", million, 0, 500_000, 250_000)
+    assert with_cache == pytest.approx(0.25 * 3 + 0.5 * 0.3 + 0.25 * 3.75)
+    assert table.cost("other", "claude-sonnet-5", million, million) == pytest.approx(50)
+    assert table.cost("openai", "", million, 0) == pytest.approx(10)
+
+
+def test_without_a_price_for_others_they_cost_as_much_as_the_dearest() -> None:
+    table = parse_prices(ROW + '[[models]]\nmodel = "b"\ninput = 3\noutput = 1\ncached_read = 0')
+    assert table.cost("p", "a", 10**6, 10**6) == 3
+    assert table.cost("p", "b", 10**6, 0, cached_read=10**6) == 0
+    assert table.cost("p", "unknown", 10**6, 10**6) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "has no [[models]]"),
+        ("models = []", "has no [[models]]"),
+        ("[[models", "is not TOML"),
+        ("[[models]]\nmodel = 1", "row 1: model: is not a pattern"),
+        ('[[models]]\nmodel = "a"\ninput = 1', "row 1: output: is not the price"),
+        (ROW + ROW.replace("1", "-1"), "row 2: input: is not the price"),
+        (ROW.replace("2", "nan"), "row 1: output: is not the price"),
+        (ROW.replace("2", "true"), "row 1: output: is not the price"),
+        (ROW + "price = 1", "row 1: price: is not a known field"),
+        (ROW + "[unknown]\ninput = 1", "unknown: output: is not the price"),
+        ("unknown = 1\n" + ROW, "unknown: is not a table"),
+        ("currency = 1\n" + ROW, "currency: is not a string"),
+        ("x = 1\n" + ROW, "x: is not a known field"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_with_the_reason(text: str, problem: str) -> None:
+    with pytest.raises(PriceTableError, match=re.escape(problem)):
+        parse_prices(text)
