@@ -55,6 +55,16 @@ from bridgepool.http._server import GracefulClose, serve_http
 from bridgepool.http._server_connection import HttpCounters
 from bridgepool.http._upstream_call import ReceivesBody, UpstreamBody, UpstreamResponse
 from bridgepool.http._upstream_pool import UpstreamStatistics
+from bridgepool.http._websocket_frames import (
+    ControlFrame,
+    DataPiece,
+    FrameScanner,
+    Opcode,
+    WebSocketError,
+    encode_close,
+    encode_frame,
+    websocket_accept,
+)
 from bridgepool.http._wire import ClientWire, ServerWire
 
 __all__ = [
@@ -64,11 +74,14 @@ __all__ = [
     "ConnectFailed",
     "ConnectionLimiter",
     "ConnectionPlace",
+    "ControlFrame",
+    "DataPiece",
     "Dial",
     "EndOfMessage",
     "Exchange",
     "ExpectationFailed",
     "ForwardedMode",
+    "FrameScanner",
     "GracefulClose",
     "Handler",
     "HeadTooLarge",
@@ -80,6 +93,7 @@ __all__ = [
     "LocalProtocolError",
     "MessageLimits",
     "NotSupported",
+    "Opcode",
     "PoolFull",
     "ReceivesBody",
     "RemoteProtocolError",
@@ -101,7 +115,10 @@ __all__ = [
     "UpstreamStatistics",
     "UpstreamTimeout",
     "VersionNotSupported",
+    "WebSocketError",
     "default_dial",
+    "encode_close",
+    "encode_frame",
     "forward_request_headers",
     "forward_response_headers",
     "forward_trailers",
@@ -111,4 +128,5 @@ __all__ = [
     "peer_address",
     "serve_http",
     "upstream_ssl_context",
+    "websocket_accept",
 ]

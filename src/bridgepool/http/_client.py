@@ -39,6 +39,7 @@ class UpstreamClient:
         body: UpstreamBody = None,
         *,
         tenant: Hashable = None,
+        upgrade: bytes = b"",
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send a request: ``async with client.request(...) as response``.
 
@@ -72,6 +73,10 @@ class UpstreamClient:
             body: None, bytes, or an object whose `receive_some()` returns the pieces.
             tenant: For whom the request is. Tenants share the connections as
                 `UpstreamLimits.tenant_share` says, and take turns where they have to wait.
+            upgrade: Another protocol to switch to, such as ``websocket``: `upgrade` and
+                `connection` are added. If the upstream does, the response has the status 101, and
+                its `stream` goes on after it until the block is left; any other response is an
+                ordinary one.
 
         Raises:
             ConnectFailed: No connection could be made.
@@ -89,7 +94,7 @@ class UpstreamClient:
         if get_header(headers, b"host") is None:
             headers = ((b"host", self.authority), *headers)
         request = Request(method, self._origin.base_path + target, headers)
-        return UpstreamCall(self._pool, self._nursery, request, body, tenant)
+        return UpstreamCall(self._pool, self._nursery, request, body, tenant, upgrade)
 
     def statistics(self) -> UpstreamStatistics:
         """Return the current state of the client and its counters."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol
 
 import attrs
+import trio
 
 from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError
 from bridgepool.http._messages import EndOfMessage, Headers, Request
@@ -48,6 +49,10 @@ class ExchangePort(Protocol):
         self, status: int, headers: Headers, reason: bytes, data: bytes, *, finish: bool
     ) -> None:
         """Send the head of the final response, with the first piece or all of its body."""
+        ...
+
+    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+        """Switch to another protocol."""
         ...
 
     async def send_data(self, data: bytes) -> None:
@@ -250,6 +255,30 @@ class Exchange:
         """
         self._check_not_responded()
         await self._port.send_interim(status, headers)
+
+    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+        """Switch to another protocol: send 101, and return the stream that goes on after it.
+
+        The request must ask for that protocol by its Upgrade field, without a body. The stream has
+        all that the client sent after its head. When the client closes or resets the connection it
+        ends; the handler is cancelled only if it sends to a client that receives no more. The
+        connection is closed when the handler ends.
+
+        An ASGI server can only switch to websockets, and does it itself: the stream then carries
+        the frames of its messages, and its own limits hold for them.
+
+        Args:
+            headers: Names in lower case; `upgrade` with the protocol is one of them, and
+                `connection` is added.
+
+        Raises:
+            LocalProtocolError: A response was begun already, a field is invalid, or the client uses
+                HTTP/1.0.
+
+        Cancellation: The connection is cut.
+        """
+        self._check_not_responded()
+        return await self._port.upgrade(headers + self.response_headers)
 
     def authenticated(self) -> None:
         """Report that the client is authenticated.

@@ -12,7 +12,6 @@ this with an h11 `Connection` that does everything.
 """
 
 import http
-import re
 
 import attrs
 import h11
@@ -52,10 +51,8 @@ from bridgepool.http._heads import (
 )
 from bridgepool.http._limits import MessageLimits
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request, ResponseHead
+from bridgepool.http._origin_form import HOST, to_origin_form
 
-# RFC 3986 section 3.2.2, reduced to what is safe: no character that begins another component.
-_host = re.compile(rb"[A-Za-z0-9._~%!$&'()*+;=:\[\]-]++")
-_absolute_target = re.compile(rb"(?i:https?)://([^/?#@]++)(/[^#]*+|\?[^#]*+|)")
 _CLOSE = (b"connection", b"close")
 _UPGRADE = (b"connection", b"upgrade")
 _KEEP_ALIVE = (b"connection", b"keep-alive")
@@ -160,11 +157,11 @@ class H11ServerWire:
         framing = parse_framing(request.headers, version)
         if len(framing.hosts) != 1 and (framing.hosts or version == b"1.1"):
             raise RemoteProtocolError("the request must have exactly one host field")
-        if framing.hosts and _host.fullmatch(framing.hosts[0]) is None:
+        if framing.hosts and HOST.fullmatch(framing.hosts[0]) is None:
             raise RemoteProtocolError("the host field is malformed")
         _check_with_h11(request, framing.relevant)
         if not request.target.startswith(b"/") or b"#" in request.target:
-            request = _to_origin_form(request)
+            request = to_origin_form(request)
         if framing.expect not in (None, b"100-continue"):
             raise ExpectationFailed("the only supported expectation is 100-continue")
         self._keep_alive = not framing.close and (version == b"1.1" or framing.keep_alive)
@@ -236,6 +233,18 @@ class H11ServerWire:
         self._writer = None
         return raw
 
+    def send_upgrade(self, headers: Headers) -> bytes:
+        """See `ServerWire`."""
+        if self._request is None or self._request.http_version != b"1.1" or self._responded:
+            raise LocalProtocolError("there is no request whose connection can be upgraded")
+        check_fields_to_send(headers)
+        self._responded, self._keep_alive, self._reader = True, False, None
+        return join_status_line(101, _reason(101)) + join_fields((_UPGRADE, *headers))
+
+    def take_rest(self, most: int) -> bytes:
+        """See `ServerWire`."""
+        return self._buffer.take(most) if self._buffer else b""
+
     def start_next(self) -> None:
         """See `ServerWire`."""
         unread = self._request is None or self._reader is not None
@@ -246,22 +255,6 @@ class H11ServerWire:
 
 def _reason(status: int) -> bytes:
     return _REASONS.get(status, b"")
-
-
-def _to_origin_form(request: Request) -> Request:
-    """Convert an absolute target into a path and a Host field (RFC 9112 section 3.2.2)."""
-    method, target = request.method, request.target
-    if target == b"*" and method == b"OPTIONS":
-        return request
-    if method == b"CONNECT":
-        raise NotSupported("CONNECT is not supported")
-    parts = _absolute_target.fullmatch(target)
-    if parts is None or _host.fullmatch(parts.group(1)) is None:
-        raise RemoteProtocolError("the request target is malformed")
-    path = parts.group(2)
-    path = path if path.startswith(b"/") else b"/" + path
-    headers = ((b"host", parts.group(1)), *without_fields(request.headers, b"host"))
-    return Request(method, path, headers, request.http_version)
 
 
 @attrs.define(eq=False)
@@ -284,6 +277,7 @@ class H11ClientWire:
     _writer: BodyWriter | None = None  # of the request's body, until its end
     _responded: bool = False  # the head of the final response was received
     _has_body: bool = False  # the current request
+    _asks_upgrade: bool = False  # the current request, for another protocol
     _keep_alive: bool = True
 
     @property
@@ -299,7 +293,7 @@ class H11ClientWire:
         done = self._responded and self._reader is None and self._writer is None
         return done or self._request is None
 
-    def send_head(self, request: Request, *, body: bool) -> bytes:
+    def send_head(self, request: Request, *, body: bool, upgrade: bytes = b"") -> bytes:
         """See `ClientWire`."""
         if self._request is not None:
             raise LocalProtocolError("another request is in progress")
@@ -318,6 +312,9 @@ class H11ClientWire:
         self._keep_alive = not close and (expected or not self._has_body)
         if not self._keep_alive and not close:
             headers = (*headers, _CLOSE)  # so that no server reads on in what it left unread
+        if upgrade:
+            headers = (*headers, _UPGRADE, (b"upgrade", upgrade))
+        self._asks_upgrade = bool(upgrade)
         raw = join_request_line(request.method, request.target) + join_fields(headers)
         self._request, self._writer = request, writer
         return raw
@@ -364,9 +361,15 @@ class H11ClientWire:
             self._keep_alive = self._keep_alive and stays
             self._responded = True
         elif head.status == 101:
-            raise NotSupported("the upstream switched protocols, which was not requested")
+            if not self._asks_upgrade:
+                raise NotSupported("the upstream switched protocols, which was not requested")
+            self._responded, self._keep_alive = True, False
         buffer.start = end
         return head
+
+    def take_rest(self, most: int) -> bytes:
+        """See `ClientWire`."""
+        return self._buffer.take(most) if self._buffer else b""
 
     def start_next(self) -> None:
         """See `ClientWire`."""

@@ -23,6 +23,7 @@ from bridgepool.http._invalid_request import (
 from bridgepool.http._limits import HttpLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, get_header
 from bridgepool.http._server_stream import ServerStream
+from bridgepool.http._upgraded_streams import UpgradedServerStream
 from bridgepool.http._wire import ServerWire
 
 _log = logging.getLogger("bridgepool.http")
@@ -304,6 +305,15 @@ class ServerConnection:
         await self.stream.send(raw)
         if finish:
             self._finish()
+
+    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+        """See `ExchangePort`."""
+        raw = self.wire.send_upgrade(headers)
+        self.responded = self._body_ended = True
+        await self.stream.send(raw)
+        self._finish()
+        self.stream.upgraded = True
+        return UpgradedServerStream(self.stream)
 
     async def send_data(self, data: bytes) -> None:
         """See `ExchangePort`."""

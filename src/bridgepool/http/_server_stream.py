@@ -52,6 +52,7 @@ class ServerStream:
     response_pending: bool = False  # a disconnect now abandons the response
     ended: bool = False  # the client sends no more
     disconnected: bool = False  # the client receives no more
+    upgraded: bool = False  # no HTTP follows
     send_incomplete: bool = False  # a send was interrupted: nothing can be sent after it
     _received: trio.Event | None = None  # a task waits for the reader
     _has_room: trio.Event | None = None  # the reader waits until the buffer is read
@@ -71,7 +72,7 @@ class ServerStream:
                 data = await receive_some(self.transport)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data, reset = b"", True
-            if len(data) < _SMALL_BYTES and not self.response_pending:
+            if len(data) < _SMALL_BYTES and not (self.response_pending or self.upgraded):
                 self.head_pieces += 1
             if not data:
                 self.ended = True

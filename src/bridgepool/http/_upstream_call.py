@@ -22,10 +22,16 @@ from typing import Protocol, TypeAlias
 import attrs
 import trio
 
-from bridgepool.http._errors import UpstreamCut, UpstreamError, UpstreamProtocolError
+from bridgepool.http._errors import (
+    LocalProtocolError,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamProtocolError,
+)
 from bridgepool.http._forwarding import forward_trailers
 from bridgepool.http._limits import UpstreamLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
+from bridgepool.http._upgraded_streams import UpgradedUpstreamStream
 from bridgepool.http._upstream_connection import UpstreamConnection
 from bridgepool.http._upstream_pool import UpstreamPool
 
@@ -141,7 +147,7 @@ class UpstreamResponse:
 
     @property
     def status(self) -> int:
-        """Three digits, 200 or above."""
+        """Three digits, 200 or above; 101 only if another protocol was asked for."""
         return self._head.status
 
     @property
@@ -153,6 +159,17 @@ class UpstreamResponse:
     def headers(self) -> Headers:
         """All fields, also hop-by-hop fields, which `forward_response_headers` removes."""
         return self._head.headers
+
+    @property
+    def stream(self) -> trio.abc.Stream:
+        """The stream that goes on after a response 101, in the protocol that it switched to.
+
+        Raises:
+            LocalProtocolError: The response has another status.
+        """
+        if self.status != 101:
+            raise LocalProtocolError("the upstream did not switch to another protocol")
+        return UpgradedUpstreamStream(self._call.connection, self._call.limits)
 
     def take_buffered(self) -> bytes:
         """Return the part of the body that was received but not yet returned; never waits.
@@ -218,6 +235,7 @@ class UpstreamCall:
     _request: Request
     _body: UpstreamBody
     _tenant: Hashable
+    _upgrade: bytes  # the protocol to switch to; empty for none
     _connection: UpstreamConnection | None = None  # until it is given back or closed
     _upload: _Upload | None = None
     _response: UpstreamResponse | None = None
@@ -300,7 +318,7 @@ class UpstreamCall:
     async def _exchange_heads(self, connection: UpstreamConnection) -> ResponseHead:
         """Send the request or its first part; return the head of the final response."""
         body = self._body
-        data = connection.wire.send_head(self._request, body=bool(body))
+        data = connection.wire.send_head(self._request, body=bool(body), upgrade=self._upgrade)
         if body is None or isinstance(body, bytes):
             if body:
                 data += connection.wire.send_data(body)
@@ -329,7 +347,7 @@ class UpstreamCall:
                 continue
             if not isinstance(event, ResponseHead):
                 raise AssertionError(event)
-            if event.status >= 200:
+            if event.status >= 200 or event.status == 101:
                 return event
             if event.status == 100 and self._upload is not None:
                 self._upload.send_now()

@@ -48,6 +48,10 @@ class _Wire(Protocol):
         """
         ...
 
+    def take_rest(self, most: int) -> bytes:
+        """Return up to `most` bytes that were received after a switch of protocols; b"" if none."""
+        ...
+
     def start_next(self) -> None:
         """Prepare for the next request; only when both messages are complete."""
         ...
@@ -108,6 +112,14 @@ class ServerWire(_Wire, Protocol):
         """Return the bytes of a 1xx response; b"" for an HTTP/1.0 client."""
         ...
 
+    def send_upgrade(self, headers: Headers) -> bytes:
+        """Return the bytes of the response 101; `connection` is added. HTTP ends with them.
+
+        Raises:
+            LocalProtocolError: There is no request of HTTP/1.1, or it was responded to.
+        """
+        ...
+
     def send_head(
         self, status: int, headers: Headers, *, reason: bytes = b"", close: bool = False
     ) -> bytes:
@@ -132,7 +144,7 @@ class ClientWire(_Wire, Protocol):
         """Whether both messages are complete and another request may follow."""
         ...
 
-    def send_head(self, request: Request, *, body: bool) -> bytes:
+    def send_head(self, request: Request, *, body: bool, upgrade: bytes = b"") -> bytes:
         """Return the bytes of a request's head, and determine its body's framing.
 
         With `content-length` among the headers the body has that length; otherwise a body is
@@ -141,6 +153,7 @@ class ClientWire(_Wire, Protocol):
         Args:
             request: The request, with its target as it is to be sent.
             body: Whether `send_data` may follow. If not, `content-length` must be 0 or missing.
+            upgrade: The protocol to switch to. The head of a response 101 is then the last event.
 
         Raises:
             LocalProtocolError: The request is invalid.

@@ -10,13 +10,14 @@ import logging
 import math
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 
 import attrs
 import trio
 
 from bridgepool._errors import BridgePoolError
 from bridgepool._network import format_address
+from bridgepool.http._asgi_websocket import AsgiWebSocketStream
 from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
 from bridgepool.http._framing import (
@@ -34,6 +35,12 @@ from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Reques
 __all__ = ["AsgiApp", "Message", "Receive", "Scope", "Send", "asgi_app", "asgi_app_from"]
 
 _MAX_READ_AHEAD = 4  # messages
+_HANDSHAKE = (
+    (b"upgrade", b"websocket"),
+    (b"sec-websocket-version", b"13"),
+    (b"sec-websocket-key", b"AAAAAAAAAAAAAAAAAAAAAA=="),
+)
+_OF_THE_HANDSHAKE = (b"upgrade", b"sec-websocket-accept", b"sec-websocket-protocol")  # the server's
 _log = logging.getLogger("bridgepool.http")
 
 Scope = Mapping[str, object]
@@ -183,6 +190,7 @@ class _AsgiPort:
     _writer: BodyWriter = attrs.field(factory=WriteNothing)
     _trailers: bool = False  # trailers were announced to the server
     _response: str = "http.response"  # the beginning of the types of its messages
+    _upgraded: bool = False
     _refused: bool = False  # the server itself answers the handshake of a websocket
 
     def __attrs_post_init__(self) -> None:
@@ -198,6 +206,9 @@ class _AsgiPort:
         """Receive the server's messages until the client disconnects; then cancel the handler."""
         while not str((message := await self._receive())["type"]).endswith(".disconnect"):
             await self._to_handler.send(message)
+        if self._upgraded:
+            await self._to_handler.send(message)  # the close of the websocket, for the handler
+            return
         self.disconnected = True
         self.handling.cancel()
 
@@ -218,6 +229,26 @@ class _AsgiPort:
             end = None if message.get("more_body", False) else NO_TRAILERS
             if piece or end:
                 return piece, end
+
+    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+        """See `ExchangePort`."""
+        if not self.is_websocket:
+            raise LocalProtocolError("an ASGI server can only switch to websockets")
+        protocol = get_header(headers, b"sec-websocket-protocol")
+        accept: dict[str, object] = {
+            "type": "websocket.accept",
+            "headers": list(without_fields(headers, *_OF_THE_HANDSHAKE)),
+        }
+        if protocol is not None:
+            accept["subprotocol"] = protocol.decode("latin-1")
+        self.responded = self.finished = self._upgraded = True
+        await self._send(accept)
+
+        def pong(message: Message) -> None:
+            with suppress(trio.WouldBlock):
+                self._to_handler.send_nowait(message)
+
+        return AsgiWebSocketStream(self._from_server, self._send, pong)
 
     async def send_interim(self, status: int, headers: Headers) -> None:
         """See `ExchangePort`; ASGI only has early hints, and only some servers support them."""
@@ -309,8 +340,10 @@ def _request_of(scope: Scope) -> Request:
     if not isinstance(fields, Iterable):
         raise LocalProtocolError("the ASGI server sent no headers")
     headers = tuple((bytes(n), bytes(v)) for n, v in fields)
-    if scope["type"] == "websocket" and get_header(headers, b"upgrade") is None:
-        headers = (*headers, (b"upgrade", b"websocket"))  # by HTTP/2 there is no such field
+    if scope["type"] == "websocket":
+        # By HTTP/2 there are no such fields, and the server has checked the handshake.
+        names = {name for name, _ in headers}
+        headers += tuple(field for field in _HANDSHAKE if field[0] not in names)
     return Request(method, target, headers, version)
 
 
