@@ -65,8 +65,8 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "bridgepool.gateway.control": (
         ("_errors", "_revisions"),
-        ("_records", "_encryption", "database"),
-        ("_documents", "_applied", "_store_access", "_usage"),
+        ("_records", "_gateway_session", "_encryption", "database"),
+        ("_documents", "_applied", "_key_usage", "_store_access", "_usage"),
         ("store",),
         ("operations", "_sessions", "_registration", "_key_renewal", "_refusal_audit"),
         ("_gateway_service", "_memory", "_hub", "_embedded", "_first_keys", "_usage_retention"),

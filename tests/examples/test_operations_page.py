@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from bridgepool.gateway import GatewayStatistics
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._hub import HubStatus
-from bridgepool.gateway.control._records import GatewaySession
 from bridgepool.gateway.control.api._openapi import Readiness
 from bridgepool.http import HttpCounters
 from bridgepool.remote import RemoteStatus

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from bridgepool import Secret
 from bridgepool.gateway import _protocol as gateway
+from bridgepool.gateway.providers import _key_status as key_status
 from bridgepool.gateway.providers import _wire as wire
 from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import _codec as codec
@@ -27,7 +28,7 @@ from .foreign import pack, unpack
 VECTORS = Path(__file__).parent / "vectors"
 CLASSES: dict[str, type] = {
     name: kind
-    for module in (messages, gateway)
+    for module in (messages, gateway, key_status)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and attrs.has(kind) and kind.__module__.startswith("bridgepool.")
     if kind.__module__ in (module.__name__, wire.__name__) and name != "Provider"
@@ -52,6 +53,17 @@ _usage = st.builds(
     first_byte_ms=st.none() | st.floats(allow_nan=False),
 )
 _rejected = st.builds(messages.RejectedRow, _texts, _texts)
+_key_statuses = st.builds(
+    key_status.KeyStatus,
+    provider=_texts,
+    fingerprint=_texts,
+    hint=_texts,
+    usable=st.booleans(),
+    in_flight=_numbers,
+    unused_for=st.none() | _numbers,
+    cooling=st.sampled_from(["", "rate_limited", "refused"]),
+    cooling_for=_numbers,
+)
 _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
     "ProviderRow": st.builds(
         wire.ProviderRow,
@@ -94,6 +106,13 @@ _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
     "StoreUsage": st.builds(gateway.StoreUsage, st.lists(_usage, max_size=3).map(tuple)),
     "UsageStored": st.builds(gateway.UsageStored, _numbers),
     "ClientsRevision": st.builds(gateway.ClientsRevision, _numbers),
+    "KeyStatus": _key_statuses,
+    "KeyReport": st.builds(
+        key_status.KeyReport,
+        revision=st.none() | _numbers,
+        epoch=st.none() | _texts,
+        keys=st.lists(_key_statuses, max_size=3).map(tuple),
+    ),
 }
 
 

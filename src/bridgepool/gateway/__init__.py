@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway._opening import open_gateway
     from bridgepool.gateway._protocol import provider_rows
     from bridgepool.gateway.limits._prices import Price, PriceTable, PriceTableError, parse_prices
+    from bridgepool.gateway.providers._key_status import KeyReport, KeyStatus
     from bridgepool.gateway.proxy._access_log import (
         AccessRecord,
         Outcome,
@@ -52,6 +53,8 @@ __all__ = [
     "Gateway",
     "GatewaySettings",
     "GatewayStatistics",
+    "KeyReport",
+    "KeyStatus",
     "KnownClient",
     "LineWriter",
     "ListedClients",
@@ -86,6 +89,7 @@ _MODULES = (
     "_opening",
     "_protocol",
     "limits._prices",
+    "providers._key_status",
     "proxy._access_log",
     "proxy._app",
     "proxy._auth",

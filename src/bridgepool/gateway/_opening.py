@@ -29,6 +29,7 @@ from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
 from bridgepool.gateway.proxy._client_use import ClientUses
+from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
@@ -130,7 +131,10 @@ async def open_gateway(
             ) as pool:
                 runtimes.put_in_force(pool.snapshot)
                 receipts = ReceiptReporter(runtimes, on_applied) if on_applied is not None else None
-                target = _PoolAndRuntimes(pool, runtimes, readiness, receipts)
+                keys = KeyReporter(runtimes)
+                if first is not None:
+                    keys.note(first.revision, first.epoch)
+                target = _PoolAndRuntimes(pool, runtimes, readiness, receipts, keys)
 
                 watch = partial(
                     watch_providers,
@@ -149,7 +153,7 @@ async def open_gateway(
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
                             Recorder(known, tuple(observers), settings.reads_usage), known,
-                            ReplayBudget(settings.max_replay_memory), ClientUses(prices),
+                            ReplayBudget(settings.max_replay_memory), keys, ClientUses(prices),
                             _admission(settings),
                         )  # fmt: skip
                     finally:
@@ -171,6 +175,7 @@ class _PoolAndRuntimes:
     _runtimes: Runtimes
     _readiness: Readiness
     _receipts: ReceiptReporter | None
+    _keys: KeyReporter
 
     def replace_providers(self, snapshot: Snapshot) -> Replacement:
         """Put a snapshot in force in both, without a checkpoint in between.
@@ -191,6 +196,7 @@ class _PoolAndRuntimes:
             logger.info("providers replaced", extra=facts)
         if replacement.outcome in (ReplaceOutcome.APPLIED, ReplaceOutcome.UNCHANGED):
             self._readiness.allow_empty = snapshot.allow_empty
+            self._keys.note(snapshot.revision, snapshot.epoch)
             if self._receipts is not None:
                 self._receipts.note(snapshot.revision, snapshot.epoch)
         return replacement

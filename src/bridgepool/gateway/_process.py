@@ -105,6 +105,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 log_lines_dropped=lambda: logs.dropped,
             )
         )
+        source.follow_keys(gateway.key_report)
         delay = shutdown_delay(options.shutdown_delay, addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
         await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source)))

@@ -81,6 +81,8 @@ def named(rows: Iterable[ProviderRow]) -> Iterator[tuple[str, str, ProviderRow]]
 CLIENTS: Final = "clients"
 """The name of the service."""
 CLIENTS_VERSION: Final = ProtocolVersion(1, 0)
+KEYS_NOTICE: Final = "provider_keys"
+"""The notice of that service with which a gateway sends a `KeyReport`."""
 
 
 @attrs.frozen

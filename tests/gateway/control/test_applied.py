@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from bridgepool.gateway.control._applied import AppliedReport, Expected, applied_report
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -20,7 +20,7 @@ from bridgepool.gateway.commands._output import print_json, print_table, report_
 from bridgepool.gateway.commands._root import app
 
 if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import GatewaySession
+    from bridgepool.gateway.control._gateway_session import GatewaySession
 
 
 @app.command

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 from cyclopts import App, Parameter
 
 from bridgepool.gateway.commands._connecting import (
@@ -83,11 +84,29 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
     """
     from bridgepool.gateway.control.operations._providers import get_provider
 
-    found = administer(where, lambda admin: admin.do(get_provider, name)).provider
+    found = administer(where, lambda admin: admin.do(get_provider, name))
     if as_json:
-        print_json(found)
+        fields = attrs.asdict(found.provider, recurse=False)
+        print_json(fields | {"key_usage": found.key_usage})
         return
-    print_table(("FIELD", "VALUE"), _fields(found))
+    print_table(("FIELD", "VALUE"), _fields(found.provider))
+    if found.key_usage:
+        print()
+        print_table(
+            ("KEY", "ID", "IN FLIGHT", "LAST USED", "COOLING", "GATEWAYS", "SAFE TO REVOKE"),
+            (
+                (
+                    f"{one.hint} ({one.fingerprint})",
+                    one.id or "(taken out)",
+                    one.in_flight,
+                    one.last_used,
+                    one.cooling and f"{one.cooling} until {one.cooling_until}",
+                    ", ".join((*one.gateways, *(f"{name}?" for name in one.unknown))),
+                    one.safe_to_revoke,
+                )
+                for one in found.key_usage
+            ),
+        )
 
 
 @providers.command

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         StoreUnavailableError,
     )
     from bridgepool.gateway.control._gateway_service import GatewayBackend, open_gateway_service
+    from bridgepool.gateway.control._gateway_session import GatewaySession
     from bridgepool.gateway.control._hub import Hub, HubStatus, open_hub
     from bridgepool.gateway.control._memory import MemoryBackend
     from bridgepool.gateway.control._records import (
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
         Drift,
         EpochChange,
         GatewayKey,
-        GatewaySession,
         KeyRef,
         KeyValue,
         KeyView,
@@ -161,6 +161,7 @@ _MODULES = (
     "_encryption",
     "_errors",
     "_gateway_service",
+    "_gateway_session",
     "_hub",
     "_memory",
     "_records",

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import attrs
 
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.remote import RejectedRow
 

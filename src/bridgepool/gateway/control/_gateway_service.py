@@ -21,6 +21,7 @@ from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway._protocol import (
     CLIENTS,
     CLIENTS_VERSION,
+    KEYS_NOTICE,
     STORED_ROWS,
     USAGE,
     USAGE_VERSION,
@@ -35,6 +36,7 @@ from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._client_rules import NO_RULES
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.gateway.usage._records import UsageRecord
@@ -66,6 +68,9 @@ _FOREIGN_ORIGIN: Final = Refused(
     403, "foreign_origin", "this port is for gateways, not for web pages: there is an Origin header"
 )
 _AUTHORIZATIONS: Final = 64  # questions about clients that the backend is asked at a time
+
+
+OnKeyReport: TypeAlias = Callable[[str, KeyReport], None]
 
 
 class GatewayBackend(Protocol):
@@ -128,6 +133,7 @@ class _Clients:
     name = CLIENTS
     version = CLIENTS_VERSION
     backend: GatewayBackend
+    on_key_report: OnKeyReport | None = None
     # session -> the clients revision that it was sent last
     sent: dict[ServiceSession, ClientsRevision] = attrs.field(factory=dict, init=False)
     refused_keys: RefusedKeys = attrs.field(
@@ -198,6 +204,11 @@ class _Clients:
             latest = self.sent[session] = self.latest()
             return latest
 
+        def note_keys(report: KeyReport) -> None:
+            if self.on_key_report is not None:
+                self.on_key_report(session.id, report)
+
+        session.on_notice(KEYS_NOTICE, KeyReport, note_keys)
         session.on_call("authorize", Authorize, self.authorize)
         session.on_call("watch", WatchClients, watch)
         try:
@@ -264,6 +275,7 @@ async def open_gateway_service(
     *,
     keep_usage: KeepUsage | None = None,
     observer: SessionObserver | None = None,
+    on_key_report: OnKeyReport | None = None,
     max_message_bytes: int = 16 << 20,
 ) -> AsyncIterator[RemoteService[ProviderRow]]:
     """Open a service that gateways follow, for as long as the block lasts.
@@ -279,9 +291,11 @@ async def open_gateway_service(
         keep_usage: Keeps the usage records that gateways send. Without it the service ``usage`` is
             not offered.
         observer: Gets to know of sessions and receipts.
+        on_key_report: Called with the id of a session and what its gateway reports of its
+            providers' keys. Must be fast.
         max_message_bytes: The largest message that the channels take.
     """
-    clients = _Clients(backend)
+    clients = _Clients(backend, on_key_report)
     with backend.subscribe() as changes:
         async with open_remote_service(
             STORED_ROWS,

@@ -36,7 +36,8 @@ from bridgepool.gateway.control._applied import (
     applied_report,
 )
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
-from bridgepool.gateway.control._records import Actor, GatewaySession, StoreSnapshot
+from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control._records import Actor, StoreSnapshot
 from bridgepool.gateway.control._refusal_audit import RefusalAudit
 from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control._revisions import Revisions
@@ -45,6 +46,7 @@ from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Acknowledge, Identity, SessionInfo
 
@@ -203,6 +205,10 @@ class Hub:
         epoch = self.revisions.epoch if receipt.epoch is None else receipt.epoch
         known = attrs.evolve(receipt, rejected=explained, epoch=epoch)
         self._sessions.acknowledged(session_id, known)
+
+    def note_keys(self, session_id: str, report: KeyReport) -> None:
+        """Note what a gateway reports of its providers' keys."""
+        self._sessions.note_keys(session_id, report)
 
     def session_closed(self, session_id: str) -> None:
         """Note that a session has ended."""

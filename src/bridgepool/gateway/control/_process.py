@@ -243,7 +243,9 @@ async def _serve(
         )
         await nursery.start(follow_signals, logger, actions)
         nursery.start_soon(forget_usage, store.usage, options.usage_days)
-        async with open_gateway_service(hub, keep_usage=store.usage.add, observer=hub) as service:
+        async with open_gateway_service(
+            hub, keep_usage=store.usage.add, observer=hub, on_key_report=hub.note_keys
+        ) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:
                 return _SHUTTING_DOWN if shutdown.graceful.begun else await service.admit(handshake)

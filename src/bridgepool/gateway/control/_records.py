@@ -96,6 +96,8 @@ class KeyView:
     id: str
     hint: str
     """``…abcd`` of a long key, ``…`` of a short one."""
+    fingerprint: str = ""
+    """Names the key in the reports of gateways; empty in old entries of the audit."""
 
 
 @attrs.frozen(kw_only=True, slots=False, field_transformer=in_order)
@@ -345,31 +347,3 @@ class RotationReport:
     """Rows that were re-encrypted."""
     unreadable: int
     """Rows that no key decrypts. Keep the old keys until there are none."""
-
-
-@attrs.frozen(kw_only=True)
-class GatewaySession:
-    """What is known of one gateway process. Recording it makes no revision."""
-
-    instance: str
-    """The gateway process; one row is kept for each."""
-    gateway: str
-    """The name of the gateway, which its key has."""
-    key_id: str
-    session: str
-    """Its connection, or its last one."""
-    control_plane: str
-    """The control plane at the other end of the connection."""
-    software: str = ""
-    connected: bool
-    reconnecting: bool = False
-    """It was connected when its control plane stopped, and is expected back for a while."""
-    since: datetime
-    """When the connection was made."""
-    last_contact: datetime
-    revision: int | None = None
-    """The revision that it serves; None before its first receipt."""
-    epoch: str = ""
-    """The epoch of that revision."""
-    rejected: tuple[RejectedRow, ...] = ()
-    """Rows of that revision that it could not use, and why."""

@@ -20,9 +20,10 @@ import trio
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool.gateway.control._applied import STALE_AFTER, has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.remote import Acknowledge, RejectedRow, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
@@ -30,6 +31,9 @@ logger = logging.getLogger("bridgepool.control")
 _NAME: Final = 200  # characters of a name or a version
 _REASON: Final = 1000
 _REJECTIONS: Final = 1000
+_FINGERPRINT: Final = 32  # characters of a fingerprint or a hint
+_MOST: Final = (1 << 63) - 1
+_YEAR: Final = 366 * 86400  # seconds
 _TOUCH_EVERY: Final = 10.0  # seconds between two records that the connected ones still are
 _RECONNECT_WITHIN: Final = 20.0  # seconds: the longest back-off of a gateway, and as much again
 _FORGET_AFTER: Final = 7 * 86400.0  # seconds after which one that is offline is forgotten
@@ -86,13 +90,22 @@ class GatewaySessions:
                 attrs.evolve(
                     session,
                     last_contact=self._clock(),
-                    revision=min(max(receipt.revision, 0), (1 << 63) - 1),
+                    revision=min(max(receipt.revision, 0), _MOST),
                     epoch=_printable(receipt.epoch or "", _NAME),
                     rejected=tuple(
                         RejectedRow(_printable(row.name, _NAME), _printable(row.reason, _REASON))
                         for row in receipt.rejected[:_REJECTIONS]
                     ),
                 )
+            )
+
+    def note_keys(self, session_id: str, report: KeyReport) -> None:
+        """Record what a gateway reports of its providers' keys."""
+        session = self._sessions.get(session_id)
+        if session is not None:
+            now, known = self._clock(), _plausible(report)
+            self._update(
+                attrs.evolve(session, last_contact=now, provider_keys=known, keys_reported=now)
             )
 
     def closed(self, session_id: str) -> None:
@@ -217,6 +230,29 @@ class GatewaySessions:
             reconnect_within=_RECONNECT_WITHIN,
             forget_after=_FORGET_AFTER,
         )
+
+
+def _plausible(report: KeyReport) -> KeyReport:
+    """Return a report in bounds, fit for screens and every database."""
+    keys = [
+        attrs.evolve(
+            key,
+            provider=_printable(key.provider, _NAME),
+            fingerprint=_printable(key.fingerprint, _FINGERPRINT),
+            hint=_printable(key.hint, _FINGERPRINT),
+            in_flight=min(max(key.in_flight, 0), _MOST),
+            unused_for=None if key.unused_for is None else _seconds(key.unused_for),
+            cooling_for=_seconds(key.cooling_for),
+        )
+        for key in report.keys
+    ]
+    epoch = None if report.epoch is None else _printable(report.epoch, _NAME)
+    revision = None if report.revision is None else min(max(report.revision, 0), _MOST)
+    return KeyReport(revision=revision, epoch=epoch, keys=tuple(keys))
+
+
+def _seconds(value: int) -> int:
+    return min(max(value, 0), _YEAR)
 
 
 def _printable(text: str, most: int) -> str:

@@ -23,6 +23,7 @@ from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStat
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._credentials import uses_own_key
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
@@ -37,6 +38,7 @@ from bridgepool.gateway.proxy._forward import (
     refusal_for,
     upstream_target,
 )
+from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._recorder import Recorder
@@ -78,6 +80,7 @@ class Gateway:
     _recorder: Recorder
     _types: tuple[ProviderType, ...]
     _replay_budget: ReplayBudget
+    _keys: KeyReporter
     _uses: ClientUses
     _admission: Admission
 
@@ -166,13 +169,17 @@ class Gateway:
         """Return what the gateway is doing, for operators: a document for JSON.
 
         It has the readiness, the pool, the reloads, the providers, and the requests that are being
-        served. It shows no key and no address of a provider.
+        served. It shows keys masked, and no address of a provider.
         """
         _, ready = self.readiness()
-        providers = self._runtimes.in_force.entries()
+        providers, keys = self._runtimes.in_force.entries(), self._keys.statuses()
         return status_document(
-            ready, self.pool, self.reload_status, providers, self._recorder.running
+            ready, self.pool, self.reload_status, providers, keys, self._recorder.running
         )
+
+    def key_report(self) -> KeyReport:
+        """Return what the gateway does with the keys of its providers; cheap."""
+        return self._keys.report()
 
     def _error_form(self, exchange: Exchange, type: str | None = None) -> ErrorForm:
         """Return the error form of the provider's type, else one guessed from the request."""

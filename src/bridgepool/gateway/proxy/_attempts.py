@@ -122,11 +122,7 @@ async def forward_with_keys(
         attempt = Attempt(None, body.attempt(), _LastJudge(accept, body))
         await forward(call, attempt, exchange, record)
         return
-    ring.users += 1
-    try:
-        await _try_keys(call, ring, body, exchange, record, accept)
-    finally:
-        ring.users -= 1
+    await _try_keys(call, ring, body, exchange, record, accept)
 
 
 async def _try_keys(

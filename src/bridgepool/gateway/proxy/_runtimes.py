@@ -147,6 +147,11 @@ class RuntimeTable:
             runtime = serving.target if isinstance(serving.target, ProviderRuntime) else None
             yield ProviderEntry(slot.provider, state, reason, runtime)
 
+    def serving(self) -> Iterator[Provider]:
+        """Yield the form of each provider that serves it, or would: the last good one, if any."""
+        for slot in self._slots.values():
+            yield (slot.fallback or slot).provider
+
     async def use(self, name: str) -> ProviderRuntime | UnavailableProvider | None:
         """Return the runtime that serves that provider, opened if necessary; None if unknown.
 

@@ -11,6 +11,7 @@ import trio
 
 from bridgepool import CachedBridgePool, ReloadStatus
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers._key_status import KeyStatus
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._runtimes import ProviderEntry
@@ -35,20 +36,27 @@ def status_document(
     pool: CachedBridgePool[BridgeKey, Provider, Bridge],
     reloads: ReloadStatus,
     providers: Iterable[ProviderEntry],
+    keys: Iterable[KeyStatus],
     running: Iterable[AccessRecord],
 ) -> Mapping[str, object]:
     """Return the document of `/status`, from that of `/readyz` and the parts of a gateway."""
+    by_provider: dict[str, list[KeyStatus]] = {}
+    for key in keys:
+        by_provider.setdefault(key.provider, []).append(key)
     return {
         "ready": ready,
         "pool": pool.statistics().as_dict(),
         "reloads": reloads.as_dict(),
-        "providers": [_provider_document(entry) for entry in providers],
+        "providers": [
+            _provider_document(entry, by_provider.get(entry.provider.name, ()))
+            for entry in providers
+        ],
         "requests": _requests_document(running),
     }
 
 
-def _provider_document(entry: ProviderEntry) -> Mapping[str, object]:
-    """Return the status of one provider. It has no address, key or header."""
+def _provider_document(entry: ProviderEntry, keys: Iterable[KeyStatus]) -> Mapping[str, object]:
+    """Return the status of one provider. It has no address, no header, and keys masked."""
     provider = entry.provider
     document: dict[str, object] = {
         "name": provider.name,
@@ -67,6 +75,14 @@ def _provider_document(entry: ProviderEntry) -> Mapping[str, object]:
         resilience = entry.runtime._resilience
         if resilience.in_use:
             document["resilience"] = resilience.document(trio.current_time())
+    document["keys"] = [_key_document(key) for key in keys]
+    return document
+
+
+def _key_document(key: KeyStatus) -> Mapping[str, object]:
+    """Return the status of one key; see `KeyStatus`."""
+    document = attrs.asdict(key)
+    del document["provider"]
     return document
 
 

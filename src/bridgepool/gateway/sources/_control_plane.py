@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
 import attrs
+import trio
 
 from bridgepool import ProviderSnapshot, open_singleflight
 from bridgepool._secret import Secret
+from bridgepool._services import open_service_nursery
 from bridgepool.gateway._protocol import (
     CLIENTS,
     CLIENTS_VERSION,
+    KEYS_NOTICE,
     Authorization,
     Authorize,
     ClientsRevision,
     provider_rows,
 )
 from bridgepool.gateway.providers import PROVIDER_TYPES, Provider, ProviderType
+from bridgepool.gateway.providers._key_status import KeyReport, KeyStatus
 from bridgepool.gateway.sources._authorization import AuthorizationLimits, RemoteClients
 from bridgepool.remote import (
     Connect,
@@ -32,6 +36,42 @@ _LIMITS: Final = RemoteLimits()
 _AUTHORIZATION_LIMITS: Final = AuthorizationLimits()
 
 
+@attrs.define(eq=False)
+class _KeyReports:
+    """Sends what the gateway does with its providers' keys: when it has changed, and at most so
+    often."""
+
+    interval: float
+    read: Callable[[], KeyReport] | None = None  # None before the gateway is open
+    _sent: KeyReport | None = None
+
+    async def run(self, session: ServiceSession) -> None:
+        """Send the reports of a session (runs as a task)."""
+        self._sent = None
+        while True:
+            if self.read is not None:
+                report = self.read()
+                if self._is_news(report):
+                    session.publish(KEYS_NOTICE, report)
+                    self._sent = report
+            await trio.sleep(self.interval)
+
+    def _is_news(self, report: KeyReport) -> bool:
+        if self._sent is None or any(_used_within(key, self.interval) for key in report.keys):
+            return True
+        return _without_times(report) != _without_times(self._sent)
+
+
+def _used_within(key: KeyStatus, seconds: float) -> bool:
+    return key.unused_for is not None and key.unused_for <= seconds
+
+
+def _without_times(report: KeyReport) -> KeyReport:
+    """Return a report without what changes while nothing happens."""
+    keys = [attrs.evolve(key, unused_for=None, cooling_for=0) for key in report.keys]
+    return attrs.evolve(report, keys=tuple(keys))
+
+
 @attrs.frozen
 class _ClientsService:
     """The service ``clients`` of each session with a control plane."""
@@ -39,6 +79,7 @@ class _ClientsService:
     name = CLIENTS
     version = CLIENTS_VERSION
     _clients: RemoteClients
+    _key_reports: _KeyReports
 
     @asynccontextmanager
     async def open(self, session: ServiceSession) -> AsyncIterator[None]:
@@ -53,10 +94,13 @@ class _ClientsService:
         session.on_notice("changed", ClientsRevision, note)
         note(await session.call("watch", self._clients._seen(), ClientsRevision))
         self._clients._note_session(ask)
-        try:
-            yield
-        finally:
-            self._clients._note_session(None)
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(self._key_reports.run, session)
+            try:
+                yield
+            finally:
+                self._clients._note_session(None)
+                nursery.cancel_scope.cancel()
 
 
 @attrs.frozen(eq=False)
@@ -65,6 +109,17 @@ class ControlPlane:
 
     providers: RemoteProviders[Provider]
     clients: RemoteClients
+    _key_reports: _KeyReports
+
+    def report_keys(self, read: Callable[[], KeyReport]) -> None:
+        """Report what the gateway does with its providers' keys, on each session from now on.
+
+        The control plane then tells operators when an old key is safe to revoke.
+
+        Args:
+            read: Returns the report of now, such as `Gateway.key_report`.
+        """
+        self._key_reports.read = read
 
 
 @asynccontextmanager
@@ -77,6 +132,7 @@ async def open_control_plane(
     seen: ProviderSnapshot[Provider] | None = None,
     limits: RemoteLimits = _LIMITS,
     authorization: AuthorizationLimits = _AUTHORIZATION_LIMITS,
+    key_report_interval: float = 10.0,
 ) -> AsyncIterator[ControlPlane]:
     """Follow a control plane, for as long as the block lasts.
 
@@ -86,6 +142,7 @@ async def open_control_plane(
         async with open_control_plane(connect, name="front-1") as plane:
             remote = plane.providers
             async with open_gateway(remote, remote.changes, clients=plane.clients) as gateway:
+                plane.report_keys(gateway.key_report)
                 ...
 
     Args:
@@ -96,7 +153,10 @@ async def open_control_plane(
         seen: What the control plane sent last, before this program was started.
         limits: How long to wait for what.
         authorization: For how long answers about clients' keys are used.
+        key_report_interval: Seconds between two looks at the use of keys; see
+            `ControlPlane.report_keys`.
     """
+    key_reports = _KeyReports(key_report_interval)
     async with open_singleflight() as flights:
         clients = RemoteClients(flights, authorization)
         async with open_remote_providers(
@@ -104,8 +164,8 @@ async def open_control_plane(
             provider_rows(types, stand_ins=True),
             name=name,
             instance=instance,
-            services=[_ClientsService(clients)],
+            services=[_ClientsService(clients, key_reports)],
             seen=seen,
             limits=limits,
         ) as remote:
-            yield ControlPlane(remote, clients)
+            yield ControlPlane(remote, clients, key_reports)

@@ -262,6 +262,7 @@ async def open_control_source(
                 first=loaded.snapshot if loaded is not None else None,
                 first_age=loaded.age if loaded is not None else 0.0,
                 on_applied=plane.note_applied,
+                follow_keys=control.report_keys,
                 look_again=look_again,
                 wait_refused=plane.wait_refused,
             )

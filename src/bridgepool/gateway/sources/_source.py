@@ -12,6 +12,7 @@ import trio
 
 from bridgepool import ProviderReloader, ReloadError
 from bridgepool.gateway.providers import Clients, Provider, open_provider_file
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied
@@ -47,6 +48,8 @@ class Source:
     """Seconds since `first` was confirmed."""
     on_applied: OnApplied | None = None
     """Called with each receipt."""
+    follow_keys: Callable[[Callable[[], KeyReport]], None] = lambda _read: None
+    """Called with what reads the use of the providers' keys, once the gateway is open."""
     look_again: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
     """Looks at its files again, at SIGHUP. It logs what is wrong with them."""
     wait_refused: Callable[[], Awaitable[str]] = _never

@@ -137,8 +137,6 @@ class KeyRing:
     keys: tuple[ProviderKey, ...]
     _pool: KeyPool
     _round_robin: bool
-    users: int = 0
-    """Requests that may still take a key of it, or have one."""
 
     def take(self, now: float, without: Collection[KeyState] = ()) -> KeyUse | None:
         """Take the next key; None if all are out.

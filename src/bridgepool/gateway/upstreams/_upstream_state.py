@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import attrs
 
 from bridgepool.gateway.upstreams._key_pool import KeyPool
@@ -40,6 +42,10 @@ class UpstreamStates:
         state.users -= 1
         if not state.users:
             del self._states[name]
+
+    def items(self) -> Iterable[tuple[str, UpstreamState]]:
+        """Return all of them, with the names of their providers."""
+        return self._states.items()
 
     def get(self, name: str) -> UpstreamState | None:
         """Return the state of a provider; None if no table lists it."""

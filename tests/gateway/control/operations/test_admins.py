@@ -14,13 +14,8 @@ import pytest
 import trio
 
 from bridgepool import BridgePoolError, Secret
-from bridgepool.gateway.control._records import (
-    GatewaySession,
-    KeyRef,
-    KeyValue,
-    ProviderDraft,
-    ProviderPatch,
-)
+from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.gateway.control.operations import Admin
 from bridgepool.gateway.control.operations._audit import list_audit
 from bridgepool.gateway.control.operations._clients import (

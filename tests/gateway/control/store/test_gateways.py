@@ -8,7 +8,7 @@ import attrs
 import trio
 import trio.testing
 
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.remote import RejectedRow
 from tests.gateway.control.stores import NEW_YEAR, Clock, opened
 

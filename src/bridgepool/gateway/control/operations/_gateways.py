@@ -8,7 +8,7 @@ import attrs
 from msgspec import Meta
 
 from bridgepool.gateway.control._applied import AppliedReport, Expected
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.operations._operation import Admin, Context, operation
 from bridgepool.gateway.control.operations._requests import MAX_INTEGER, MAX_TEXT, Number

@@ -33,7 +33,8 @@ from typing import (
 import attrs
 
 from bridgepool.gateway.control._applied import AppliedReport, Expected
-from bridgepool.gateway.control._records import Actor, GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control._records import Actor
 
 if TYPE_CHECKING:  # a client of the API needs no store
     from bridgepool.gateway.control.store import Store

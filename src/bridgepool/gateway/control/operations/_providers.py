@@ -12,6 +12,7 @@ from msgspec import Meta
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._documents import fields_of, parse_draft, parse_patch
 from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._key_usage import KeyUsage, key_usage
 from bridgepool.gateway.control._records import (
     ApplyResult,
     ProviderChange,
@@ -183,6 +184,8 @@ class OneProvider:
     """One provider."""
 
     provider: ProviderView
+    key_usage: tuple[KeyUsage, ...] = ()
+    """What the gateways do with its keys, and with those that were taken out of it lately."""
 
 
 @attrs.frozen
@@ -211,7 +214,12 @@ async def add_provider(context: Context, draft: Draft) -> ProviderChange:
 @operation("GET", "/providers/{name}")
 async def get_provider(context: Context, name: PathName) -> OneProvider:
     """Return one provider, by its name or id."""
-    return OneProvider(await context.store.get_provider(name))
+    provider = await context.store.get_provider(name)
+    epoch = (await context.store.revisions()).epoch
+    sessions = await context.gateways.gateways()
+    running = await context.store.programs.list_running()
+    silent = [one.name for one in running if one.program == "gateway"]  # those with --store
+    return OneProvider(provider, key_usage(provider, sessions, epoch, silent))
 
 
 @operation("PATCH", "/providers/{name}")

@@ -10,7 +10,8 @@ import trio
 
 from bridgepool.gateway.control._applied import AppliedReport, Expected, applied_report, as_of
 from bridgepool.gateway.control._errors import NotFoundError
-from bridgepool.gateway.control._records import Actor, GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.control.operations import Context, Operation
 from bridgepool.gateway.control.store import Store
 

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import attrs
+import msgspec
 
-from bridgepool.gateway.control._records import GatewaySession
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control.database import Codec, Table, time_to_text
 from bridgepool.gateway.control.store._transaction import StoreTransaction
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.remote import RejectedRow
 
 GATEWAYS: Final = Table(
@@ -25,7 +27,11 @@ GATEWAYS: Final = Table(
         "rejected": Codec(
             lambda rejected: json.dumps([[row.name, row.reason] for row in rejected]),
             lambda text: tuple(RejectedRow(name, reason) for name, reason in json.loads(text)),
-        )
+        ),
+        "provider_keys": Codec(
+            lambda report: None if report is None else msgspec.json.encode(report).decode(),
+            lambda text: None if text is None else msgspec.json.decode(text, type=KeyReport),
+        ),
     },
 )
 # One session follows another of the same instance, maybe at another control plane, which may

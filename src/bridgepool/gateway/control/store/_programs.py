@@ -73,6 +73,10 @@ class Programs:
         """Note that a program has ended."""
         await self._write(_unregister, name)
 
+    async def list_running(self) -> tuple[RunningProgram, ...]:
+        """Return the running programs, by kind and name."""
+        return await self._read(_list_running)
+
     async def check_keys(self) -> None:
         """Refuse to do without the old keys while a running program lacks the new one.
 
@@ -93,9 +97,14 @@ def _unregister(tx: StoreTransaction, name: str) -> None:
     tx.sql.execute("DELETE FROM programs WHERE name = ?", name)
 
 
+def _list_running(tx: StoreTransaction) -> tuple[RunningProgram, ...]:
+    return tuple(
+        PROGRAMS.select(tx.sql, "WHERE last_contact >= ? ORDER BY program, name", _limit(tx))
+    )
+
+
 def _lacking(tx: StoreTransaction) -> tuple[RunningProgram, ...]:
-    rows = PROGRAMS.select(tx.sql, "WHERE last_contact >= ? ORDER BY program, name", _limit(tx))
-    return tuple(row for row in rows if tx.encryption.current not in row.keys)
+    return tuple(row for row in _list_running(tx) if tx.encryption.current not in row.keys)
 
 
 def _check(tx: StoreTransaction) -> None:

@@ -37,6 +37,7 @@ from bridgepool.gateway.providers._fields import (
     ProviderFields,
     plain_values,
 )
+from bridgepool.gateway.providers._key_fingerprint import fingerprint, hint
 from bridgepool.gateway.providers._provider import build_provider
 from bridgepool.gateway.providers._wire import ProviderRow
 
@@ -47,7 +48,6 @@ MIGRATIONS: Final[tuple[Migration, ...]] = ()
 """Each makes of a document of one version a document of the next; the first version is 0."""
 COLUMNS: Final = ("name", "type", "enabled")
 """The fields that have columns of their own."""
-_LONG_KEY: Final = 20  # so that the last four characters give nothing away
 _MASK: Final = "***"
 
 
@@ -59,8 +59,7 @@ class StoredKey(NamedTuple):
 
     def view(self) -> KeyView:
         """Mask it."""
-        text = self.value.reveal()
-        return KeyView(self.id, f"…{text[-4:]}" if len(text) >= _LONG_KEY else "…")
+        return KeyView(self.id, hint(self.value), fingerprint(self.value))
 
 
 @attrs.frozen(kw_only=True)

@@ -167,5 +167,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX usage_time ON usage (time)",
         # Random with each revision: see `Revisions.mark`.
         "ALTER TABLE state ADD COLUMN mark TEXT NOT NULL DEFAULT ''",
+        # What gateways do with the providers' keys.
+        "ALTER TABLE gateways ADD COLUMN provider_keys TEXT",
+        "ALTER TABLE gateways ADD COLUMN keys_reported TEXT",
     ),
 )

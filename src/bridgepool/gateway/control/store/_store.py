@@ -19,6 +19,7 @@ import trio
 from bridgepool._changes import ChangeSubscription
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._encryption import EncryptionKeys
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._records import (
     AccessKeyChange,
     AccessKeyView,
@@ -28,7 +29,6 @@ from bridgepool.gateway.control._records import (
     ClientChange,
     ClientView,
     EpochChange,
-    GatewaySession,
     KeyKind,
     NewClient,
     NewKey,
