@@ -1,4 +1,4 @@
-"""`python -m benchmarks [core|http|fairness|remote ...]`: run the parts named, or all, in turn."""
+"""`python -m benchmarks [PART ...]`: run the parts named, or all of `PARTS`, in turn."""
 
 import importlib
 import platform
@@ -8,7 +8,7 @@ import trio
 
 from benchmarks.table import Row, format_table
 
-PARTS = ("core", "http", "fairness", "remote")
+PARTS = ("core", "http", "fairness", "remote", "resilience")
 
 
 def main(arguments: list[str]) -> int:

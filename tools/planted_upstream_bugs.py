@@ -73,8 +73,8 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "not resilience.state.budget.take(resilience.retry_budget, trio.current_time())", "False",
     ),
     bug(
-        "a client's key goes to another provider", _RECOVERY_TESTS, f"{_RECOVERY}:_stand_ins",
-        "target=target, own_key=False,", "target=target,",
+        "a client's key goes to another provider", _RECOVERY_TESTS, f"{_RECOVERY}:_call_on",
+        "own_key=False,\n        extra", "extra",
     ),
     bug(
         "what one provider keeps is asked of another", _RECOVERY_TESTS,
@@ -83,7 +83,7 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
     bug(
         "an answer is given up for a provider that takes no request", _RECOVERY_TESTS,
         f"{_RECOVERY}:_Run.has_ready_other",
-        "any(map(_is_ready, self.others))", "bool(self.others)",
+        "any(_is_ready(one, route_class) for one in self.others)", "bool(self.others)",
     ),
     bug(
         "a request holds its place after its end", _RECOVERY_TESTS, f"{_RECOVERY}:_Run.serve",

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridgepool.gateway import GatewaySettings
-from bridgepool.gateway.providers import Client, hash_key, new_client_key
+from bridgepool.gateway.providers import Client, ClientRules, hash_key, new_client_key
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.dying import CUT, HANG, answer, closed_port, start_dying
 from tests.gateway.proxy.raw import connect, post
@@ -264,6 +264,29 @@ async def test_a_key_that_a_client_brought_goes_to_its_provider_only(
     assert b"sk-hers" in upstream.heads[0]
     assert b"sk-hers" not in other.heads[0]
     assert b"bearer sk-central" in other.heads[0]
+
+
+async def test_a_client_gets_no_fallback_that_it_may_not_use(nursery: trio.Nursery) -> None:
+    upstream = await start_dying(nursery, then=answer(503))
+    closed, open_ = await start_dying(nursery), await start_dying(nursery)
+    key = new_client_key()
+    rules = ClientRules(providers=("ai", "c"), models=("m",))
+    ada = Client(id="ada", key_hashes=(hash_key(key),), rules=rules)
+    async with open_rig(
+        openai(upstream.url, retries=1, fallback=["b", "c"]),
+        openai(closed.url, "b"),
+        openai(open_.url, "c"),
+        nursery=nursery,
+        clients=[ada],
+    ) as rig:
+        headers = (
+            (b"authorization", b"Bearer " + key.reveal().encode()),
+            (b"content-type", b"application/json"),
+        )
+        found = await rig.ask(AI, {"model": "m"}, headers)
+        assert found.headers[b"x-bridgepool-fallback"] == b"c"
+    assert (upstream.count, closed.count, open_.count) == (2, 0, 1)
+    assert upstream.bodies[0] == upstream.bodies[1] == open_.bodies[0] != b""
 
 
 # -- running requests ------------------------------------------------------------------------------

@@ -65,6 +65,7 @@ FAILING_STATUSES: Final = frozenset({502, 503, 504, 529})
 """The statuses that count as a failure of the provider."""
 _PROVIDER_HEADER: Final = b"x-bridgepool-provider"
 _FALLBACK_HEADER: Final = b"x-bridgepool-fallback"
+_NAMES: Final = (_PROVIDER_HEADER, _FALLBACK_HEADER)
 _FIRST_DELAY: Final = 0.25  # seconds; the limit of the first delay, doubled each time
 _LONGEST_DELAY: Final = 2.0
 _LONGEST_RETRY_AFTER: Final = 5.0  # seconds that an upstream may ask for
@@ -118,50 +119,55 @@ async def forward_request(
                 return
             except _UnservedError as unserved:
                 failure = unserved.failure
-            while others and not _is_ready(others[0]):
+            while others and not _is_ready(others[0], call.match.route_class):
                 others = others[1:]
             if not others or not body.can_be_sent:
                 raise failure
-            target, others = others[0], others[1:]
+            target, others = _call_on(target, others[0]), others[1:]
             _note_fallback(record, target, failure)
     finally:
         body.forget()
 
 
-async def _stand_ins(call: Call, find: FindRuntime) -> tuple[Call, ...]:
-    """Return the request as it goes to each provider that may stand in, in order."""
-    match = call.match
-    if match.route_class == STORED or match.path != match.route.path:
-        return ()  # about something that only this provider has
-    calls: list[Call] = []
-    for name in call.runtime._resilience.fallback:
+async def _stand_ins(call: Call, find: FindRuntime) -> tuple[ProviderRuntime, ...]:
+    """Return the providers that may stand in, in order."""
+    match, names = call.match, call.runtime._resilience.fallback
+    if not names or match.route_class == STORED or match.path != match.route.path:
+        return ()  # it may be about something that only this provider has
+    runtimes: list[ProviderRuntime] = []
+    for name in names:
         found = await find(name)
         if not isinstance(found, ProviderRuntime) or found.kind is not call.runtime.kind:
             continue
         if call.use is not None and not call.use.allow_provider(name):
             continue
-        provider = found.provider
-        if provider.client_keys and found._keys is None:
+        if found.provider.client_keys and found._keys is None:
             continue  # it is called with clients' keys only, and the client brought none for it
-        target = upstream_target(match, call.query, provider, own_key=False)
-        shown = name.encode("ascii")
-        headers = [(key, value) for key, value in call.extra_headers if key != _PROVIDER_HEADER]
-        if len(headers) < len(call.extra_headers):
-            headers.append((_PROVIDER_HEADER, shown))
-        headers.append((_FALLBACK_HEADER, shown))
-        calls.append(
-            attrs.evolve(
-                call, runtime=found, target=target, own_key=False, extra_headers=tuple(headers)
-            )
-        )
-    return tuple(calls)
+        runtimes.append(found)
+    return tuple(runtimes)
 
 
-def _is_ready(call: Call) -> bool:
+def _call_on(call: Call, runtime: ProviderRuntime) -> Call:
+    """Return a request as it goes to a provider that stands in; without the client's own key."""
+    provider = runtime.provider
+    name = provider.name.encode("ascii")
+    headers = [(key, value) for key, value in call.extra_headers if key not in _NAMES]
+    if len(headers) < len(call.extra_headers):
+        headers.append((_PROVIDER_HEADER, name))
+    headers.append((_FALLBACK_HEADER, name))
+    return attrs.evolve(
+        call,
+        runtime=runtime,
+        target=upstream_target(call.match, call.query, provider, own_key=False),
+        own_key=False,
+        extra_headers=tuple(headers),
+    )
+
+
+def _is_ready(runtime: ProviderRuntime, route_class: str) -> bool:
     """Return whether a provider would take a request now."""
-    runtime, now = call.runtime, trio.current_time()
-    resilience, ring = runtime._resilience, runtime._keys
-    breaker = resilience.breaker(call.match.route_class)
+    resilience, ring, now = runtime._resilience, runtime._keys, trio.current_time()
+    breaker = resilience.breaker(route_class)
     if breaker is not None and not breaker.would_admit(now):
         return False
     if ring is not None and not any(key.state.can_be_taken(now) for key in ring.keys):
@@ -188,8 +194,8 @@ class _Run:
     """A request at one provider."""
 
     call: Call
-    others: Sequence[Call]
-    """The request as it goes to the providers after this one."""
+    others: Sequence[ProviderRuntime]
+    """The providers that may stand in for this one, in order."""
     body: RequestBodies
     exchange: Exchange
     record: AccessRecord
@@ -245,7 +251,8 @@ class _Run:
 
     def has_ready_other(self) -> bool:
         """Return whether another provider would serve the request now."""
-        return self.body.can_be_sent and any(map(_is_ready, self.others))
+        route_class = self.call.match.route_class
+        return self.body.can_be_sent and any(_is_ready(one, route_class) for one in self.others)
 
 
 def _refused_by(breaker: Breaker) -> _UnservedError:

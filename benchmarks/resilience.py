@@ -1,0 +1,118 @@
+"""What breakers, retries, fallbacks and limits cost a request; and what a failover takes.
+
+One gateway has the same upstream under several names: without any of it, with all of it, behind a
+provider that refuses connections, and behind one whose breaker is open. They get the same load in
+turn, so the ratios are of the same process in the same second.
+
+Run it with `python -m benchmarks resilience`.
+"""
+
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.contenders import Starter
+from benchmarks.load import Ask, Target, first_bytes, load
+from benchmarks.table import Row, row
+from bridgepool.gateway.commands._programs import client_row
+
+CONNECTIONS = 32
+ROUNDS = 12
+SECONDS = 1.0
+SAMPLES = 100  # a round
+
+_BODY = '{"model": "m", "messages": [{"role": "user", "content": "%s"}]}' % ("why? " * 40)
+_PROVIDERS = """
+[[providers]]
+name = "off"
+type = "openai"
+base_url = "http://127.0.0.1:{upstream}/v1"
+keys = ["sk-of-the-upstream"]
+
+[[providers]]
+name = "on"
+type = "openai"
+base_url = "http://127.0.0.1:{upstream}/v1"
+keys = ["sk-of-the-upstream"]
+breaker = true
+retries = 2
+fallback = ["off"]
+max_concurrent = 1000
+
+[[providers]]
+name = "refuses"
+type = "openai"
+base_url = "http://127.0.0.1:1/v1"
+keys = ["sk-of-the-upstream"]
+fallback = ["off"]
+
+[[providers]]
+name = "open"
+type = "openai"
+base_url = "http://127.0.0.1:1/v1"
+keys = ["sk-of-the-upstream"]
+breaker = true
+breaker_failures = 1
+breaker_open = 3600
+fallback = ["off"]
+
+{client}
+"""
+
+
+def run() -> list[Row]:
+    """Measure, and return the rows."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        starter = Starter(folder, stack)
+        _, upstream = starter.start_module("upstream", core=0)
+        client, key = client_row("bench")
+        providers = folder / "providers.toml"
+        providers.write_text(
+            "allow_private = true\n" + _PROVIDERS.format(upstream=upstream, client=client)
+        )
+        pid, port = starter.start(
+            *(sys.executable, "-m", "bridgepool", "gateway"),
+            *("--providers", str(providers), "--listen", "127.0.0.1:0", "--access-log", "none"),
+        )
+        headers = {"Authorization": f"Bearer {key.reveal()}", "Content-Type": "application/json"}
+        ask = Ask("/v1/chat/completions", headers, _BODY)
+        off, on, refuses, breaking = (
+            Target(name, port, pid, f"/{name}") for name in ("off", "on", "refuses", "open")
+        )
+        return _cost(ask, off, on) + _failover(ask, off, refuses, breaking)
+
+
+def _cost(ask: Ask, off: Target, on: Target) -> list[Row]:
+    cpu: dict[Target, list[float]] = {off: [], on: []}
+    for round_number in range(-1, ROUNDS):
+        for target in cpu:
+            measured = load(target, connections=CONNECTIONS, seconds=SECONDS, ask=ask)
+            if round_number >= 0:
+                cpu[target].append(measured.cpu)
+    return [
+        row("CPU of a request, all off", cpu[off], "us"),
+        row(
+            "CPU of a request, breaker, retries, fallback, limit",
+            cpu[on], "us", base=cpu[off], to="all off", target="<= 1.3 x", in_turn=True,
+        ),
+    ]  # fmt: skip
+
+
+def _failover(ask: Ask, off: Target, *failing: Target) -> list[Row]:
+    times: dict[Target, list[float]] = {target: [] for target in (off, *failing)}
+    for round_number in range(-1, ROUNDS):
+        for target in times:
+            took = first_bytes(target, marker=b"200 OK", end=b'x"}', samples=SAMPLES, ask=ask)
+            if round_number >= 0:
+                times[target] += took
+    rows = [row("time to the answer, no failover", times[off], "ms")]
+    for target in failing:
+        samples = times[target]
+        name = {"refuses": "a refused connection", "open": "an open breaker"}[target.name]
+        rows.append(row(f"time to the answer, after {name}", samples, "ms"))
+        later = statistics.median(samples) - statistics.median(times[off])
+        rows.append(Row(f"failover after {name} takes", later, 0, "ms", target="<= 1 ms"))
+    return rows
