@@ -7,6 +7,8 @@ _STUCK = ("tests/gateway/commands/test_stuck_logs.py",)
 _LINES = ("tests/gateway/serving/test_line_writer.py",)
 _RELOAD = ("tests/gateway/commands/test_reload_signals.py",)
 _SHUTDOWN = ("tests/gateway/serving/test_shutdown.py", "tests/http/test_closing.py")
+_LOOKUPS = ("tests/gateway/serving/test_key_lookups.py",)
+_API_LOG = ("tests/gateway/control/api/test_access_log.py",)
 _WRITER = "gateway/serving/_line_writer.py"
 
 PROCESS_BUGS: tuple[Bug, ...] = (
@@ -34,6 +36,26 @@ PROCESS_BUGS: tuple[Bug, ...] = (
         "a renewed certificate is not used", _RELOAD,
         "gateway/serving/_certificate.py:ServerCertificate._choose",
         "connection.context = self._current", "pass",
+    ),
+    bug(
+        "the API answers refused keys at once", _API_LOG,
+        "gateway/serving/_key_lookups.py:KeyLookups.find",
+        "await trio.sleep(max(self.refused.refuse(peer, now) - (now - began), 0.0))",
+        "self.refused.refuse(peer, now)",
+    ),
+    bug(
+        "unknown keys load the database", _LOOKUPS, "gateway/serving/_key_lookups.py",
+        "_MAX_UNKNOWN: Final = 2 ", "_MAX_UNKNOWN: Final = 1000 ",
+    ),
+    bug(
+        "unknown keys are looked up before their delay", _LOOKUPS,
+        "gateway/serving/_key_lookups.py:KeyLookups.find",
+        "await trio.sleep(self.refused.delay_owed(peer, began))", "pass",
+    ),
+    bug(
+        "the API logs its health checks only", _API_LOG,
+        "gateway/control/api/_guard.py:Guard._serve",
+        "segments not in _HEALTH:", "segments in _HEALTH:",
     ),
     bug(
         "keys that read less are used", ("tests/system/test_keys_read_again.py",),

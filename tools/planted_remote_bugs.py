@@ -148,7 +148,7 @@ REMOTE_BUGS = (
     ),
     bug(
         "refused keys are answered at once", ("tests/gateway/serving/test_refused_keys.py",),
-        "gateway/serving/_refused_keys.py",
+        "gateway/serving/_refused_keys.py:RefusedKeys.refuse",
         "return max(owed - self.burst * _INTERVAL, 0.0)", "return 0.0",
     ),
     bug(

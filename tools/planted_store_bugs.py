@@ -102,12 +102,13 @@ STORE_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a refused key of an admin leaves no trace", _REFUSED,
-        "gateway/control/api/_guard.py", "await self._refusals.note(exchange.client)", "pass",
+        "gateway/control/api/_guard.py:Guard._admit",
+        "self._refusals.note,", "lambda _: trio.sleep(0),",
     ),
     bug(
         "a refused key of a gateway leaves no trace", _REFUSED,
-        "gateway/control/_gateway_service.py",
-        "await self.backend.note_refused(handshake.peer)", "pass",
+        "gateway/control/_gateway_service.py:_Clients.admit",
+        "self.backend.note_refused,", "lambda _: trio.sleep(0),",
     ),
     bug(
         "who tries many keys fills the audit", _REFUSED,

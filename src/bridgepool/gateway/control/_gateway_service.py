@@ -35,9 +35,11 @@ from bridgepool.gateway._protocol import (
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.providers import Caller
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
 from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.gateway.serving._key_lookups import KeyLookups
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import (
@@ -136,8 +138,8 @@ class _Clients:
     on_key_report: OnKeyReport | None = None
     # session -> the clients revision that it was sent last
     sent: dict[ServiceSession, ClientsRevision] = attrs.field(factory=dict, init=False)
-    refused_keys: RefusedKeys = attrs.field(
-        factory=lambda: RefusedKeys(logger, "gateway keys refused"), init=False
+    lookups: KeyLookups = attrs.field(
+        factory=lambda: KeyLookups(RefusedKeys(logger, "gateway keys refused")), init=False
     )
     asking: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(_AUTHORIZATIONS), init=False
@@ -151,12 +153,15 @@ class _Clients:
         if handshake.bearer is None:
             await trio.lowlevel.checkpoint()
             return _NO_KEY
-        identity = await self.backend.admit(handshake.bearer)
-        if identity is not None:
-            return identity
-        await self.backend.note_refused(handshake.peer)
-        await trio.sleep(self.refused_keys.refuse(handshake.peer, trio.current_time()))
-        return _UNKNOWN_KEY
+        key_id = GATEWAY_KEYS.id_of(token_bytes(handshake.bearer))
+        identity = await self.lookups.find(
+            handshake.bearer,
+            handshake.peer,
+            self.backend.admit,
+            self.backend.note_refused,
+            costs_nothing=key_id is not None and self.backend.is_live(key_id.decode("ascii")),
+        )
+        return identity if identity is not None else _UNKNOWN_KEY
 
     def is_live(self, identity: Identity) -> bool:
         """Return whether the key of a session is good still."""

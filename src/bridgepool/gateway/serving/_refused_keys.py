@@ -2,7 +2,7 @@
 
 Nobody guesses a key of 256 random bits. But whoever tries costs a query for each attempt, and a log
 line. So each address may have a few keys refused at once; then its refusals are answered at a
-steady rate. A good key is never delayed, whatever else came from its address.
+steady rate. A key that was good before is never delayed, whatever else came from its address.
 """
 
 from __future__ import annotations
@@ -45,10 +45,24 @@ class RefusedKeys:
         """
         self.count += 1
         self._log.warning(now, self._event, total=self.count, peer=peer)
-        site = site_of(peer.rpartition(":")[0].strip("[]"))
+        site = _site(peer)
         owed = max(self._recovered.pop(site, now) - now, 0.0) + _INTERVAL
         owed = min(owed, self.burst * _INTERVAL + _MAX_DELAY)
         if len(self._recovered) >= _MAX_SITES:
             del self._recovered[next(iter(self._recovered))]
         self._recovered[site] = now + owed
         return max(owed - self.burst * _INTERVAL, 0.0)
+
+    def delay_owed(self, peer: str, now: float) -> float:
+        """Return how many seconds an unknown key from there is to wait for what was refused before.
+
+        Args:
+            peer: Where it came from, as `host:port`.
+            now: The time, in seconds.
+        """
+        owed = self._recovered.get(_site(peer), now) - now if self._recovered else 0.0
+        return max(owed - self.burst * _INTERVAL, 0.0)
+
+
+def _site(peer: str) -> str:
+    return site_of(peer.rpartition(":")[0].strip("[]"))

@@ -104,7 +104,7 @@ async def test_refused_keys_are_answered_ever_later_and_a_good_one_at_once(
 ) -> None:
     """A good key is served while the refusals of the same address wait for their turn."""
     async with open_plane(str(tmp_path / "store.db"), burst=0) as plane:
-        await plane.key()
+        await plane.good("GET", "/api/v1/providers")
         answered = 0
 
         async def guess() -> None:

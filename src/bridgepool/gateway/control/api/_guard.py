@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -28,6 +29,7 @@ from bridgepool.gateway.control.api._errors import (
 )
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.proxy._redaction import redact_method
+from bridgepool.gateway.serving._key_lookups import KeyLookups
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.http import (
     Exchange,
@@ -76,9 +78,14 @@ class Guard:
     _store: Store
     _access_log: ApiLog | None
     refused_keys: RefusedKeys
+    _lookups: KeyLookups = attrs.field(init=False)
     _refusals: RefusalAudit = attrs.field(init=False)
     failures: int = attrs.field(default=0, init=False)
     """Number of requests on which a route raised an unexpected error."""
+
+    @_lookups.default
+    def _delay_lookups(self) -> KeyLookups:
+        return KeyLookups(self.refused_keys)
 
     @_refusals.default
     def _audit_refusals(self) -> RefusalAudit:
@@ -168,10 +175,13 @@ class Guard:
         token = _bearer(request.headers)
         if token is None:
             return _unauthorized("an admin key is required")
-        admin = await self._store.authenticate("admin", token)
+        admin = await self._lookups.find(
+            token,
+            exchange.client,
+            partial(self._store.authenticate, "admin"),
+            self._refusals.note,
+        )
         if admin is None:
-            await self._refusals.note(exchange.client)
-            await trio.sleep(self.refused_keys.refuse(exchange.client, trio.current_time()))
             return _unauthorized("the admin key is unknown or revoked")
         record.actor = admin.name
         if admin.role != "write" and request.method not in _READ_METHODS:
