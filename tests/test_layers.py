@@ -57,7 +57,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_options",),
         ("control",),
         ("sources",),
-        ("_opening",),
+        ("_opening", "_usage_sinks"),
         ("",),
         ("_process",),
         ("demo",),

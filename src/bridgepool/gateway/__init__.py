@@ -38,8 +38,16 @@ if TYPE_CHECKING:
         RemoteClients,
     )
     from bridgepool.gateway.sources._control_plane import ControlPlane, open_control_plane
+    from bridgepool.gateway.usage._journal import JournalError
     from bridgepool.gateway.usage._reader import UsageReader
     from bridgepool.gateway.usage._records import UsageRecord, usage_line
+    from bridgepool.gateway.usage._spool import (
+        NotStoredError,
+        SpoolStatistics,
+        StoreRecords,
+        UsageSpool,
+        open_usage_spool,
+    )
     from bridgepool.gateway.usage._tokens import Tokens, Usage
 
 __all__ = [
@@ -53,11 +61,13 @@ __all__ = [
     "Gateway",
     "GatewaySettings",
     "GatewayStatistics",
+    "JournalError",
     "KeyReport",
     "KeyStatus",
     "KnownClient",
     "LineWriter",
     "ListedClients",
+    "NotStoredError",
     "OnApplied",
     "OnUsage",
     "Outcome",
@@ -71,15 +81,19 @@ __all__ = [
     "RequestObserver",
     "Retry",
     "SourceReport",
+    "SpoolStatistics",
+    "StoreRecords",
     "Tokens",
     "UnavailableProvider",
     "Usage",
     "UsageReader",
     "UsageRecord",
+    "UsageSpool",
     "console_line",
     "json_line",
     "open_control_plane",
     "open_gateway",
+    "open_usage_spool",
     "parse_prices",
     "provider_rows",
     "usage_line",
@@ -106,7 +120,9 @@ _MODULES = (
     "sources._authorization",
     "sources._control_plane",
     "usage._reader",
+    "usage._journal",
     "usage._records",
+    "usage._spool",
     "usage._tokens",
 )
 

@@ -59,6 +59,7 @@ async def open_gateway(
     observers: Iterable[RequestObserver] = (),
     on_usage: OnUsage | None = None,
     prices: PriceTable | None = None,
+    usage_full: Callable[[], bool] | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
     log_lines_dropped: Callable[[], int] | None = None,
@@ -95,6 +96,8 @@ async def open_gateway(
             are not read.
         prices: What tokens cost, for clients with a budget of money; see `parse_prices`. Without
             it they are refused.
+        usage_full: Returns whether usage records cannot be taken now, such as `UsageSpool.full`;
+            then requests are refused with 503 `usage_unavailable`. Called for each request.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
         report: Returns the source's report for `/readyz`.
@@ -154,7 +157,7 @@ async def open_gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
                             Recorder(known, tuple(observers), settings.reads_usage), known,
                             ReplayBudget(settings.max_replay_memory), keys, ClientUses(prices),
-                            _admission(settings),
+                            _admission(settings), usage_full,
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()

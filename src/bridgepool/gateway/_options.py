@@ -11,7 +11,7 @@ import math
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import attrs
 from cyclopts import Group, Parameter
@@ -25,10 +25,12 @@ from bridgepool.gateway.serving._connections import (
 )
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
+from bridgepool.gateway.usage._spool import DEFAULT_BYTES
 from bridgepool.http import HttpLimits, UpstreamLimits
 
 _POLICY = GatewaySettings()
 _MAX_DAYS = 100_000
+_LEAST_SPOOL = 65_536
 _SOURCES = Group("Source of the providers (exactly one)", sort_key=1)
 _WITH_CONTROL = Group("With --control", sort_key=2)
 _WITH_STORE = Group("With --store", sort_key=3)
@@ -120,6 +122,17 @@ class GatewayOptions:
     standard output."""
     price_table: Path | None = None
     """A file (TOML) with what tokens cost, for clients with a budget of money. Read once."""
+    store_usage: bool = False
+    """Keep the usage records in the store of the control plane; requires `--control` or
+    `--store`."""
+    usage_spool: Annotated[Path | None, Parameter(metavar="DIR")] = None
+    """With `--store-usage`: keep the records that are not stored yet in this directory, so that
+    they survive a kill of the gateway. Default: in memory alone."""
+    usage_spool_bytes: Annotated[int, Parameter(metavar="N")] = DEFAULT_BYTES
+    """With `--store-usage`: the most bytes of such records, about 500 each."""
+    usage_on_full: Annotated[Literal["drop", "refuse"], Parameter(metavar="ACTION")] = "drop"
+    """With `--store-usage`: what to do when there is no room for a record: `drop` it, or `refuse`
+    further requests with 503 `usage_unavailable`."""
     expose_route_headers: bool = _POLICY.expose_route_headers
     """Add response headers with the provider and the generation that served."""
     cors_origin: Annotated[tuple[str, ...], Parameter(metavar="ORIGIN", show_default=False)] = ()
@@ -235,6 +248,12 @@ class GatewayOptions:
             raise StartError("--max-stale must be more than 0")
         if not self.max_body_bytes >= 0:
             raise StartError("--max-body-bytes must be 0 or more")
+        if self.store_usage and self.providers is not None:
+            raise StartError("--store-usage requires --control or --store")
+        if self.usage_spool is not None and not self.store_usage:
+            raise StartError("--usage-spool requires --store-usage")
+        if self.usage_spool_bytes < _LEAST_SPOOL:
+            raise StartError(f"--usage-spool-bytes must be at least {_LEAST_SPOOL}")
         _check_shutdown(self.shutdown_delay, self.drain_timeout)
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:

@@ -23,11 +23,11 @@ import trio
 from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._usage_sinks import enter_usage_spool, send_the_rest, usage_sink
 from bridgepool.gateway.limits._prices import PriceTable, parse_prices
 from bridgepool.gateway.proxy._access_log import console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
-from bridgepool.gateway.proxy._usage import OnUsage
-from bridgepool.gateway.serving._access_log import make_access_log, open_log
+from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
@@ -43,7 +43,7 @@ from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
-from bridgepool.gateway.usage._records import usage_line
+from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.http import serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -84,11 +84,13 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
-        on_usage = usage_log(options.usage_log, logs) if options.usage_log is not None else None
+        spool = await enter_usage_spool(stack, options) if options.store_usage else None
         source = await stack.enter_async_context(
-            open_source(options, allow_anonymous=settings.allow_anonymous)
+            open_source(options, allow_anonymous=settings.allow_anonymous, usage=spool)
         )
         prices = await read_price_table(options.price_table)
+        if spool is not None:
+            stack.push_async_callback(send_the_rest, spool)  # when the gateway has closed
         gateway = await stack.enter_async_context(
             open_gateway(
                 source.reloader,
@@ -98,7 +100,8 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 first_age=source.first_age,
                 settings=settings,
                 observers=() if access_log is None else (access_log,),
-                on_usage=on_usage,
+                on_usage=usage_sink(options, spool, logs),
+                usage_full=None if spool is None else lambda: spool.full,
                 prices=prices,
                 on_applied=source.on_applied,
                 report=source.report,
@@ -129,16 +132,6 @@ async def read_price_table(path: Path | None) -> PriceTable | None:
         raise StartError(f"--price-table: {error}") from None
 
 
-def usage_log(target: str, logs: ProgramLogs) -> OnUsage:
-    """Return what writes usage records to a log.
-
-    Raises:
-        StartError: It cannot be opened.
-    """
-    writer = open_log(target, logs, "usage log")
-    return lambda record: writer.append(usage_line(record))
-
-
 def _admin_pages(gateway: Gateway, source: Source) -> Mapping[str, Page]:
     def status() -> tuple[int, object]:
         document = {"program": "gateway", "version": __version__, **gateway.status()}
@@ -153,7 +146,7 @@ def _admin_pages(gateway: Gateway, source: Source) -> Mapping[str, Page]:
 
 
 def open_source(
-    options: GatewayOptions, *, allow_anonymous: bool
+    options: GatewayOptions, *, allow_anonymous: bool, usage: UsageSpool | None = None
 ) -> AbstractAsyncContextManager[Source]:
     """Open the source that the options name.
 
@@ -161,6 +154,7 @@ def open_source(
         options: They were checked.
         allow_anonymous: Whether a gateway without clients may serve, since only programs of
             this machine reach it.
+        usage: Its records are stored there; not in a provider file.
 
     Raises:
         StartError: on entering: it cannot be used.
@@ -170,10 +164,10 @@ def open_source(
     if options.store is not None:
         from bridgepool.gateway.sources._store_source import open_store_source
 
-        return open_store_source(options.store, options.encryption_key_file)
+        return open_store_source(options.store, options.encryption_key_file, options.name, usage)
     from bridgepool.gateway.sources._control_source import open_control_source
 
-    return open_control_source(options)
+    return open_control_source(options, usage)
 
 
 async def _serve(

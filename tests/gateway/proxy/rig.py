@@ -126,6 +126,7 @@ async def open_rig(
     types: Iterable[ProviderType] = PROVIDER_TYPES,
     observers: Iterable[RequestObserver] = (),
     on_usage: OnUsage | None = None,
+    usage_full: Callable[[], bool] | None = None,
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
 
@@ -158,6 +159,7 @@ async def open_rig(
             types=types,
             observers=[*observers, log],
             on_usage=on_usage,
+            usage_full=usage_full,
         ) as gateway,
     ):
         rig = Rig(gateway, address, source, Clients(clients), client)

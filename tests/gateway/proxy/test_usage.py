@@ -19,7 +19,7 @@ from bridgepool.gateway.usage._tokens import Tokens
 from bridgepool.http import Exchange, Headers, serve_http
 from tests.gateway.proxy.raw import connect, post
 from tests.gateway.proxy.rig import Answer as Got
-from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai
+from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai, start_upstream
 from tests.gateway.usage.answers import ANSWERS, MESSAGE_EVENTS, MESSAGE_TOKENS, Answer, events
 
 _PATHS = {"openai": "/ai/v1/chat/completions", "anthropic": "/claude/v1/messages"}
@@ -177,6 +177,27 @@ async def test_refused_requests_have_records_and_those_to_no_provider_have_none(
         await setup.rig.ask("/healthz")
         assert len(await setup.rig.wait_records(3)) == 3
         assert len(setup.usage) == 2
+
+
+async def test_requests_are_refused_while_their_records_could_not_be_kept(
+    nursery: trio.Nursery,
+) -> None:
+    is_full = False
+    usage: list[UsageRecord] = []
+    upstream = await start_upstream(nursery)
+    async with open_rig(
+        openai(upstream), nursery=nursery, on_usage=usage.append, usage_full=lambda: is_full
+    ) as rig:
+        assert (await rig.ask(_PATHS["openai"], {})).status == 200
+        is_full = True
+        refused = await rig.ask(_PATHS["openai"], {})
+        assert (refused.status, refused.code) == (503, "usage_unavailable")
+        assert b"retry-after" in refused.headers
+        is_full = False
+        assert (await rig.ask(_PATHS["openai"], {})).status == 200
+        await rig.wait_records(3)
+    assert [one.code for one in usage] == ["", "usage_unavailable", ""]
+    assert len(upstream.received) == 2
 
 
 async def test_an_answer_is_not_delayed_by_what_reads_it(nursery: trio.Nursery) -> None:

@@ -83,6 +83,7 @@ class Gateway:
     _keys: KeyReporter
     _uses: ClientUses
     _admission: Admission
+    _usage_full: Callable[[], bool] | None  # usage cannot be recorded now
 
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
@@ -272,6 +273,9 @@ class Gateway:
             await self._refuse(exchange, refusal, form, record)
             return
         record.route = match.pattern
+        if self._usage_full is not None and self._usage_full():
+            await self._refuse(exchange, refusals.USAGE_UNAVAILABLE, form, record)
+            return
         if has_body(request.headers) and request.method not in match.route.bodies:
             await self._refuse(exchange, refusals.unexpected_body(record.method), form, record)
             return

@@ -63,6 +63,9 @@ TOO_MANY_CONNECTIONS = Refusal(
 GATEWAY_OVERLOADED = Refusal(
     503, "gateway_overloaded", "The gateway has too many requests at the moment.", Retry.SOON
 )
+USAGE_UNAVAILABLE = Refusal(
+    503, "usage_unavailable", "The gateway cannot record usage at the moment.", Retry.SOON
+)
 WRONG_CLIENT_KEY = Refusal(
     401, "invalid_api_key", "The gateway does not know this API key.", Retry.USELESS
 )

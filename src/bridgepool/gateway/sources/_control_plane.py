@@ -16,16 +16,25 @@ from bridgepool.gateway._protocol import (
     CLIENTS,
     CLIENTS_VERSION,
     KEYS_NOTICE,
+    USAGE,
+    USAGE_VERSION,
     Authorization,
     Authorize,
     ClientsRevision,
+    StoreUsage,
+    UsageStored,
     provider_rows,
 )
 from bridgepool.gateway.providers import PROVIDER_TYPES, Provider, ProviderType
 from bridgepool.gateway.providers._key_status import KeyReport, KeyStatus
 from bridgepool.gateway.sources._authorization import AuthorizationLimits, RemoteClients
+from bridgepool.gateway.usage._records import UsageRecord
+from bridgepool.gateway.usage._spool import NotStoredError, UsageSpool
 from bridgepool.remote import (
     Connect,
+    ConnectionLostError,
+    InvalidMessageError,
+    RemoteError,
     RemoteLimits,
     RemoteProviders,
     ServiceSession,
@@ -103,6 +112,32 @@ class _ClientsService:
                 nursery.cancel_scope.cancel()
 
 
+@attrs.frozen
+class _UsageService:
+    """The service ``usage`` of each session with a control plane."""
+
+    name = USAGE
+    version = USAGE_VERSION
+    _spool: UsageSpool
+
+    @asynccontextmanager
+    async def open(self, session: ServiceSession) -> AsyncIterator[None]:
+        """Send records on a session while it lasts."""
+
+        async def store(records: tuple[UsageRecord, ...]) -> None:
+            try:
+                await session.call("store", StoreUsage(records), UsageStored)
+            except (RemoteError, InvalidMessageError, ConnectionLostError) as error:
+                raise NotStoredError(str(error)) from None
+
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(self._spool.send, store)
+            try:
+                yield
+            finally:
+                nursery.cancel_scope.cancel()
+
+
 @attrs.frozen(eq=False)
 class ControlPlane:
     """A control plane that is followed."""
@@ -133,6 +168,7 @@ async def open_control_plane(
     limits: RemoteLimits = _LIMITS,
     authorization: AuthorizationLimits = _AUTHORIZATION_LIMITS,
     key_report_interval: float = 10.0,
+    usage: UsageSpool | None = None,
 ) -> AsyncIterator[ControlPlane]:
     """Follow a control plane, for as long as the block lasts.
 
@@ -155,6 +191,7 @@ async def open_control_plane(
         authorization: For how long answers about clients' keys are used.
         key_report_interval: Seconds between two looks at the use of keys; see
             `ControlPlane.report_keys`.
+        usage: Send its records to the control plane, which must be of a version that takes them.
     """
     key_reports = _KeyReports(key_report_interval)
     async with open_singleflight() as flights:
@@ -164,7 +201,10 @@ async def open_control_plane(
             provider_rows(types, stand_ins=True),
             name=name,
             instance=instance,
-            services=[_ClientsService(clients, key_reports)],
+            services=[
+                _ClientsService(clients, key_reports),
+                *([_UsageService(usage)] if usage is not None else []),
+            ],
             seen=seen,
             limits=limits,
         ) as remote:

@@ -39,6 +39,7 @@ from bridgepool.gateway.sources._control_plane import open_control_plane
 from bridgepool.gateway.sources._moments import Moment
 from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapshot_keys
 from bridgepool.gateway.sources._source import Source
+from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.remote import RejectedRow, RemoteLimits, RemoteProviders, websocket_connector
 from bridgepool.transports._handshake import WebSocketLimits
 
@@ -192,6 +193,7 @@ class _Trust:
 @asynccontextmanager
 async def open_control_source(
     options: GatewayOptions,
+    usage: UsageSpool | None = None,
     *,
     limits: RemoteLimits = _REMOTE_LIMITS,
     authorization: AuthorizationLimits = _AUTHORIZATION_LIMITS,
@@ -201,6 +203,7 @@ async def open_control_source(
 
     Args:
         options: they were checked.
+        usage: its records are sent there.
         limits: how long to wait for what.
         authorization: for how long answers about clients' keys are used.
         websocket_limits: of the connection.
@@ -241,6 +244,7 @@ async def open_control_source(
             seen=loaded.snapshot if loaded is not None else None,
             limits=limits,
             authorization=authorization,
+            usage=usage,
         ) as control,
         open_service_nursery() as nursery,
     ):

@@ -16,9 +16,10 @@ import attrs
 import trio
 
 from bridgepool import BridgePoolError
+from bridgepool._services import open_service_nursery
 from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
 from bridgepool.gateway.control._encryption import find_encryption_keys
-from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.control._errors import EncryptionError, StoreError
 from bridgepool.gateway.control._key_renewal import renew_keys
 from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control.database import check_store_exists
@@ -28,6 +29,8 @@ from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.sources._source import Source
+from bridgepool.gateway.usage._records import UsageRecord
+from bridgepool.gateway.usage._spool import NotStoredError, UsageSpool
 from bridgepool.remote import RejectedRow
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -46,8 +49,16 @@ class _KeysOnly:
 
 
 @asynccontextmanager
-async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[Source]:
+async def open_store_source(
+    url: str, key_file: Path | None, name: str = "", usage: UsageSpool | None = None
+) -> AsyncIterator[Source]:
     """Open a store, and read it once.
+
+    Args:
+        url: The store.
+        key_file: The file of its encryption keys.
+        name: Of this gateway, for its usage records.
+        usage: Its records are stored there.
 
     Raises:
         StartError: it cannot be opened or read.
@@ -84,6 +95,16 @@ async def open_store_source(url: str, key_file: Path | None) -> AsyncIterator[So
                     )
             logged = providers.rejected
 
+        async def store_usage(records: tuple[UsageRecord, ...]) -> None:
+            try:
+                await store.usage.add(name, records)
+            except StoreError as error:
+                raise NotStoredError(str(error)) from None
+
+        nursery = await stack.enter_async_context(open_service_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+        if usage is not None:
+            nursery.start_soon(usage.send, store_usage)
         yield Source(
             reloader=providers,
             changes=providers.changes,

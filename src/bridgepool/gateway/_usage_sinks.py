@@ -1,0 +1,63 @@
+"""Where the usage records of the gateway as a program go, by its options."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+import trio
+
+from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.proxy._usage import OnUsage
+from bridgepool.gateway.serving._access_log import open_log
+from bridgepool.gateway.serving._listening import StartError
+from bridgepool.gateway.serving._logs import ProgramLogs
+from bridgepool.gateway.usage._journal import JournalError
+from bridgepool.gateway.usage._records import UsageRecord, usage_line
+from bridgepool.gateway.usage._spool import UsageSpool, open_usage_spool
+
+_LAST_SEND_TIMEOUT: Final = 5.0  # seconds, for the records of the last requests
+
+
+async def enter_usage_spool(stack: AsyncExitStack, options: GatewayOptions) -> UsageSpool:
+    """Open the spool that the options describe.
+
+    Raises:
+        StartError: Its directory cannot be used.
+    """
+    spool = open_usage_spool(
+        options.usage_spool,
+        max_bytes=options.usage_spool_bytes,
+        refuses=options.usage_on_full == "refuse",
+    )
+    try:
+        return await stack.enter_async_context(spool)
+    except JournalError as error:
+        raise StartError(f"--usage-spool {error}") from None
+
+
+async def send_the_rest(spool: UsageSpool) -> None:
+    """Wait until the records of the last requests are stored, for a few seconds."""
+    with trio.move_on_after(_LAST_SEND_TIMEOUT):
+        await spool.wait_empty()
+
+
+def usage_sink(
+    options: GatewayOptions, spool: UsageSpool | None, logs: ProgramLogs
+) -> OnUsage | None:
+    """Return what takes usage records; None if nothing does.
+
+    Raises:
+        StartError: The usage log cannot be opened.
+    """
+    if options.usage_log is None:
+        return None if spool is None else spool.add
+    append = open_log(options.usage_log, logs, "usage log").append
+    if spool is None:
+        return lambda record: append(usage_line(record))
+
+    def both(record: UsageRecord) -> None:
+        append(usage_line(record))
+        spool.add(record)
+
+    return both
