@@ -119,8 +119,12 @@ async def forward_with_keys(
     """
     ring = call.runtime._keys
     if ring is None or call.own_key:
-        attempt = Attempt(None, body.attempt(), _LastJudge(accept, body))
-        await forward(call, attempt, exchange, record)
+
+        def judge(response: UpstreamResponse) -> None:
+            accept(response)
+            body.forget()
+
+        await forward(call, Attempt(None, body.attempt(), judge), exchange, record)
         return
     await _try_keys(call, ring, body, exchange, record, accept)
 
@@ -140,7 +144,7 @@ async def _try_keys(
         if use is None:
             raise KeysOutError(_no_key(ring, now))
         record.upstream_key = use.key.state.fingerprint
-        judge = _Judge(call, ring, use, _LastJudge(accept, body))
+        judge = _Judge(call, ring, use, body, accept)
         try:
             await forward(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
             return
@@ -150,42 +154,32 @@ async def _try_keys(
             use.end()
 
 
-@attrs.frozen(eq=False)
-class _LastJudge:
-    """Decides whether a response passes that no other key would change."""
-
-    _accept: Accept
-    body: RequestBodies
-
-    def __call__(self, response: UpstreamResponse) -> None:
-        self._accept(response)
-        self.body.forget()
-
-
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class _Judge:
     """Moves the state of a key by the status of an answer; decides whether that passes."""
 
     _call: Call
     _ring: KeyRing
     _use: KeyUse
-    _last: _LastJudge
+    _body: RequestBodies
+    _accept: Accept
 
     def __call__(self, response: UpstreamResponse) -> None:
         if response.status == 429:
             fields = self._call.runtime.kind.reset_fields
             seconds = cooldown(response.headers, fields, time.time())
             self._use.rate_limited(trio.current_time(), seconds)
-            if len(self._ring.keys) > 1 and self._last.body.can_be_sent:
+            if len(self._ring.keys) > 1 and self._body.can_be_sent:
                 raise _KeyFailedError
         elif response.status == 401:
             self._use.refused(trio.current_time())
-            if self._last.body.can_be_sent:
+            if self._body.can_be_sent:
                 raise _KeyFailedError
             raise ResponseWithheldError(_REFUSED_ONCE)
         else:
             self._use.accepted()
-        self._last(response)
+        self._accept(response)
+        self._body.forget()
 
 
 # Another key may be good, but the body cannot be sent again: a retry of the client finds it.
