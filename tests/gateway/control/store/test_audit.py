@@ -35,7 +35,9 @@ async def test_each_change_is_noted_with_who_when_what_before_and_after(
     assert {entry.row_id for entry in (first, updated, removed)} == {added.provider.id}
     assert (first.before, removed.after) == (None, None)
     assert first.after is not None
-    assert first.after["keys"] == [{"id": added.provider.keys[0].id, "hint": "…"}]
+    [key] = added.provider.keys
+    shown = {"id": key.id, "hint": "…", "fingerprint": key.fingerprint}
+    assert first.after["keys"] == [shown]
     assert updated.before == first.after
     assert updated.after == {**first.after, "name": "main", "enabled": False}
     assert updated.fields == ("name", "enabled")
