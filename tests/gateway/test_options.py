@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 
 from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
@@ -117,6 +118,37 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_file(
     assert _parse("control-plane") == ControlPlaneOptions(
         config=file, listen=("d:4", "e:5"), rpc_listen=("c:3",)
     )
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Service files write one so that has no value."""
+    for name in ("LISTEN", "MAX_STALE", "EXPOSE_ROUTE_HEADERS", "CONFIG", "PROVIDERS", "STORE"):
+        monkeypatch.setenv(f"BRIDGEPOOL_GATEWAY_{name}", "")
+    monkeypatch.setenv("BRIDGEPOOL_GATEWAY_DRAIN_TIMEOUT", " ")
+    expected = GatewayOptions(max_connections=3)
+    assert _parse("gateway", "--max-connections", "3") == expected
+
+
+def _all_commands(parent: App, *names: str) -> Iterator[tuple[str, ...]]:
+    for name in parent:
+        if name.startswith("-"):
+            continue
+        found = parent[name]
+        yield (*names, name)
+        if found.default_command is None:
+            yield from _all_commands(found, *names, name)
+
+
+def test_the_help_of_each_command_names_the_units_of_its_numbers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = list(_all_commands(app))
+    assert ("gateway",) in seen
+    assert ("providers", "add") in seen
+    for command in seen:
+        with pytest.raises(SystemExit):
+            app([*command, "--help"])
+        assert re.findall(r"--[a-z-]+ (?:INT|FLOAT)\b", capsys.readouterr().out) == [], command
 
 
 def test_the_list_of_commands_has_the_first_line_of_each_help(

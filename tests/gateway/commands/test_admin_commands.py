@@ -310,6 +310,18 @@ def test_how_to_wait_is_checked_before_the_change_is_made(
     assert shell.good("keys", "list", "client", "--json").json() == []
 
 
+def test_an_empty_variable_counts_as_unset(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_openai_with_key(shell)
+    monkeypatch.setenv("BRIDGEPOOL_URL", "")
+    monkeypatch.setenv("BRIDGEPOOL_STORE", shell.where[1])
+    assert "openai" in Shell(capsys, monkeypatch, ()).good("providers", "list").out
+    monkeypatch.setenv("BRIDGEPOOL_STORE", "")
+    done = Shell(capsys, monkeypatch, ()).run("providers", "list")
+    assert (done.status, "specify exactly one of" in done.err) == (2, True)
+
+
 def test_a_store_whose_name_is_mistyped_is_not_made(shell: Shell) -> None:
     mistyped = Shell(shell._capsys, shell._monkeypatch, shell.where[:2])
     new = ("--type", "openai", "--base-url", "https://api.openai.com/v1")

@@ -16,8 +16,8 @@ from bridgepool.gateway.commands._root import app
 def audit(
     *,
     name: str | None = None,
-    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 50,
-    before: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000), metavar="COUNT")] = 50,
+    before: Annotated[int | None, Parameter(validator=Number(gte=1), metavar="ID")] = None,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
 ) -> None:

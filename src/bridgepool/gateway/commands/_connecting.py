@@ -57,7 +57,7 @@ class AdminOptions:
     store: str | None = None
     create: bool = False
     encryption_key_file: Path | None = None
-    max_keys: int = 5
+    max_keys: Annotated[int, Parameter(metavar="COUNT")] = 5
 
 
 WHERE_DEFAULT = AdminOptions()
@@ -85,9 +85,9 @@ class WaitOptions:
         min: With --wait: how many gateway processes must have applied it.
     """
 
-    wait: Annotated[float | None, Parameter(validator=_check_seconds)] = None
+    wait: Annotated[float | None, Parameter(validator=_check_seconds, metavar="SECONDS")] = None
     expect: str = ""
-    min: Annotated[int, Parameter(validator=Number(gte=0))] = 0
+    min: Annotated[int, Parameter(validator=Number(gte=0), metavar="COUNT")] = 0
 
     def __post_init__(self) -> None:
         """End the command, before it has changed anything, if the options make no sense."""
@@ -128,7 +128,8 @@ async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
     if store is not None:
         store_argument(store)
     if url is None and store is None:
-        url, store = os.environ.get(URL_VARIABLE), os.environ.get(STORE_VARIABLE)
+        # An empty variable counts as one that is not set.
+        url, store = os.environ.get(URL_VARIABLE) or None, os.environ.get(STORE_VARIABLE) or None
     if (url is None) == (store is None):
         fail(
             "specify exactly one of --url, the API of a running control plane, and --store "

@@ -47,12 +47,21 @@ def _options(plain: PlainField, changing: bool) -> list[tuple[str, Any, Any]]:
     if plain.kind is bool and changing:
         text += f" To unset it: --{_flag(plain)}=false."
     options: list[tuple[str, Any, Any]] = [
-        (plain.name, Annotated[kind, Parameter(help=text)], default)
+        (plain.name, Annotated[kind, Parameter(help=text, metavar=_metavar(plain))], default)
     ]
     if (plain.optional or listed) and changing:
         unset = Annotated[bool, Parameter(help=f"Remove --{_flag(plain)}.")]
         options.append((f"no_{plain.name}", unset, field(default=False)))
     return options
+
+
+def _metavar(plain: PlainField) -> str | None:
+    """Return what the help shows for the value of a number: its unit."""
+    if plain.kind is int:
+        return "BYTES" if "bytes" in plain.help else "COUNT"
+    if plain.kind is float:
+        return "SECONDS" if "seconds" in plain.help else "NUMBER"
+    return None
 
 
 def _flag(plain: PlainField) -> str:

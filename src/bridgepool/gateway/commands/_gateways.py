@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @app.command
 def gateways(
     *,
-    revision: Annotated[int | None, Parameter(validator=Number(gte=0))] = None,
+    revision: Annotated[int | None, Parameter(validator=Number(gte=0), metavar="REVISION")] = None,
     wait: Wait = NO_WAIT,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,

@@ -41,7 +41,7 @@ def gateway(*, options: GatewayOptions = _GATEWAY_DEFAULTS) -> None:
     from bridgepool.gateway._process import serve_gateway
 
     if options.providers is None and options.control is None and options.store is None:
-        options = attrs.evolve(options, store=os.environ.get(STORE_VARIABLE))
+        options = attrs.evolve(options, store=os.environ.get(STORE_VARIABLE) or None)
     _run(serve_gateway, options)
 
 

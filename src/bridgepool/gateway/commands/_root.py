@@ -46,6 +46,7 @@ app: App = App(
 )
 
 STORE_VARIABLE: Final = "BRIDGEPOOL_STORE"
+_VARIABLE: Final = "env"  # the source of what a variable gives
 
 
 def fail(message: str) -> NoReturn:
@@ -80,9 +81,20 @@ def _refuse_password(app: App, commands: tuple[str, ...], arguments: ArgumentCol
             store_argument(token.value)
 
 
+def _drop_empty_variables(
+    app: App, commands: tuple[str, ...], arguments: ArgumentCollection
+) -> None:
+    """Take an empty variable for one that is not set, as shells and service files write it."""
+    for argument in arguments:
+        argument.tokens[:] = [
+            token for token in argument.tokens if token.source != _VARIABLE or token.value.strip()
+        ]
+
+
 def _program_config(variables: str) -> tuple[Callable[..., None], ...]:
     """Return where a program's options come from besides its flags; the first one wins."""
-    return _refuse_password, Env(variables, command=False, show=False), _read_config_file
+    environment = Env(variables, source=_VARIABLE, command=False, show=False)
+    return _refuse_password, environment, _drop_empty_variables, _read_config_file
 
 
 # Imported when they are run, so that the help of the others does not wait for the data plane.

@@ -25,7 +25,7 @@ def usage(
     model: str | None = None,
     gateway: str | None = None,
     session: str | None = None,
-    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 50,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000), metavar="COUNT")] = 50,
     before: str | None = None,
     as_csv: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,

@@ -174,7 +174,7 @@ async def test_readers_in_the_same_process_wait_for_a_seed(database: Database) -
         async def in_the_middle() -> None:
             for _ in range(10):
                 nursery.start_soon(read)
-            await trio.sleep(0.1)
+            await trio.testing.wait_all_tasks_blocked()
             assert not seen
 
         def work(tx: Transaction) -> None:
@@ -204,7 +204,7 @@ async def test_who_waits_for_a_seed_or_a_writer_can_be_cancelled(
 
         async def in_the_middle() -> None:
             for waiting in (other.read(parts), other.write(parts), database.write(parts)):
-                with trio.move_on_after(0.1) as scope:
+                with trio.move_on_after(0.02) as scope:
                     await waiting
                 assert scope.cancelled_caught
 

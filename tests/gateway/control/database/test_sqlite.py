@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from bridgepool.gateway.control._errors import StoreUnavailableError
 from bridgepool.gateway.control.database import Database, open_database
@@ -155,11 +156,21 @@ async def test_watching_goes_on_when_the_file_is_back(
     assert caplog.text.count("notices of other processes unavailable") == 1
 
 
-async def test_nobody_polls_while_nobody_listens(database: Database) -> None:
+async def test_nobody_polls_while_nobody_listens(
+    mock_clock: trio.testing.MockClock, database: Database
+) -> None:
     before = trio.lowlevel.current_statistics().tasks_living
+
+    async def pass_time() -> None:
+        for _ in range(5):
+            mock_clock.jump(0.3)
+            await database.read(parts)  # a thread has run meanwhile, as one of a poll would
+            await trio.testing.wait_all_tasks_blocked()
+
     with database.subscribe():
-        await trio.sleep(0.1)
-    await trio.sleep(0.2)
+        await pass_time()
+        assert trio.lowlevel.current_statistics().seconds_to_next_deadline < 1
+    await pass_time()
     statistics = trio.lowlevel.current_statistics()
     assert statistics.tasks_living == before
     assert statistics.seconds_to_next_deadline > 1
