@@ -24,6 +24,8 @@ class Contenders:
 
     floor: Target
     gateway: Target
+    counting: Target
+    """The gateway with its admin port, so that it counts for metrics."""
     libraries: Sequence[Target]
     """A proxy made of well-known libraries, with either client library."""
     nginx: Target | None
@@ -80,11 +82,11 @@ def running(folder: Path) -> Iterator[Contenders]:
         row, key = client_row("bench")
         providers = folder / "providers.toml"
         providers.write_text(PROVIDERS.format(upstream=upstream, client=row))
-        gateway_pid, gateway = start(
-            *(sys.executable, "-m", "bridgepool", "gateway"),
-            *("--providers", str(providers), "--listen", "127.0.0.1:0"),
-            *("--access-log", str(folder / "access.log")),
-        )
+        command = [sys.executable, "-m", "bridgepool", "gateway"]
+        command += ["--providers", str(providers), "--listen", "127.0.0.1:0"]
+        command += ["--access-log", str(folder / "access.log")]
+        gateway_pid, gateway = start(*command)
+        counting_pid, counting = start(*command, "--admin-listen", "127.0.0.1:0", lines=2)
         nginx = None
         if shutil.which("nginx"):
             port = _free_port()
@@ -97,6 +99,7 @@ def running(folder: Path) -> Iterator[Contenders]:
         yield Contenders(
             Target("bare h11 proxy loop", floor, floor_pid),
             Target("bridgepool gateway", gateway, gateway_pid, "/bench"),
+            Target("bridgepool gateway, metrics on", counting, counting_pid, "/bench"),
             libraries,
             nginx,
             key.reveal(),

@@ -48,6 +48,7 @@ def run() -> list[Row]:
         pair = (contenders.floor, contenders.gateway)
         chat = Ask("/v1/chat/completions", {**key, **_CHAT}, _CHAT_BODY)
         rows += _throughput(contenders, pair, chat, "SDK-like POST")
+        rows.append(_counting(contenders, chat))
         return rows + _first_bytes(contenders, Ask("/v1/models?stream=1", key))
 
 
@@ -82,6 +83,19 @@ def _throughput(
             ),
         ]
     return rows
+
+
+def _counting(contenders: Contenders, ask: Ask) -> Row:
+    """Measure what counting for metrics costs."""
+    cpu: dict[Target, list[float]] = {contenders.gateway: [], contenders.counting: []}
+    for round_number in range(-1, ROUNDS):
+        for target, samples in cpu.items():
+            measured = load(target, connections=CONNECTIONS, seconds=SECONDS, ask=ask)
+            if round_number >= 0:
+                samples.append(measured.cpu)
+    name = "SDK-like POST, 1 kB: CPU of the gateway with metrics on"
+    plain, counting = cpu[contenders.gateway], cpu[contenders.counting]
+    return _beside(name, counting, "us", plain, contenders.gateway, "<= 1.02")
 
 
 def _beside(

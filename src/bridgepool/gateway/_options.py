@@ -100,12 +100,18 @@ class GatewayOptions:
     """The address to serve on, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
     several times."""
     admin_listen: _AdminAddresses = ()
-    """An address for the admin port, which serves `/healthz`, `/readyz` and `/status` until the
-    program exits. On addresses that are not loopback it requires `--admin-token-file`,
+    """An address for the admin port, which serves `/healthz`, `/readyz`, `/status` and `/metrics`
+    until the program exits. On addresses that are not loopback it requires `--admin-token-file`,
     and has the certificate of `--tls-cert`. May be given several times."""
     admin_token_file: Path | None = None
     """A file with a token, on one line, that `/status` and `/metrics` of the admin port then
     require as `Authorization: Bearer TOKEN`."""
+    metrics_by_client: bool = False
+    """Give the metrics of requests and tokens the label `client`, too. For a bounded number of
+    clients: each has series of its own."""
+    read_usage: bool = False
+    """Read tokens and models in the responses as they pass, for the metrics, also without
+    `--usage-log`."""
     shutdown_delay: _Delay = None
     """Time after a shutdown signal in which everything is still served, while `/readyz` answers
     503, so that load balancers can notice."""
@@ -261,6 +267,7 @@ class GatewayOptions:
         return GatewaySettings(
             allow_anonymous=all(address.is_loopback for address in addresses),
             expose_route_headers=self.expose_route_headers,
+            reads_usage=self.read_usage,
             cors_origins=self.cors_origin,
             no_retry_status=self.no_retry_status,
             max_stale=self.max_stale,
@@ -345,8 +352,8 @@ class ControlPlaneOptions:
     """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
     times."""
     admin_listen: _AdminAddresses = ()
-    """An address for the admin port, which serves `/healthz`, `/readyz` and `/status` until the
-    program exits. On addresses that are not loopback it requires `--admin-token-file`,
+    """An address for the admin port, which serves `/healthz`, `/readyz`, `/status` and `/metrics`
+    until the program exits. On addresses that are not loopback it requires `--admin-token-file`,
     and has the certificate of `--tls-cert`. May be given several times."""
     admin_token_file: Path | None = None
     """A file with a token, on one line, that `/status` and `/metrics` of the admin port then

@@ -20,12 +20,15 @@ from pathlib import Path
 
 import trio
 
+from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway._usage_sinks import enter_usage_spool, send_the_rest, usage_sink
 from bridgepool.gateway.limits._prices import PriceTable, parse_prices
-from bridgepool.gateway.proxy._access_log import console_line, json_line
+from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
+from bridgepool.gateway.metrics._program import ProgramMetrics
+from bridgepool.gateway.proxy._access_log import RequestObserver, console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
@@ -85,6 +88,10 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             console_line=console_line,
         )
         spool = await enter_usage_spool(stack, options) if options.store_usage else None
+        requests = RequestMetrics(options.metrics_by_client)
+        observers: list[RequestObserver] = [] if access_log is None else [access_log]
+        if options.admin_listen:
+            observers.append(requests.observe)
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous, usage=spool)
         )
@@ -99,7 +106,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 first=source.first,
                 first_age=source.first_age,
                 settings=settings,
-                observers=() if access_log is None else (access_log,),
+                observers=observers,
                 on_usage=usage_sink(options, spool, logs),
                 usage_full=None if spool is None else lambda: spool.full,
                 prices=prices,
@@ -111,9 +118,21 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         source.follow_keys(gateway.key_report)
         delay = shutdown_delay(options.shutdown_delay, addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
-        await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source)))
+        limiter = make_limiter(
+            logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
+        )
+        program = ProgramMetrics(
+            program="gateway",
+            limiters={"main": limiter},
+            log_lines_dropped=lambda: logs.dropped,
+            certificate=certificate,
+        )
+        metrics = GatewayMetrics(gateway, requests, program)
+        await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source, metrics)))
         stack.enter_context(exempt_startup_objects())
-        return await _serve(gateway, source, listeners, certificate, shutdown, options, logs)
+        return await _serve(
+            gateway, source, listeners, limiter, certificate, shutdown, options, logs
+        )
 
 
 async def read_price_table(path: Path | None) -> PriceTable | None:
@@ -132,7 +151,7 @@ async def read_price_table(path: Path | None) -> PriceTable | None:
         raise StartError(f"--price-table: {error}") from None
 
 
-def _admin_pages(gateway: Gateway, source: Source) -> Mapping[str, Page]:
+def _admin_pages(gateway: Gateway, source: Source, metrics: GatewayMetrics) -> Mapping[str, Page]:
     def status() -> tuple[int, object]:
         document = {"program": "gateway", "version": __version__, **gateway.status()}
         connection = source.connection()
@@ -142,6 +161,7 @@ def _admin_pages(gateway: Gateway, source: Source) -> Mapping[str, Page]:
         "/healthz": json_page(lambda: (200, {"status": "listening"})),
         "/readyz": json_page(gateway.readiness),
         "/status": json_page(status),
+        "/metrics": lambda: metrics.page(source.report().connected),
     }
 
 
@@ -174,15 +194,13 @@ async def _serve(
     gateway: Gateway,
     source: Source,
     listeners: Sequence[Listener],
+    limiter: ConnectionLimiter,
     certificate: ServerCertificate | None,
     shutdown: Shutdown,
     options: GatewayOptions,
     logs: ProgramLogs,
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
-    limiter = make_limiter(
-        logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
-    )
     forced = False  # a second signal cut running requests
     refused: str | None = None
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
+import socket
+import subprocess
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from prometheus_client.parser import text_string_to_metric_families
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.gateway.metrics._declarations import (
+    CONTROL_PLANE_METRICS,
+    GATEWAY_METRICS,
+    Metric,
+)
 from bridgepool.http import UpstreamError, open_upstream_client
 from tests.e2e.files import provider, write
 from tests.e2e.process import GatewayProcess, run_gateway
@@ -105,3 +115,118 @@ async def test_a_control_planes_admin_port_shows_its_store_and_the_gateways(
         assert document["connected"] == 1
         assert document["revisions"]["revision"] >= 1
         assert [row["gateway"] for row in document["gateways"]] == ["first"]  # the name of its key
+
+
+async def test_metrics_are_clean_and_prometheus_scrapes_both_programs(
+    north: SimulatedUpstream, tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with (
+        run_gateway(file, *ADMIN, "--read-usage") as gateway,
+        run_control(tmp_path, str(tmp_path / "store.db"), *ADMIN) as control,
+    ):
+        urls = [await admin_url(gateway), await admin_url(control.run)]
+        async with open_upstream_client(gateway.url) as client:
+            body = json.dumps({"model": "m"}).encode()
+            async with client.request(b"POST", b"/ai/v1/chat/completions", (), body) as response:
+                assert response.status == 200
+                await response.receive_some()
+        await gateway.wait_request(status=200)
+        await control.ask("GET", "/api/v1/providers")
+        async with control.gateway("front") as plane:
+            await plane.providers.reload()  # there is a session now
+            changed = await control.ask("POST", "/api/v1/providers", DRAFT)
+            snapshot = await plane.providers.reload()
+            plane.providers.acknowledge(changed["revision"], (), epoch=snapshot.epoch)
+            path = f"/api/v1/revisions/{changed['revision']}/applied?wait=4"
+            assert (await control.ask("GET", path))["complete"]
+            for url, metrics in zip(urls, (GATEWAY_METRICS, CONTROL_PLANE_METRICS), strict=True):
+                text = await raw(url, "/metrics")
+                check(text, metrics)
+        assert "bridgepool_rollout_seconds_count 1\n" in text
+        assert 'bridgepool_gateways{state="connected"} 1\n' in text
+        assert "bridgepool_gateways_behind 0\n" in text
+        assert 'route="/api/v1/providers",status="2xx"} 1\n' in text
+        if shutil.which("prometheus") is not None:  # of Debian's package
+            await scrape_with_prometheus(urls, tmp_path, nursery)
+
+
+async def raw(url: str, path: str) -> str:
+    async with (
+        open_upstream_client(url) as client,
+        client.request(b"GET", path.encode()) as response,
+    ):
+        assert dict(response.headers)[b"content-type"].startswith(b"text/plain; version=0.0.4")
+        body = b""
+        while piece := await response.receive_some():
+            body += piece
+        return body.decode()
+
+
+def check(text: str, metrics: tuple[Metric, ...]) -> None:
+    """Check the output with the parser of the client library, and with promtool if it is there."""
+    found = {family.name for family in text_string_to_metric_families(text)}
+    declared = {metric.name.removesuffix("_total") for metric in metrics}
+    assert found <= declared
+    missing = declared - found
+    assert missing <= {
+        "bridgepool_certificate_end_timestamp_seconds",
+        "bridgepool_control_connected",
+        "bridgepool_revision",
+        "bridgepool_tokens",
+        "bridgepool_seed_drift",
+    }, missing
+    tool = shutil.which("promtool")
+    if tool is not None:
+        done = subprocess.run(
+            [tool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+async def scrape_with_prometheus(urls: list[str], folder: Path, nursery: trio.Nursery) -> None:
+    """Let a real Prometheus scrape both, and ask it what it has."""
+    targets = ", ".join(f'"{url.partition("://")[2]}"' for url in urls)
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s}\n"
+        f"scrape_configs: [{{job_name: bridgepool, static_configs: [{{targets: [{targets}]}}]}}]\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL)
+    try:
+        with trio.fail_after(30):
+            for query, count in (
+                ("up == 1", 2),
+                ("bridgepool_info", 2),
+                ("bridgepool_gateways", 3),
+            ):
+                while len(await query_prometheus(port, query)) != count:  # noqa: ASYNC110 -- polls
+                    await trio.sleep(0.1)
+        [row] = await query_prometheus(port, 'bridgepool_requests_total{outcome="complete"}')
+        assert row["metric"]["route"] == "/v1/chat/completions"
+        assert row["value"][1] == "1"
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def query_prometheus(port: int, query: str) -> list[Any]:
+    target = "/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    try:
+        _, document = await ask(f"http://127.0.0.1:{port}", target)
+    except UpstreamError:
+        return []  # it does not listen yet
+    except ValueError:
+        return []  # it is not ready yet
+    return list(document.get("data", {}).get("result", []))

@@ -88,6 +88,8 @@ class Hub:
     _reading: StoreAccess = attrs.field(init=False)
     _writing: StoreAccess = attrs.field(init=False)
     _refusals: RefusalAudit = attrs.field(init=False)
+    refused: int = attrs.field(default=0, init=False)
+    """Keys of gateways that were refused; only grows."""
     _renewals: deque[float] = attrs.field(factory=deque, init=False)  # when, those from here
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
 
@@ -188,6 +190,7 @@ class Hub:
 
     async def note_refused(self, peer: str) -> None:
         """Note in the audit that a gateway's key was refused. A checkpoint."""
+        self.refused += 1
         await self._refusals.note(peer)
 
     def is_live(self, key_id: str) -> bool:
@@ -215,6 +218,14 @@ class Hub:
         self._sessions.closed(session_id)
 
     # -- for the API
+
+    def subscribe_sessions(self) -> ChangeSubscription:
+        """Open a channel of notices that a session of a gateway here changed."""
+        return self._sessions.subscribe()
+
+    def is_pending(self, revision: int) -> bool:
+        """Return whether a gateway that is connected here has still to confirm a revision."""
+        return self._sessions.is_pending(revision, self.revisions)
 
     def status(self) -> HubStatus:
         """Return the current status."""

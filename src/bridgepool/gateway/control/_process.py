@@ -22,6 +22,7 @@ import msgspec
 import trio
 
 from bridgepool import BridgePoolError
+from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool.gateway._options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._errors import EncryptionError
@@ -29,10 +30,12 @@ from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._key_renewal import renew_keys
+from bridgepool.gateway.control._metrics import ControlPlaneMetrics
 from bridgepool.gateway.control._status import status_document
 from bridgepool.gateway.control._usage_retention import forget_usage
-from bridgepool.gateway.control.api import Guard, console_line, json_line, make_api
+from bridgepool.gateway.control.api import ApiRecord, Guard, console_line, json_line, make_api
 from bridgepool.gateway.control.store import Store, open_store
+from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.providers import ProviderFile, ProviderFileError, parse_provider_file
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import (
@@ -114,11 +117,29 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
                 open_store(options.store, keys, max_keys=options.max_keys)
             )
             await store.check_readable()
-            await _prepare(store, declared, options)
+            drift = await _prepare(store, declared, options)
             hub = await stack.enter_async_context(open_hub(store))
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
-        api = make_api(store, hub, access_log=access_log, log_lines_dropped=lambda: logs.dropped)
+
+        def observe(record: ApiRecord) -> None:
+            if access_log is not None:
+                access_log(record)
+            metrics.observe_api(record)
+
+        api = make_api(store, hub, access_log=observe, log_lines_dropped=lambda: logs.dropped)
+        # One for each port: clients of the API and gateways cannot lock one another out.
+        limiter = make_limiter(
+            logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
+        )
+        limiters = {"api": limiter, "gateways": attrs.evolve(limiter)}
+        program = ProgramMetrics(
+            program="control plane",
+            limiters=limiters,
+            log_lines_dropped=lambda: logs.dropped,
+            certificate=certificate,
+        )
+        metrics = ControlPlaneMetrics(hub, program, api.refused_keys, drift)
 
         async def look_again() -> None:
             if certificate is not None:
@@ -127,14 +148,24 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
 
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
-        await stack.enter_async_context(serve_admin(admin, _admin_pages(api, hub)))
+        pages = _admin_pages(api, hub, metrics)
+        await stack.enter_async_context(serve_admin(admin, pages, metrics.watch_rollouts))
         stack.enter_context(exempt_startup_objects())
         return await _serve(
-            api, hub, store, api_listeners, rpc_listeners, shutdown, options, logs, look_again
+            api,
+            hub,
+            store,
+            api_listeners,
+            rpc_listeners,
+            limiters,
+            shutdown,
+            options,
+            logs,
+            look_again,
         )
 
 
-def _admin_pages(api: Guard, hub: Hub) -> Mapping[str, Page]:
+def _admin_pages(api: Guard, hub: Hub, metrics: ControlPlaneMetrics) -> Mapping[str, Page]:
     async def status() -> tuple[int, Headers, bytes]:
         return 200, JSON_HEADERS, msgspec.json.encode(await status_document(hub)) + b"\n"
 
@@ -142,6 +173,7 @@ def _admin_pages(api: Guard, hub: Hub) -> Mapping[str, Page]:
         "/healthz": partial(api.health_page, "healthz"),
         "/readyz": partial(api.health_page, "readyz"),
         "/status": status,
+        "/metrics": metrics.page,
     }
 
 
@@ -160,10 +192,11 @@ def _addresses(option: str, texts: Sequence[str], options: ControlPlaneOptions) 
 
 async def _prepare(
     store: Store, declared: ProviderFile | None, options: ControlPlaneOptions
-) -> None:
-    """Apply the seed, and create the first keys."""
+) -> int | None:
+    """Apply the seed, and create the first keys; return the drift, if there is a seed."""
+    drift = None
     if declared is not None and options.seed is not None:
-        await _apply_seed(store, declared, options.seed.name)
+        drift = await _apply_seed(store, declared, options.seed.name)
     if options.admin_key_file is not None:
         await ensure_key(store, "admin", options.admin_key_file)
     elif not await store.list_keys("admin"):
@@ -175,6 +208,7 @@ async def _prepare(
         await ensure_key(store, "gateway", options.gateway_key_file)
     if options.client_key_file is not None:
         await ensure_key(store, "client", options.client_key_file)
+    return drift
 
 
 async def _read_seed(path: Path, max_keys: int) -> ProviderFile:
@@ -188,7 +222,8 @@ async def _read_seed(path: Path, max_keys: int) -> ProviderFile:
         raise StartError(f"--seed {path}: cannot be read: {problem}") from None
 
 
-async def _apply_seed(store: Store, declared: ProviderFile, source: str) -> None:
+async def _apply_seed(store: Store, declared: ProviderFile, source: str) -> int:
+    """Apply the seed, and return the number of differences that stay."""
     report = await store.seed(declared, source=source)
     facts = {"applied": len(report.applied), "revision": report.revision}
     logger.info("seed applied", extra=facts)
@@ -197,6 +232,7 @@ async def _apply_seed(store: Store, declared: ProviderFile, source: str) -> None
             "drift from the seed; keeping the store",
             extra={"kind": drift.kind, "row": drift.name, "reason": drift.reason},
         )
+    return len(report.drift)
 
 
 async def _serve(
@@ -205,17 +241,13 @@ async def _serve(
     store: Store,
     api_listeners: Sequence[Listener],
     rpc_listeners: Sequence[Listener],
+    limiters: Mapping[str, ConnectionLimiter],
     shutdown: Shutdown,
     options: ControlPlaneOptions,
     logs: ProgramLogs,
     look_again: Callable[[], Awaitable[None]],
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
-    # One for each port: clients of the API and gateways cannot lock one another out.
-    api_limiter = make_limiter(
-        logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
-    )
-    rpc_limiter = attrs.evolve(api_limiter)
     limits = HttpLimits(unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT)
     forced = False
     # Sessions outlive the service, so that they can close in order.
@@ -256,7 +288,7 @@ async def _serve(
                     service.serve,  # noqa: ASYNC111 -- sessions outlive it, see above
                     rpc_listeners,
                     admit=admit,
-                    limiter=rpc_limiter,
+                    limiter=limiters["gateways"],
                 )
             )
             _announce(api_listeners, rpc_listeners, hub)
@@ -265,7 +297,7 @@ async def _serve(
                 api_listeners,
                 limits=limits,
                 graceful=shutdown.graceful,
-                limiter=api_limiter,
+                limiter=limiters["api"],
                 over_limit=api.handle_over_limit,
                 answer_invalid=api.answer_invalid,
             )

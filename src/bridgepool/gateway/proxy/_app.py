@@ -173,9 +173,13 @@ class Gateway:
         served. It shows keys masked, and no address of a provider.
         """
         _, ready = self.readiness()
-        providers, keys = self._runtimes.in_force.entries(), self._keys.statuses()
         return status_document(
-            ready, self.pool, self.reload_status, providers, keys, self._recorder.running
+            ready,
+            self.pool,
+            self.reload_status,
+            self._runtimes.in_force.entries(),
+            self._keys.statuses(),
+            self._recorder.running,
         )
 
     def key_report(self) -> KeyReport:

@@ -16,7 +16,7 @@ from bridgepool.gateway.providers import (
     address_is_private,
 )
 from bridgepool.gateway.providers._provider_type import find_type
-from bridgepool.gateway.upstreams._key_pool import KeyRing
+from bridgepool.gateway.upstreams._key_pool import Cooling, KeyRing
 from bridgepool.gateway.upstreams._resilience import Resilience, resilience_of
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 from bridgepool.http import (
@@ -40,6 +40,18 @@ class ProviderRuntime:
     """Its connections."""
     _keys: KeyRing | None = None  # None: it wants none, or clients bring theirs
     _resilience: Resilience = attrs.field(factory=Resilience)
+
+    def key_states(self) -> list[str]:
+        """Return `free`, `rate_limited` or `refused` for each of its keys."""
+        now = trio.current_time()
+        states = [key.state for key in self._keys.keys] if self._keys is not None else []
+        return [
+            "free"
+            if state.cooling is None
+            or (state.cooling is Cooling.RATE_LIMITED and state.until <= now)
+            else state.cooling.value
+            for state in states
+        ]
 
 
 def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:

@@ -159,13 +159,23 @@ async def _answer_error(
 
 
 @asynccontextmanager
-async def serve_admin(admin: AdminListeners, pages: Mapping[str, Page]) -> AsyncIterator[None]:
+async def serve_admin(
+    admin: AdminListeners,
+    pages: Mapping[str, Page],
+    watch: Callable[[], Awaitable[None]] | None = None,
+) -> AsyncIterator[None]:
     """Serve the admin port while the block runs, and print its URLs.
 
     Leaving it lets responses that were begun end, for a moment.
+
+    Args:
+        admin: Its listeners; without any, nothing is served.
+        pages: By path.
+        watch: What runs beside it, for the metrics.
     """
     graceful = GracefulClose()
     async with open_service_nursery() as nursery:
+        watching = trio.CancelScope()
         if admin.listeners:
             serving = partial(
                 serve_http,
@@ -176,9 +186,17 @@ async def serve_admin(admin: AdminListeners, pages: Mapping[str, Page]) -> Async
                 limiter=ConnectionLimiter(max_connections=_MAX_CONNECTIONS),
             )
             await nursery.start(serving)
+            if watch is not None:
+                nursery.start_soon(_run_in, watching, watch)
             for listener in admin.listeners:
                 print(f"admin port on {listener_url(listener)}", flush=True)
         try:
             yield
         finally:
+            watching.cancel()
             graceful.begin(_LAST_RESPONSES_TIMEOUT)
+
+
+async def _run_in(scope: trio.CancelScope, run: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await run()

@@ -7,8 +7,8 @@ the line of each request. No answer repeats what was sent, and none holds a secr
 was made just now.
 """
 
-from bridgepool.gateway.control.api._access_log import console_line, json_line
+from bridgepool.gateway.control.api._access_log import ApiRecord, console_line, json_line
 from bridgepool.gateway.control.api._app import make_api
 from bridgepool.gateway.control.api._guard import Guard
 
-__all__ = ["Guard", "console_line", "json_line", "make_api"]
+__all__ = ["ApiRecord", "Guard", "console_line", "json_line", "make_api"]

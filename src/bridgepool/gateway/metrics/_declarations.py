@@ -1,0 +1,254 @@
+"""Every metric of the two programs, declared once: name, kind, labels, meaning.
+
+The output for Prometheus, the tables of the documentation and their test are derived from these.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import attrs
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 600.0)
+"""Upper bounds of the buckets of all histograms, in seconds."""
+
+
+@attrs.frozen
+class Metric:
+    """One metric."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+# -- both programs
+
+INFO: Final = Metric(
+    "bridgepool_info", "gauge", "The program and its version; always 1.", ("program", "version")
+)
+READY: Final = Metric("bridgepool_ready", "gauge", "Whether `/readyz` answers 200: 1 or 0.")
+LOG_LINES_DROPPED: Final = Metric(
+    "bridgepool_log_lines_dropped_total", "counter", "Lines that were not written to a log."
+)
+CERTIFICATE_END: Final = Metric(
+    "bridgepool_certificate_end_timestamp_seconds",
+    "gauge",
+    "When the certificate of `--tls-cert` ends, in Unix time.",
+)
+CONNECTIONS: Final = Metric(
+    "bridgepool_client_connections", "gauge", "Open connections of clients, by port.", ("port",)
+)
+CONNECTIONS_REFUSED: Final = Metric(
+    "bridgepool_client_connections_refused_total",
+    "counter",
+    "Connections that were over a limit, by port.",
+    ("port",),
+)
+
+# -- the gateway
+
+REQUESTS: Final = Metric(
+    "bridgepool_requests_total",
+    "counter",
+    "Ended requests. `status` is the class of the status that the client got, such as `2xx`; empty "
+    "if it got none. `provider` and `route` are empty if the request was refused before.",
+    ("provider", "route", "outcome", "status"),
+)
+REQUESTS_RUNNING: Final = Metric(
+    "bridgepool_requests_in_flight", "gauge", "Requests that are being served.", ("provider",)
+)
+DURATION: Final = Metric(
+    "bridgepool_request_duration_seconds",
+    "histogram",
+    "Time from the head of a request to the end of its response.",
+    ("provider",),
+)
+FIRST_BYTE: Final = Metric(
+    "bridgepool_request_first_byte_seconds",
+    "histogram",
+    "Time from the head of a request to the first byte of its response.",
+    ("provider",),
+)
+TOKENS: Final = Metric(
+    "bridgepool_tokens_total",
+    "counter",
+    "Tokens that answers told, where usage is read. `type` is `input`, `output`, `cached_read`, "
+    "`cached_write` or `reasoning`; the last three are parts of the first two.",
+    ("provider", "type"),
+)
+BRIDGES: Final = Metric(
+    "bridgepool_pool_bridges",
+    "gauge",
+    "Bridges of the pool. `state` is `listed`, `draining`, `building` or `queued`.",
+    ("state",),
+)
+LEASES: Final = Metric("bridgepool_pool_leases", "gauge", "Leases that are held.")
+ACQUIRES: Final = Metric(
+    "bridgepool_pool_acquires_total",
+    "counter",
+    "Acquires of a bridge. `result` is `hit`, `miss` or `join`.",
+    ("result",),
+)
+BUILDS: Final = Metric(
+    "bridgepool_pool_builds_total", "counter", "Builds that ended, by how.", ("outcome",)
+)
+RETIRED: Final = Metric(
+    "bridgepool_pool_retired_total", "counter", "Bridges that were retired, by why.", ("reason",)
+)
+GENERATION: Final = Metric(
+    "bridgepool_generation", "gauge", "The number of the providers in force in this process."
+)
+REVISION: Final = Metric(
+    "bridgepool_revision",
+    "gauge",
+    "The revision in force, as the source numbers it; at a control plane, the revision that it "
+    "serves.",
+)
+AGE: Final = Metric(
+    "bridgepool_providers_age_seconds",
+    "gauge",
+    "Time since the source confirmed the providers in force; missing if it is unknown.",
+)
+RELOADS: Final = Metric(
+    "bridgepool_reloads_total",
+    "counter",
+    "Reloads. `result` is `applied`, `unchanged`, `out_of_date` or `failed`.",
+    ("result",),
+)
+FAILED_RELOADS: Final = Metric(
+    "bridgepool_failed_reloads", "gauge", "Failed reloads since the last good one."
+)
+CONTROL_CONNECTED: Final = Metric(
+    "bridgepool_control_connected",
+    "gauge",
+    "Whether there is a session with the control plane: 1 or 0. Missing without `--control`.",
+)
+PROVIDER: Final = Metric(
+    "bridgepool_provider_info", "gauge", "A provider in force; always 1.", ("provider", "type")
+)
+PROVIDER_STATE: Final = Metric(
+    "bridgepool_provider_state",
+    "gauge",
+    "1 for the state that a provider is in, 0 for the others: `usable`, `last_good`, "
+    "`misconfigured`, `disabled`.",
+    ("provider", "state"),
+)
+UPSTREAM_CONNECTIONS: Final = Metric(
+    "bridgepool_upstream_connections",
+    "gauge",
+    "Connections to a provider. `state` is `in_use` or `idle`.",
+    ("provider", "state"),
+)
+UPSTREAM_WAITING: Final = Metric(
+    "bridgepool_upstream_waiting",
+    "gauge",
+    "Requests that wait for a connection to a provider.",
+    ("provider",),
+)
+KEYS: Final = Metric(
+    "bridgepool_provider_keys",
+    "gauge",
+    "Keys of a provider. `state` is `free`, `rate_limited` or `refused`.",
+    ("provider", "state"),
+)
+
+# -- the control plane
+
+GATEWAYS: Final = Metric(
+    "bridgepool_gateways",
+    "gauge",
+    "Gateways that the store knows. `state` is `connected`, `reconnecting` or `disconnected`.",
+    ("state",),
+)
+GATEWAYS_BEHIND: Final = Metric(
+    "bridgepool_gateways_behind",
+    "gauge",
+    "Connected gateways that do not serve the latest revision.",
+)
+REJECTED: Final = Metric(
+    "bridgepool_gateways_rejected_providers",
+    "gauge",
+    "Providers that connected gateways could not use, over all of them.",
+)
+UNREADABLE: Final = Metric(
+    "bridgepool_unreadable_providers", "gauge", "Providers that cannot be decrypted."
+)
+DRIFT: Final = Metric(
+    "bridgepool_seed_drift",
+    "gauge",
+    "Differences between the seed and the store, as found at the start.",
+)
+STORE_AVAILABLE: Final = Metric(
+    "bridgepool_store_available",
+    "gauge",
+    "Whether the store can be used: 1 or 0. `access` is `read` or `write`.",
+    ("access",),
+)
+API_REQUESTS: Final = Metric(
+    "bridgepool_api_requests_total",
+    "counter",
+    "Ended requests of the API. `route` has `*` for names.",
+    ("method", "route", "status"),
+)
+REFUSED_KEYS: Final = Metric(
+    "bridgepool_refused_keys_total",
+    "counter",
+    "Refused keys. `kind` is `admin` or `gateway`.",
+    ("kind",),
+)
+ROLLOUT: Final = Metric(
+    "bridgepool_rollout_seconds",
+    "histogram",
+    "Time from a new revision until the last gateway that is connected here has confirmed it.",
+)
+
+_BOTH: Final = (
+    INFO,
+    READY,
+    LOG_LINES_DROPPED,
+    CERTIFICATE_END,
+    CONNECTIONS,
+    CONNECTIONS_REFUSED,
+    REVISION,
+)
+GATEWAY_METRICS: Final = (
+    *_BOTH,
+    REQUESTS,
+    REQUESTS_RUNNING,
+    DURATION,
+    FIRST_BYTE,
+    TOKENS,
+    BRIDGES,
+    LEASES,
+    ACQUIRES,
+    BUILDS,
+    RETIRED,
+    GENERATION,
+    AGE,
+    RELOADS,
+    FAILED_RELOADS,
+    CONTROL_CONNECTED,
+    PROVIDER,
+    PROVIDER_STATE,
+    UPSTREAM_CONNECTIONS,
+    UPSTREAM_WAITING,
+    KEYS,
+)
+"""The metrics of `bridgepool gateway`."""
+CONTROL_PLANE_METRICS: Final = (
+    *_BOTH,
+    GATEWAYS,
+    GATEWAYS_BEHIND,
+    REJECTED,
+    UNREADABLE,
+    DRIFT,
+    STORE_AVAILABLE,
+    API_REQUESTS,
+    REFUSED_KEYS,
+    ROLLOUT,
+)
+"""The metrics of `bridgepool control-plane`."""
