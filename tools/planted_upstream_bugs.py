@@ -26,6 +26,10 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "self._settle(permit)", "pass",
     ),
     bug(
+        "probes that hang keep a breaker half-open", _BREAKER_TESTS, f"{_BREAKER}.admit",
+        "if now - self._last_probe < rules.first_open:", "if True:",
+    ),
+    bug(
         "a permit is settled twice", _BREAKER_TESTS, f"{_BREAKER}._settle",
         "permit._settled = True", "pass",
     ),

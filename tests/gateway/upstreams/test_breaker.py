@@ -100,6 +100,21 @@ def test_three_probes_run_at_a_time_and_a_cancelled_one_frees_its_place() -> Non
     assert breaker.admit(RULES, 31) is not None
 
 
+def test_probes_that_hang_make_room_for_others_and_still_count() -> None:
+    breaker = opened()
+    hanging = [take(breaker, 30 + number) for number in range(PROBES)]
+    assert not breaker.would_admit(RULES, 61)
+    assert breaker.admit(RULES, 61) is None
+    assert breaker.would_admit(RULES, 62)
+    others = [take(breaker, 62) for _ in range(PROBES)]
+    assert breaker.admit(RULES, 62) is None
+    breaker.release(hanging[0])
+    assert breaker.admit(RULES, 62) is None
+    breaker.release(others[0])
+    take(breaker, 62)
+    assert breaker.succeed(hanging[1], 90) is CLOSED
+
+
 def test_each_failed_probe_doubles_the_time_up_to_a_bound() -> None:
     breaker, now, times = opened(), 0.0, []
     for _ in range(6):
@@ -171,21 +186,31 @@ class Model:
     open_for: float = 0.0
     closed_at: float = 0.0
     out: list[int] = attrs.field(factory=list)  # permits that count, of this state
+    places: list[int] = attrs.field(factory=list)  # those that hold the places of probes
+    last_probe: float = 0.0
     given: int = 0
 
     def admit(self) -> int | None:
         if self.state is OPEN and self.now >= self.opened_at + self.open_for:
-            self.state, self.out = HALF_OPEN, []
-        if self.state is OPEN or (self.state is HALF_OPEN and len(self.out) >= PROBES):
+            self.state, self.out, self.places = HALF_OPEN, [], []
+        if self.state is HALF_OPEN and len(self.places) == PROBES:
+            if self.now < self.last_probe + 4:
+                return None
+            self.places = []
+        if self.state is OPEN:
             return None
         self.given += 1
         self.out.append(self.given)
+        if self.state is HALF_OPEN:
+            self.places.append(self.given)
+            self.last_probe = self.now
         return self.given
 
     def settle(self, permit: int, good: bool | None) -> None:
         if permit not in self.out:
             return
         self.out.remove(permit)
+        self.places = [one for one in self.places if one != permit]
         if good is None:
             return
         if self.state is HALF_OPEN:
@@ -222,7 +247,7 @@ class BreakerMachine(RuleBasedStateMachine):
 
     @rule(target=permits)
     def admit(self) -> tuple[Permit | None, int | None]:
-        would = self.breaker.would_admit(self.model.now)
+        would = self.breaker.would_admit(_SMALL, self.model.now)
         permit, expected = self.breaker.admit(_SMALL, self.model.now), self.model.admit()
         assert would == (permit is not None) == (expected is not None)
         return (permit, expected)
@@ -254,7 +279,7 @@ class BreakerMachine(RuleBasedStateMachine):
             left = max(self.model.opened_at + self.model.open_for - self.model.now, 0.0)
             assert self.breaker.remaining(self.model.now) == left
         if self.model.state is HALF_OPEN:
-            assert self.breaker.document(self.model.now)["probes"] == len(self.model.out)
+            assert self.breaker.document(self.model.now)["probes"] == len(self.model.places)
 
 
 TestBreaker = BreakerMachine.TestCase

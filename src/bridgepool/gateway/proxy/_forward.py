@@ -252,6 +252,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     begun = time.perf_counter()
     record.attempts += 1
     record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
+    record.usage_reader = None  # of the attempt before
     async with client.request(
         request.method, call.target, headers, body, tenant=call.client
     ) as response:

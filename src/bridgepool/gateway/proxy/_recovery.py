@@ -168,12 +168,14 @@ def _is_ready(runtime: ProviderRuntime, route_class: str) -> bool:
     """Return whether a provider would take a request now."""
     resilience, ring, now = runtime._resilience, runtime._keys, trio.current_time()
     breaker = resilience.breaker(route_class)
-    if breaker is not None and not breaker.would_admit(now):
+    if breaker is not None and not _admits(resilience, breaker):
         return False
     if ring is not None and not any(key.state.can_be_taken(now) for key in ring.keys):
         return False
-    rules, admission = resilience.admission_rules, resilience.state.admission
-    return rules is None or admission.running < rules.limit or admission.waiting < rules.max_waiting
+    limits, admission = resilience.admission_rules, resilience.state.admission
+    if limits is None or admission.running < limits.limit:
+        return True
+    return admission.waiting < limits.max_waiting
 
 
 def _note_fallback(record: AccessRecord, call: Call, failure: Exception) -> None:
@@ -209,14 +211,14 @@ class _Run:
         """
         resilience = self.call.runtime._resilience
         breaker = resilience.breaker(self.call.match.route_class)
-        if breaker is not None and not breaker.would_admit(trio.current_time()):
+        if breaker is not None and not _admits(resilience, breaker):
             raise _refused_by(breaker)
-        rules, admission = resilience.admission_rules, resilience.state.admission
-        if rules is None:
+        limits, admission = resilience.admission_rules, resilience.state.admission
+        if limits is None:
             await self._try(resilience, breaker)
             return
-        if admission.rules is not rules:
-            admission.apply(rules)
+        if admission.rules is not limits:
+            admission.apply(limits)
         try:
             await admission.enter()
         except OverloadedError:
@@ -253,6 +255,11 @@ class _Run:
         """Return whether another provider would serve the request now."""
         route_class = self.call.match.route_class
         return self.body.can_be_sent and any(_is_ready(one, route_class) for one in self.others)
+
+
+def _admits(resilience: Resilience, breaker: Breaker) -> bool:
+    rules = resilience.breaker_rules
+    return rules is None or breaker.would_admit(rules, trio.current_time())
 
 
 def _refused_by(breaker: Breaker) -> _UnservedError:

@@ -11,6 +11,8 @@ answers most of its requests is not cut off. *Open*, it admits none. After `firs
 is *half-open*, and admits `PROBES` requests at a time. The first success closes it; a failure opens
 it again for twice the time, up to `LONGEST_OPEN` (or `first_open`, if that is longer). The time is
 doubled, too, if it was closed for less time than it was open before; else it is `first_open` again.
+Probes that hang do not keep it half-open: `first_open` seconds after the last of them it admits as
+many again. What the first ones do still counts.
 
 A request that was admitted has a `Permit`, which is settled once: `succeed`, `fail`, or `release`
 for what is neither, such as a client that left. A permit counts only in the state in which it was
@@ -62,6 +64,7 @@ class Permit:
 
     _rules: BreakerRules
     _epoch: int  # of the breaker when it was given
+    _round: int  # of probes
     _settled: bool = False
 
 
@@ -77,7 +80,9 @@ class Breaker:
     _ended: int = 0  # requests that succeeded or failed
     # the last failures while closed: when, and how many requests had ended then
     _failures: deque[tuple[float, int]] = attrs.field(factory=deque)
-    _probes: int = 0  # permits given while half-open and not settled
+    _probes: int = 0  # permits of this round of probes that are not settled
+    _round: int = 0
+    _last_probe: float = 0.0
     _closed_since: float = 0.0
     _open_until: float = 0.0
     _open_time: float = 0.0  # how long it opened last
@@ -90,21 +95,27 @@ class Breaker:
             self._change(BreakerState.HALF_OPEN)
         if self.state is BreakerState.HALF_OPEN:
             if self._probes >= PROBES:
-                return None
+                if now - self._last_probe < rules.first_open:
+                    return None
+                self._round += 1
+                self._probes = 0
             self._probes += 1
-        return Permit(rules, self._epoch)
+            self._last_probe = now
+        return Permit(rules, self._epoch, self._round)
 
-    def would_admit(self, now: float) -> bool:
+    def would_admit(self, rules: BreakerRules, now: float) -> bool:
         """Return whether `admit` would return a permit; changes nothing."""
         if self.state is BreakerState.OPEN:
             return now >= self._open_until
-        return self.state is BreakerState.CLOSED or self._probes < PROBES
+        if self.state is BreakerState.CLOSED or self._probes < PROBES:
+            return True
+        return now - self._last_probe >= rules.first_open
 
     def remaining(self, now: float) -> float:
         """Return the seconds after which a refused request may be worth another try."""
         if self.state is BreakerState.OPEN:
             return max(self._open_until - now, 0.0)
-        return 0.0 if self.would_admit(now) else _PROBE_WAIT
+        return _PROBE_WAIT if self._probes >= PROBES else 0.0
 
     def succeed(self, permit: Permit, now: float) -> BreakerState | None:
         """Settle the permit of a request that was answered.
@@ -151,7 +162,7 @@ class Breaker:
         permit._settled = True
         if permit._epoch != self._epoch:
             return False
-        if self.state is BreakerState.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN and permit._round == self._round:
             self._probes -= 1
         return True
 
