@@ -88,6 +88,11 @@ STORE_BUGS: tuple[Bug, ...] = (
         '("pending", "reconnecting")', '("pending",)',
     ),
     bug(
+        "a gateway that the network cut off has left",
+        ("tests/remote/test_owner.py", "tests/system/test_gateway_away.py"),
+        "remote/_owner_session.py:OwnerSession._end", "self.loss.code == CLOSED", "self.loss.code",
+    ),
+    bug(
         "an expected gateway is not waited for", _APPLIED,
         "gateway/control/_applied.py:applied_report", "and not missing and", "and",
     ),

@@ -14,6 +14,7 @@ from bridgepool.remote import (
     ConnectionLostError,
     Handshake,
     RemoteError,
+    SessionEnd,
     SessionInfo,
     open_remote_service,
 )
@@ -295,14 +296,19 @@ async def test_sessions_and_receipts_are_shown_to_an_observer(
         def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
             seen.append(receipt)
 
-        def session_closed(self, session_id: str) -> None:
-            seen.append("closed")
+        def session_closed(self, session_id: str, end: SessionEnd) -> None:
+            seen.append(end)
 
     owner = Owner()
     with owner.source.subscribe() as changes:
         async with (
             open_remote_service(
-                ROWS, owner.source, changes, admit=owner.admit, observer=Observer()
+                ROWS,
+                owner.source,
+                changes,
+                admit=owner.admit,
+                is_live=owner.is_live,
+                observer=Observer(),
             ) as service,
             trio.open_nursery() as nursery,
         ):
@@ -313,9 +319,18 @@ async def test_sessions_and_receipts_are_shown_to_an_observer(
                 await rpc.call("get_rows", GetRows(), RowSet)
                 assert list(service.receipts.values()) == [Acknowledge(1)]
             await trio.sleep(1)
-            assert seen == ["front-1", Acknowledge(1), "closed"]
+            assert seen == ["front-1", Acknowledge(1), "left"]
             assert not service.receipts
             assert not service.sessions
+            for end in ("lost", "revoked"):
+                async with open_rpc(channel := await link(plane)) as rpc:
+                    await rpc.call("hello", HELLO, Welcome)
+                    if end == "lost":
+                        channel.break_link()
+                    else:
+                        owner.revoke(next(iter(owner.keys.values())).key_id)
+                    await trio.sleep(1)
+                assert seen[-1] == end
             nursery.cancel_scope.cancel()
 
 

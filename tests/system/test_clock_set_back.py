@@ -23,7 +23,7 @@ async def test_a_clock_that_is_set_back_changes_no_order(database_url: str) -> N
         # The same session tells of it, and then another one of the same gateway.
         hub.acknowledged("session-front-1", receipt(second.revision))
         assert (await hub.wait_applied(second.revision, 5)).applied
-        hub.session_closed("session-front-1")
+        hub.session_closed("session-front-1", "lost")
         hub.session_opened(session("front", 2))
         third = await store.remove_provider(ADA, "first", allow_empty=True)
         await wait_revision(hub, third.revision)

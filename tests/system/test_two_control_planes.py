@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from bridgepool.gateway.control._hub import Hub
+from bridgepool.gateway.control.store import GatewayExpiry
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.serving._listening import Address, open_listeners
 from bridgepool.transports.websocket import serve_websockets
@@ -182,10 +183,7 @@ async def test_the_gateways_of_one_that_was_killed_are_offline_after_the_limit(
             assert (await other.hub.gateways())[0].connected
             # The other's own look at who is stale, with a shorter limit than its 35 s.
             expire = partial(
-                other.store.expire_gateways,
-                stale_after=1.5,
-                reconnect_within=1.5,
-                forget_after=1e6,
+                other.store.expire_gateways, GatewayExpiry(stale_after=1.5, reconnect_within=1.5)
             )
             began = trio.current_time()
             with trio.fail_after(GENEROUS):

@@ -20,7 +20,7 @@ from bridgepool.remote._follower import (
 )
 from bridgepool.remote._messages import Acknowledge, RejectedRow, Row
 from bridgepool.remote._owner import Admit, CatchUp, RemoteService, open_remote_service
-from bridgepool.remote._owner_session import Admitted, SessionObserver
+from bridgepool.remote._owner_session import Admitted, SessionEnd, SessionObserver
 from bridgepool.remote._rows import GoodRow, RowFormat, RowTable
 from bridgepool.remote._session import Identity, Seen, Service, ServiceSession, SessionInfo
 from bridgepool.remote._status import RemoteLimits, RemoteStatus
@@ -53,6 +53,7 @@ __all__ = [
     "Seen",
     "Service",
     "ServiceSession",
+    "SessionEnd",
     "SessionInfo",
     "SessionObserver",
     "UnsendableError",

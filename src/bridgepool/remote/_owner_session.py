@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -17,7 +17,7 @@ from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
 from bridgepool.remote import _codec as codec
-from bridgepool.remote._errors import RemoteError
+from bridgepool.remote._errors import CLOSED, ConnectionLostError, RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
     GetRows,
@@ -54,6 +54,12 @@ class Admitted:
     """Its address, for logs."""
 
 
+SessionEnd: TypeAlias = Literal["left", "lost", "revoked"]
+"""How a session ended. ``left``: the follower closed it, as at its own end. ``lost``: the
+connection was lost, or the owner ended it, so the follower is expected back. ``revoked``: its key
+was revoked."""
+
+
 class SessionObserver(Protocol):
     """Gets to know of sessions and their receipts; yours to implement. Must be fast."""
 
@@ -65,8 +71,8 @@ class SessionObserver(Protocol):
         """Note the receipt of a revision; the latest of a session is what holds."""
         ...
 
-    def session_closed(self, session_id: str) -> None:
-        """Note that a session has ended, for whatever reason."""
+    def session_closed(self, session_id: str, end: SessionEnd) -> None:
+        """Note that a session has ended, and how."""
         ...
 
 
@@ -97,6 +103,7 @@ class OwnerSession(Generic[P]):
     sent: RowSet | None = attrs.field(default=None, init=False)  # in the last notice; no rows
     running: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     goodbye: Goodbye | None = attrs.field(default=None, init=False)  # why it is ended from here
+    loss: ConnectionLostError | None = attrs.field(default=None, init=False)
 
     def end_if_revoked(self) -> None:
         """End the session if its key was revoked."""
@@ -133,8 +140,13 @@ class OwnerSession(Generic[P]):
             service.sessions.pop(self.id, None)
             service.receipts.pop(self.id, None)
             if service._observer is not None:
-                service._observer.session_closed(self.id)
+                service._observer.session_closed(self.id, self._end())
             service._noted.publish()
+
+    def _end(self) -> SessionEnd:
+        if self.goodbye is _KEY_REVOKED:
+            return "revoked"
+        return "left" if self.loss is not None and self.loss.code == CLOSED else "lost"
 
     async def run(self, channel: trio.abc.Channel[bytes]) -> None:
         """Talk until one end ends it."""
@@ -152,7 +164,7 @@ class OwnerSession(Generic[P]):
             self.rpc = rpc
             async with open_service_nursery() as self.nursery:
                 with self.running:
-                    await rpc.wait_lost()
+                    self.loss = await rpc.wait_lost()
                 self.nursery.cancel_scope.cancel()
             if self.running.cancelled_caught:
                 goodbye = self.goodbye or _NO_HELLO

@@ -160,7 +160,7 @@ async def test_receipts_tell_who_serves_what(database_url: str) -> None:
         for name in ("a", "b", "c"):
             hub.session_opened(session(name))
         hub.acknowledged("session-c-1", receipt(change.revision - 1))
-        hub.session_closed("session-c-1")
+        hub.session_closed("session-c-1", "left")
         pending = await hub.wait_applied(change.revision, 0)
         assert [one.state for one in pending.gateways] == ["pending", "pending", "offline"]
         assert not pending.complete
@@ -192,7 +192,7 @@ async def test_a_gateway_that_lost_its_control_plane_is_waited_for_by_the_next(
                 await wait_for(partial(_has_gateways, hub))
                 if stop == "stopped":
                     hub.end_waits()
-                    hub.session_closed("session-front-1")
+                    hub.session_closed("session-front-1", "lost")
             async with open_hub(store, gather=0.01) as hub:
                 change = await store.create_gateway_key(ADA, "back")
                 await wait_revision(hub, change.revision)
@@ -205,7 +205,7 @@ async def test_a_gateway_that_lost_its_control_plane_is_waited_for_by_the_next(
                 epoch = hub.revisions.epoch
                 hub.acknowledged("session-front-2", Acknowledge(change.revision, epoch=epoch))
                 assert (await hub.wait_applied(change.revision, 5)).applied
-                hub.session_closed("session-front-2")
+                hub.session_closed("session-front-2", "left")
                 assert not (await hub.wait_applied(change.revision, 0.01)).applied
 
 
@@ -252,7 +252,7 @@ async def test_a_gateway_that_comes_back_elsewhere_is_one_gateway(database_url: 
         await wait_for(partial(_has_gateways, here))
         here.session_opened(session("far", 2))
         await trio.sleep(0.1)
-        there.session_closed("session-far-1")
+        there.session_closed("session-far-1", "lost")
 
         async def is_second() -> bool:
             return [row.session for row in await there.gateways()] == ["session-far-2"]
@@ -283,6 +283,6 @@ async def test_leaving_notes_that_gateways_are_gone(database_url: str) -> None:
     async with opened(database_url) as store:
         async with open_hub(store) as hub:
             hub.session_opened(session("front"))
-            hub.session_closed("session-front-1")
+            hub.session_closed("session-front-1", "left")
         [row] = await store.list_gateways()
         assert not row.connected

@@ -56,7 +56,7 @@ def gateways(
             (
                 one.gateway,
                 one.instance,
-                "reconnecting" if one.reconnecting else one.connected,
+                _connection(one),
                 _revision(one, found.epoch),
                 "; ".join(f"{bad.name}: {bad.reason}" for bad in one.rejected),
                 one.last_contact,
@@ -65,6 +65,13 @@ def gateways(
             for one in found.gateways
         ),
     )
+
+
+def _connection(session: GatewaySession) -> str | bool:
+    """Show whether a gateway is connected, and if not, why."""
+    if session.reconnecting:
+        return "reconnecting"
+    return "stopped" if session.stopped else session.connected
 
 
 def _revision(session: GatewaySession, epoch: str) -> str | int | None:

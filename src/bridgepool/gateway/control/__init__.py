@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._usage import UsageFilter, UsagePage, UsageReport, UsageSum
     from bridgepool.gateway.control.operations._http_admin import AdminError
     from bridgepool.gateway.control.store import (
+        GatewayExpiry,
         Programs,
         RunningProgram,
         Store,
@@ -108,6 +109,7 @@ __all__ = [
     "Expected",
     "GatewayApplied",
     "GatewayBackend",
+    "GatewayExpiry",
     "GatewayKey",
     "GatewaySession",
     "Hub",

@@ -28,8 +28,7 @@ class GatewayApplied:
     state: AppliedState
     """``applied``: it serves this revision or a later one; ``rejected``: the same, except for some
     providers; ``pending``: it is connected and has not acknowledged it yet; ``reconnecting``: it
-    was connected when its control plane stopped, and is expected back; ``offline``: not
-    connected."""
+    lost its connection, and is expected back; ``offline``: not connected."""
     revision: int | None
     """The last one that it acknowledged; None before its first receipt."""
     rejected: tuple[RejectedRow, ...] = ()

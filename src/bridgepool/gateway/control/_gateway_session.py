@@ -26,7 +26,9 @@ class GatewaySession:
     software: str = ""
     connected: bool
     reconnecting: bool = False
-    """It was connected when its control plane stopped, and is expected back for a while."""
+    """Its connection was lost, or its control plane stopped: it is expected back for a while."""
+    stopped: bool = False
+    """It ended its last session itself, as a gateway does that is stopped."""
     since: datetime
     """When the connection was made."""
     last_contact: datetime

@@ -48,7 +48,7 @@ from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote import Acknowledge, Identity, SessionInfo
+from bridgepool.remote import Acknowledge, Identity, SessionEnd, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
 
@@ -213,9 +213,9 @@ class Hub:
         """Note what a gateway reports of its providers' keys."""
         self._sessions.note_keys(session_id, report)
 
-    def session_closed(self, session_id: str) -> None:
-        """Note that a session has ended."""
-        self._sessions.closed(session_id)
+    def session_closed(self, session_id: str, end: SessionEnd) -> None:
+        """Note that a session has ended, and how."""
+        self._sessions.closed(session_id, end)
 
     # -- for the API
 
@@ -297,7 +297,6 @@ class Hub:
     def end_waits(self) -> None:
         """Answer who waits in `wait_applied`, now and from now on: the process is to end."""
         self._ending.set()
-        self._sessions.ending = True
 
     # -- following the store
 

@@ -18,13 +18,13 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool.gateway.control._applied import STALE_AFTER, has_told
+from bridgepool.gateway.control._applied import has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
 from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
-from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.control.store import GatewayExpiry, Store
 from bridgepool.gateway.providers._key_status import KeyReport
-from bridgepool.remote import Acknowledge, RejectedRow, SessionInfo
+from bridgepool.remote import Acknowledge, RejectedRow, SessionEnd, SessionInfo
 
 logger = logging.getLogger("bridgepool.control")
 
@@ -35,8 +35,6 @@ _FINGERPRINT: Final = 32  # characters of a fingerprint or a hint
 _MOST: Final = (1 << 63) - 1
 _YEAR: Final = 366 * 86400  # seconds
 _TOUCH_EVERY: Final = 10.0  # seconds between two records that the connected ones still are
-_RECONNECT_WITHIN: Final = 20.0  # seconds: the longest back-off of a gateway, and as much again
-_FORGET_AFTER: Final = 7 * 86400.0  # seconds after which one that is offline is forgotten
 
 
 @attrs.define(eq=False)
@@ -54,8 +52,6 @@ class GatewaySessions:
     _control_plane: str
     _clock: Callable[[], datetime]
     _gather: float
-    ending: bool = attrs.field(default=False, init=False)
-    """This control plane stops: gateways that lose their sessions now will connect again."""
     forgotten: int = attrs.field(default=0, init=False)
     """Sessions that ended and are now only in the store; what was read of it before lacks them."""
     _sessions: dict[str, GatewaySession] = attrs.field(factory=dict, init=False)  # by session
@@ -108,15 +104,16 @@ class GatewaySessions:
                 attrs.evolve(session, last_contact=now, provider_keys=known, keys_reported=now)
             )
 
-    def closed(self, session_id: str) -> None:
-        """Record that a session ended."""
+    def closed(self, session_id: str, end: SessionEnd) -> None:
+        """Record that a session ended, and whether the gateway is expected back."""
         session = self._sessions.get(session_id)
         if session is not None:
             self._update(
                 attrs.evolve(
                     session,
                     connected=False,
-                    reconnecting=self.ending,
+                    reconnecting=end == "lost",
+                    stopped=end == "left",
                     last_contact=self._clock(),
                 )
             )
@@ -225,11 +222,7 @@ class GatewaySessions:
         if touched < written:  # another control plane considered this one dead
             self._unwritten.update(self._sessions)
             self._dirty.set()
-        await self._store.expire_gateways(
-            stale_after=STALE_AFTER,
-            reconnect_within=_RECONNECT_WITHIN,
-            forget_after=_FORGET_AFTER,
-        )
+        await self._store.expire_gateways(GatewayExpiry())
 
 
 def _plausible(report: KeyReport) -> KeyReport:

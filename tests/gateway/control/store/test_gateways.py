@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control.store import GatewayExpiry, Store
 from bridgepool.remote import RejectedRow
 from tests.gateway.control.stores import NEW_YEAR, Clock, opened
 
@@ -27,6 +28,10 @@ def session(instance: str = "i1", **more: object) -> GatewaySession:
         last_contact=THEN,
     )
     return attrs.evolve(row, **more)  # type: ignore[arg-type]  # any field
+
+
+async def _expire(store: Store, **limits: float) -> int:
+    return await store.expire_gateways(GatewayExpiry(**limits))
 
 
 async def test_sessions_are_kept_and_told_as_they_were_recorded(database_url: str) -> None:
@@ -78,7 +83,7 @@ async def test_what_a_dead_control_plane_left_is_noted_and_later_forgotten(
         await store.record_gateways([session("dead"), live])
         clock.now += 60
         assert await store.touch_gateways("c2") == 1
-        expire = partial(store.expire_gateways, reconnect_within=0, forget_after=3600)
+        expire = partial(_expire, store, reconnect_within=0, forget_after=3600)
         assert await expire(stale_after=30) == 1
         rows = await store.list_gateways()
         assert [(row.connected, row.reconnecting) for row in rows] == [(False, True), (True, False)]
@@ -106,8 +111,8 @@ async def test_clocks_that_are_set_expire_nobody_who_is_heard_of_and_save_nobody
             clock.now += -86_400 if turn % 2 else 172_800
             heard = attrs.evolve(rows[0], last_contact=ahead + timedelta(seconds=turn))
             await store.record_gateways([heard])
-            expired = await store.expire_gateways(
-                stale_after=30, reconnect_within=math.inf, forget_after=math.inf
+            expired = await _expire(
+                store, stale_after=30, reconnect_within=math.inf, forget_after=math.inf
             )
             assert expired == int(turn == 4)  # first seen in turn 1, 30 s ago
         assert [row.connected for row in await store.list_gateways()] == [True, False]
@@ -120,7 +125,7 @@ async def test_a_session_after_a_dead_one_is_kept_once_that_is_stale(
     clock = Clock()
     async with opened(database_url, clock=clock) as store:
         await store.record_gateways([session(session="of-the-dead")])
-        expire = partial(store.expire_gateways, stale_after=30, reconnect_within=math.inf)
+        expire = partial(_expire, store, stale_after=30, reconnect_within=math.inf)
         assert await expire(forget_after=60) == 0
         clock.now -= 3600  # the next control plane is started with its clock set back
         earlier = THEN - timedelta(hours=1)
@@ -141,9 +146,7 @@ async def test_one_that_is_reconnecting_has_its_time_from_the_first_look_on(
     async with opened(database_url, clock=clock) as store:
         await store.record_gateways([session(connected=False, reconnecting=True)])
         clock.now += 86_400  # the control plane was down for a day
-        expire = partial(
-            store.expire_gateways, stale_after=30, reconnect_within=20, forget_after=3600
-        )
+        expire = partial(_expire, store, stale_after=30, reconnect_within=20, forget_after=3600)
         for _ in range(2):
             assert await expire() == 0
             autojump_clock.jump(10)
@@ -151,3 +154,19 @@ async def test_one_that_is_reconnecting_has_its_time_from_the_first_look_on(
         assert (row.connected, row.reconnecting) == (False, True)
         assert await expire() == 2  # it is offline, and forgotten
         assert await store.list_gateways() == ()
+
+
+async def test_one_that_was_stopped_is_forgotten_after_a_day_and_one_that_was_lost_after_a_week(
+    database_url: str,
+) -> None:
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        lost = session("lost", connected=False)
+        await store.record_gateways([session("stopped", connected=False, stopped=True), lost])
+        clock.now += 86_400
+        assert await _expire(store) == 0
+        clock.now += 1
+        assert await _expire(store) == 1
+        assert await store.list_gateways() == (lost,)
+        clock.now += 6 * 86_400
+        assert await _expire(store) == 1

@@ -13,6 +13,7 @@ from typing import Final
 import attrs
 import msgspec
 
+from bridgepool.gateway.control._applied import STALE_AFTER
 from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control.database import Codec, Table, time_to_text
 from bridgepool.gateway.control.store._transaction import StoreTransaction
@@ -62,6 +63,20 @@ def touch(tx: StoreTransaction, control_plane: str) -> int:
     )
 
 
+@attrs.frozen(kw_only=True)
+class GatewayExpiry:
+    """How long gateways that are silent count as what they were; in seconds."""
+
+    stale_after: float = STALE_AFTER
+    """Since the last contact of one that is marked as connected: then it is reconnecting."""
+    reconnect_within: float = 20.0
+    """Then one that is reconnecting is offline: the longest back-off, and as much again."""
+    forget_stopped_after: float = 86400.0
+    """Since the last contact of one that has stopped."""
+    forget_after: float = 7 * 86400.0
+    """Since the last contact of another that is offline."""
+
+
 @attrs.define(eq=False)
 class Staleness:
     """Finds the gateways that a dead control plane has left, independently of the clocks.
@@ -73,30 +88,21 @@ class Staleness:
     # session, last contact and whether it is reconnecting -> when it was first seen so
     _seen: Mapping[tuple[str, datetime, bool], float] | None = attrs.field(default=None, init=False)
 
-    def expire(
-        self,
-        tx: StoreTransaction,
-        seconds: float,
-        stale_after: float,
-        reconnect_within: float,
-        forget_after: float,
-    ) -> int:
+    def expire(self, tx: StoreTransaction, seconds: float, expiry: GatewayExpiry) -> int:
         """Note the stale as reconnecting, then as offline; forget the old; return how many.
 
         Args:
             tx: The transaction.
             seconds: The time by a monotonic clock.
-            stale_after: See `Store.expire_gateways`.
-            reconnect_within: See `Store.expire_gateways`.
-            forget_after: See `Store.expire_gateways`.
+            expiry: How long they have.
         """
         seen: dict[tuple[str, datetime, bool], float] = {}
         changed = 0
-        limit = _before(tx.now, stale_after)
+        limit = _before(tx.now, expiry.stale_after)
         for row in GATEWAYS.select(tx.sql, "WHERE connected = 1 OR reconnecting = 1"):
             contact = row.session, row.last_contact, row.reconnecting
             first = (self._seen or {}).get(contact, seconds)
-            longest = reconnect_within if row.reconnecting else stale_after
+            longest = expiry.reconnect_within if row.reconnecting else expiry.stale_after
             over = seconds - first >= longest
             # One that is reconnecting has its time from the first look on: before that there may
             # have been nobody to connect to.
@@ -111,8 +117,10 @@ class Staleness:
                 seen[contact] = first
         self._seen = seen
         return changed + tx.sql.execute(
-            "DELETE FROM gateways WHERE connected = 0 AND reconnecting = 0 AND last_contact < ?",
-            time_to_text(_before(tx.now, forget_after)),
+            "DELETE FROM gateways WHERE connected = 0 AND reconnecting = 0 "
+            "AND last_contact < CASE WHEN stopped = 1 THEN ? ELSE ? END",
+            time_to_text(_before(tx.now, expiry.forget_stopped_after)),
+            time_to_text(_before(tx.now, expiry.forget_after)),
         )
 
 

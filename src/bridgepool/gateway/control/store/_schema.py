@@ -170,5 +170,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # What gateways do with the providers' keys.
         "ALTER TABLE gateways ADD COLUMN provider_keys TEXT",
         "ALTER TABLE gateways ADD COLUMN keys_reported TEXT",
+        "ALTER TABLE gateways ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0",
     ),
 )

@@ -52,7 +52,7 @@ from bridgepool.gateway.control.store import _key_rows as key_rows
 from bridgepool.gateway.control.store import _provider_rows as provider_rows
 from bridgepool.gateway.control.store import _reading as reading
 from bridgepool.gateway.control.store import _seeding as seeding
-from bridgepool.gateway.control.store._gateway_rows import Staleness
+from bridgepool.gateway.control.store._gateway_rows import GatewayExpiry, Staleness
 from bridgepool.gateway.control.store._keyring import Keyring
 from bridgepool.gateway.control.store._programs import Programs
 from bridgepool.gateway.control.store._provider_settings import Rules
@@ -332,29 +332,13 @@ class Store:
         """Return what is known of gateways, by name and instance."""
         return await self._read(gateway_rows.list_all)
 
-    async def expire_gateways(
-        self, *, stale_after: float, reconnect_within: float, forget_after: float
-    ) -> int:
+    async def expire_gateways(self, expiry: GatewayExpiry) -> int:
         """Note as reconnecting those that a dead control plane has left, and forget the old.
 
-        It goes by how long a last contact stayed the same: call it regularly.
-
-        Args:
-            stale_after: Seconds since the last contact of one that is marked as connected.
-            reconnect_within: Seconds after which one that is reconnecting is offline.
-            forget_after: Seconds since the last contact of one that is not.
-
-        Returns:
-            How many rows were changed or forgotten.
+        It goes by how long a last contact stayed the same: call it regularly. Returns how many rows
+        were changed or forgotten.
         """
-        return await self._write(
-            PROGRAM,
-            self._staleness.expire,
-            trio.current_time(),
-            stale_after,
-            reconnect_within,
-            forget_after,
-        )
+        return await self._write(PROGRAM, self._staleness.expire, trio.current_time(), expiry)
 
     async def renew_epoch(self, actor: Actor, seen: Revisions | None = None) -> EpochChange:
         """Begin a new epoch, as a backup was restored; with `seen` only if that shows in it."""
