@@ -44,6 +44,17 @@ PROCESS_BUGS: tuple[Bug, ...] = (
         "self.refused.refuse(peer, now)",
     ),
     bug(
+        "a gateway answers refused keys at once", ("tests/gateway/proxy/test_refused_keys.py",),
+        "gateway/proxy/_app.py:Gateway._serve",
+        "await trio.sleep(self._refused_keys.refuse(exchange.client, now))",
+        "self._refused_keys.refuse(exchange.client, now)",
+    ),
+    bug(
+        "unknown keys load the control plane", ("tests/gateway/sources/test_authorization.py",),
+        "gateway/sources/_authorization.py:RemoteClients._question",
+        "if digest in self._known else", "if digest else",
+    ),
+    bug(
         "unknown keys load the database", _LOOKUPS, "gateway/serving/_key_lookups.py",
         "_MAX_UNKNOWN: Final = 2 ", "_MAX_UNKNOWN: Final = 1000 ",
     ),

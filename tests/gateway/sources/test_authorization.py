@@ -211,6 +211,24 @@ async def test_callers_of_one_key_share_one_question() -> None:
         assert plane.asked == ["ann-key"]
 
 
+async def test_questions_about_unknown_keys_are_few_at_a_time_and_delay_no_known_client() -> None:
+    """Whoever tries random keys could load the control plane through any gateway."""
+    async with open_plane(AuthorizationLimits(max_questions=3)) as plane:
+        await plane.cache.authorize(b"ann-key")
+        plane.gate = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(plane.cache.authorize, b"guess-%d" % number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(plane.asked) == 1 + 3
+            plane.change(lambda good: good.update(bob=Caller("bob", "k2")))
+            nursery.start_soon(plane.cache.authorize, b"ann-key")
+            await trio.testing.wait_all_tasks_blocked()
+            assert plane.asked[4:] == ["ann-key"]
+            plane.gate.set()
+        assert len(plane.asked) >= 52
+
+
 async def test_who_comes_after_the_notice_does_not_share_the_question_from_before_it() -> None:
     async with open_plane(AuthorizationLimits(unknown_for=0)) as plane:
         plane.gate = trio.Event()

@@ -50,6 +50,7 @@ from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._status import GatewayStatistics, status_document
+from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.gateway.upstreams._admission import Admission, OverloadedError
 from bridgepool.http import (
     Exchange,
@@ -85,6 +86,9 @@ class Gateway:
     _admission: Admission
     _usage_full: Callable[[], bool] | None  # usage cannot be recorded now
 
+    _refused_keys: RefusedKeys = attrs.field(
+        factory=lambda: RefusedKeys(logger, "client keys refused"), init=False
+    )
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
         init=False,
@@ -211,6 +215,9 @@ class Gateway:
             allowed_origin=origin is not None,
         )
         if isinstance(identity, Refusal):
+            if identity is refusals.WRONG_CLIENT_KEY:
+                now = trio.current_time()
+                await trio.sleep(self._refused_keys.refuse(exchange.client, now))
             await self._refuse(exchange, identity, self._error_form(exchange), record)
             return
         exchange.authenticated()

@@ -22,6 +22,7 @@ back makes nothing last longer.
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from math import inf
 from typing import Final
@@ -69,6 +70,8 @@ class AuthorizationLimits:
     """Keys of clients that are remembered, about 300 bytes each."""
     max_unknown: int = attrs.field(default=1_000, validator=count)
     """Keys of nobody that are remembered."""
+    max_questions: int = attrs.field(default=16, validator=count)
+    """Questions at a time about keys that are not known to be a client's."""
 
 
 @attrs.frozen
@@ -106,6 +109,7 @@ class RemoteClients:
     # shares one question among all who wait for it
     _flights: VersionedSingleflight
     _limits: AuthorizationLimits
+    _places: trio.CapacityLimiter = attrs.field(init=False)
     # SHA-256 of the token -> the answer, by the time of confirmation, the oldest first
     _known: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
     _unknown: dict[bytes, _Answer] = attrs.field(factory=dict, init=False)
@@ -117,6 +121,10 @@ class RemoteClients:
     _session: int = attrs.field(default=0, init=False)  # the number of the last one
     changes: int = attrs.field(default=0, init=False)
     """How often a client's key became known, or was known no more."""
+
+    @_places.default
+    def _make_places(self) -> trio.CapacityLimiter:
+        return trio.CapacityLimiter(self._limits.max_questions)
 
     def _note_clients(self, revision: int, epoch: str | None = None) -> None:
         """Hear of a clients revision; a later one than before makes every answer stale.
@@ -246,8 +254,11 @@ class RemoteClients:
         asked, session = trio.current_time(), self._session
         if self._ask is None:
             raise trio.ClosedResourceError
+        # Whoever tries keys keeps nobody waiting whose key is known.
+        place = nullcontext() if digest in self._known else self._places
         with trio.fail_after(self._limits.answer_timeout):
-            answer = await self._ask(token)
+            async with place:
+                answer = await self._ask(token)
         revision = answer.clients
         if answer.epoch != self._epoch or (epoch == self._epoch and revision < clients):
             raise _BehindError
