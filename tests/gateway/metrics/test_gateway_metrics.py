@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridgepool._connection_limiter import ConnectionLimiter
+from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.metrics._declarations import GATEWAY_METRICS, TOKENS
 from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.usage._tokens import Tokens, Usage
+from tests.gateway.proxy.dying import answer, start_dying
 from tests.gateway.proxy.rig import Rig, open_rig, openai, start_upstream
 
 Found = dict[str, dict[tuple[str, ...], float]]
@@ -78,13 +82,44 @@ async def test_requests_pool_providers_and_reloads_are_counted(nursery: trio.Nur
         name.removesuffix("_bucket") for name in found if not name.endswith(("_sum", "_count"))
     }
     assert shown <= declared
-    # Without tokens, a certificate, and a revision of the source.
+    # Without tokens, a certificate, a revision of the source, and what providers did not ask for.
     assert declared - shown == {
+        *(name for name in declared if re.search("_(breaker|retries|fallbacks|admission)_", name)),
         TOKENS.name,
         "bridgepool_certificate_end_timestamp_seconds",
         "bridgepool_revision",
         "bridgepool_providers_age_seconds",
     } - ({"bridgepool_providers_age_seconds"} & shown)
+
+
+async def test_breakers_retries_fallbacks_and_limits_are_counted(nursery: trio.Nursery) -> None:
+    dying, north = await start_dying(nursery, then=answer(503)), await start_upstream(nursery)
+    requests = RequestMetrics()
+    first = openai(
+        dying.url, breaker=True, breaker_failures=1, retries=1, retry_budget=0, fallback=["north"]
+    )
+    async with open_rig(
+        first,
+        openai(north, "north", max_concurrent=5, max_waiting=0),
+        nursery=nursery,
+        settings=GatewaySettings(allow_anonymous=True, max_concurrent=9),
+        observers=[requests.observe],
+    ) as rig:
+        for _ in range(3):
+            assert (await rig.ask(CHAT, {})).status == 200
+        await rig.wait_records(3)
+        found = await scrape(rig, requests)
+    states = {"closed": 0, "open": 1, "half_open": 0}
+    assert found["bridgepool_breaker_state"] == {
+        ("ai", "generate", state): value for state, value in states.items()
+    }
+    assert found["bridgepool_breaker_openings_total"] == {("ai", "generate"): 1}
+    assert found["bridgepool_retries_total"] == {("ai", "sent"): 0, ("ai", "over_budget"): 0}
+    assert found["bridgepool_fallbacks_total"] == {("north", "ai"): 3}  # fallback, provider
+    assert found["bridgepool_admission_requests"] == {
+        (provider, state): 0 for provider in ("", "north") for state in ("running", "waiting")
+    }
+    assert found["bridgepool_admission_refused_total"] == {("",): 0, ("north",): 0}
 
 
 async def test_clients_are_a_label_only_if_asked_for(nursery: trio.Nursery) -> None:

@@ -101,6 +101,15 @@ async def test_a_short_retry_after_is_honoured(
     assert (line.failure, line.retry_in) == ("503", 5.0)  # type: ignore[attr-defined]
 
 
+async def test_a_failure_that_opens_the_breaker_is_not_tried_again(nursery: trio.Nursery) -> None:
+    upstream = await start_dying(nursery, then=answer(503, "x-theirs: 1"))
+    provider = openai(upstream.url, retries=5, breaker=True, breaker_failures=2)
+    async with open_rig(provider, nursery=nursery) as rig:
+        assert b"x-theirs" in (await ask(rig)).headers
+        assert (await ask(rig)).code == "circuit_open"
+    assert upstream.count == 2
+
+
 async def test_nothing_is_tried_again_after_the_first_byte(nursery: trio.Nursery) -> None:
     cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nab"
     upstream, other = await start_dying(nursery, cut), await start_dying(nursery)

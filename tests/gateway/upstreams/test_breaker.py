@@ -168,8 +168,8 @@ def test_an_endpoint_and_a_class_of_routes_have_one_breaker_each() -> None:
     assert breakers.get("https://a", "models").state is CLOSED
     assert breakers.get("https://b", "chat").state is CLOSED
     assert breakers.get("https://a", "chat") is first
-    assert list(breakers.document("https://a", 0)) == ["chat", "models"]
-    assert breakers.document("https://c", 0) == {}
+    assert list(breakers.of_endpoint("https://a")) == ["chat", "models"]
+    assert breakers.of_endpoint("https://c") == {}
     for number in range(100):
         breakers.get(f"https://{number}", "chat")
     assert len(breakers._endpoints) == 4

@@ -155,6 +155,46 @@ KEYS: Final = Metric(
     "Keys of a provider. `state` is `free`, `rate_limited` or `refused`.",
     ("provider", "state"),
 )
+BREAKER_STATE: Final = Metric(
+    "bridgepool_breaker_state",
+    "gauge",
+    "1 for the state that a breaker is in, 0 for the others: `closed`, `open`, `half_open`. There "
+    "is one for each class of routes that was used, of a provider with `breaker`.",
+    ("provider", "route_class", "state"),
+)
+BREAKER_OPENINGS: Final = Metric(
+    "bridgepool_breaker_openings_total",
+    "counter",
+    "How often a breaker opened.",
+    ("provider", "route_class"),
+)
+RETRIES: Final = Metric(
+    "bridgepool_retries_total",
+    "counter",
+    "Retries of a provider with `retries`. `result` is `sent`, or `over_budget` for those that its "
+    "budget did not grant.",
+    ("provider", "result"),
+)
+FALLBACKS: Final = Metric(
+    "bridgepool_fallbacks_total",
+    "counter",
+    "Requests to `provider` for which `fallback` took its place.",
+    ("provider", "fallback"),
+)
+ADMISSION: Final = Metric(
+    "bridgepool_admission_requests",
+    "gauge",
+    "Requests of a provider with `max_concurrent`. `state` is `running` or `waiting`. `provider` "
+    "is empty for `--max-concurrent`.",
+    ("provider", "state"),
+)
+ADMISSION_REFUSED: Final = Metric(
+    "bridgepool_admission_refused_total",
+    "counter",
+    "Requests that were not admitted by `max_concurrent`, or by `--max-concurrent` if `provider` "
+    "is empty.",
+    ("provider",),
+)
 
 # -- the control plane
 
@@ -237,6 +277,12 @@ GATEWAY_METRICS: Final = (
     UPSTREAM_CONNECTIONS,
     UPSTREAM_WAITING,
     KEYS,
+    BREAKER_STATE,
+    BREAKER_OPENINGS,
+    RETRIES,
+    FALLBACKS,
+    ADMISSION,
+    ADMISSION_REFUSED,
 )
 """The metrics of `bridgepool gateway`."""
 CONTROL_PLANE_METRICS: Final = (

@@ -14,6 +14,7 @@ from bridgepool.gateway.metrics import _declarations as names
 from bridgepool.gateway.metrics._cells import Counter, Counters, Histogram, Histograms
 from bridgepool.gateway.metrics._exposition import CONTENT_TYPE, family, write
 from bridgepool.gateway.metrics._program import ProgramMetrics
+from bridgepool.gateway.metrics._resilience import resilience_lines
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._runtimes import ProviderEntry, ProviderState
@@ -35,6 +36,7 @@ class RequestMetrics:
     by_client: bool = False
     _requests: Counters = attrs.field(init=False)
     _tokens: Counters = attrs.field(init=False)
+    _fallbacks: Counters = attrs.field(init=False, factory=lambda: Counters(names.FALLBACKS))
     _duration: Histograms = attrs.field(init=False, factory=lambda: Histograms(names.DURATION))
     _first_byte: Histograms = attrs.field(init=False, factory=lambda: Histograms(names.FIRST_BYTE))
     # what a request has -> its counter: found without making any text
@@ -71,6 +73,8 @@ class RequestMetrics:
         timed[0].observe(record.ended - record.started)
         if record.first_byte:
             timed[1].observe(record.first_byte - record.started)
+        if record.fallback_from:
+            self._fallbacks.child(record.fallback_from, provider).value += 1
         if record.usage.tokens.input is not None or record.usage.tokens.output is not None:
             self._count_tokens(record, client)
 
@@ -92,6 +96,7 @@ class RequestMetrics:
         """Yield the lines for Prometheus."""
         for metric in (self._requests, self._duration, self._first_byte, self._tokens):
             yield from metric.lines()
+        yield from self._fallbacks.lines()
 
     def forget_providers(self, in_force: Sequence[str], now: float) -> None:
         """Forget what was counted for providers that have not been in force for an hour.
@@ -108,6 +113,7 @@ class RequestMetrics:
         self._bound = {key: cell for key, cell in self._bound.items() if key[0] not in gone}
         for metric in (self._requests, self._duration, self._first_byte, self._tokens):
             metric.forget(lambda values: values[0] in gone)
+        self._fallbacks.forget(lambda values: not gone.isdisjoint(values))
 
 
 @attrs.frozen
@@ -154,6 +160,7 @@ class GatewayMetrics:
         if connected is not None:
             yield from family(names.CONTROL_CONNECTED, [((), connected)])
         yield from _provider_lines(entries)
+        yield from resilience_lines(gateway._admission, entries, trio.current_time())
 
     def _pool_lines(self) -> Iterator[str]:
         pool = self._gateway.pool.statistics()

@@ -184,6 +184,7 @@ class Gateway:
             self._runtimes.in_force.entries(),
             self._keys.statuses(),
             self._recorder.running,
+            self._admission,
         )
 
     def key_report(self) -> KeyReport:

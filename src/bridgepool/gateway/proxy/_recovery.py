@@ -346,6 +346,8 @@ class _Trial:
         resilience = self._resilience
         if not self._left or failure not in resilience.retry_on or not self._run.body.can_be_sent:
             return False
+        if self._breaker is not None and not _admits(resilience, self._breaker):
+            return False  # it has just opened
         asked = 0.0
         if response is not None:
             if get_header(response.headers, b"x-should-retry") == b"false":

@@ -15,6 +15,7 @@ from bridgepool.gateway.providers._key_status import KeyStatus
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._runtimes import ProviderEntry
+from bridgepool.gateway.upstreams._admission import Admission
 
 MAX_REQUESTS: Final = 1000  # listed; the oldest ones
 
@@ -38,6 +39,7 @@ def status_document(
     providers: Iterable[ProviderEntry],
     keys: Iterable[KeyStatus],
     running: Iterable[AccessRecord],
+    admission: Admission,
 ) -> Mapping[str, object]:
     """Return the document of `/status`, from that of `/readyz` and the parts of a gateway."""
     by_provider: dict[str, list[KeyStatus]] = {}
@@ -52,6 +54,7 @@ def status_document(
             for entry in providers
         ],
         "requests": _requests_document(running),
+        "admission": admission.document() if admission.rules.limit else None,
     }
 
 

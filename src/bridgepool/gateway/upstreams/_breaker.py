@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Mapping
 
 import attrs
 
@@ -181,12 +182,15 @@ class Breaker:
         self._failures.clear()
         return state
 
+    def state_at(self, now: float) -> BreakerState:
+        """Return the state that a request would find."""
+        half_open = self.state is BreakerState.OPEN and now >= self._open_until
+        return BreakerState.HALF_OPEN if half_open else self.state
+
     def document(self, now: float) -> dict[str, object]:
         """Return its state for people and programs, as plain values."""
-        half_open = self.state is BreakerState.OPEN and now >= self._open_until
-        state = BreakerState.HALF_OPEN if half_open else self.state
         return {
-            "state": state.value,
+            "state": self.state_at(now).value,
             "retry_after_seconds": round(self.remaining(now), 3),
             "probes": self._probes,
             "openings": self.openings,
@@ -215,7 +219,6 @@ class Breakers:
             breaker = breakers[route_class] = Breaker()
         return breaker
 
-    def document(self, endpoint: str, now: float) -> dict[str, dict[str, object]]:
-        """Return the states of an endpoint's breakers by class of routes, as plain values."""
-        breakers = self._endpoints.get(endpoint, {})
-        return {name: breaker.document(now) for name, breaker in sorted(breakers.items())}
+    def of_endpoint(self, endpoint: str) -> Mapping[str, Breaker]:
+        """Return the breakers of an endpoint by class of routes."""
+        return self._endpoints.get(endpoint, {})

@@ -6,6 +6,8 @@ running requests) belongs to its name, and outlives every edit. Pure.
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 import attrs
 
 from bridgepool.gateway.providers import Provider
@@ -56,10 +58,16 @@ class Resilience:
             return None
         return self.state.breakers.get(self.endpoint, route_class)
 
+    def breakers(self) -> list[tuple[str, Breaker]]:
+        """Return the breakers that there are, with the classes of their routes, in order."""
+        if self.breaker_rules is None:
+            return []
+        return sorted(self.state.breakers.of_endpoint(self.endpoint).items(), key=itemgetter(0))
+
     def document(self, now: float) -> dict[str, object]:
         """Return the state for people and programs, as plain values; None for what is off."""
         state = self.state
-        breakers = state.breakers.document(self.endpoint, now)
+        breakers = {name: breaker.document(now) for name, breaker in self.breakers()}
         return {
             "breakers": breakers if self.breaker_rules is not None else None,
             "retries": state.budget.document(now) if self.retries else None,

@@ -28,8 +28,10 @@ class _Second:
 class RetryBudget:
     """Counts the requests and retries of one provider. Times in seconds, on any one clock."""
 
+    granted: int = 0
+    """How many retries it granted; only grows."""
     refused: int = 0
-    """How many retries it did not grant; only grows."""
+    """How many it did not grant; only grows."""
     _requests: int = 0  # in all of `_seconds`
     _retries: int = 0
     _seconds: deque[_Second] = attrs.field(factory=deque)  # those with any, oldest first
@@ -53,6 +55,7 @@ class RetryBudget:
         if self._retries + 1 > max(FLOOR, part * self._requests):
             self.refused += 1
             return False
+        self.granted += 1
         second.retries += 1
         self._retries += 1
         return True
