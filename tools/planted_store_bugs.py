@@ -78,6 +78,29 @@ STORE_BUGS: tuple[Bug, ...] = (
         "gateway/control/store/_epochs.py", "tx.repairing = True", "pass",
     ),
     bug(
+        "an embedded gateway goes back in the same epoch",
+        ("tests/gateway/control/test_embedded.py",),
+        "gateway/control/_embedded.py", "if last is not None and", "if False and",
+    ),
+    bug(
+        "a late answer of a lost epoch counts",
+        ("tests/gateway/sources/test_authorization_epochs.py",),
+        "gateway/sources/_authorization.py", "answer.epoch != self._epoch or ", "",
+    ),
+    bug(
+        "a receipt of a lost epoch counts", _APPLIED,
+        "gateway/control/_applied.py:has_told", " or session.epoch != latest.epoch", "",
+    ),
+    bug(
+        "gateways of a killed control plane are connected",
+        ("tests/gateway/control/operations/test_admins.py",),
+        "gateway/control/operations/_store_admin.py", "as_of(session, now) for", "session for",
+    ),
+    bug(
+        "a new epoch leaves no trace", _HUB,
+        "gateway/control/store/_epochs.py", "audit_rows.record(", "print(",
+    ),
+    bug(
         "nobody has applied a change, and it is applied", _APPLIED,
         "gateway/control/_applied.py:applied_report",
         "complete and bool(serving) and", "complete and",

@@ -14,6 +14,7 @@ from bridgepool.gateway.control._records import ProviderPatch
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers import Clients, Provider
 from bridgepool.testing import check_reloader
+from tests.gateway.control.backups import back_up, restore
 from tests.gateway.control.stores import ADA, draft, encryption, opened
 
 
@@ -81,6 +82,22 @@ async def test_clients_and_rejections_are_of_the_same_reading_as_the_snapshot(
             with pytest.raises(ReloadError, match="damaged"):
                 await source.reload()
             assert len(source.clients) == 1
+
+
+async def test_a_store_that_came_to_the_same_revision_by_other_changes_is_in_a_new_epoch(
+    database_url: str,
+) -> None:
+    async with opened(database_url) as store:
+        with open_store_providers(store) as source:
+            backup = await back_up(store)
+            await store.add_provider(ADA, draft("lost"))
+            before = await source.reload()
+            await restore(store, backup)
+            change = await store.add_provider(ADA, draft("new"))
+            assert change.revision == before.revision
+            after = await source.reload()
+            assert [provider.name for provider in after.providers] == ["new"]
+            assert after.epoch != before.epoch
 
 
 async def test_a_row_that_cannot_be_decrypted_is_rejected_and_its_last_form_stays(
