@@ -194,7 +194,7 @@ async def scrape_with_prometheus(urls: list[str], folder: Path, nursery: trio.Nu
     targets = ", ".join(f'"{url.partition("://")[2]}"' for url in urls)
     config = folder / "prometheus.yml"
     config.write_text(
-        "global: {scrape_interval: 1s}\n"
+        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
         f"scrape_configs: [{{job_name: bridgepool, static_configs: [{{targets: [{targets}]}}]}}]\n"
     )
     with socket.create_server(("127.0.0.1", 0)) as free:
