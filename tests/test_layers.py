@@ -54,7 +54,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("limits", "usage"),
         ("serving", "_protocol", "upstreams"),
         ("proxy",),
-        ("metrics", "_options"),
+        ("metrics", "tracing", "_options"),
         ("control",),
         ("sources",),
         ("_opening", "_usage_sinks"),

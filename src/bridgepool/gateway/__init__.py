@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
     from bridgepool.gateway.proxy._readiness import SourceReport
     from bridgepool.gateway.proxy._receipts import FailedProvider, OnApplied, Receipt
+    from bridgepool.gateway.proxy._recorder import Tracing
     from bridgepool.gateway.proxy._refusals import Refusal, Retry
     from bridgepool.gateway.proxy._runtimes import UnavailableProvider
     from bridgepool.gateway.proxy._settings import GatewaySettings
     from bridgepool.gateway.proxy._status import GatewayStatistics
+    from bridgepool.gateway.proxy._tracing import RequestTrace
     from bridgepool.gateway.proxy._usage import OnUsage
     from bridgepool.gateway.serving._line_writer import LineWriter
     from bridgepool.gateway.sources._authorization import (
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
         RemoteClients,
     )
     from bridgepool.gateway.sources._control_plane import ControlPlane, open_control_plane
+    from bridgepool.gateway.tracing._otlp import open_tracing
     from bridgepool.gateway.usage._journal import JournalError
     from bridgepool.gateway.usage._reader import UsageReader
     from bridgepool.gateway.usage._records import UsageRecord, usage_line
@@ -79,11 +82,13 @@ __all__ = [
     "Refusal",
     "RemoteClients",
     "RequestObserver",
+    "RequestTrace",
     "Retry",
     "SourceReport",
     "SpoolStatistics",
     "StoreRecords",
     "Tokens",
+    "Tracing",
     "UnavailableProvider",
     "Usage",
     "UsageReader",
@@ -93,6 +98,7 @@ __all__ = [
     "json_line",
     "open_control_plane",
     "open_gateway",
+    "open_tracing",
     "open_usage_spool",
     "parse_prices",
     "provider_rows",
@@ -111,10 +117,12 @@ _MODULES = (
     "proxy._provider_runtime",
     "proxy._readiness",
     "proxy._receipts",
+    "proxy._recorder",
     "proxy._refusals",
     "proxy._runtimes",
     "proxy._status",
     "proxy._settings",
+    "proxy._tracing",
     "proxy._usage",
     "serving._line_writer",
     "sources._authorization",
@@ -124,6 +132,7 @@ _MODULES = (
     "usage._records",
     "usage._spool",
     "usage._tokens",
+    "tracing._otlp",  # the last one: it needs an extra of its own
 )
 
 

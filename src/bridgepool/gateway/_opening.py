@@ -33,7 +33,7 @@ from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
-from bridgepool.gateway.proxy._recorder import Recorder
+from bridgepool.gateway.proxy._recorder import Recorder, Tracing
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
@@ -57,6 +57,7 @@ async def open_gateway(
     settings: GatewaySettings = _DEFAULT_SETTINGS,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
     observers: Iterable[RequestObserver] = (),
+    tracing: Tracing | None = None,
     on_usage: OnUsage | None = None,
     prices: PriceTable | None = None,
     usage_full: Callable[[], bool] | None = None,
@@ -91,6 +92,7 @@ async def open_gateway(
         types: The provider types: `PROVIDER_TYPES`, or those and your own. A provider of another
             type is misconfigured.
         observers: Each is called once for each request, after its end, with its record.
+        tracing: Traces requests, such as the result of `open_tracing`.
         on_usage: Called once for each request to a provider, after its end, with its
             `UsageRecord`. Must not block. Without it, and without `settings.reads_usage`, answers
             are not read.
@@ -113,6 +115,8 @@ async def open_gateway(
     if on_usage is not None:
         settings = attrs.evolve(settings, reads_usage=True)
         observers = (*observers, report_usage(on_usage))
+    if tracing is not None:
+        observers = (*observers, tracing.observe)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     async with open_service_nursery() as nursery:
@@ -155,7 +159,10 @@ async def open_gateway(
                     try:
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
-                            Recorder(known, tuple(observers), settings.reads_usage), known,
+                            Recorder(
+                                known, tuple(observers), settings.reads_usage,
+                                tracing.begin if tracing is not None else None,
+                            ), known,
                             ReplayBudget(settings.max_replay_memory), keys, ClientUses(prices),
                             _admission(settings), usage_full,
                         )  # fmt: skip

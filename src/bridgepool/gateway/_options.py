@@ -112,6 +112,12 @@ class GatewayOptions:
     read_usage: bool = False
     """Read tokens and models in the responses as they pass, for the metrics, also without
     `--usage-log`."""
+    otel_endpoint: _Url = None
+    """Trace requests with OpenTelemetry, and send the spans to this collector by OTLP over HTTP,
+    such as `http://localhost:4318`. Needs `bridgepool[otel]`."""
+    otel_sample: Annotated[float, Parameter(metavar="PART")] = 1.0
+    """The part of the requests without a `traceparent` that is traced, from 0 to 1. For the others
+    their client decides."""
     shutdown_delay: _Delay = None
     """Time after a shutdown signal in which everything is still served, while `/readyz` answers
     503, so that load balancers can notice."""
@@ -225,6 +231,8 @@ class GatewayOptions:
         check_connection_options(
             self.max_connections, self.max_connections_per_peer, self.trusted_proxy
         )
+        if not 0 <= self.otel_sample <= 1:
+            raise StartError("--otel-sample must be from 0 to 1")
         if not self.header_timeout > 0:
             raise StartError("--header-timeout must be more than 0")
         if not self.max_body_time > 0:

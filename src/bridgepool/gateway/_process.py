@@ -30,6 +30,7 @@ from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.proxy._access_log import RequestObserver, console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
+from bridgepool.gateway.proxy._recorder import Tracing
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
 from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
@@ -107,6 +108,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 first_age=source.first_age,
                 settings=settings,
                 observers=observers,
+                tracing=await _enter_tracing(stack, options),
                 on_usage=usage_sink(options, spool, logs),
                 usage_full=None if spool is None else lambda: spool.full,
                 prices=prices,
@@ -149,6 +151,22 @@ async def read_price_table(path: Path | None) -> PriceTable | None:
         raise StartError(f"--price-table: cannot be read: {error.strerror}") from None
     except ValueError as error:  # also text that is not UTF-8
         raise StartError(f"--price-table: {error}") from None
+
+
+async def _enter_tracing(stack: AsyncExitStack, options: GatewayOptions) -> Tracing | None:
+    """Open what traces requests; the stack closes it.
+
+    Raises:
+        StartError: OpenTelemetry is not installed.
+    """
+    if options.otel_endpoint is None:
+        return None
+    try:
+        from bridgepool.gateway.tracing._otlp import open_tracing
+    except ImportError as error:
+        raise StartError(f"--otel-endpoint: {error}; pip install 'bridgepool[otel]'") from None
+    tracing = open_tracing(options.otel_endpoint, sample=options.otel_sample)
+    return await stack.enter_async_context(tracing)
 
 
 def _admin_pages(gateway: Gateway, source: Source, metrics: GatewayMetrics) -> Mapping[str, Page]:

@@ -18,6 +18,7 @@ from bridgepool.gateway import (
     GatewaySettings,
     OnUsage,
     RequestObserver,
+    Tracing,
     open_gateway,
 )
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
@@ -125,6 +126,7 @@ async def open_rig(
     reload: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
     types: Iterable[ProviderType] = PROVIDER_TYPES,
     observers: Iterable[RequestObserver] = (),
+    tracing: Tracing | None = None,
     on_usage: OnUsage | None = None,
     usage_full: Callable[[], bool] | None = None,
 ) -> AsyncIterator[Rig]:
@@ -158,6 +160,7 @@ async def open_rig(
             settings=settings,
             types=types,
             observers=[*observers, log],
+            tracing=tracing,
             on_usage=on_usage,
             usage_full=usage_full,
         ) as gateway,

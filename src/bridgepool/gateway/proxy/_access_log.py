@@ -17,6 +17,7 @@ from collections.abc import Callable
 import attrs
 import msgspec
 
+from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._tokens import Usage
@@ -95,6 +96,10 @@ class AccessRecord:
     """What the answer told of tokens, models and tools; set at the end, if it was read."""
     usage_reader: UsageReader | None = None
     """Reads the answer that is being served."""
+    provider_type: str = ""
+    """The type of the provider."""
+    trace: RequestTrace | None = None
+    """Its trace, if it is traced."""
     bytes_received: int = 0
     """Bytes of the request body, received and passed on."""
     status: int = 0

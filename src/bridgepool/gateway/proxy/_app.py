@@ -241,10 +241,12 @@ class Gateway:
         self, identity: Identity, exchange: Exchange, record: AccessRecord
     ) -> None:
         """Lease the bridge of a client."""
-        lease = self.pool.acquire(identity.key)
+        lease, begun = self.pool.acquire(identity.key), time.perf_counter()
         try:
             async with lease as bridge:
                 record.generation = lease.generation
+                if record.trace is not None:
+                    record.trace.note_acquired(begun, bridge.built)
                 await self._serve_on(bridge, identity, exchange, record)
         except PoolClosedError:
             await self._refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
@@ -271,7 +273,7 @@ class Gateway:
             await self._refuse(exchange, refusal, form, record)
             return
         provider = found.provider
-        record.provider = provider.name
+        record.provider, record.provider_type = provider.name, provider.type
         if isinstance(found, UnavailableProvider):
             form = self._error_form(exchange, provider.type)
             await self._refuse(exchange, found.refusal, form, record)

@@ -124,9 +124,18 @@ async def forward_with_keys(
             accept(response)
             body.forget()
 
-        await forward(call, Attempt(None, body.attempt(), judge), exchange, record)
+        await _send(call, Attempt(None, body.attempt(), judge), exchange, record)
         return
     await _try_keys(call, ring, body, exchange, record, accept)
+
+
+async def _send(call: Call, attempt: Attempt, exchange: Exchange, record: AccessRecord) -> None:
+    """Do `forward`, as an attempt of the request's trace."""
+    if record.trace is None:
+        await forward(call, attempt, exchange, record)
+        return
+    with record.trace._attempt(call.runtime.provider, record):
+        await forward(call, attempt, exchange, record)
 
 
 async def _try_keys(
@@ -146,7 +155,7 @@ async def _try_keys(
         record.upstream_key = use.key.state.fingerprint
         judge = _Judge(call, ring, use, body, accept)
         try:
-            await forward(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
+            await _send(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
             return
         except _KeyFailedError:
             used += (use.key.state,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -32,6 +33,8 @@ class Bridge:
 
     key: BridgeKey
     _table: RuntimeTable
+    built: tuple[float, float]
+    """`time.perf_counter()` when its build began and ended."""
     _requests: set[Exchange] = attrs.field(factory=set)
     _idle: trio.Event | None = None  # made by the close, set by the last request
     closing: bool = False
@@ -81,10 +84,11 @@ async def open_bridge(
 
     Leaving cancels the requests that are still running on it, and returns the table.
     """
+    begun = time.perf_counter()
     table = runtimes.take(snapshot)
     try:
         await table.wait_opened()
-        bridge = Bridge(key, table)
+        bridge = Bridge(key, table, (begun, time.perf_counter()))
         try:
             yield bridge
         finally:

@@ -239,6 +239,8 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         attempt.key,
         own_key=call.own_key,
     )
+    if record.trace is not None:
+        headers = record.trace.propagate(headers)
     body = attempt.body
     if body is not None and not isinstance(body, bytes):
         body = _UploadedBody(body, call)

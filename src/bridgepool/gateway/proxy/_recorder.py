@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
+from typing import Protocol
 
 import attrs
 
@@ -12,10 +14,23 @@ from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestO
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 from bridgepool.gateway.proxy._refusals import find_error_form, invalid_request, render
 from bridgepool.gateway.proxy._request_id import find_request_id
+from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.proxy._usage import note_client
 from bridgepool.http import Headers, InvalidRequest
 
 logger = logging.getLogger("bridgepool.gateway")
+
+
+class Tracing(Protocol):
+    """Traces requests; `open_tracing` opens one that exports by OTLP."""
+
+    def begin(self, headers: Headers) -> RequestTrace | None:
+        """Return the trace of a request with these headers; None if it is not traced."""
+        ...
+
+    def observe(self, record: AccessRecord) -> None:
+        """Export the spans of an ended request. Must not block or raise."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -25,12 +40,14 @@ class Recorder:
     Args:
         types: The provider types in force.
         observers: Each gets every record.
+        begin_trace: Returns the trace of a request; None if no request is traced.
         reads_usage: Note what the headers of requests tell of clients and their sessions, too.
     """
 
     _types: tuple[ProviderType, ...]
     _observers: tuple[RequestObserver, ...]
     _reads_usage: bool
+    _begin_trace: Callable[[Headers], RequestTrace | None] | None = None
     running: set[AccessRecord] = attrs.field(factory=set, init=False)
     """The records of the requests that are being served."""
     ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0), init=False)
@@ -46,6 +63,8 @@ class Recorder:
         record = AccessRecord(redact_method(method), find_request_id(headers), peer)
         if self._reads_usage:
             note_client(record, headers)
+        if self._begin_trace is not None:
+            record.trace = self._begin_trace(headers)
         self.running.add(record)
         return record
 

@@ -188,6 +188,7 @@ def _note_fallback(record: AccessRecord, call: Call, failure: Exception) -> None
     logger.warning("request falls back", extra=fields)
     record.fallback_from = record.fallback_from or record.provider
     record.provider = call.runtime.provider.name
+    record.provider_type = call.runtime.provider.type
     record.upstream_key = ""
 
 

@@ -1,0 +1,1 @@
+"""Spans and metrics of requests by OpenTelemetry; needs ``pip install 'bridgepool[otel]'``."""

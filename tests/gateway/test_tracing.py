@@ -1,0 +1,200 @@
+"""Traces: what clients and upstreams are told, and the spans that a collector receives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import pytest
+import trio
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from bridgepool.gateway import GatewaySettings, open_tracing
+from bridgepool.gateway.proxy._tracing import begin_trace
+from bridgepool.gateway.tracing import _otlp as otlp
+from bridgepool.http import Exchange, serve_http
+from tests.gateway.proxy.rig import open_rig, openai, start_upstream
+
+CHAT = "/ai/v1/chat/completions"
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+SAMPLED = f"00-{TRACE}-{PARENT}-01".encode()
+
+
+def begun(value: bytes, sample: float = 0.0) -> tuple[int, int] | None:
+    trace = begin_trace(((b"traceparent", value),), sample)
+    return (trace.trace_id, trace.parent_id) if trace is not None else None
+
+
+def test_the_client_decides_if_it_sent_a_trace() -> None:
+    assert begun(SAMPLED) == (int(TRACE, 16), int(PARENT, 16))
+    assert begun(SAMPLED[:-1] + b"0", sample=1.0) is None
+    assert begun(b"01" + SAMPLED[2:] + b"-more") == (int(TRACE, 16), int(PARENT, 16))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"ff" + SAMPLED[2:],
+        SAMPLED + b"-more",
+        SAMPLED.upper(),
+        b"00-" + b"0" * 32 + SAMPLED[35:],
+        SAMPLED[:36] + b"0" * 16 + b"-01",
+        SAMPLED[:-1],
+    ],
+)
+def test_what_is_no_trace_counts_as_none(value: bytes) -> None:
+    assert begun(value) is None
+    new = begun(value, sample=1.0)
+    assert new is not None
+    assert new[0] != int(TRACE, 16)
+    assert new[1] == 0
+
+
+def test_a_part_of_the_other_requests_is_traced() -> None:
+    traced = sum(begin_trace((), 0.5) is not None for _ in range(2000))
+    assert 800 < traced < 1200
+
+
+@attrs.define(eq=False)
+class Collector:
+    """A real receiver of OTLP over HTTP."""
+
+    url: str = ""
+    spans: list[Span] = attrs.field(factory=list)
+    metrics: set[str] = attrs.field(factory=set)
+    service: str = ""
+
+    async def handle(self, exchange: Exchange) -> None:
+        body = b"".join([piece async for piece in exchange.body])
+        if exchange.request.target == b"/v1/traces":
+            request = ExportTraceServiceRequest.FromString(body)
+            for resource in request.resource_spans:
+                names = {one.key: one.value.string_value for one in resource.resource.attributes}
+                self.service = names["service.name"]
+                for scope in resource.scope_spans:
+                    self.spans.extend(scope.spans)
+        else:
+            received = ExportMetricsServiceRequest.FromString(body)
+            for one in received.resource_metrics:
+                for scope in one.scope_metrics:
+                    self.metrics.update(metric.name for metric in scope.metrics)
+        await exchange.answer(200, ((b"content-type", b"application/x-protobuf"),))
+
+    def named(self, name: str) -> list[Span]:
+        return [span for span in self.spans if span.name == name]
+
+
+@asynccontextmanager
+async def open_collector(nursery: trio.Nursery) -> AsyncIterator[Collector]:
+    collector = Collector()
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    collector.url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    nursery.start_soon(serve_http, collector.handle, listeners)
+    yield collector
+
+
+def attributes(span: Span) -> dict[str, object]:
+    return {
+        one.key: getattr(one.value, str(one.value.WhichOneof("value"))) for one in span.attributes
+    }
+
+
+async def test_a_collector_gets_the_spans_of_a_request_and_the_upstream_its_parent(
+    nursery: trio.Nursery,
+) -> None:
+    north = await start_upstream(nursery)
+    settings = GatewaySettings(allow_anonymous=True, reads_usage=True)
+    async with (
+        open_collector(nursery) as collector,
+        open_tracing(collector.url, sample=0) as tracing,
+        open_rig(openai(north), nursery=nursery, settings=settings, tracing=tracing) as rig,
+    ):
+        headers = ((b"traceparent", SAMPLED), (b"tracestate", b"vendor=1"))
+        await rig.ask(CHAT, {"model": "m", "stream": True}, headers)
+        await rig.ask(CHAT, {"model": "m"}, headers)
+        await rig.ask("/nowhere/v1/models", headers=headers)
+        await rig.ask(CHAT, {"model": "m"})  # not traced
+        records = await rig.wait_records(4)
+    assert collector.service == "bridgepool-gateway"
+    first, second, third = [
+        span for span in collector.spans if span.kind == Span.SpanKind.SPAN_KIND_SERVER
+    ]
+    for span in collector.spans:
+        assert span.trace_id.hex() == TRACE
+        assert 0 <= span.end_time_unix_nano - span.start_time_unix_nano < 10e9
+        assert abs(span.start_time_unix_nano - time.time_ns()) < 60e9
+    assert first.name == "POST /v1/chat/completions"
+    assert first.parent_span_id.hex() == PARENT
+    assert first.trace_state == "vendor=1"
+    told = attributes(first)
+    assert told["http.response.status_code"] == 200
+    assert told["bridgepool.request_id"] == records[0].request_id
+    assert told["bridgepool.outcome"] == "complete"
+    # The upstream's parent is the span of the attempt.
+    attempts = collector.named("chat")
+    assert [one.parent_span_id for one in attempts] == [first.span_id, second.span_id]
+    parents = [seen.header(b"traceparent") for seen in north.received]
+    assert parents[:2] == [f"00-{TRACE}-{one.span_id.hex()}-01".encode() for one in attempts]
+    assert parents[2] is None
+    assert north.received[0].header(b"tracestate") == b"vendor=1"
+    asked = attributes(attempts[0])
+    assert asked["gen_ai.operation.name"] == "chat"
+    assert asked["gen_ai.provider.name"] == "openai"
+    assert asked["server.address"] == "127.0.0.1"
+    assert asked["http.response.status_code"] == 200
+    assert asked["gen_ai.response.model"] == "m@north"
+    # The first request built the bridge, and the second found it.
+    acquires = collector.named("acquire")
+    assert [attributes(one)["bridgepool.acquire"] for one in acquires] == ["miss", "hit", "hit"]
+    [build] = collector.named("build")
+    assert build.parent_span_id == acquires[0].span_id
+    assert len(collector.named("stream")) == 2
+    assert attributes(third)["error.type"] == "unknown_provider"
+    assert collector.metrics == {
+        "gen_ai.client.inference.duration",
+        "gen_ai.client.inference.time_to_first_chunk",
+    }
+
+
+async def test_every_attempt_has_a_span_and_a_failed_one_says_why(nursery: trio.Nursery) -> None:
+    async with (
+        open_collector(nursery) as collector,
+        open_tracing(collector.url) as tracing,
+        open_rig(openai("http://127.0.0.1:9/v1"), nursery=nursery, tracing=tracing) as rig,
+    ):
+        await rig.ask(CHAT, {})
+        await rig.wait_records(1)
+    [attempt] = collector.named("chat")
+    assert attempt.status.code == 2
+    assert attributes(attempt)["error.type"] == "ConnectFailed"
+    [request] = [s for s in collector.spans if s.kind == Span.SpanKind.SPAN_KIND_SERVER]
+    assert not request.parent_span_id
+    assert request.status.code == 2
+    assert attributes(request)["error.type"] == "upstream_unreachable"
+
+
+async def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(otlp, "_SHUTDOWN_TIMEOUT", 0.2)
+    north = await start_upstream(nursery)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")  # nobody accepts
+    port = listeners[0].socket.getsockname()[1]
+    begin = trio.current_time()
+    async with (
+        open_tracing(f"http://127.0.0.1:{port}") as tracing,
+        open_rig(openai(north), nursery=nursery, tracing=tracing) as rig,
+    ):
+        for _ in range(5):
+            assert (await rig.ask(CHAT, {})).status == 200
+    assert trio.current_time() - begin < 2
+    assert "the last spans and metrics were not sent: the collector is too slow" in caplog.messages
+    for listener in listeners:
+        await listener.aclose()
