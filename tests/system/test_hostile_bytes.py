@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-import httpx2
 import trio
 import trustme
 
@@ -25,6 +24,7 @@ from bridgepool.gateway.demo._upstream import (
 from tests.e2e.process import GatewayProcess, as_json, run_gateway_of
 from tests.gateway.control.planes import wait_for
 from tests.gateway.control.test_process import Control, follow, run_control
+from tests.plain_http import plain_client
 from tools.hostile_bytes import PACKETS, malformed
 
 CHAT = "/ai/v1/chat/completions"
@@ -44,7 +44,7 @@ class Programs:
 
     async def check(self) -> None:
         """Check that both programs answer."""
-        async with httpx2.AsyncClient(timeout=30) as client:
+        async with plain_client(timeout=30) as client:
             assert (await client.get(f"{self.control.api}/healthz")).status_code == 200
             ready = (await client.get(f"{self.gateway.url}/readyz")).json()
             assert (ready["ready"], ready["connected"]) == (True, True)
@@ -73,7 +73,7 @@ async def open_programs(folder: Path) -> AsyncIterator[Programs]:
 
     async def wait_applied(control: Control, revision: int) -> None:
         headers = {"Authorization": f"Bearer {control.admin_key}"}
-        async with httpx2.AsyncClient(base_url=control.api, timeout=120) as client:
+        async with plain_client(control.api, timeout=120) as client:
             path = f"/api/v1/revisions/{revision}/applied?wait=60"
             outcomes["running request"] = (await client.get(path, headers=headers)).json()[
                 "applied"
@@ -81,7 +81,7 @@ async def open_programs(folder: Path) -> AsyncIterator[Programs]:
 
     async def stream_words(url: str, key: str) -> None:
         headers = {"Authorization": f"Bearer {key}"}
-        async with httpx2.AsyncClient(base_url=url, timeout=120) as client:
+        async with plain_client(url, timeout=120) as client:
             asked = {"model": "m", "stream": True}
             body = (await client.post(CHAT, json=asked, headers=headers)).text
         outcomes["stream"] = body.count("chat.completion.chunk"), body.endswith("[DONE]\n\n")
@@ -114,7 +114,7 @@ async def open_programs(folder: Path) -> AsyncIterator[Programs]:
                 programs = Programs(control, gateway)
 
                 async def is_ready() -> bool:
-                    async with httpx2.AsyncClient() as client:
+                    async with plain_client() as client:
                         return (await client.get(f"{gateway.url}/readyz")).is_success
 
                 await wait_for(is_ready)

@@ -26,6 +26,7 @@ import trio
 from bridgepool.gateway.control._encryption import generate_encryption_key
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess, run_command
+from tests.plain_http import plain_client
 from tests.system.asking import Home
 from tests.system.rig import make_home, run_front, run_plane
 from tests.system.secret_scan import Vault
@@ -66,7 +67,7 @@ class Run:
     async def ask(self, url: str, method: str, path: str, key: str, **more: Any) -> httpx2.Response:
         """Make a request with a key, and look at all of the answer."""
         headers = {"Authorization": f"Bearer {key}"} | more.pop("headers", {})
-        async with httpx2.AsyncClient(base_url=url, headers=headers) as client:
+        async with plain_client(url, headers=headers) as client:
             answer = await client.request(method, path, **more)
         self.vault.see(f"answer to {method} {path[:20]}: headers", str(answer.headers))
         self.vault.see(f"answer to {method} {path[:20]}: body", answer.content)
@@ -212,7 +213,7 @@ async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
     wrong = vault.secrets["wrong"]
     asked = [(path, good) for key in (good, wrong) for path in _paths_with(key)]
     asked += [(path, wrong) for path in _paths_with(wrong)]
-    async with httpx2.AsyncClient(base_url=gateway.url) as client:
+    async with plain_client(gateway.url) as client:
         for path, key in asked:
             bearer = {"Authorization": f"Bearer {key}"}
             answer = await client.get(httpx2.URL(gateway.url + path), headers=bearer)

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from bridgepool.gateway._options import GatewayOptions
@@ -23,6 +22,7 @@ from bridgepool.gateway.control._encryption import (
 )
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess, as_json, run_command
+from tests.plain_http import plain_client
 from tests.system.asking import Home
 from tests.system.rig import (
     control_source,
@@ -107,7 +107,7 @@ async def test_a_provider_that_cannot_be_read_is_logged_counted_and_listed(
     ):
         assert [line["provider"] for line in errors(plane)] == ["ai", "other"]
         assert [line["provider"] for line in errors(gateway)] == ["ai", "other"]
-        async with httpx2.AsyncClient() as client:
+        async with plain_client() as client:
             answer = await client.get(f"http://127.0.0.1:{home.api_port}/readyz")
         assert (answer.status_code, answer.json()["unreadable"]) == (200, 2)
         ready = await embedded.ready()

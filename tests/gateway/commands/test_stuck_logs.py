@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import provider, write
 from tests.e2e.process import run_command, run_gateway, run_gateway_of
+from tests.plain_http import plain_client
 
 PROMPT = 10  # seconds; without the mend these wait for ever
 
@@ -104,7 +104,7 @@ async def test_a_control_plane_whose_log_nobody_reads_serves_and_ends_at_a_signa
         async with run_command("control-plane", *options, *store, stderr=stderr) as run:
             line = await run.stdout.wait_for(lambda line: line.startswith("listening on "))
             with trio.fail_after(PROMPT):
-                async with httpx2.AsyncClient(base_url=line.split()[-1]) as client:
+                async with plain_client(line.split()[-1]) as client:
                     assert (await client.get("/readyz")).status_code == 200
                     assert (await client.get("/api/v1/providers")).status_code == 401
                 run.signal(signal.SIGTERM)
@@ -131,7 +131,7 @@ async def test_lost_log_lines_are_counted_at_readyz(
     os.close(reading)
     async with run_gateway_of("--providers", str(file), stderr=writing) as gateway:
         os.close(writing)
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        async with plain_client(gateway.url) as client:
             with trio.fail_after(PROMPT):
                 while not (await client.get("/readyz")).json()["log_lines_dropped"]:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.01)
@@ -147,7 +147,7 @@ async def test_a_control_plane_counts_lost_log_lines_too(tmp_path: Path) -> None
     async with run_command("control-plane", *options, *store, stderr=writing) as run:
         os.close(writing)
         line = await run.stdout.wait_for(lambda line: line.startswith("listening on "))
-        async with httpx2.AsyncClient(base_url=line.split()[-1]) as client:
+        async with plain_client(line.split()[-1]) as client:
             with trio.fail_after(PROMPT):
                 while not (await client.get("/readyz")).json()["log_lines_dropped"]:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.01)

@@ -23,6 +23,7 @@ from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.http import GracefulClose, serve_http
 from bridgepool.remote import Acknowledge, Identity, RejectedRow, SessionInfo
 from tests.gateway.control.stores import ADA, opened
+from tests.plain_http import plain_client
 
 SECRET = "sk-the-secret-of-a-provider-0123456789"
 DRAFT = {
@@ -69,7 +70,7 @@ class Plane:
         token = await self.key(role) if key is None else key
         fields = {"Authorization": f"Bearer {token}"} | (headers or {})
         extra: dict[str, Any] = {"json": body} if body is not None else {"content": content}
-        async with httpx2.AsyncClient(base_url=self.url, headers=fields) as client:
+        async with plain_client(self.url, headers=fields) as client:
             return await client.request(method, path, **extra)
 
     async def good(self, method: str, path: str, body: object = None, **more: Any) -> Any:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import httpx2
 import trio
 import trustme
 
@@ -21,6 +20,7 @@ from bridgepool.gateway import ControlPlane, open_control_plane
 from bridgepool.remote import websocket_connector
 from tests.e2e.process import GatewayProcess, run_command
 from tests.gateway.control.planes import DRAFT, SECRET, wait_for
+from tests.plain_http import plain_client
 from tests.postgres import PostgresServer
 
 ANY = ("--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0", "--log-format", "json")
@@ -49,8 +49,7 @@ class Control:
     async def ask(self, method: str, path: str, body: object = None) -> Any:
         """Make one request of the API that has to succeed."""
         headers = {"Authorization": f"Bearer {self.admin_key}"}
-        verify: ssl.SSLContext | bool = self.context or True
-        async with httpx2.AsyncClient(base_url=self.api, verify=verify, headers=headers) as client:
+        async with plain_client(self.api, self.context, headers=headers) as client:
             response = await client.request(method, path, json=body)
         assert response.is_success, response.text
         return response.json()
@@ -176,7 +175,7 @@ async def test_while_postgresql_is_away_gateways_are_served_what_was_read_last(
         await trio.to_thread.run_sync(own_postgres_server.stop)
         async with control.gateway() as remote:  # one that comes only now
             assert await follow(remote, change["revision"]) == ["openai"]
-            async with httpx2.AsyncClient(base_url=control.api, timeout=30) as client:
+            async with plain_client(control.api, timeout=30) as client:
                 headers = {"Authorization": f"Bearer {control.admin_key}"}
                 answer = await client.post("/api/v1/providers", json=DRAFT, headers=headers)
                 assert answer.status_code == 503
@@ -206,7 +205,7 @@ async def test_after_a_failover_changes_are_made_and_followed_without_a_restart(
             assert await follow(remote, gone["revision"]) == []
 
             async def is_ready() -> bool:
-                async with httpx2.AsyncClient(base_url=control.api) as client:
+                async with plain_client(control.api) as client:
                     return (await client.get("/readyz")).status_code == 200
 
             await wait_for(is_ready)
@@ -293,7 +292,7 @@ async def test_in_the_shutdown_delay_a_control_plane_serves_on_and_is_not_ready(
     async with run_control(tmp_path, url, "--shutdown-delay", "600") as control:
         control.run.signal(signal.SIGTERM)
         await control.run.wait_event("draining", shutdown_delay=600.0)
-        async with httpx2.AsyncClient(base_url=control.api) as client:
+        async with plain_client(control.api) as client:
             response = await client.get("/readyz")
         assert (response.status_code, response.headers["connection"]) == (503, "close")
         revision = (await control.ask("POST", "/api/v1/providers", DRAFT))["revision"]

@@ -6,7 +6,6 @@ import json
 import logging
 from pathlib import Path
 
-import httpx2
 import pytest
 import trio
 
@@ -15,6 +14,7 @@ from bridgepool.gateway.control.api._access_log import ApiRecord
 from tests.e2e.process import as_json
 from tests.gateway.control.planes import DRAFT, SECRET, Plane, open_plane, session, wait_for
 from tests.gateway.control.test_process import run_control
+from tests.plain_http import plain_client
 
 UNKNOWN = "bpa_aaaaaaaaaaaa_" + "a" * 43
 
@@ -132,7 +132,7 @@ async def test_refused_keys_are_answered_ever_later_and_a_good_one_at_once(
 
 async def test_requests_without_a_key_are_refused_at_once(tmp_path: Path) -> None:
     async with open_plane(str(tmp_path / "store.db"), burst=0) as plane:
-        async with httpx2.AsyncClient(base_url=plane.url) as client:
+        async with plain_client(plane.url) as client:
             for _ in range(30):
                 assert (await client.get("/api/v1/providers")).status_code == 401
         assert plane.api.refused_keys.count == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx2
 import trio
 
 from bridgepool.gateway.control._revisions import Revisions
@@ -12,6 +11,7 @@ from bridgepool.gateway.providers import hash_key, new_client_key
 from bridgepool.http.asgi import asgi_app
 from tests.gateway.control.planes import DRAFT, SECRET, Plane, open_plane, receipt, session
 from tests.http.test_asgi import hypercorn_serving
+from tests.plain_http import plain_client
 
 
 async def test_a_provider_from_its_creation_to_its_removal(database_url: str) -> None:
@@ -179,7 +179,7 @@ async def test_the_audit_comes_in_pages(database_url: str) -> None:
 
 async def test_health_is_told_without_a_key(tmp_path: Path) -> None:
     async with open_plane(str(tmp_path / "store.db")) as plane:
-        async with httpx2.AsyncClient(base_url=plane.url) as client:
+        async with plain_client(plane.url) as client:
             assert (await client.get("/healthz")).json() == {"status": "ok"}
             ready = {"status": "ready", "revision": 0, "unreadable": 0}
             ready |= {"store": {"read": "ok", "write": "ok"}, "log_lines_dropped": 0}
@@ -219,7 +219,7 @@ async def test_the_api_can_be_served_by_an_asgi_server(tmp_path: Path) -> None:
         key = {"Authorization": f"Bearer {await plane.key()}"}
         async with (
             hypercorn_serving(asgi_app(plane.api.handle)) as port,
-            httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=key) as client,
+            plain_client(f"http://127.0.0.1:{port}", headers=key) as client,
         ):
             shown = await client.get("/api/v1/providers/openai")
             assert shown.json()["provider"] == added["provider"]

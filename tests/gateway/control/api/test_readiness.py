@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 import trio
 
 from tests.gateway.control.planes import DRAFT, Plane, open_plane, wait_for
+from tests.plain_http import plain_client
 from tests.postgres import PostgresServer
 
 
 async def _readiness(plane: Plane) -> tuple[int, dict[str, Any]]:
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         response = await client.get("/readyz")
     return response.status_code, response.json()
 
@@ -106,7 +106,7 @@ async def test_a_store_that_is_away_is_reported_without_the_address_of_its_datab
 ) -> None:
     async with open_plane(own_postgres_server.url(), write_interval=0.05, clock=time.time) as plane:
         await trio.to_thread.run_sync(own_postgres_server.stop)
-        async with httpx2.AsyncClient(base_url=plane.url) as client:
+        async with plain_client(plane.url) as client:
 
             async def is_away() -> bool:
                 store = (await client.get("/readyz")).json()["store"]

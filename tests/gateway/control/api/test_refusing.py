@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
-import httpx2
 import pytest
 import trio
 
 from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.store import Store
 from tests.gateway.control.planes import DRAFT, Plane, open_plane
+from tests.plain_http import plain_client
 
 HIDDEN = "sk-must-not-come-back-0123456789"
 JSON = {"Content-Type": "application/json"}
@@ -27,7 +27,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
 
 
 async def _routes(plane: Plane) -> list[tuple[str, str]]:
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         described = (await client.get("/openapi.json")).json()
     return [
         (method.upper(), path.replace("{", "").replace("}", ""))
@@ -48,7 +48,7 @@ async def test_every_route_wants_a_key_and_every_write_the_role(plane: Plane) ->
             {"Authorization": f"Bearer {HIDDEN}"},
             {"Authorization": "Bearer bpa_aaaaaaaaaaaa_" + "a" * 43},
         ):
-            async with httpx2.AsyncClient(base_url=plane.url, headers=headers) as client:
+            async with plain_client(plane.url, headers=headers) as client:
                 answer = await client.request(method, path, content=b"{no json")
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
             assert answer.headers["www-authenticate"].startswith("Bearer")
@@ -225,7 +225,7 @@ async def test_bytes_that_are_no_request_do_not_stop_the_server(plane: Plane) ->
             with trio.move_on_after(1), suppress(trio.BrokenResourceError):
                 while await stream.receive_some():
                     pass
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         assert (await client.get("/healthz")).status_code == 200
     assert plane.api.failures == 0
 

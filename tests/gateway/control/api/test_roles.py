@@ -11,6 +11,7 @@ import pytest
 
 from tests.gateway.control.planes import Plane, open_plane
 from tests.gateway.control.stores import ADA
+from tests.plain_http import plain_client
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
 
 async def _routes(plane: Plane) -> list[tuple[str, str]]:
     """Every method of every path that is described, and some that are not."""
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
     found = [
         (method.upper(), path.replace("{", "").replace("}", ""))
@@ -68,7 +69,7 @@ async def test_no_other_key_opens_any_route(plane: Plane) -> None:
     routes = await _routes(plane)
     headers = {label: f"Bearer {key}" for label, key in keys.items()}
     headers["as a password"] = f"Basic {await plane.key('write')}"
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         for method, path in routes:
             for label, value in headers.items():
                 answer = await client.request(method, path, headers={"Authorization": value})
@@ -81,7 +82,7 @@ async def test_no_other_key_opens_any_route(plane: Plane) -> None:
 async def test_two_keys_in_one_request_are_none(plane: Plane) -> None:
     good = await plane.key("write")
     both = [("Authorization", f"Bearer {good}"), ("Authorization", "Bearer other")]
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         for headers in (both, both[::-1], [both[0], both[0]]):
             answer = await client.get("/api/v1/providers", headers=headers)
             assert answer.status_code == 401
@@ -99,7 +100,7 @@ async def test_a_key_that_may_read_reads_everything_and_writes_nothing(plane: Pl
 
 
 async def test_no_way_of_writing_a_path_goes_round_the_guard(plane: Plane) -> None:
-    async with httpx2.AsyncClient(base_url=plane.url) as client:
+    async with plain_client(plane.url) as client:
         for path in (
             *("//api/v1/providers", "/./api/v1/providers", "/x/../api/v1/providers"),
             *("/%61pi/v1/providers", "/api%2Fv1%2Fproviders", "/API/v1/providers"),

@@ -81,6 +81,8 @@ async def open_http_admin(
         ssl_context: For ``https``; the default trusts what the operating system trusts.
     """
     verify: ssl.SSLContext | bool = ssl_context if ssl_context is not None else True
+    if url.startswith("http://"):  # the certificates of the system need not be loaded
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     async with httpx2.AsyncClient(
         base_url=url,
         headers={"authorization": f"Bearer {key.reveal()}"},
