@@ -1,8 +1,8 @@
 """The upstream of the HTTP benchmarks: raw Trio, answers from constants, far from the limit.
 
-A target with `?stream` is answered with one event, a silence of 5 ms, and the end of the stream;
-one with `?hold` with one event and silence; everything else with 1 kB of JSON. `python -m
-benchmarks.upstream` prints its port.
+A request with the key `LIMITED_KEY` is answered with 429. A target with `?stream` is answered with
+one event, a silence of 5 ms, and the end of the stream; one with `?hold` with one event and
+silence; everything else with 1 kB of JSON. `python -m benchmarks.upstream` prints its port.
 """
 
 import re
@@ -15,6 +15,12 @@ _BODY = b'{"object": "chat.completion", "content": "%s"}' % (b"x" * 976)
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nserver: upstream\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+)
+LIMITED_KEY = "sk-rate-limited"
+_IS_LIMITED = f"Bearer {LIMITED_KEY}".encode()
+LIMITED = (
+    b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 60\r\ncontent-type: application/json\r\n"
+    b"content-length: 2\r\n\r\n{}"
 )
 EVENT = b'data: {"delta": "first"}\n\n'
 STREAM = (
@@ -35,6 +41,8 @@ async def _answer(stream: trio.abc.Stream, head: bytes) -> None:
         await stream.send_all(STREAM)
         await trio.sleep(0.005)
         await stream.send_all(END)
+    elif _IS_LIMITED in head:
+        await stream.send_all(LIMITED)
     else:
         await stream.send_all(ANSWER)
 

@@ -15,6 +15,10 @@ _HALF_WRITTEN = ("tests/gateway/providers/test_half_written.py",)
 _NAMES = ("tests/http_client/test_name_lookups.py",)
 _APP = "gateway/proxy/_app.py:Gateway._serve_on"
 _WIRE = "http/_h11_wires.py:H11ClientWire"
+_KEY_POOL = ("tests/gateway/upstreams/test_key_pool.py",)
+_FAILOVER = ("tests/gateway/proxy/test_key_failover.py",)
+_KEY_USAGE = ("tests/gateway/control/test_key_usage.py",)
+_KEYS = "gateway/upstreams/_key_pool.py"
 _CREDENTIALS = "gateway/providers/_credentials.py"
 
 GATEWAY_BUGS: tuple[Bug, ...] = (
@@ -28,6 +32,57 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     bug(
         "the last key instead of the first", _REFUSING,
         "gateway/upstreams/_key_pool.py:KeyRing.take", "self.keys:", "self.keys[::-1]:",
+    ),
+    bug(
+        "a second 429 makes a cooldown shorter", _KEY_POOL, f"{_KEYS}:KeyUse.rate_limited",
+        "max(state.until, now + seconds)", "now + seconds",
+    ),
+    bug(
+        "each of many 401s at once doubles the time", _KEY_POOL, f"{_KEYS}:KeyUse.refused",
+        "if state.cooling is Cooling.REFUSED and not self._tries:", "if False:",
+    ),
+    bug(
+        "everybody tries a refused key again", _KEY_POOL, f"{_KEYS}:KeyState.can_be_taken",
+        "return now >= self.until and not self.tried", "return now >= self.until",
+    ),
+    bug(
+        "a request that ends without an answer tries a key for ever", _KEY_POOL,
+        f"{_KEYS}:KeyUse.end", "if self._tries:", "if False:",
+    ),
+    bug(
+        "an old answer ends a cooldown", _KEY_POOL, f"{_KEYS}:KeyUse.accepted",
+        "if self._tries:", "if True:",
+    ),
+    bug(
+        "a key that was taken out is forgotten at once", _KEY_POOL,
+        f"{_KEYS}:KeyPool.close_ring", "retired[:-MAX_RETIRED]", "retired",
+    ),
+    bug(
+        "403 counts as a refused key", _FAILOVER, "gateway/proxy/_attempts.py:_Judge.__call__",
+        "response.status == 401", "response.status in (401, 403)",
+    ),
+    bug(
+        "what a body has sent is not sent again", _FAILOVER,
+        "gateway/proxy/_replay.py:KeptBody.attempt", "tuple(self._kept or ())", "()",
+    ),
+    bug(
+        "bodies beyond the bound are kept", _FAILOVER,
+        "gateway/proxy/_replay.py:KeptBody.receive_some",
+        "self._size + len(piece) <= self._limit and self._budget.reserve(len(piece))", "True",
+    ),
+    bug(
+        "a client's own key gives way to the central one",
+        ("tests/gateway/providers/test_credentials.py",),
+        f"{_CREDENTIALS}:swap_credentials",
+        "key is not None and not passes_own_key(provider, own_key)", "key is not None",
+    ),
+    bug(
+        "a key is safe to revoke before the change has come", _KEY_USAGE,
+        "gateway/control/_key_usage.py:_has_revision", "report.revision >= revision", "True",
+    ),
+    bug(
+        "a gateway that reports nothing uses nothing", _KEY_USAGE,
+        "gateway/control/_key_usage.py:_usage", "unknown.add(row.gateway)", "pass",
     ),
     bug(
         "a body above the limit hides a refusal", _REFUSING,

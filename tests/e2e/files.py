@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -17,10 +18,11 @@ def provider(name: str, kind: str, url: str, key: str = "sk-central", **fields: 
         f'base_url = "{url}"',
         "allow_private = true",
     ]
-    if "key_env" not in fields and "client_keys" not in fields:
+    if not {"keys", "key_env", "client_keys"} & fields.keys():
         lines.append(f'keys = ["{key}"]')
     for field, value in fields.items():
         shown = str(value).lower() if isinstance(value, bool) else f'"{value}"'
+        shown = json.dumps(value) if isinstance(value, list) else shown
         lines.append(f"{field} = {shown}")
     return "\n".join(lines)
 

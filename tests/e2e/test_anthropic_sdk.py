@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +56,35 @@ async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> N
             assert "".join([text async for text in stream.text_stream]) == TEXT
             message = await stream.get_final_message()
         assert message.stop_reason == "end_turn"
+
+
+async def test_the_next_key_is_used_after_a_429_and_no_key_left_is_a_rate_limit(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    keys = ["sk-ant-first", "sk-ant-second"]
+    write(file, provider("claude", "anthropic", north.anthropic_url, keys=keys))
+    later = (datetime.now(UTC) + timedelta(minutes=2)).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
+    limited = (
+        429,
+        (
+            (b"anthropic-ratelimit-input-tokens-remaining", b"0"),
+            (b"anthropic-ratelimit-input-tokens-reset", later),
+        ),
+    )
+    north.key_answers = {b"sk-ant-first": limited}
+    async with run_gateway(file) as gateway, sdk(gateway) as client:
+        once = client.with_options(max_retries=0)
+        async with once.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream:
+            assert "".join([text async for text in stream.text_stream]) == TEXT
+        assert [seen.header(b"x-api-key") for seen in north.received] == [
+            name.encode() for name in keys
+        ]
+        north.key_answers[b"sk-ant-second"] = (401, ())
+        with pytest.raises(anthropic.RateLimitError) as refused:
+            await once.messages.create(model="m", max_tokens=9, messages=HELLO)
+        assert 60 < int(refused.value.response.headers["retry-after"]) <= 120
+        assert refused.value.body["error"]["code"] == "provider_keys_exhausted"  # type: ignore[index]  # an object
 
 
 async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:

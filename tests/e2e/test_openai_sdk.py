@@ -52,6 +52,40 @@ async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> N
         assert kinds[-1] == "response.completed"
 
 
+async def test_a_rate_limited_or_refused_key_is_not_noticed_and_when_all_are_out_it_waits(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    keys = ["sk-first", "sk-second", "sk-third"]
+    write(file, provider("ai", "openai", north.openai_url, keys=keys, client_keys="prefer"))
+    limited = (429, ((b"x-ratelimit-reset-tokens", b"6m0s"), (b"retry-after", b"0")))
+    north.key_answers = {b"sk-first": limited, b"sk-second": (401, ())}
+    row, key = client_row_and_key("ada")
+    with file.open("a") as more:
+        more.write("\n" + row + "\n")
+    async with run_gateway(file) as gateway, sdk(gateway, key=key) as client:
+        once = client.with_options(max_retries=0)
+        answer = await once.chat.completions.create(model="m", messages=HELLO)
+        assert answer.choices[0].message.content == TEXT
+        stream = await once.chat.completions.create(model="m", messages=HELLO, stream=True)
+        words = [chunk.choices[0].delta.content async for chunk in stream]
+        assert "".join(word or "" for word in words) == TEXT
+        assert [seen.header(b"authorization") for seen in north.received] == [
+            f"Bearer {name}".encode() for name in (*keys, "sk-third")
+        ]
+        north.key_answers[b"sk-third"] = (429, ((b"retry-after-ms", b"90000"),))
+        with pytest.raises(openai.RateLimitError) as refused:
+            await once.chat.completions.create(model="m", messages=HELLO)
+        assert refused.value.code == "provider_keys_exhausted"
+        assert refused.value.response.headers["retry-after"] == "90"
+        own = once.with_options(
+            api_key="sk-own", default_headers={"X-Bridgepool-Key": key}
+        )  # a client that brings a key of its own is not concerned
+        answer = await own.chat.completions.create(model="m", messages=HELLO)
+        assert answer.choices[0].message.content == TEXT
+    assert "sk-first" not in gateway.everything
+
+
 async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("ai", "openai", north.openai_url))

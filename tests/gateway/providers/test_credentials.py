@@ -79,6 +79,15 @@ def test_a_clients_own_key_is_passed_on_only_to_a_provider_that_takes_it() -> No
         assert not kept.keys() & CLIENT_CREDENTIALS
 
 
+def test_a_clients_own_key_takes_precedence_over_the_central_one() -> None:
+    both = provider(client_keys="prefer", keys=["sk-central"])
+    own = [value for name, value in swap(both, Secret("sk-central"), own_key=True) if name == AUTH]
+    assert own == [b"Bearer client"]
+    central = dict(swap(both, Secret("sk-central")))
+    assert central[b"authorization"] == b"Bearer sk-central"
+    assert not central.keys() & (CLIENT_CREDENTIALS - {b"authorization"})
+
+
 OURS = new_client_key().reveal().encode()
 GW, AUTH, XKEY = b"x-bridgepool-key", b"authorization", b"x-api-key"
 

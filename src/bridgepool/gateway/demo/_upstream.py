@@ -60,6 +60,8 @@ class SimulatedUpstream:
     """Cut streamed answers after this number of words."""
     received: list[Received] = attrs.field(factory=list)
     """Every request so far, in order of arrival."""
+    key_answers: dict[bytes, tuple[int, Headers]] = attrs.field(factory=dict)
+    """The keys that it does not take, with status and headers of the answer."""
     streaming: int = 0
     """Streamed answers that are open."""
     abandoned: int = 0
@@ -82,6 +84,12 @@ class SimulatedUpstream:
         request = exchange.request
         body = b"".join([piece async for piece in exchange.body])
         self.received.append(Received(request.method, request.target, request.headers, body))
+        headers = dict(request.headers)
+        key = headers.get(b"x-api-key", headers.get(b"authorization", b"")).removeprefix(b"Bearer ")
+        if key in self.key_answers:
+            status, more = self.key_answers[key]
+            await exchange.answer(status, more, b'{"error": {"message": "not with this key"}}')
+            return
         path = request.target.partition(b"?")[0].decode("ascii")
         asked: Json = json.loads(body) if body else {}
         stamp = f"{asked.get('model', 'model')}@{self.identity}"
