@@ -9,7 +9,15 @@ import trio
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.testing import open_fault_proxy
 from tests.system.asking import GENEROUS
-from tests.system.rig import Plane, control_source, make_home, open_front, open_plane, run_front
+from tests.system.rig import (
+    Plane,
+    control_source,
+    make_home,
+    open_front,
+    open_home_store,
+    open_plane,
+    run_front,
+)
 
 
 async def wait_connected(plane: Plane, count: int) -> None:
@@ -48,3 +56,17 @@ async def test_a_gateway_that_the_network_cut_off_is_waited_for_and_one_that_sto
         assert (await plane.hub.wait_applied(change, 0)).applied
         [gone] = [one for one in await plane.hub.gateways() if not one.connected]
         assert (gone.stopped, gone.reconnecting) == (True, False)
+
+
+async def test_a_gateway_whose_control_plane_stopped_is_expected_back(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_home(tmp_path)
+    async with open_plane(home):
+        await home.add("ai", north, "sk-1")
+    async with open_front(home, control_source(home)) as (front, _):
+        async with open_plane(home):
+            await front.wait_outcome("north")
+        async with open_home_store(home) as store:
+            [row] = await store.list_gateways()
+        assert (row.connected, row.reconnecting, row.stopped) == (False, True, False)
