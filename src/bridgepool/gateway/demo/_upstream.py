@@ -94,7 +94,7 @@ class SimulatedUpstream:
         asked: Json = json.loads(body) if body else {}
         stamp = f"{asked.get('model', 'model')}@{self.identity}"
         if path.endswith("/chat/completions"):
-            await self._reply(exchange, asked, _chat(stamp), _chat_events(stamp))
+            await self._reply(exchange, asked, _chat(stamp), _chat_events(stamp, asked))
         elif path.endswith("/responses"):
             await self._reply(exchange, asked, _response(stamp), _response_events(stamp))
         elif path.endswith("/messages/count_tokens"):
@@ -144,6 +144,9 @@ def _data(document: Json, name: str = "") -> bytes:
     return f"{event}data: {json.dumps(document)}\n\n".encode()
 
 
+_CHAT_USAGE: Json = {"prompt_tokens": 1, "completion_tokens": len(WORDS), "total_tokens": 8}
+
+
 def _chat(stamp: str) -> Json:
     message = {"role": "assistant", "content": "".join(WORDS)}
     return {
@@ -152,25 +155,28 @@ def _chat(stamp: str) -> Json:
         "created": 0,
         "model": stamp,
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 1, "completion_tokens": len(WORDS), "total_tokens": 8},
+        "usage": _CHAT_USAGE,
     }
 
 
-def _chat_events(stamp: str) -> Iterator[tuple[bool, bytes]]:
+def _chat_events(stamp: str, asked: Json) -> Iterator[tuple[bool, bytes]]:
+    head: Json = {
+        "id": "chatcmpl-demo",
+        "object": "chat.completion.chunk",
+        "created": 0,
+        "model": stamp,
+    }
+
     def chunk(delta: Json, finish: str | None) -> bytes:
-        return _data(
-            {
-                "id": "chatcmpl-demo",
-                "object": "chat.completion.chunk",
-                "created": 0,
-                "model": stamp,
-                "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
-            }
-        )
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return _data(head | {"choices": [choice]})
 
     for word in WORDS:
         yield True, chunk({"role": "assistant", "content": word}, None)
     yield False, chunk({}, "stop")
+    options = asked.get("stream_options")
+    if isinstance(options, dict) and options.get("include_usage"):
+        yield False, _data(head | {"choices": [], "usage": _CHAT_USAGE})
     yield False, b"data: [DONE]\n\n"
 
 

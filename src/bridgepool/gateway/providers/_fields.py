@@ -156,6 +156,12 @@ class ProviderFields:
         metadata=about("The seconds for which they wait at most.", minimum=0, maximum=600),
     )
     """The longest wait for one of `max_concurrent`, in seconds."""
+    include_usage: bool = attrs.field(
+        default=False,
+        metadata=about("Ask for the usage of streams whose client did not, and keep it from it."),
+    )
+    """Whether streamed completions are asked for their usage (``stream_options``), while usage is
+    read; a client that did not ask for it does not get it."""
 
 
 PLAIN_FIELDS: Final = plain_fields(ProviderFields)

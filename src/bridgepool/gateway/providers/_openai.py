@@ -55,6 +55,7 @@ _USAGE: Final = UsageFields(
         rb"/(?:(?:chat/)?completions|responses(?:/compact)?|embeddings|moderations|rerank"
         rb"|audio/(?:speech|transcriptions|translations)|images/(?:generations|edits|variations))"
     ),
+    stream_option=re.compile(rb"/(?:chat/)?completions"),
     input=("usage.prompt_tokens", "usage.input_tokens", "response.usage.input_tokens"),
     output=("usage.completion_tokens", "usage.output_tokens", "response.usage.output_tokens"),
     cached_read=(

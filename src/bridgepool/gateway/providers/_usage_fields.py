@@ -40,6 +40,9 @@ class UsageFields:
     answers: re.Pattern[bytes]
     """The paths below the base URL that are read, of POST requests; matched as a whole. Those that
     return an earlier answer once more must not be among them."""
+    stream_option: re.Pattern[bytes] | None = None
+    """The paths whose streams tell usage only if the request asks for it by
+    ``stream_options.include_usage``; see `ProviderFields.include_usage`."""
     input: Paths = ()
     """Tokens of the input, cached ones included; see `input_without_cached`."""
     output: Paths = ()

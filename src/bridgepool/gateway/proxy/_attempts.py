@@ -27,6 +27,7 @@ from bridgepool.gateway.proxy._forward import (
     accept_all,
     forward,
 )
+from bridgepool.gateway.proxy._include_usage import receive_asking, wants_usage
 from bridgepool.gateway.proxy._refusals import (
     PROVIDER_KEY_REFUSED,
     Refusal,
@@ -54,7 +55,10 @@ class RequestBodies:
 
     _received: bytes | ReadsBody | None
     _kept: KeptBody | None = None
-    _begun: bool = False
+    asks_for_usage: bool = False
+    """It asks for usage, and the client's did not."""
+    _budget: ReplayBudget | None = None
+    _held: int = 0  # bytes of the budget, beside those of `_kept`
 
     @property
     def can_be_sent(self) -> bool:
@@ -71,6 +75,9 @@ class RequestBodies:
         """Drop what was kept: there is no other attempt."""
         if self._kept is not None:
             self._kept.forget()
+        if self._budget is not None:
+            self._budget.release(self._held)
+            self._held = 0
 
 
 async def receive_body(
@@ -85,9 +92,14 @@ async def receive_body(
         budget: for bodies that are kept.
         keep: there may be another attempt, so it is kept if it may be.
     """
+    received: bytes | ReadsBody | None
     received = call.use.body if call.use is not None else None
     if received is None:
         received = await begin_body(exchange, record)
+    if received is not None and wants_usage(call, exchange):
+        received, held, asks = await receive_asking(received, budget)
+        if isinstance(received, bytes):
+            return RequestBodies(received, None, asks, budget, held)
     if received is None or isinstance(received, bytes) or not keep:
         return RequestBodies(received)
     limit = call.runtime.provider.max_replay_bytes
@@ -124,7 +136,8 @@ async def forward_with_keys(
             accept(response)
             body.forget()
 
-        await _send(call, Attempt(None, body.attempt(), judge), exchange, record)
+        attempt = Attempt(None, body.attempt(), judge, body.asks_for_usage)
+        await _send(call, attempt, exchange, record)
         return
     await _try_keys(call, ring, body, exchange, record, accept)
 
@@ -154,8 +167,9 @@ async def _try_keys(
             raise KeysOutError(_no_key(ring, now))
         record.upstream_key = use.key.state.fingerprint
         judge = _Judge(call, ring, use, body, accept)
+        attempt = Attempt(use.secret, body.attempt(), judge, body.asks_for_usage)
         try:
-            await _send(call, Attempt(use.secret, body.attempt(), judge), exchange, record)
+            await _send(call, attempt, exchange, record)
             return
         except _KeyFailedError:
             used += (use.key.state,)

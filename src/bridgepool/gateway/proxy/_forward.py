@@ -63,8 +63,8 @@ from bridgepool.gateway.proxy._request_id import (
     return_request_id,
     send_request_id,
 )
-from bridgepool.gateway.proxy._usage import reader_for, reads_answer
-from bridgepool.gateway.usage._reader import readable_encodings
+from bridgepool.gateway.proxy._stripped_response import Response, begin_reading, usage_headers
+from bridgepool.gateway.proxy._usage import reads_answer
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -162,6 +162,8 @@ class Attempt:
     """The body, from its beginning."""
     accept: Accept = accept_all
     """Decides whether the response goes to the client."""
+    asks_for_usage: bool = False
+    """The body asks for usage and the client's did not, so it does not get it."""
 
 
 @attrs.define(eq=False)
@@ -250,23 +252,23 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         headers = ask_for_plain_json(headers)
     reads_usage = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
     if reads_usage:
-        headers = readable_encodings(headers)
+        headers = usage_headers(headers, strips=attempt.asks_for_usage)
     begun = time.perf_counter()
     record.attempts += 1
     record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
     record.usage_reader = None  # of the attempt before
     async with client.request(
         request.method, call.target, headers, body, tenant=call.client
-    ) as response:
+    ) as received:
+        response: Response = received
         record.upstream_status = response.status
         record.upstream_ms = round((time.perf_counter() - begun) * 1e3, 3)
         form = call.runtime.kind.errors
         record.upstream_request_id = find_upstream_id(response.headers, form, record.request_id)
         if reads_usage:
-            kind = call.runtime.kind
-            record.usage_reader = reader_for(kind, response.status, response.headers)
+            response = begin_reading(call.runtime.kind, received, record, attempt.asks_for_usage)
         data = response.take_buffered()
-        attempt.accept(response)
+        attempt.accept(received)
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
             raise ResponseWithheldError(UPSTREAM_REDIRECTS)
@@ -280,7 +282,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
             await _stream_response(call, exchange, response, data, record)
 
 
-def _answer_headers(call: Call, response: UpstreamResponse, record: AccessRecord) -> Headers:
+def _answer_headers(call: Call, response: Response, record: AccessRecord) -> Headers:
     """Return the fields of a response's head that go to the client, with the request's id."""
     headers = answer_headers(response.headers, own_key=call.passes_own_key)
     if call.use is not None:
@@ -293,7 +295,7 @@ def _answer_headers(call: Call, response: UpstreamResponse, record: AccessRecord
 async def _send_whole_response(
     call: Call,
     exchange: Exchange,
-    response: UpstreamResponse,
+    response: Response,
     data: bytes,
     record: AccessRecord,
     *,
@@ -316,7 +318,7 @@ async def _send_whole_response(
 async def _send_rewritten(
     call: Call,
     exchange: Exchange,
-    response: UpstreamResponse,
+    response: Response,
     data: bytes,
     fields: tuple[UrlField, ...],
     record: AccessRecord,
@@ -340,7 +342,11 @@ async def _send_rewritten(
 
 
 async def _stream_response(
-    call: Call, exchange: Exchange, response: UpstreamResponse, data: bytes, record: AccessRecord
+    call: Call,
+    exchange: Exchange,
+    response: Response,
+    data: bytes,
+    record: AccessRecord,
 ) -> None:
     """Send a response as it arrives."""
     headers = _answer_headers(call, response, record)

@@ -28,6 +28,10 @@ class BegunBody:
         """The trailer fields; complete when the body is."""
         return self._rest.trailers
 
+    def put_back(self, data: bytes) -> None:
+        """Have this returned once more, before what comes."""
+        self._beginning = data
+
     async def receive_some(self) -> bytes:
         """Return the next piece; empty at the end."""
         beginning, self._beginning = self._beginning, None
