@@ -14,13 +14,22 @@ from pathlib import Path
 
 from tools.planted_bugs import BUGS, Bug
 from tools.planted_gateway_bugs import GATEWAY_BUGS
+from tools.planted_limit_bugs import LIMIT_BUGS
 from tools.planted_process_bugs import PROCESS_BUGS
 from tools.planted_remote_bugs import REMOTE_BUGS
 from tools.planted_store_bugs import STORE_BUGS
 from tools.planted_upstream_bugs import UPSTREAM_BUGS
 
 ROOT = Path(__file__).resolve().parent.parent
-KNOWN = (*BUGS, *REMOTE_BUGS, *STORE_BUGS, *GATEWAY_BUGS, *PROCESS_BUGS, *UPSTREAM_BUGS)
+KNOWN = (
+    *BUGS,
+    *REMOTE_BUGS,
+    *STORE_BUGS,
+    *GATEWAY_BUGS,
+    *PROCESS_BUGS,
+    *UPSTREAM_BUGS,
+    *LIMIT_BUGS,
+)
 # A bug may show as a test that never ends.
 TIMEOUT = 240
 # All tests of all bugs, on source without any.

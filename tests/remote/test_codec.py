@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from bridgepool import Secret
 from bridgepool.gateway import _protocol as gateway
+from bridgepool.gateway.limits._shares import Share, ShareDemand
+from bridgepool.gateway.providers import ClientRules
 from bridgepool.gateway.providers import _key_status as key_status
 from bridgepool.gateway.providers import _wire as wire
 from bridgepool.gateway.usage._records import UsageRecord
@@ -51,6 +53,24 @@ _usage = st.builds(
     complete=st.booleans(),
     tools=st.lists(_texts, max_size=3).map(tuple),
     first_byte_ms=st.none() | st.floats(allow_nan=False),
+)
+_floats = st.floats(allow_nan=False)
+_demands = st.builds(
+    ShareDemand,
+    scope=_texts,
+    id=_texts,
+    rule=_texts,
+    limit=_floats,
+    held=_floats,
+    used=_floats,
+    period=_floats,
+    demand=_floats,
+)
+_rules = st.none() | st.builds(
+    ClientRules,
+    models=st.none() | st.lists(_texts, max_size=3).map(tuple),
+    max_concurrent=st.none() | st.integers(1, 10**12),
+    money_per_day=st.none() | _floats,
 )
 _rejected = st.builds(messages.RejectedRow, _texts, _texts)
 _key_statuses = st.builds(
@@ -101,6 +121,12 @@ _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
         client_id=st.none() | _texts,
         key_id=st.none() | _texts,
         clients=_numbers,
+        rules=_rules,
+        key_rules=_rules,
+    ),
+    "LeaseShares": st.builds(gateway.LeaseShares, st.lists(_demands, max_size=3).map(tuple)),
+    "LeasedShares": st.builds(
+        gateway.LeasedShares, st.lists(st.builds(Share, _floats, _floats), max_size=3).map(tuple)
     ),
     "WatchClients": st.builds(gateway.WatchClients),
     "StoreUsage": st.builds(gateway.StoreUsage, st.lists(_usage, max_size=3).map(tuple)),

@@ -38,6 +38,7 @@ from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._usage import OnUsage, report_usage
+from bridgepool.gateway.sources._authorization import RemoteClients
 from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 
@@ -156,6 +157,7 @@ async def open_gateway(
                     tasks.start_soon(watch)
                     if receipts is not None:
                         tasks.start_soon(receipts.run)
+                    leases = clients._leases if isinstance(clients, RemoteClients) else None
                     try:
                         yield Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
@@ -163,8 +165,8 @@ async def open_gateway(
                                 known, tuple(observers), settings.reads_usage,
                                 tracing.begin if tracing is not None else None,
                             ), known,
-                            ReplayBudget(settings.max_replay_memory), keys, ClientUses(prices),
-                            _admission(settings), usage_full,
+                            ReplayBudget(settings.max_replay_memory), keys,
+                            ClientUses(prices, leases), _admission(settings), usage_full,
                         )  # fmt: skip
                     finally:
                         tasks.cancel_scope.cancel()

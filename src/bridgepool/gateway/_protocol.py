@@ -16,6 +16,7 @@ import attrs
 from msgspec import Meta
 
 from bridgepool._secret import Secret
+from bridgepool.gateway.limits._shares import MAX_DEMANDS, Share, ShareDemand
 from bridgepool.gateway.providers import (
     PROVIDER_TYPES,
     Caller,
@@ -113,6 +114,20 @@ class Authorization:
             return None
         rules, key_rules = self.rules or NO_RULES, self.key_rules or NO_RULES
         return Caller(self.client_id, self.key_id, rules, key_rules)
+
+
+@attrs.frozen
+class LeaseShares:
+    """Report shares of clients' limits, and ask for the next: ``clients.lease``."""
+
+    demands: Annotated[tuple[ShareDemand, ...], Meta(max_length=MAX_DEMANDS)]
+
+
+@attrs.frozen
+class LeasedShares:
+    """The answer to `LeaseShares`: a share for each demand, in the same order."""
+
+    shares: tuple[Share, ...]
 
 
 @attrs.frozen

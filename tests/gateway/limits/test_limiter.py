@@ -80,9 +80,9 @@ def test_in_any_time_no_more_than_the_burst_and_the_rate_is_admitted(
 def test_a_limit_that_changes_keeps_what_was_taken() -> None:
     rate = MinuteRate(60)
     rate.take(50, 0.0)
-    rate.set_limit(100, 0.0)
+    rate.set_limit(100, 100, 0.0)
     assert rate.remaining(0.0) == pytest.approx(50)
-    rate.set_limit(10, 0.0)
+    rate.set_limit(10, 10, 0.0)
     assert rate.remaining(0.0) == pytest.approx(-40)
     assert rate.wait(1, 0.0) == pytest.approx(41 * 6)
 
@@ -219,5 +219,5 @@ def test_what_is_idle_is_forgotten_when_there_are_too_many(
     clocks.turn(61)
     held = admitted(limits.admit(Caller("c3", "k", rules), Amounts()))
     admitted(limits.admit(Caller("new", "k", rules), Amounts()))
-    assert {scope_id[1] for scope_id in limits._scopes} == {"c3", "new"}
+    assert {scope_id[1] for scope_id in limits.scopes} == {"c3", "new"}
     held.end(None)

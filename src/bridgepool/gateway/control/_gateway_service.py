@@ -8,6 +8,8 @@ revision that holds it: so what it acknowledges it also knows.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeAlias
@@ -28,12 +30,15 @@ from bridgepool.gateway._protocol import (
     Authorization,
     Authorize,
     ClientsRevision,
+    LeasedShares,
+    LeaseShares,
     StoreUsage,
     UsageStored,
     WatchClients,
 )
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._revisions import Revisions
+from bridgepool.gateway.limits._shares import ShareDemand, ShareLedger
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
 from bridgepool.gateway.providers._client_rules import NO_RULES
@@ -141,6 +146,7 @@ class _Clients:
     lookups: KeyLookups = attrs.field(
         factory=lambda: KeyLookups(RefusedKeys(logger, "gateway keys refused")), init=False
     )
+    ledger: ShareLedger = attrs.field(factory=lambda: ShareLedger(trio.current_time()), init=False)
     asking: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(_AUTHORIZATIONS), init=False
     )
@@ -215,10 +221,22 @@ class _Clients:
 
         session.on_notice(KEYS_NOTICE, KeyReport, note_keys)
         session.on_call("authorize", Authorize, self.authorize)
+        instance = session.follower.instance if session.follower is not None else session.id
+
+        async def lease(asked: LeaseShares) -> LeasedShares:
+            await trio.lowlevel.checkpoint()
+            if not all(map(_is_sound, asked.demands)):
+                raise RemoteError("invalid_params", "a number is not finite, or negative")
+            now = trio.current_time()
+            return LeasedShares(self.ledger.lease(instance, asked.demands, now, time.time()))
+
         session.on_call("watch", WatchClients, watch)
+        session.on_call("lease", LeaseShares, lease)
+        self.ledger.begin(instance)
         try:
             yield
         finally:
+            self.ledger.end(instance, trio.current_time())
             self.sent.pop(session, None)
 
     async def authorize(self, asked: Authorize) -> Authorization:
@@ -272,6 +290,11 @@ class _Usage:
 KeepUsage: TypeAlias = Callable[[str, Iterable[UsageRecord]], Awaitable[int]]
 """Keeps records of the named gateway, each once, durably; returns how many are new. Raises
 `StoreError` if it cannot do so now."""
+
+
+def _is_sound(demand: ShareDemand) -> bool:
+    numbers = (demand.limit, demand.demand, demand.held, demand.used, demand.period)
+    return all(map(math.isfinite, numbers)) and demand.limit >= 0 and demand.demand >= 0
 
 
 @asynccontextmanager

@@ -11,29 +11,32 @@ Nothing here waits. Rates use a clock that never goes back, budgets that of the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import attrs
 
-from bridgepool.gateway.limits._budgets import Budget, Period
+from bridgepool.gateway.limits._budgets import Budget
+from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, Unit
 from bridgepool.gateway.limits._rate import MinuteRate
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._rate_status import Rate, RateStatus
 
 ScopeId: TypeAlias = tuple[Literal["client", "key"], str]
-Unit: TypeAlias = Literal["tokens", "money"]
-
-_BUDGETS: Final[dict[str, tuple[Unit, Period]]] = {
-    "tokens_per_day": ("tokens", "day"),
-    "tokens_per_month": ("tokens", "month"),
-    "money_per_day": ("money", "day"),
-    "money_per_month": ("money", "month"),
+Costs: TypeAlias = dict[str, float]
+"""What a request takes of each limit."""
+_UNITS: Final[dict[str, str]] = {
+    "tokens_per_minute": "tokens",
+    **{name: unit for name, (unit, _) in BUDGETS.items()},
 }
-_RATES: Final = ("requests_per_minute", "tokens_per_minute")
-_LIMITS: Final = ("max_concurrent", *_RATES, *_BUDGETS)
 _MAX_SCOPES: Final = 50_000
+
+
+def wall_clock() -> float:
+    """Return the seconds since the epoch."""
+    return time.time()
 
 
 @attrs.frozen
@@ -44,12 +47,9 @@ class Exceeded:
     """The rule, such as ``requests_per_minute``."""
     retry_after: float
     """Seconds until there may be room."""
+    is_budget: bool
+    """Whether it is a budget that is spent: waiting a little is of no use."""
     rates: RateStatus
-
-    @property
-    def is_budget(self) -> bool:
-        """Whether it is a budget, for which waiting a little is no use."""
-        return self.rule in _BUDGETS
 
 
 @attrs.frozen
@@ -63,18 +63,45 @@ class Amounts:
 @lru_cache(maxsize=10_000)
 def has_limits(rules: ClientRules) -> bool:
     """Return whether rules say how much may be used."""
-    return any(getattr(rules, name) is not None for name in _LIMITS)
+    return any(getattr(rules, name) is not None for name in LIMITS)
 
 
 @lru_cache(maxsize=10_000)
 def counts(rules: ClientRules, unit: Unit) -> bool:
     """Return whether rules limit tokens, or money."""
-    return any(name.startswith(unit) and getattr(rules, name) is not None for name in _LIMITS)
+    return any(name.startswith(unit) and getattr(rules, name) is not None for name in LIMITS)
+
+
+class Scope(Protocol):
+    """What one client or key has used, of its whole limits or of shares of them."""
+
+    rules: ClientRules
+    rates: dict[str, MinuteRate]
+
+    def set_rules(self, rules: ClientRules, now: float) -> None:
+        """Change the rules; what was used stays."""
+        ...
+
+    def exceeded(self, costs: Costs, now: float, wall: float) -> tuple[str, float, bool] | None:
+        """Return the rule that a request would exceed, the seconds to wait, and if it is spent."""
+        ...
+
+    def take(self, costs: Costs, now: float, wall: float) -> dict[str, float]:
+        """Take what a request is estimated to use; what is returned is given to `settle`."""
+        ...
+
+    def settle(self, differences: Costs, periods: dict[str, float], now: float) -> None:
+        """Correct what a request has taken."""
+        ...
+
+    def is_idle(self, now: float, wall: float) -> bool:
+        """Return whether it need not be remembered."""
+        ...
 
 
 @attrs.define(eq=False)
 class _Scope:
-    """What one client or key has used."""
+    """What one client or key has used of its whole limits."""
 
     rules: ClientRules
     running: int = 0
@@ -83,15 +110,15 @@ class _Scope:
 
     def set_rules(self, rules: ClientRules, now: float) -> None:
         self.rules = rules
-        for name in _RATES:
+        for name in RATES:
             limit = getattr(rules, name)
             if limit is None:
                 self.rates.pop(name, None)
             elif name in self.rates:
-                self.rates[name].set_limit(limit, now)
+                self.rates[name].set_limit(limit, limit, now)
             else:
                 self.rates[name] = MinuteRate(limit)
-        for name, (_unit, period) in _BUDGETS.items():
+        for name, (_unit, period) in BUDGETS.items():
             limit = getattr(rules, name)
             if limit is None:
                 self.budgets.pop(name, None)
@@ -100,40 +127,36 @@ class _Scope:
             else:
                 self.budgets[name] = Budget(period, limit)
 
-    def exceeded(self, cost: Amounts, now: float, wall: float) -> tuple[str, float] | None:
-        """Return the rule that one more request would exceed, and the seconds until it may not."""
+    def exceeded(self, costs: Costs, now: float, wall: float) -> tuple[str, float, bool] | None:
+        """Return the rule that a request would exceed, the seconds to wait, and if it is spent."""
         most = self.rules.max_concurrent
         if most is not None and self.running >= most:
-            return "max_concurrent", 1.0
+            return "max_concurrent", 1.0, False
         for name, budget in self.budgets.items():
             if budget.is_exhausted(wall):
-                return name, budget.ends_in(wall)
+                return name, budget.ends_in(wall), True
         for name, rate in self.rates.items():
-            wait = rate.wait(_cost(name, cost), now)
+            wait = rate.wait(costs[name], now)
             if wait > 0:
-                return name, wait
+                return name, wait, False
         return None
 
-    def take(self, cost: Amounts, now: float, wall: float) -> dict[str, float]:
+    def take(self, costs: Costs, now: float, wall: float) -> dict[str, float]:
         """Take what a request is estimated to use; return in which period each budget took it."""
         self.running += 1
         for name, rate in self.rates.items():
-            rate.take(_cost(name, cost), now)
-        return {
-            name: budget.spend(getattr(cost, _BUDGETS[name][0]), wall)
-            for name, budget in self.budgets.items()
-        }
+            rate.take(costs[name], now)
+        return {name: budget.spend(costs[name], wall) for name, budget in self.budgets.items()}
 
-    def settle(self, taken: Amounts, used: Amounts, periods: dict[str, float], now: float) -> None:
+    def settle(self, differences: Costs, periods: dict[str, float], now: float) -> None:
         """Correct what a request has taken."""
         self.running -= 1
         tokens = self.rates.get("tokens_per_minute")
         if tokens is not None:
-            tokens.take(used.tokens - taken.tokens, now)
+            tokens.take(differences["tokens_per_minute"], now)
         for name, start in periods.items():
             if name in self.budgets:
-                unit = _BUDGETS[name][0]
-                self.budgets[name].settle(getattr(used, unit) - getattr(taken, unit), start)
+                self.budgets[name].settle(differences[name], start)
 
     def is_idle(self, now: float, wall: float) -> bool:
         """Return whether it is like one that was never used."""
@@ -144,8 +167,9 @@ class _Scope:
         )
 
 
-def _cost(rate: str, cost: Amounts) -> float:
-    return 1.0 if rate == "requests_per_minute" else cost.tokens
+def _costs(amounts: Amounts) -> Costs:
+    """Return what amounts are of each limit."""
+    return {name: getattr(amounts, _UNITS[name]) if name in _UNITS else 1.0 for name in LIMITS}
 
 
 @attrs.define(eq=False)
@@ -153,16 +177,17 @@ class Grant:
     """A request that was admitted; end it once."""
 
     _limiter: Limiter
-    _scopes: tuple[tuple[_Scope, dict[str, float]], ...]
-    _taken: Amounts
+    _scopes: tuple[tuple[Scope, dict[str, float]], ...]
+    _taken: Costs
     rates: RateStatus
     """What is left after it."""
 
     def end(self, used: Amounts | None) -> None:
         """Settle what the request used; None if that is what was estimated."""
-        now = self._limiter.clock()
+        now, costs = self._limiter.clock(), _costs(used) if used is not None else self._taken
+        differences = {name: costs[name] - self._taken[name] for name in LIMITS}
         for scope, periods in self._scopes:
-            scope.settle(self._taken, used or self._taken, periods, now)
+            scope.settle(differences, periods, now)
         self._scopes = ()
 
 
@@ -173,11 +198,14 @@ class Limiter:
     Args:
         clock: Returns seconds; never goes back.
         wall: Returns the seconds since the epoch.
+        make: Makes a scope; by default one that has the whole limits.
     """
 
     clock: Callable[[], float]
     wall: Callable[[], float]
-    _scopes: dict[ScopeId, _Scope] = attrs.field(factory=dict, init=False)
+    _make: Callable[[ClientRules], Scope] = _Scope
+    scopes: dict[ScopeId, Scope] = attrs.field(factory=dict, init=False)
+    """What each client and key has used."""
 
     def admit(self, caller: Caller, cost: Amounts) -> Grant | Exceeded:
         """Admit one request, or return the limit that it would exceed.
@@ -186,44 +214,46 @@ class Limiter:
             caller: Who asks.
             cost: What it is estimated to use.
         """
-        now, wall = self.clock(), self.wall()
-        scopes = list(self._scopes_of(caller, now))
+        now, wall, costs = self.clock(), self.wall(), _costs(cost)
+        scopes = list(self.scopes_of(caller))
         for scope in scopes:
-            found = scope.exceeded(cost, now, wall)
+            found = scope.exceeded(costs, now, wall)
             if found is not None:
                 return Exceeded(*found, rate_status(scopes, now))
-        periods = tuple((scope, scope.take(cost, now, wall)) for scope in scopes)
-        return Grant(self, periods, cost, rate_status(scopes, now))
+        periods = tuple((scope, scope.take(costs, now, wall)) for scope in scopes)
+        return Grant(self, periods, costs, rate_status(scopes, now))
 
-    def _scopes_of(self, caller: Caller, now: float) -> Iterator[_Scope]:
+    def scopes_of(self, caller: Caller) -> Iterator[Scope]:
+        """Return the scopes that a client's requests belong to."""
+        now = self.clock()
         ids: tuple[ScopeId, ScopeId] = ("client", caller.client_id), ("key", caller.key_id)
         for scope_id, rules in zip(ids, (caller.rules, caller.key_rules), strict=True):
             if not has_limits(rules):
                 continue
-            scope = self._scopes.get(scope_id)
+            scope = self.scopes.get(scope_id)
             if scope is None:
-                scope = self._scopes[scope_id] = _Scope(rules)
+                scope = self.scopes[scope_id] = self._make(rules)
                 scope.set_rules(rules, now)
-                if len(self._scopes) > _MAX_SCOPES:
+                if len(self.scopes) > _MAX_SCOPES:
                     self._forget(scope, now)
             elif scope.rules is not rules and scope.rules != rules:
                 scope.set_rules(rules, now)
             yield scope
 
-    def _forget(self, but: _Scope, now: float) -> None:
+    def _forget(self, but: Scope, now: float) -> None:
         wall = self.wall()
-        for scope_id, scope in list(self._scopes.items()):
+        for scope_id, scope in list(self.scopes.items()):
             if scope is not but and scope.is_idle(now, wall):
-                del self._scopes[scope_id]
+                del self.scopes[scope_id]
 
 
-def rate_status(scopes: Iterable[_Scope], now: float) -> RateStatus:
+def rate_status(scopes: Iterable[Scope], now: float) -> RateStatus:
     """Return the rates of some scopes: of each kind the one with the least left."""
     least: dict[str, Rate] = {}
     for scope in scopes:
         for name, rate in scope.rates.items():
             remaining = max(0, int(rate.remaining(now) + 1e-6))
-            found = Rate(int(rate.limit), remaining, rate.reset_in(now))
+            found = Rate(int(rate.whole), remaining, rate.reset_in(now))
             if name not in least or remaining < least[name].remaining:
                 least[name] = found
     return RateStatus(least.get("requests_per_minute"), least.get("tokens_per_minute"))

@@ -1,11 +1,12 @@
 """A rate with a burst of one minute: the generic cell rate algorithm. Pure.
 
 Of a limit of N a minute, a client that was idle may take N at once; then N/60 come back every
-second. In the long run that is exactly N a minute. The state is one number, the time at which all
-that was taken will have come back, so it costs the same whatever the limit is.
+second. In the long run that is exactly N a minute. The state is one number and a time, so it costs
+the same whatever the limit is.
 
-What a request takes is known for requests, and estimated for tokens; the difference is settled
-afterwards and may leave a debt, which later requests wait for.
+A gateway may hold a *share* of the limit only: then that is its burst and its rate. What a request
+takes is known for requests, and estimated for tokens; the difference is settled afterwards and may
+leave a debt, which later requests wait for.
 """
 
 from __future__ import annotations
@@ -15,44 +16,53 @@ from typing import Final
 import attrs
 
 _MINUTE: Final = 60.0
+_NO_SHARE_WAIT: Final = 1.0  # seconds until there may be a larger share
 
 
 @attrs.define(eq=False)
 class MinuteRate:
     """What was taken of a limit for a minute. Times are of a clock that never goes back."""
 
-    _limit: float
-    _full: float = 0.0
-    """When all that was taken has come back."""
+    whole: float
+    """The limit."""
+    share: float = attrs.field(
+        default=attrs.Factory(lambda self: self.whole, takes_self=True), init=False
+    )
+    """What may be used of it here."""
+    _taken: float = attrs.field(default=0.0, init=False)
+    _at: float = attrs.field(default=0.0, init=False)  # when it was so much
 
-    @property
-    def limit(self) -> float:
-        """How much a minute."""
-        return self._limit
+    def taken(self, now: float) -> float:
+        """Return what was taken and has not come back."""
+        return max(0.0, self._taken - max(0.0, now - self._at) * self.share / _MINUTE)
 
     def remaining(self, now: float) -> float:
         """Return how much can be taken now; less than 0 is a debt."""
-        return self._limit * (1.0 - max(0.0, self._full - now) / _MINUTE)
+        return self.share - self.taken(now)
 
     def reset_in(self, now: float) -> float:
-        """Return in how many seconds all of the limit can be taken, if nothing is until then."""
-        return max(0.0, self._full - now)
+        """Return in how many seconds all of the share can be taken, if nothing is until then."""
+        taken = self.taken(now)
+        return taken * _MINUTE / self.share if taken and self.share else 0.0
 
     def wait(self, cost: float, now: float) -> float:
         """Return in how many seconds `cost` can be taken; 0 if now.
 
-        What is more than the whole limit can be taken when all of it is there.
+        What is more than the whole limit can be taken when all of it is there; where the limit is
+        shared, when half of it is.
         """
-        missing = min(cost, self._limit) - self.remaining(now)
+        needed = min(cost, self.whole if self.share >= self.whole else self.whole / 2)
+        missing = needed - self.remaining(now)
         # Below a millionth of the limit it is a matter of rounding.
-        return missing * _MINUTE / self._limit if missing > self._limit * 1e-6 else 0.0
+        if missing <= self.whole * 1e-6:
+            return 0.0
+        return missing * _MINUTE / self.share if needed <= self.share else _NO_SHARE_WAIT
 
     def take(self, cost: float, now: float) -> None:
         """Take so much, whether it is there or not; a negative cost is given back."""
-        self._full = max(self._full, now) + cost * _MINUTE / self._limit
+        self._taken, self._at = max(0.0, self.taken(now) + cost), now
 
-    def set_limit(self, limit: float, now: float) -> None:
+    def set_limit(self, whole: float, share: float, now: float) -> None:
         """Change the limit; what was taken stays taken."""
-        taken = self._limit - self.remaining(now)
-        self._limit = limit
-        self._full = now + taken * _MINUTE / limit
+        self._taken, self._at = self.taken(now), now
+        self.whole, self.share = whole, share

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import unquote_to_bytes
 
 import attrs
 import trio
 
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant, Limiter, counts, has_limits
+from bridgepool.gateway.limits._limiter import (
+    Amounts,
+    Exceeded,
+    Grant,
+    Limiter,
+    counts,
+    has_limits,
+    wall_clock,
+)
 from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.limits._rules import Permissions, permissions
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
@@ -99,16 +106,41 @@ class ClientUse:
         return self._uses.amounts(record, count_input, count_output)
 
 
+class SharedLimits(Protocol):
+    """The limits of clients, shared with other gateways; `ControlPlane.limits` is one."""
+
+    @property
+    def limiter(self) -> Limiter:
+        """What clients have used of this gateway's shares."""
+        ...
+
+    async def prepare(self, caller: Caller) -> None:
+        """Wait a moment for shares of limits that this gateway has none of yet."""
+        ...
+
+    async def refresh(self, caller: Caller) -> bool:
+        """Wait a moment for larger shares; return whether there may be."""
+        ...
+
+
 @attrs.define(eq=False)
 class ClientUses:
     """What clients have used of a gateway; it survives every change of providers and clients."""
 
     prices: PriceTable | None = None
     """For budgets of money."""
-    limiter: Limiter = attrs.field(factory=lambda: Limiter(trio.current_time, time.time))
+    shared: SharedLimits | None = None
+    """The limits, if they are shared with other gateways."""
+    limiter: Limiter = attrs.field(init=False)
     bodies: ReplayBudget = attrs.field(factory=lambda: ReplayBudget(_MAX_READ_BODIES))
     """Bodies that are held because of rules on models."""
     _reported: bool = False  # that there is no price table
+
+    @limiter.default
+    def _make_limiter(self) -> Limiter:
+        if self.shared is not None:
+            return self.shared.limiter
+        return Limiter(trio.current_time, wall_clock)
 
     async def admit(
         self,
@@ -131,11 +163,15 @@ class ClientUses:
         """
         judged = permissions(caller.rules, caller.key_rules)
         use = ClientUse(self, judged)
-        refusal = None
-        if judged is not None:
-            refusal = await self._judge(use, judged, kind, match, exchange, record)
-        if refusal is None and (has_limits(caller.rules) or has_limits(caller.key_rules)):
-            refusal = self._grant(use, caller, kind, exchange, record)
+        refusal: Refusal | None = None
+        try:
+            if judged is not None:
+                refusal = await self._judge(use, judged, kind, match, exchange, record)
+            if refusal is None and (has_limits(caller.rules) or has_limits(caller.key_rules)):
+                refusal = await self._grant(use, caller, kind, exchange, record)
+        except BaseException:
+            use.end(record)
+            raise
         if refusal is not None:
             use.end(record)
             return refusal
@@ -183,7 +219,7 @@ class ClientUses:
         record.model = record.model or name
         return None if judged.allow_model(name) else refusals.model_not_allowed(name)
 
-    def _grant(
+    async def _grant(
         self,
         use: ClientUse,
         caller: Caller,
@@ -200,7 +236,13 @@ class ClientUses:
             return refusals.NO_PRICE_TABLE
         use.counts_tokens = money or any(counts(rules, "tokens") for rules in both)
         use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
-        grant = self.limiter.admit(caller, self.amounts(record, round(use._input), 0))
+        cost = self.amounts(record, round(use._input), 0)
+        if self.shared is not None:
+            await self.shared.prepare(caller)
+        grant = self.limiter.admit(caller, cost)
+        refused = isinstance(grant, Exceeded) and not grant.is_budget
+        if refused and self.shared is not None and await self.shared.refresh(caller):
+            grant = self.limiter.admit(caller, cost)
         if isinstance(grant, Exceeded):
             return exceeded(grant, _rate_headers(kind, grant.rates))
         use._grant = grant

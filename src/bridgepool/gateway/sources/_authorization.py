@@ -36,6 +36,7 @@ from bridgepool._secret import Secret
 from bridgepool.gateway._protocol import Authorization, WatchClients
 from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller, ClientRules
 from bridgepool.gateway.providers._client_rules import NO_RULES
+from bridgepool.gateway.sources._limit_leases import LimitLeases
 
 logger = logging.getLogger("bridgepool.gateway")
 # A key of any store of ours is much shorter; what is longer is nobody's, and is not sent.
@@ -119,6 +120,8 @@ class RemoteClients:
     _quiet_until: float = attrs.field(default=-inf, init=False)
     _ask: Ask | None = attrs.field(default=None, init=False)  # None without a session
     _session: int = attrs.field(default=0, init=False)  # the number of the last one
+    # their limits, which hold over all gateways of the control plane
+    _leases: LimitLeases = attrs.field(factory=LimitLeases, init=False)
     changes: int = attrs.field(default=0, init=False)
     """How often a client's key became known, or was known no more."""
 

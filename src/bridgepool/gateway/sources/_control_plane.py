@@ -21,6 +21,8 @@ from bridgepool.gateway._protocol import (
     Authorization,
     Authorize,
     ClientsRevision,
+    LeasedShares,
+    LeaseShares,
     StoreUsage,
     UsageStored,
     provider_rows,
@@ -100,15 +102,21 @@ class _ClientsService:
         async def ask(token: Secret) -> Authorization:
             return await session.call("authorize", Authorize(token), Authorization)
 
+        async def lease(asked: LeaseShares) -> LeasedShares:
+            return await session.call("lease", asked, LeasedShares)
+
         session.on_notice("changed", ClientsRevision, note)
         note(await session.call("watch", self._clients._seen(), ClientsRevision))
         self._clients._note_session(ask)
+        self._clients._leases.note_session(lease)
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._key_reports.run, session)
+            nursery.start_soon(self._clients._leases.run)
             try:
                 yield
             finally:
                 self._clients._note_session(None)
+                self._clients._leases.note_session(None)
                 nursery.cancel_scope.cancel()
 
 

@@ -1,0 +1,212 @@
+"""One client's or key's limits at a gateway that holds shares of them. Pure.
+
+See `_shares` for where shares come from. While no control plane can be asked, a gateway goes on
+with what it holds; of a limit that it holds nothing of, it uses the least share. A share that
+becomes smaller is returned only as far as it was not used: what was taken of a rate comes back
+here first.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.limits._budgets import period_end, period_start
+from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, WHOLE_UNITS
+from bridgepool.gateway.limits._rate import MinuteRate
+from bridgepool.gateway.limits._shares import LEAST_SHARE, Share, ShareDemand
+from bridgepool.gateway.providers import ClientRules
+
+_HALF_LIFE: Final = 5.0  # seconds after which a demand counts half
+_LEAST_DEMAND: Final = 1e-3  # below it there is none
+_RETRY: Final = 1.0  # seconds until there may be a larger share
+
+
+@attrs.define(eq=False)
+class _Part:
+    """What is known of one limit."""
+
+    limit: float
+    share: float
+    """What may be used; of a budget, what is left."""
+    is_known: bool = False
+    """Whether the share is one that was given."""
+    remaining: float = math.inf
+    """What is left for all gateways, as far as is known."""
+    used: float = 0.0
+    """Of a budget, in `period`."""
+    period: float = 0.0
+    demand: float = 0.0
+    _at: float = 0.0  # when the demand was so much
+
+    def want(self, cost: float, now: float) -> None:
+        """Note that so much was asked for, whether it was there or not."""
+        self.demand, self._at = self.demand_at(now) + cost, now
+
+    def demand_at(self, now: float) -> float:
+        """Return the demand of the last seconds."""
+        demand = self.demand * 0.5 ** (max(0.0, now - self._at) / _HALF_LIFE)
+        return demand if demand >= _LEAST_DEMAND else 0.0
+
+
+def _least(rule: str, limit: float) -> float:
+    least = LEAST_SHARE * limit
+    return max(1.0, math.floor(least)) if rule in WHOLE_UNITS else least
+
+
+@attrs.define(eq=False)
+class LeasedScope:
+    """The limits of one client or key, of which shares are held."""
+
+    rules: ClientRules
+    running: int = 0
+    rates: dict[str, MinuteRate] = attrs.field(factory=dict)
+    parts: dict[str, _Part] = attrs.field(factory=dict)
+    _parked: dict[str, _Part] = attrs.field(factory=dict)  # of rules that were removed
+    alone: bool = False
+    """No control plane gives shares: the whole limits are used."""
+
+    @property
+    def lacks_shares(self) -> bool:
+        """Whether there is a limit of which nothing was given yet."""
+        return not self.alone and not all(part.is_known for part in self.parts.values())
+
+    def set_rules(self, rules: ClientRules, now: float) -> None:
+        """Change the rules; what was used, and shares, stay."""
+        self.rules = rules
+        for name in LIMITS:
+            limit = getattr(rules, name)
+            if limit is None:
+                if name in self.parts:
+                    self._parked[name] = self.parts.pop(name)
+                self.rates.pop(name, None)
+                continue
+            part = self.parts.get(name) or self._parked.pop(name, None)
+            if part is None:
+                share = limit if self.alone else _least(name, limit)
+                part = self.parts[name] = _Part(limit, share)
+            elif limit != part.limit:
+                used = part.used if name in BUDGETS else 0.0
+                part.share = limit - used if self.alone else min(part.share, limit)
+                part.limit = limit
+            self.parts[name] = part
+            if name in RATES:
+                rate = self.rates.setdefault(name, MinuteRate(limit))
+                rate.set_limit(limit, part.share, now)
+
+    def exceeded(
+        self, costs: dict[str, float], now: float, wall: float
+    ) -> tuple[str, float, bool] | None:
+        """Return the rule that a request would exceed, the seconds to wait, and if it is spent."""
+        for name, part in self.parts.items():
+            part.want(costs[name], now)
+            if name in BUDGETS:
+                self._turn(part, period_start(BUDGETS[name][1], wall))
+        for name, part in self.parts.items():
+            if name == "max_concurrent":
+                if self.running >= part.share:
+                    return name, _RETRY, False
+            elif name in self.rates:
+                wait = self.rates[name].wait(costs[name], now)
+                if wait > 0:
+                    return name, wait, False
+            elif part.share <= 0:
+                spent = part.remaining <= 0
+                end = period_end(BUDGETS[name][1], wall) - wall
+                return name, end if spent else _RETRY, spent
+        return None
+
+    def take(self, costs: dict[str, float], now: float, wall: float) -> dict[str, float]:
+        """Take what a request is estimated to use."""
+        self.running += 1
+        for name, part in self.parts.items():
+            if name in self.rates:
+                self.rates[name].take(costs[name], now)
+            elif name in BUDGETS:
+                part.share -= costs[name]
+                part.used += costs[name]
+        return {}
+
+    def _turn(self, part: _Part, start: float) -> None:
+        """Begin a period; one that the clock was set back to does not begin again."""
+        if start > part.period:
+            part.period, part.used = start, 0.0
+            part.share = part.limit if self.alone else part.share
+
+    def settle(self, differences: dict[str, float], periods: dict[str, float], now: float) -> None:
+        """Correct what a request has taken."""
+        self.running -= 1
+        for name, part in self.parts.items():
+            if name == "tokens_per_minute":
+                self.rates[name].take(differences[name], now)
+            elif name in BUDGETS:
+                part.share -= differences[name]
+                part.used += differences[name]
+
+    def is_idle(self, now: float, wall: float) -> bool:
+        """Return whether it is of no use to remember it."""
+        parts = (*self.parts.values(), *self._parked.values())
+        # What was spent is reported as a sum, which must not begin again.
+        return not self.running and not any(part.demand_at(now) or part.used for part in parts)
+
+    def is_to_be_reported(self, now: float) -> bool:
+        """Return whether it is in use, or holds more than the least share."""
+        return self.running > 0 or any(
+            part.demand_at(now) or part.share > _least(name, part.limit)
+            for name, part in self.parts.items()
+        )
+
+    def set_alone(self, alone: bool, now: float) -> None:
+        """Use the whole limits, or again shares of them."""
+        self.alone = alone
+        for name, part in self.parts.items():
+            part.is_known = False
+            whole = part.limit - part.used if name in BUDGETS else part.limit
+            part.share = whole if alone else _least(name, part.limit)
+            if name in self.rates:
+                self.rates[name].set_limit(part.limit, part.share, now)
+
+    # -- shares
+
+    def demands(self, scope: str, scope_id: str, now: float) -> list[ShareDemand]:
+        """Return what is to be reported of each limit."""
+        return [
+            ShareDemand(
+                scope=scope,
+                id=scope_id,
+                rule=name,
+                limit=part.limit,
+                held=self._held(name, part),
+                used=part.used,
+                period=part.period,
+                demand=max(part.demand_at(now), self.running if name == "max_concurrent" else 0),
+            )
+            for name, part in self.parts.items()
+        ]
+
+    def _held(self, name: str, part: _Part) -> float:
+        held = max(part.share, self.running) if name == "max_concurrent" else part.share
+        return held if part.is_known or held <= 0 else 0.0
+
+    def apply(self, asked: ShareDemand, given: Share, now: float) -> None:
+        """Take a share that was given as the answer to a report."""
+        part = self.parts.get(asked.rule)
+        if part is None:
+            return
+        part.remaining = given.remaining
+        if asked.rule in BUDGETS:
+            # What was spent since the report is spent.
+            before = asked.used if asked.period == part.period else 0.0
+            part.share = given.share - (part.used - before)
+        else:
+            part.share = given.share
+            rate = self.rates.get(asked.rule)
+            if rate is not None:
+                taken = min(rate.taken(now), rate.share) if part.is_known else 0.0
+                if asked.rule in WHOLE_UNITS:
+                    taken = math.ceil(taken - 1e-9)
+                part.share = max(given.share, taken)
+                rate.set_limit(part.limit, part.share, now)
+        part.is_known = True

@@ -1,0 +1,136 @@
+"""Limits over two gateways of one control plane, by real sessions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from bridgepool.gateway import ControlPlane, open_control_plane, open_gateway
+from bridgepool.gateway._protocol import LeasedShares, LeaseShares
+from bridgepool.gateway.control import MemoryBackend, open_gateway_service
+from bridgepool.gateway.limits._limiter import Amounts, Exceeded
+from bridgepool.gateway.limits._shares import ShareDemand
+from bridgepool.gateway.providers import Caller, ClientRules
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
+from bridgepool.gateway.proxy._client_use import SharedLimits
+from bridgepool.gateway.sources._limit_leases import LimitLeases
+from bridgepool.remote import Identity, RemoteError
+from tests.gateway.control.test_gateway_service import Open, talk
+
+DEMAND = ShareDemand(scope="client", id="a", rule="tokens_per_minute", limit=10, held=0, demand=1)
+
+
+def ada(**rules: Any) -> Caller:
+    return Caller("ada", "k1", ClientRules(**rules))
+
+
+async def admits(limits: SharedLimits, caller: Caller, tokens: float = 0.0) -> str:
+    """Make a request as a gateway does; return the rule that refuses it, or ""."""
+    await limits.prepare(caller)
+    found = limits.limiter.admit(caller, Amounts(tokens))
+    refused = isinstance(found, Exceeded) and not found.is_budget
+    if refused and await limits.refresh(caller):
+        found = limits.limiter.admit(caller, Amounts(tokens))
+    return found.rule if isinstance(found, Exceeded) else ""
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[tuple[ControlPlane, ControlPlane]]:
+    backend = MemoryBackend()
+    async with open_gateway_service(backend) as service:
+        await trio.sleep(10)  # it has settled
+
+        def connect(name: str) -> Any:
+            key_id = GATEWAY_KEYS.id_of(backend.add_gateway_key(name).reveal().encode())
+            return service.connect(Identity(name, (key_id or b"").decode()))
+
+        async with (
+            open_control_plane(partial(connect, "one"), name="one") as one,
+            open_control_plane(partial(connect, "two"), name="two") as two,
+        ):
+            for plane in (one, two):
+                while not plane.providers.status.connected:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.1)
+            yield one, two
+
+
+async def test_two_gateways_admit_together_what_the_limit_says(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (one, two):
+        caller = ada(requests_per_minute=10, tokens_per_day=1000)
+        remote = one.providers
+        async with open_gateway(remote, remote.changes, clients=one.clients) as gateway:
+            assert gateway._uses.limiter is one.clients._leases.limiter
+        done = [await admits(one.clients._leases, caller, 10) for _ in range(6)]
+        assert done == [""] * 6  # the first waited for its share, and no other
+        await trio.sleep(2)
+        done = [await admits(plane.clients._leases, caller, 10) for plane in (one, two) * 20]
+        assert 3 <= done.count("") <= 5  # four are left, and some time has passed
+        assert set(done) == {"", "requests_per_minute"}
+        await trio.sleep(120)
+        done = []
+        for _ in range(60):
+            await trio.sleep(0.2)
+            done += [await admits(two.clients._leases, caller, 10)]
+        assert 10 <= done.count("") <= 12  # all of it can be used at the other gateway
+
+
+async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (one, two):
+        caller, spent = ada(tokens_per_day=1000), 0
+        for _ in range(300):
+            await trio.sleep(0.2)
+            for plane in (one, two):
+                spent += await admits(plane.clients._leases, caller, 5) == ""
+        assert 180 <= spent <= 202
+        for plane in (one, two):
+            found = plane.clients._leases.limiter.admit(caller, Amounts(5))
+            assert isinstance(found, Exceeded)
+            assert (found.rule, found.is_budget) == ("tokens_per_day", True)
+
+
+async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheless(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits, caller = LimitLeases(), ada(requests_per_minute=200)
+    done = [await admits(limits, caller) for _ in range(5)]
+    assert done.count("") == 2  # the least share, one of a hundred
+
+    async def old(asked: LeaseShares) -> LeasedShares:
+        await trio.lowlevel.checkpoint()
+        raise RemoteError("unknown_method", "")
+
+    limits.note_session(old)
+    await admits(limits, caller)
+    done = [await admits(limits, caller) for _ in range(300)]
+    assert 196 <= done.count("") <= 199  # it counts alone, with what was used
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(limits.run)
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        attrs.evolve(DEMAND, limit=math.nan),
+        attrs.evolve(DEMAND, held=math.inf),
+        attrs.evolve(DEMAND, demand=-1.0),
+    ],
+)
+async def test_a_report_of_impossible_numbers_is_refused(demand: ShareDemand) -> None:
+    async with open_gateway_service(Open()) as service, talk(service) as rpc:
+        with pytest.raises(RemoteError) as refused:
+            await rpc.call("clients.lease", LeaseShares((demand,)), LeasedShares)
+        assert refused.value.code == "invalid_params"

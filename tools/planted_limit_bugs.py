@@ -1,0 +1,64 @@
+"""Bugs of what clients may, as edits of our source.
+
+As in `planted_bugs`; each names the tests that must catch it.
+"""
+
+from tools.planted_bugs import Bug
+from tools.planted_remote_bugs import bug
+
+_READER_TESTS = ("tests/gateway/limits/test_model_reader.py",)
+_LIMITER_TESTS = ("tests/gateway/limits/test_limiter.py",)
+_SHARE_TESTS = ("tests/gateway/limits/test_shares.py",)
+_USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
+_READER = "gateway/limits/_model_reader.py:ModelReader"
+_SHARES = "gateway/limits/_shares.py"
+_USE = "gateway/proxy/_client_use.py"
+
+LIMIT_BUGS: tuple[Bug, ...] = (
+    bug(
+        "a second model in a body is passed over", _READER_TESTS, f"{_READER}._close_name",
+        "name in frame.seen", "False",
+    ),
+    bug(
+        "a model in another spelling is passed over", _READER_TESTS, f"{_READER}._close_name",
+        "name != near", "False",
+    ),
+    bug(
+        "what follows the document is passed over", _READER_TESTS, f"{_READER}._expect_value",
+        "not self._stack", "False",
+    ),
+    bug(
+        "a budget begins again when the clock is set back", _LIMITER_TESTS,
+        "gateway/limits/_budgets.py:Budget._turn", "start > self._start", "start != self._start",
+    ),
+    bug(
+        "what a request used is not settled", _LIMITER_TESTS,
+        "gateway/limits/_limiter.py:_Scope.settle",
+        'tokens.take(differences["tokens_per_minute"], now)', "pass",
+    ),
+    bug(
+        "a smaller share counts before the gateway has it", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.give", "max(holder.held, share)", "share",
+    ),
+    bug(
+        "the share of a gateway that is gone is free at once", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.turn", "now - holder.gone >= RESERVED_FOR", "True",
+    ),
+    bug(
+        "what was taken of a rate is given away", _SHARE_TESTS,
+        "gateway/limits/_leased.py:LeasedScope.apply", "max(given.share, taken)", "given.share",
+    ),
+    bug(
+        "a list shows models that the client may not use", _USE_TESTS,
+        f"{_USE}:ClientUses._judge", "use.lists_models = not model", "pass",
+    ),
+    bug(
+        "a body that was read stays in memory", _USE_TESTS, f"{_USE}:ClientUse._release",
+        "self._uses.bodies.release(self._held)", "pass",
+    ),
+    bug(
+        "a provider that the client may not use stands in", _USE_TESTS,
+        f"{_USE}:ClientUse.allow_provider",
+        "self._permissions.allow_provider(name)", "True",
+    ),
+)  # fmt: skip
