@@ -4,6 +4,7 @@ The levels are those of `docs/design.md`, section 3.
 """
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -93,8 +94,13 @@ def _module_name(path: Path) -> str:
 _MODULES = {_module_name(path): path for path in sorted(_PACKAGE.rglob("*.py"))}
 
 
-def _imports(name: str) -> Iterator[str]:
-    """Yield the modules that `name` imports as it runs, those in functions too."""
+@functools.cache
+def _imports(name: str) -> frozenset[str]:
+    """Return the modules that `name` imports as it runs, those in functions too."""
+    return frozenset(_find_imports(name))
+
+
+def _find_imports(name: str) -> Iterator[str]:
     tree = ast.parse(_MODULES[name].read_text())
     for_types = {
         id(node)

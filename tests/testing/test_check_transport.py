@@ -21,7 +21,7 @@ from bridgepool.transports.memory import MemoryChannel, open_memory_channel_pair
 from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
 from tests.transports.support import Channel, running
 
-LIMITS = WebSocketLimits(max_message_bytes=400_000, close_timeout=1)
+LIMITS = WebSocketLimits(max_message_bytes=400_000, close_timeout=0.3)
 
 
 @attrs.define(eq=False)

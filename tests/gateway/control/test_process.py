@@ -273,18 +273,6 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         assert await control.run.wait() == 1
 
 
-async def test_a_new_store_is_reported_so_that_a_mistyped_name_is_seen(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    for new in (True, False):
-        async with run_control(tmp_path, str(path)) as control:
-            control.run.signal(signal.SIGTERM)
-            assert await control.run.wait() == 0
-            await control.run.stderr.wait_end()
-        event = "created a new, empty store"
-        assert (event in control.run.everything) == new
-    assert str(path) not in control.run.everything
-
-
 async def test_in_the_shutdown_delay_a_control_plane_serves_on_and_is_not_ready(
     tmp_path: Path,
 ) -> None:

@@ -45,6 +45,18 @@ async def database(path: Path) -> AsyncIterator[Database]:
         yield opened
 
 
+async def test_a_new_store_is_reported_so_that_a_mistyped_name_is_seen(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for expected in ([str(path)], []):
+        caplog.clear()
+        async with open_database(str(path), migrations=TABLES):
+            pass
+        event = "created a new, empty store"
+        lines = [line.__dict__ for line in caplog.records if line.getMessage() == event]
+        assert [line["store"] for line in lines] == expected
+
+
 async def test_its_files_are_for_its_owner_only(database: Database, path: Path) -> None:
     await database.write(increment)
     names = ("store.db", "store.db-seed", "store.db-shm", "store.db-wal")
