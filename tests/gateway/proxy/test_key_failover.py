@@ -15,6 +15,7 @@ from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.gateway.providers._key_fingerprint import fingerprint
 from bridgepool.http import Exchange, Headers, serve_http
+from tests.gateway.proxy.raw import connect
 from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai
 
 CHAT = "/ai/v1/chat/completions"
@@ -285,3 +286,44 @@ async def test_a_client_that_leaves_a_request_that_tries_a_refused_key_does_not_
         upstream.gate = None
         assert await ask(rig) == (200, "a")
         assert (state.in_flight, state.refusals) == (0, 0)
+
+
+@pytest.mark.parametrize("expect", [b"", b"expect: 100-continue\r\n"])
+async def test_a_client_that_is_still_sending_sends_on_to_the_next_key(
+    nursery: trio.Nursery, expect: bytes
+) -> None:
+    upstream = await start(nursery, a=429, b=401)
+    upstream.early = True
+    body = json.dumps({"text": "".join(map(str, range(60_000)))}).encode()
+    async with (
+        open_rig(openai(upstream.url, keys=["a", "b", "c"]), nursery=nursery) as rig,
+        connect(rig.address) as client,
+    ):
+        head = b"POST %b HTTP/1.1\r\nhost: 127.0.0.1\r\n%bcontent-length: %d\r\n\r\n"
+        await client.send(head % (CHAT.encode(), expect, len(body)))
+        if expect:
+            await client.read_until(b"100 Continue\r\n\r\n")
+        await client.send(body[:100_000])
+        with trio.fail_after(10):
+            while len(upstream.seen) < 3:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+        await client.send(body[100_000:])
+        await client.read_until(b'"key": "c"')
+    assert upstream.seen == ["a", "b", "c"]
+    assert upstream.bodies == [body]
+
+
+async def test_the_status_shows_each_key_masked_and_what_it_does(nursery: trio.Nursery) -> None:
+    first, second = "sk-first-0123456789abcdefgh", "sk-second-0123456789-stuvwxyz"
+    upstream = await start(nursery, **{first: 429})
+    async with open_rig(openai(upstream.url, keys=[first, second]), nursery=nursery) as rig:
+        assert await ask(rig) == (200, second)
+        status = json.loads(json.dumps(rig.gateway.status()["providers"]))
+        cooling, used = status[0]["keys"]
+        assert (cooling["hint"], cooling["cooling"]) == ("…efgh", "rate_limited")
+        assert 50 < cooling["cooling_for"] <= 60
+        assert (used["hint"], used["cooling"], used["in_flight"]) == ("…wxyz", "", 0)
+        assert used["usable"]
+        assert used["unused_for"] == 0
+        assert used["fingerprint"] == fingerprint(Secret(second))
+        assert not {first, second} & set(str(status).split("'"))
