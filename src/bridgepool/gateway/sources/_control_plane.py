@@ -45,27 +45,41 @@ from bridgepool.remote import (
 
 _LIMITS: Final = RemoteLimits()
 _AUTHORIZATION_LIMITS: Final = AuthorizationLimits()
+_FIRST_DELAY: Final = 1.0  # seconds between two looks at the keys after a change
 
 
 @attrs.define(eq=False)
 class _KeyReports:
-    """Sends what the gateway does with its providers' keys: when it has changed, and at most so
-    often."""
+    """Sends what the gateway does with its providers' keys, when it has changed.
+
+    It looks every so often; after a change of the providers at once and then after one second, two,
+    four …, since the last requests that use an old key end then.
+    """
 
     interval: float
     read: Callable[[], KeyReport] | None = None  # None before the gateway is open
     _sent: KeyReport | None = None
+    _woken: trio.Event = attrs.field(factory=trio.Event)
+
+    def wake(self) -> None:
+        """Look again at once."""
+        self._woken.set()
 
     async def run(self, session: ServiceSession) -> None:
         """Send the reports of a session (runs as a task)."""
-        self._sent = None
+        self._sent, delay = None, self.interval
         while True:
             if self.read is not None:
                 report = self.read()
                 if self._is_news(report):
                     session.publish(KEYS_NOTICE, report)
                     self._sent = report
-            await trio.sleep(self.interval)
+            with trio.move_on_after(delay):
+                await self._woken.wait()
+            delay = min(2 * delay, self.interval)
+            if self._woken.is_set():
+                self._woken = trio.Event()
+                delay = min(_FIRST_DELAY, self.interval)
 
     def _is_news(self, report: KeyReport) -> bool:
         if self._sent is None or any(_used_within(key, self.interval) for key in report.keys):
@@ -163,6 +177,7 @@ class ControlPlane:
             read: Returns the report of now, such as `Gateway.key_report`.
         """
         self._key_reports.read = read
+        self._key_reports.wake()
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ import logging
 import os
 import ssl
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -67,6 +67,7 @@ class _ControlSource:
     _remote: RemoteProviders[Provider]
     _file: SnapshotFile | None
     _from_file: bool  # what is in force is the file's
+    _report_keys: Callable[[], None]  # the providers have changed
     _last: _Loaded | None = attrs.field(default=None, init=False)  # good reload
 
     async def reload(self) -> ProviderSnapshot[Provider]:
@@ -91,6 +92,7 @@ class _ControlSource:
         if receipt.revision is not None:
             rejected = (*last.rejected, *failed)
             self._remote.acknowledge(receipt.revision, rejected, epoch=receipt.epoch)
+        self._report_keys()
 
     def report(self) -> SourceReport:
         """Say how it goes with the control plane."""
@@ -255,7 +257,7 @@ async def open_control_source(
             nursery.start_soon(file.run)
         if loaded is not None:
             clients.remember_clients(loaded.clients, epoch=loaded.snapshot.epoch)
-        plane = _ControlSource(remote, file, loaded is not None)
+        plane = _ControlSource(remote, file, loaded is not None, control._key_reports.wake)
         try:
             yield Source(
                 reloader=plane,
