@@ -42,7 +42,9 @@ class Dying:
                 self.heads.append(head.lower())
                 length = self.heads[-1].partition(b"content-length: ")[2].partition(b"\r\n")[0]
                 while len(body) < int(length or 0):
-                    body += await stream.receive_some()
+                    piece = await stream.receive_some()
+                    assert piece, "the gateway left"
+                    body += piece
                 self.bodies.append(body)
                 said = self.answers.popleft() if self.answers else self.then
                 if said == CUT:
