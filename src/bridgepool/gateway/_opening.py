@@ -38,6 +38,7 @@ from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._usage import OnUsage, report_usage
+from bridgepool.gateway.serving._peer import find_peer_behind
 from bridgepool.gateway.sources._authorization import RemoteClients
 from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
@@ -163,6 +164,7 @@ async def open_gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
                             Recorder(
                                 known, tuple(observers), settings.reads_usage,
+                                find_peer_behind(settings.trusted_proxies),
                                 tracing.begin if tracing is not None else None,
                             ), known,
                             ReplayBudget(settings.max_replay_memory), keys,

@@ -192,8 +192,9 @@ class GatewayOptions:
     """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
     `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
-    """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
-    times."""
+    """An address or network of proxies in front, such as `10.0.0.0/8`. Their connections have no
+    limit for each address, and their `X-Forwarded-For` names the peer in the access log. May be
+    given several times."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) to serve HTTPS with; requires `--tls-key`."""
     tls_key: Path | None = None
@@ -276,6 +277,7 @@ class GatewayOptions:
             allow_anonymous=all(address.is_loopback for address in addresses),
             expose_route_headers=self.expose_route_headers,
             reads_usage=self.read_usage,
+            trusted_proxies=self.trusted_proxy,
             cors_origins=self.cors_origin,
             no_retry_status=self.no_retry_status,
             max_stale=self.max_stale,
@@ -357,8 +359,9 @@ class ControlPlaneOptions:
     """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
     `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
-    """An address or network of proxies in front, such as `10.0.0.0/8`. May be given several
-    times."""
+    """An address or network of proxies in front, such as `10.0.0.0/8`. Their connections have no
+    limit for each address, and their `X-Forwarded-For` names the peer in the access log. May be
+    given several times."""
     admin_listen: _AdminAddresses = ()
     """An address for the admin port, which serves `/healthz`, `/readyz`, `/status` and `/metrics`
     until the program exits. On addresses that are not loopback it requires `--admin-token-file`,

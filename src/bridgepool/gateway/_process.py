@@ -129,7 +129,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             log_lines_dropped=lambda: logs.dropped,
             certificate=certificate,
         )
-        metrics = GatewayMetrics(gateway, requests, program)
+        metrics = GatewayMetrics(gateway, requests, program, spool)
         await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source, metrics)))
         stack.enter_context(exempt_startup_objects())
         return await _serve(

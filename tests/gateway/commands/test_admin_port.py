@@ -172,7 +172,7 @@ def check(text: str, metrics: tuple[Metric, ...]) -> None:
     missing = {
         name  # but for what no provider of the test asks for
         for name in declared - found
-        if not re.search("_(breaker|retries|fallbacks|admission)", name)
+        if not re.search("_(breaker|retries|fallbacks|admission|usage)_?", name)
     }
     assert missing <= {
         "bridgepool_certificate_end_timestamp_seconds",

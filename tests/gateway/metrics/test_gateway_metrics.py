@@ -14,6 +14,7 @@ from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.usage._spool import UsageSpool, open_usage_spool
 from bridgepool.gateway.usage._tokens import Tokens, Usage
 from tests.gateway.proxy.dying import answer, start_dying
 from tests.gateway.proxy.rig import Rig, open_rig, openai, start_upstream
@@ -22,12 +23,18 @@ Found = dict[str, dict[tuple[str, ...], float]]
 CHAT = "/ai/v1/chat/completions"
 
 
-async def scrape(rig: Rig, requests: RequestMetrics, *, connected: bool | None = None) -> Found:
+async def scrape(
+    rig: Rig,
+    requests: RequestMetrics,
+    *,
+    connected: bool | None = None,
+    spool: UsageSpool | None = None,
+) -> Found:
     """Return the samples by name, then by the values of their labels in the order of names."""
     program = ProgramMetrics(
         program="gateway", limiters={"main": ConnectionLimiter()}, log_lines_dropped=lambda: 3
     )
-    _, _, body = await GatewayMetrics(rig.gateway, requests, program).page(connected)
+    _, _, body = await GatewayMetrics(rig.gateway, requests, program, spool).page(connected)
     found: Found = {}
     for metric in text_string_to_metric_families(body.decode()):
         for sample in metric.samples:
@@ -84,7 +91,11 @@ async def test_requests_pool_providers_and_reloads_are_counted(nursery: trio.Nur
     assert shown <= declared
     # Without tokens, a certificate, a revision of the source, and what providers did not ask for.
     assert declared - shown == {
-        *(name for name in declared if re.search("_(breaker|retries|fallbacks|admission)_", name)),
+        *(
+            name
+            for name in declared
+            if re.search("_(breaker|retries|fallbacks|admission|usage)_", name)
+        ),
         TOKENS.name,
         "bridgepool_certificate_end_timestamp_seconds",
         "bridgepool_revision",
@@ -120,6 +131,13 @@ async def test_breakers_retries_fallbacks_and_limits_are_counted(nursery: trio.N
         (provider, state): 0 for provider in ("", "north") for state in ("running", "waiting")
     }
     assert found["bridgepool_admission_refused_total"] == {("",): 0, ("north",): 0}
+
+
+async def test_the_spool_is_shown(nursery: trio.Nursery) -> None:
+    async with open_rig(nursery=nursery) as rig, open_usage_spool(None) as spool:
+        found = await scrape(rig, RequestMetrics(), spool=spool)
+    assert found["bridgepool_usage_spool_records"] == {(): 0}
+    assert found["bridgepool_usage_records_dropped_total"] == {(): 0}
 
 
 async def test_clients_are_a_label_only_if_asked_for(nursery: trio.Nursery) -> None:

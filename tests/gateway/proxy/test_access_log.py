@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from bridgepool.gateway import AccessRecord, Outcome, console_line, json_line
+from bridgepool.gateway.usage._tokens import Tokens, Usage
 from tests.gateway.proxy.rig import open_rig
 
 
@@ -22,6 +23,7 @@ def record() -> AccessRecord:
         upstream_ms=70.25,
         upstream_request_id="up-1",
         bytes_received=99,
+        usage=Usage(Tokens(input=7), model="m"),
         started=10.0,
         client="ada",
         key="k1",
@@ -61,6 +63,9 @@ def test_a_line_is_one_json_object_whatever_the_path_holds() -> None:
         "upstream_status": 201,
         "upstream_ms": 70.25,
         "upstream_request_id": "up-1",
+        "model": "m",
+        "input_tokens": 7,
+        "output_tokens": None,
         "outcome": "complete",
         "code": "",
     }

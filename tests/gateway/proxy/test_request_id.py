@@ -9,7 +9,7 @@ import re
 import pytest
 import trio
 
-from bridgepool.gateway import Outcome
+from bridgepool.gateway import GatewaySettings, Outcome
 from bridgepool.gateway.providers import (
     ANTHROPIC,
     OPENAI,
@@ -192,6 +192,18 @@ async def test_input_that_is_no_request_is_refused_in_the_dialect_with_an_id_and
     }
     assert [record.path for record in records] == ["/*/v1/*", "/*/v1/messages"]
     assert all(record.peer.startswith("127.0.0.1:") for record in records)
+
+
+async def test_a_trusted_proxy_names_the_peer_of_the_record(nursery: trio.Nursery) -> None:
+    settings = GatewaySettings(allow_anonymous=True, trusted_proxies=("127.0.0.0/8",))
+    forwarded = ((b"x-forwarded-for", b"192.0.2.7"),)
+    async with open_rig(nursery=nursery, settings=settings) as rig:
+        await rig.ask("/ai/v1/models", headers=forwarded)
+        async with connect(rig.address) as client:
+            await client.send(b"GET / HTTP/1.1\r\nx-forwarded-for: 192.0.2.7\r\n\r\n")  # no host
+            await client.read_to_end()
+        records = await rig.wait_records(2)
+    assert [record.peer for record in records] == ["192.0.2.7:0", "192.0.2.7:0"]
 
 
 async def test_bytes_that_are_no_http_are_refused_with_a_new_id(nursery: trio.Nursery) -> None:

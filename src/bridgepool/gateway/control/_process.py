@@ -55,6 +55,7 @@ from bridgepool.gateway.serving._listening import (
     listener_url,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
+from bridgepool.gateway.serving._peer import find_peer_behind
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.http import Headers, HttpLimits, serve_http
@@ -127,7 +128,13 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
                 access_log(record)
             metrics.observe_api(record)
 
-        api = make_api(store, hub, access_log=observe, log_lines_dropped=lambda: logs.dropped)
+        api = make_api(
+            store,
+            hub,
+            access_log=observe,
+            log_lines_dropped=lambda: logs.dropped,
+            find_peer=find_peer_behind(options.trusted_proxy),
+        )
         # One for each port: clients of the API and gateways cannot lock one another out.
         limiter = make_limiter(
             logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy

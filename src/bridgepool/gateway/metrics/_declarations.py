@@ -196,6 +196,21 @@ ADMISSION_REFUSED: Final = Metric(
     ("provider",),
 )
 
+SPOOL_RECORDS: Final = Metric(
+    "bridgepool_usage_spool_records",
+    "gauge",
+    "Usage records that are not stored yet. Missing without a spool.",
+)
+SPOOL_BYTES: Final = Metric("bridgepool_usage_spool_bytes", "gauge", "The bytes of those records.")
+SPOOL_STORED: Final = Metric(
+    "bridgepool_usage_records_stored_total", "counter", "Usage records that were stored."
+)
+SPOOL_DROPPED: Final = Metric(
+    "bridgepool_usage_records_dropped_total",
+    "counter",
+    "Usage records that were dropped, since the spool was full.",
+)
+
 # -- the control plane
 
 GATEWAYS: Final = Metric(
@@ -283,6 +298,10 @@ GATEWAY_METRICS: Final = (
     FALLBACKS,
     ADMISSION,
     ADMISSION_REFUSED,
+    SPOOL_RECORDS,
+    SPOOL_BYTES,
+    SPOOL_STORED,
+    SPOOL_DROPPED,
 )
 """The metrics of `bridgepool gateway`."""
 CONTROL_PLANE_METRICS: Final = (

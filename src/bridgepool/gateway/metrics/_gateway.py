@@ -18,6 +18,7 @@ from bridgepool.gateway.metrics._resilience import resilience_lines
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._runtimes import ProviderEntry, ProviderState
+from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.http import Headers
 
 _FORGET_AFTER: Final = 3600.0  # seconds since a provider was in force last
@@ -123,6 +124,7 @@ class GatewayMetrics:
     _gateway: Gateway
     _requests: RequestMetrics
     _program: ProgramMetrics
+    _spool: UsageSpool | None = None
 
     async def page(self, connected: bool | None) -> tuple[int, Headers, bytes]:
         """Return status, headers and body of `/metrics`. Yields to other tasks as it goes.
@@ -161,6 +163,12 @@ class GatewayMetrics:
             yield from family(names.CONTROL_CONNECTED, [((), connected)])
         yield from _provider_lines(entries)
         yield from resilience_lines(gateway._admission, entries, trio.current_time())
+        if self._spool is not None:
+            spool = self._spool.statistics()
+            yield from family(names.SPOOL_RECORDS, [((), spool.pending)])
+            yield from family(names.SPOOL_BYTES, [((), spool.pending_bytes)])
+            yield from family(names.SPOOL_STORED, [((), spool.stored)])
+            yield from family(names.SPOOL_DROPPED, [((), spool.dropped)])
 
     def _pool_lines(self) -> Iterator[str]:
         pool = self._gateway.pool.statistics()

@@ -57,7 +57,8 @@ class AccessRecord:
     """The id of the request: the client's if it sent a well-formed one. The upstream got it, and
     the client's response has it."""
     peer: str = ""
-    """The address that the request came from, as `host:port`."""
+    """The address that the request came from, as `host:port`; port 0 if a trusted proxy named
+    it."""
     path: str = ""
     """The path without its query: the provider's name and the words of its API; `*` replaces
     every other segment, such as an id, or a key that a client put there. Set at the end."""
@@ -148,6 +149,9 @@ def json_line(record: AccessRecord) -> bytes:
         "upstream_status": record.upstream_status,
         "upstream_ms": record.upstream_ms,
         "upstream_request_id": record.upstream_request_id,
+        "model": record.model or record.usage.model,
+        "input_tokens": record.usage.tokens.input,
+        "output_tokens": record.usage.tokens.output,
         "outcome": record.outcome,
         "code": record.code,
     }

@@ -16,6 +16,7 @@ from bridgepool.gateway.proxy._refusals import find_error_form, invalid_request,
 from bridgepool.gateway.proxy._request_id import find_request_id
 from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.proxy._usage import note_client
+from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.http import Headers, InvalidRequest
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -40,6 +41,7 @@ class Recorder:
     Args:
         types: The provider types in force.
         observers: Each gets every record.
+        find_peer: Returns the peer of a request; None if it is that of its connection.
         begin_trace: Returns the trace of a request; None if no request is traced.
         reads_usage: Note what the headers of requests tell of clients and their sessions, too.
     """
@@ -47,6 +49,7 @@ class Recorder:
     _types: tuple[ProviderType, ...]
     _observers: tuple[RequestObserver, ...]
     _reads_usage: bool
+    _find_peer: FindPeer | None = None
     _begin_trace: Callable[[Headers], RequestTrace | None] | None = None
     running: set[AccessRecord] = attrs.field(factory=set, init=False)
     """The records of the requests that are being served."""
@@ -60,6 +63,8 @@ class Recorder:
 
     def begin(self, method: bytes, headers: Headers, peer: str) -> AccessRecord:
         """Begin the record of a request."""
+        if self._find_peer is not None:
+            peer = self._find_peer(headers, peer)
         record = AccessRecord(redact_method(method), find_request_id(headers), peer)
         if self._reads_usage:
             note_client(record, headers)

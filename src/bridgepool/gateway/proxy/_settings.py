@@ -57,6 +57,9 @@ class GatewaySettings:
     """Maximum number of requests that wait for one of `max_concurrent`; others are refused."""
     wait_timeout: float = attrs.field(default=5.0, validator=seconds)
     """Maximum time that they wait."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks of proxies in front, whose `X-Forwarded-For` is believed for
+    `AccessRecord.peer`."""
     upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
     """Number and timeouts of the connections to each provider; the tenants are the clients."""
     max_replay_memory: int = attrs.field(default=64 << 20, validator=count)

@@ -29,6 +29,7 @@ from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
 from bridgepool.gateway.control.operations._requests import ApiError, read_request
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
 _NO_ROUTE: Final = error_response(404, "not_found", "there is no such route")
@@ -44,6 +45,7 @@ def make_api(
     access_log: ApiLog | None = None,
     refused_keys: RefusedKeys | None = None,
     log_lines_dropped: Callable[[], int] = int,
+    find_peer: FindPeer | None = None,
 ) -> Guard:
     """Make the API; its `handle` is a handler for `serve_http`.
 
@@ -53,9 +55,11 @@ def make_api(
         access_log: Called once for each request, after its end.
         refused_keys: Counts and delays refused admin keys.
         log_lines_dropped: Returns how many lines the logs have lost, for `/readyz`.
+        find_peer: Returns the peer of a request; None if it is that of its connection.
     """
     refused = refused_keys or RefusedKeys(logger, "admin keys refused")
-    return Guard(Routes(store, hub, log_lines_dropped).answer, store, access_log, refused)
+    routes = Routes(store, hub, log_lines_dropped)
+    return Guard(routes.answer, store, access_log, refused, find_peer)
 
 
 @attrs.frozen

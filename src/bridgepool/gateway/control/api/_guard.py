@@ -30,6 +30,7 @@ from bridgepool.gateway.control.api._errors import (
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.proxy._redaction import redact_method
 from bridgepool.gateway.serving._key_lookups import KeyLookups
+from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.http import (
     Exchange,
@@ -78,6 +79,7 @@ class Guard:
     _store: Store
     _access_log: ApiLog | None
     refused_keys: RefusedKeys
+    _find_peer: FindPeer | None = None
     _lookups: KeyLookups = attrs.field(init=False)
     _refusals: RefusalAudit = attrs.field(init=False)
     failures: int = attrs.field(default=0, init=False)
@@ -104,7 +106,8 @@ class Guard:
         path, _, query = request.target.decode("ascii").partition("?")
         segments = split_path(path)
         route = redact_path(segments)
-        record = ApiRecord(redact_method(request.method), route, exchange.client)
+        peer = self._peer(request.headers, exchange.client)
+        record = ApiRecord(redact_method(request.method), route, peer)
         try:
             if not over_limit:
                 response = await self._answer(exchange, segments, query, record)
@@ -118,6 +121,9 @@ class Guard:
         finally:
             if segments not in _HEALTH:
                 self._end_record(record)
+
+    def _peer(self, headers: Headers, connection: str) -> str:
+        return connection if self._find_peer is None else self._find_peer(headers, connection)
 
     async def health_page(self, name: str) -> tuple[int, Headers, bytes]:
         """Return status, headers and body of `healthz` or `readyz`."""
@@ -133,7 +139,9 @@ class Guard:
         """Refuse input that is not an acceptable request; an `answer_invalid` for `serve_http`."""
         path = invalid.target.partition(b"?")[0].decode("ascii")
         record = ApiRecord(
-            redact_method(invalid.method), redact_path(split_path(path)), invalid.client
+            redact_method(invalid.method),
+            redact_path(split_path(path)),
+            self._peer(invalid.headers, invalid.client),
         )
         response = _invalid(invalid.error)
         record.status, record.code = response.status, response.code
@@ -177,7 +185,7 @@ class Guard:
             return _unauthorized("an admin key is required")
         admin = await self._lookups.find(
             token,
-            exchange.client,
+            record.peer,
             partial(self._store.authenticate, "admin"),
             self._refusals.note,
         )
