@@ -87,6 +87,40 @@ async def test_the_next_key_is_used_after_a_429_and_no_key_left_is_a_rate_limit(
         assert refused.value.body["error"]["code"] == "provider_keys_exhausted"  # type: ignore[index]  # an object
 
 
+async def test_it_knows_what_a_client_may_not_and_when_a_budget_or_a_rate_is_used_up(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    (ada, ada_key), (eve, eve_key) = client_row_and_key("ada"), client_row_and_key("eve")
+    ada += '\nmodels = ["m*"]\nrequests_per_minute = 3'
+    write(
+        file,
+        provider("claude", "anthropic", north.anthropic_url),
+        ada,
+        f"{eve}\ntokens_per_day = 1",
+    )
+    async with run_gateway(file) as gateway, sdk(gateway, key=ada_key) as client:
+        raw = await client.messages.with_raw_response.create(
+            model="m", max_tokens=16, messages=HELLO
+        )
+        assert raw.headers["anthropic-ratelimit-requests-limit"] == "3"
+        assert raw.headers["anthropic-ratelimit-requests-remaining"] == "2"
+        with pytest.raises(anthropic.PermissionDeniedError):
+            await client.messages.create(model="other", max_tokens=16, messages=HELLO)
+        once = client.with_options(max_retries=0)
+        for _ in range(2):
+            await once.messages.create(model="m", max_tokens=16, messages=HELLO)
+        with pytest.raises(anthropic.RateLimitError) as limited:
+            await once.messages.create(model="m", max_tokens=16, messages=HELLO)
+        assert 1 <= int(limited.value.response.headers["retry-after"]) <= 20
+        spender = client.with_options(api_key=eve_key)  # it would retry twice
+        await spender.messages.create(model="m", max_tokens=16, messages=HELLO)
+        with pytest.raises(anthropic.RateLimitError, match="budget"):
+            await spender.messages.create(model="m", max_tokens=16, messages=HELLO)
+        codes = [line["code"] for line in await gateway.stop()]
+    assert codes.count("budget_exceeded") == 1  # it was not retried
+
+
 async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("claude", "anthropic", north.anthropic_url))

@@ -86,6 +86,39 @@ async def test_a_rate_limited_or_refused_key_is_not_noticed_and_when_all_are_out
     assert "sk-first" not in gateway.everything
 
 
+async def test_it_knows_what_a_client_may_not_and_when_a_budget_or_a_rate_is_used_up(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    file = tmp_path / "providers.toml"
+    (ada, ada_key), (eve, eve_key) = client_row_and_key("ada"), client_row_and_key("eve")
+    ada += '\nmodels = ["m*"]\nrequests_per_minute = 5'
+    write(file, provider("ai", "openai", north.openai_url), ada, f"{eve}\ntokens_per_day = 1")
+    async with run_gateway(file) as gateway, sdk(gateway, key=ada_key) as client:
+        raw = await client.chat.completions.with_raw_response.create(model="m", messages=HELLO)
+        assert raw.headers["x-ratelimit-limit-requests"] == "5"
+        assert raw.headers["x-ratelimit-remaining-requests"] == "4"
+        assert [model.id for model in (await client.models.list()).data] == ["model@north"]
+        with pytest.raises(openai.PermissionDeniedError) as denied:
+            await client.chat.completions.create(model="other", messages=HELLO)
+        assert denied.value.code == "model_not_allowed"
+        once = client.with_options(max_retries=0)
+        for _ in range(3):
+            await once.chat.completions.create(model="m", messages=HELLO)
+        with pytest.raises(openai.RateLimitError) as limited:
+            await once.chat.completions.create(model="m", messages=HELLO)
+        assert limited.value.code == "rate_limited"
+        assert 1 <= int(limited.value.response.headers["retry-after"]) <= 12
+        spender = client.with_options(api_key=eve_key)  # it would retry twice
+        await spender.chat.completions.create(model="m", messages=HELLO)
+        asked = len(north.received)
+        with pytest.raises(openai.RateLimitError) as spent:
+            await spender.chat.completions.create(model="m", messages=HELLO)
+        assert spent.value.code == "budget_exceeded"
+        assert len(north.received) == asked
+        codes = [line["code"] for line in await gateway.stop()]
+    assert codes.count("budget_exceeded") == 1  # it was not retried
+
+
 async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("ai", "openai", north.openai_url))
