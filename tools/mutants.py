@@ -15,6 +15,7 @@ from pathlib import Path
 from tools.planted_bugs import BUGS, Bug
 from tools.planted_gateway_bugs import GATEWAY_BUGS
 from tools.planted_limit_bugs import LIMIT_BUGS
+from tools.planted_observability_bugs import OBSERVABILITY_BUGS
 from tools.planted_process_bugs import PROCESS_BUGS
 from tools.planted_remote_bugs import REMOTE_BUGS
 from tools.planted_store_bugs import STORE_BUGS
@@ -29,6 +30,7 @@ KNOWN = (
     *PROCESS_BUGS,
     *UPSTREAM_BUGS,
     *LIMIT_BUGS,
+    *OBSERVABILITY_BUGS,
 )
 # A bug may show as a test that never ends.
 TIMEOUT = 240

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import attrs
 import pytest
@@ -16,6 +18,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from bridgepool.gateway import GatewaySettings, open_tracing
+from bridgepool.gateway import _process as process
+from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.proxy._tracing import begin_trace
 from bridgepool.gateway.tracing import _otlp as otlp
 from bridgepool.http import Exchange, serve_http
@@ -198,3 +202,18 @@ async def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
     assert "the last spans and metrics were not sent: the collector is too slow" in caplog.messages
     for listener in listeners:
         await listener.aclose()
+
+
+def test_opentelemetry_is_loaded_only_if_asked_for() -> None:
+    code = "import sys, bridgepool.gateway._process; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert not {name for name in loaded.stdout.split() if name.startswith("opentelemetry")}
+
+
+async def test_the_gateway_as_a_program_traces_with_its_option(nursery: trio.Nursery) -> None:
+    options = GatewayOptions(otel_endpoint="http://127.0.0.1:9", otel_sample=0.5)
+    async with AsyncExitStack() as stack:
+        assert isinstance(await process._enter_tracing(stack, options), otlp.OtlpTracing)
+        assert await process._enter_tracing(stack, GatewayOptions()) is None
