@@ -60,7 +60,7 @@ def test_a_failure_is_described_by_what_is_known_of_it(
 def test_a_command_that_is_interrupted_or_not_read_ends_with_a_status_of_its_own(
     raised: BaseException, status: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def run() -> None:
+    def run(arguments: list[str]) -> None:
         raise raised
 
     monkeypatch.setattr("bridgepool.gateway.commands.app", run)
@@ -73,7 +73,7 @@ def test_a_command_that_is_interrupted_or_not_read_ends_with_a_status_of_its_own
 
 def test_a_command_without_an_output_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setattr("bridgepool.gateway.commands.app", lambda: ran.append(True))
+    monkeypatch.setattr("bridgepool.gateway.commands.app", lambda arguments: ran.append(True))
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", None)
         command.main()

@@ -42,9 +42,10 @@ BAD_LINES = (
 GOOD_LINES = (
     b"HTTP/1.1 200 OK", b"HTTP/1.1 200 ", b"HTTP/1.1 200", b"HTTP/1.0 200 OK", b"HTTP/1.1 299 x y",
     b"HTTP/1.1 200 \xff\xfe", b"HTTP/1.1 418 I'm a teapot", b"HTTP/1.1 400 x", b"HTTP/1.1 404 x",
-    b"HTTP/1.1 429 x", b"HTTP/1.1 500 x", b"HTTP/1.1 529 x", b"HTTP/1.1 599 x", b"HTTP/1.1 201 x",
+    b"HTTP/1.1 500 x", b"HTTP/1.1 529 x", b"HTTP/1.1 599 x", b"HTTP/1.1 201 x",
 )  # fmt: skip
-WITHHELD = (300, 301, 302, 303, 305, 306, 307, 308, 399, 401)
+KEY_RATE_LIMITED, KEY_REFUSED = KEY_STATUSES = ("status 429", "status 401")
+WITHHELD = (300, 301, 302, 303, 305, 306, 307, 308, 399)
 GOOD_LENGTHS = (b"10", b"010", b"000000010", b" 10", b"10 ", b"\t10\t")
 BOTH = {
     "length, coding": b"Content-Length: 10\r\n" + CHUNKED + chunk(BODY) + b"0\r\n\r\n",
@@ -99,6 +100,9 @@ def _heads() -> Iterator[Case]:
         yield Case("bad status line", shown(line), head(line) + good, "refused")
     for line in GOOD_LINES:
         yield Case("good status line", shown(line), head(line) + good, "forwarded")
+    # After these the provider's only key is not used for a while.
+    yield Case(KEY_RATE_LIMITED, "429", head(b"HTTP/1.1 429 x") + LENGTH + BODY, "forwarded")
+    yield Case(KEY_REFUSED, "401", head(b"HTTP/1.1 401 x") + LENGTH + BODY, "refused")
     for status in WITHHELD:
         raw = head(b"HTTP/1.1 %d x" % status) + b"Location: http://x/\r\n" + good
         yield Case("withheld", str(status), raw, "refused")
