@@ -3,9 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
-
-import pytest
 
 from bridgepool import __version__
 from bridgepool.gateway.providers import Client, Clients, new_client_key
@@ -47,24 +44,6 @@ def test_help_does_not_load_what_only_the_commands_need() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("missing", ["cyclopts", "structlog", "h11", "watchfiles"])
-def test_a_missing_extra_is_named_with_the_command_that_brings_it(
-    missing: str, tmp_path: Path
-) -> None:
-    (tmp_path / "p.toml").write_text("providers = []")
-    program = (
-        f"import sys\nsys.modules[{missing!r}] = None\n"
-        "sys.argv = ['bridgepool', 'gateway', '--providers', 'p.toml', '--listen', '127.0.0.1:0']\n"
-        "from bridgepool.__main__ import main\nmain()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path
-    )
-    assert done.returncode != 0
-    assert missing in done.stderr
-    assert "pip install 'bridgepool[" in done.stderr
 
 
 def test_hash_key_makes_a_key_whose_row_lets_the_client_in() -> None:

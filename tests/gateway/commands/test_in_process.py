@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,34 @@ def test_the_log_is_json_with_the_facts_as_fields() -> None:
     assert line["event"] == "watch out"
     assert (line["level"], line["generation"]) == ("warning", 3)
     assert line["logger"] == "bridgepool.x"
+
+
+def test_whatever_a_log_line_holds_is_one_line_of_json() -> None:
+    out = io.StringIO()
+    set_up_logging("json", out)
+    fields = {"text": "line\nü\ud800", "number": 1.5, "path": Path("a"), "none": None}
+    logging.getLogger("bridgepool.x").error("an %s", "event\udcff", extra=fields)
+    assert out.getvalue().isascii()
+    assert out.getvalue().count("\n") == 1
+    line = json.loads(out.getvalue())
+    when = datetime.fromisoformat(line.pop("time"))
+    assert abs(when - datetime.now(UTC)) < timedelta(seconds=60)
+    assert line == {
+        **fields, "event": "an event\udcff", "level": "error", "logger": "bridgepool.x",
+        "path": repr(Path("a")),
+    }  # fmt: skip
+
+
+def test_lines_for_programs_are_rendered_without_what_takes_long_to_import() -> None:
+    code = (
+        "import logging, sys\n"
+        "from bridgepool.gateway.serving._logs import set_up_logging\n"
+        "set_up_logging('json', sys.stderr)\n"
+        "logging.getLogger('x').warning('hello')\n"
+        "print({'structlog', 'rich', 'asyncio'} & set(sys.modules))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (ran.stdout, "hello" in ran.stderr) == ("set()\n", True)
 
 
 def test_a_traceback_is_one_line_of_json() -> None:

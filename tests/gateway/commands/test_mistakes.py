@@ -18,6 +18,7 @@ from tests.examples.support import ROOT
 from tests.gateway.commands.commands import run_program
 
 COMMAND = [sys.executable, "-m", "bridgepool"]
+CONSOLE = ("--log-format", "console")
 NEW = ("--type", "openai", "--base-url", "https://api.openai.com/v1")
 
 
@@ -188,11 +189,11 @@ def test_what_no_command_extra_declares_comes_with_the_gateway(module: str) -> N
     [
         ("cyclopts", ("--help",), "gateway"),
         ("rich", ("providers", "list", "--store", "s.db"), "gateway"),
-        ("structlog", ("gateway", "--providers", "p.toml"), "gateway"),
+        ("structlog", ("gateway", "--providers", "p.toml", *CONSOLE), "gateway"),
         ("h11", ("gateway", "--providers", "p.toml"), "gateway"),
         ("h11", ("demo",), "gateway"),
         ("watchfiles", ("gateway", "--providers", "p.toml"), "gateway"),
-        ("structlog", ("control-plane", "--store", "s.db"), "gateway"),
+        ("structlog", ("control-plane", "--store", "s.db", *CONSOLE), "gateway"),
         ("cryptography", ("control-plane", "--store", "s.db"), "control"),
         ("cryptography", ("gateway", "--store", "s.db"), "control"),
         ("cryptography", ("encryption", "new-key"), "control"),
