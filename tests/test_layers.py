@@ -56,6 +56,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("serving", "_protocol", "upstreams"),
         ("proxy",),
         ("metrics", "tracing", "_options"),
+        ("_control_options",),
         ("control",),
         ("sources",),
         ("_opening", "_usage_sinks"),

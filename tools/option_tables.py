@@ -17,7 +17,8 @@ from typing import Final, cast
 from cyclopts import App, Group
 from cyclopts.argument import Argument
 
-from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
+from bridgepool.gateway._control_options import ControlPlaneOptions
+from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.commands import app
 
 PAGE: Final = Path(__file__).parent.parent / "docs" / "reference" / "command-line.md"

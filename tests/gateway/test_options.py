@@ -11,7 +11,8 @@ import pytest
 from cyclopts import App, CycloptsError
 
 from bridgepool.gateway import GatewaySettings
-from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
+from bridgepool.gateway._control_options import ControlPlaneOptions
+from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.commands import app
 from bridgepool.gateway.commands._programs import control_plane, gateway, hash_key
 from bridgepool.gateway.serving._listening import Address, StartError
@@ -40,6 +41,10 @@ FILE = Path("any")
         (GatewayOptions(providers=FILE, max_connections_per_peer=0), "--max-connections-per-peer"),
         (GatewayOptions(providers=FILE, trusted_proxy=("10.0.0.0/99",)), "--trusted-proxy 10"),
         (GatewayOptions(providers=FILE, max_stale=0.0), "--max-stale"),
+        (GatewayOptions(providers=FILE, no_retry_status=302), "--no-retry-status"),
+        (GatewayOptions(providers=FILE, cors_origin=("*",)), "--cors-origin: '\\*' is not"),
+        (GatewayOptions(providers=FILE, max_websockets_per_client=0), "--max-websockets-per-"),
+        (GatewayOptions(providers=FILE, max_websocket_age=0), "--max-websocket-age"),
         (GatewayOptions(providers=FILE, max_concurrent=-1), "--max-concurrent"),
         (GatewayOptions(providers=FILE, max_waiting=-1), "--max-waiting"),
         (GatewayOptions(providers=FILE, wait_timeout=float("inf")), "--wait-timeout"),

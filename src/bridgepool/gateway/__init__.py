@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._status import GatewayStatistics
     from bridgepool.gateway.proxy._tracing import RequestTrace
     from bridgepool.gateway.proxy._usage import OnUsage
+    from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
     from bridgepool.gateway.serving._line_writer import LineWriter
     from bridgepool.gateway.sources._authorization import (
         AuthorizationLimits,
@@ -94,6 +95,7 @@ __all__ = [
     "UsageReader",
     "UsageRecord",
     "UsageSpool",
+    "WebSocketLimits",
     "console_line",
     "json_line",
     "open_control_plane",
@@ -123,6 +125,7 @@ _MODULES = (
     "proxy._status",
     "proxy._settings",
     "proxy._tracing",
+    "proxy._websocket_limits",
     "proxy._usage",
     "serving._line_writer",
     "sources._authorization",

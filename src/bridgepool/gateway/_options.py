@@ -1,4 +1,4 @@
-"""The options of the two programs, each declared once: type, default, meaning.
+"""The options of `bridgepool gateway`, each declared once: type, default, meaning.
 
 The flags and the help of `bridgepool gateway` and `bridgepool control-plane`, their environment
 variables, the keys of their configuration file and the tables of the reference page are derived
@@ -16,9 +16,9 @@ from typing import Annotated, Literal
 import attrs
 from cyclopts import Group, Parameter
 
-from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
 from bridgepool.gateway.proxy._cors import parse_origin
 from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
 from bridgepool.gateway.serving._connections import (
     UNAUTHENTICATED_TIMEOUT,
     check_connection_options,
@@ -41,16 +41,16 @@ def _show_delay(_: object) -> str:
     return "0 on loopback addresses, else 10"
 
 
-_Seconds = Annotated[float, Parameter(metavar="SECONDS")]
-_Delay = Annotated[float | None, Parameter(metavar="SECONDS", show_default=_show_delay)]
-_Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
-_AdminAddresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=False)]
-_Format = Annotated[LogFormat, Parameter(metavar="FORMAT")]
-_LogTarget = Annotated[str, Parameter(metavar="PATH", allow_leading_hyphen=True)]  # it may be "-"
+Seconds = Annotated[float, Parameter(metavar="SECONDS")]
+Delay = Annotated[float | None, Parameter(metavar="SECONDS", show_default=_show_delay)]
+Addresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=" ".join)]
+AdminAddresses = Annotated[tuple[str, ...], Parameter(metavar="HOST:PORT", show_default=False)]
+Format = Annotated[LogFormat, Parameter(metavar="FORMAT")]
+LogTarget = Annotated[str, Parameter(metavar="PATH", allow_leading_hyphen=True)]  # it may be "-"
 _Url = Annotated[str | None, Parameter(metavar="URL")]
 
 
-def _check_shutdown(delay: float | None, drain_timeout: float) -> None:
+def check_shutdown(delay: float | None, drain_timeout: float) -> None:
     if delay is not None and not 0 <= delay < math.inf:
         raise StartError("--shutdown-delay must be 0 or more seconds")
     if not drain_timeout >= 0:  # also of nan
@@ -96,10 +96,10 @@ class GatewayOptions:
     config: Path | None = None
     """A file (TOML) that gives options, in its table `[gateway]`. Flags and environment variables
     win over it."""
-    listen: _Addresses = ("127.0.0.1:8080",)
+    listen: Addresses = ("127.0.0.1:8080",)
     """The address to serve on, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
     several times."""
-    admin_listen: _AdminAddresses = ()
+    admin_listen: AdminAddresses = ()
     """An address for the admin port, which serves `/healthz`, `/readyz`, `/status` and `/metrics`
     until the program exits. On addresses that are not loopback it requires `--admin-token-file`,
     and has the certificate of `--tls-cert`. May be given several times."""
@@ -118,18 +118,18 @@ class GatewayOptions:
     otel_sample: Annotated[float, Parameter(metavar="PART")] = 1.0
     """The part of the requests without a `traceparent` that is traced, from 0 to 1. For the others
     their client decides."""
-    shutdown_delay: _Delay = None
+    shutdown_delay: Delay = None
     """Time after a shutdown signal in which everything is still served, while `/readyz` answers
     503, so that load balancers can notice."""
-    drain_timeout: _Seconds = _POLICY.drain_timeout
+    drain_timeout: Seconds = _POLICY.drain_timeout
     """Time that running requests may take after their provider was replaced, or after the
     listeners were closed by a shutdown."""
-    log_format: _Format = "auto"
+    log_format: Format = "auto"
     """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
     terminal and else `json`."""
-    access_log: _LogTarget = "-"
+    access_log: LogTarget = "-"
     """The access log: a file to append to, `-` for standard output, or `none`."""
-    usage_log: _LogTarget | None = None
+    usage_log: LogTarget | None = None
     """Write a usage record of each request to a provider to this file, as lines of JSON; `-` for
     standard output."""
     price_table: Path | None = None
@@ -154,18 +154,30 @@ class GatewayOptions:
     """The status, from 400 to 599, of refusals that a retry cannot help, such as that of a disabled
     provider. Default: 503 or what else fits; and 400 for clients that are known to retry
     nevertheless."""
-    max_stale: _Seconds = _POLICY.max_stale
+    max_stale: Seconds = _POLICY.max_stale
     """Time since the source last confirmed the providers after which `/readyz` answers 503."""
     max_body_bytes: Annotated[float, Parameter(metavar="N")] = math.inf
     """Largest request body that is accepted."""
-    header_timeout: _Seconds = HttpLimits().header_timeout
+    header_timeout: Seconds = HttpLimits().header_timeout
     """Time from the first byte of a request's head to its last."""
-    max_body_time: _Seconds = 3600.0
+    max_body_time: Seconds = 3600.0
     """Time that a client may take in total to send a request's body. Times in which the upstream
     does not take it do not count."""
     min_receive_rate: Annotated[float, Parameter(metavar="BYTES")] = 240.0
     """Bytes a second that a client must send on average, after five seconds, while a head or a body
     is awaited from it; 0 for no such limit."""
+    max_websockets: Annotated[int, Parameter(metavar="N")] = _POLICY.websockets.max_websockets
+    """Maximum number of open websockets; 0 to relay none. Clients beyond it use HTTP."""
+    max_websockets_per_client: Annotated[int, Parameter(metavar="N")] = (
+        _POLICY.websockets.max_per_client
+    )
+    """Maximum number of them of one client."""
+    max_websocket_message_bytes: Annotated[float, Parameter(metavar="N")] = (
+        _POLICY.websockets.max_message_bytes
+    )
+    """Longest message of a websocket, in either direction."""
+    max_websocket_age: Seconds = _POLICY.websockets.max_age
+    """Age at which a websocket is closed, between two messages."""
     max_provider_connections: Annotated[int, Parameter(metavar="N")] = (
         _POLICY.upstream_limits.max_connections
     )
@@ -180,7 +192,7 @@ class GatewayOptions:
     max_waiting: Annotated[int, Parameter(metavar="N")] = _POLICY.max_waiting
     """Maximum number of requests that wait for one of `--max-concurrent`; further ones get 503
     `gateway_overloaded`."""
-    wait_timeout: _Seconds = _POLICY.wait_timeout
+    wait_timeout: Seconds = _POLICY.wait_timeout
     """Time that they wait at most; then they get that, too."""
     max_replay_memory: Annotated[int, Parameter(metavar="BYTES")] = _POLICY.max_replay_memory
     """Bytes of all request bodies together that are kept to be sent again with another key of a
@@ -249,6 +261,14 @@ class GatewayOptions:
                 parse_origin(origin)
         except ValueError as error:
             raise StartError(f"--cors-origin: {error}") from None
+        if self.max_websockets < 0 or self.max_websockets_per_client < 1:
+            raise StartError(
+                "--max-websockets must be 0 or more, --max-websockets-per-client at least 1"
+            )
+        if not self.max_websocket_message_bytes > 0 or not self.max_websocket_age > 0:
+            raise StartError(
+                "--max-websocket-message-bytes and --max-websocket-age must be more than 0"
+            )
         if self.no_retry_status is not None and not 400 <= self.no_retry_status <= 599:
             raise StartError("--no-retry-status must be from 400 to 599")
         if self.max_concurrent < 0:
@@ -269,7 +289,7 @@ class GatewayOptions:
             raise StartError("--usage-spool requires --store-usage")
         if self.usage_spool_bytes < _LEAST_SPOOL:
             raise StartError(f"--usage-spool-bytes must be at least {_LEAST_SPOOL}")
-        _check_shutdown(self.shutdown_delay, self.drain_timeout)
+        check_shutdown(self.shutdown_delay, self.drain_timeout)
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:
         """Return the gateway's policy, when it listens on these addresses."""
@@ -291,6 +311,12 @@ class GatewayOptions:
             max_waiting=self.max_waiting,
             wait_timeout=self.wait_timeout,
             max_replay_memory=self.max_replay_memory,
+            websockets=WebSocketLimits(
+                max_websockets=self.max_websockets,
+                max_per_client=self.max_websockets_per_client,
+                max_message_bytes=self.max_websocket_message_bytes,
+                max_age=self.max_websocket_age,
+            ),
             upstream_limits=UpstreamLimits(
                 max_connections=self.max_provider_connections,
                 max_waiting=self.max_provider_connections,
@@ -306,93 +332,4 @@ class GatewayOptions:
             max_body_time=self.max_body_time,
             min_receive_rate=self.min_receive_rate,
             unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT,
-        )
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class ControlPlaneOptions:
-    """The options of `bridgepool control-plane`."""
-
-    config: Path | None = None
-    """A file (TOML) that gives options, in its table `[control-plane]`. Flags and environment
-    variables win over it."""
-
-    store: Annotated[str, Parameter(metavar="URL", show_default=False)] = attrs.field(
-        default="", repr=False
-    )
-    """The database: the path of an SQLite file, which is created if it does not exist (a warning
-    is logged), or `postgresql://…`. Default: `BRIDGEPOOL_STORE`, which may hold a URL with a
-    password."""
-    listen: _Addresses = ("127.0.0.1:8180",)
-    """The address of the API, `[HOST]:PORT` for IPv6; port 0 takes a free one. May be given
-    several times."""
-    rpc_listen: _Addresses = ("127.0.0.1:8181",)
-    """Address for the connections of gateways."""
-    encryption_key_file: Path | None = None
-    """The encryption keys of the store. Default: those in `BRIDGEPOOL_ENCRYPTION_KEYS`; else, for
-    an SQLite file, `PATH.key`, which is created with it."""
-    admin_key_file: Path | None = None
-    """A file with an admin key. If it does not exist, it is created (mode 0600) with a new key of
-    the role `write`."""
-    gateway_key_file: Path | None = None
-    """The same for the key of a gateway."""
-    client_key_file: Path | None = None
-    """The same for the key of a client."""
-    seed: Path | None = None
-    """A provider file that is applied at the start. Later manual changes win, and are logged as
-    drift."""
-    max_keys: Annotated[int, Parameter(metavar="N")] = MAX_KEYS
-    """Maximum number of keys of a provider, from 1 to 64. Commands with `--store` take it, too."""
-    usage_days: Annotated[float, Parameter(metavar="DAYS")] = 90.0
-    """Whole days for which the usage records of gateways are kept; `inf` for ever."""
-    tls_cert: Path | None = None
-    """Certificate chain (PEM) to serve HTTPS and WSS with; requires `--tls-key`."""
-    tls_key: Path | None = None
-    """The private key (PEM) of `--tls-cert`."""
-    insecure: bool = False
-    """Allow addresses that are not loopback without TLS, because something else encrypts."""
-    max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
-    """Maximum number of connections to the API, and of gateways. Less if the limit of open files
-    is lower than one for each of both."""
-    max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
-    """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
-    `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
-    trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
-    """An address or network of proxies in front, such as `10.0.0.0/8`. Their connections have no
-    limit for each address, and their `X-Forwarded-For` names the peer in the access log. May be
-    given several times."""
-    admin_listen: _AdminAddresses = ()
-    """An address for the admin port, which serves `/healthz`, `/readyz`, `/status` and `/metrics`
-    until the program exits. On addresses that are not loopback it requires `--admin-token-file`,
-    and has the certificate of `--tls-cert`. May be given several times."""
-    admin_token_file: Path | None = None
-    """A file with a token, on one line, that `/status` and `/metrics` of the admin port then
-    require as `Authorization: Bearer TOKEN`."""
-    shutdown_delay: _Delay = None
-    """Time after a shutdown signal in which everything is still served, while `/readyz` answers
-    503, so that load balancers can notice."""
-    drain_timeout: _Seconds = 10.0
-    """Time that running requests of the API may take after that."""
-    log_format: _Format = "auto"
-    """Format of the log on standard error: `json`, `console`, or `auto`, which is `console` on a
-    terminal and else `json`."""
-    access_log: _LogTarget = "-"
-    """The access log of the API: a file to append to, `-` for standard output, or `none`."""
-
-    def check(self) -> None:
-        """Check the options that need no file.
-
-        Raises:
-            StartError: one cannot be used; the text names it.
-        """
-        if not self.store:
-            raise StartError("specify --store, or set BRIDGEPOOL_STORE")
-        _check_shutdown(self.shutdown_delay, self.drain_timeout)
-        if not (0 <= self.usage_days <= _MAX_DAYS or self.usage_days == math.inf):
-            raise StartError(f"--usage-days must be from 0 to {_MAX_DAYS}, or inf")
-        if not 1 <= self.max_keys <= KEYS_LIMIT:
-            raise StartError(f"--max-keys must be from 1 to {KEYS_LIMIT}")
-        check_connection_options(
-            self.max_connections, self.max_connections_per_peer, self.trusted_proxy
         )

@@ -70,7 +70,7 @@ async def test_a_request_without_a_key_is_told_where_to_put_it(headers: Headers)
     found = await ask(*headers)
     assert isinstance(found, Refusal)
     assert (found.status, found.code) == (401, "no_api_key")
-    for name in KEY_HEADERS:
+    for name in KEY_HEADERS[:-1]:  # the last is for browsers only
         assert name.decode().title() in found.message
 
 

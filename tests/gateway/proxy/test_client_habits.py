@@ -31,7 +31,9 @@ async def test_a_bare_name_is_answered_without_a_key_and_tells_nothing(
     assert {record.outcome for record in rig.records[:6]} == {Outcome.COMPLETE}
 
 
-@pytest.mark.parametrize("target", ["/ai/v1/responses", "/ai/v1/realtime?model=x", "/none/v1/x"])
+@pytest.mark.parametrize(
+    "target", ["/ai/v1/chat/completions", "/ai/v1/files?model=x", "/none/v1/x"]
+)
 async def test_a_websocket_handshake_that_is_not_relayed_is_answered_426(
     nursery: trio.Nursery, target: str
 ) -> None:

@@ -13,7 +13,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from bridgepool._secret import Secret
-from bridgepool.gateway._options import ControlPlaneOptions, GatewayOptions
+from bridgepool.gateway._control_options import ControlPlaneOptions
+from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.commands._root import STORE_VARIABLE, fail
 from bridgepool.gateway.providers import Client, new_client_key
 from bridgepool.gateway.providers import hash_key as hash_of

@@ -23,7 +23,7 @@ import trio
 
 from bridgepool import BridgePoolError
 from bridgepool._connection_limiter import ConnectionLimiter
-from bridgepool.gateway._options import ControlPlaneOptions
+from bridgepool.gateway._control_options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control._first_keys import ensure_key

@@ -19,11 +19,18 @@ GATEWAY_KEY_HEADER: Final = b"x-bridgepool-key"
 # What authenticates to an upstream, whatever its type, so that a client's key for one never
 # reaches another; and where the SDKs of those APIs put the one key that they have.
 _UPSTREAM_KEYS: Final = (b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key")
-KEY_HEADERS: Final = (GATEWAY_KEY_HEADER, *_UPSTREAM_KEYS)
+_PROTOCOLS: Final = b"sec-websocket-protocol"
+# A browser can set no header of a websocket's handshake; OpenAI's SDK puts its key here instead.
+_KEY_PROTOCOL: Final = b"openai-insecure-api-key."
+CREDENTIAL_PROTOCOLS: Final = (_KEY_PROTOCOL, b"openai-organization.", b"openai-project.")
+"""What the protocols of a websocket begin with that are a key, or choose the account of one."""
+KEY_HEADERS: Final = (GATEWAY_KEY_HEADER, *_UPSTREAM_KEYS, _PROTOCOLS)
 """Where a client may put its gateway key, in the order in which they are tried."""
 _KEY_HEADER_SET: Final = frozenset(KEY_HEADERS)
 # What only ever speaks to the gateway or to a proxy on the way; never for an upstream.
-_NEVER_PASSED: Final = frozenset({GATEWAY_KEY_HEADER, b"proxy-authorization", b"cookie"})
+_NEVER_PASSED: Final = frozenset(
+    {GATEWAY_KEY_HEADER, b"proxy-authorization", b"cookie", b"sec-websocket-protocol"}
+)
 # What chooses, or tells, the account that a key works for. With the central key that is the
 # operator's choice, made in the provider's `headers`, and not for the eyes of clients.
 ACCOUNT_HEADERS: Final = frozenset(
@@ -74,9 +81,10 @@ def find_client_tokens(headers: Headers) -> tuple[ClientToken, ...]:
     """Find what may be the client's gateway key, in the order in which it is to be tried.
 
     That is ``X-Bridgepool-Key``, then ``Authorization: Bearer``, ``X-Api-Key``, ``Api-Key`` and
-    ``X-Goog-Api-Key``. Many clients send a second credential beside their key, such as that of a
-    session. So when one of them has the form of a gateway key, those without it are left out:
-    they are for somebody else. A header that comes twice is not trusted.
+    ``X-Goog-Api-Key``, then the protocols of a websocket. Many clients send a second credential
+    beside their key, such as that of a session. So when one of them has the form of a gateway key,
+    those without it are left out: they are for somebody else. A header that comes twice is not
+    trusted.
     """
     found: dict[bytes, bytes | None] = {}
     for name, value in headers:
@@ -94,7 +102,18 @@ def _key_in(header: bytes, value: bytes) -> bytes | None:
         scheme, _, value = value.partition(b" ")
         if scheme.lower() != b"bearer":
             return None
+    elif header == _PROTOCOLS:
+        for protocol in value.split(b","):
+            if protocol.strip().startswith(_KEY_PROTOCOL):
+                return protocol.strip()[len(_KEY_PROTOCOL) :]
+        return None
     return value.strip()
+
+
+def websocket_protocols(headers: Headers) -> tuple[bytes, ...]:
+    """Return the protocols that a client offers for a websocket, in its order."""
+    offered = b",".join([value for name, value in headers if name == _PROTOCOLS])
+    return tuple(filter(None, (protocol.strip() for protocol in offered.split(b","))))
 
 
 def uses_own_key(headers: Headers, provider: Provider, kind: ProviderType) -> bool:

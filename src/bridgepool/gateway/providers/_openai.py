@@ -126,6 +126,7 @@ OPENAI: Final = ProviderType(
             POST,
             _STORED,
             errors=_RESPONSES_ERRORS,
+            websocket=True,
             route_class="generate",
             below_class=STORED,
             models=_MODELS,
@@ -141,6 +142,14 @@ OPENAI: Final = ProviderType(
         Route(b"/images/generations", POST, route_class="media"),
         Route(b"/images/edits", POST, route_class="media"),
         Route(b"/images/variations", POST, route_class="media"),
+        # A websocket only.
+        Route(
+            b"/realtime",
+            frozenset(),
+            errors=_RESPONSES_ERRORS,
+            route_class="generate",
+            websocket=True,
+        ),
         # Served by many compatible endpoints, though not by OpenAI itself.
         Route(b"/rerank", POST, route_class="embed"),
     ),

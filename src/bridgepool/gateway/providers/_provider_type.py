@@ -99,6 +99,13 @@ class ProviderType:
             for method in route.methods
         }
 
+    def match_websocket(self, path: bytes) -> RouteMatch | None:
+        """Find the open route for a websocket; `path` as for `match`."""
+        for route in self.routes:
+            if route.websocket and path == self.prefix + route.path:
+                return RouteMatch(route, route.path, self._pattern(route))
+        return None
+
     def _pattern(self, route: Route) -> str:
         return (self.prefix + route.path).decode("ascii")
 

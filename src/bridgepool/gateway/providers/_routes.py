@@ -57,6 +57,8 @@ class Route:
     """The class of what is under it; None if that is the same."""
     errors: ErrorForm | None = None
     """How errors look on this route; None: as those of the type."""
+    websocket: bool = False
+    """Whether a websocket may be opened on the path itself."""
     models: tuple[tuple[str | None, ...], ...] = (("model",),)
     """Where JSON bodies of its requests name models: fields by their names, None for each item of a
     list. Rules on models are judged by all of them."""

@@ -101,6 +101,8 @@ class AccessRecord:
     """The type of the provider."""
     trace: RequestTrace | None = None
     """Its trace, if it is traced."""
+    websocket: bool = False
+    """It became a websocket; the bytes are those of its frames."""
     bytes_received: int = 0
     """Bytes of the request body, received and passed on."""
     status: int = 0

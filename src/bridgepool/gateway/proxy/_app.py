@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -28,15 +28,15 @@ from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+from bridgepool.gateway.proxy._call import Call, route_headers, upstream_target
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._cors import Cors, cors_headers
 from bridgepool.gateway.proxy._forward import (
-    Call,
     ResponseCutError,
     ResponseWithheldError,
+    log_upstream_failure,
     refusal_for,
-    upstream_target,
 )
 from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
@@ -50,6 +50,7 @@ from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._status import GatewayStatistics, status_document
+from bridgepool.gateway.proxy._websocket import WebSockets
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.gateway.upstreams._admission import Admission, OverloadedError
 from bridgepool.http import (
@@ -88,6 +89,10 @@ class Gateway:
 
     _refused_keys: RefusedKeys = attrs.field(
         factory=lambda: RefusedKeys(logger, "client keys refused"), init=False
+    )
+    _sockets: WebSockets = attrs.field(
+        default=attrs.Factory(lambda self: WebSockets(self._settings.websockets), takes_self=True),
+        init=False,
     )
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
@@ -223,7 +228,7 @@ class Gateway:
             return
         exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
-        if not self._settings.max_concurrent:
+        if not self._settings.max_concurrent or is_websocket_handshake(exchange.request):
             await self._serve_admitted(identity, exchange, record)
             return
         try:
@@ -260,13 +265,16 @@ class Gateway:
     ) -> None:
         """Find the provider and the route of a request, and forward it if that is open."""
         request = exchange.request
-        if is_websocket_handshake(request):
-            # Of whatever path: clients take 426, and nothing else, for "use HTTP at once".
-            form = self._error_form(exchange)
-            await self._refuse(exchange, refusals.WEBSOCKET_NOT_SUPPORTED, form, record)
-            return
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
+        socket = None
+        if is_websocket_handshake(request):
+            refuse_now = self._runtimes.refuse_now
+            judged = self._sockets.admit(target, found, identity, exchange, refuse_now)
+            if isinstance(judged, Refusal):
+                await self._refuse(exchange, judged, self._error_form(exchange), record)
+                return
+            socket = judged
         if target is None or found is None:
             form = self._error_form(exchange)
             refusal = refusals.unknown_provider(identity.visible(bridge.provider_names))
@@ -279,7 +287,11 @@ class Gateway:
             await self._refuse(exchange, found.refusal, form, record)
             return
         form = found.kind.errors
-        match = found.kind.match(request.method, target.path)
+        match = (
+            found.kind.match(request.method, target.path)
+            if socket is None
+            else found.kind.match_websocket(target.path)
+        )
         if match is None or holds_access_key(match.path):
             path = self._recorder.redactor.describe(target.path)
             similar = find_similar_route(found.kind, request.method, target.path)
@@ -304,7 +316,7 @@ class Gateway:
                 await self._refuse(exchange, admitted, match.route.errors or form, record)
                 return
             use = admitted
-        extra = _route_headers(record) if self._settings.expose_route_headers else ()
+        extra = route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(
             found,
             upstream_target(match, target.query, provider, own_key=own_key),
@@ -317,8 +329,10 @@ class Gateway:
             extra,
             self._settings.reads_usage,
             use,
+            socket,
         )
-        await self._forward_on(bridge, call, exchange, record)
+        with self._sockets.count(call.client) if socket is not None else nullcontext():
+            await self._forward_on(bridge, call, exchange, record)
 
     async def _forward_on(
         self, bridge: Bridge, call: Call, exchange: Exchange, record: AccessRecord
@@ -334,13 +348,13 @@ class Gateway:
             )
             raise
         except UpstreamError as error:
-            _log_upstream_failure(record, error)
+            log_upstream_failure(record, error)
             refusal = refusal_for(error)
         except ResponseWithheldError as error:
-            _log_upstream_failure(record, error.refusal.message)
+            log_upstream_failure(record, error.refusal.message)
             refusal = error.refusal
         except ResponseCutError as error:
-            _log_upstream_failure(record, error.__cause__)
+            log_upstream_failure(record, error.__cause__)
             return
         except RemoteProtocolError as error:
             refusal = refusals.bad_body(error)
@@ -382,19 +396,3 @@ class Gateway:
         record.status, record.bytes_sent = refusal.status, len(body)
         await exchange.answer(refusal.status, headers, body)
         record.first_byte = time.perf_counter()
-
-
-def _route_headers(record: AccessRecord) -> Headers:
-    return (
-        (b"x-bridgepool-provider", record.provider.encode("ascii")),
-        (b"x-bridgepool-generation", b"%d" % record.generation),
-    )
-
-
-def _log_upstream_failure(record: AccessRecord, error: object) -> None:
-    fields = {
-        "request_id": record.request_id,
-        "provider": record.provider,
-        "error": str(error),
-    }
-    logger.warning("upstream request failed", extra=fields)

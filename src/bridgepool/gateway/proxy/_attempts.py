@@ -19,10 +19,10 @@ import attrs
 import trio
 
 from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._forward import (
     Accept,
     Attempt,
-    Call,
     ResponseWithheldError,
     accept_all,
     forward,

@@ -13,6 +13,7 @@ upstream's head are sent with ours, in one write.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,16 +23,11 @@ import trio
 
 from bridgepool._secret import Secret
 from bridgepool.gateway.providers import (
-    ErrorForm,
-    Provider,
-    RouteMatch,
     UrlField,
     swap_credentials,
 )
 from bridgepool.gateway.providers._credentials import (
-    passes_own_key,
     withhold_fields,
-    withhold_parameters,
 )
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
@@ -44,9 +40,8 @@ from bridgepool.gateway.proxy._answer_urls import (
     rewrite,
     url_fields_of,
 )
-from bridgepool.gateway.proxy._client_use import ClientUse
+from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._last_event import between_events, last_event
-from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     CLIENT_SHARE_EXCEEDED,
     UPSTREAM_BAD_ANSWER,
@@ -65,6 +60,9 @@ from bridgepool.gateway.proxy._request_id import (
 )
 from bridgepool.gateway.proxy._stripped_response import Response, begin_reading, usage_headers
 from bridgepool.gateway.proxy._usage import reads_answer
+from bridgepool.gateway.proxy._websocket import WebSocketCall, refusal_of_upstream
+from bridgepool.gateway.proxy._websocket_relay import relay_websocket
+from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -80,67 +78,10 @@ from bridgepool.http import (
     get_header,
 )
 
+logger = logging.getLogger("bridgepool.gateway")
+
 _LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is cancelled
 _UNSENT = b"?"  # stands for a piece that may have been sent in part
-
-
-@attrs.frozen
-class Call:
-    """One request as it goes to its provider."""
-
-    runtime: ProviderRuntime
-    target: bytes
-    """The request target below the provider's base URL, with the query."""
-    match: RouteMatch
-    """The route."""
-    query: bytes | None
-    """The query as the client sent it."""
-    client: str
-    """The client's id, or its address if it is anonymous: who shares the provider's connections."""
-    own_key: bool
-    """The client's own upstream key is forwarded: the provider has `client_keys`."""
-    errors: ErrorForm
-    """How errors look on the route."""
-    why_cancelled: Callable[[], Refusal]
-    """Returns the reason why the gateway cancels a request, for its last event."""
-    extra_headers: Headers = ()
-    """Added to the response."""
-    reads_usage: bool = False
-    """Read the usage in the response as it passes."""
-    use: ClientUse | None = None
-    """The use of a client that has rules."""
-
-    @property
-    def response_headers(self) -> Headers:
-        """What is added to the response."""
-        return self.extra_headers if self.use is None else self.extra_headers + self.use.headers
-
-    @property
-    def tells_usage(self) -> bool:
-        """Whether the response is read for usage, if it tells any."""
-        return self.reads_usage or (self.use is not None and self.use.counts_tokens)
-
-    @property
-    def passes_own_key(self) -> bool:
-        """Whether the client's own upstream key is used."""
-        return passes_own_key(self.runtime.provider, self.own_key)
-
-
-def upstream_target(
-    match: RouteMatch, query: bytes | None, provider: Provider, *, own_key: bool
-) -> bytes:
-    """Return the request target below a provider's base URL.
-
-    Args:
-        match: the route.
-        query: as the client sent it; what may not go to the provider is left out.
-        provider: the provider.
-        own_key: the request has the client's own key for it.
-    """
-    if not query:
-        return match.path
-    passed = withhold_parameters(query, provider, own_key=own_key)
-    return match.path + b"?" + passed if passed else match.path
 
 
 Accept = Callable[[UpstreamResponse], None]
@@ -214,6 +155,16 @@ def refusal_for(error: UpstreamError) -> Refusal:
     return UPSTREAM_CUT
 
 
+def log_upstream_failure(record: AccessRecord, error: object) -> None:
+    """Log that a provider failed a request."""
+    fields = {
+        "request_id": record.request_id,
+        "provider": record.provider,
+        "error": str(error),
+    }
+    logger.warning("upstream request failed", extra=fields)
+
+
 async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: AccessRecord) -> None:
     """Forward a request and its response.
 
@@ -253,12 +204,19 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     reads_usage = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
     if reads_usage:
         headers = usage_headers(headers, strips=attempt.asks_for_usage)
+    if call.socket is not None:
+        headers = call.socket.request_headers(headers)
     begun = time.perf_counter()
     record.attempts += 1
     record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
     record.usage_reader = None  # of the attempt before
     async with client.request(
-        request.method, call.target, headers, body, tenant=call.client
+        request.method,
+        call.target,
+        headers,
+        body,
+        tenant=call.client,
+        upgrade=b"websocket" if call.socket is not None else b"",
     ) as received:
         response: Response = received
         record.upstream_status = response.status
@@ -269,6 +227,8 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
             response = begin_reading(call.runtime.kind, received, record, attempt.asks_for_usage)
         data = response.take_buffered()
         attempt.accept(received)
+        if call.socket is not None and await _relay(call, call.socket, exchange, received, record):
+            return
         if 300 <= response.status < 400 and response.status != 304:
             # An SDK would follow it with its headers, the client's gateway key among them.
             raise ResponseWithheldError(UPSTREAM_REDIRECTS)
@@ -280,6 +240,28 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
             await _send_whole_response(call, exchange, response, data, record)
         else:
             await _stream_response(call, exchange, response, data, record)
+
+
+async def _relay(
+    call: Call,
+    socket: WebSocketCall,
+    exchange: Exchange,
+    response: UpstreamResponse,
+    record: AccessRecord,
+) -> bool:
+    """Relay a websocket; return False if the response is one of HTTP that goes to the client."""
+    refusal = refusal_of_upstream(response.status)
+    if refusal is not None:
+        raise ResponseWithheldError(refusal)
+    if response.status != 101:
+        return False
+    if call.tells_usage and call.runtime.kind.usage is not None:
+        record.usage_reader = SocketReader(call.runtime.kind.usage)
+    headers = _answer_headers(call, response, record) + call.response_headers
+    await relay_websocket(
+        socket, response, headers, call.errors, call.why_cancelled, exchange, record
+    )
+    return True
 
 
 def _answer_headers(call: Call, response: Response, record: AccessRecord) -> Headers:

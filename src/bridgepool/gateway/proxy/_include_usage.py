@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bridgepool.gateway.proxy._forward import Call
+from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._replay import ReadsBody, ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody
 from bridgepool.gateway.usage._stream_option import ask_for_usage

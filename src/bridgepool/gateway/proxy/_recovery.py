@@ -39,7 +39,8 @@ from bridgepool.gateway.proxy._attempts import (
     forward_with_keys,
     receive_body,
 )
-from bridgepool.gateway.proxy._forward import Call, ResponseWithheldError, upstream_target
+from bridgepool.gateway.proxy._call import Call, upstream_target
+from bridgepool.gateway.proxy._forward import ResponseWithheldError
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import PROVIDER_OVERLOADED, UPSTREAM_FAILED, circuit_open
 from bridgepool.gateway.proxy._replay import ReplayBudget

@@ -84,6 +84,20 @@ WEBSOCKET_NOT_SUPPORTED = Refusal(
     # RFC 9110 section 15.5.22 requires it: the protocol that is spoken here.
     headers=((b"upgrade", b"HTTP/1.1"),),
 )
+TOO_MANY_WEBSOCKETS = Refusal(
+    426,
+    "too_many_websockets",
+    "Too many websockets are open, in total or of this client; use HTTP.",
+    Retry.USELESS,
+    headers=((b"upgrade", b"HTTP/1.1"),),
+)
+WEBSOCKET_VERSION = Refusal(
+    426,
+    "websocket_version",
+    "The gateway relays websockets of version 13 only.",
+    Retry.USELESS,
+    headers=((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")),
+)
 AUTHORIZATION_UNAVAILABLE = Refusal(
     503,
     "authorization_unavailable",
@@ -231,6 +245,12 @@ def unexpected_body(method: str) -> Refusal:
     """Refuse a body on a method that takes none; `method` is redacted."""
     message = f"A {method} request takes no body here."
     return Refusal(400, "unexpected_body", message, Retry.USELESS)
+
+
+def bad_handshake() -> Refusal:
+    """Refuse a websocket whose handshake has no sound key."""
+    message = "The handshake of the websocket has no Sec-WebSocket-Key of 16 bytes."
+    return Refusal(400, "bad_websocket_handshake", message, Retry.USELESS)
 
 
 def provider_disabled(name: str) -> Refusal:

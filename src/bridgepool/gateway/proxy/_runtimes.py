@@ -213,6 +213,15 @@ class Runtimes:
             raise AssertionError("no snapshot is in force")
         return self._in_force
 
+    def refuse_now(self, name: str) -> Refusal | None:
+        """Return why the provider in force of that name may begin no response; None if it may."""
+        if self._in_force is None:
+            return None
+        slot = self._in_force._slots.get(name)
+        if slot is not None and slot.provider.enabled:
+            return None
+        return provider_disabled(name)
+
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Keep this snapshot's runtimes open instead of those of the snapshot before."""
         before, self._in_force = self._in_force, self.take(snapshot)

@@ -10,8 +10,10 @@ import attrs
 
 from bridgepool._options import amount, count, positive_seconds, seconds
 from bridgepool.gateway.proxy._cors import parse_origin
+from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
 from bridgepool.http import UpstreamLimits
 
+_WEBSOCKET_LIMITS: Final = WebSocketLimits()
 _UPSTREAM_LIMITS: Final = UpstreamLimits(max_connections=2000, max_waiting=2000, tenant_share=0.5)
 
 
@@ -60,6 +62,8 @@ class GatewaySettings:
     trusted_proxies: tuple[str, ...] = ()
     """Addresses and networks of proxies in front, whose `X-Forwarded-For` is believed for
     `AccessRecord.peer`."""
+    websockets: WebSocketLimits = _WEBSOCKET_LIMITS
+    """Number, sizes and times of websockets; the clients are counted by their ids."""
     upstream_limits: UpstreamLimits = _UPSTREAM_LIMITS
     """Number and timeouts of the connections to each provider; the tenants are the clients."""
     max_replay_memory: int = attrs.field(default=64 << 20, validator=count)

@@ -11,7 +11,7 @@ from bridgepool.gateway.providers._usage_fields import COUNTS, PathNode, tree_of
 
 _MAX_COUNT: Final = 10**12  # of tokens in one answer; what is more is an error
 _MAX_TEXT: Final = 128  # characters of a name or an id; what is longer is not taken
-_MAX_TOOLS: Final = 32
+MAX_TOOLS: Final = 32
 
 
 @attrs.frozen
@@ -88,7 +88,7 @@ class Findings:
             if field == "event":
                 self.ended = self.ended or value in self.fields.final_events
             elif field == "tools":
-                if len(self._tools) < _MAX_TOOLS:
+                if len(self._tools) < MAX_TOOLS:
                     self._tools[_printable(value)] = None
             elif field != "finish":
                 self._texts[field] = value

@@ -1,0 +1,175 @@
+"""The handshake of a websocket, judged before its 101, and taken to the provider anew.
+
+The gateway makes a handshake of its own with the provider: with its own key, without extensions,
+whose frames a relay would have to understand, and without what a browser puts among the protocols
+because it can set no header: its key, and the account that the key works for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.limits._limiter import has_limits
+from bridgepool.gateway.limits._rules import permissions
+from bridgepool.gateway.providers import Caller, Target
+from bridgepool.gateway.providers._credentials import CREDENTIAL_PROTOCOLS, websocket_protocols
+from bridgepool.gateway.proxy._auth import Identity
+from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
+from bridgepool.gateway.proxy._refusals import (
+    TOO_MANY_WEBSOCKETS,
+    WEBSOCKET_NOT_SUPPORTED,
+    WEBSOCKET_VERSION,
+    Refusal,
+    bad_handshake,
+)
+from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
+from bridgepool.http import Exchange, Headers, get_header, websocket_accept
+
+# What an upstream without websockets on this route answers with.
+_NO_WEBSOCKET_HERE: Final = frozenset((404, 405, 426, 501, *range(200, 300)))
+
+
+@attrs.define(eq=False)
+class WebSockets:
+    """The open websockets of a gateway, and of each of its clients."""
+
+    _limits: WebSocketLimits
+    total: int = 0
+    """Open ones, and those that are being opened."""
+    _of_client: Counter[str] = attrs.field(factory=Counter)
+
+    def admit(
+        self,
+        target: Target | None,
+        found: ProviderRuntime | UnavailableProvider | None,
+        identity: Identity,
+        exchange: Exchange,
+        refuse_now: Callable[[str], Refusal | None],
+    ) -> WebSocketCall | Refusal:
+        """Judge the handshake of a client that is known.
+
+        Whatever is not relayed is refused with 426, which clients take for "use HTTP at once".
+
+        Args:
+            target: The request target.
+            found: The provider that it names.
+            identity: The client.
+            exchange: The client's.
+            refuse_now: Returns why a provider may begin no response now.
+        """
+        if target is None or not isinstance(found, ProviderRuntime):
+            return WEBSOCKET_NOT_SUPPORTED
+        if found.kind.match_websocket(target.path) is None or _is_limited(identity.ruled):
+            return WEBSOCKET_NOT_SUPPORTED
+        limits, client = self._limits, identity.tenant(exchange.client)
+        if self.total >= limits.max_websockets or self._of_client[client] >= limits.max_per_client:
+            return TOO_MANY_WEBSOCKETS if limits.max_websockets else WEBSOCKET_NOT_SUPPORTED
+        headers, name = exchange.request.headers, found.provider.name
+        return read_handshake(headers, limits, partial(refuse_now, name))
+
+    @contextmanager
+    def count(self, client: str) -> Iterator[None]:
+        """Count one websocket of a client."""
+        self.total += 1
+        self._of_client[client] += 1
+        try:
+            yield
+        finally:
+            self.total -= 1
+            self._of_client[client] -= 1
+            if not self._of_client[client]:
+                del self._of_client[client]
+
+
+def _is_limited(caller: Caller | None) -> bool:
+    """Return whether each request of a client must be judged, which messages are not."""
+    if caller is None:
+        return False
+    judged = permissions(caller.rules, caller.key_rules)
+    restricted = judged is not None and judged.restrict_models
+    return restricted or has_limits(caller.rules) or has_limits(caller.key_rules)
+
+
+@attrs.frozen(eq=False)
+class WebSocketCall:
+    """A websocket that a client wants to open."""
+
+    limits: WebSocketLimits
+    refuse_now: Callable[[], Refusal | None]
+    """Returns why the provider may begin no response now; None if it may."""
+    accept: bytes
+    """The `Sec-WebSocket-Accept` for the client."""
+    protocols: tuple[bytes, ...]
+    """Those that the client offers, in its order, without its credentials."""
+    key: bytes = attrs.field(factory=lambda: base64.b64encode(os.urandom(16)))
+    """The `Sec-WebSocket-Key` for the provider."""
+
+    def request_headers(self, headers: Headers) -> Headers:
+        """Return the headers of the handshake with the provider."""
+        kept = _without_handshake(headers)
+        fields = [(b"sec-websocket-version", b"13"), (b"sec-websocket-key", self.key)]
+        if self.protocols:
+            fields.append((b"sec-websocket-protocol", b", ".join(self.protocols)))
+        return (*kept, *fields)
+
+    def response_headers(self, headers: Headers) -> Headers | None:
+        """Return the fields of the 101 for the client, or None if the provider's is not sound.
+
+        Args:
+            headers: The provider's, as they may go to the client.
+        """
+        if get_header(headers, b"sec-websocket-accept") != websocket_accept(self.key):
+            return None
+        fields = [(b"upgrade", b"websocket"), (b"sec-websocket-accept", self.accept)]
+        protocol = get_header(headers, b"sec-websocket-protocol")
+        if protocol is not None:
+            if protocol not in self.protocols:
+                return None
+            fields.append((b"sec-websocket-protocol", protocol))
+        if get_header(headers, b"sec-websocket-extensions") is not None:
+            return None  # none was offered
+        return (*fields, *_without_handshake(headers))
+
+
+def read_handshake(
+    headers: Headers, limits: WebSocketLimits, refuse_now: Callable[[], Refusal | None]
+) -> WebSocketCall | Refusal:
+    """Read the handshake of a client; return why it cannot be accepted if it is not sound."""
+    if get_header(headers, b"sec-websocket-version") != b"13":
+        return WEBSOCKET_VERSION
+    key = get_header(headers, b"sec-websocket-key") or b""
+    try:
+        sound = len(base64.b64decode(key, validate=True)) == 16
+    except binascii.Error:
+        sound = False
+    if not sound:
+        return bad_handshake()
+    offered = websocket_protocols(headers)
+    protocols = tuple(each for each in offered if not each.startswith(CREDENTIAL_PROTOCOLS))
+    return WebSocketCall(limits, refuse_now, websocket_accept(key), protocols)
+
+
+def refusal_of_upstream(status: int) -> Refusal | None:
+    """Return the refusal for an upstream's answer to a handshake; None if the answer goes on."""
+    return WEBSOCKET_NOT_SUPPORTED if status in _NO_WEBSOCKET_HERE else None
+
+
+def _without_handshake(headers: Headers) -> Headers:
+    return tuple(
+        [
+            field
+            for field in headers
+            if not field[0].startswith(b"sec-websocket-")
+            and field[0] not in (b"origin", b"content-length", b"upgrade", b"connection")
+        ]
+    )

@@ -1,0 +1,69 @@
+"""Usage in the events of a websocket, one message each; over all responses on it. Pure."""
+
+from __future__ import annotations
+
+import attrs
+
+from bridgepool.gateway.providers import UsageFields
+from bridgepool.gateway.usage._event_reader import EventReader
+from bridgepool.gateway.usage._tokens import MAX_TOOLS, Findings, Tokens, Usage
+
+
+@attrs.define(eq=False)
+class SocketReader:
+    """Reads the messages of one websocket; a `UsageReader` whose bytes are those of messages."""
+
+    _fields: UsageFields
+    _findings: Findings = attrs.field(init=False)
+    _reader: EventReader = attrs.field(init=False)
+    _total: Usage = Usage(complete=True)  # noqa: RUF009 -- it is frozen
+    _responses: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Begin the first response."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._findings = Findings(self._fields)
+        self._reader = EventReader(self._findings)
+        self._reader.feed(b"data:")
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece of a message."""
+        self._reader.feed(data.replace(b"\n", b" "))
+
+    def end_message(self) -> None:
+        """Take the end of a message."""
+        self._reader.feed(b"\n")
+        if self._findings.ended:
+            self._total = _sum(self._total, self._findings.result())
+            self._responses += 1
+            self._begin()
+        else:
+            self._reader.feed(b"data:")
+
+    def result(self) -> Usage:
+        """Return what all responses have used; incomplete if one has not ended."""
+        last = self._findings.result()
+        if last.response_id or last.tokens != Tokens():
+            return _sum(self._total, last)
+        return self._total if self._responses else Usage()
+
+
+def _sum(first: Usage, second: Usage) -> Usage:
+    counts = {
+        field.name: _add(getattr(first.tokens, field.name), getattr(second.tokens, field.name))
+        for field in attrs.fields(Tokens)
+    }
+    return Usage(
+        Tokens(**counts),
+        first.complete and second.complete,
+        second.model or first.model,
+        second.response_id or first.response_id,
+        second.finish or first.finish,
+        tuple(dict.fromkeys(first.tools + second.tools))[:MAX_TOOLS],
+    )
+
+
+def _add(first: int | None, second: int | None) -> int | None:
+    return first if second is None else second if first is None else first + second
