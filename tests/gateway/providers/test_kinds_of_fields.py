@@ -11,6 +11,7 @@ import pytest
 
 from bridgepool.gateway.control._documents import parse_draft
 from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._records import ProviderPatch
 from bridgepool.gateway.control.operations._providers import _FIELDS
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.control.store._provider_settings import Rules
@@ -146,3 +147,23 @@ async def seeded(store: Store, text: str) -> None:
     await store.seed(parse_provider_file(text))
     again = await store.seed(parse_provider_file(text))
     assert (again.applied, again.drift) == ((), ())
+
+
+async def test_a_store_refuses_a_fallback_of_another_type_and_takes_unknown_names(
+    tmp_path: Path,
+) -> None:
+    other, two = draft("claude", "key", type="anthropic"), draft("two", type="anthropic")
+    async with opened(f"{tmp_path}/store.db") as store:
+        await store.add_provider(ADA, other)
+        for change in (
+            store.add_provider(ADA, draft("one", "key", fallback=("later", "claude"))),
+            store.apply_providers(ADA, [draft("one", "key", fallback=("claude",))]),
+            store.apply_providers(ADA, [draft("one", fallback=("two",)), two]),
+        ):
+            with pytest.raises(InvalidChangeError, match=r"fallback: .* is of another type"):
+                await change
+        await store.add_provider(ADA, draft("one", "key", fallback=("later",)))
+        with pytest.raises(InvalidChangeError, match="fallback: claude is of another type"):
+            await store.update_provider(ADA, "one", ProviderPatch(fallback=("claude",)))
+        await store.add_provider(ADA, draft("later", "key"))
+        await store.update_provider(ADA, "one", ProviderPatch(enabled=False))

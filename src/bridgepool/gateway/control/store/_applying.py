@@ -57,6 +57,8 @@ def _plan(
     steps: list[Step] = []
     problems: list[str] = []
     named: set[str] = set()
+    types = {name: stored.content.type for name, stored in present.items()}
+    types |= {draft.name: draft.type for draft in drafts}
     for draft in drafts:
         where = f"{_shown(draft.name)}: "
         stored = present.get(draft.name)
@@ -69,6 +71,11 @@ def _plan(
         except InvalidChangeError as error:
             problems.extend(error.problems)
         else:
+            problems += [
+                where + provider_rows.fallback_problem(name)
+                for name in content.fallback
+                if types.get(name, content.type) != content.type
+            ]
             steps.append(_create(content) if stored is None else _update(stored, content))
     if problems:
         raise InvalidChangeError(*problems)

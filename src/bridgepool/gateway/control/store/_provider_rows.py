@@ -125,6 +125,7 @@ def add(tx: StoreTransaction, draft: ProviderDraft, rules: Rules) -> ProviderCha
     """Add one that was drafted."""
     content = rules.content_of_draft(draft)
     _check_name_is_free(tx, content.name)
+    _check_fallback(tx, content)
     return _change(tx, insert(tx, content), True)
 
 
@@ -154,8 +155,23 @@ def change(
     content = rules.content_of_patch(present.content, patch)
     if content.name != present.content.name:
         _check_name_is_free(tx, content.name)
+    if patch.fields.keys() & {"fallback", "type"}:
+        _check_fallback(tx, content)
     stored = update(tx, present, content)
     return _change(tx, stored, stored is not present)
+
+
+def _check_fallback(tx: StoreTransaction, content: Content) -> None:
+    """Refuse a provider of another type in its `fallback`; one that is not there may come."""
+    for name in content.fallback:
+        row = PROVIDERS.find(tx.sql, "WHERE removed IS NULL AND name = ?", name)
+        if row is not None and row.type != content.type:
+            raise InvalidChangeError(fallback_problem(name))
+
+
+def fallback_problem(name: str) -> str:
+    """Say that a provider cannot be the fallback of another."""
+    return f"fallback: {name} is of another type"
 
 
 def _change(tx: StoreTransaction, stored: StoredProvider, changed: bool) -> ProviderChange:
