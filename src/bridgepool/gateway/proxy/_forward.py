@@ -93,7 +93,7 @@ def accept_all(_response: UpstreamResponse) -> None:
     """Let every response pass."""
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Attempt:
     """What differs between the attempts of a request."""
 

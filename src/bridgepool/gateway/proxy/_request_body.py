@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.http import Exchange, Headers, RequestBody, get_header
+from bridgepool.http import Exchange, Headers, RequestBody
 
 _BEGINNING_BYTES = 65536  # as much as the server reads ahead
 
@@ -70,13 +70,16 @@ async def begin_body(exchange: Exchange, record: AccessRecord) -> bytes | BegunB
     Raises:
         RemoteProtocolError: The body is malformed, too large or too slow.
     """
-    headers, body = exchange.request.headers, exchange.body
-    if not has_body(headers):
+    body, whole, chunked = exchange.body, None, False
+    for name, value in exchange.request.headers:  # one pass: every request comes here
+        if name == b"content-length":
+            whole = int(value)
+        elif name == b"transfer-encoding":
+            chunked = True
+        elif name == b"expect" and has_body(exchange.request.headers):
+            return BegunBody(body, record, None)
+    if not (whole or chunked):
         return None
-    if get_header(headers, b"expect") is not None:
-        return BegunBody(body, record, None)
-    length = get_header(headers, b"content-length")
-    whole = int(length) if length is not None else None
     wanted = 1 if whole is None else min(whole, _BEGINNING_BYTES)
     data = await body.receive_some()
     if len(data) < wanted:
