@@ -8,7 +8,7 @@ import trio
 
 from benchmarks.table import Row, format_table
 
-PARTS = ("core", "http", "metrics", "fairness", "remote", "resilience", "provider_keys")
+PARTS = ("core", "http", "metrics", "fairness", "remote", "resilience", "provider_keys", "usage")
 
 
 def main(arguments: list[str]) -> int:

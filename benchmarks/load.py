@@ -64,16 +64,17 @@ def load(target: Target, *, connections: int, seconds: float, ask: Ask) -> Load:
     Raises:
         RuntimeError: An answer was not 2xx, or a connection broke: no figure would be true.
     """
-    before, began = _cpu_seconds(target.pid), time.monotonic()
+    before, began = cpu_seconds(target.pid), time.monotonic()
     if shutil.which("wrk"):
         answers = _wrk(target, connections, seconds, ask)
     else:
         answers = trio.run(_raw_load, target, connections, seconds, ask)
     took = time.monotonic() - began
-    return Load(answers / took, (_cpu_seconds(target.pid) - before) / answers * 1e6)
+    return Load(answers / took, (cpu_seconds(target.pid) - before) / answers * 1e6)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used."""
     stat = Path(f"/proc/{pid}/stat")
     if not stat.exists():  # not Linux
         return float("nan")
@@ -100,7 +101,8 @@ def _wrk(target: Target, connections: int, seconds: float, ask: Ask) -> int:
     return int(counted.group(1))
 
 
-def _request(target: Target, ask: Ask) -> bytes:
+def request_bytes(target: Target, ask: Ask) -> bytes:
+    """Return a request in its bytes."""
     lines = [f"{ask.method} {target.prefix}{ask.path} HTTP/1.1", f"Host: 127.0.0.1:{target.port}"]
     lines += [f"{name}: {value}" for name, value in ask.headers.items()]
     if ask.body:
@@ -110,7 +112,7 @@ def _request(target: Target, ask: Ask) -> bytes:
 
 async def _raw_load(target: Target, connections: int, seconds: float, ask: Ask) -> int:
     """Ask on all connections at once, one request after the other, until the time is up."""
-    request = _request(target, ask)
+    request = request_bytes(target, ask)
     answers = 0
 
     async def ask_on() -> None:
@@ -156,7 +158,7 @@ def first_bytes(
     One kept connection and a blocking socket, so that nothing but the contender varies. The
     stream is read to its end before the next sample.
     """
-    request = _request(target, ask)
+    request = request_bytes(target, ask)
     times: list[float] = []
     with socket.create_connection(("127.0.0.1", target.port)) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -2,7 +2,9 @@
 
 A request with the key `LIMITED_KEY` is answered with 429. A target with `?stream` is answered with
 one event, a silence of 5 ms, and the end of the stream; one with `?hold` with one event and
-silence; everything else with 1 kB of JSON. `python -m benchmarks.upstream` prints its port.
+silence; one with `?chunks` with a chat completion in twenty chunks, a millisecond apart, the last
+of which tells its usage; everything else with 1 kB of JSON. `python -m benchmarks.upstream` prints
+its port.
 """
 
 import re
@@ -30,6 +32,20 @@ STREAM = (
 
 
 END = b"0\r\n\r\n"
+_HEAD_OF_CHUNK = (
+    b'data: {"id":"chatcmpl-9x","object":"chat.completion.chunk","created":1700000000,'
+    b'"model":"gpt-5.2","service_tier":"default","system_fingerprint":"fp_44709d6fcb",'
+)
+CHUNK = (
+    _HEAD_OF_CHUNK + b'"choices":[{"index":0,"delta":{"content":" a few words"},"logprobs":null,'
+    b'"finish_reason":null}],"usage":null}\n\n'
+)
+LAST_CHUNK = (
+    _HEAD_OF_CHUNK + b'"choices":[],"usage":{"prompt_tokens":120,"completion_tokens":45,'
+    b'"total_tokens":165,"prompt_tokens_details":{"cached_tokens":64},'
+    b'"completion_tokens_details":{"reasoning_tokens":30}}}\n\ndata: [DONE]\n\n'
+)
+CHUNKS = 20
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
@@ -40,6 +56,12 @@ async def _answer(stream: trio.abc.Stream, head: bytes) -> None:
     elif b"?stream" in head:
         await stream.send_all(STREAM)
         await trio.sleep(0.005)
+        await stream.send_all(END)
+    elif b"?chunks" in head:
+        await stream.send_all(STREAM[: STREAM.index(b"\r\n\r\n") + 4])
+        for chunk in [CHUNK] * (CHUNKS - 1) + [LAST_CHUNK]:
+            await stream.send_all(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+            await trio.sleep(0.001)
         await stream.send_all(END)
     elif _IS_LIMITED in head:
         await stream.send_all(LIMITED)

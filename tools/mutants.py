@@ -20,6 +20,7 @@ from tools.planted_process_bugs import PROCESS_BUGS
 from tools.planted_remote_bugs import REMOTE_BUGS
 from tools.planted_store_bugs import STORE_BUGS
 from tools.planted_upstream_bugs import UPSTREAM_BUGS
+from tools.planted_usage_bugs import USAGE_BUGS
 
 ROOT = Path(__file__).resolve().parent.parent
 KNOWN = (
@@ -31,6 +32,7 @@ KNOWN = (
     *UPSTREAM_BUGS,
     *LIMIT_BUGS,
     *OBSERVABILITY_BUGS,
+    *USAGE_BUGS,
 )
 # A bug may show as a test that never ends.
 TIMEOUT = 240

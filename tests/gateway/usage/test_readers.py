@@ -105,8 +105,9 @@ def test_a_cut_stream_is_incomplete_with_what_it_told() -> None:
     assert (found.complete, found.tokens.output) == (False, 45)
 
 
+_quoted = st.text('"\\{[,:a', max_size=12)
 _values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=200),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=200) | _quoted,
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
@@ -135,13 +136,16 @@ def test_the_scanner_finds_what_a_decoder_finds(
         body = json.dumps(value, allow_nan=False, ensure_ascii=ascii, indent=indent).encode()
     except (ValueError, UnicodeEncodeError):
         return
-    decoded, scanned = Findings(fields), Findings(fields)
+    decoded = Findings(fields)
     assert _json_reader.decode_into(decoded, body)
-    scanner = Scanner(scanned)
-    for piece in _cut(body, data.draw(st.lists(st.integers(0, len(body)), max_size=20))):
-        scanner.feed(piece)
-    assert scanner.ended or not isinstance(value, (dict, list))
-    assert scanned.result() == decoded.result()
+    places = data.draw(st.lists(st.integers(0, len(body)), max_size=20))
+    for pieces in (list(_cut(body, places)), [bytes([one]) for one in body]):
+        scanned = Findings(fields)
+        scanner = Scanner(scanned)
+        for piece in pieces:
+            scanner.feed(piece)
+        assert scanner.ended or not isinstance(value, (dict, list))
+        assert scanned.result() == decoded.result()
 
 
 _TOKENS = b'data: \n \r " { } [ ] : , \\ "usage" "model" [DONE] \xff 1e999 - null "\\ud800"'.split(

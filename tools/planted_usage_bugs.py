@@ -1,0 +1,100 @@
+"""Bugs of usage records: how they are read, kept and stored; as edits of our source.
+
+As in `planted_bugs`; each names the tests that must catch it.
+"""
+
+from tools.planted_bugs import Bug
+from tools.planted_remote_bugs import bug
+
+_READERS = ("tests/gateway/usage/test_readers.py",)
+_OPTION = ("tests/gateway/usage/test_stream_option.py",)
+_SPOOL = ("tests/gateway/usage/test_spool.py",)
+_SERVED = ("tests/gateway/proxy/test_usage.py",)
+_STORE = ("tests/gateway/control/store/test_usage.py",)
+_JOURNAL = "gateway/usage/_journal.py"
+
+USAGE_BUGS: tuple[Bug, ...] = (
+    bug(
+        "the end of a line is lost between two pieces", _READERS,
+        "gateway/usage/_event_reader.py:EventReader.feed",
+        "self._go_on(last)", "pass",
+    ),
+    bug(
+        "a line without an end grows in memory", _READERS,
+        "gateway/usage/_event_reader.py:EventReader._go_on",
+        "if len(self._line) <= MAX_DECODED_BYTES:", "if True:",
+    ),
+    bug(
+        "an escaped quote ends a string", _READERS,
+        "gateway/usage/_scanner.py:Scanner._pass_string",
+        "self._escaped = True", "pass",
+    ),
+    bug(
+        "a compressed answer expands without bound", _READERS,
+        "gateway/usage/_reader.py:GzipReader.feed",
+        "self._zlib.decompress(data, _PIECE)", "self._zlib.decompress(data)",
+    ),
+    bug(
+        "cached tokens are not added to the input", _READERS,
+        "gateway/usage/_tokens.py:Findings.result",
+        "self.fields.input_without_cached", "False",
+    ),
+    bug(
+        "a cut answer counts as complete", _READERS,
+        "gateway/usage/_tokens.py:Findings.result",
+        "self.ended and told", "told",
+    ),
+    bug(
+        "a stored answer is counted again", _SERVED,
+        "gateway/proxy/_usage.py:reads_answer",
+        "fullmatch", "match",
+    ),
+    bug(
+        "what a client left behind is not counted", _SERVED,
+        "gateway/proxy/_recorder.py:Recorder.end",
+        "record.take_usage()", "pass",
+    ),
+    bug(
+        "the chunk with the usage reaches a client that did not ask", _OPTION + _SERVED,
+        "gateway/usage/_stream_option.py:_is_it",
+        'chunk.get("choices") == []', "False",
+    ),
+    bug(
+        "a batch without an answer is given up", _SPOOL,
+        "gateway/usage/_spool.py:UsageSpool.send",
+        "continue", "pass",
+    ),
+    bug(
+        "a full spool grows", _SPOOL,
+        "gateway/usage/_spool.py:UsageSpool.add",
+        "self._bytes >= self.max_bytes and not self.refuses", "False",
+    ),
+    bug(
+        "records are in memory only", _SPOOL, f"{_JOURNAL}:Journal.append",
+        "current.append(data)", "True",
+    ),
+    bug(
+        "files of a spool stay for ever", _SPOOL, f"{_JOURNAL}:Journal._do_work",
+        "segment.path.unlink(missing_ok=True)", "pass",
+    ),
+    bug(
+        "a torn record is taken for a good one", _SPOOL, f"{_JOURNAL}:_read",
+        "zlib.crc32(data) != checksum", "False",
+    ),
+    bug(
+        "records that are done with come back after a kill", _SPOOL,
+        f"{_JOURNAL}:_Segment.acknowledge",
+        "_ACKNOWLEDGED.pack_into(self.map, 0, _MAGIC, self.acknowledged)", "pass",
+    ),
+    bug(
+        "a record that is sent again changes the one that is kept", _STORE,
+        "gateway/control/database/_table.py:Table.insert_new",
+        'f"{self._insert} ON CONFLICT ({self._key}) DO NOTHING"',
+        'f"{self._insert} {self._on_conflict}"',
+    ),
+    bug(
+        "an odd value keeps a batch out", _STORE,
+        "gateway/control/store/_usage_rows.py:_sound",
+        '.replace("\\0", "?")', "",
+    ),
+)  # fmt: skip
