@@ -21,8 +21,8 @@ def provider(name: str, kind: str, url: str, key: str = "sk-central", **fields: 
     if not {"keys", "key_env", "client_keys"} & fields.keys():
         lines.append(f'keys = ["{key}"]')
     for field, value in fields.items():
-        shown = str(value).lower() if isinstance(value, bool) else f'"{value}"'
-        shown = json.dumps(value) if isinstance(value, list) else shown
+        plain = isinstance(value, bool | int | float | list)
+        shown = json.dumps(value) if plain else f'"{value}"'
         lines.append(f"{field} = {shown}")
     return "\n".join(lines)
 
