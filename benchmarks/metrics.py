@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import trio
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client import Counter as LibraryCounter
 
@@ -18,6 +19,8 @@ from bridgepool.gateway.metrics._declarations import BUCKETS
 from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.proxy._tracing import begin_trace
+from bridgepool.gateway.tracing._spans import PresetIds, SpanMaker
 
 PROVIDERS = 200
 SCRAPES = 20
@@ -26,7 +29,7 @@ ROUTES = ("/v1/chat/completions", "/v1/responses")
 
 def run() -> list[Row]:
     """Measure, and return the rows."""
-    return [*trio.run(_scrapes), *_observations()]
+    return [*trio.run(_scrapes), *_observations(), *_traces()]
 
 
 def _record(provider: str, route: str) -> AccessRecord:
@@ -106,7 +109,24 @@ def _observations() -> list[Row]:
     ]
 
 
-def _microseconds(do: Callable[[], None]) -> list[float]:
+def _traces() -> list[Row]:
+    headers = tuple((b"x-%d" % n, b"a") for n in range(12))
+    ids = PresetIds()
+    spans = TracerProvider(id_generator=ids, shutdown_on_exit=False)
+    maker, record = SpanMaker(spans.get_tracer("benchmark"), ids), _record("p-1", ROUTES[0])
+    trace = begin_trace(headers, 1.0)
+    assert trace is not None
+    return [
+        row(
+            "tracing on, a request that is not traced",
+            _microseconds(lambda: begin_trace(headers, 0.0)),
+            "us",
+        ),
+        row("spans of one traced request", _microseconds(lambda: maker.make(record, trace)), "us"),
+    ]
+
+
+def _microseconds(do: Callable[[], object]) -> list[float]:
     samples = []
     for _ in range(11):
         begun = time.perf_counter()

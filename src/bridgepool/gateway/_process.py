@@ -13,7 +13,7 @@ had any providers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._recorder import Tracing
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
-from bridgepool.gateway.serving._certificate import ServerCertificate, load_certificate
+from bridgepool.gateway.serving._certificate import load_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import make_limiter
 from bridgepool.gateway.serving._listening import (
@@ -118,6 +118,12 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             )
         )
         source.follow_keys(gateway.key_report)
+
+        async def look_again() -> None:
+            for file in (certificate, admin.token, source):
+                if file is not None:
+                    await file.look_again()
+
         delay = shutdown_delay(options.shutdown_delay, addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
         limiter = make_limiter(
@@ -133,7 +139,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source, metrics)))
         stack.enter_context(exempt_startup_objects())
         return await _serve(
-            gateway, source, listeners, limiter, certificate, shutdown, options, logs
+            gateway, source, listeners, limiter, look_again, shutdown, options, logs
         )
 
 
@@ -213,7 +219,7 @@ async def _serve(
     source: Source,
     listeners: Sequence[Listener],
     limiter: ConnectionLimiter,
-    certificate: ServerCertificate | None,
+    look_again: Callable[[], Awaitable[None]],
     shutdown: Shutdown,
     options: GatewayOptions,
     logs: ProgramLogs,
@@ -237,11 +243,6 @@ async def _serve(
 
     def log_fields() -> Mapping[str, object]:
         return {**requests_left(), **shutdown.fields()}
-
-    async def look_again() -> None:
-        if certificate is not None:
-            await certificate.look_again()
-        await source.look_again()
 
     actions = SignalActions(
         begin_shutdown=begin_shutdown,

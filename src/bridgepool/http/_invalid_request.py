@@ -26,7 +26,7 @@ class InvalidRequest:
     """What is wrong. Its text repeats nothing of the input; `status_hint` is the status of the
     response."""
     client: str
-    """The client's address as `host:port`, or "" if it has none."""
+    """The client's address with its port, or "" if it has none."""
     method: bytes = b""
     target: bytes = b""
     headers: Headers = ()

@@ -75,6 +75,30 @@ async def test_with_a_token_file_only_its_token_opens_status_and_metrics(tmp_pat
         assert await ask(client, "/status", good) == (200, b'{"a":1}\n')
 
 
+async def test_another_token_in_the_file_is_required_once_it_is_looked_at_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    async with AsyncExitStack() as stack:
+        admin = await enter_admin_listeners(stack, ["127.0.0.1:0"], file, None)
+        assert admin.token is not None
+        url = listener_url(admin.listeners[0])
+        async with serve_admin(admin, PAGES), open_upstream_client(url) as client:
+
+            async def status_with(token: str) -> int:
+                headers = ((b"authorization", b"Bearer " + token.encode()),)
+                return (await ask(client, "/status", headers))[0]
+
+            file.write_text("short")
+            await admin.token.look_again()
+            assert await status_with(TOKEN) == 200
+            assert "keeping the previous one" in caplog.text
+            file.write_text("u" * 32)
+            await admin.token.look_again()
+            assert [await status_with(TOKEN), await status_with("u" * 32)] == [401, 200]
+
+
 @pytest.mark.parametrize("text", ["0.0.0.0:0", "[::]:0", "192.0.2.1:9000"])
 async def test_an_address_that_other_machines_reach_requires_a_token(text: str) -> None:
     async with AsyncExitStack() as stack:

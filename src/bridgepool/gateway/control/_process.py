@@ -151,6 +151,8 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         async def look_again() -> None:
             if certificate is not None:
                 await certificate.look_again()
+            if admin.token is not None:
+                await admin.token.look_again()
             await renew_keys(store, find)
 
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)

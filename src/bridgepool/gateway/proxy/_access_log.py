@@ -57,7 +57,7 @@ class AccessRecord:
     """The id of the request: the client's if it sent a well-formed one. The upstream got it, and
     the client's response has it."""
     peer: str = ""
-    """The address that the request came from, as `host:port`; port 0 if a trusted proxy named
+    """The address that the request came from, with its port; port 0 if a trusted proxy named
     it."""
     path: str = ""
     """The path without its query: the provider's name and the words of its API; `*` replaces

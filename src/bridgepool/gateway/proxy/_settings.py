@@ -29,8 +29,8 @@ class GatewaySettings:
     """Serve local programs without a key while no clients are configured. For listeners on
     loopback addresses only."""
     cors_origins: tuple[str, ...] = attrs.field(default=(), converter=_to_origins)
-    """The origins whose web pages may call the gateway, such as `https://chat.example`,
-    `app://obsidian.md` or `null`."""
+    """The origins whose web pages may call the gateway, of the web, of the schemes of apps, and
+    `null`; as `--cors-origin` takes them."""
     no_retry_status: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(attrs.validators.in_(range(400, 600)))
     )
