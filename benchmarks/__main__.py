@@ -8,7 +8,10 @@ import trio
 
 from benchmarks.table import Row, format_table
 
-PARTS = ("core", "http", "metrics", "fairness", "remote", "resilience", "provider_keys", "usage")
+PARTS = (
+    *("core", "http", "metrics", "fairness", "remote", "resilience"),
+    *("provider_keys", "client_limits", "usage"),
+)
 
 
 def main(arguments: list[str]) -> int:

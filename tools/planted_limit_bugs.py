@@ -11,17 +11,18 @@ _LIMITER_TESTS = ("tests/gateway/limits/test_limiter.py",)
 _SHARE_TESTS = ("tests/gateway/limits/test_shares.py",)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
 _READER = "gateway/limits/_model_reader.py:ModelReader"
+_NAMES = "gateway/limits/_model_reader.py:_checked_name"
 _SHARES = "gateway/limits/_shares.py"
 _USE = "gateway/proxy/_client_use.py"
 
 LIMIT_BUGS: tuple[Bug, ...] = (
     bug(
-        "a second model in a body is passed over", _READER_TESTS, f"{_READER}._close_name",
-        "name in frame.seen", "False",
+        "a second model in a body is passed over", _READER_TESTS, _NAMES,
+        "name in seen", "False",
     ),
     bug(
-        "a model in another spelling is passed over", _READER_TESTS, f"{_READER}._close_name",
-        "name != near", "False",
+        "a model in another spelling is passed over", _READER_TESTS, _NAMES,
+        "near in node.names", "False",
     ),
     bug(
         "what follows the document is passed over", _READER_TESTS, f"{_READER}._expect_value",
@@ -29,7 +30,8 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a budget begins again when the clock is set back", _LIMITER_TESTS,
-        "gateway/limits/_budgets.py:Budget._turn", "start > self._start", "start != self._start",
+        "gateway/limits/_budgets.py:Budget._turn", "now >= self._until",
+        "period_start(self.period, now) != self._start",
     ),
     bug(
         "what a request used is not settled", _LIMITER_TESTS,

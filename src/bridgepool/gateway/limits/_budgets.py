@@ -37,6 +37,7 @@ class Budget:
     spent: float = 0.0
     """In the current period, with what running requests are estimated to spend."""
     _start: float = 0.0
+    _until: float = 0.0
 
     def is_exhausted(self, now: float) -> bool:
         """Return whether nothing is left."""
@@ -64,6 +65,6 @@ class Budget:
         return max(1.0, period_end(self.period, max(now, self._start)) - now)
 
     def _turn(self, now: float) -> None:
-        start = period_start(self.period, now)
-        if start > self._start:
-            self._start, self.spent = start, 0.0
+        if now >= self._until:
+            self._start, self.spent = period_start(self.period, now), 0.0
+            self._until = period_end(self.period, now)

@@ -169,7 +169,16 @@ class _Scope:
 
 def _costs(amounts: Amounts) -> Costs:
     """Return what amounts are of each limit."""
-    return {name: getattr(amounts, _UNITS[name]) if name in _UNITS else 1.0 for name in LIMITS}
+    tokens, money = amounts.tokens, amounts.money
+    return {
+        "max_concurrent": 1.0,
+        "requests_per_minute": 1.0,
+        "tokens_per_minute": tokens,
+        "tokens_per_day": tokens,
+        "tokens_per_month": tokens,
+        "money_per_day": money,
+        "money_per_month": money,
+    }
 
 
 @attrs.define(eq=False)

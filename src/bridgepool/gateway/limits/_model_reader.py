@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Iterable
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import attrs
@@ -86,6 +87,83 @@ def _tree(paths: Iterable[ModelPath]) -> _Node:
                 node = node.names.setdefault(step, _Node())
         node.is_model = True
     return root
+
+
+class _Object(list[tuple[str, object]]):
+    """The fields of a parsed object, with those that are there twice."""
+
+
+def _refuse_constant(_: str) -> object:
+    raise AmbiguousBodyError("it is not JSON")
+
+
+def read_whole(data: bytes, paths: Iterable[ModelPath]) -> tuple[str, ...]:
+    """Return the models that a body names; as a `ModelReader`, for one that is short.
+
+    Python's parser is as strict as the reader and much quicker, but it holds all of the body.
+
+    Raises:
+        AmbiguousBodyError: It is not certain which models the body names.
+    """
+    try:
+        document = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_Object, parse_constant=_refuse_constant
+        )
+    except AmbiguousBodyError:
+        raise
+    except (ValueError, RecursionError):
+        raise AmbiguousBodyError("it is not JSON in UTF-8") from None
+    if type(document) is not _Object:
+        raise AmbiguousBodyError("it is not a JSON object")
+    models: list[str] = []
+    _find(document, _cached_tree(tuple(paths)), models)
+    return tuple(models)
+
+
+@lru_cache(maxsize=100)
+def _cached_tree(paths: tuple[ModelPath, ...]) -> _Node:
+    return _tree(paths)
+
+
+def _find(value: object, node: _Node, models: list[str]) -> None:
+    if isinstance(value, str):
+        models.append(_checked_model(value if node.is_model else None))
+    elif type(value) is _Object and node.names:
+        seen: set[str] = set()
+        for name, inner in value:
+            found = _checked_name(name, node, seen)
+            if found is not None:
+                _find(inner, found, models)
+    elif type(value) is list and node.each is not None:
+        for inner in value:
+            _find(inner, node.each, models)
+    elif value is not None:
+        if isinstance(value, list):
+            raise AmbiguousBodyError("it has another kind of value where a model is named")
+        raise AmbiguousBodyError("it has a value other than a text for a model")
+
+
+def _checked_model(name: str | None) -> str:
+    if name is None:
+        raise AmbiguousBodyError("it has a text where models are listed or described")
+    if not 0 < len(name) <= _MAX_NAME or not name.isprintable():
+        raise AmbiguousBodyError("it names a model with characters that no model has")
+    return name
+
+
+def _checked_name(name: str, node: _Node, seen: set[str]) -> _Node | None:
+    """Return the node of a field; None if it is not on the way to a model."""
+    near = name
+    if name not in node.names:
+        # What any parser could take for the name: it may drop what it cannot read.
+        near = "".join(filter(str.isprintable, name[:_MAX_NAME])).strip().casefold()
+        if near in node.names:
+            raise AmbiguousBodyError(f"it has a field that is {near!r} in another spelling")
+        return None
+    if name in seen:
+        raise AmbiguousBodyError(f"it has the field {name!r} twice")
+    seen.add(name)
+    return node.names[name]
 
 
 @attrs.define(eq=False)
@@ -200,11 +278,9 @@ class ModelReader:
         node = self._node
         if node is not None:
             if not node.is_model:
-                raise AmbiguousBodyError("it has a text where models are listed or described")
-            name = _decode(raw)
-            if name is None or not name or len(raw) > _MAX_NAME or not name.isprintable():
-                raise AmbiguousBodyError("it names a model with characters that no model has")
-            self.models.append(name)
+                _checked_model(None)
+            name = _decode(raw) if len(raw) <= _MAX_NAME else ""
+            self.models.append(_checked_model(name or ""))
         self._end_value()
 
     def _close_name(self, raw: bytes) -> None:
@@ -212,18 +288,9 @@ class ModelReader:
         self._want, self._node = _Want.COLON, None
         if frame.node is None or not frame.node.names:
             return
-        name = _decode(raw)
-        # What any parser could take for the name: it may drop what it cannot read.
-        shown = raw.decode("utf-8", "ignore") if name is None else name
-        near = "".join(filter(str.isprintable, shown)).strip().casefold()
-        if near not in frame.node.names:
-            return
-        if name != near:
-            raise AmbiguousBodyError(f"it has a field that is {near!r} in another spelling")
-        if name in frame.seen:
-            raise AmbiguousBodyError(f"it has the field {name!r} twice")
-        frame.seen.add(name)
-        self._node = frame.node.names[name]
+        name = _decode(raw) if len(raw) <= _MAX_NAME else None
+        if name is not None:  # else it is too long for one
+            self._node = _checked_name(name, frame.node, frame.seen)
 
     # -- everything else
 

@@ -85,7 +85,7 @@ class ClientUse:
         self._release()
         grant, self._grant = self._grant, None
         if grant is not None:
-            grant.end(self._used(record))
+            grant.end(self._used(record) if self.counts_tokens else None)
 
     def _release(self) -> None:
         self._uses.bodies.release(self._held)
@@ -236,7 +236,7 @@ class ClientUses:
             return refusals.NO_PRICE_TABLE
         use.counts_tokens = money or any(counts(rules, "tokens") for rules in both)
         use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
-        cost = self.amounts(record, round(use._input), 0)
+        cost = self.amounts(record, round(use._input), 0) if use.counts_tokens else Amounts()
         if self.shared is not None:
             await self.shared.prepare(caller)
         grant = self.limiter.admit(caller, cost)

@@ -11,7 +11,7 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, ModelReader
+from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, ModelReader, read_whole
 from bridgepool.gateway.providers import RouteMatch
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
@@ -22,6 +22,7 @@ from bridgepool.http import Exchange, Headers, get_header
 
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body that is read; Anthropic's limit of a request."""
+_SHORT: Final = 128 * 1024  # bytes; a longer body is read as it arrives
 _PLAIN: Final = frozenset((b"", b"identity"))
 
 
@@ -55,7 +56,8 @@ async def read_models(
     if why is not None:
         await trio.lowlevel.checkpoint()
         return refusals.model_not_readable(why)
-    reader, pieces, size = ModelReader(match.route.models), list[bytes](), 0
+    reader: ModelReader | None = None  # of a long body
+    pieces, size = list[bytes](), 0
     refusal: Refusal | None = None
     try:
         while piece := await body.receive_some():
@@ -68,8 +70,14 @@ async def read_models(
             size += len(piece)
             record.bytes_received += len(piece)
             pieces.append(piece)
-            reader.feed(piece)
-        models = reader.finish()
+            if reader is not None:
+                reader.feed(piece)
+            elif size > _SHORT:
+                reader = ModelReader(match.route.models)
+                for before in pieces:
+                    reader.feed(before)
+        data = b"".join(pieces)
+        models = reader.finish() if reader is not None else read_whole(data, match.route.models)
     except AmbiguousBodyError as error:
         refusal = refusals.model_not_readable(str(error))
         return refusal
@@ -79,7 +87,6 @@ async def read_models(
     finally:
         if refusal is not None:
             budget.release(size)
-    data = b"".join(pieces)
     known_length = get_header(headers, b"content-length") is not None
     return ReadBody(data if known_length else BegunBody(body, record, data), size, models)
 
