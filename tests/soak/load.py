@@ -32,6 +32,7 @@ from bridgepool.http import (
     GracefulClose,
     HttpError,
     UpstreamClient,
+    get_header,
     open_upstream_client,
     serve_http,
 )
@@ -48,6 +49,10 @@ class Tally:
     events: int = 0
     replacements: int = 0
     runtimes: int = 0
+    keys_used: int = 0
+    """Keys of the provider that a request has used, good or not."""
+    keys_left: int = 0
+    """Keys whose state is kept after the end."""
     failed: int = 0
     truncated: int = 0
     mixed: int = 0
@@ -86,10 +91,18 @@ class Tally:
         )
 
 
+_BAD_KEYS = {b"Bearer sk-limited": 429, b"Bearer sk-refused": 401}
+_KEYS = ((), ("sk-limited",), ("sk-refused", "sk-limited"), ("sk-limited", "sk-refused"))
+
+
 async def upstream(exchange: Exchange) -> None:
     """Stream events that say which base path they were asked for by."""
     async for _ in exchange.body:
         pass
+    status = _BAD_KEYS.get(get_header(exchange.request.headers, b"authorization") or b"")
+    if status is not None:  # the gateway has another key, and its client is not to notice
+        await exchange.answer(status, ((b"retry-after", b"1"),))
+        return
     stamp = exchange.request.target.split(b"/")[1]
     headers = ((b"content-type", b"text/event-stream"),)
     async with exchange.respond(200, headers) as stream:
@@ -103,7 +116,7 @@ def snapshot(address: str, revision: int) -> Snapshot:
         name="ai",
         type="openai",
         base_url=f"http://{address}/{revision}/v1",
-        keys=["sk-soak"],
+        keys=[*_KEYS[revision % len(_KEYS)], "sk-soak"],
         allow_private=True,
     )
     return ProviderSnapshot((provider,), revision)
@@ -198,8 +211,11 @@ async def _run(tally: Tally, clients: int, seconds: float, interval: float) -> N
                     # Requests on their way, and streams that have just begun, are served.
                     load.stopping = True
                     graceful.begin(within=60)
+                reported = gateway.key_report().keys
+                tally.keys_used = sum(key.unused_for is not None for key in reported)
         tally.replacements = gateway.pool.generation - 1
         tally.runtimes = gateway.statistics().runtimes
+        tally.keys_left = len(gateway.key_report().keys)
         tally.pool = gateway.pool.statistics()
 
 

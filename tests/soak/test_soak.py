@@ -13,6 +13,7 @@ async def test_no_stream_is_cut_while_providers_change_for_three_seconds(
     assert tally.replacements == 60
     assert tally.streams >= 40
     assert tally.runtimes == 0
+    assert (tally.keys_used, tally.keys_left) == (3, 0)
 
 
 @pytest.mark.soak
@@ -26,3 +27,4 @@ async def test_no_stream_is_cut_by_200_clients_and_20_replacements_a_second_for_
     assert tally.replacements == 600
     assert tally.streams >= 1000
     assert tally.runtimes == 0
+    assert (tally.keys_used, tally.keys_left) == (3, 0)

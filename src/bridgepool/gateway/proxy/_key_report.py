@@ -41,7 +41,7 @@ class KeyReporter:
     def statuses(self) -> Iterator[KeyStatus]:
         """Return the status of each key whose provider has been used, by provider."""
         now = trio.current_time()
-        serving = {provider.name: provider for provider in self._runtimes.in_force.serving()}
+        serving = {provider.name: provider for provider in self._runtimes.serving()}
         for name, state in self._runtimes.states.items():
             open_rings = state.keys.rings
             usable = {key.state.fingerprint for ring in open_rings for key in ring.keys}

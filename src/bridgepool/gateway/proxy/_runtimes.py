@@ -222,6 +222,11 @@ class Runtimes:
             return None
         return provider_disabled(name)
 
+    def serving(self) -> Iterator[Provider]:
+        """Yield the forms of the providers that serve; none before the first and after the end."""
+        if self._in_force is not None:
+            yield from self._in_force.serving()
+
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Keep this snapshot's runtimes open instead of those of the snapshot before."""
         before, self._in_force = self._in_force, self.take(snapshot)
