@@ -21,8 +21,10 @@ from wsproto.events import (
 
 from bridgepool.gateway import GatewaySettings, Outcome, WebSocketLimits
 from bridgepool.gateway.providers import Client, ClientRules, hash_key, new_client_key
+from bridgepool.http.asgi import asgi_app
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets import Socket, connect_socket, echo, start_upstream
+from tests.http.test_asgi import hypercorn_serving
 
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 CREATE = json.dumps({"type": "response.create", "model": "m"})
@@ -337,6 +339,28 @@ async def test_what_all_responses_used_is_in_the_record(nursery: trio.Nursery) -
     tokens = record.usage.tokens
     assert (tokens.input, tokens.output, record.usage.complete) == (30, 2, True)
     assert (record.usage.model, record.usage.response_id) == ("m-1", "resp_2")
+
+
+async def test_the_gateway_relays_under_an_asgi_server_as_well(nursery: trio.Nursery) -> None:
+    north = await start_upstream(nursery, echo)
+    off = openai(north.url, "off", enabled=False)
+    async with (
+        open_rig(openai(north.url), off, nursery=nursery) as rig,
+        hypercorn_serving(asgi_app(rig.gateway.handle)) as port,
+    ):
+        async with connect_socket(f"127.0.0.1:{port}") as (socket, answer):
+            assert isinstance(answer, AcceptConnection)
+            await socket.send_text("hello")
+            assert await socket.receive() == "hello"
+            await socket.send(BytesMessage(bytearray(b"\x00" * 70_000)))
+            assert await socket.receive() == b"\x00" * 70_000
+            await socket.send(CloseConnection(1000))
+            assert (await socket.receive_close())[0] == 1000
+        async with connect_socket(f"127.0.0.1:{port}", "/off/v1/responses") as (_, answer):
+            assert isinstance(answer, RejectConnection)
+            assert answer.status_code == 426
+        records = await rig.wait_records(2)
+    assert [record.status for record in records] == [101, 426]
 
 
 async def test_a_handshake_that_is_not_sound_is_refused_as_http(nursery: trio.Nursery) -> None:
