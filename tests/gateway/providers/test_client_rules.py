@@ -1,5 +1,6 @@
 """What clients may, as a provider file says it and as a store keeps it."""
 
+import msgspec
 import pytest
 
 from bridgepool.gateway.providers import ClientRules, ProviderFileError, hash_key, new_client_key
@@ -100,6 +101,13 @@ def test_rules_are_kept_as_text_and_read_again() -> None:
     assert rules_from_text(rules_to_text(FULL)) == FULL
     assert rules_from_text(rules_to_text(NO_RULES)) == NO_RULES == rules_from_text("{}")
     assert rules_from_text('{"of_the_future": 1, "models": ["a"]}') == ClientRules(models=("a",))
+
+
+def test_rules_that_were_read_are_looked_up_like_those_that_were_made() -> None:
+    """The decoder of msgspec makes them without their constructor."""
+    assert hash(msgspec.json.decode(b"{}", type=ClientRules)) == hash(ClientRules())
+    read = msgspec.json.decode(b'{"models": ["a"]}', type=ClientRules)
+    assert {ClientRules(models=("a",)): 1}[read] == 1
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"models": 1}', '{"max_concurrent": -1}', "{"])

@@ -28,7 +28,7 @@ def _limit(help: str, minimum: float = 1) -> Any:
     return attrs.field(default=None, metadata=about(help, minimum=minimum, maximum=_MOST))
 
 
-@attrs.frozen(kw_only=True, cache_hash=True)  # what is judged by it is looked up by it
+@attrs.frozen(kw_only=True)  # without a cached hash: those that msgspec decodes have none
 class ClientRules:
     """What a client, or one key of it, may. None is no rule.
 
