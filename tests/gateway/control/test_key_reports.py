@@ -31,6 +31,7 @@ from bridgepool.http import open_upstream_client, serve_http
 from bridgepool.remote import Identity, RemoteService
 from tests.gateway.control.planes import session, wait_for
 from tests.gateway.control.stores import ADA, draft, opened
+from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.test_key_failover import Keyed, start
 
 OLD, NEW = "sk-old-0123456789abcdefgh", "sk-new-0123456789-stuvwxyz"
@@ -182,3 +183,15 @@ async def test_a_report_that_is_out_of_all_bounds_is_kept_in_bounds(database_url
         assert len(kept.provider) <= 200
         shown = await get_provider.carry_out(Context(store, hub, ADA), "ai")
         assert shown.provider.name == "ai"
+
+
+async def test_a_gateway_that_has_ended_reports_no_key(nursery: trio.Nursery) -> None:
+    """The connection to its control plane outlives it, to store its last usage records; a report
+    that failed ended each session.
+    """
+    upstream = await start(nursery)
+    async with open_rig(openai(upstream.url, keys=["a"]), nursery=nursery) as rig:
+        assert (await rig.ask("/ai/v1/chat/completions", {})).status == 200
+        [key] = rig.gateway.key_report().keys
+        assert key.usable
+    assert rig.gateway.key_report().keys == ()
