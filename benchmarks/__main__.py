@@ -10,7 +10,7 @@ from benchmarks.table import Row, format_table
 
 PARTS = (
     *("core", "http", "metrics", "fairness", "remote", "resilience"),
-    *("provider_keys", "client_limits", "usage", "websockets"),
+    *("provider_keys", "client_limits", "usage", "data_plane", "websockets"),
 )
 
 

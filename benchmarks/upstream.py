@@ -3,8 +3,8 @@
 A request with the key `LIMITED_KEY` is answered with 429. A target with `?stream` is answered with
 one event, a silence of 5 ms, and the end of the stream; one with `?hold` with one event and
 silence; one with `?chunks` with a chat completion in twenty chunks, a millisecond apart, the last
-of which tells its usage; everything else with 1 kB of JSON. `python -m benchmarks.upstream` prints
-its port.
+of which tells its usage; one with `?chat` with 1 kB of JSON that tells usage; everything else with
+1 kB of JSON that does not. `python -m benchmarks.upstream` prints its port.
 """
 
 import re
@@ -46,6 +46,15 @@ LAST_CHUNK = (
     b'"completion_tokens_details":{"reasoning_tokens":30}}}\n\ndata: [DONE]\n\n'
 )
 CHUNKS = 20
+_CHAT_BODY = (
+    b'{"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [{"index": 0, '
+    b'"message": {"role": "assistant", "content": "%s"}, "finish_reason": "stop"}], "usage": '
+    b'{"prompt_tokens": 50, "completion_tokens": 200, "total_tokens": 250}}'
+) % (b"x" * 780)
+CHAT = (
+    b"HTTP/1.1 200 OK\r\nserver: upstream\r\ncontent-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(_CHAT_BODY), _CHAT_BODY)
+)
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 
 
@@ -57,6 +66,8 @@ async def _answer(stream: trio.abc.Stream, head: bytes) -> None:
         await stream.send_all(STREAM)
         await trio.sleep(0.005)
         await stream.send_all(END)
+    elif b"?chat" in head:
+        await stream.send_all(CHAT)
     elif b"?chunks" in head:
         await stream.send_all(STREAM[: STREAM.index(b"\r\n\r\n") + 4])
         for chunk in [CHUNK] * (CHUNKS - 1) + [LAST_CHUNK]:

@@ -166,7 +166,7 @@ def _checked_name(name: str, node: _Node, seen: set[str]) -> _Node | None:
     return node.names[name]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, on_setattr=attrs.setters.NO_OP)  # a converter makes assignments slow
 class ModelReader:
     """The reader of one body: feed it all, then `finish`."""
 
