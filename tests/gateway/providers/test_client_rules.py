@@ -3,7 +3,13 @@
 import msgspec
 import pytest
 
-from bridgepool.gateway.providers import ClientRules, ProviderFileError, hash_key, new_client_key
+from bridgepool.gateway.providers import (
+    Caller,
+    ClientRules,
+    ProviderFileError,
+    hash_key,
+    new_client_key,
+)
 from bridgepool.gateway.providers import parse_provider_file as parse
 from bridgepool.gateway.providers._access_keys import parse_hash
 from bridgepool.gateway.providers._client_rules import (
@@ -69,6 +75,15 @@ def test_a_caller_has_the_rules_of_its_client_and_of_the_key_that_it_used() -> N
         ClientRules(models=("a",)),
         ClientRules(max_concurrent=1),
     )
+
+
+def test_a_caller_without_rules_has_the_one_value_that_costs_nothing() -> None:
+    clients = parse(f'providers = []\n[[clients]]\nid = "web"\nkey_hash = "{HASH}"').clients
+    found = clients.authenticate(KEY.reveal().encode())
+    assert found is not None
+    assert found.rules is NO_RULES
+    assert found.key_rules is NO_RULES
+    assert Caller("web", "k", ClientRules(), ClientRules()).rules is NO_RULES
 
 
 @pytest.mark.parametrize(

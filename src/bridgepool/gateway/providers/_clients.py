@@ -95,6 +95,11 @@ class Client:
             check_rules(rules)
 
 
+def _same_if_none(rules: ClientRules) -> ClientRules:
+    """Return `NO_RULES` itself for rules without any, which a gateway recognises at once."""
+    return NO_RULES if rules == NO_RULES else rules
+
+
 @attrs.frozen
 class Caller:
     """A client that has shown a good key, and which."""
@@ -103,9 +108,9 @@ class Caller:
     """The client's `id`."""
     key_id: str
     """The public part of the key it used."""
-    rules: ClientRules = NO_RULES
+    rules: ClientRules = attrs.field(default=NO_RULES, converter=_same_if_none)
     """What the client may."""
-    key_rules: ClientRules = NO_RULES
+    key_rules: ClientRules = attrs.field(default=NO_RULES, converter=_same_if_none)
     """What it may with this key; both apply."""
 
 
