@@ -119,18 +119,26 @@ async def _change_by_commands(run: Run, upstream: SimulatedUpstream, echo: str) 
     await run.command("providers", "apply", "-", stdin=applied)
     # What is wrong, and holds a secret where none belongs.
     wrong = vault.new("wrong")
-    await run.command("providers", "apply", "-", stdin=applied + f"keys = {wrong}", good=False)
+    bad = partial(run.command, good=False)
     misplaced = applied.replace('name = "ai"', f'name = "{wrong}!"') + f'"{wrong}" = 1\n'
-    await run.command("providers", "apply", "-", stdin=misplaced, good=False)
-    await run.command(
-        *("providers", "add", "bad", *add, "https://a.example", "--keys-stdin"),
-        stdin=f"{wrong} with a space",
-        good=False,
-    )
-    await run.command("providers", "list", env={"BRIDGEPOOL_ADMIN_KEY": wrong}, good=False)
-    for kind in ("client", "gateway", "admin"):
+
+    async def make_key(kind: str) -> None:
         key = await run.command("keys", "create", kind, "made")
         vault.keep(f"made {kind}", key.strip())
+
+    async with trio.open_nursery() as nursery:
+        for text in (applied + f"keys = {wrong}", misplaced):
+            nursery.start_soon(partial(bad, "providers", "apply", "-", stdin=text))
+        nursery.start_soon(
+            partial(
+                bad,
+                *("providers", "add", "bad", *add, "https://a.example", "--keys-stdin"),
+                stdin=f"{wrong} with a space",
+            )
+        )
+        nursery.start_soon(partial(bad, "providers", "list", env={"BRIDGEPOOL_ADMIN_KEY": wrong}))
+        for kind in ("client", "gateway", "admin"):
+            nursery.start_soon(make_key, kind)
     async with trio.open_nursery() as nursery:
         for words in (
             *("providers list", "providers list --json", "providers show ai", "providers export"),
@@ -175,7 +183,7 @@ async def _misuse_the_api(run: Run) -> None:
     await run.api("GET", "/openapi.json")
 
 
-async def _use_the_gateway(run: Run, gateway: GatewayProcess) -> None:
+async def _make_requests(run: Run, gateway: GatewayProcess) -> None:
     vault, key = run.vault, run.home.client_key
     with trio.fail_after(20):
         while (  # noqa: ASYNC110 -- it follows the control plane
@@ -213,14 +221,19 @@ async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
     wrong = vault.secrets["wrong"]
     asked = [(path, good) for key in (good, wrong) for path in _paths_with(key)]
     asked += [(path, wrong) for path in _paths_with(wrong)]
-    async with plain_client(gateway.url) as client:
-        for path, key in asked:
+    async with plain_client(gateway.url, timeout=30) as client:
+
+        async def ask(path: str, key: str) -> None:
             bearer = {"Authorization": f"Bearer {key}"}
             answer = await client.get(httpx2.URL(gateway.url + path), headers=bearer)
             # A key of an upstream can have the form of a provider's name, which gets a 200.
             bare = re.fullmatch("/[a-z0-9-]+", path) is not None
             assert answer.status_code in (401, 404) or (bare and answer.status_code == 200), path
             vault.see("answer to a path with a key", answer.content + str(answer.headers).encode())
+
+        async with trio.open_nursery() as nursery:  # refused keys are answered ever later
+            for path, key in asked:
+                nursery.start_soon(ask, path, key)
         bearer = {"Authorization": f"Bearer {good}"}
         for form in (good, _percents(good)):
             answer = await client.get(f"/ai/v1/models/{form}", headers=bearer)
@@ -228,6 +241,11 @@ async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
         answer = await client.request(good, "/ai/v1/models", headers=bearer)
         assert answer.status_code == 404
         vault.see("answer to a method", answer.content + str(answer.headers).encode())
+
+
+async def _use_the_gateway(run: Run, gateway: GatewayProcess) -> None:
+    await _make_requests(run, gateway)
+    await _put_keys_into_paths(run, gateway)
 
 
 async def _put_keys_into_paths_of_the_plane(run: Run) -> None:
@@ -318,9 +336,9 @@ async def test_no_secret_of_a_whole_run_is_shown(
                 third.urls.append(listening.removeprefix("listening on "))
                 await _change_by_commands(run, north, echo)
                 await _misuse_the_api(run)
-                for gateway in (first, second, third):
-                    await _use_the_gateway(run, gateway)
-                    await _put_keys_into_paths(run, gateway)
+                async with trio.open_nursery() as clients:
+                    for gateway in (first, second, third):
+                        clients.start_soon(_use_the_gateway, run, gateway)
                 await _put_keys_into_paths_of_the_plane(run)
                 for process in (plane, first, second, third):
                     vault.see_process("a process", process.process.pid)
