@@ -143,7 +143,7 @@ class _Relay:
                 nursery.start_soon(self._keep_time)
         except BaseExceptionGroup as group:
             if group.split(trio.Cancelled)[1] is None:
-                await trio.lowlevel.checkpoint_if_cancelled()  # raises one in place of the group
+                await trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC120 -- in its place
             raise
         if self._end is None:
             raise AssertionError("nothing has ended the relay")

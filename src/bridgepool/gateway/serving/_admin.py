@@ -53,7 +53,7 @@ _CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="bridgepool admin"')
 def json_page(document: Callable[[], tuple[int, object]]) -> Page:
     """Return a page of a status and a document, which is written as JSON."""
 
-    async def page() -> tuple[int, Headers, bytes]:
+    async def page() -> tuple[int, Headers, bytes]:  # noqa: ASYNC124 -- pages are async
         status, content = document()
         return status, JSON_HEADERS, msgspec.json.encode(content) + b"\n"
 
