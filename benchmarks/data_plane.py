@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, load
+from benchmarks.load import Ask, Target, cpu_in_turn
 from benchmarks.table import Row, row
 from bridgepool.gateway.commands._programs import client_row
 
@@ -94,12 +94,7 @@ def run() -> list[Row]:
 
 
 def _cost(ask: Ask, off: Target, on: Target) -> list[Row]:
-    cpu: dict[Target, list[float]] = {off: [], on: []}
-    for round_number in range(-1, ROUNDS):
-        for target in cpu:
-            measured = load(target, connections=CONNECTIONS, seconds=SECONDS, ask=ask)
-            if round_number >= 0:
-                cpu[target].append(measured.cpu)
+    cpu = cpu_in_turn((off, on), ask, connections=CONNECTIONS, rounds=ROUNDS, seconds=SECONDS)
     return [
         row("CPU of a request, all off", cpu[off], "us"),
         row(

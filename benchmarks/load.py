@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import attrs
@@ -70,7 +70,26 @@ def load(target: Target, *, connections: int, seconds: float, ask: Ask) -> Load:
     else:
         answers = trio.run(_raw_load, target, connections, seconds, ask)
     took = time.monotonic() - began
+    if not answers:
+        raise RuntimeError(f"{target.name} answered nothing")
     return Load(answers / took, (cpu_seconds(target.pid) - before) / answers * 1e6)
+
+
+def cpu_in_turn(
+    targets: Iterable[Target], ask: Ask, *, connections: int, rounds: int, seconds: float
+) -> dict[Target, list[float]]:
+    """Put the same load on contenders in turn, with one more round to warm up.
+
+    Returns:
+        Microseconds of CPU for one answer, one figure per round.
+    """
+    cpu: dict[Target, list[float]] = {target: [] for target in targets}
+    for number in range(-1, rounds):
+        for target, figures in cpu.items():
+            measured = load(target, connections=connections, seconds=seconds, ask=ask)
+            if number >= 0:
+                figures.append(measured.cpu)
+    return cpu
 
 
 def cpu_seconds(pid: int) -> float:

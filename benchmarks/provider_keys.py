@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, first_bytes, load
+from benchmarks.load import Ask, Target, cpu_in_turn, first_bytes
 from benchmarks.table import Row, row
 from benchmarks.upstream import LIMITED_KEY
 from bridgepool.gateway.commands._programs import client_row
@@ -74,12 +74,9 @@ def run() -> list[Row]:
 
 
 def _cost(ask: Ask, one: Target, first: Target, turn: Target) -> list[Row]:
-    cpu: dict[Target, list[float]] = {one: [], first: [], turn: []}
-    for round_number in range(-1, ROUNDS):
-        for target in cpu:
-            measured = load(target, connections=CONNECTIONS, seconds=SECONDS, ask=ask)
-            if round_number >= 0:
-                cpu[target].append(measured.cpu)
+    cpu = cpu_in_turn(
+        (one, first, turn), ask, connections=CONNECTIONS, rounds=ROUNDS, seconds=SECONDS
+    )
     return [
         row("CPU of a request, one key", cpu[one], "us"),
         row(

@@ -193,7 +193,8 @@ class GatewayOptions:
     """Maximum number of requests that wait for one of `--max-concurrent`; further ones get 503
     `gateway_overloaded`."""
     wait_timeout: Seconds = _POLICY.wait_timeout
-    """Time that they wait at most; then they get that, too."""
+    """Time that a request waits at most for one of `--max-concurrent`; then it gets 503
+    `gateway_overloaded`."""
     max_replay_memory: Annotated[int, Parameter(metavar="BYTES")] = _POLICY.max_replay_memory
     """Bytes of all request bodies together that are kept to be sent again with another key of a
     provider, beside those of up to 64 kB. A body that finds no room is sent once."""

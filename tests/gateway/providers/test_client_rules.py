@@ -128,3 +128,9 @@ def test_rules_that_were_read_are_looked_up_like_those_that_were_made() -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"models": 1}', '{"max_concurrent": -1}', "{"])
 def test_stored_rules_that_cannot_be_read_allow_nothing(text: str) -> None:
     assert rules_from_text(text).providers == ("/",)
+
+
+def test_a_bound_that_is_whole_is_written_without_a_point() -> None:
+    row = f'[[clients]]\nid = "web"\nkey_hash = "{HASH}"\nrequests_per_minute = 0'
+    with pytest.raises(ProviderFileError, match=r"is not from 1 to \d+\b(?!\.)"):
+        parse(f"providers = []\n{row}")

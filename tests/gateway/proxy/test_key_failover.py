@@ -131,6 +131,17 @@ async def test_when_all_keys_are_refused_the_answer_is_that_for_a_refused_key(
         assert upstream.seen == ["a", "b"]
 
 
+async def test_an_operator_reads_of_a_refused_key_although_another_one_serves(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    upstream = await start(nursery, a=401)
+    async with open_rig(openai(upstream.url, keys=["a", "b"]), nursery=nursery) as rig:
+        assert [await ask(rig) for _ in range(2)] == [(200, "b"), (200, "b")]
+    [line] = [one for one in caplog.records if one.getMessage() == "provider refused a key"]
+    assert vars(line)["provider"] == "ai"
+    assert vars(line)["key"] == fingerprint(Secret("a"))
+
+
 async def test_a_429_for_the_only_key_comes_as_it_was_and_the_next_request_is_refused(
     nursery: trio.Nursery,
 ) -> None:

@@ -142,23 +142,23 @@ class ProviderFields:
     max_concurrent: int = attrs.field(
         default=0,
         metadata=about(
-            "Its most requests at a time; 0 for any number.", minimum=0, maximum=1_000_000
+            "The most requests to it at a time; 0 for any number.", minimum=0, maximum=1_000_000
         ),
     )
     """The most requests that run at a time on one gateway; 0 for no limit."""
     max_waiting: int = attrs.field(
         default=10,
-        metadata=about("How many more may wait for their turn.", minimum=0, maximum=10_000),
+        metadata=about("How many more requests may wait for a turn.", minimum=0, maximum=10_000),
     )
     """The most requests that wait for one of `max_concurrent`; further ones are refused."""
     wait_timeout: float = attrs.field(
         default=5.0,
-        metadata=about("The seconds for which they wait at most.", minimum=0, maximum=600),
+        metadata=about("The seconds for which a request waits at most.", minimum=0, maximum=600),
     )
     """The longest wait for one of `max_concurrent`, in seconds."""
     include_usage: bool = attrs.field(
         default=False,
-        metadata=about("Ask for the usage of streams whose client did not, and keep it from it."),
+        metadata=about("Ask for the usage of every stream; hide it from clients that did not ask."),
     )
     """Whether streamed completions are asked for their usage (``stream_options``), while usage is
     read; a client that did not ask for it does not get it."""

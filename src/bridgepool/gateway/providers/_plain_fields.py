@@ -153,6 +153,7 @@ class PlainField:
 
 
 def _bounds(low: float | None, high: float | None) -> str:
+    low, high = (int(one) if one is not None and one == int(one) else one for one in (low, high))
     if low is None:
         return f"is more than {high}"
     return f"is less than {low}" if high is None else f"is not from {low} to {high}"

@@ -13,6 +13,7 @@ A request with the client's own key, or without any, has one attempt, and moves 
 
 from __future__ import annotations
 
+import logging
 import time
 
 import attrs
@@ -39,6 +40,8 @@ from bridgepool.gateway.proxy._request_body import begin_body
 from bridgepool.gateway.upstreams._key_cooldown import cooldown
 from bridgepool.gateway.upstreams._key_pool import KeyRing, KeyState, KeyUse
 from bridgepool.http import Exchange, UpstreamResponse, get_header
+
+logger = logging.getLogger("bridgepool.gateway")
 
 
 class KeysOutError(ResponseWithheldError):
@@ -166,7 +169,7 @@ async def _try_keys(
         if use is None:
             raise KeysOutError(_no_key(ring, now))
         record.upstream_key = use.key.state.fingerprint
-        judge = _Judge(call, ring, use, body, accept)
+        judge = _Judge(call, ring, use, body, accept, record)
         attempt = Attempt(use.secret, body.attempt(), judge, body.asks_for_usage)
         try:
             await _send(call, attempt, exchange, record)
@@ -186,6 +189,7 @@ class _Judge:
     _use: KeyUse
     _body: RequestBodies
     _accept: Accept
+    _record: AccessRecord
 
     def __call__(self, response: UpstreamResponse) -> None:
         if response.status == 429:
@@ -195,7 +199,8 @@ class _Judge:
             if len(self._ring.keys) > 1 and self._body.can_be_sent:
                 raise _KeyFailedError
         elif response.status == 401:
-            self._use.refused(trio.current_time())
+            if self._use.refused(trio.current_time()):
+                _log_refused_key(self._call, self._use.key.state, self._record)
             if self._body.can_be_sent:
                 raise _KeyFailedError
             raise ResponseWithheldError(_REFUSED_ONCE)
@@ -203,6 +208,17 @@ class _Judge:
             self._use.accepted()
         self._accept(response)
         self._body.forget()
+
+
+def _log_refused_key(call: Call, key: KeyState, record: AccessRecord) -> None:
+    fields = {
+        "request_id": record.request_id,
+        "provider": call.runtime.provider.name,
+        "key": key.fingerprint,
+        "hint": key.hint,
+        "refusals": key.refusals,
+    }
+    logger.warning("provider refused a key", extra=fields)
 
 
 # Another key may be good, but the body cannot be sent again: a retry of the client finds it.

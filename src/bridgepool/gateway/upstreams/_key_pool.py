@@ -103,16 +103,21 @@ class KeyUse:
         state.cooling = state.cooling or Cooling.RATE_LIMITED
         state.until = max(state.until, now + seconds)
 
-    def refused(self, now: float) -> None:
-        """Note a 401: the key cools down for 60 s, or twice as long as the last time."""
+    def refused(self, now: float) -> bool:
+        """Note a 401: the key cools down for 60 s, or twice as long as the last time.
+
+        Returns:
+            False if this was known: the request was sent before the first 401 came.
+        """
         state = self.key.state
         if state.cooling is Cooling.REFUSED and not self._tries:
-            return  # one of many that were sent before the first 401 came
+            return False
         state.refusals += 1
         seconds = min(FIRST_REFUSAL * 2 ** min(state.refusals - 1, 16), LONGEST_REFUSAL)
         state.cooling = Cooling.REFUSED
         state.until = max(state.until, now + seconds)
         self._stop_trying()
+        return True
 
     def end(self) -> None:
         """Note the end of the request."""

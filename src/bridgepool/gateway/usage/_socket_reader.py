@@ -16,7 +16,7 @@ class SocketReader:
     _fields: UsageFields
     _findings: Findings = attrs.field(init=False)
     _reader: EventReader = attrs.field(init=False)
-    _total: Usage = Usage(complete=True)  # noqa: RUF009 -- it is frozen
+    _total: Usage = attrs.field(factory=lambda: Usage(complete=True))
     _responses: int = 0
 
     def __attrs_post_init__(self) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
+from bridgepool.gateway.control.api._openapi import describe
 from bridgepool.gateway.control.store import Store
 from tests.gateway.control.planes import DRAFT, Plane, open_plane
 from tests.plain_http import plain_client
@@ -80,6 +81,13 @@ BAD_BODIES: list[tuple[bytes, int, str]] = [
     (b'{"name": "a\\u0000", "type": "openai", "base_url": "https://a"}', 422, "invalid"),
     (b"{" + b" " * (1 << 20) + b"}", 413, "too_large"),
 ]
+
+
+async def test_what_the_server_refuses_itself_is_an_error_of_the_description(plane: Plane) -> None:
+    long = await plane.ask("GET", "/api/v1/providers?after=" + "a" * 9000)
+    responses = json.loads(describe())["paths"]["/api/v1/providers"]["get"]["responses"]
+    assert (long.status_code, long.json()["error"]["code"]) == (414, "bad_request")
+    assert long.headers["content-type"] in responses["414"]["content"]
 
 
 @pytest.mark.parametrize(("body", "status", "code"), BAD_BODIES)

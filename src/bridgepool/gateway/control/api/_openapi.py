@@ -19,7 +19,9 @@ _ERRORS: Final = {
     400: "The request cannot be read.",
     401: "The admin key is missing, unknown or revoked.",
     404: "The name or id does not exist.",
+    414: "The target is longer than 8192 bytes.",
     422: "A field, a query or the change as a whole breaks a rule.",
+    431: "The head has more than 128 fields, or more than 64 KiB.",
     503: "The database is unavailable.",
 }
 _WRITE_ERRORS: Final = {
@@ -28,14 +30,6 @@ _WRITE_ERRORS: Final = {
     409: "The name is in use, or the row has changed.",
     413: "The body is too large.",
     415: "The content type of the body is not JSON.",
-}
-# What the server refuses before the API sees it is not JSON.
-_PLAIN_TEXT: Final[dict[str, object]] = {
-    str(status): {"description": text, "content": {"text/plain": {"schema": {"type": "string"}}}}
-    for status, text in {
-        414: "The target is longer than 8192 bytes.",
-        431: "The head has more than 128 fields, or more than 64 KiB.",
-    }.items()
 }
 _REFERENCES: Final = "#/components/schemas/{name}"
 
@@ -145,8 +139,7 @@ def _describe(operation: Operation[..., object], named: Mapping[Any, object]) ->
         ],
         "responses": _responses(
             operation.status, named[operation.answer], errors, named[ApiErrorBody]
-        )
-        | _PLAIN_TEXT,
+        ),
     }
     body = _body(operation.parameters)
     if body is not None:
