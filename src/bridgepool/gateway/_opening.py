@@ -98,8 +98,8 @@ async def open_gateway(
         on_usage: Called once for each request to a provider, after its end, with its
             `UsageRecord`. Must not block. Without it, and without `settings.reads_usage`, answers
             are not read.
-        prices: What tokens cost, for clients with a budget of money; see `parse_prices`. Without
-            it they are refused.
+        prices: What tokens cost, for usage records, and for clients with a budget of money; see
+            `parse_prices`. Without it those are refused.
         usage_full: Returns whether usage records cannot be taken now, such as `UsageSpool.full`;
             then requests are refused with 503 `usage_unavailable`. Called for each request.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
@@ -116,7 +116,7 @@ async def open_gateway(
     status, known = ReloadStatus(), tuple(types)
     if on_usage is not None:
         settings = attrs.evolve(settings, reads_usage=True)
-        observers = (*observers, report_usage(on_usage))
+        observers = (*observers, report_usage(on_usage, prices))
     if tracing is not None:
         observers = (*observers, tracing.observe)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)

@@ -133,7 +133,8 @@ class GatewayOptions:
     """Write a usage record of each request to a provider to this file, as lines of JSON; `-` for
     standard output."""
     price_table: Path | None = None
-    """A file (TOML) with what tokens cost, for clients with a budget of money. Read once."""
+    """A file (TOML) with what tokens cost, for usage records, and for clients with a budget of
+    money. Read once."""
     store_usage: bool = False
     """Keep the usage records in the store of the control plane; requires `--control` or
     `--store`."""

@@ -31,8 +31,18 @@ async def _add(path: str) -> None:
             output_tokens=3,
             complete=True,
             tools=("shell", "edit"),
+            fallback_from="main",
+            cost=0.25,
+            currency="USD",
         )
-        odd = attrs.evolve(first, id="2", time="2026-01-02T10:00:00.000Z", answered_model=_MODEL)
+        odd = attrs.evolve(
+            first,
+            id="2",
+            time="2026-01-02T10:00:00.000Z",
+            answered_model=_MODEL,
+            cost=None,
+            currency="",
+        )
         await store.usage.add("front-1", [first, odd])
 
 
@@ -47,18 +57,26 @@ def test_usage_is_shown_for_people_and_for_programs(
     trio.run(_add, path)
 
     table = shell.good("usage").out.splitlines()
-    heads = "CLIENT MODEL REQUESTS REFUSED COMPLETE INPUT OUTPUT CACHED READ CACHED WRITE REASONING"
-    assert " ".join(table[0].split()) == heads
-    assert " ".join(table[-1].split()) == "web m1 1 0 1 10 3 0 0 0"
+    assert " ".join(table[0].split()) == (
+        "CLIENT MODEL REQUESTS REFUSED COMPLETE INPUT OUTPUT CACHED READ CACHED WRITE REASONING "
+        "COST USD UNPRICED"
+    )
+    assert " ".join(table[1].split()).endswith(" 1 0 1 10 3 0 0 0 - 1")  # not 0: it is unknown
+    assert " ".join(table[-1].split()) == "web m1 1 0 1 10 3 0 0 0 0.250000 0"
     [whole] = shell.good("usage", "--by", "", "--json").json()
     assert (whole["requests"], whole["input_tokens"], whole["client"]) == (2, 20, None)
     days = list(csv.reader(io.StringIO(shell.good("usage", "--by", "day", "--csv").out)))
     assert days[0][:2] == ["day", "requests"]
     assert [row[:2] for row in days[1:]] == [["2026-01-01", "1"], ["2026-01-02", "1"]]
+    assert days[0][-2:] == ["cost_USD", "unpriced"]
+    assert [row[-2:] for row in days[1:]] == [["0.25", "0"], ["", "1"]]
     [since] = shell.good("usage", "--by", "day", "--since", "2026-01-02", "--json").json()
     assert since["day"] == "2026-01-02"
 
-    assert "m1" in shell.good("usage", "--each", "--limit", "1", "--before", "2").out
+    [_, one] = shell.good("usage", "--each", "--limit", "1", "--before", "2").out.splitlines()
+    assert " ".join(one.split()) == (
+        "2026-01-01T10:00:00.000Z web ai main m1 - - 0 10 3 yes 0.250000 USD 1"
+    )
     rows = list(csv.DictReader(io.StringIO(shell.good("usage", "--each", "--csv").out)))
     assert list(rows[0]) == [field.name for field in attrs.fields(UsageRecord)]
     assert [(row["id"], row["tools"]) for row in rows] == [("2", "shell edit"), ("1", "shell edit")]

@@ -30,6 +30,7 @@ def test_without_a_price_for_others_they_cost_as_much_as_the_dearest() -> None:
     assert table.cost("p", "a", 10**6, 10**6) == 3
     assert table.cost("p", "b", 10**6, 0, cached_read=10**6) == 0
     assert table.cost("p", "unknown", 10**6, 10**6) == 5
+    assert table.find_price("p", "unknown") is None
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,8 @@ def test_without_a_price_for_others_they_cost_as_much_as_the_dearest() -> None:
         (ROW + "price = 1", "row 1: price: is not a known field"),
         (ROW + "[unknown]\ninput = 1", "unknown: output: is not the price"),
         ("unknown = 1\n" + ROW, "unknown: is not a table"),
-        ("currency = 1\n" + ROW, "currency: is not a string"),
+        ("currency = 1\n" + ROW, "currency: is not a name"),
+        ('currency = ""\n' + ROW, "currency: is not a name"),
         ("x = 1\n" + ROW, "x: is not a known field"),
     ],
 )

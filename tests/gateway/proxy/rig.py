@@ -22,6 +22,7 @@ from bridgepool.gateway import (
     open_gateway,
 )
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
+from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import PROVIDER_TYPES, Client, Clients, Provider, ProviderType
 from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
 
@@ -128,6 +129,7 @@ async def open_rig(
     observers: Iterable[RequestObserver] = (),
     tracing: Tracing | None = None,
     on_usage: OnUsage | None = None,
+    prices: PriceTable | None = None,
     usage_full: Callable[[], bool] | None = None,
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
@@ -162,6 +164,7 @@ async def open_rig(
             observers=[*observers, log],
             tracing=tracing,
             on_usage=on_usage,
+            prices=prices,
             usage_full=usage_full,
         ) as gateway,
     ):

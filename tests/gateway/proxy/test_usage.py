@@ -15,8 +15,10 @@ import pytest
 import trio
 
 from bridgepool.gateway import AccessRecord, UsageRecord, usage_line
-from bridgepool.gateway.proxy._usage import note_client
-from bridgepool.gateway.usage._tokens import Tokens
+from bridgepool.gateway.limits._prices import PriceTable, parse_prices
+from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.proxy._usage import note_client, usage_record
+from bridgepool.gateway.usage._tokens import Tokens, Usage
 from bridgepool.http import Exchange, Headers, serve_http
 from tests.gateway.proxy.raw import connect, post
 from tests.gateway.proxy.rig import Answer as Got
@@ -82,14 +84,16 @@ class Setup:
 
 
 @asynccontextmanager
-async def open_setup(nursery: trio.Nursery, *, on: bool = True) -> AsyncIterator[Setup]:
+async def open_setup(
+    nursery: trio.Nursery, *others: Provider, on: bool = True, prices: PriceTable | None = None
+) -> AsyncIterator[Setup]:
     upstream, usage = Upstream(), list[UsageRecord]()
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     await nursery.start(partial(serve_http, upstream.handle, listeners))
-    providers = openai(f"{address}/v1"), anthropic(address)
+    providers = *others, openai(f"{address}/v1"), anthropic(address)
     on_usage = usage.append if on else None
-    async with open_rig(*providers, nursery=nursery, on_usage=on_usage) as rig:
+    async with open_rig(*providers, nursery=nursery, on_usage=on_usage, prices=prices) as rig:
         yield Setup(rig, upstream, usage)
 
 
@@ -252,6 +256,54 @@ def test_a_line_of_the_usage_log_has_every_field_in_order() -> None:
     assert line.count(b"\n") == 1
     assert list(json.loads(line)) == [field.name for field in attrs.fields(UsageRecord)]
     assert re.fullmatch("[0-9a-f]{32}", UsageRecord(time="", client="ada", provider="ai").id)
+
+
+def ended(**fields: Any) -> AccessRecord:
+    """Make the record of a request that a provider has answered."""
+    values = {"provider": "ai", "attempts": 1, "upstream_status": 200, **fields}
+    return AccessRecord("POST", **values)
+
+
+def test_a_request_has_a_cost_if_it_is_known_and_else_none() -> None:
+    """What is unknown is not taken for free; what used no tokens costs nothing."""
+    prices = parse_prices(
+        'currency = "EUR"\n[[models]]\nmodel = "m"\ninput = 2\noutput = 8\ncached_read = 0.5\n'
+        "[unknown]\ninput = 1\noutput = 1"
+    )
+    usage = Usage(Tokens(1000, 100, cached_read=400), complete=True, model="m")
+    embedded = Usage(Tokens(1000), complete=True, model="m")
+    cut, other = attrs.evolve(usage, complete=False), attrs.evolve(usage, model="m-2")
+    for record, cost in (
+        (ended(usage=usage), (600 * 2 + 400 * 0.5 + 100 * 8) / 1e6),
+        (ended(usage=usage, upstream_status=101, websocket=True), 0.0022),
+        (ended(usage=embedded), 0.002),
+        (ended(usage=attrs.evolve(embedded, model=""), model="m"), 0.002),
+        (ended(usage=other), None),
+        (ended(usage=other, model="m"), None),
+        (ended(usage=cut), None),
+        (ended(), None),
+        (ended(upstream_status=0), None),
+        (ended(upstream_status=500), 0.0),
+        (ended(upstream_status=0, attempts=0), 0.0),
+        (attrs.evolve(ended(), method="GET"), 0.0),
+    ):
+        made = usage_record(record, prices)
+        assert (made.cost, made.currency) == (cost, "" if cost is None else "EUR")
+        assert usage_record(record).cost is None
+
+
+async def test_a_record_names_the_provider_asked_for_and_what_its_fallback_cost(
+    nursery: trio.Nursery,
+) -> None:
+    first = openai("http://127.0.0.1:9/v1", "first", fallback=("ai",))
+    prices = parse_prices('[[models]]\nmodel = "*"\ninput = 1\noutput = 2')
+    async with open_setup(nursery, first, prices=prices) as setup:
+        setup.upstream.answer(_BY_NAME["chat completion"])
+        _, record = await setup.ask("/first/v1/chat/completions")
+    assert (record.provider, record.fallback_from) == ("ai", "first")
+    tokens = (record.input_tokens or 0, record.output_tokens or 0)
+    assert (record.cost, record.currency) == ((tokens[0] + 2 * tokens[1]) / 1e6, "USD")
+    assert record.cost
 
 
 async def test_streams_are_asked_for_usage_that_the_client_does_not_get(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -11,6 +11,19 @@ from cyclopts.validators import Number
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
 from bridgepool.gateway.commands._output import print_json, print_table
 from bridgepool.gateway.commands._root import app, fail
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._usage import UsageSum
+    from bridgepool.gateway.usage._records import UsageRecord
+
+_SUM_HEADS: Final = (
+    "requests", "refused", "complete", "input_tokens", "output_tokens",
+    "cached_read_tokens", "cached_write_tokens", "reasoning_tokens",
+)  # fmt: skip
+_RECORD_HEADS: Final = (
+    "time", "client", "provider", "fallback_from", "answered_model", "session", "outcome",
+    "status", "input_tokens", "output_tokens", "complete", "cost", "id",
+)  # fmt: skip
 
 
 @app.command
@@ -50,47 +63,79 @@ def usage(
     from bridgepool.gateway.control.operations._usage import list_usage, sum_usage
 
     which = (since, until, client, provider, model, gateway, session)
-    rows: Sequence[object]
-    heads: tuple[str, ...]
     if each:
         page = administer(where, lambda admin: admin.do(list_usage, limit, before, *which))
-        rows = page.records
-        heads = (
-            "time", "client", "provider", "answered_model", "session", "outcome", "status",
-            "input_tokens", "output_tokens", "complete", "id",
-        )  # fmt: skip
+        rows: Sequence[object] = page.records
     else:
         report = administer(where, lambda admin: admin.do(sum_usage, by, *which))
-        rows = report.sums
-        groups = [name for name in by.split(",") if name]
-        heads = (
-            *groups, "requests", "refused", "complete", "input_tokens", "output_tokens",
-            "cached_read_tokens", "cached_write_tokens", "reasoning_tokens",
-        )  # fmt: skip
         if report.truncated:
             fail("there are more groups than an answer holds: filter, or group by less")
+        rows = report.sums
     if as_json:
         print_json(rows)
-    elif as_csv:
-        _print_csv(rows, heads if not each else None)
+    elif each and as_csv:
+        _print_csv(_record_fields(), map(_record_cells, page.records))
+    elif each:
+        titles = [_title(head) for head in _RECORD_HEADS]
+        print_table(titles, (_short_record(record) for record in page.records))
     else:
-        titles = [head.removesuffix("_tokens").replace("_", " ").upper() for head in heads]
-        print_table(titles, ([getattr(row, head) for head in heads] for row in rows))
+        _print_sums([name for name in by.split(",") if name], report.sums, as_csv=as_csv)
 
 
-def _print_csv(rows: Iterable[object], heads: Sequence[str] | None) -> None:
-    """Print rows as CSV, with these columns, or with all of a usage record's."""
-    import csv
-    import sys
+def _print_sums(groups: Sequence[str], sums: Sequence[UsageSum], *, as_csv: bool) -> None:
+    """Print sums, with a column for the costs in each currency."""
+    currencies = sorted({currency for one in sums for currency in one.costs})
+    heads = [*groups, *_SUM_HEADS, *(f"cost_{currency}" for currency in currencies), "unpriced"]
+    rows = []
+    for one in sums:
+        costs = [one.costs.get(currency) for currency in currencies]
+        shown = costs if as_csv else map(_amount, costs)
+        known = [getattr(one, head) for head in (*groups, *_SUM_HEADS)]
+        rows.append([*known, *shown, one.unpriced])
+    if as_csv:
+        _print_csv(heads, rows)
+    else:
+        print_table([_title(head) for head in heads], rows)
 
+
+def _title(head: str) -> str:
+    return head.removesuffix("_tokens").replace("_", " ").upper()
+
+
+def _amount(cost: float | None) -> str | None:
+    """Return an amount of money for people: never 0 for what is a little more."""
+    if cost is None:
+        return None
+    return "<0.000001" if 0 < cost < 1e-6 else f"{cost:.6f}"
+
+
+def _short_record(record: UsageRecord) -> list[object]:
+    """Return the cells of a record for people."""
+    cells = {head: getattr(record, head) for head in _RECORD_HEADS}
+    if record.cost is not None:
+        cells["cost"] = f"{_amount(record.cost)} {record.currency}"
+    return list(cells.values())
+
+
+def _record_fields() -> list[str]:
     import attrs
 
     from bridgepool.gateway.usage._records import UsageRecord
 
-    names = heads or [field.name for field in attrs.fields(UsageRecord)]
+    return [field.name for field in attrs.fields(UsageRecord)]
+
+
+def _record_cells(record: UsageRecord) -> list[object]:
+    return [getattr(record, name) for name in _record_fields()]
+
+
+def _print_csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+    import csv
+    import sys
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_cell(getattr(row, name)) for name in names] for row in rows)
+    writer.writerow(map(_cell, heads))
+    writer.writerows([_cell(value) for value in row] for row in rows)
 
 
 def _cell(value: object) -> object:

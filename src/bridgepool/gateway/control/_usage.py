@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias, get_args
 
 import attrs
@@ -54,6 +55,10 @@ class UsageSum:
     cached_read_tokens: int
     cached_write_tokens: int
     reasoning_tokens: int
+    costs: Mapping[str, float] = attrs.field(factory=dict)
+    """Currency -> the sum of the costs that are known. Those of two currencies are never added."""
+    unpriced: int = 0
+    """Requests whose cost is not known; see `UsageRecord.cost`."""
 
 
 @attrs.frozen

@@ -33,6 +33,13 @@ class Price:
     cached_read: float
     cached_write: float
 
+    def of(self, input: int, output: int, cached_read: int = 0, cached_write: int = 0) -> float:
+        """Return what so many tokens cost; `PriceTable.cost` describes them."""
+        plain = max(0, input - cached_read - cached_write)
+        total = plain * self.input + output * self.output
+        total += cached_read * self.cached_read + cached_write * self.cached_write
+        return total / _MILLION
+
 
 @attrs.frozen(eq=False)
 class _Row:
@@ -50,17 +57,21 @@ class PriceTable:
     unknown: Price
     """Of a model that no row is for."""
     # Names come from requests: so many of them are remembered, and no more.
-    _cached: Callable[[str, str], Price] = attrs.field(
+    _cached: Callable[[str, str], Price | None] = attrs.field(
         default=attrs.Factory(lambda self: lru_cache(maxsize=1000)(self._find), takes_self=True),
         init=False,
         repr=False,
     )
 
-    def _find(self, provider: str, model: str) -> Price:
+    def _find(self, provider: str, model: str) -> Price | None:
         for row in self._rows:
             if row.models.fullmatch(model) and row.providers.fullmatch(provider):
                 return row.price
-        return self.unknown
+        return None
+
+    def find_price(self, provider: str, model: str) -> Price | None:
+        """Return the price of the row that is for a model; None if no row is."""
+        return self._cached(provider, model)
 
     def cost(
         self,
@@ -71,7 +82,7 @@ class PriceTable:
         cached_read: int = 0,
         cached_write: int = 0,
     ) -> float:
-        """Return what so many tokens cost.
+        """Return what so many tokens cost, for budgets: also of a model that no row is for.
 
         Args:
             provider: The name of the provider.
@@ -81,11 +92,8 @@ class PriceTable:
             cached_read: Part of the input that was read from a cache.
             cached_write: Part of the input that was written to one.
         """
-        price = self._cached(provider, model)
-        plain = max(0, input - cached_read - cached_write)
-        total = plain * price.input + output * price.output
-        total += cached_read * price.cached_read + cached_write * price.cached_write
-        return total / _MILLION
+        price = self.find_price(provider, model) or self.unknown
+        return price.of(input, output, cached_read, cached_write)
 
 
 def parse_prices(text: str) -> PriceTable:
@@ -109,8 +117,8 @@ def parse_prices(text: str) -> PriceTable:
         raise PriceTableError("has no [[models]]")
     _check_names(data, _TOP_FIELDS, "")
     currency = data.get("currency", "USD")
-    if not isinstance(currency, str) or not currency.isprintable():
-        raise PriceTableError("currency: is not a string")
+    if not isinstance(currency, str) or not currency or not currency.isprintable():
+        raise PriceTableError("currency: is not a name")
     made = tuple(_row(number, row) for number, row in enumerate(rows, start=1))
     unknown = data.get("unknown")
     if unknown is None:

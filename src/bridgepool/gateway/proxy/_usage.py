@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import Headers, ProviderType
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.proxy._access_log import AccessRecord, RequestObserver, milliseconds
@@ -39,6 +40,7 @@ CLIENT_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"mozilla/", "browser"),
 )
 """Words of a User-Agent, in lower case, and what the client is called."""
+_METHODS_WITHOUT_MODEL: Final = frozenset(("GET", "HEAD", "DELETE"))
 
 
 def note_client(record: AccessRecord, headers: Headers) -> None:
@@ -68,27 +70,47 @@ def reader_for(kind: ProviderType, status: int, headers: Headers) -> UsageReader
     return make_usage_reader(kind.usage, headers)
 
 
-def report_usage(on_usage: OnUsage) -> RequestObserver:
+def report_usage(on_usage: OnUsage, prices: PriceTable | None) -> RequestObserver:
     """Return an observer that makes the usage record of each request to a provider."""
 
     def observe(record: AccessRecord) -> None:
         if record.provider != "-":
-            on_usage(usage_record(record))
+            on_usage(usage_record(record, prices))
 
     return observe
 
 
-def usage_record(record: AccessRecord) -> UsageRecord:
+def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:
+    """Return what the tokens of a request cost; None if that is not known.
+
+    It is known if the counts are final and a row of the table is for the model. What reached no
+    provider, or was refused by one, costs nothing, and neither does what runs no model.
+    """
+    runs_model = record.websocket or record.method not in _METHODS_WITHOUT_MODEL
+    if not record.attempts or not runs_model or record.upstream_status >= 400:
+        return 0.0
+    usage = record.usage
+    price = prices.find_price(record.provider, usage.model or record.model)
+    if price is None or not usage.complete:
+        return None
+    tokens = usage.tokens
+    cached = (tokens.cached_read or 0, tokens.cached_write or 0)
+    return round(price.of(tokens.input or 0, tokens.output or 0, *cached), 9)
+
+
+def usage_record(record: AccessRecord, prices: PriceTable | None = None) -> UsageRecord:
     """Return what a request has used, at its end."""
     first, duration = milliseconds(record)
     usage = record.usage
     tokens = usage.tokens
+    cost = None if prices is None else cost_of(record, prices)
     return UsageRecord(
         time=timestamp(),
         request_id=record.request_id,
         client=record.client,
         key=record.key,
         provider=record.provider,
+        fallback_from=record.fallback_from,
         upstream_key=record.upstream_key,
         generation=record.generation,
         route=record.route,
@@ -104,6 +126,8 @@ def usage_record(record: AccessRecord) -> UsageRecord:
         cached_read_tokens=tokens.cached_read,
         cached_write_tokens=tokens.cached_write,
         reasoning_tokens=tokens.reasoning,
+        cost=cost,
+        currency="" if cost is None or prices is None else prices.currency,
         complete=usage.complete,
         tools=usage.tools,
         finish=usage.finish,

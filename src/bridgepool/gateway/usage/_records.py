@@ -39,7 +39,9 @@ class UsageRecord:
     key: str = "-"
     """The id of the client's key."""
     provider: str
-    """The provider's name."""
+    """The name of the provider that served it, or was to serve it."""
+    fallback_from: str = ""
+    """The provider that the client asked for, if another took its place."""
     upstream_key: str = ""
     """The fingerprint of the provider's key that was used."""
     generation: int = 0
@@ -70,6 +72,10 @@ class UsageRecord:
     """Part of the input: written to a cache."""
     reasoning_tokens: int | None = None
     """Part of the output: reasoning."""
+    cost: float | None = None
+    """What the tokens cost by the price table of the gateway at that time; 0 if none were used."""
+    currency: str = ""
+    """The currency of the cost."""
     complete: bool = False
     """Whether these are the final counts: the answer came to its end, and has told tokens."""
     tools: tuple[str, ...] = ()

@@ -48,6 +48,7 @@ async def test_a_record_is_kept_as_it_was_sent_and_only_once(database_url: str) 
         client="web",
         key="k1",
         provider="ai",
+        fallback_from="first",
         upstream_key="ab12",
         generation=3,
         route="/responses",
@@ -63,6 +64,8 @@ async def test_a_record_is_kept_as_it_was_sent_and_only_once(database_url: str) 
         cached_read_tokens=None,
         cached_write_tokens=2**40,
         reasoning_tokens=1,
+        cost=0.000001234,
+        currency="USD",
         complete=True,
         tools=("shell", "edit"),
         finish="completed",
@@ -108,6 +111,7 @@ async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
             cached_read_tokens=4,
             cached_write_tokens=2**53,
             reasoning_tokens=1,
+            unpriced=5,
         )
         by_day = (await store.usage.sums(["client", "day"], ALL)).sums
         assert [(sum.day, sum.client, sum.requests, sum.model) for sum in by_day] == [
@@ -141,6 +145,37 @@ async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
         assert [one.id for one in page.records] == ["020003", "010002"]
         page = await store.usage.page(2, page.next, ALL)
         assert ([one.id for one in page.records], page.next) == (["010001"], None)
+
+
+async def test_costs_are_summed_by_currency_and_unknown_ones_are_counted(
+    database_url: str,
+) -> None:
+    """No sum adds two currencies, and none takes an unknown cost for nothing."""
+    records = [
+        record(1, cost=0.1, currency="USD"),
+        record(2, cost=0.2, currency="USD", client="app"),
+        record(3, cost=1.5, currency="EUR"),
+        record(4, cost=0.0, currency="USD", client="free", outcome="refused"),
+        record(5),
+        record(6, client="lost"),
+        record(7, cost=nan, currency="USD", client="odd"),
+        record(8, cost=5.0, client="odd"),
+        record(9, cost=2.0**80, currency="USD", client="odd"),
+    ]
+    async with opened(database_url) as store:
+        await store.usage.add("front-1", records)
+        one = total(await store.usage.sums((), ALL))
+        assert (one.costs, one.unpriced) == ({"USD": 0.3, "EUR": 1.5}, 5)
+        by_client = (await store.usage.sums(["client"], ALL)).sums
+        assert [(sum.client, sum.costs, sum.unpriced) for sum in by_client] == [
+            ("app", {"USD": 0.2}, 0),
+            ("free", {"USD": 0.0}, 0),
+            ("lost", {}, 1),
+            ("odd", {}, 3),
+            ("web", {"USD": 0.1, "EUR": 1.5}, 1),
+        ]
+        lost = total(await store.usage.sums((), UsageFilter(client="lost")))
+        assert (lost.costs, lost.unpriced) == ({}, 1)
 
 
 async def test_old_records_are_forgotten_in_small_transactions(database_url: str) -> None:

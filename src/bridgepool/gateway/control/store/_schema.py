@@ -129,8 +129,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         # What clients may, and what they may with a key.
         "ALTER TABLE clients ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE access_keys ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
-        # What requests have used, as gateways report it; see `UsageRecord`. Times of durations are
-        # in microseconds.
+        # What requests have used, as gateways report it; see `UsageRecord`. Durations are in
+        # microseconds, costs in billionths of their currency.
         """
         CREATE TABLE usage (
             id TEXT PRIMARY KEY,
@@ -140,6 +140,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             client TEXT NOT NULL,
             key TEXT NOT NULL,
             provider TEXT NOT NULL,
+            fallback_from TEXT NOT NULL,
             upstream_key TEXT NOT NULL,
             generation BIGINT NOT NULL,
             route TEXT NOT NULL,
@@ -155,6 +156,8 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             cached_read_tokens BIGINT,
             cached_write_tokens BIGINT,
             reasoning_tokens BIGINT,
+            cost BIGINT,
+            currency TEXT NOT NULL,
             complete INTEGER NOT NULL,
             tools TEXT NOT NULL,
             finish TEXT NOT NULL,

@@ -22,7 +22,7 @@ from bridgepool.gateway.control._usage import (
     UsageReport,
     UsageSum,
 )
-from bridgepool.gateway.control.database import Codec, Table, Value
+from bridgepool.gateway.control.database import Codec, Row, Table, Value
 from bridgepool.gateway.control.store._programs import Run
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.usage._records import UsageRecord
@@ -30,6 +30,9 @@ from bridgepool.gateway.usage._records import UsageRecord
 _LONGEST: Final = 256  # characters of a text
 _HIGHEST: Final = 2**53  # of a number
 _MOST: Final = 1000  # records of a page
+_MOST_COSTS: Final = 10 * MAX_SUMS  # each sum may have costs in some currencies
+_BILLION: Final = 10**9
+_HIGHEST_COST: Final = 10**6  # of one request, in its currency
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _SUMMED: Final = (
     "input_tokens",
@@ -39,7 +42,12 @@ _SUMMED: Final = (
     "reasoning_tokens",
 )
 _MODEL: Final = "CASE WHEN answered_model <> '' THEN answered_model ELSE model END"
-_COUNTED: Final = ("CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END", "complete", *_SUMMED)
+_COUNTED: Final = (
+    "CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END",
+    "complete",
+    *_SUMMED,
+    "CASE WHEN cost IS NULL THEN 1 ELSE 0 END",
+)
 _EXPRESSIONS: Final = {name: name for name in GROUPINGS} | {
     "day": "SUBSTR(time, 1, 10)",
     "model": _MODEL,
@@ -48,11 +56,16 @@ _DURATION: Final = Codec(
     lambda ms: None if ms is None else round(ms * 1000),
     lambda us: None if us is None else us / 1000,
 )
+_COST: Final = Codec(
+    lambda cost: None if cost is None else round(cost * _BILLION),
+    lambda billionths: None if billionths is None else billionths / _BILLION,
+)
 _USAGE: Final = Table(
     "usage",
     UsageRecord,
     codecs={
         "tools": Codec(json.dumps, lambda text: tuple(json.loads(text))),
+        "cost": _COST,
         "first_byte_ms": _DURATION,
         "duration_ms": _DURATION,
     },
@@ -122,6 +135,8 @@ def _sound(record: UsageRecord, gateway: str, now: str) -> UsageRecord:
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             values[name] = 0 if isnan(value) else min(max(value, 0), _HIGHEST)
     values["gateway"] = gateway
+    if record.cost is not None and not (0 <= record.cost <= _HIGHEST_COST and record.currency):
+        values["cost"], values["currency"] = None, ""
     if not _TIME.fullmatch(record.time):
         values["time"] = now
     return attrs.evolve(record, **values)  # type: ignore[arg-type]  # each of its field's type
@@ -130,22 +145,29 @@ def _sound(record: UsageRecord, gateway: str, now: str) -> UsageRecord:
 def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> UsageReport:
     """Sum records, by what `by` names."""
     names = [name for name in GROUPINGS if name in by]
-    groups = ", ".join(_EXPRESSIONS[name] for name in names)
-    columns = [
-        *(_EXPRESSIONS[name] for name in names),
-        "COUNT(*)",
-        *(f"CAST(COALESCE(SUM({one}), 0) AS BIGINT)" for one in _COUNTED),
-    ]
+    groups = [_EXPRESSIONS[name] for name in names]
     where, values = _conditions(which)
-    grouped = f" GROUP BY {groups} ORDER BY {groups}" if names else ""
-    rows = tx.sql.fetch_all(
-        f"SELECT {', '.join(columns)} FROM usage{where}{grouped} LIMIT ?",  # noqa: S608 -- names of ours
-        *values,
-        MAX_SUMS + 1,
+    counted = ", ".join(f"CAST(COALESCE(SUM({one}), 0) AS BIGINT)" for one in ("1", *_COUNTED))
+    rows = tx.sql.fetch_all(_grouped(groups, counted, where), *values, MAX_SUMS + 1)
+    costs: dict[Row, dict[str, float]] = {}
+    priced = f"{where} AND cost IS NOT NULL" if where else " WHERE cost IS NOT NULL"
+    statement = _grouped([*groups, "currency"], "CAST(SUM(cost) AS BIGINT)", priced)
+    sums = tx.sql.fetch_all(statement, *values, _MOST_COSTS + 1)
+    for *group, currency, cost in sums[:_MOST_COSTS]:
+        costs.setdefault(tuple(group), {})[str(currency)] = cost / _BILLION
+    fields = (*names, "requests", "refused", "complete", *_SUMMED, "unpriced")
+    found = tuple(
+        UsageSum(**dict(zip(fields, row, strict=True)), costs=costs.get(row[: len(names)], {}))
+        for row in rows[:MAX_SUMS]
     )
-    fields = (*names, "requests", "refused", "complete", *_SUMMED)
-    found = tuple(UsageSum(**dict(zip(fields, row, strict=True))) for row in rows[:MAX_SUMS])
-    return UsageReport(found, len(rows) > MAX_SUMS)
+    return UsageReport(found, len(rows) > MAX_SUMS or len(sums) > _MOST_COSTS)
+
+
+def _grouped(groups: list[str], sums: str, where: str) -> str:
+    """Return a query for sums by groups, in their order, up to a number of them."""
+    by = ", ".join(groups)
+    clauses = f" GROUP BY {by} ORDER BY {by}" if groups else ""
+    return f"SELECT {', '.join([*groups, sums])} FROM usage{where}{clauses} LIMIT ?"  # noqa: S608 -- names of ours
 
 
 def _page(
