@@ -10,7 +10,8 @@ JOBS ?= 2
 SOAK_SECONDS ?= 15
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz lock clean
+.PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz \
+  clients lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo; echo "With another Python: make test PYTHON=python3.13 VENV=.venv-3.13"
@@ -67,6 +68,9 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 
 soak: setup     ## 200 streaming clients, 20 changes a second; a system that is killed: about 70 s
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m soak -s tests/soak
+
+clients: setup  ## clients that Python's package index has not, through a gateway: SDKs, browsers, agents
+	$(BIN)/python -m pytest -m clients tests/clients
 
 fuzz: setup $(VENV)-fuzz/ready  ## malformed requests at every port; the API against generated ones, from its description
 	$(BIN)/python -m tools.fuzz_http

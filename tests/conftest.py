@@ -1,12 +1,27 @@
-"""For all tests: what is generated is the same in each run of CI, so that it tells of changes.
+"""For all tests: which of them run, and what is generated.
 
-Elsewhere every run draws anew, and finds what the others have not.
+That is the same in each run of CI, so that it tells of changes. Elsewhere every run draws anew,
+and finds what the others have not.
 """
 
 import os
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has a command of its own, unless `-m` says what to run."""
+    if config.option.markexpr:
+        return
+    others = [
+        item
+        for item in items
+        if item.get_closest_marker("soak") or item.get_closest_marker("clients")
+    ]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
