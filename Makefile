@@ -69,7 +69,7 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 soak: setup     ## 200 streaming clients, 20 changes a second; a system that is killed: about 70 s
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m soak -s tests/soak
 
-clients: setup  ## clients that Python's package index has not, through a gateway: SDKs, browsers, agents
+clients: setup  ## clients of others through a gateway: a browser, SDKs (needs Debian's chromium)
 	$(BIN)/python -m pytest -m clients tests/clients
 
 fuzz: setup $(VENV)-fuzz/ready  ## malformed requests at every port; the API against generated ones, from its description
