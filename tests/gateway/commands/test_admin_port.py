@@ -80,7 +80,7 @@ async def test_a_gateways_admin_port_is_served_until_the_last_stream_has_ended(
             assert document["reloads"]["failures"] == 0
             assert document["requests"]["running"] == 1
             [running] = document["requests"]["oldest"]
-            assert (running["provider"], running["route"]) == ("ai", "/v1/chat/completions")
+            assert (running["provider"], running["route"]) == ("ai", "/chat/completions")
             assert running["bytes"] > 0
             gateway.signal(signal.SIGTERM)
             await refused(gateway.address)
@@ -217,7 +217,7 @@ async def scrape_with_prometheus(urls: list[str], folder: Path, nursery: trio.Nu
                 while len(await query_prometheus(port, query)) != count:  # noqa: ASYNC110 -- polls
                     await trio.sleep(0.1)
         [row] = await query_prometheus(port, 'bridgepool_requests_total{outcome="complete"}')
-        assert row["metric"]["route"] == "/v1/chat/completions"
+        assert row["metric"]["route"] == "/chat/completions"
         assert row["value"][1] == "1"
     finally:
         process.kill()

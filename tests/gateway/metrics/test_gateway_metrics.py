@@ -63,7 +63,7 @@ async def test_requests_pool_providers_and_reloads_are_counted(nursery: trio.Nur
         found = await scrape(rig, requests, connected=True)
     # outcome, provider, route, status
     assert found["bridgepool_requests_total"] == {
-        ("complete", "ai", "/v1/chat/completions", "2xx"): 3,
+        ("complete", "ai", "/chat/completions", "2xx"): 3,
         ("refused", "ai", "", "4xx"): 1,
         ("refused", "", "", "4xx"): 1,
     }
@@ -155,7 +155,7 @@ async def test_clients_are_a_label_only_if_asked_for(nursery: trio.Nursery) -> N
     assert "ada" not in str(without)
     # client, outcome, provider, route, status
     assert with_client["bridgepool_requests_total"] == {
-        ("ada", "complete", "ai", "/v1/chat/completions", "2xx"): 1
+        ("ada", "complete", "ai", "/chat/completions", "2xx"): 1
     }
 
 
@@ -164,7 +164,7 @@ async def test_tokens_are_counted_by_type_and_old_providers_are_forgotten(
 ) -> None:
     north = await start_upstream(nursery)
     requests = RequestMetrics()
-    record = AccessRecord("POST", provider="ai", route="/v1/responses", status=200)
+    record = AccessRecord("POST", provider="ai", route="/responses", status=200)
     record.usage = Usage(Tokens(input=10, output=5, cached_read=4))
     record.outcome, record.ended = Outcome.COMPLETE, record.started + 1
     requests.observe(record)

@@ -86,6 +86,24 @@ async def opened(nursery: trio.Nursery, prices: PriceTable | None = None) -> Asy
     nursery.cancel_scope.cancel()
 
 
+async def test_a_rule_names_a_route_as_the_records_of_its_requests_do(
+    nursery: trio.Nursery,
+) -> None:
+    """Whoever reads a route in the access log or a usage record can put it into a rule."""
+    async with opened(nursery) as both:
+        for number, target in enumerate((CHAT, MESSAGES, "/ai/v1/responses/resp_1/cancel")):
+            both.rules()
+            assert (await both.ask(target, {"model": "m"})).status == 200
+            route = (await both.rig.wait_records(3 * number + 1))[-1].route
+            both.rules({"routes": (route,)})
+            assert (await both.ask(target, {"model": "m"})).status == 200, route
+            refused = await both.ask("/ai/v1/embeddings", {"model": "m"})
+            assert refused.code == "route_not_allowed"
+            records = await both.rig.wait_records(3 * number + 3)
+            assert records[-1].route == "/embeddings"
+            assert "'/embeddings'" in refused.json["error"]["message"]
+
+
 async def test_what_the_client_or_its_key_may_not_use_is_refused(nursery: trio.Nursery) -> None:
     async with opened(nursery) as both:
         both.rules(

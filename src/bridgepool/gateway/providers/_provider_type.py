@@ -94,7 +94,7 @@ class ProviderType:
     @_exact.default
     def _build_exact(self) -> Mapping[tuple[bytes, bytes], RouteMatch]:
         return {
-            (method, route.path): RouteMatch(route, route.path, self._pattern(route))
+            (method, route.path): RouteMatch(route, route.path, route.path.decode("ascii"))
             for route in self.routes
             for method in route.methods
         }
@@ -103,11 +103,8 @@ class ProviderType:
         """Find the open route for a websocket; `path` as for `match`."""
         for route in self.routes:
             if route.websocket and path == self.prefix + route.path:
-                return RouteMatch(route, route.path, self._pattern(route))
+                return RouteMatch(route, route.path, route.path.decode("ascii"))
         return None
-
-    def _pattern(self, route: Route) -> str:
-        return (self.prefix + route.path).decode("ascii")
 
     @_subtrees.default
     def _build_subtrees(self) -> tuple[tuple[bytes, Route], ...]:
@@ -135,7 +132,7 @@ class ProviderType:
         for subtree, route in self._subtrees:
             if path.startswith(subtree):
                 open_here = method in route.below and is_safe_tail(path[len(subtree) :])
-                pattern = self._pattern(route) + "/*"
+                pattern = route.path.decode("ascii") + "/*"
                 return RouteMatch(route, path, pattern) if open_here else None
         return None
 

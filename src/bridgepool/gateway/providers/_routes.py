@@ -78,19 +78,13 @@ class RouteMatch:
     path: bytes
     """The path below the provider's base URL, to be sent as it is."""
     pattern: str
-    """The pattern of the paths that the route opens, below the provider's name: its own path, or
-    ``/*`` after it for everything under it."""
+    """The pattern of the paths that the route opens, below the provider's base URL: its own path,
+    or ``/*`` after it for everything under it. Rules and records name the route so."""
 
     @property
     def names_model(self) -> bool:
         """Whether such a request names a model, or the upstream would choose one."""
         return self.route.names_model and self.path == self.route.path
-
-    @property
-    def route_pattern(self) -> str:
-        """The pattern below the base URL, for rules on routes."""
-        path = self.route.path.decode("ascii")
-        return path if self.path == self.route.path else path + "/*"
 
     @property
     def route_class(self) -> str:

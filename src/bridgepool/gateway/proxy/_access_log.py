@@ -75,7 +75,8 @@ class AccessRecord:
     generation: int = 0
     """The generation that served it; 0 if none did."""
     route: str = ""
-    """The pattern of the open route that it matched, such as `/v1/responses/*`."""
+    """The pattern of the open route that it matched, below the provider's base URL, such as
+    `/responses/*`: as rules of clients name it."""
     attempts: int = 0
     """How often it was sent to an upstream."""
     upstream_status: int = 0

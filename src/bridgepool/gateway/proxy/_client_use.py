@@ -188,9 +188,8 @@ class ClientUses:
     ) -> Refusal | None:
         if not judged.allow_provider(record.provider):
             return refusals.provider_not_allowed(record.provider)
-        route = match.route_pattern
-        if not judged.allow_route(route):
-            return refusals.route_not_allowed(route)
+        if not judged.allow_route(match.pattern):
+            return refusals.route_not_allowed(match.pattern)
         if not judged.restrict_models:
             return None
         request = exchange.request

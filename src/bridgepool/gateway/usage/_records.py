@@ -47,7 +47,7 @@ class UsageRecord:
     generation: int = 0
     """The generation that served it; 0 if none did."""
     route: str = ""
-    """The pattern of the route, such as `/v1/responses/*`."""
+    """The pattern of the route below the provider's base URL, such as `/responses/*`."""
     model: str = ""
     """The model that was asked for, if the request was read."""
     answered_model: str = ""
