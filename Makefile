@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 # Seconds under load before the system of the soak is killed: make soak SOAK_SECONDS=60
 SOAK_SECONDS ?= 15
+NODE := tests/clients/node
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz \
@@ -69,8 +70,12 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 soak: setup     ## 200 streaming clients, 20 changes a second; a system that is killed: about 70 s
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m soak -s tests/soak
 
-clients: setup  ## clients of others through a gateway: a browser, SDKs (needs Debian's chromium)
+# Needs node with npm, and Debian's chromium. The agent among them is a download of 150 MB.
+clients: setup $(NODE)/node_modules/.package-lock.json  ## clients of others through a gateway: SDKs for Node, a browser
 	$(BIN)/python -m pytest -m clients tests/clients
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
+	npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --fetch-retries=5
+	touch $@
 
 fuzz: setup $(VENV)-fuzz/ready  ## malformed requests at every port; the API against generated ones, from its description
 	$(BIN)/python -m tools.fuzz_http
@@ -89,4 +94,4 @@ lock:           ## resolve requirements.lock and tools/fuzz.lock anew (needs uv)
 	  --python-version 3.11 tools/fuzz.in -o tools/fuzz.lock
 
 clean:          ## remove what the other commands made
-	rm -rf $(VENV) $(VENV)-fuzz docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-fuzz $(NODE)/node_modules docs/_build .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
