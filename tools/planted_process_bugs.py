@@ -46,8 +46,8 @@ PROCESS_BUGS: tuple[Bug, ...] = (
     bug(
         "a gateway answers refused keys at once", ("tests/gateway/proxy/test_refused_keys.py",),
         "gateway/proxy/_app.py:Gateway._serve",
-        "await trio.sleep(self._refused_keys.refuse(exchange.client, now))",
-        "self._refused_keys.refuse(exchange.client, now)",
+        "await trio.sleep(self._refused_keys.refuse(exchange.client, trio.current_time()))",
+        "self._refused_keys.refuse(exchange.client, trio.current_time())",
     ),
     bug(
         "unknown keys load the control plane", ("tests/gateway/sources/test_authorization.py",),

@@ -90,6 +90,8 @@ class SocketUpstream:
     """An upstream of one script for each websocket."""
 
     url: str
+    refuse: int = 0
+    """The status that handshakes are refused with; 0 to accept them."""
     requests: list[Request] = attrs.field(factory=list)
     ended: int = 0
 
@@ -98,7 +100,7 @@ async def start_upstream(
     nursery: trio.Nursery, script: Script, *, refuse: int = 0, protocol: str | None = None
 ) -> SocketUpstream:
     """Serve a script on each websocket; or refuse all with this status."""
-    upstream = SocketUpstream("")
+    upstream = SocketUpstream("", refuse)
 
     async def serve(stream: trio.SocketStream) -> None:
         async with stream:
@@ -107,8 +109,8 @@ async def start_upstream(
             if not isinstance(request, Request):
                 return
             upstream.requests.append(request)
-            if refuse:
-                await socket.send(RejectConnection(status_code=refuse, headers=[]))
+            if upstream.refuse:
+                await socket.send(RejectConnection(status_code=upstream.refuse, headers=[]))
                 return
             await socket.send(AcceptConnection(subprotocol=protocol))
             try:

@@ -58,6 +58,7 @@ class Amounts:
 
     tokens: float = 0.0
     money: float = 0.0
+    requests: float = 1.0
 
 
 @lru_cache(maxsize=10_000)
@@ -172,7 +173,7 @@ def _costs(amounts: Amounts) -> Costs:
     tokens, money = amounts.tokens, amounts.money
     return {
         "max_concurrent": 1.0,
-        "requests_per_minute": 1.0,
+        "requests_per_minute": amounts.requests,
         "tokens_per_minute": tokens,
         "tokens_per_day": tokens,
         "tokens_per_month": tokens,

@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from functools import lru_cache
 from typing import Final, TypeAlias
+from urllib.parse import unquote_to_bytes
 
 import attrs
 
@@ -123,6 +124,31 @@ def read_whole(data: bytes, paths: Iterable[ModelPath]) -> tuple[str, ...]:
 @lru_cache(maxsize=100)
 def _cached_tree(paths: tuple[ModelPath, ...]) -> _Node:
     return _tree(paths)
+
+
+def read_parameter(query: bytes, name: str) -> str | None:
+    """Return the model that a parameter of a query names; None if it is not there.
+
+    Raises:
+        AmbiguousBodyError: It is not certain which model it names.
+    """
+    found: list[str] = []
+    for part in re.split(rb"[&;]", query):
+        key, _, value = (
+            unquote_to_bytes(each.replace(b"+", b" ")) for each in part.partition(b"=")
+        )
+        near = "".join(filter(str.isprintable, key.decode("latin-1"))).strip().casefold()
+        if near.partition("[")[0] != name:
+            continue
+        if key != name.encode():
+            raise AmbiguousBodyError(f"it has a parameter that is {name!r} in another spelling")
+        try:
+            found.append(value.decode())
+        except UnicodeDecodeError:
+            raise AmbiguousBodyError("its query is not UTF-8") from None
+    if len(found) > 1:
+        raise AmbiguousBodyError(f"it has the parameter {name!r} twice")
+    return _checked_model(found[0]) if found else None
 
 
 def _find(value: object, node: _Node, models: list[str]) -> None:

@@ -36,7 +36,14 @@ from bridgepool.gateway.providers._provider_type import (
     UrlField,
 )
 from bridgepool.gateway.providers._rate_status import Rate, RateStatus
-from bridgepool.gateway.providers._routes import Route, RouteMatch, Target, methods, split_target
+from bridgepool.gateway.providers._routes import (
+    Route,
+    RouteMatch,
+    Target,
+    WebSocketMessages,
+    methods,
+    split_target,
+)
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 from bridgepool.gateway.providers._usage_fields import UsageFields
 from bridgepool.gateway.providers._wire import ProviderRow
@@ -78,6 +85,7 @@ __all__ = [
     "UnreadableProviderError",
     "UrlField",
     "UsageFields",
+    "WebSocketMessages",
     "address_is_private",
     "find_client_tokens",
     "hash_key",

@@ -12,7 +12,14 @@ from typing import Final
 from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._provider_type import ProviderType, ResetFields
 from bridgepool.gateway.providers._rate_status import openai_rate_headers
-from bridgepool.gateway.providers._routes import GET, POST, STORED, Route, methods
+from bridgepool.gateway.providers._routes import (
+    GET,
+    POST,
+    STORED,
+    Route,
+    WebSocketMessages,
+    methods,
+)
 from bridgepool.gateway.providers._usage_fields import UsageFields
 
 _STORED: Final = methods("GET", "HEAD", "POST", "DELETE")
@@ -97,6 +104,27 @@ _USAGE: Final = UsageFields(
 # Besides the plain field: fallbacks that some compatible endpoints take, and models of tools.
 _MODELS: Final = (("model",), ("models", None), ("tools", None, "model"))
 
+# Each `response.create` has the body of a request.
+_RESPONSES_MESSAGES: Final = WebSocketMessages(
+    models=(*_MODELS, *(("response", *path) for path in _MODELS))
+)
+# A session has the model of the query; and others for the text of what was said, and in tools.
+_REALTIME_MESSAGES: Final = WebSocketMessages(
+    model_parameter="model",
+    models=(
+        ("model",),
+        *(
+            (part, *path)
+            for part in ("session", "response")
+            for path in (
+                *_MODELS,
+                ("input_audio_transcription", "model"),
+                ("audio", "input", "transcription", "model"),
+            )
+        ),
+    ),
+)
+
 OPENAI: Final = ProviderType(
     name="openai",
     prefix=b"/v1",
@@ -127,6 +155,7 @@ OPENAI: Final = ProviderType(
             _STORED,
             errors=_RESPONSES_ERRORS,
             websocket=True,
+            messages=_RESPONSES_MESSAGES,
             route_class="generate",
             below_class=STORED,
             models=_MODELS,
@@ -149,6 +178,7 @@ OPENAI: Final = ProviderType(
             errors=_RESPONSES_ERRORS,
             route_class="generate",
             websocket=True,
+            messages=_REALTIME_MESSAGES,
         ),
         # Served by many compatible endpoints, though not by OpenAI itself.
         Route(b"/rerank", POST, route_class="embed"),

@@ -37,6 +37,27 @@ BODIES: Final = methods("POST", "PUT", "PATCH")
 """The methods whose requests carry a body, unless a `Route` says otherwise."""
 
 
+@attrs.frozen(kw_only=True)
+class WebSocketMessages:
+    """What the messages of a websocket say, in JSON: which ask for a response, of which model.
+
+    With it, rules on models and limits hold for each response on a websocket.
+    """
+
+    model_parameter: str = ""
+    """The parameter of the query that names the model of all responses; empty if each message that
+    asks for one names it."""
+    models: tuple[tuple[str | None, ...], ...] = (("model",),)
+    """Where messages of the client name models; as `Route.models`."""
+    asks: str = "response.create"
+    """The `type` of a client's message that asks for a response."""
+    begins: str = "response.created"
+    """The `type` of the provider's first message of a response."""
+    fails: str = "error"
+    """The `type` of the provider's message that no response comes of one that was asked for. The
+    end of a response is told by the usage in it."""
+
+
 @attrs.frozen
 class Route:
     """One open route of a provider type, below the base URL."""
@@ -59,6 +80,9 @@ class Route:
     """How errors look on this route; None: as those of the type."""
     websocket: bool = False
     """Whether a websocket may be opened on the path itself."""
+    messages: WebSocketMessages | None = None
+    """What the messages of such a websocket say. None: a client with limits, or with a rule on
+    models, can open none, since its responses cannot be judged."""
     models: tuple[tuple[str | None, ...], ...] = (("model",),)
     """Where JSON bodies of its requests name models: fields by their names, None for each item of a
     list. Rules on models are judged by all of them."""

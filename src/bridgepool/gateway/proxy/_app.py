@@ -86,18 +86,20 @@ class Gateway:
     _uses: ClientUses
     _admission: Admission
     _usage_full: Callable[[], bool] | None  # usage cannot be recorded now
-
     _refused_keys: RefusedKeys = attrs.field(
         factory=lambda: RefusedKeys(logger, "client keys refused"), init=False
     )
     _sockets: WebSockets = attrs.field(
-        default=attrs.Factory(lambda self: WebSockets(self._settings.websockets), takes_self=True),
-        init=False,
+        default=attrs.Factory(lambda self: self._make_sockets(), takes_self=True), init=False
     )
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
         init=False,
     )
+
+    def _make_sockets(self) -> WebSockets:
+        limits, refuse_now = self._settings.websockets, self._runtimes.refuse_now
+        return WebSockets(limits, self._uses, self._identify, refuse_now)
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.
@@ -214,21 +216,15 @@ class Gateway:
         if not self._readiness.has_snapshot:
             await self._refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
             return
-        identity = await identify(
-            exchange.request.headers,
-            self._authorizer,
-            allow_anonymous=self._settings.allow_anonymous,
-            allowed_origin=origin is not None,
-        )
+        identity = await self._identify(exchange)
         if isinstance(identity, Refusal):
             if identity is refusals.WRONG_CLIENT_KEY:
-                now = trio.current_time()
-                await trio.sleep(self._refused_keys.refuse(exchange.client, now))
+                await trio.sleep(self._refused_keys.refuse(exchange.client, trio.current_time()))
             await self._refuse(exchange, identity, self._error_form(exchange), record)
             return
         exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
-        if not self._settings.max_concurrent or is_websocket_handshake(exchange.request):
+        if not self._settings.max_concurrent:
             await self._serve_admitted(identity, exchange, record)
             return
         try:
@@ -241,6 +237,14 @@ class Gateway:
             await self._serve_admitted(identity, exchange, record)
         finally:
             self._admission.leave()
+
+    async def _identify(self, exchange: Exchange) -> Identity | Refusal:
+        """Identify the client of a request; a websocket's again and again."""
+        headers, anonymous = exchange.request.headers, self._settings.allow_anonymous
+        allowed = self._cors.allowed_origin(headers) is not None
+        return await identify(
+            headers, self._authorizer, allow_anonymous=anonymous, allowed_origin=allowed
+        )
 
     async def _serve_admitted(
         self, identity: Identity, exchange: Exchange, record: AccessRecord
@@ -269,8 +273,7 @@ class Gateway:
         found = await bridge.route(target.provider) if target is not None else None
         socket = None
         if is_websocket_handshake(request):
-            refuse_now = self._runtimes.refuse_now
-            judged = self._sockets.admit(target, found, identity, exchange, refuse_now)
+            judged = self._sockets.admit(target, found, identity, exchange)
             if isinstance(judged, Refusal):
                 await self._refuse(exchange, judged, self._error_form(exchange), record)
                 return
@@ -316,7 +319,6 @@ class Gateway:
                 await self._refuse(exchange, admitted, match.route.errors or form, record)
                 return
             use = admitted
-        extra = route_headers(record) if self._settings.expose_route_headers else ()
         call = Call(
             found,
             upstream_target(match, target.query, provider, own_key=own_key),
@@ -326,7 +328,7 @@ class Gateway:
             own_key,
             match.route.errors or form,
             bridge.why_cancelled,
-            extra,
+            route_headers(record) if self._settings.expose_route_headers else (),
             self._settings.reads_usage,
             use,
             socket,

@@ -26,6 +26,7 @@ from bridgepool.gateway.limits._limiter import (
     has_limits,
     wall_clock,
 )
+from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
 from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.limits._rules import Permissions, permissions
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
@@ -36,7 +37,14 @@ from bridgepool.gateway.proxy._model_bodies import read_models
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody, has_body
-from bridgepool.http import Exchange, Headers, RemoteProtocolError, get_header
+from bridgepool.gateway.usage._tokens import Usage
+from bridgepool.http import (
+    Exchange,
+    Headers,
+    RemoteProtocolError,
+    get_header,
+    is_websocket_handshake,
+)
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -80,6 +88,13 @@ class ClientUse:
         if kind.lower().startswith(b"text/event-stream"):
             self._bytes_per_token = _STREAM_BYTES_PER_TOKEN
 
+    def end_handshake(self) -> None:
+        """End the request that has become a websocket: the first response on it is that request."""
+        self._release()
+        grant, self._grant = self._grant, None
+        if grant is not None:
+            grant.end(Amounts())
+
     def end(self, record: AccessRecord) -> None:
         """Settle what the request used. May be called again."""
         self._release()
@@ -95,15 +110,10 @@ class ClientUse:
         if not 200 <= record.upstream_status < 400:
             return Amounts()  # it was not sent, or the provider refused it
         record.take_usage()
-        tokens = record.usage.tokens
-        count_input = tokens.input if tokens.input is not None else round(self._input)
-        count_output = tokens.output
-        if count_output is None or not record.usage.complete:
-            estimated = 0 if self.lists_models else record.bytes_sent / self._bytes_per_token
-            known = count_output or 0
-            told = tokens.input is not None and record.usage.complete
-            count_output = known if told else max(known, round(estimated))
-        return self._uses.amounts(record, count_input, count_output)
+        estimated = 0.0 if self.lists_models else record.bytes_sent / self._bytes_per_token
+        return self._uses.amounts_of(
+            record.usage, record.provider, record.model, self._input, estimated
+        )
 
 
 class SharedLimits(Protocol):
@@ -186,17 +196,16 @@ class ClientUses:
         exchange: Exchange,
         record: AccessRecord,
     ) -> Refusal | None:
-        if not judged.allow_provider(record.provider):
-            return refusals.provider_not_allowed(record.provider)
-        if not judged.allow_route(match.pattern):
-            return refusals.route_not_allowed(match.pattern)
-        if not judged.restrict_models:
-            return None
+        refusal = self._judge_place(judged, match, record)
+        if refusal is not None or not judged.restrict_models:
+            return refusal
         request = exchange.request
         if kind.models_path is not None and match.route.path == kind.models_path:
             model = _text(match.path[len(kind.models_path) + 1 :])
             use.lists_models = not model
             return self._judge_model(judged, model, record) if model else None
+        if is_websocket_handshake(request):
+            return self._judge_query(judged, match, request.target, record)
         if not has_body(request.headers):
             return None
         try:
@@ -214,6 +223,46 @@ class ClientUses:
                 return refusal
         return None
 
+    def judge_socket(
+        self, caller: Caller, match: RouteMatch, target: bytes, record: AccessRecord
+    ) -> Refusal | None:
+        """Return why a client may not use a websocket that is open; None if it may.
+
+        Args:
+            caller: The client, with the rules in force.
+            match: The route.
+            target: The target of the handshake.
+            record: Has the provider.
+        """
+        judged = permissions(caller.rules, caller.key_rules)
+        if judged is None:
+            return None
+        refusal = self._judge_place(judged, match, record)
+        if refusal is None and judged.restrict_models:
+            refusal = self._judge_query(judged, match, target, record)
+        return refusal
+
+    def _judge_place(
+        self, judged: Permissions, match: RouteMatch, record: AccessRecord
+    ) -> Refusal | None:
+        if not judged.allow_provider(record.provider):
+            return refusals.provider_not_allowed(record.provider)
+        route = match.pattern
+        return None if judged.allow_route(route) else refusals.route_not_allowed(route)
+
+    def _judge_query(
+        self, judged: Permissions, match: RouteMatch, target: bytes, record: AccessRecord
+    ) -> Refusal | None:
+        """Judge the model of all responses on a websocket, where the query names it."""
+        messages = match.route.messages
+        if messages is None or not messages.model_parameter:
+            return None
+        try:
+            model = read_parameter(target.partition(b"?")[2], messages.model_parameter)
+        except AmbiguousBodyError as error:
+            return refusals.model_not_readable(str(error))
+        return refusals.MODEL_MISSING if model is None else self._judge_model(judged, model, record)
+
     def _judge_model(self, judged: Permissions, name: str, record: AccessRecord) -> Refusal | None:
         record.model = record.model or name
         return None if judged.allow_model(name) else refusals.model_not_allowed(name)
@@ -226,16 +275,32 @@ class ClientUses:
         exchange: Exchange,
         record: AccessRecord,
     ) -> Refusal | None:
+        use.counts_tokens = counts_tokens(caller)
+        use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
+        cost = Amounts()
+        if use.counts_tokens:
+            cost = self.amounts_of(Usage(), record.provider, record.model, use._input, 0.0)
+        grant = await self.take(caller, kind, cost)
+        if isinstance(grant, Refusal):
+            return grant
+        use._grant = grant
+        use.headers = _rate_headers(kind, grant.rates)
+        return None
+
+    async def take(self, caller: Caller, kind: ProviderType, cost: Amounts) -> Grant | Refusal:
+        """Take what a request is estimated to use. Not a checkpoint if no limit is shared.
+
+        Args:
+            caller: The client.
+            kind: The type of the provider.
+            cost: The estimate.
+        """
         both = (caller.rules, caller.key_rules)
-        money = any(counts(rules, "money") for rules in both)
-        if money and self.prices is None:
+        if self.prices is None and any(counts(rules, "money") for rules in both):
             if not self._reported:
                 self._reported = True
                 logger.error("no price table: clients with a budget of money are refused")
             return refusals.NO_PRICE_TABLE
-        use.counts_tokens = money or any(counts(rules, "tokens") for rules in both)
-        use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
-        cost = self.amounts(record, round(use._input), 0) if use.counts_tokens else Amounts()
         if self.shared is not None:
             await self.shared.prepare(caller)
         grant = self.limiter.admit(caller, cost)
@@ -244,9 +309,7 @@ class ClientUses:
             grant = self.limiter.admit(caller, cost)
         if isinstance(grant, Exceeded):
             return exceeded(grant, _rate_headers(kind, grant.rates))
-        use._grant = grant
-        use.headers = _rate_headers(kind, grant.rates)
-        return None
+        return grant
 
     def _estimate(self, exchange: Exchange, record: AccessRecord) -> float:
         """Return the estimated tokens of the input."""
@@ -257,15 +320,37 @@ class ClientUses:
         size = record.bytes_received or (int(length) if length is not None else 0)
         return size / _BYTES_PER_TOKEN if size else _UNKNOWN_INPUT
 
-    def amounts(self, record: AccessRecord, count_input: int, count_output: int) -> Amounts:
-        """Return what tokens are, in the units of limits."""
+    def amounts_of(
+        self, usage: Usage, provider: str, model: str, estimated_input: float, estimated: float
+    ) -> Amounts:
+        """Return what an answer used, in the units of limits.
+
+        Args:
+            usage: What it told.
+            provider: Who answered.
+            model: That was asked for; empty if it is not known.
+            estimated_input: Tokens of the input, if it did not tell them.
+            estimated: Tokens of the output, if it did not.
+        """
+        tokens = usage.tokens
+        count_input = tokens.input if tokens.input is not None else round(estimated_input)
+        count_output = tokens.output
+        if count_output is None or not usage.complete:
+            known = count_output or 0
+            told = tokens.input is not None and usage.complete
+            count_output = known if told else max(known, round(estimated))
         money = 0.0
         if self.prices is not None:
-            tokens = record.usage.tokens
             cached = (tokens.cached_read or 0, tokens.cached_write or 0)
-            model = record.usage.model or record.model
-            money = self.prices.cost(record.provider, model, count_input, count_output, *cached)
+            model = usage.model or model
+            money = self.prices.cost(provider, model, count_input, count_output, *cached)
         return Amounts(float(count_input + count_output), money)
+
+
+def counts_tokens(caller: Caller) -> bool:
+    """Return whether a client has a limit for which tokens are counted."""
+    both = (caller.rules, caller.key_rules)
+    return any(counts(rules, "tokens") or counts(rules, "money") for rules in both)
 
 
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:

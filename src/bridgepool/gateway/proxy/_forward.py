@@ -58,6 +58,7 @@ from bridgepool.gateway.proxy._request_id import (
     return_request_id,
     send_request_id,
 )
+from bridgepool.gateway.proxy._socket_guard import SocketGuard
 from bridgepool.gateway.proxy._stripped_response import Response, begin_reading, usage_headers
 from bridgepool.gateway.proxy._usage import reads_answer
 from bridgepool.gateway.proxy._websocket import WebSocketCall, refusal_of_upstream
@@ -255,12 +256,20 @@ async def _relay(
         raise ResponseWithheldError(refusal)
     if response.status != 101:
         return False
-    if call.tells_usage and call.runtime.kind.usage is not None:
-        record.usage_reader = SocketReader(call.runtime.kind.usage)
+    reader, kind = None, call.runtime.kind
+    if call.tells_usage and kind.usage is not None:
+        record.usage_reader = reader = SocketReader(kind.usage)
     headers = _answer_headers(call, response, record) + call.response_headers
-    await relay_websocket(
-        socket, response, headers, call.errors, call.why_cancelled, exchange, record
-    )
+    if call.use is not None:
+        call.use.end_handshake()
+    guard = SocketGuard(socket, kind, call.match, exchange.request.target, record, reader)
+    guard.judge(socket.identity.ruled)
+    try:
+        await relay_websocket(
+            guard, response, headers, call.errors, call.why_cancelled, exchange, record
+        )
+    finally:
+        guard.end()
     return True
 
 

@@ -11,18 +11,17 @@ import base64
 import binascii
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
 import attrs
 
-from bridgepool.gateway.limits._limiter import has_limits
-from bridgepool.gateway.limits._rules import permissions
-from bridgepool.gateway.providers import Caller, Target
+from bridgepool.gateway.providers import Target
 from bridgepool.gateway.providers._credentials import CREDENTIAL_PROTOCOLS, websocket_protocols
 from bridgepool.gateway.proxy._auth import Identity
+from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     TOO_MANY_WEBSOCKETS,
@@ -32,6 +31,7 @@ from bridgepool.gateway.proxy._refusals import (
     bad_handshake,
 )
 from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+from bridgepool.gateway.proxy._socket_use import can_be_judged, is_limited
 from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
 from bridgepool.http import Exchange, Headers, get_header, websocket_accept
 
@@ -41,9 +41,19 @@ _NO_WEBSOCKET_HERE: Final = frozenset((404, 405, 426, 501, *range(200, 300)))
 
 @attrs.define(eq=False)
 class WebSockets:
-    """The open websockets of a gateway, and of each of its clients."""
+    """The open websockets of a gateway, and of each of its clients.
+
+    Args:
+        limits: How many there may be.
+        uses: What clients have used.
+        identify: Identifies the client of a request.
+        refuse_now: Returns why a provider may begin no response now.
+    """
 
     _limits: WebSocketLimits
+    _uses: ClientUses
+    _identify: Callable[[Exchange], Awaitable[Identity | Refusal]]
+    _refuse_now: Callable[[str], Refusal | None]
     total: int = 0
     """Open ones, and those that are being opened."""
     _of_client: Counter[str] = attrs.field(factory=Counter)
@@ -54,7 +64,6 @@ class WebSockets:
         found: ProviderRuntime | UnavailableProvider | None,
         identity: Identity,
         exchange: Exchange,
-        refuse_now: Callable[[str], Refusal | None],
     ) -> WebSocketCall | Refusal:
         """Judge the handshake of a client that is known.
 
@@ -65,17 +74,23 @@ class WebSockets:
             found: The provider that it names.
             identity: The client.
             exchange: The client's.
-            refuse_now: Returns why a provider may begin no response now.
         """
         if target is None or not isinstance(found, ProviderRuntime):
             return WEBSOCKET_NOT_SUPPORTED
-        if found.kind.match_websocket(target.path) is None or _is_limited(identity.ruled):
+        match, ruled = found.kind.match_websocket(target.path), identity.ruled
+        if match is None:
+            return WEBSOCKET_NOT_SUPPORTED
+        if ruled is not None and is_limited(ruled) and not can_be_judged(found.kind, match):
             return WEBSOCKET_NOT_SUPPORTED
         limits, client = self._limits, identity.tenant(exchange.client)
         if self.total >= limits.max_websockets or self._of_client[client] >= limits.max_per_client:
             return TOO_MANY_WEBSOCKETS if limits.max_websockets else WEBSOCKET_NOT_SUPPORTED
-        headers, name = exchange.request.headers, found.provider.name
-        return read_handshake(headers, limits, partial(refuse_now, name))
+        handshake = read_handshake(exchange.request.headers)
+        if isinstance(handshake, Refusal):
+            return handshake
+        identify = partial(self._identify, exchange)
+        refuse_now = partial(self._refuse_now, found.provider.name)
+        return WebSocketCall(*handshake, limits, identity, self._uses, identify, refuse_now)
 
     @contextmanager
     def count(self, client: str) -> Iterator[None]:
@@ -91,26 +106,23 @@ class WebSockets:
                 del self._of_client[client]
 
 
-def _is_limited(caller: Caller | None) -> bool:
-    """Return whether each request of a client must be judged, which messages are not."""
-    if caller is None:
-        return False
-    judged = permissions(caller.rules, caller.key_rules)
-    restricted = judged is not None and judged.restrict_models
-    return restricted or has_limits(caller.rules) or has_limits(caller.key_rules)
-
-
 @attrs.frozen(eq=False)
 class WebSocketCall:
     """A websocket that a client wants to open."""
 
-    limits: WebSocketLimits
-    refuse_now: Callable[[], Refusal | None]
-    """Returns why the provider may begin no response now; None if it may."""
     accept: bytes
     """The `Sec-WebSocket-Accept` for the client."""
     protocols: tuple[bytes, ...]
     """Those that the client offers, in its order, without its credentials."""
+    limits: WebSocketLimits
+    identity: Identity
+    """The client."""
+    uses: ClientUses
+    """What it uses."""
+    identify: Callable[[], Awaitable[Identity | Refusal]]
+    """Identifies the client again, by what it sent at first."""
+    refuse_now: Callable[[], Refusal | None]
+    """Returns why the provider may begin no response now; None if it may."""
     key: bytes = attrs.field(factory=lambda: base64.b64encode(os.urandom(16)))
     """The `Sec-WebSocket-Key` for the provider."""
 
@@ -141,10 +153,11 @@ class WebSocketCall:
         return (*fields, *_without_handshake(headers))
 
 
-def read_handshake(
-    headers: Headers, limits: WebSocketLimits, refuse_now: Callable[[], Refusal | None]
-) -> WebSocketCall | Refusal:
-    """Read the handshake of a client; return why it cannot be accepted if it is not sound."""
+def read_handshake(headers: Headers) -> tuple[bytes, tuple[bytes, ...]] | Refusal:
+    """Return what accepts the handshake of a client, and the protocols that it offers.
+
+    Without its credentials. If it is not sound, why it cannot be accepted.
+    """
     if get_header(headers, b"sec-websocket-version") != b"13":
         return WEBSOCKET_VERSION
     key = get_header(headers, b"sec-websocket-key") or b""
@@ -156,7 +169,7 @@ def read_handshake(
         return bad_handshake()
     offered = websocket_protocols(headers)
     protocols = tuple(each for each in offered if not each.startswith(CREDENTIAL_PROTOCOLS))
-    return WebSocketCall(limits, refuse_now, websocket_accept(key), protocols)
+    return websocket_accept(key), protocols
 
 
 def refusal_of_upstream(status: int) -> Refusal | None:

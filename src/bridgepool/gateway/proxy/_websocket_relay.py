@@ -11,7 +11,8 @@ message to the client is under way. When the request is cancelled, at the drain 
 end of a shutdown, the message under way still has a second to end.
 
 A provider that was disabled meanwhile gets no new message: what is under way goes on, and the
-client gets an error in place of a new response.
+client gets an error in place of a new response. A client that may not go on is closed between two
+messages.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ import trio
 from bridgepool.gateway.providers import ErrorDetails, ErrorForm
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._refusals import DRAIN_DEADLINE, UPSTREAM_CUT, Refusal
-from bridgepool.gateway.proxy._websocket import WebSocketCall
-from bridgepool.gateway.usage._socket_reader import SocketReader
+from bridgepool.gateway.proxy._socket_guard import CHECK_INTERVAL, SocketGuard
+from bridgepool.gateway.proxy._socket_use import SocketUse
 from bridgepool.http import (
     ControlFrame,
     DataPiece,
@@ -48,7 +49,9 @@ from bridgepool.http import (
 
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the last frames, and for a message that is under way
 _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
-_GOING_AWAY, _INTERNAL, _RESTART = 1001, 1011, 1012
+_LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
+_MAX_LATER: Final = 16  # errors that wait for the end of a message
+_GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
 _asks_response = re.compile(rb'"type"\s*:\s*"response\.create"')
 
 
@@ -66,6 +69,7 @@ class _Peer:
     has_closed: bool = False  # it has sent a close, or the end of its stream
     _in_frame: bool = False
     _waiting: list[bytes] = attrs.field(factory=list)  # our frames, until a frame has ended
+    _later: list[bytes] = attrs.field(factory=list)  # our messages, until a message has ended
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def send(self, data: bytes, last: DataPiece) -> None:
@@ -78,6 +82,8 @@ class _Peer:
             self._in_frame, self.in_message = not last.ends_frame, not last.ends
             if self._waiting and last.ends_frame:
                 data, self._waiting = data + b"".join(self._waiting), []
+            if self._later and last.ends:
+                data, self._later = data + b"".join(self._later), []
             await self.stream.send_all(data)
         finally:
             self._lock.release()
@@ -85,6 +91,10 @@ class _Peer:
     async def send_own(self, opcode: Opcode, payload: bytes) -> None:
         """Send a frame of ours, or keep it until one may be sent."""
         frame = self._frame(opcode, payload)
+        if opcode is Opcode.TEXT and (self.in_message or self._lock.locked()):
+            if len(self._later) < _MAX_LATER:
+                self._later.append(frame)
+            return
         if self._in_frame or self._lock.locked():
             if len(self._waiting) < 4:  # a peer that asks more often gets fewer answers
                 self._waiting.append(frame)
@@ -121,17 +131,20 @@ def _end(code: int, refusal: Refusal, outcome: Outcome) -> _End:
 
 @attrs.define(eq=False)
 class _Relay:
-    _call: WebSocketCall
+    _guard: SocketGuard
     _errors: ErrorForm
     _record: AccessRecord
     _client: _Peer
     _upstream: _Peer
-    _reader: SocketReader | None
     _started: float = attrs.field(factory=trio.current_time)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
-    _dropping: bool = False  # the current message of the client goes nowhere
-    _refused: Refusal | None = None  # the client was told so
+    _refusal: Refusal | None = None  # why the current message of the client goes nowhere
+    _told: Refusal | None = None  # the client was told so
+    _use: SocketUse | None = None  # that judges the current message of the client
+    _leaving: _End | None = None  # when no message to the client is under way
+    _leave_by: float = 0.0
+    _checked: float = attrs.field(factory=trio.current_time)  # whether the client may go on
 
     async def run(self) -> _End:
         """Relay until one side ends it."""
@@ -182,7 +195,9 @@ class _Relay:
         from_client = source is self._client
         for item in source.scanner.feed(data):
             if isinstance(item, DataPiece):
-                if not from_client or await self._may_pass(item):
+                if from_client and not self._passes(item):
+                    pieces += await self._judge(item)
+                else:
                     pieces.append(item)
             elif item.opcode is Opcode.PING:
                 await source.send_own(Opcode.PONG, item.payload)
@@ -206,29 +221,45 @@ class _Relay:
             self._record.bytes_received += size
             return
         self._record.bytes_sent += size
-        if self._reader is not None:
+        reader, use = self._guard.reader, self._guard.use
+        if reader is not None:
             for piece in pieces:
                 if piece.is_text:
-                    self._reader.feed(piece.payload)
+                    reader.feed(piece.payload)
                     if piece.ends:
-                        self._reader.end_message()
+                        event = reader.end_message()
+                        refusal = use.note(event) if use is not None else None
+                        if refusal is not None:
+                            self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
+        if self._leaving is not None and not self._client.in_message:
+            self._finish(self._leaving)
 
-    async def _may_pass(self, piece: DataPiece) -> bool:
-        """Return whether a piece of the client's goes on; answer a message that does not."""
+    def _passes(self, piece: DataPiece) -> bool:
+        """Return whether a piece of the client's goes on as it came."""
         if piece.begins:
-            refusal = self._call.refuse_now()
-            self._dropping = refusal is not None
-            if refusal is not None and (
-                refusal is not self._refused or _asks_response.search(piece.payload)
-            ):
-                self._refused = refusal
+            self._refusal, self._use = self._guard.refuse_now(), self._guard.use
+            if self._refusal is None:
+                self._told = None
+        return self._refusal is None and self._use is None
+
+    async def _judge(self, piece: DataPiece) -> tuple[DataPiece, ...]:
+        """Return what goes on with a piece of the client's; answer a message that does not."""
+        refusal = self._refusal
+        if refusal is not None:
+            if piece.begins and (refusal != self._told or _asks_response.search(piece.payload)):
+                self._told = refusal
                 await self._send_error(refusal)
-        return not self._dropping
+            return ()
+        if self._use is None:
+            raise AssertionError("the piece passes")
+        found = await self._use.take(piece)
+        if isinstance(found, Refusal):
+            await self._send_error(found)
+            return ()
+        return found
 
     async def _send_error(self, refusal: Refusal) -> None:
-        """Send the client an error as a message, if it may stand here."""
-        if self._client.in_message:
-            return
+        """Send the client an error as a message, when one may begin."""
         details = ErrorDetails(
             refusal.status, refusal.code, refusal.message, self._record.request_id
         )
@@ -236,15 +267,32 @@ class _Relay:
         body = {"type": "error", "status": refusal.status, **document}
         await self._client.send_own(Opcode.TEXT, msgspec.json.encode(body))
 
+    def _leave(self, end: _End) -> None:
+        """Finish between two messages to the client, at the latest after `_LEAVE_TIMEOUT`."""
+        now = trio.current_time()
+        if self._leaving is None:
+            self._leaving, self._leave_by = end, now + _LEAVE_TIMEOUT
+        if not self._client.in_message or now >= self._leave_by:
+            self._finish(self._leaving)
+
+    async def _check(self, now: float) -> None:
+        """End the websocket if the client may not go on."""
+        if now - self._checked >= CHECK_INTERVAL:
+            self._checked = now
+            refusal = await self._guard.check()
+            if refusal is not None:
+                self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
+
     async def _keep_time(self) -> None:
-        """Ping peers that are silent, and end what is too old (runs as a task)."""
-        limits = self._call.limits
-        step = min(limits.ping_interval, limits.ping_timeout) / 2
+        """Ping peers that are silent, and end what may not go on (runs as a task)."""
+        limits = self._guard.call.limits
+        step = min(limits.ping_interval / 2, limits.ping_timeout / 2, CHECK_INTERVAL)
         while True:
-            now = trio.current_time()
-            old = now - self._started >= limits.max_age
-            if old and not self._client.in_message:
-                self._finish(_End(encode_close(_GOING_AWAY, "max_age"), encode_close(1000, "")))
+            await self._check(now := trio.current_time())
+            if now - self._started >= limits.max_age:
+                self._leave(_End(encode_close(_GOING_AWAY, "max_age"), encode_close(1000, "")))
+            elif self._leaving is not None:
+                self._leave(self._leaving)
             for peer in (self._client, self._upstream):
                 silent = now - peer.heard
                 if silent >= limits.ping_interval + limits.ping_timeout:
@@ -254,6 +302,7 @@ class _Relay:
                     with suppress(UpstreamError):  # the reader finds it
                         await peer.send_own(Opcode.PING, b"")
             until_old = max(self._started + limits.max_age - now, 0.01)
+            until_old = until_old if self._leaving is None else 1.0
             await trio.sleep(min(step, until_old))
 
     async def end_message(self) -> None:
@@ -284,7 +333,7 @@ class _Relay:
 
 
 async def relay_websocket(
-    call: WebSocketCall,
+    guard: SocketGuard,
     response: UpstreamResponse,
     headers: Headers,
     errors: ErrorForm,
@@ -295,7 +344,7 @@ async def relay_websocket(
     """Relay a websocket until it ends; returns when both sides were told.
 
     Args:
-        call: Its handshake.
+        guard: Has its handshake, and judges the client.
         response: The provider's 101.
         headers: Its headers, as they may go to the client.
         errors: How errors look to the client.
@@ -308,20 +357,18 @@ async def relay_websocket(
 
     Cancellation: Both sides are closed, between two messages if the current one ends in a second.
     """
-    if (accepted := call.response_headers(headers)) is None:
+    if (accepted := guard.call.response_headers(headers)) is None:
         raise UpstreamProtocolError("the upstream's handshake of a websocket is not sound")
     record.status, record.websocket = 101, True
     streams = await exchange.upgrade(accepted), response.stream
     record.first_byte = time.perf_counter()
-    now, size = trio.current_time(), call.limits.max_message_bytes
-    reader = record.usage_reader
+    now, size = trio.current_time(), guard.call.limits.max_message_bytes
     relay = _Relay(
-        call,
+        guard,
         errors,
         record,
         _Peer(streams[0], FrameScanner(True, size), False, now),
         _Peer(streams[1], FrameScanner(False, size), True, now),
-        reader if isinstance(reader, SocketReader) else None,
     )
     try:
         end = await relay.run()

@@ -9,6 +9,16 @@ from bridgepool.gateway.usage._event_reader import EventReader
 from bridgepool.gateway.usage._tokens import MAX_TOOLS, Findings, Tokens, Usage
 
 
+@attrs.frozen
+class SocketEvent:
+    """What one message of the provider says."""
+
+    type: str
+    """Its `type`; empty if it has none."""
+    ended: Usage | None
+    """What the response has used that it ends; None if it ends none."""
+
+
 @attrs.define(eq=False)
 class SocketReader:
     """Reads the messages of one websocket; a `UsageReader` whose bytes are those of messages."""
@@ -30,17 +40,22 @@ class SocketReader:
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of a message."""
+        if b"\r" in data:
+            data = data.replace(b"\r", b" ")
         self._reader.feed(data.replace(b"\n", b" "))
 
-    def end_message(self) -> None:
+    def end_message(self) -> SocketEvent:
         """Take the end of a message."""
         self._reader.feed(b"\n")
-        if self._findings.ended:
-            self._total = _sum(self._total, self._findings.result())
-            self._responses += 1
-            self._begin()
-        else:
+        event, self._findings.event = self._findings.event, ""
+        if not self._findings.ended:
             self._reader.feed(b"data:")
+            return SocketEvent(event, None)
+        ended = self._findings.result()
+        self._total = _sum(self._total, ended)
+        self._responses += 1
+        self._begin()
+        return SocketEvent(event, ended)
 
     def result(self) -> Usage:
         """Return what all responses have used; incomplete if one has not ended."""

@@ -56,6 +56,8 @@ class Findings:
     """The paths of `fields`."""
     ended: bool = False
     """Whether the output has come to its end."""
+    event: str = ""
+    """The type of the last event."""
     _counts: dict[str, int] = attrs.field(factory=dict, init=False)
     _texts: dict[str, str] = attrs.field(factory=dict, init=False)
     _tools: dict[str, None] = attrs.field(factory=dict, init=False)
@@ -86,6 +88,7 @@ class Findings:
                 self._counts[field] = max(value, self._counts.get(field, 0))
         elif isinstance(value, str) and 0 < len(value) <= _MAX_TEXT:
             if field == "event":
+                self.event = value
                 self.ended = self.ended or value in self.fields.final_events
             elif field == "tools":
                 if len(self._tools) < MAX_TOOLS:

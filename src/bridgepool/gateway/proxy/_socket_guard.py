@@ -1,0 +1,88 @@
+"""Whether the client of an open websocket may still use it.
+
+A request is judged once, a websocket lives for an hour: meanwhile its key may expire or be revoked,
+and the rules of its client may change. So the client is identified and judged again every few
+seconds, by the key that it sent at the beginning.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._refusals import (
+    AUTHORIZATION_UNAVAILABLE,
+    WEBSOCKET_NOT_SUPPORTED,
+    WRONG_CLIENT_KEY,
+    Refusal,
+)
+from bridgepool.gateway.proxy._socket_use import SocketUse, is_limited
+from bridgepool.gateway.proxy._websocket import WebSocketCall
+from bridgepool.gateway.usage._socket_reader import SocketReader
+
+CHECK_INTERVAL: Final = 5.0
+"""Seconds after which a client is judged again."""
+_CHECK_TIMEOUT: Final = 5.0  # seconds for the answer of who has the key
+
+
+@attrs.define(eq=False)
+class SocketGuard:
+    """Judges the client of one websocket."""
+
+    call: WebSocketCall
+    _kind: ProviderType
+    _match: RouteMatch
+    _target: bytes
+    _record: AccessRecord
+    reader: SocketReader | None
+    """Reads what the provider says of its responses."""
+    use: SocketUse | None = None
+    """Judges its messages and responses, if the client has rules that need it."""
+    _refusal: Refusal | None = None
+
+    def refuse_now(self) -> Refusal | None:
+        """Return why no message of the client goes on now; None if they may."""
+        return self._refusal or self.call.refuse_now()
+
+    async def check(self) -> Refusal | None:
+        """Judge the client again; return why the websocket ends, or None."""
+        with trio.move_on_after(_CHECK_TIMEOUT):
+            found = await self.call.identify()
+            if isinstance(found, Refusal):
+                self._refusal = found
+                # Who cannot be asked about begins nothing, but need not end.
+                return None if found.code == AUTHORIZATION_UNAVAILABLE.code else found
+            if found.key != self.call.identity.key:
+                self._refusal = WRONG_CLIENT_KEY
+                return WRONG_CLIENT_KEY
+            self._refusal = self.judge(found.ruled)
+        return self._refusal
+
+    def judge(self, caller: Caller | None) -> Refusal | None:
+        """Put the rules of the client in force; return why it may not use the websocket."""
+        if caller is None:
+            if self.use is not None:
+                self.use.end()
+            self.use = None
+            return None
+        refusal = self.call.uses.judge_socket(caller, self._match, self._target, self._record)
+        if refusal is not None:
+            return refusal
+        if self.use is not None:
+            self.use.caller = caller
+        elif is_limited(caller):
+            messages, fields = self._match.route.messages, self._kind.usage
+            if messages is None or fields is None:
+                return WEBSOCKET_NOT_SUPPORTED
+            self.reader = self.reader or SocketReader(fields)
+            self.use = SocketUse(caller, self.call.uses, self._kind, messages, self._record)
+        return None
+
+    def end(self) -> None:
+        """Settle what the client has used."""
+        if self.use is not None:
+            self.use.end()

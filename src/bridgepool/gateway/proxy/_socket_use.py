@@ -1,0 +1,268 @@
+"""What a client may on a websocket: its messages are judged before they go on.
+
+Theory of operation. Only for clients with limits or with a rule on models. A message of such a
+client is held until it is complete, and read: whether it asks for a response, and which models it
+names. So what it names is allowed, and a response that it asks for has its place within the limits,
+before the provider gets it. What is held counts with the bodies of requests.
+
+Each response is a request for the limits: it takes what its message is estimated to use, and is
+settled by the usage that its last message tells. A response that nobody asked for, as the Realtime
+API begins one when somebody stops speaking, cannot be refused before: when there is no room for it,
+the websocket ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant, has_limits
+from bridgepool.gateway.limits._model_reader import (
+    AmbiguousBodyError,
+    ModelPath,
+    ModelReader,
+    read_whole,
+)
+from bridgepool.gateway.limits._rules import permissions
+from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSocketMessages
+from bridgepool.gateway.proxy import _refusals as refusals
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._client_use import ClientUses, counts_tokens, exceeded
+from bridgepool.gateway.proxy._model_bodies import MAX_BODY_BYTES
+from bridgepool.gateway.proxy._refusals import Refusal
+from bridgepool.gateway.usage._socket_reader import SocketEvent
+from bridgepool.gateway.usage._tokens import Usage
+from bridgepool.http import DataPiece
+
+_TYPE: Final[tuple[ModelPath, ...]] = (("type",),)
+_BYTES_PER_TOKEN: Final = 4.0  # of what a client sends
+_EVENT_BYTES_PER_TOKEN: Final = 150.0  # a message of the provider holds about one token
+_MAX_ASKED: Final = 100  # responses that were asked for and have not begun
+
+
+def is_limited(caller: Caller) -> bool:
+    """Return whether each response of a client is judged."""
+    judged = permissions(caller.rules, caller.key_rules)
+    restricted = judged is not None and judged.restrict_models
+    return restricted or has_limits(caller.rules) or has_limits(caller.key_rules)
+
+
+def can_be_judged(kind: ProviderType, match: RouteMatch) -> bool:
+    """Return whether responses on a websocket of a route can be judged."""
+    return match.route.messages is not None and kind.usage is not None
+
+
+@attrs.define(eq=False)
+class _Held:
+    """A message of the client that is not complete."""
+
+    pieces: list[DataPiece] = attrs.field(factory=list)
+    size: int = 0
+    reserved: int = 0  # of the memory for bodies
+    refusal: Refusal | None = None
+    readers: tuple[ModelReader, ModelReader | None] | None = None
+    error: AmbiguousBodyError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Read the next part."""
+        if self.readers is not None and self.error is None:
+            try:
+                for reader in self.readers:
+                    if reader is not None:
+                        reader.feed(data)
+            except AmbiguousBodyError as error:
+                self.error = error
+
+
+@attrs.define(eq=False)
+class _Response:
+    """A response that was asked for, or has begun."""
+
+    grant: Grant | None
+    model: str
+    input: float  # tokens, estimated
+    begun_at: int = 0  # bytes that had been sent to the client
+
+
+@attrs.define(eq=False)
+class SocketUse:
+    """The use that a client with rules makes of one websocket."""
+
+    caller: Caller
+    """The client, with the rules in force."""
+    _uses: ClientUses
+    _kind: ProviderType
+    _messages: WebSocketMessages
+    _record: AccessRecord
+    _is_first: bool = True  # the next response is the request that the handshake was
+    _held: _Held = attrs.field(factory=_Held)
+    _asked: deque[_Response] = attrs.field(factory=deque)
+    _running: deque[_Response] = attrs.field(factory=deque)
+
+    # -- messages of the client
+
+    async def take(self, piece: DataPiece) -> tuple[DataPiece, ...] | Refusal:
+        """Take a piece of a message; return what goes on, or why the message does not.
+
+        Nothing goes on before the message is complete. Of one that is refused, only the last piece
+        returns the refusal.
+        """
+        held = self._held
+        if piece.begins:
+            self._release()
+            held = self._held = _Held()
+        payload = piece.payload
+        if not (piece.begins and piece.ends):
+            self._keep(held, payload)
+        if held.refusal is None:
+            held.size += len(payload)
+            held.pieces.append(piece)
+        if not piece.ends:
+            return ()
+        refusal = held.refusal or await self._judge(held, payload)
+        pieces = tuple(held.pieces)
+        self._release()
+        return refusal or pieces
+
+    def _keep(self, held: _Held, payload: bytes) -> None:
+        """Keep a part of a message that is not complete, if there is room for it."""
+        if held.refusal is not None:
+            return
+        if held.readers is None:
+            restricted = self._restricts_models()
+            models = ModelReader(self._messages.models) if restricted else None
+            held.readers = (ModelReader(_TYPE), models)
+        if held.size + len(payload) > MAX_BODY_BYTES:
+            held.refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
+        elif not self._uses.bodies.reserve(len(payload)):
+            held.refusal = refusals.TOO_MANY_BODIES
+        if held.refusal is not None:
+            self._release()
+            return
+        held.reserved += len(payload)
+        held.feed(payload)
+
+    def _release(self) -> None:
+        held = self._held
+        self._uses.bodies.release(held.reserved)
+        held.reserved, held.pieces = 0, []
+
+    def _restricts_models(self) -> bool:
+        judged = permissions(self.caller.rules, self.caller.key_rules)
+        return judged is not None and judged.restrict_models
+
+    async def _judge(self, held: _Held, payload: bytes) -> Refusal | None:
+        """Judge a message that is complete."""
+        judged = permissions(self.caller.rules, self.caller.key_rules)
+        restricts = judged is not None and judged.restrict_models
+        kind, models = "", tuple[str, ...]()
+        try:
+            if held.error is not None:
+                raise held.error
+            if not held.pieces[0].is_text:
+                raise AmbiguousBodyError("it is binary")
+            if held.readers is None:
+                kind = "".join(read_whole(payload, _TYPE))
+                models = read_whole(payload, self._messages.models) if restricts else ()
+            else:
+                kind = "".join(held.readers[0].finish())
+                reader = held.readers[1]
+                if restricts and reader is None:
+                    raise AmbiguousBodyError("the rules have changed meanwhile")
+                models = reader.finish() if reader is not None else ()
+        except AmbiguousBodyError as error:
+            if restricts:
+                return refusals.model_not_readable(str(error))
+        asks = kind == self._messages.asks
+        if judged is not None:
+            if judged.has_expired(time.time()):
+                return refusals.KEY_EXPIRED
+            for name in models:
+                if not judged.allow_model(name):
+                    return refusals.model_not_allowed(name)
+            if restricts and asks and not models and not self._messages.model_parameter:
+                return refusals.MODEL_MISSING
+        if models:
+            self._record.model = self._record.model or models[0]
+        return await self._ask(models[0] if models else self._record.model, held) if asks else None
+
+    async def _ask(self, model: str, held: _Held) -> Refusal | None:
+        """Find room for a response that a message asks for."""
+        if len(self._asked) >= _MAX_ASKED:
+            return refusals.rate_limited("responses at a time", 1, ())
+        response = _Response(None, model, held.size / _BYTES_PER_TOKEN)
+        if self._is_limited():
+            cost = attrs.evolve(
+                self._amounts(response, Usage(), 0.0), requests=float(not self._is_first)
+            )
+            found = await self._uses.take(self.caller, self._kind, cost)
+            if isinstance(found, Refusal):
+                return found
+            response.grant = found
+        self._is_first = False
+        self._asked.append(response)
+        return None
+
+    def _is_limited(self) -> bool:
+        return has_limits(self.caller.rules) or has_limits(self.caller.key_rules)
+
+    def _amounts(self, response: _Response, usage: Usage, estimated: float) -> Amounts:
+        if not counts_tokens(self.caller):
+            return Amounts()
+        record, model = self._record, response.model
+        return self._uses.amounts_of(usage, record.provider, model, response.input, estimated)
+
+    # -- messages of the provider
+
+    def note(self, event: SocketEvent) -> Refusal | None:
+        """Note a message of the provider that has gone to the client.
+
+        Returns:
+            Why the websocket ends: there is no room for a response that has begun unasked.
+        """
+        if event.type == self._messages.begins:
+            return self._begin()
+        if event.ended is not None:
+            waiting = self._running or self._asked
+            if waiting:
+                self._end(waiting.popleft(), event.ended)
+        elif event.type == self._messages.fails and self._asked:
+            response = self._asked.popleft()
+            if response.grant is not None:
+                response.grant.end(Amounts())
+        return None
+
+    def _begin(self) -> Refusal | None:
+        if self._asked:
+            response = self._asked.popleft()
+        else:
+            response = _Response(None, self._record.model, 0.0)
+            if self._is_limited():
+                cost = Amounts(requests=float(not self._is_first))
+                found = self._uses.limiter.admit(self.caller, cost)
+                if isinstance(found, Exceeded):
+                    return exceeded(found, ())
+                response.grant = found
+            self._is_first = False
+        response.begun_at = self._record.bytes_sent
+        self._running.append(response)
+        return None
+
+    def _end(self, response: _Response, usage: Usage) -> None:
+        if response.grant is not None:
+            sent = self._record.bytes_sent - response.begun_at
+            response.grant.end(self._amounts(response, usage, sent / _EVENT_BYTES_PER_TOKEN))
+
+    def end(self) -> None:
+        """Settle what has not ended, by estimate: the websocket is over."""
+        self._release()
+        for response in self._running:
+            self._end(response, Usage())
+        for response in self._asked:
+            if response.grant is not None:
+                response.grant.end(None)  # the provider may have begun it
+        self._running.clear()
+        self._asked.clear()

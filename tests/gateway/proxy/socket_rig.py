@@ -1,0 +1,119 @@
+"""A client with rules, and an upstream that answers with responses, on websockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import attrs
+import trio
+from wsproto.events import AcceptConnection, RejectConnection, Request
+
+from bridgepool.gateway import GatewaySettings
+from bridgepool.gateway.providers import (
+    Client,
+    ClientRules,
+    hash_key,
+    new_client_key,
+)
+from tests.gateway.proxy.rig import Rig, open_rig, openai
+from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
+
+KEY = new_client_key()
+BEARER = [(b"authorization", b"Bearer " + KEY.reveal().encode())]
+RESPONSES, REALTIME = "/ai/v1/responses", "/ai/v1/realtime"
+TOKENS = 40  # that each response of the upstream uses
+SETTINGS = GatewaySettings(min_reload_interval=0.001)
+
+
+def create(model: str | None = "gpt-5", **fields: Any) -> str:
+    named = {} if model is None else {"model": model}
+    return json.dumps({"type": "response.create", **named, **fields})
+
+
+def response(kind: str, number: int, status: str, **fields: Any) -> str:
+    document = {"id": f"resp_{number}", "status": status, "model": "gpt-5", **fields}
+    return json.dumps({"type": kind, "response": document})
+
+
+@attrs.define(eq=False)
+class Upstream:
+    """Answers each `response.create` with a response; remembers all messages."""
+
+    got: list[str | bytes] = attrs.field(factory=list)
+    hold: trio.Event | None = None  # before the end of a response
+    fails: bool = False
+    unasked: bool = False  # it begins a response after any message
+
+    async def serve(self, socket: Socket, _request: Request) -> None:
+        number = 0
+        with suppress(AssertionError):  # it is closed
+            while True:
+                message = await socket.receive()
+                self.got.append(message)
+                if not self.unasked and "create" not in str(message):
+                    continue
+                if self.fails:
+                    await socket.send_text('{"type": "error", "status": 400, "error": {}}')
+                    continue
+                number += 1
+                await socket.send_text(response("response.created", number, "in_progress"))
+                if self.hold is not None:
+                    await self.hold.wait()
+                usage = {"input_tokens": TOKENS - 10, "output_tokens": 10}
+                done = response("response.completed", number, "completed", usage=usage)
+                await socket.send_text(done)
+
+
+@attrs.define(eq=False)
+class Opened:
+    rig: Rig
+    upstream: Upstream
+
+    def rules(self, **rules: Any) -> None:
+        client = Client(id="ada", key_hashes=(hash_key(KEY),), rules=ClientRules(**rules))
+        self.rig.set_clients(client)
+
+    async def refusal(self, target: str = RESPONSES) -> tuple[int, str]:
+        """Open a websocket that is refused; return status and code."""
+        async with connect_socket(self.rig.address, target, BEARER) as (socket, answer):
+            assert isinstance(answer, RejectConnection), answer
+            body = b""
+            while not answer.has_body or (event := await socket.next_event()):
+                if not answer.has_body:
+                    break
+                body += bytes(event.data)  # type: ignore[union-attr]
+                if event.body_finished:  # type: ignore[union-attr]
+                    break
+            return answer.status_code, json.loads(body)["error"]["code"]
+
+
+@asynccontextmanager
+async def opened(
+    nursery: trio.Nursery, settings: GatewaySettings = SETTINGS, **fields: Any
+) -> AsyncIterator[Opened]:
+    upstream = Upstream()
+    north = await start_upstream(nursery, upstream.serve)
+    async with open_rig(openai(north.url, **fields), nursery=nursery, settings=settings) as rig:
+        yield Opened(rig, upstream)
+
+
+@asynccontextmanager
+async def connected(opened: Opened, target: str = RESPONSES) -> AsyncIterator[Socket]:
+    async with connect_socket(opened.rig.address, target, BEARER) as (socket, answer):
+        assert isinstance(answer, AcceptConnection), answer
+        yield socket
+
+
+async def events(socket: Socket, count: int) -> list[str]:
+    """Return the types of the next messages, of errors their codes."""
+    found = []
+    for _ in range(count):
+        message = json.loads(await socket.receive())
+        found.append(message.get("code") or message["type"])
+    return found
+
+
+SERVED = ["response.created", "response.completed"]
