@@ -100,6 +100,15 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "request.method in _METHODS_WITH_BODY",
     ),
     bug(
+        "a connection is kept after a malformed head", ("tests/http/test_response_heads.py",),
+        f"{_WIRE}._next_head", "self._keep_alive and well_formed", "self._keep_alive",
+    ),
+    bug(
+        "an oddity may stand in a field about framing", ("tests/http/test_response_heads.py",),
+        "http/_response_heads.py:_rewrite_fields",
+        "if any(word in letters for word in _FRAMING_WORDS):", "if False:",
+    ),
+    bug(
         "a connection is kept after an error to a body", _SHARED, f"{_WIRE}._next_head",
         "head.status < 300 or not self._has_body", "True",
     ),

@@ -59,7 +59,7 @@ class FramingFields:
         if method == b"HEAD" or status in (204, 304):
             return read_nothing
         if self.chunked:
-            return ReadChunks(limits)
+            return ReadChunks(limits, _padded_chunk_line)
         return read_until_close if self.length is None else ReadLength(self.length)
 
 
@@ -141,7 +141,10 @@ def without_fields(headers: Headers, *unwanted: bytes) -> Headers:
 
 
 _MAX_CHUNK_LINE = 256  # bytes; chunk extensions are ignored
-_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_EXTENSIONS = rb"(?:;[\t\x20-\x7e\x80-\xff]*)?"
+_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSIONS)
+_padded_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*+" + _EXTENSIONS)  # by some servers
+FindEnd = Callable[[bytes, int, int, MessageLimits], int]
 
 
 @attrs.define(eq=False)
@@ -168,13 +171,13 @@ class ReceiveBuffer:
             self.searched = max(0, self.searched - self.start)
             self.start = 0
 
-    def find_head(self, limits: MessageLimits) -> int:
+    def find_head(self, limits: MessageLimits, find: FindEnd = find_head_end) -> int:
         """Return the end of the next head or trailer section; -1 while it is incomplete.
 
         Raises:
             RemoteProtocolError: It is already known to be malformed or too large.
         """
-        end = find_head_end(self.data, self.start, max(self.start, self.searched), limits)
+        end = find(self.data, self.start, max(self.start, self.searched), limits)
         if end < 0:
             self.searched = len(self.data)
         return end
@@ -232,6 +235,7 @@ class ReadChunks:
     """
 
     limits: MessageLimits
+    line: re.Pattern[bytes] = _chunk_line
     total: int = 0  # data bytes announced by size lines so far
     in_chunk: int = 0  # data bytes left in this chunk; -1: only its line break
     in_trailers: bool = False
@@ -279,7 +283,7 @@ class ReadChunks:
             if buffer.data.find(b"\n", begin) >= 0:
                 raise RemoteProtocolError("the size line of a chunk ends with a bare line feed")
             return None
-        line = _chunk_line.fullmatch(buffer.data, begin, end)
+        line = self.line.fullmatch(buffer.data, begin, end)
         if line is None:
             raise RemoteProtocolError("the size line of a chunk is malformed")
         size = int(line.group(1), 16)

@@ -1,11 +1,12 @@
 """The wires of a server and of a client, whose heads are checked by h11. Pure.
 
 `_heads` checks the raw bytes of a head strictly and splits it, so input that h11 is too lax about
-never reaches h11. The start line and the fields that decide about framing, host and connection
-are then passed to h11's event classes: whatever h11 rejects stays rejected. h11's `Connection` is
-not used. When receiving, it would parse each head a second time (57 µs for a typical request;
-this takes 20 µs), and sending through it costs as much again. The little state that it would keep
-is kept here: the progress of both messages, and whether the connection can be used afterwards.
+never reaches h11. (`_response_heads` first rewrites what is odd in a response.) The start line and
+the fields that decide about framing, host and connection are then passed to h11's event classes:
+whatever h11 rejects stays rejected. h11's `Connection` is not used. When receiving, it would parse
+each head a second time (57 µs for a typical request; this takes 20 µs), and sending through it
+costs as much again. The little state that it would keep is kept here: the progress of both
+messages, and whether the connection can be used afterwards.
 
 `_framing` splits and frames bodies, and `_heads` serializes heads. Property tests compare all of
 this with an h11 `Connection` that does everything.
@@ -47,11 +48,11 @@ from bridgepool.http._heads import (
     join_request_line,
     join_status_line,
     parse_request_head,
-    parse_response_head,
 )
 from bridgepool.http._limits import MessageLimits
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request, ResponseHead
 from bridgepool.http._origin_form import HOST, to_origin_form
+from bridgepool.http._response_heads import find_response_head_end, read_response_head
 
 _CLOSE = (b"connection", b"close")
 _UPGRADE = (b"connection", b"upgrade")
@@ -266,8 +267,8 @@ class H11ClientWire:
     that the server did not read is a request, and a body that this end did not expect is a
     response. So there is no reuse after a chunked request (simple servers read Content-Length
     only), after a body of a method that has none, after a response other than 2xx to a request
-    with a body (errors are often sent without reading it), and after a response whose end is known
-    by a rule and not by its own fields (to HEAD, 204, 304).
+    with a body (errors are often sent without reading it), after a response whose end is known by a
+    rule and not by its own fields (to HEAD, 204, 304), and after a malformed head.
     """
 
     _limits: MessageLimits
@@ -344,14 +345,15 @@ class H11ClientWire:
 
     def _next_head(self, request: Request) -> ResponseHead | None:
         buffer = self._buffer
-        end = buffer.find_head(self._limits)
+        end = buffer.find_head(self._limits, find_response_head_end)
         if end < 0:
             if buffer.ended:
                 raise RemoteProtocolError("the connection ended before the response")
             return None
-        head = parse_response_head(buffer.data[buffer.start : end], self._limits)
-        framing = parse_framing(head.headers, head.http_version)
+        raw = buffer.data[buffer.start : end]
+        head, framing, well_formed = read_response_head(raw, self._limits)
         _check_with_h11(head, framing.relevant)
+        self._keep_alive = self._keep_alive and well_formed
         if head.status >= 200:
             self._reader = framing.response_reader(request.method, head.status, self._limits)
             stays = head.http_version == b"1.1" or framing.keep_alive
