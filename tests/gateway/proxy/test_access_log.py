@@ -66,6 +66,7 @@ def test_a_line_is_one_json_object_whatever_the_path_holds() -> None:
         "model": "m",
         "input_tokens": 7,
         "output_tokens": None,
+        "close_code": 0,
         "outcome": "complete",
         "code": "",
     }

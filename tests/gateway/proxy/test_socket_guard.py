@@ -32,7 +32,7 @@ async def test_a_key_that_is_revoked_or_expires_ends_its_websocket(
             (None, "invalid_api_key"),
             ({"expires": "2020-01-01T00:00:00Z"}, "key_expired"),
             ({"providers": ("other",)}, "provider_not_allowed"),
-            ({"routes": ("/v1/chat/*",)}, "route_not_allowed"),
+            ({"routes": ("/chat/*",)}, "route_not_allowed"),
         ):
             both.rules()
             async with connected(both) as socket:

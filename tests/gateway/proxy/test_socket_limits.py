@@ -40,7 +40,7 @@ async def test_rules_and_limits_are_judged_before_the_101_and_refused_as_http(
     async with opened(nursery) as both:
         for rules, target, refused in (
             ({"providers": ("other",)}, RESPONSES, (403, "provider_not_allowed")),
-            ({"routes": ("/v1/chat/*",)}, RESPONSES, (403, "route_not_allowed")),
+            ({"routes": ("/chat/*",)}, RESPONSES, (403, "route_not_allowed")),
             ({"expires": "2020-01-01T00:00:00Z"}, RESPONSES, (403, "key_expired")),
             ({"money_per_day": 1.0}, RESPONSES, (503, "no_price_table")),
             ({"models": ("gpt-*",)}, REALTIME, (403, "model_not_allowed")),

@@ -80,6 +80,19 @@ TOKENS: Final = Metric(
     "`cached_write` or `reasoning`; the last three are parts of the first two.",
     ("provider", "type"),
 )
+WEBSOCKETS: Final = Metric(
+    "bridgepool_websockets",
+    "gauge",
+    "Open websockets. They are requests in flight, too.",
+    ("provider",),
+)
+WEBSOCKETS_CLOSED: Final = Metric(
+    "bridgepool_websockets_closed_total",
+    "counter",
+    "Websockets that were closed. `code` is that of the close, as the client sent or got it; 1005 "
+    "for a close without one, 1006 if there was no close, `other` for codes of applications.",
+    ("provider", "code"),
+)
 BRIDGES: Final = Metric(
     "bridgepool_pool_bridges",
     "gauge",
@@ -277,6 +290,8 @@ GATEWAY_METRICS: Final = (
     DURATION,
     FIRST_BYTE,
     TOKENS,
+    WEBSOCKETS,
+    WEBSOCKETS_CLOSED,
     BRIDGES,
     LEASES,
     ACQUIRES,

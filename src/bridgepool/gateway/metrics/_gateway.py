@@ -22,6 +22,7 @@ from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.http import Headers
 
 _FORGET_AFTER: Final = 3600.0  # seconds since a provider was in force last
+_CLOSE_CODES: Final = frozenset(range(1000, 1016))  # the registered ones that may be met
 _TOKEN_TYPES: Final = ("input", "output", "cached_read", "cached_write", "reasoning")
 
 
@@ -38,6 +39,7 @@ class RequestMetrics:
     _requests: Counters = attrs.field(init=False)
     _tokens: Counters = attrs.field(init=False)
     _fallbacks: Counters = attrs.field(init=False, factory=lambda: Counters(names.FALLBACKS))
+    _closed: Counters = attrs.field(init=False, factory=lambda: Counters(names.WEBSOCKETS_CLOSED))
     _duration: Histograms = attrs.field(init=False, factory=lambda: Histograms(names.DURATION))
     _first_byte: Histograms = attrs.field(init=False, factory=lambda: Histograms(names.FIRST_BYTE))
     # what a request has -> its counter: found without making any text
@@ -74,6 +76,9 @@ class RequestMetrics:
         timed[0].observe(record.ended - record.started)
         if record.first_byte:
             timed[1].observe(record.first_byte - record.started)
+        if record.websocket:
+            code = str(record.close_code) if record.close_code in _CLOSE_CODES else "other"
+            self._closed.child(_label(provider), code).value += 1
         if record.fallback_from:
             self._fallbacks.child(record.fallback_from, provider).value += 1
         if record.usage.tokens.input is not None or record.usage.tokens.output is not None:
@@ -98,6 +103,7 @@ class RequestMetrics:
         for metric in (self._requests, self._duration, self._first_byte, self._tokens):
             yield from metric.lines()
         yield from self._fallbacks.lines()
+        yield from self._closed.lines()
 
     def forget_providers(self, in_force: Sequence[str], now: float) -> None:
         """Forget what was counted for providers that have not been in force for an hour.
@@ -112,7 +118,8 @@ class RequestMetrics:
             del self._seen[name]
             self._timed.pop(name, None)
         self._bound = {key: cell for key, cell in self._bound.items() if key[0] not in gone}
-        for metric in (self._requests, self._duration, self._first_byte, self._tokens):
+        series = (self._requests, self._duration, self._first_byte, self._tokens, self._closed)
+        for metric in series:
             metric.forget(lambda values: values[0] in gone)
         self._fallbacks.forget(lambda values: not gone.isdisjoint(values))
 
@@ -148,6 +155,9 @@ class GatewayMetrics:
         running = dict.fromkeys(["", *(entry.provider.name for entry in entries)], 0)
         running |= CountBy(_label(record.provider) for record in gateway._recorder.running)
         yield from family(names.REQUESTS_RUNNING, _by_key(running))
+        sockets = dict.fromkeys([entry.provider.name for entry in entries], 0)
+        sockets |= CountBy(each.provider for each in gateway._recorder.running if each.websocket)
+        yield from family(names.WEBSOCKETS, _by_key(sockets))
         yield from self._pool_lines()
         results = {
             "applied": reloads.applied,

@@ -104,6 +104,9 @@ class AccessRecord:
     """Its trace, if it is traced."""
     websocket: bool = False
     """It became a websocket; the bytes are those of its frames."""
+    close_code: int = 0
+    """The code that the websocket was closed with, as the client sent or got it; 1005 for a close
+    without one, 1006 if there was no close. 0 for no websocket."""
     bytes_received: int = 0
     """Bytes of the request body, received and passed on."""
     status: int = 0
@@ -155,6 +158,7 @@ def json_line(record: AccessRecord) -> bytes:
         "model": record.model or record.usage.model,
         "input_tokens": record.usage.tokens.input,
         "output_tokens": record.usage.tokens.output,
+        "close_code": record.close_code,
         "outcome": record.outcome,
         "code": record.code,
     }

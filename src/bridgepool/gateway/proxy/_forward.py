@@ -270,6 +270,8 @@ async def _relay(
         )
     finally:
         guard.end()
+    if record.outcome is Outcome.UPSTREAM_CUT:
+        log_upstream_failure(record, f"the websocket was closed with {record.close_code}")
     return True
 
 

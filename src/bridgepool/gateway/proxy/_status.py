@@ -94,6 +94,7 @@ def _requests_document(running: Iterable[AccessRecord]) -> Mapping[str, object]:
     records, now = sorted(running, key=lambda record: record.started), time.perf_counter()
     return {
         "running": len(records),
+        "websockets": sum(record.websocket for record in records),
         "oldest": [_request_document(record, now) for record in records[:MAX_REQUESTS]],
     }
 
@@ -108,6 +109,7 @@ def _request_document(record: AccessRecord, now: float) -> Mapping[str, object]:
         "generation": record.generation,
         "method": record.method,
         "route": record.route,
+        "websocket": record.websocket,
         "attempts": record.attempts,
         "status": record.status,
         "bytes": record.bytes_sent,

@@ -52,6 +52,7 @@ _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
 _MAX_LATER: Final = 16  # errors that wait for the end of a message
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
+_NO_CODE, _NO_CLOSE = 1005, 1006  # never sent
 _asks_response = re.compile(rb'"type"\s*:\s*"response\.create"')
 
 
@@ -122,6 +123,13 @@ class _End:
     to_upstream: bytes
     outcome: Outcome = Outcome.COMPLETE
     code: str = ""
+
+    @property
+    def close_code(self) -> int:
+        """The code that the client sent or got."""
+        if len(self.to_client) >= 2:
+            return int.from_bytes(self.to_client[:2], "big")
+        return _NO_CODE if self.outcome is Outcome.COMPLETE else _NO_CLOSE
 
 
 def _end(code: int, refusal: Refusal, outcome: Outcome) -> _End:
@@ -359,7 +367,7 @@ async def relay_websocket(
     """
     if (accepted := guard.call.response_headers(headers)) is None:
         raise UpstreamProtocolError("the upstream's handshake of a websocket is not sound")
-    record.status, record.websocket = 101, True
+    record.status, record.websocket, record.close_code = 101, True, _NO_CLOSE
     streams = await exchange.upgrade(accepted), response.stream
     record.first_byte = time.perf_counter()
     now, size = trio.current_time(), guard.call.limits.max_message_bytes
@@ -378,11 +386,13 @@ async def relay_websocket(
             code = _RESTART if refusal is DRAIN_DEADLINE else _GOING_AWAY
             with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await relay.end_message()
+            end = _end(code, refusal, Outcome.COMPLETE)
+            record.close_code = code
             with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                await relay.close(_end(code, refusal, Outcome.COMPLETE))
+                await relay.close(end)
         raise
     if record.outcome is Outcome.COMPLETE:
-        record.outcome, record.code = end.outcome, end.code
+        record.outcome, record.code, record.close_code = end.outcome, end.code, end.close_code
     with trio.move_on_after(_CLOSE_TIMEOUT):
         await relay.close(end)
     with trio.move_on_after(_LINGER_TIMEOUT):

@@ -1,0 +1,101 @@
+"""What is recorded of a websocket: log, metrics, status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+from wsproto.events import AcceptConnection, CloseConnection, Request
+
+from bridgepool.gateway.metrics._gateway import RequestMetrics
+from bridgepool.gateway.proxy._access_log import json_line
+from tests.gateway.metrics.test_gateway_metrics import scrape
+from tests.gateway.proxy.rig import open_rig, openai
+from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
+
+CLOSED = "bridgepool_websockets_closed_total"
+
+
+async def leave_or_echo(socket: Socket, _request: Request) -> None:
+    """Leave after a message `leave`."""
+    while (event := await socket.next_event()) is not None:
+        if isinstance(event, CloseConnection):
+            await socket.send(event.response())
+            return
+        if getattr(event, "data", "") == "leave":
+            return
+        await socket.send(event)
+
+
+async def test_open_websockets_and_how_they_were_closed_are_shown(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    north = await start_upstream(nursery, leave_or_echo)
+    metrics = RequestMetrics()
+    async with open_rig(
+        openai(north.url), openai(north.url, "other"), nursery=nursery, observers=[metrics.observe]
+    ) as rig:
+        ended = 0
+
+        async def closed(count: int) -> None:
+            nonlocal ended
+            ended += count
+            await rig.wait_records(ended)
+
+        async with connect_socket(rig.address) as (socket, answer):
+            assert isinstance(answer, AcceptConnection)
+            request_id = dict(answer.extra_headers)[b"x-request-id"].decode()
+            await socket.send_text("x")
+            await socket.receive()
+            found = await scrape(rig, metrics)
+            assert found["bridgepool_websockets"] == {("ai",): 1, ("other",): 0}
+            status = rig.gateway.status()["requests"]
+            assert status["websockets"] == 1  # type: ignore[index] # it is a document
+            [shown] = status["oldest"]  # type: ignore[index]
+            assert (shown["websocket"], shown["request_id"]) == (True, request_id)
+            assert shown["bytes"] == shown["bytes_received"] - 4 == 3  # without the mask
+            await socket.send(CloseConnection(1000, "done"))
+            await socket.receive_close()
+        await closed(1)
+        line = json.loads(json_line(rig.records[0]))
+        expected = {
+            "request_id": request_id,
+            "provider": "ai",
+            "route": "/responses",
+            "status": 101,
+            "bytes": 3,
+            "bytes_received": 7,
+            "attempts": 1,
+            "upstream_status": 101,
+            "close_code": 1000,
+            "outcome": "complete",
+        }
+        assert line | expected == line
+        for code, sent in ((4321, 4321), (1005, None)):
+            async with connect_socket(rig.address) as (socket, _):
+                close = CloseConnection(sent) if sent is not None else None
+                if close is not None:
+                    await socket.send(close)
+                else:
+                    await socket.stream.send_all(b"\x88\x80\0\0\0\0")
+                await socket.next_event()
+            await closed(1)
+            assert rig.records[-1].close_code == code
+        async with connect_socket(rig.address):
+            pass
+        await closed(1)
+        assert rig.records[-1].close_code == 1006
+        async with connect_socket(rig.address) as (socket, answer):
+            assert isinstance(answer, AcceptConnection)
+            cut = dict(answer.extra_headers)[b"x-request-id"].decode()
+            await socket.send_text("leave")
+            assert await socket.receive_close() == (1011, "upstream_cut")
+        await closed(1)
+        assert rig.records[-1].close_code == 1011
+        found = await scrape(rig, metrics)
+        codes = {("1000", "ai"): 1, ("other", "ai"): 1, ("1005", "ai"): 1, ("1006", "ai"): 1}
+        assert found[CLOSED] == {**codes, ("1011", "ai"): 1}
+        assert found["bridgepool_websockets"] == {("ai",): 0, ("other",): 0}
+    [logged] = [each for each in caplog.records if each.message == "upstream request failed"]
+    assert vars(logged)["request_id"] == cut
