@@ -21,6 +21,7 @@ from tools.planted_remote_bugs import REMOTE_BUGS
 from tools.planted_store_bugs import STORE_BUGS
 from tools.planted_upstream_bugs import UPSTREAM_BUGS
 from tools.planted_usage_bugs import USAGE_BUGS
+from tools.planted_websocket_bugs import WEBSOCKET_BUGS
 
 ROOT = Path(__file__).resolve().parent.parent
 KNOWN = (
@@ -33,6 +34,7 @@ KNOWN = (
     *LIMIT_BUGS,
     *OBSERVABILITY_BUGS,
     *USAGE_BUGS,
+    *WEBSOCKET_BUGS,
 )
 # A bug may show as a test that never ends.
 TIMEOUT = 240

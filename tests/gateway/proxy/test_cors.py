@@ -59,6 +59,7 @@ async def test_a_page_of_an_allowed_origin_may_call_and_read_everything(
             assert answer.status == status
             assert answer.headers[b"access-control-allow-origin"] == origin.encode()
             assert answer.headers[b"access-control-expose-headers"] == b"*"
+            assert answer.headers[b"vary"] == b"origin"
         stream = await rig.ask(CHAT, {"stream": True}, page(origin, good))
         assert stream.headers[b"access-control-allow-origin"] == origin.encode()
     assert rig.records[0].outcome is Outcome.COMPLETE

@@ -1,0 +1,101 @@
+"""Bugs of websockets, and of what browsers are told, as edits of our source.
+
+As in `planted_bugs`; each names the tests that must catch it.
+"""
+
+from tools.planted_bugs import Bug
+from tools.planted_remote_bugs import bug
+
+_RELAY_TESTS = ("tests/gateway/proxy/test_websockets.py",)
+_LIMIT_TESTS = ("tests/gateway/proxy/test_socket_limits.py",)
+_GUARD_TESTS = ("tests/gateway/proxy/test_socket_guard.py",)
+_RECOVERY_TESTS = ("tests/gateway/proxy/test_socket_recovery.py",)
+_RECORD_TESTS = ("tests/gateway/proxy/test_socket_record.py",)
+_CORS_TESTS = ("tests/gateway/proxy/test_cors.py",)
+_RELAY = "gateway/proxy/_websocket_relay.py"
+_HANDSHAKE = "gateway/proxy/_websocket.py"
+_USE = "gateway/proxy/_socket_use.py:SocketUse"
+_CORS = "gateway/proxy/_cors.py"
+
+WEBSOCKET_BUGS: tuple[Bug, ...] = (
+    bug(
+        "a response beyond a limit is begun on a websocket", _LIMIT_TESTS, f"{_USE}._ask",
+        "if self._is_limited():", "if False:",
+    ),
+    bug(
+        "a response on a websocket is not charged", _LIMIT_TESTS, f"{_USE}._end",
+        "self._amounts(response, usage, sent / _EVENT_BYTES_PER_TOKEN)", "None",
+    ),
+    bug(
+        "a response that fails on a websocket keeps its place", _LIMIT_TESTS, f"{_USE}.note",
+        "response.grant.end(Amounts())", "pass",
+    ),
+    bug(
+        "a response that nobody asked for is free", _LIMIT_TESTS, f"{_USE}._begin",
+        "return exceeded(found, ())", "return None",
+    ),
+    bug(
+        "the messages of a websocket may name any model", _LIMIT_TESTS, f"{_USE}._judge",
+        "not judged.allow_model(name)", "False",
+    ),
+    bug(
+        "the query of a websocket may name two models", _LIMIT_TESTS,
+        "gateway/limits/_model_reader.py:read_parameter", "len(found) > 1", "False",
+    ),
+    bug(
+        "a message that was held stays in memory", _LIMIT_TESTS, f"{_USE}._release",
+        "self._uses.bodies.release(held.reserved)", "pass",
+    ),
+    bug(
+        "an error is lost while a message is under way", _LIMIT_TESTS, f"{_RELAY}:_Peer.send",
+        'data, self._later = data + b"".join(self._later), []', "self._later = []",
+    ),
+    bug(
+        "a websocket outlives its key", _GUARD_TESTS,
+        "gateway/proxy/_socket_guard.py:SocketGuard.check",
+        "None if found.code == AUTHORIZATION_UNAVAILABLE.code else found", "None",
+    ),
+    bug(
+        "a websocket keeps the rules that it began with", _GUARD_TESTS,
+        "gateway/proxy/_socket_guard.py:SocketGuard.check", "self.judge(found.ruled)", "None",
+    ),
+    bug(
+        "a disabled provider begins responses on a websocket", _RELAY_TESTS,
+        f"{_RELAY}:_Relay._passes", "self._guard.refuse_now()", "None",
+    ),
+    bug(
+        "a websocket is closed within a message", _RELAY_TESTS, f"{_RELAY}:relay_websocket",
+        "await relay.end_message()", "pass",
+    ),
+    bug(
+        "a browser's key goes on to the provider", _RELAY_TESTS, f"{_HANDSHAKE}:read_handshake",
+        "if not each.startswith(CREDENTIAL_PROTOCOLS)", "if each",
+    ),
+    bug(
+        "a client opens any number of websockets", _RELAY_TESTS,
+        f"{_HANDSHAKE}:WebSockets.admit", "self._of_client[client] >= limits.max_per_client",
+        "False",
+    ),
+    bug(
+        "a websocket is no running request of the gateway", _RECOVERY_TESTS,
+        "gateway/proxy/_app.py:Gateway._serve", "if not self._settings.max_concurrent:",
+        "if not self._settings.max_concurrent or is_websocket_handshake(exchange.request):",
+    ),
+    bug(
+        "a websocket that is cut looks like one that was closed", _RECORD_TESTS,
+        f"{_RELAY}:_End.close_code", "_NO_CODE if self.outcome is Outcome.COMPLETE else _NO_CLOSE",
+        "_NO_CODE",
+    ),
+    bug(
+        "pages of any origin may read answers", _CORS_TESTS, f"{_CORS}:Cors.allowed_origin",
+        "origin.lower() in self._origins", "True",
+    ),
+    bug(
+        "a preflight is answered by a wildcard", _CORS_TESTS, f"{_CORS}:preflight_headers",
+        '(b"access-control-allow-headers", names)', '(b"access-control-allow-headers", b"*")',
+    ),
+    bug(
+        "caches mix the answers for two origins", _CORS_TESTS, f"{_CORS}:cors_headers",
+        '        (b"vary", b"origin"),\n', "",
+    ),
+)  # fmt: skip
