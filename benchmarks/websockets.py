@@ -16,19 +16,30 @@ import trio
 from benchmarks.table import Row, row
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import GatewaySettings, WebSocketLimits, open_gateway
-from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers import (
+    Client,
+    ClientRules,
+    Clients,
+    Provider,
+    hash_key,
+    new_client_key,
+)
 from bridgepool.http import Opcode, UpstreamLimits, encode_frame, serve_http, websocket_accept
 
 MESSAGES = 3000
 ROUNDS = 5
 IDLE = 1000
-_QUESTION = encode_frame(Opcode.TEXT, b"x" * 200, mask=b"\1\2\3\4")
+_MESSAGE = b'{"type":"input_audio_buffer.append","audio":"%s"}' % (b"x" * 150)
+_QUESTION = encode_frame(Opcode.TEXT, _MESSAGE, mask=b"\1\2\3\4")
 _ANSWER = encode_frame(Opcode.TEXT, b"y" * 200)
 _HANDSHAKE = (
-    b"GET /ai/v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+    b"GET /ai/v1/realtime?model=m HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer %s\r\n\r\n"
 )
+_KEY = new_client_key()
+_NO_RULES = ClientRules()
+_RULES = ClientRules(models=("*",), tokens_per_minute=10**9)
 
 
 def run() -> list[Row]:
@@ -37,23 +48,27 @@ def run() -> list[Row]:
 
 
 async def _main() -> list[Row]:
-    direct, bare, gateway, idle = [], [], [], []
+    direct, bare, gateway, ruled, idle = [], [], [], [], []
     async with (
         _serving(_answer) as upstream,
         _serving(partial(_relay, upstream)) as relay,
         _gateway(upstream) as served,
+        _gateway(upstream, _RULES) as judging,
     ):
         for _ in range(ROUNDS):
             direct.append(await _talk(upstream))
             bare.append(await _talk(relay))
             gateway.append(await _talk(served))
+            ruled.append(await _talk(judging))
         idle.append(await _memory(upstream, served))
     floors = [through - alone for through, alone in zip(bare, direct, strict=True)]
     costs = [through - alone for through, alone in zip(gateway, direct, strict=True)]
+    judged = [through - alone for through, alone in zip(ruled, direct, strict=True)]
     ratios = [cost / floor for cost, floor in zip(costs, floors, strict=True)]
     return [
         row("websocket, 200 B each way: a bare relay", floors, "µs"),
         row("websocket, 200 B each way: the gateway", costs, "µs"),
+        row("websocket, 200 B each way: rules on models and limits", judged, "µs"),
         row("websocket, 200 B each way: gateway / bare relay", ratios, "x", target="<= 2 x"),
         row(f"{IDLE} idle websockets: memory of each", idle, "kB", target="<= 60 kB"),
     ]
@@ -61,7 +76,7 @@ async def _main() -> list[Row]:
 
 async def _connect(port: int) -> trio.SocketStream:
     stream = await trio.open_tcp_stream("127.0.0.1", port)
-    await stream.send_all(_HANDSHAKE)
+    await stream.send_all(_HANDSHAKE % _KEY.reveal().encode())
     head = b""
     while b"\r\n\r\n" not in head:
         head += await stream.receive_some()
@@ -149,7 +164,7 @@ async def _relay(upstream: int, client: trio.SocketStream) -> None:
 
 
 @asynccontextmanager
-async def _gateway(upstream: int) -> AsyncIterator[int]:
+async def _gateway(upstream: int, rules: ClientRules = _NO_RULES) -> AsyncIterator[int]:
     provider = Provider(
         name="ai",
         type="openai",
@@ -161,10 +176,15 @@ async def _gateway(upstream: int) -> AsyncIterator[int]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     limits = WebSocketLimits(max_per_client=IDLE + 1)
     pool = UpstreamLimits(max_connections=2 * IDLE, tenant_share=1.0)
-    settings = GatewaySettings(allow_anonymous=True, websockets=limits, upstream_limits=pool)
+    settings = GatewaySettings(websockets=limits, upstream_limits=pool)
+    clients = Clients([Client(id="ada", key_hashes=(hash_key(_KEY),), rules=rules)])
     async with (
         open_gateway(
-            source, source.subscribe(), first=source.snapshot, settings=settings
+            source,
+            source.subscribe(),
+            clients=lambda: clients,
+            first=source.snapshot,
+            settings=settings,
         ) as gateway,
         trio.open_nursery() as nursery,
     ):

@@ -26,7 +26,7 @@ async def test_turns_of_both_apis_pass_and_a_limit_is_refused_before_the_websock
         file,
         provider("ai", "openai", north.openai_url),
         ada,
-        f"{eve}\nrequests_per_minute = 9",
+        f'{eve}\nrequests_per_minute = 2\nmodels = ["m"]',
     )
     options = ("--usage-log", str(usage), "--max-websockets-per-client", "2")
     async with run_gateway(file, *options) as gateway:
@@ -37,9 +37,14 @@ async def test_turns_of_both_apis_pass_and_a_limit_is_refused_before_the_websock
             for text in ("One.", "Two.", "Three."):
                 assert await responses.ask(text) == "m@north"
                 assert await realtime.ask(text) == "m@north"
+            async with sdk_socket(gateway.url, realtime=False, key=eve_key) as limited:
+                for text in ("One.", "Two."):
+                    assert await limited.ask(text) == "m@north"
+                with pytest.raises(AssertionError, match="rate_limited"):
+                    await limited.ask("Three.")
             for key, status, code in (
                 (ada_key, 426, "too_many_websockets"),
-                (eve_key, 426, "websocket_not_supported"),
+                (eve_key, 429, "rate_limited"),
                 ("wrong", 401, "invalid_api_key"),
             ):
                 with pytest.raises(InvalidStatus) as refused:
@@ -48,9 +53,9 @@ async def test_turns_of_both_apis_pass_and_a_limit_is_refused_before_the_websock
                 response = refused.value.response
                 assert response.status_code == status
                 assert json.loads(response.body or b"")["error"]["code"] == code
-        assert north.sockets == 2
-        assert [closed.closed_with for closed in (responses, realtime)] == [[], []]
+        assert north.sockets == 3
+        assert [closed.closed_with for closed in (responses, realtime, limited)] == [[]] * 3
         await gateway.stop()
     records = [json.loads(line) for line in usage.read_text().splitlines()]
     tokens = [record["output_tokens"] for record in records if record["status"] == 101]
-    assert tokens == [21, 21], records
+    assert sorted(tokens) == [14, 21, 21], records

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+import attrs
 import pytest
 import trio
+from wsproto.events import Ping, Request
 
 from bridgepool.gateway import Outcome
 from bridgepool.gateway.providers import (
+    AuthorizationUnavailableError,
+    Caller,
     Client,
     hash_key,
     new_client_key,
 )
 from bridgepool.http.asgi import asgi_app
+from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.socket_rig import (
     SERVED,
+    SETTINGS,
+    Opened,
+    Upstream,
     connected,
     create,
     events,
     opened,
 )
+from tests.gateway.proxy.websockets import Socket, start_upstream
 from tests.http.test_asgi import hypercorn_serving
 
 
@@ -55,6 +66,79 @@ async def test_a_key_that_is_revoked_or_expires_ends_its_websocket(
                 await trio.sleep(0.1)
             await socket.send_text(create("gpt-5"))
             assert await events(socket, 1) == ["model_not_allowed"]
+
+
+@attrs.define(eq=False)
+class Authority:
+    """Knows one client, or cannot be asked."""
+
+    answer: Caller | Exception | None = attrs.field(factory=lambda: Caller("ada", "k1"))
+    asked: int = 0
+    has_clients = True
+
+    async def authorize(self, _token: bytes) -> Caller | None:
+        self.asked += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def wait_asked(self) -> None:
+        """Wait until it was asked twice more, so that what came of the first is in force."""
+        until = self.asked + 2
+        with trio.fail_after(10):
+            while self.asked < until:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+
+
+async def test_while_nobody_can_say_whose_a_key_is_nothing_begins_and_nothing_ends(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
+    authority = Authority()
+    async with opened(nursery) as both:
+        both.rig.gateway._authorizer = authority
+        async with connected(both) as socket:
+            both.upstream.hold = trio.Event()
+            await socket.send_text(create())
+            assert await events(socket, 1) == SERVED[:1]
+            authority.answer = AuthorizationUnavailableError(1.0)
+            await authority.wait_asked()
+            await socket.send_text(create())
+            assert await events(socket, 1) == ["authorization_unavailable"]
+            both.upstream.hold.set()
+            assert await events(socket, 1) == SERVED[1:], "what runs goes on"
+            authority.answer = Caller("ada", "k1")
+            await authority.wait_asked()
+            await socket.send_text(create())
+            assert await events(socket, 2) == SERVED
+            authority.answer = Caller("eve", "k2")
+            assert await socket.receive_close() == (1008, "invalid_api_key")
+        assert len(both.upstream.got) == 2
+
+
+async def test_a_client_that_reads_nothing_does_not_keep_its_websocket(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It never comes between two messages, so the one that is under way is cut."""
+    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay._LEAVE_TIMEOUT", 0.1)
+
+    async def flood(socket: Socket, _request: Request) -> None:
+        with suppress(trio.BrokenResourceError):
+            await socket.send_text("x" * 15_000_000)
+
+    north = await start_upstream(nursery, flood)
+    async with open_rig(openai(north.url), nursery=nursery, settings=SETTINGS) as rig:
+        both = Opened(rig, Upstream())
+        both.rules()
+        async with connected(both) as socket:
+            await rig.wait_requests(1)
+            both.rules(expires="2020-01-01T00:00:00Z")
+            with trio.fail_after(10):
+                while not rig.records:
+                    await socket.send(Ping(b"alive"))
+                    await trio.sleep(0.01)
+    assert rig.records[0].code == "key_expired"
 
 
 async def test_rules_and_revocations_hold_under_an_asgi_server_as_well(

@@ -97,5 +97,6 @@ async def test_open_websockets_and_how_they_were_closed_are_shown(
         codes = {("1000", "ai"): 1, ("other", "ai"): 1, ("1005", "ai"): 1, ("1006", "ai"): 1}
         assert found[CLOSED] == {**codes, ("1011", "ai"): 1}
         assert found["bridgepool_websockets"] == {("ai",): 0, ("other",): 0}
+        assert found["bridgepool_request_duration_seconds_count"] == {("ai",): 0}
     [logged] = [each for each in caplog.records if each.message == "upstream request failed"]
     assert vars(logged)["request_id"] == cut

@@ -64,7 +64,7 @@ REQUESTS_RUNNING: Final = Metric(
 DURATION: Final = Metric(
     "bridgepool_request_duration_seconds",
     "histogram",
-    "Time from the head of a request to the end of its response.",
+    "Time from the head of a request to the end of its response; without websockets.",
     ("provider",),
 )
 FIRST_BYTE: Final = Metric(

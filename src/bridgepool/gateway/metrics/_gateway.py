@@ -73,12 +73,13 @@ class RequestMetrics:
             label = _label(provider)
             timed = self._duration.child(label), self._first_byte.child(label)
             self._timed[provider] = timed
-        timed[0].observe(record.ended - record.started)
         if record.first_byte:
             timed[1].observe(record.first_byte - record.started)
         if record.websocket:
             code = str(record.close_code) if record.close_code in _CLOSE_CODES else "other"
             self._closed.child(_label(provider), code).value += 1
+        else:
+            timed[0].observe(record.ended - record.started)
         if record.fallback_from:
             self._fallbacks.child(record.fallback_from, provider).value += 1
         if record.usage.tokens.input is not None or record.usage.tokens.output is not None:
