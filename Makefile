@@ -70,8 +70,8 @@ bench: setup    ## the table of figures (nginx and wrk take part where installed
 soak: setup     ## 200 streaming clients, 20 changes a second; a system that is killed: about 70 s
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m pytest -m soak -s tests/soak
 
-# Needs node with npm, and Debian's chromium. The agent among them is a download of 150 MB.
-clients: setup $(NODE)/node_modules/.package-lock.json  ## clients of others through a gateway: SDKs for Node, a browser
+# Needs node with npm, and Debian's chromium. Codex is a download of 150 MB.
+clients: setup $(NODE)/node_modules/.package-lock.json  ## clients of others through a gateway: Codex, SDKs for Node, a browser
 	$(BIN)/python -m pytest -m clients tests/clients
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 	npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --fetch-retries=5
