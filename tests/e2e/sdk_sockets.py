@@ -43,6 +43,14 @@ class SdkSocket:
                     assert said == TEXT
                     return str(event.response.metadata["model"])
 
+    async def ask_in_vain(self, text: str) -> str:
+        """Ask for a response that is refused, and return the code of the error."""
+        await trio.to_thread.run_sync(self._ask, text)
+        with trio.fail_after(PATIENCE):
+            event = await self.events.receive()
+        assert event.type == "error", event
+        return str(event.error.code)
+
     def _ask(self, text: str) -> None:
         if not self.realtime:
             self.connection.response.create(model="m", input=text)
