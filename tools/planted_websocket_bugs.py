@@ -13,6 +13,7 @@ _RECOVERY_TESTS = ("tests/gateway/proxy/test_socket_recovery.py",)
 _RECORD_TESTS = ("tests/gateway/proxy/test_socket_record.py",)
 _CORS_TESTS = ("tests/gateway/proxy/test_cors.py",)
 _RELAY = "gateway/proxy/_websocket_relay.py"
+_PEER = "gateway/proxy/_websocket_peer.py"
 _HANDSHAKE = "gateway/proxy/_websocket.py"
 _USE = "gateway/proxy/_socket_use.py:SocketUse"
 _CORS = "gateway/proxy/_cors.py"
@@ -47,7 +48,7 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "self._uses.bodies.release(held.reserved)", "pass",
     ),
     bug(
-        "an error is lost while a message is under way", _LIMIT_TESTS, f"{_RELAY}:_Peer.send",
+        "an error is lost while a message is under way", _LIMIT_TESTS, f"{_PEER}:Peer.send",
         'data, self._later = data + b"".join(self._later), []', "self._later = []",
     ),
     bug(
@@ -66,6 +67,11 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     bug(
         "a websocket is closed within a message", _RELAY_TESTS, f"{_RELAY}:relay_websocket",
         "await relay.end_message()", "pass",
+    ),
+    bug(
+        "a websocket is closed within a response although there was time",
+        ("tests/gateway/proxy/test_socket_lifetime.py",),
+        "gateway/proxy/_socket_guard.py:SocketGuard.near_end", "return near", 'return ""',
     ),
     bug(
         "a browser's key goes on to the provider", _RELAY_TESTS, f"{_HANDSHAKE}:read_handshake",

@@ -8,10 +8,8 @@ The answer of each request tells other numbers.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections import Counter
-from functools import partial
+from collections import Counter, defaultdict
 from typing import Final
 
 import attrs
@@ -19,22 +17,25 @@ import trio
 
 from bridgepool import BridgePoolError
 from bridgepool.http import Exchange, UpstreamClient, open_upstream_client, serve_http
+from tests.soak.run import Run
+from tests.soak.socket_load import Told, answer_socket, id_of, tokens_of
 
 EVENTS: Final = 8
 PACE: Final = 0.15  # seconds between two events of a stream
 _KEYS_TRY_AGAIN: Final = ((b"retry-after", b"1"),)
 
 
-def tokens_of(request_id: str) -> tuple[int, int]:
-    """Return the input and output tokens that the answer to a request tells."""
-    number = int(request_id.removeprefix("soak-"))
-    return 1 + number % 1009, 1 + number % 499
+def number_of(request_id: str) -> int:
+    """Return the number of a request, by which its answer tells tokens."""
+    return int(request_id.removeprefix("soak-"))
 
 
 @attrs.define(eq=False)
 class PacedUpstream:
     """Streams slowly, refuses keys when told to, dies and comes back on its port."""
 
+    told: defaultdict[str, Told]
+    """The tokens that upstreams have told each request."""
     port: int = 0
     limited: set[bytes] = attrs.field(factory=set)
     """Keys that get 429."""
@@ -42,8 +43,8 @@ class PacedUpstream:
     """Keys that get 401."""
     cut: set[str] = attrs.field(factory=set)
     """The requests whose answers its death cut."""
-    answered: Counter[str] = attrs.field(factory=Counter)
-    """How often each request was answered to the end."""
+    begun: set[int] = attrs.field(factory=set)
+    """The responses that it has begun on websockets."""
     refusals: Counter[int] = attrs.field(factory=Counter)
     """How many requests it refused because of their key, by status."""
     used: Counter[bytes] = attrs.field(factory=Counter)
@@ -84,26 +85,29 @@ class PacedUpstream:
             more = _KEYS_TRY_AGAIN if status == 429 else ()
             await exchange.answer(status, more, b'{"error": {"message": "not now"}}')
             return
-        await self._stream(exchange, headers[b"x-request-id"].decode(), headers[b"x-soak"])
-
-    async def _stream(self, exchange: Exchange, request_id: str, stamp: bytes) -> None:
-        finished = False
+        request_id, finished = id_of(exchange), False
         try:
-            kind = ((b"content-type", b"text/event-stream"),)
-            async with exchange.respond(200, kind) as stream:
-                for number in range(EVENTS):
-                    await stream.send_all(b"data: %b\n\n" % _event(stamp, number))
-                    await trio.sleep(PACE)  # the load is paced; nothing is decided by it
-                asked, said = tokens_of(request_id)
-                usage = {"prompt_tokens": asked, "completion_tokens": said}
-                last = {"model": "m", "choices": [], "usage": usage}
-                await stream.send_all(b"data: %b\n\n" % json.dumps(last).encode())
-                await stream.send_all(b"data: [DONE]\n\n")
+            if b"sec-websocket-key" in headers:
+                await answer_socket(exchange, self.told[request_id], self.begun)
+            else:
+                await self._stream(exchange, request_id, headers[b"x-soak"])
             finished = True
-            self.answered[request_id] += 1
         finally:
             if not finished and self._dying:
                 self.cut.add(request_id)
+
+    async def _stream(self, exchange: Exchange, request_id: str, stamp: bytes) -> None:
+        kind = ((b"content-type", b"text/event-stream"),)
+        async with exchange.respond(200, kind) as stream:
+            for number in range(EVENTS):
+                await stream.send_all(b"data: %b\n\n" % _event(stamp, number))
+                await trio.sleep(PACE)  # the load is paced; nothing is decided by it
+            asked, said = tokens_of(number_of(request_id))
+            usage = {"prompt_tokens": asked, "completion_tokens": said}
+            last = {"model": "m", "choices": [], "usage": usage}
+            await stream.send_all(b"data: %b\n\n" % json.dumps(last).encode())
+            self.told[request_id].add(number_of(request_id))
+            await stream.send_all(b"data: [DONE]\n\n")
 
 
 def _event(stamp: bytes, number: int) -> bytes:
@@ -115,59 +119,35 @@ def _event(stamp: bytes, number: int) -> bytes:
 class Clients:
     """The clients' side: what they asked, and what came of it."""
 
-    url: str
+    run: Run
     key: str
-    upstreams: tuple[PacedUpstream, ...]
+    cut_upstream: set[str]
+    """The requests that the death of an upstream has cut."""
     whole: set[str] = attrs.field(factory=set)
     """Requests whose whole answer was seen."""
     sealed: set[str] = attrs.field(factory=set)
     """Of them, those after which the gateway took another request of the connection."""
     cut: set[str] = attrs.field(factory=set)
     """Requests whose answer was cut while the gateway ran."""
-    killed: int = 0
+    killed: set[str] = attrs.field(factory=set)
     """Requests that the gateway's death cut, or that found no gateway."""
-    faults: list[str] = attrs.field(factory=list)
     statuses: Counter[int] = attrs.field(factory=Counter)
     fallbacks: int = 0
-    stopping: bool = False
-    gateway_up: bool = True
-    changed: trio.Event = attrs.field(factory=trio.Event)
-    """Set when another gateway is there."""
-    _numbers: itertools.count[int] = attrs.field(factory=partial(itertools.count, 1))
 
-    def fault(self, text: str) -> None:
-        """Note what must not happen; the first ones are enough."""
-        if len(self.faults) < 20:
-            self.faults.append(text)
-
-    def gateway_gone(self) -> None:
-        """Expect requests to fail, until `gateway_back`."""
-        self.gateway_up = False
-
-    def gateway_back(self, url: str) -> None:
-        """Go on with another gateway."""
-        self.url, self.gateway_up = url, True
-        self.changed.set()
-        self.changed = trio.Event()
-
-    async def run(self) -> None:
+    async def stream_on(self) -> None:
         """Stream one answer after the other, on one connection to each gateway."""
-        while not self.stopping:
-            changed = self.changed
-            before = ""
-            async with open_upstream_client(self.url) as client:
-                while self._may_ask(changed):
-                    before = await self._ask(client, before)
-            if not self.gateway_up:
+        run = self.run
+        while not run.stopping:
+            changed, url, before = run.changed, run.url, ""
+            async with open_upstream_client(url) as client:
+                while run.is_up(url) and not run.stopping:
+                    before = await self._ask(client, url, before)
+            if not run.gateway_up:
                 await changed.wait()
 
-    def _may_ask(self, changed: trio.Event) -> bool:
-        """Return whether to go on with the gateway of before `changed`."""
-        return not self.stopping and self.gateway_up and changed is self.changed
-
-    async def _ask(self, client: UpstreamClient, before: str) -> str:
+    async def _ask(self, client: UpstreamClient, url: str, before: str) -> str:
         """Ask once; return the id of the request if its whole answer came."""
-        request_id, url = f"soak-{next(self._numbers)}", self.url
+        request_id = f"soak-{self.run.next_number()}"
         headers = (
             (b"authorization", b"Bearer " + self.key.encode()),
             (b"content-type", b"application/json"),
@@ -187,18 +167,20 @@ class Clients:
                     data += piece
         except BridgePoolError as error:
             broken = error
-        if broken is not None and (not self.gateway_up or url != self.url):
-            self.killed += 1
+        if broken is not None and not self.run.is_up(url):
+            self.killed.add(request_id)
             return ""
         if broken is None and response.status != 200:
-            self.fault(f"{request_id}: {response.status} {data!r}")
+            self.run.fault(f"{request_id}: {response.status} {data!r}")
             return ""
         if broken is None and _is_whole(data):
             self.whole.add(request_id)
             return request_id
         self.cut.add(request_id)
-        if not any(request_id in upstream.cut for upstream in self.upstreams):
-            self.fault(f"{request_id}: cut, and not by its upstream: {broken!r} {data[-300:]!r}")
+        if request_id not in self.cut_upstream:
+            self.run.fault(
+                f"{request_id}: cut, and not by its upstream: {broken!r} {data[-300:]!r}"
+            )
         return ""
 
 
@@ -213,14 +195,3 @@ def _is_whole(data: bytes) -> bool:
         pieces.append(choices[0]["delta"]["content"].split())
     same_stamp = len({stamp for stamp, _ in pieces}) == 1
     return same_stamp and [int(number) for _, number in pieces] == list(range(EVENTS))
-
-
-async def refuse_keys(upstream: PacedUpstream, keys: tuple[bytes, ...]) -> None:
-    """Let one key after the other be rate-limited, and refuse one now and then."""
-    for number in itertools.count():
-        key = keys[number % len(keys)]
-        refused = number % 4 == 3
-        (upstream.refused if refused else upstream.limited).add(key)
-        await trio.sleep(0.7)  # the load is paced
-        (upstream.refused if refused else upstream.limited).discard(key)
-        await trio.sleep(0.3)

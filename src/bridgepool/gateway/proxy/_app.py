@@ -98,8 +98,8 @@ class Gateway:
     )
 
     def _make_sockets(self) -> WebSockets:
-        limits, refuse_now = self._settings.websockets, self._runtimes.refuse_now
-        return WebSockets(limits, self._uses, self._identify, refuse_now)
+        refuse, generation = self._runtimes.refuse_now, lambda: self.pool.generation
+        return WebSockets(self._settings, self._uses, self._identify, refuse, generation)
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.

@@ -82,6 +82,16 @@ class SocketGuard:
             self.use = SocketUse(caller, self.call.uses, self._kind, messages, self._record)
         return None
 
+    def near_end(self, now: float) -> str:
+        """Return why the end of its time is near; empty if it is not.
+
+        From then on `reader` finds the ends of responses, if the provider tells them.
+        """
+        near = self.call.lifetime.near_end(now, self._record.generation)
+        if near and self.reader is None and self._kind.usage is not None:
+            self.reader = SocketReader(self._kind.usage)
+        return near
+
     def end(self) -> None:
         """Settle what the client has used."""
         if self.use is not None:

@@ -31,6 +31,8 @@ from bridgepool.gateway.proxy._refusals import (
     bad_handshake,
 )
 from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+from bridgepool.gateway.proxy._settings import GatewaySettings
+from bridgepool.gateway.proxy._socket_lifetime import Lifetime
 from bridgepool.gateway.proxy._socket_use import can_be_judged, is_limited
 from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
 from bridgepool.http import Exchange, Headers, get_header, websocket_accept
@@ -44,16 +46,18 @@ class WebSockets:
     """The open websockets of a gateway, and of each of its clients.
 
     Args:
-        limits: How many there may be.
+        settings: How many there may be, and for how long.
         uses: What clients have used.
         identify: Identifies the client of a request.
         refuse_now: Returns why a provider may begin no response now.
+        generation: Returns the generation of the pool.
     """
 
-    _limits: WebSocketLimits
+    _settings: GatewaySettings
     _uses: ClientUses
     _identify: Callable[[Exchange], Awaitable[Identity | Refusal]]
     _refuse_now: Callable[[str], Refusal | None]
+    _generation: Callable[[], int]
     total: int = 0
     """Open ones, and those that are being opened."""
     _of_client: Counter[str] = attrs.field(factory=Counter)
@@ -82,7 +86,7 @@ class WebSockets:
             return WEBSOCKET_NOT_SUPPORTED
         if ruled is not None and is_limited(ruled) and not can_be_judged(found.kind, match):
             return WEBSOCKET_NOT_SUPPORTED
-        limits, client = self._limits, identity.tenant(exchange.client)
+        limits, client = self._settings.websockets, identity.tenant(exchange.client)
         if self.total >= limits.max_websockets or self._of_client[client] >= limits.max_per_client:
             return TOO_MANY_WEBSOCKETS if limits.max_websockets else WEBSOCKET_NOT_SUPPORTED
         handshake = read_handshake(exchange.request.headers)
@@ -90,7 +94,10 @@ class WebSockets:
             return handshake
         identify = partial(self._identify, exchange)
         refuse_now = partial(self._refuse_now, found.provider.name)
-        return WebSocketCall(*handshake, limits, identity, self._uses, identify, refuse_now)
+        lifetime = Lifetime(limits.max_age, self._settings.drain_timeout, self._generation)
+        return WebSocketCall(
+            *handshake, limits, lifetime, identity, self._uses, identify, refuse_now
+        )
 
     @contextmanager
     def count(self, client: str) -> Iterator[None]:
@@ -115,6 +122,7 @@ class WebSocketCall:
     protocols: tuple[bytes, ...]
     """Those that the client offers, in its order, without its credentials."""
     limits: WebSocketLimits
+    lifetime: Lifetime
     identity: Identity
     """The client."""
     uses: ClientUses

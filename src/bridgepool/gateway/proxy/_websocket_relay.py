@@ -8,7 +8,8 @@ frame of ours goes out only where a frame of the other side's has ended; until t
 A third task looks at the time: the silence of both peers, and the age of the websocket. Whatever
 ends the relay first says how both sides are closed. A close that is not forced waits until no
 message to the client is under way. When the request is cancelled, at the drain deadline or by the
-end of a shutdown, the message under way still has a second to end.
+end of a shutdown, the message under way still has a second to end. When the end of its time is
+near, the relay ends as soon as a response has ended, so that none is cut.
 
 A provider that was disabled meanwhile gets no new message: what is under way goes on, and the
 client gets an error in place of a new response. A client that may not go on is closed between two
@@ -17,7 +18,6 @@ messages.
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -32,7 +32,9 @@ from bridgepool.gateway.providers import ErrorDetails, ErrorForm
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._refusals import DRAIN_DEADLINE, UPSTREAM_CUT, Refusal
 from bridgepool.gateway.proxy._socket_guard import CHECK_INTERVAL, SocketGuard
+from bridgepool.gateway.proxy._socket_lifetime import MAX_AGE
 from bridgepool.gateway.proxy._socket_use import SocketUse
+from bridgepool.gateway.proxy._websocket_peer import Peer
 from bridgepool.http import (
     ControlFrame,
     DataPiece,
@@ -44,75 +46,14 @@ from bridgepool.http import (
     UpstreamProtocolError,
     UpstreamResponse,
     encode_close,
-    encode_frame,
 )
 
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the last frames, and for a message that is under way
 _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
-_MAX_LATER: Final = 16  # errors that wait for the end of a message
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
 _NO_CODE, _NO_CLOSE = 1005, 1006  # never sent
 _asks_response = re.compile(rb'"type"\s*:\s*"response\.create"')
-
-
-@attrs.define(eq=False)
-class _Peer:
-    """One end of the relay."""
-
-    stream: trio.abc.Stream
-    scanner: FrameScanner
-    masks: bool  # our frames to it
-    heard: float  # when it last sent anything
-    asked: bool = False  # a ping was sent since then
-    in_message: bool = False  # a message to it is under way
-    closed: bool = False  # a close was sent to it
-    has_closed: bool = False  # it has sent a close, or the end of its stream
-    _in_frame: bool = False
-    _waiting: list[bytes] = attrs.field(factory=list)  # our frames, until a frame has ended
-    _later: list[bytes] = attrs.field(factory=list)  # our messages, until a message has ended
-    _lock: trio.Lock = attrs.field(factory=trio.Lock)
-
-    async def send(self, data: bytes, last: DataPiece) -> None:
-        """Send pieces of messages, of which `last` is the last."""
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
-        try:
-            self._in_frame, self.in_message = not last.ends_frame, not last.ends
-            if self._waiting and last.ends_frame:
-                data, self._waiting = data + b"".join(self._waiting), []
-            if self._later and last.ends:
-                data, self._later = data + b"".join(self._later), []
-            await self.stream.send_all(data)
-        finally:
-            self._lock.release()
-
-    async def send_own(self, opcode: Opcode, payload: bytes) -> None:
-        """Send a frame of ours, or keep it until one may be sent."""
-        frame = self._frame(opcode, payload)
-        if opcode is Opcode.TEXT and (self.in_message or self._lock.locked()):
-            if len(self._later) < _MAX_LATER:
-                self._later.append(frame)
-            return
-        if self._in_frame or self._lock.locked():
-            if len(self._waiting) < 4:  # a peer that asks more often gets fewer answers
-                self._waiting.append(frame)
-            return
-        async with self._lock:
-            await self.stream.send_all(frame)
-
-    async def close(self, payload: bytes) -> None:
-        """Send a close, once; nothing follows it. Errors mean that it is closed already."""
-        if self.closed or self._in_frame or self._lock.locked():
-            return
-        self.closed = True
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-            await self.stream.send_all(self._frame(Opcode.CLOSE, payload))
-
-    def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
-        return encode_frame(opcode, payload, mask=os.urandom(4) if self.masks else b"")
 
 
 @attrs.frozen
@@ -137,13 +78,22 @@ def _end(code: int, refusal: Refusal, outcome: Outcome) -> _End:
     return _End(payload, encode_close(_GOING_AWAY, ""), outcome, refusal.code)
 
 
+# When the end of its time is near, or has come.
+_ENDS: Final = {
+    MAX_AGE: _End(encode_close(_GOING_AWAY, MAX_AGE), encode_close(1000, "")),
+    DRAIN_DEADLINE.code: _End(
+        encode_close(_RESTART, DRAIN_DEADLINE.code), encode_close(_GOING_AWAY, "")
+    ),
+}
+
+
 @attrs.define(eq=False)
 class _Relay:
     _guard: SocketGuard
     _errors: ErrorForm
     _record: AccessRecord
-    _client: _Peer
-    _upstream: _Peer
+    _client: Peer
+    _upstream: Peer
     _started: float = attrs.field(factory=trio.current_time)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
@@ -152,6 +102,7 @@ class _Relay:
     _use: SocketUse | None = None  # that judges the current message of the client
     _leaving: _End | None = None  # when no message to the client is under way
     _leave_by: float = 0.0
+    _near: str = ""  # why the end of its time is near
     _checked: float = attrs.field(factory=trio.current_time)  # whether the client may go on
 
     async def run(self) -> _End:
@@ -175,7 +126,7 @@ class _Relay:
             self._end = end
             self._scope.cancel()
 
-    async def _pass_on(self, source: _Peer, target: _Peer) -> None:
+    async def _pass_on(self, source: Peer, target: Peer) -> None:
         """Pass on what one side sends, until it ends."""
         try:
             while self._end is None:
@@ -196,7 +147,7 @@ class _Relay:
     def _gone(self) -> _End:
         return _End(b"", encode_close(_GOING_AWAY, ""), Outcome.CLIENT_GONE)
 
-    async def _take(self, source: _Peer, target: _Peer, data: bytes) -> None:
+    async def _take(self, source: Peer, target: Peer, data: bytes) -> None:
         """Take what was received from one side."""
         pieces: list[DataPiece] = []
         close: ControlFrame | None = None
@@ -236,6 +187,8 @@ class _Relay:
                     reader.feed(piece.payload)
                     if piece.ends:
                         event = reader.end_message()
+                        if event.ended is not None and self._near:
+                            self._leaving = self._leaving or _ENDS[self._near]
                         refusal = use.note(event) if use is not None else None
                         if refusal is not None:
                             self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
@@ -294,11 +247,13 @@ class _Relay:
     async def _keep_time(self) -> None:
         """Ping peers that are silent, and end what may not go on (runs as a task)."""
         limits = self._guard.call.limits
-        step = min(limits.ping_interval / 2, limits.ping_timeout / 2, CHECK_INTERVAL)
+        checks = min(CHECK_INTERVAL, self._guard.call.lifetime.step)
+        step = min(limits.ping_interval / 2, limits.ping_timeout / 2, checks)
         while True:
             await self._check(now := trio.current_time())
+            self._near = self._near or self._guard.near_end(now)
             if now - self._started >= limits.max_age:
-                self._leave(_End(encode_close(_GOING_AWAY, "max_age"), encode_close(1000, "")))
+                self._leave(_ENDS[MAX_AGE])
             elif self._leaving is not None:
                 self._leave(self._leaving)
             for peer in (self._client, self._upstream):
@@ -375,8 +330,8 @@ async def relay_websocket(
         guard,
         errors,
         record,
-        _Peer(streams[0], FrameScanner(True, size), False, now),
-        _Peer(streams[1], FrameScanner(False, size), True, now),
+        Peer(streams[0], FrameScanner(True, size), False, now),
+        Peer(streams[1], FrameScanner(False, size), True, now),
     )
     try:
         end = await relay.run()

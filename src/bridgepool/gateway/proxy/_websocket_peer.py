@@ -1,0 +1,73 @@
+"""One end of a websocket that is relayed: what may be sent to it, and when."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool.http import DataPiece, FrameScanner, Opcode, encode_frame
+
+_MAX_LATER: Final = 16  # errors that wait for the end of a message
+
+
+@attrs.define(eq=False)
+class Peer:
+    """One end of a relay."""
+
+    stream: trio.abc.Stream
+    scanner: FrameScanner
+    masks: bool  # our frames to it
+    heard: float  # when it last sent anything
+    asked: bool = False  # a ping was sent since then
+    in_message: bool = False  # a message to it is under way
+    closed: bool = False  # a close was sent to it
+    has_closed: bool = False  # it has sent a close, or the end of its stream
+    _in_frame: bool = False
+    _waiting: list[bytes] = attrs.field(factory=list)  # our frames, until a frame has ended
+    _later: list[bytes] = attrs.field(factory=list)  # our messages, until a message has ended
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def send(self, data: bytes, last: DataPiece) -> None:
+        """Send pieces of messages, of which `last` is the last."""
+        try:
+            self._lock.acquire_nowait()
+        except trio.WouldBlock:
+            await self._lock.acquire()
+        try:
+            self._in_frame, self.in_message = not last.ends_frame, not last.ends
+            if self._waiting and last.ends_frame:
+                data, self._waiting = data + b"".join(self._waiting), []
+            if self._later and last.ends:
+                data, self._later = data + b"".join(self._later), []
+            await self.stream.send_all(data)
+        finally:
+            self._lock.release()
+
+    async def send_own(self, opcode: Opcode, payload: bytes) -> None:
+        """Send a frame of ours, or keep it until one may be sent."""
+        frame = self._frame(opcode, payload)
+        if opcode is Opcode.TEXT and (self.in_message or self._lock.locked()):
+            if len(self._later) < _MAX_LATER:
+                self._later.append(frame)
+            return
+        if self._in_frame or self._lock.locked():
+            if len(self._waiting) < 4:  # a peer that asks more often gets fewer answers
+                self._waiting.append(frame)
+            return
+        async with self._lock:
+            await self.stream.send_all(frame)
+
+    async def close(self, payload: bytes) -> None:
+        """Send a close, once; nothing follows it. Errors mean that it is closed already."""
+        if self.closed or self._in_frame or self._lock.locked():
+            return
+        self.closed = True
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self.stream.send_all(self._frame(Opcode.CLOSE, payload))
+
+    def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
+        return encode_frame(opcode, payload, mask=os.urandom(4) if self.masks else b"")
