@@ -15,7 +15,6 @@ this with an h11 `Connection` that does everything.
 import http
 
 import attrs
-import h11
 
 from bridgepool.http._errors import (
     BodyTooLarge,
@@ -43,6 +42,7 @@ from bridgepool.http._framing import (
     with_length,
     without_fields,
 )
+from bridgepool.http._h11_check import check_with_h11
 from bridgepool.http._heads import (
     join_fields,
     join_request_line,
@@ -160,7 +160,7 @@ class H11ServerWire:
             raise RemoteProtocolError("the request must have exactly one host field")
         if framing.hosts and HOST.fullmatch(framing.hosts[0]) is None:
             raise RemoteProtocolError("the host field is malformed")
-        _check_with_h11(request, framing.relevant)
+        check_with_h11(request, framing.relevant)
         if not request.target.startswith(b"/") or b"#" in request.target:
             request = to_origin_form(request)
         if framing.expect not in (None, b"100-continue"):
@@ -352,7 +352,7 @@ class H11ClientWire:
             return None
         raw = buffer.data[buffer.start : end]
         head, framing, well_formed = read_response_head(raw, self._limits)
-        _check_with_h11(head, framing.relevant)
+        check_with_h11(head, framing.relevant)
         self._keep_alive = self._keep_alive and well_formed
         if head.status >= 200:
             self._reader = framing.response_reader(request.method, head.status, self._limits)
@@ -378,20 +378,3 @@ class H11ClientWire:
         if not self.reusable:
             raise LocalProtocolError("the connection cannot carry another request now")
         self._request, self._responded = None, False
-
-
-def _check_with_h11(head: Request | ResponseHead, fields: Headers) -> None:
-    """Pass a start line and these fields to h11's event class.
-
-    Raises:
-        RemoteProtocolError: h11 rejects them.
-    """
-    given, version = list(fields), head.http_version
-    try:
-        if isinstance(head, Request):
-            h11.Request(method=head.method, target=head.target, headers=given, http_version=version)
-        else:
-            kind = h11.Response if head.status >= 200 else h11.InformationalResponse
-            kind(status_code=head.status, reason=head.reason, headers=given, http_version=version)
-    except h11.LocalProtocolError as error:
-        raise RemoteProtocolError(str(error)) from error
