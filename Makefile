@@ -12,7 +12,7 @@ NODE := tests/clients/node
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 .PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz \
-  clients lock clean
+  clients monitoring lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
 	@echo; echo "With another Python: make test PYTHON=python3.13 VENV=.venv-3.13"
@@ -76,6 +76,11 @@ clients: setup $(NODE)/node_modules/.package-lock.json  ## clients of others thr
 $(NODE)/node_modules/.package-lock.json: $(NODE)/package-lock.json
 	npm ci --prefix $(NODE) --ignore-scripts --no-audit --no-fund --fetch-retries=5
 	touch $@
+
+monitoring: setup  ## metrics, alert rules and a scrape by a real Prometheus (Debian's package prometheus)
+	@command -v promtool >/dev/null && command -v prometheus >/dev/null || { \
+	  echo "make monitoring needs promtool and prometheus: apt-get install prometheus" >&2; exit 1; }
+	$(BIN)/python -m pytest -m monitoring tests/monitoring
 
 fuzz: setup $(VENV)-fuzz/ready  ## malformed requests at every port; the API against generated ones, from its description
 	$(BIN)/python -m tools.fuzz_http

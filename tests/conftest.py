@@ -9,6 +9,7 @@ import os
 import pytest
 from hypothesis import settings
 
+_OWN_COMMANDS = ("soak", "clients", "monitoring")  # markers
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
@@ -18,10 +19,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what has a command of its own, unless `-m` says what to run."""
     if config.option.markexpr:
         return
-    others = [
-        item
-        for item in items
-        if item.get_closest_marker("soak") or item.get_closest_marker("clients")
-    ]
+    others = [item for item in items if any(map(item.get_closest_marker, _OWN_COMMANDS))]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]

@@ -1,0 +1,119 @@
+"""What a real Prometheus, as Debian packages it, makes of the metrics and of the alert rules."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import urllib.parse
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from bridgepool.http import UpstreamError, open_upstream_client
+from tests.e2e.files import provider, write
+from tests.e2e.process import run_gateway
+from tests.gateway.commands.test_admin_port import ADMIN, admin_url, ask, raw
+from tests.gateway.control.planes import DRAFT
+from tests.gateway.control.test_process import run_control
+
+pytestmark = pytest.mark.monitoring
+ALERTS = Path(__file__).parents[2] / "examples" / "monitoring" / "alerts.yml"
+TIMEOUT = 120  # seconds; a busy machine is slow, and nothing here is about speed
+
+
+async def test_promtool_finds_no_fault_and_prometheus_scrapes_both_programs(
+    north: SimulatedUpstream, tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with (
+        run_gateway(file, *ADMIN, "--read-usage") as gateway,
+        run_control(tmp_path, str(tmp_path / "store.db"), *ADMIN) as control,
+    ):
+        urls = [await admin_url(gateway), await admin_url(control.run)]
+        async with open_upstream_client(gateway.url) as client:
+            body = json.dumps({"model": "m"}).encode()
+            async with client.request(b"POST", b"/ai/v1/chat/completions", (), body) as response:
+                assert response.status == 200
+                await response.receive_some()
+        await gateway.wait_request(status=200)
+        await control.ask("POST", "/api/v1/providers", DRAFT)
+        for url in urls:
+            await promtool("check", "metrics", text=await raw(url, "/metrics"))
+        async with run_prometheus(urls, tmp_path) as port:
+            with trio.fail_after(TIMEOUT):
+                await wait_rows(port, "up == 1", 2)
+                await wait_rows(port, "bridgepool_info", 2)
+                await wait_rows(port, "bridgepool_gateways", 3)
+                [row] = await wait_rows(port, 'bridgepool_requests_total{outcome="complete"}', 1)
+                assert row["metric"]["route"] == "/chat/completions"
+                assert row["value"][1] == "1"
+
+
+async def test_promtool_accepts_the_alert_rules_and_the_configuration() -> None:
+    await promtool("check", "rules", str(ALERTS))
+    await promtool("check", "config", str(ALERTS.with_name("prometheus.yml")))
+
+
+async def promtool(*arguments: str, text: str = "") -> None:
+    with trio.fail_after(TIMEOUT):
+        done = await trio.run_process(
+            ["promtool", *arguments],
+            stdin=text.encode(),
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+        )
+    output = (done.stdout + done.stderr).decode()
+    assert done.returncode == 0, output
+    assert not text or not output  # it only warns of what a linter of metrics dislikes
+
+
+@asynccontextmanager
+async def run_prometheus(urls: list[str], folder: Path) -> AsyncIterator[int]:
+    """Run a Prometheus that scrapes these admin ports; yield its port."""
+    targets = ", ".join(f'"{url.partition("://")[2]}"' for url in urls)
+    config = folder / "prometheus.yml"
+    config.write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        f"scrape_configs: [{{job_name: bridgepool, static_configs: [{{targets: [{targets}]}}]}}]\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        "prometheus",
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'tsdb'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+    ]
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL)
+    try:
+        yield port
+        assert process.poll() is None, "Prometheus ended"
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def wait_rows(port: int, query: str, count: int) -> list[Any]:
+    """Wait until a query has so many rows; Prometheus has nothing that tells of them."""
+    while len(rows := await query_prometheus(port, query)) != count:  # noqa: ASYNC110 -- polls
+        await trio.sleep(0.2)
+    return rows
+
+
+async def query_prometheus(port: int, query: str) -> list[Any]:
+    target = "/api/v1/query?" + urllib.parse.urlencode({"query": query})
+    try:
+        _, document = await ask(f"http://127.0.0.1:{port}", target)
+    except (UpstreamError, ValueError):
+        return []  # it does not listen yet, or is not ready
+    return list(document.get("data", {}).get("result", []))
