@@ -51,6 +51,19 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "gateway/limits/_leased.py:LeasedScope.apply", "max(given.share, taken)", "given.share",
     ),
     bug(
+        "what killed gateways used is given again after a start", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.reserve", "not missing", "True",
+    ),
+    bug(
+        "what a gateway holds of a budget is drawn by nobody", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
+    ),
+    bug(
+        "a share of a budget is used on the next day", _SHARE_TESTS,
+        "gateway/limits/_leased.py:LeasedScope._turn",
+        "part.lend(_least(name, part.limit))", "pass",
+    ),
+    bug(
         "a list shows models that the client may not use", _USE_TESTS,
         f"{_USE}:ClientUses._judge", "use.lists_models = not model", "pass",
     ),

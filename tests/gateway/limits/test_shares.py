@@ -1,177 +1,33 @@
 """Limits over many gateways: in total never more than the limit, and nearly all of it is used.
 
-Ten simulated gateways with real limiters, and a control plane's ledger, under load that moves
+Ten simulated gateways with real limiters, and the ledgers of control planes, under load that moves
 between them: answers that are late or lost, gateways that are killed and started, clocks that are
-set, and a control plane that starts again without memory.
+set, control planes that start again without memory, and gateways that go to another one.
 """
 
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import attrs
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from bridgepool.gateway.limits._kinds import BUDGETS, RATES
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant, Limiter
+from bridgepool.gateway.limits._limiter import Amounts, Grant, Limiter
 from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
 from bridgepool.gateway.providers import Caller, ClientRules
-
-NEW_YEAR = 1_767_225_600.0
-TICK = 0.1
-GATEWAYS = 10
-
-
-@attrs.define(eq=False)
-class Gateway:
-    name: str
-    world: World
-    limiter: Limiter = attrs.field(init=False)
-    skew: float = 0.0
-    """How much its clock is wrong."""
-    next_report: float = 0.0
-    # (when it arrives, at the plane, what was asked)
-    asking: tuple[float, tuple[ShareDemand, ...]] | None = None
-    # (when it arrives, what was asked, the answer)
-    answer: tuple[float, tuple[ShareDemand, ...], tuple[Share, ...]] | None = None
-    running: list[tuple[float, Grant, float]] = attrs.field(factory=list)
-
-    def __attrs_post_init__(self) -> None:
-        world = self.world
-        self.limiter = Limiter(
-            lambda: world.now, lambda: NEW_YEAR + world.now + self.skew, LeasedScope
-        )
-
-    def turn(self) -> None:
-        """Let time pass: answers arrive, requests end, it reports."""
-        world = self.world
-        if self.answer is not None and self.answer[0] <= world.now:
-            _when, asked, given_shares = self.answer
-            self.answer = None
-            for one, share in zip(asked, given_shares, strict=True):
-                scope = self.limiter.scopes["client", one.id]
-                assert isinstance(scope, LeasedScope)
-                scope.apply(one, share, world.now)
-        for request in list(self.running):
-            ends, grant, tokens = request
-            if ends <= world.now:
-                self.running.remove(request)
-                grant.end(Amounts(tokens, 0.0))
-        if self.asking is not None and self.asking[0] <= world.now:
-            asked = self.asking[1]
-            shares = world.ledger.lease(self.name, asked, world.now, NEW_YEAR + world.now)
-            self.asking = None
-            if world.random.random() > world.loss:
-                self.answer = (world.now + world.delay(), asked, shares)
-        if world.now >= self.next_report and world.plane_is_there:
-            # One that is unanswered is given up.
-            self.next_report = world.now + 1.0
-            self.answer = None
-            asked = tuple(self.demands())
-            lost = world.random.random() <= world.loss
-            self.asking = None if lost else (world.now + world.delay(), asked)
-
-    def demands(self) -> list[ShareDemand]:
-        return [
-            one
-            for (kind, name), scope in self.limiter.scopes.items()
-            for one in scope.demands(kind, name, self.world.now)  # type: ignore[attr-defined]  # leased
-        ]
-
-    def ask(self, tokens: float, duration: float) -> bool:
-        """Make a request; the first one waits for a share, if a control plane can be asked."""
-        for scope in self.limiter.scopes_of(self.world.caller):
-            if scope.lacks_shares and self.world.plane_is_there:  # type: ignore[attr-defined]  # leased
-                if self.asking is None and self.answer is None:
-                    self.next_report = min(self.next_report, self.world.now)
-                return False
-        found = self.limiter.admit(self.world.caller, Amounts(tokens, 0.0))
-        if isinstance(found, Exceeded):
-            return False
-        self.running.append((self.world.now + duration, found, tokens))
-        return True
-
-
-@attrs.define(eq=False)
-class World:
-    caller: Caller
-    random: random.Random
-    loss: float = 0.0
-    now: float = 100.0
-    ledger: ShareLedger = attrs.field(factory=lambda: ShareLedger(0.0))
-    plane_is_there: bool = True
-    gateways: list[Gateway] = attrs.field(factory=list)
-    started: int = 0
-
-    def delay(self) -> float:
-        return self.random.choice((0.0, 0.0, 0.05, 0.3))
-
-    def start(self) -> None:
-        self.started += 1
-        gateway = Gateway(f"g{self.started}", self, next_report=self.now)
-        self.gateways.append(gateway)
-        self.ledger.begin(gateway.name)
-
-    def kill(self) -> None:
-        gateway = self.gateways.pop(self.random.randrange(len(self.gateways)))
-        self.ledger.end(gateway.name, self.now)
-
-    def restart_plane(self) -> None:
-        self.ledger = ShareLedger(self.now)
-        for gateway in self.gateways:
-            self.ledger.begin(gateway.name)
-            gateway.asking = gateway.answer = None
-
-
-def run(
-    rules: dict[str, Any],
-    seed: int,
-    seconds: float = 120.0,
-    per_tick: int = 4,
-    tokens: float = 1.0,
-    duration: float = 0.2,
-    kills: float = 0.0,
-    restarts: bool = False,
-    loss: float = 0.1,
-) -> tuple[list[tuple[float, float]], int]:
-    """Return when how much was admitted, and the most requests that ran at the same time."""
-    world = World(Caller("ada", "k", ClientRules(**rules)), random.Random(seed), loss)
-    for _ in range(GATEWAYS):
-        world.start()
-    admitted: list[tuple[float, float]] = []
-    most, weights = 0, [1.0] * GATEWAYS
-    while world.now < 100.0 + seconds:
-        world.now += TICK
-        if world.random.random() < 0.01:  # the load moves
-            weights = [world.random.choice((0.0, 0.1, 1.0, 5.0)) for _ in range(GATEWAYS)]
-        if world.random.random() < kills:
-            world.kill()
-            world.start()
-        if restarts and world.random.random() < 0.002:
-            world.restart_plane()
-        if world.random.random() < 0.01:
-            world.random.choice(world.gateways).skew = world.random.uniform(-7200, 7200)
-        for gateway in world.gateways:
-            gateway.turn()
-        if not any(weights):
-            continue
-        for gateway in world.random.choices(world.gateways, weights, k=per_tick):
-            if gateway.ask(tokens, duration):
-                admitted.append((world.now, tokens))
-        most = max(most, sum(len(gateway.running) for gateway in world.gateways))
-    return admitted, most
-
-
-def worst(admitted: list[tuple[float, float]], limit: float) -> float:
-    """Return the largest excess over the burst and the rate in any time, as a part of the limit."""
-    level, last, excess = 0.0, 0.0, 0.0
-    for at, amount in admitted:  # a leaky bucket that is the limit of all
-        level = max(0.0, level - (at - last) * limit / 60) + amount
-        last, excess = at, max(excess, level - limit)
-    return excess / limit
+from tests.gateway.limits.shares_world import (
+    GATEWAYS,
+    NEW_YEAR,
+    TICK,
+    Gateway,
+    World,
+    run,
+    worst,
+)
 
 
 @settings(max_examples=8, deadline=None, phases=[Phase.generate])
@@ -193,6 +49,38 @@ def test_a_rate_holds_when_gateways_are_killed_or_the_control_plane_starts_anew(
     assert worst(admitted, 600) <= 0.05
 
 
+@pytest.mark.parametrize("seed", [0, 9, 23, 32])
+def test_a_rate_holds_when_gateways_and_the_control_plane_are_killed(seed: int) -> None:
+    """A control plane that had just started gave what killed gateways had used: up to 49 %."""
+    admitted, _ = run({"requests_per_minute": 600}, seed, kills=0.01, restarts=True)
+    assert worst(admitted, 600) <= 0.05
+
+
+@pytest.mark.parametrize("rule", ["requests_per_minute", "tokens_per_minute"])
+def test_two_control_planes_give_together_what_the_limit_says(rule: str) -> None:
+    admitted, _ = run({rule: 600}, 3, planes=2)
+    assert worst(admitted, 600) <= 0.001
+    assert len(admitted) >= 0.6 * (600 + 600 * 2)
+
+
+@settings(max_examples=6, deadline=None, phases=[Phase.generate])
+@given(st.integers(0, 2**32))
+def test_a_budget_in_a_store_holds_whatever_is_killed(seed: int) -> None:
+    for planes, least in ((1, 0.75), (2, 0.6)):
+        admitted, _ = run(
+            {"tokens_per_day": 5000},
+            seed,
+            tokens=10,
+            kills=0.003,
+            restarts=True,
+            planes=planes,
+            stored={},
+            moves=0.003,
+        )
+        total = sum(amount for _at, amount in admitted)
+        assert least * 5000 <= total <= 1.05 * 5000
+
+
 @settings(max_examples=6, deadline=None, phases=[Phase.generate])
 @given(st.integers(0, 2**32))
 def test_a_rate_of_tokens_holds_over_all_gateways(seed: int) -> None:
@@ -208,6 +96,26 @@ def test_a_budget_holds_over_all_gateways_and_is_spent(seed: int) -> None:
     assert 0.9 * 5000 <= total <= 1.05 * 5000
     admitted, _ = run({"tokens_per_day": 5000}, seed, tokens=10, kills=0.005, restarts=False)
     assert sum(amount for _at, amount in admitted) <= 1.05 * 5000
+
+
+@settings(max_examples=6, deadline=None, phases=[Phase.generate])
+@given(st.integers(0, 2**32))
+def test_a_day_has_its_budget_once_whatever_clocks_are_set_to(seed: int) -> None:
+    """The load begins just after midnight, and clocks go back to the day before."""
+    stored: dict[object, float] = {}
+    admitted, _ = run(
+        {"tokens_per_day": 3000},
+        seed,
+        tokens=10,
+        restarts=True,
+        planes=2,
+        stored=stored,
+        moves=0.003,
+        turns=0.01,
+    )
+    total = sum(amount for _at, amount in admitted)
+    assert total <= 1.05 * 3000 * len(stored)
+    assert len(stored) <= 2
 
 
 @settings(max_examples=6, deadline=None, phases=[Phase.generate])
@@ -244,6 +152,72 @@ def test_a_small_limit_is_whole_somewhere(limit: int) -> None:
     admitted, _ = run({"requests_per_minute": limit}, 7, seconds=240)
     assert worst(admitted, limit) <= 1e-6 or len(admitted) <= limit * 4 + GATEWAYS
     assert len(admitted) >= limit
+
+
+def test_a_share_of_a_budget_ends_with_its_day_and_what_was_not_reported_counts_in_the_next() -> (
+    None
+):
+    now, midnight = 100.0, NEW_YEAR + 86400
+    scope = LeasedScope(ClientRules(tokens_per_day=1000))
+    scope.set_rules(scope.rules, now)
+    costs = dict.fromkeys(("max_concurrent", *RATES, *BUDGETS), 0.0) | {"tokens_per_day": 8.0}
+
+    def spend(wall: float) -> bool:
+        if scope.exceeded(costs, now, wall) is not None:
+            return False
+        scope.take(costs, now, wall)
+        return True
+
+    def report() -> ShareDemand:
+        [one] = scope.demands("client", "ada", now)
+        return one
+
+    assert spend(NEW_YEAR)
+    assert (report().used, report().held) == (8, -8)  # nobody gave it
+    scope.apply(report(), Share(20, 500), now)
+    assert spend(NEW_YEAR)
+    assert (report().used, report().held) == (16, 12)
+    scope.apply(report(), Share(20, 0), now)
+    assert [spend(NEW_YEAR) for _ in range(4)] == [True, True, True, False]
+    assert scope.exceeded(costs, now, NEW_YEAR) == ("tokens_per_day", 86400, True)
+    assert spend(midnight)  # at once: of the least share
+    assert scope.lacks_shares
+    assert (report().used, report().held) == (32, -8)  # three of the day before
+    assert report().period == midnight
+    assert spend(midnight - 7200) == (report().used == 40)  # a clock that is set back
+
+
+def test_a_budget_that_is_raised_lowered_or_made_again_goes_on() -> None:
+    ledger = ShareLedger(-100.0)
+    ledger.begin("g")
+    now, caller = 0.0, Caller("ada", "k", ClientRules(tokens_per_day=1000))
+    limiter = Limiter(lambda: now, lambda: NEW_YEAR, LeasedScope)
+
+    def spend(most: int | None, tokens: float = 10.0) -> int:
+        """Make as many requests as are admitted in some seconds; return how many."""
+        nonlocal now
+        found = attrs.evolve(caller, rules=ClientRules(tokens_per_day=most))
+        done = 0
+        for _ in range(80):
+            now += 1.0
+            for scope in limiter.scopes.values():
+                assert isinstance(scope, LeasedScope)
+                asked = scope.demands("client", "ada", now)
+                for one, share in zip(asked, ledger.lease("g", asked, now, NEW_YEAR), strict=True):
+                    scope.apply(one, share, now)
+            for _ in range(2):
+                grant = limiter.admit(found, Amounts(tokens))
+                if isinstance(grant, Grant):
+                    grant.end(Amounts(tokens))
+                    done += 1
+        return done
+
+    assert spend(1000) == 100
+    assert spend(500) == 0
+    assert spend(1500) == 50
+    assert spend(None) == 160
+    assert spend(1500) == 0
+    assert spend(0) == 0
 
 
 def test_a_gateway_that_is_gone_keeps_its_share_for_a_while() -> None:

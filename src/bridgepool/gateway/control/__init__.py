@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._gateway_service import GatewayBackend, open_gateway_service
     from bridgepool.gateway.control._gateway_session import GatewaySession
     from bridgepool.gateway.control._hub import Hub, HubStatus, open_hub
+    from bridgepool.gateway.control._limit_shares import LimitShares
     from bridgepool.gateway.control._memory import MemoryBackend
     from bridgepool.gateway.control._records import (
         AccessKeyChange,
@@ -118,6 +119,7 @@ __all__ = [
     "KeyRef",
     "KeyValue",
     "KeyView",
+    "LimitShares",
     "MemoryBackend",
     "NameTakenError",
     "NewClient",
@@ -165,6 +167,7 @@ _MODULES = (
     "_gateway_service",
     "_gateway_session",
     "_hub",
+    "_limit_shares",
     "_memory",
     "_records",
     "_revisions",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeAlias
@@ -37,8 +36,10 @@ from bridgepool.gateway._protocol import (
     WatchClients,
 )
 from bridgepool.gateway.control._errors import StoreError
+from bridgepool.gateway.control._limit_shares import LimitShares, lease_shares
 from bridgepool.gateway.control._revisions import Revisions
-from bridgepool.gateway.limits._shares import ShareDemand, ShareLedger
+from bridgepool.gateway.limits._kinds import LIMITS
+from bridgepool.gateway.limits._shares import ShareDemand
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
 from bridgepool.gateway.providers._client_rules import NO_RULES
@@ -141,12 +142,12 @@ class _Clients:
     version = CLIENTS_VERSION
     backend: GatewayBackend
     on_key_report: OnKeyReport | None = None
+    limits: LimitShares = attrs.field(factory=LimitShares)
     # session -> the clients revision that it was sent last
     sent: dict[ServiceSession, ClientsRevision] = attrs.field(factory=dict, init=False)
     lookups: KeyLookups = attrs.field(
         factory=lambda: KeyLookups(RefusedKeys(logger, "gateway keys refused")), init=False
     )
-    ledger: ShareLedger = attrs.field(factory=lambda: ShareLedger(trio.current_time()), init=False)
     asking: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(_AUTHORIZATIONS), init=False
     )
@@ -224,19 +225,18 @@ class _Clients:
         instance = session.follower.instance if session.follower is not None else session.id
 
         async def lease(asked: LeaseShares) -> LeasedShares:
-            await trio.lowlevel.checkpoint()
             if not all(map(_is_sound, asked.demands)):
-                raise RemoteError("invalid_params", "a number is not finite, or negative")
-            now = trio.current_time()
-            return LeasedShares(self.ledger.lease(instance, asked.demands, now, time.time()))
+                await trio.lowlevel.checkpoint()
+                raise RemoteError("invalid_params", "a limit is unknown, or a number is impossible")
+            return LeasedShares(await lease_shares(self.limits, instance, asked.demands))
 
         session.on_call("watch", WatchClients, watch)
         session.on_call("lease", LeaseShares, lease)
-        self.ledger.begin(instance)
+        self.limits.begin(instance)
         try:
             yield
         finally:
-            self.ledger.end(instance, trio.current_time())
+            self.limits.end(instance)
             self.sent.pop(session, None)
 
     async def authorize(self, asked: Authorize) -> Authorization:
@@ -294,7 +294,12 @@ KeepUsage: TypeAlias = Callable[[str, Iterable[UsageRecord]], Awaitable[int]]
 
 def _is_sound(demand: ShareDemand) -> bool:
     numbers = (demand.limit, demand.demand, demand.held, demand.used, demand.period)
-    return all(map(math.isfinite, numbers)) and demand.limit >= 0 and demand.demand >= 0
+    return (
+        demand.rule in LIMITS
+        and all(map(math.isfinite, numbers))
+        and demand.limit >= 0
+        and demand.demand >= 0
+    )
 
 
 @asynccontextmanager
@@ -304,6 +309,7 @@ async def open_gateway_service(
     keep_usage: KeepUsage | None = None,
     observer: SessionObserver | None = None,
     on_key_report: OnKeyReport | None = None,
+    limits: LimitShares | None = None,
     max_message_bytes: int = 16 << 20,
 ) -> AsyncIterator[RemoteService[ProviderRow]]:
     """Open a service that gateways follow, for as long as the block lasts.
@@ -321,9 +327,11 @@ async def open_gateway_service(
         observer: Gets to know of sessions and receipts.
         on_key_report: Called with the id of a session and what its gateway reports of its
             providers' keys. Must be fast.
+        limits: Gives shares of clients' limits, such as `Hub.limits`. By default what was spent of
+            budgets is kept in memory.
         max_message_bytes: The largest message that the channels take.
     """
-    clients = _Clients(backend, on_key_report)
+    clients = _Clients(backend, on_key_report, limits or LimitShares())
     with backend.subscribe() as changes:
         async with open_remote_service(
             STORED_ROWS,

@@ -37,6 +37,7 @@ from bridgepool.gateway.control._applied import (
 )
 from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableError
 from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control._limit_shares import LimitShares, open_limit_shares
 from bridgepool.gateway.control._records import Actor, StoreSnapshot
 from bridgepool.gateway.control._refusal_audit import RefusalAudit
 from bridgepool.gateway.control._registration import new_program_name, registered
@@ -83,6 +84,8 @@ class Hub:
     _store: Store
     _sessions: GatewaySessions
     _served: StoreSnapshot
+    limits: LimitShares
+    """The shares of clients' limits that gateways hold."""
     _changed: ChangeBus = attrs.field(factory=ChangeBus, init=False)
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)  # one read of the store at a time
     _reading: StoreAccess = attrs.field(init=False)
@@ -365,27 +368,29 @@ async def open_hub(
         gather,
     )
     with store.subscribe() as notices:
-        hub = Hub(store, sessions, await store.snapshot())
+        served = await store.snapshot()
 
         async def wait_notice() -> None:
             with trio.move_on_after(poll_interval):
                 await notices.receive()
 
         try:
-            async with (
-                registered(
-                    store, "control plane", name, interval=write_interval, writing=hub._writing
-                ),
-                open_service_nursery() as nursery,
-            ):
-                nursery.start_soon(hub._reading.keep_trying, hub._look, wait_notice)
-                nursery.start_soon(sessions.run_writer)
-                nursery.start_soon(sessions.run_heartbeat)
-                try:
-                    yield hub
-                finally:
-                    hub.end_waits()
-                    nursery.cancel_scope.cancel()
+            async with open_limit_shares(store, name, wall=clock) as limits:
+                hub = Hub(store, sessions, served, limits)
+                async with (
+                    registered(
+                        store, "control plane", name, interval=write_interval, writing=hub._writing
+                    ),
+                    open_service_nursery() as nursery,
+                ):
+                    nursery.start_soon(hub._reading.keep_trying, hub._look, wait_notice)
+                    nursery.start_soon(sessions.run_writer)
+                    nursery.start_soon(sessions.run_heartbeat)
+                    try:
+                        yield hub
+                    finally:
+                        hub.end_waits()
+                        nursery.cancel_scope.cancel()
         finally:
             with trio.move_on_after(2, shield=True):
                 await sessions.flush()

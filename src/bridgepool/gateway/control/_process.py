@@ -285,7 +285,11 @@ async def _serve(
         await nursery.start(follow_signals, logger, actions)
         nursery.start_soon(forget_usage, store.usage, options.usage_days)
         async with open_gateway_service(
-            hub, keep_usage=store.usage.add, observer=hub, on_key_report=hub.note_keys
+            hub,
+            keep_usage=store.usage.add,
+            observer=hub,
+            on_key_report=hub.note_keys,
+            limits=hub.limits,
         ) as service:
 
             async def admit(handshake: Handshake) -> Admitted | Refused:

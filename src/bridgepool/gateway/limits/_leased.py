@@ -31,15 +31,23 @@ class _Part:
     limit: float
     share: float
     """What may be used; of a budget, what is left."""
+    lent: float = 0.0
+    """What of the share was not given, but is used for want of one."""
     is_known: bool = False
     """Whether the share is one that was given."""
     remaining: float = math.inf
     """What is left for all gateways, as far as is known."""
     used: float = 0.0
-    """Of a budget, in `period`."""
+    """Of a budget, in `period`; what was not reported of the last one counts in this one."""
+    reported: float = 0.0
+    """What of that a control plane knows."""
     period: float = 0.0
     demand: float = 0.0
     _at: float = 0.0  # when the demand was so much
+
+    def lend(self, least: float) -> None:
+        """Use the least share, for want of one that was given."""
+        self.share, self.lent, self.is_known = least, least, False
 
     def want(self, cost: float, now: float) -> None:
         """Note that so much was asked for, whether it was there or not."""
@@ -85,12 +93,16 @@ class LeasedScope:
                 continue
             part = self.parts.get(name) or self._parked.pop(name, None)
             if part is None:
-                share = limit if self.alone else _least(name, limit)
-                part = self.parts[name] = _Part(limit, share)
+                part = _Part(limit, limit)
+                if not self.alone:
+                    part.lend(_least(name, limit))
             elif limit != part.limit:
                 used = part.used if name in BUDGETS else 0.0
                 part.share = limit - used if self.alone else min(part.share, limit)
-                part.limit = limit
+                if part.lent:
+                    least = _least(name, limit)
+                    part.share, part.lent = part.share + least - part.lent, least
+                part.limit, part.remaining = limit, math.inf
             self.parts[name] = part
             if name in RATES:
                 rate = self.rates.setdefault(name, MinuteRate(limit))
@@ -103,7 +115,7 @@ class LeasedScope:
         for name, part in self.parts.items():
             part.want(costs[name], now)
             if name in BUDGETS:
-                self._turn(part, period_start(BUDGETS[name][1], wall))
+                self._turn(name, part, period_start(BUDGETS[name][1], wall))
         for name, part in self.parts.items():
             if name == "max_concurrent":
                 if self.running >= part.share:
@@ -129,11 +141,19 @@ class LeasedScope:
                 part.used += costs[name]
         return {}
 
-    def _turn(self, part: _Part, start: float) -> None:
-        """Begin a period; one that the clock was set back to does not begin again."""
-        if start > part.period:
-            part.period, part.used = start, 0.0
-            part.share = part.limit if self.alone else part.share
+    def _turn(self, name: str, part: _Part, start: float) -> None:
+        """Begin a period; one that the clock was set back to does not begin again.
+
+        A share is one of the period in which it was given.
+        """
+        if start <= part.period:
+            return
+        part.period, part.remaining = start, math.inf
+        part.used, part.reported = part.used - part.reported, 0.0
+        if self.alone:
+            part.share, part.used = part.limit, 0.0
+        else:
+            part.lend(_least(name, part.limit))
 
     def settle(self, differences: dict[str, float], periods: dict[str, float], now: float) -> None:
         """Correct what a request has taken."""
@@ -162,9 +182,9 @@ class LeasedScope:
         """Use the whole limits, or again shares of them."""
         self.alone = alone
         for name, part in self.parts.items():
-            part.is_known = False
-            whole = part.limit - part.used if name in BUDGETS else part.limit
-            part.share = whole if alone else _least(name, part.limit)
+            part.lend(_least(name, part.limit))
+            if alone:
+                part.share = part.limit - part.used if name in BUDGETS else part.limit
             if name in self.rates:
                 self.rates[name].set_limit(part.limit, part.share, now)
 
@@ -187,6 +207,8 @@ class LeasedScope:
         ]
 
     def _held(self, name: str, part: _Part) -> float:
+        if name in BUDGETS:
+            return part.share - part.lent
         held = max(part.share, self.running) if name == "max_concurrent" else part.share
         return held if part.is_known or held <= 0 else 0.0
 
@@ -198,8 +220,9 @@ class LeasedScope:
         part.remaining = given.remaining
         if asked.rule in BUDGETS:
             # What was spent since the report is spent.
-            before = asked.used if asked.period == part.period else 0.0
-            part.share = given.share - (part.used - before)
+            if asked.period == part.period:
+                part.reported = asked.used
+            part.share, part.lent = given.share - (part.used - part.reported), 0.0
         else:
             part.share = given.share
             rate = self.rates.get(asked.rule)
@@ -208,5 +231,5 @@ class LeasedScope:
                 if asked.rule in WHOLE_UNITS:
                     taken = math.ceil(taken - 1e-9)
                 part.share = max(given.share, taken)
-                rate.set_limit(part.limit, part.share, now)
+                rate.set_limit(part.limit, part.share, now, given.remaining)
         part.is_known = True

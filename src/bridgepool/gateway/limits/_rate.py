@@ -29,6 +29,9 @@ class MinuteRate:
         default=attrs.Factory(lambda self: self.whole, takes_self=True), init=False
     )
     """What may be used of it here."""
+    _largest: float = attrs.field(  # the most that a request has to wait for
+        default=attrs.Factory(lambda self: self.whole, takes_self=True), init=False
+    )
     _taken: float = attrs.field(default=0.0, init=False)
     _at: float = attrs.field(default=0.0, init=False)  # when it was so much
 
@@ -49,9 +52,9 @@ class MinuteRate:
         """Return in how many seconds `cost` can be taken; 0 if now.
 
         What is more than the whole limit can be taken when all of it is there; where the limit is
-        shared, when half of it is.
+        shared, when half of what the gateways of one control plane have of it is.
         """
-        needed = min(cost, self.whole if self.share >= self.whole else self.whole / 2)
+        needed = min(cost, self._largest)
         missing = needed - self.remaining(now)
         # Below a millionth of the limit it is a matter of rounding.
         if missing <= self.whole * 1e-6:
@@ -62,7 +65,17 @@ class MinuteRate:
         """Take so much, whether it is there or not; a negative cost is given back."""
         self._taken, self._at = max(0.0, self.taken(now) + cost), now
 
-    def set_limit(self, whole: float, share: float, now: float) -> None:
-        """Change the limit; what was taken stays taken."""
+    def set_limit(
+        self, whole: float, share: float, now: float, shared: float | None = None
+    ) -> None:
+        """Change the limit; what was taken stays taken.
+
+        Args:
+            whole: The limit.
+            share: What may be used of it here.
+            now: The time.
+            shared: What can become the share of one gateway, if that is less than the limit.
+        """
         self._taken, self._at = self.taken(now), now
         self.whole, self.share = whole, share
+        self._largest = whole if share >= whole else (whole if shared is None else shared) / 2

@@ -11,18 +11,25 @@ Shares follow demand; a gateway without any keeps the least share, so that its n
 not wait. What a gateway held that is gone stays taken for a while, since it may go on with it while
 its connection is away; then it comes back, but for what it held of a budget, which counts as spent.
 After the start of a control plane shares hardly grow for a moment, until all gateways have
-reported what they hold.
+reported what they hold. If some do not that were there before, what nobody reports stays taken
+for as long as if they had been seen to go.
+
+Of a budget that is kept in a store, only what was *drawn* from there is given: what is drawn counts
+as spent in the store. So what gateways hold outlives the control plane that gave it, and the next
+one, or another on the same store, takes over what a gateway reports to hold without drawing it
+again. What a control plane had drawn and not given is lost if it is killed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 import attrs
 
-from bridgepool.gateway.limits._budgets import Period, period_start
+from bridgepool.gateway.limits._budgets import Period, period_end, period_start
+from bridgepool.gateway.limits._draws import Draw, Drawn
 from bridgepool.gateway.limits._kinds import BUDGETS, WHOLE_UNITS
 
 LEAST_SHARE: Final = 0.01
@@ -35,6 +42,8 @@ SETTLING_TIME: Final = 3.0
 """Seconds after the start in which shares hardly grow."""
 MAX_DEMANDS: Final = 2000
 """The most limits of one report."""
+_UNRESERVED: Final = 0.04  # of a limit that gateways may hold that have not come back
+_DRAW_AGAIN: Final = 5.0  # seconds after which more is drawn of a budget that had too little left
 _MAX_POOLS: Final = 100_000
 _ROUNDING: Final = 1e-9
 
@@ -54,9 +63,10 @@ class ShareDemand:
     limit: float
     """The whole limit."""
     held: float
-    """The share that it holds: of a budget, what it may still spend."""
+    """The share that it holds: of a budget, what it may still spend; less than 0 is what it spent
+    beyond what it was given."""
     used: float = 0.0
-    """What it has spent of a budget since the beginning of `period`."""
+    """What it has spent of a budget in `period`, and before that but not yet reported."""
     period: float = 0.0
     """When its current day or month began, in seconds since the epoch."""
     demand: float
@@ -70,7 +80,8 @@ class Share:
     share: float
     """Its next share: of a budget, what it may spend from when it asked."""
     remaining: float
-    """What is left of the whole limit for all gateways, in this period."""
+    """What is left of the whole limit for all gateways, in this period; of a limit that is no
+    budget, what all gateways of this control plane share."""
 
 
 @attrs.define(eq=False)
@@ -86,11 +97,20 @@ class _Holder:
 class _Pool:
     """One limit."""
 
-    rule: str
+    pool_id: PoolId
     limit: float
+    stored: bool  # a budget in a store
     spent: float = 0.0
     start: float = 0.0  # of the period of a budget
+    drawn: float = 0.0  # of `stored`, in this period: what was spent here, held, or can be given
+    total: float | None = None  # what all have drawn, when the store was asked last
+    draw_again: float = -math.inf  # when more is to be drawn at the earliest
+    reserved: float | None = None  # for gateways that have not come back after a start
     holders: dict[str, _Holder] = attrs.field(factory=dict)
+
+    @property
+    def rule(self) -> str:
+        return self.pool_id[2]
 
     @property
     def period(self) -> Period | None:
@@ -98,40 +118,59 @@ class _Pool:
 
     @property
     def remaining(self) -> float:
-        return max(0.0, self.limit - self.spent)
+        elsewhere = self.total - self.drawn if self.total is not None else 0.0
+        return max(0.0, self.limit - max(0.0, elsewhere) - self.spent)
+
+    @property
+    def held(self) -> float:
+        return sum(each.held for each in self.holders.values())
 
     def turn(self, now: float, wall: float) -> None:
         """Let time pass: a new period begins, and gateways that are gone lose their shares."""
         if self.period is not None:
             start = period_start(self.period, wall)
             if start > self.start:
-                self.start, self.spent = start, 0.0
+                self.start, self.spent, self.drawn, self.total = start, 0.0, 0.0, None
+                self.draw_again = -math.inf
         for name, holder in list(self.holders.items()):
             if holder.gone is not None and now - holder.gone >= RESERVED_FOR:
-                del self.holders[name]
-                self.spent += holder.held if self.period is not None else 0.0
+                self._forget(name)
 
-    def note(self, name: str, asked: ShareDemand) -> _Holder:
+    def _forget(self, name: str) -> None:
+        holder = self.holders.pop(name)
+        self.spent += holder.held if self.period is not None else 0.0
+
+    def note(self, name: str, asked: ShareDemand, limit: float) -> _Holder:
         """Take what a gateway reports."""
-        self.limit = asked.limit
+        if limit != self.limit:
+            self.limit, self.draw_again = limit, -math.inf
         holder = self.holders.get(name)
+        if self.stored and holder is not None and holder.gone is not None:
+            self._forget(name)  # it may have reported what it spent to another control plane
+            holder = None
+        is_new = holder is None
         if holder is None:
             holder = self.holders[name] = _Holder(period=self.start)
-        if self.period is not None:
-            before = holder.used if asked.period == holder.period else 0.0
+        if self.stored and is_new:
+            self.spent += max(0.0, -asked.held)
+            if asked.period == self.start:  # drawn before, by another one or until it was gone
+                self.drawn += max(0.0, asked.held)
+        elif self.period is not None:
+            same = asked.period == holder.period
             # What a gateway spent before this one started counts, if it was in this period.
-            if asked.period == self.start or holder.period != self.start or before:
-                self.spent = max(0.0, self.spent + asked.used - before)
-            holder.used, holder.period = asked.used, asked.period
-        holder.held, holder.demand, holder.gone = asked.held, asked.demand, None
+            if same or not is_new or asked.period == self.start:
+                self.spent = max(0.0, self.spent + asked.used - (holder.used if same else 0.0))
+        holder.used, holder.period = asked.used, asked.period
+        holder.held, holder.demand, holder.gone = max(0.0, asked.held), asked.demand, None
         return holder
 
     def give(self, holder: _Holder, *, settling: bool) -> float:
         """Return the next share of a gateway."""
         whole_units = self.rule in WHOLE_UNITS
         pool = self.remaining
-        living = [each for each in self.holders.values() if each.gone is None]
-        free = pool - sum(each.held for each in self.holders.values() if each is not holder)
+        living = [each for each in self.holders.values() if each.gone is None] or [holder]
+        available = min(pool, self.drawn - self.spent) if self.stored else pool
+        free = available - (self.held - holder.held) - (self.reserved or 0.0)
         least = 0.0 if whole_units else min(LEAST_SHARE, 1 / len(living)) * pool
         demand = sum(each.demand for each in living)
         target = least
@@ -139,12 +178,63 @@ class _Pool:
             target += (pool - least * len(living)) * holder.demand / demand
         if self.period is not None:
             target = min(target, BUDGET_CHUNK * self.limit)
-        if settling:
+        if settling and not self.stored:
             target = min(target, max(holder.held, LEAST_SHARE * self.limit, 1.0))
         share = min(math.ceil(target - _ROUNDING) if whole_units else target, free)
         share = max(0.0, math.floor(share + _ROUNDING) if whole_units else share)
         holder.held = max(holder.held, share)
         return share
+
+    def reserve(self, *, missing: bool) -> None:
+        """Keep what nobody reports, while gateways are missing; or do so no longer."""
+        if not missing:
+            self.reserved = None
+        elif self.reserved is None:
+            spare = max(1.0, _UNRESERVED * self.limit)
+            self.reserved = max(0.0, self.limit - self.held - spare)
+
+    def draw(self, now: float) -> Draw | None:
+        """Return what is to be drawn from the store, if anything is."""
+        if not self.stored or self.period is None:
+            return None
+        chunk = BUDGET_CHUNK * self.limit
+        asking = [each for each in self.holders.values() if each.demand > 0 and each.gone is None]
+        slack = self.drawn - self.spent - self.held
+        wanted = 0.0
+        if asking and now >= self.draw_again:
+            unmet = sum(max(0.0, chunk - each.held) for each in asking)
+            wanted = unmet + chunk - max(0.0, slack)
+        owed = max(0.0, -slack)
+        if owed <= self.limit * _ROUNDING and wanted < chunk / 2 and self.total is not None:
+            return None
+        return self._draw(owed, max(0.0, wanted))
+
+    def give_back(self) -> Draw | None:
+        """Return what is to be written to the store when nothing more will be given."""
+        slack = self.drawn - self.spent - self.held
+        return self._draw(-slack, 0.0) if self.stored and slack else None
+
+    def _draw(self, owed: float, wanted: float) -> Draw:
+        scope, name, rule = self.pool_id
+        return Draw(
+            scope=scope,
+            id=name,
+            rule=rule,
+            period=self.start,
+            until=period_end(BUDGETS[rule][1], self.start),
+            limit=self.limit,
+            owed=owed,
+            wanted=wanted,
+            seen=self.total or 0.0,
+        )
+
+    def drew(self, draw: Draw, drawn: Drawn, now: float) -> None:
+        """Take what was drawn."""
+        if draw.period != self.start:
+            return  # of a period that is over
+        self.drawn, self.total = self.drawn + drawn.amount, drawn.spent
+        too_little = drawn.amount < draw.owed + draw.wanted - self.limit * _ROUNDING
+        self.draw_again = now + _DRAW_AGAIN if too_little else -math.inf
 
 
 @attrs.define(eq=False)
@@ -153,15 +243,28 @@ class ShareLedger:
 
     Args:
         started: When the control plane started, by the clock that `lease` gets.
+        awaited: The gateway processes that may hold shares then.
+        stored: Whether what is spent of budgets is kept in a store; see `draws`.
     """
 
     started: float
+    _awaited: Iterable[str] = ()
+    _stored: bool = False
+    part: tuple[int, int] = attrs.field(default=(0, 1), init=False)
+    """Which part of how many is given of the limits that are no budgets: the first is 0."""
+    _missing: set[str] = attrs.field(init=False)
     _pools: dict[PoolId, _Pool] = attrs.field(factory=dict, init=False)
+    _short: dict[PoolId, None] = attrs.field(factory=dict, init=False)  # to be drawn, in order
     # gateway process -> how many sessions it has
     _sessions: dict[str, int] = attrs.field(factory=dict, init=False)
 
+    @_missing.default
+    def _all_awaited(self) -> set[str]:
+        return set(self._awaited)
+
     def begin(self, holder: str) -> None:
         """Note that a session with a gateway process has begun."""
+        self._missing.discard(holder)
         self._sessions[holder] = self._sessions.get(holder, 0) + 1
 
     def end(self, holder: str, now: float) -> None:
@@ -190,24 +293,90 @@ class ShareLedger:
             now: Seconds of a clock that never goes back.
             wall: Seconds since the epoch.
         """
-        settling = now - self.started < SETTLING_TIME
-        return tuple(self._lease(holder, asked, now, wall, settling) for asked in demands)
+        return self.give(self.note(holder, demands, now, wall), now)
 
-    def _lease(
-        self, holder: str, asked: ShareDemand, now: float, wall: float, settling: bool
-    ) -> Share:
+    def note(
+        self, holder: str, demands: Iterable[ShareDemand], now: float, wall: float
+    ) -> tuple[tuple[_Pool, _Holder], ...]:
+        """Take what a gateway reports; what is returned is for `give`."""
+        return tuple(self._note(holder, asked, now, wall) for asked in demands)
+
+    def give(self, noted: Iterable[tuple[_Pool, _Holder]], now: float) -> tuple[Share, ...]:
+        """Return the next shares of a gateway that has reported."""
+        since = now - self.started
+        missing = bool(self._missing) and since < RESERVED_FOR
+        shares = []
+        for pool, holder in noted:
+            if since >= SETTLING_TIME and pool.period is None:
+                pool.reserve(missing=missing)
+            share = pool.give(holder, settling=since < SETTLING_TIME)
+            shares.append(Share(share, pool.remaining))
+        return tuple(shares)
+
+    def _note(
+        self, holder: str, asked: ShareDemand, now: float, wall: float
+    ) -> tuple[_Pool, _Holder]:
         pool_id = (asked.scope, asked.id, asked.rule)
+        limit = self._limit(asked)
         pool = self._pools.get(pool_id)
         if pool is None:
             if len(self._pools) >= _MAX_POOLS:
                 self._drop_idle(now, wall)
-            pool = self._pools[pool_id] = _Pool(asked.rule, asked.limit)
+            stored = self._stored and asked.rule in BUDGETS
+            pool = self._pools[pool_id] = _Pool(pool_id, limit, stored)
         pool.turn(now, wall)
-        share = pool.give(pool.note(holder, asked), settling=settling)
-        return Share(share, pool.remaining)
+        noted = pool.note(holder, asked, limit)
+        if pool.draw(now) is not None:
+            self._short[pool_id] = None
+        return pool, noted
+
+    def _limit(self, asked: ShareDemand) -> float:
+        index, count = self.part
+        if count <= 1 or asked.rule in BUDGETS:
+            return asked.limit
+        if asked.rule not in WHOLE_UNITS:
+            return asked.limit / count
+        whole, more = divmod(int(asked.limit), count)
+        return float(whole + (index < more))
 
     def _drop_idle(self, now: float, wall: float) -> None:
         for pool_id, pool in list(self._pools.items()):
             pool.turn(now, wall)
             if not pool.holders and not pool.spent:
                 del self._pools[pool_id]
+
+    # -- budgets in a store
+
+    @property
+    def lacks_draws(self) -> bool:
+        """Whether there is something to draw."""
+        return bool(self._short)
+
+    def draws(self, now: float, most: int) -> list[Draw]:
+        """Return what is to be drawn from the store now; `drew` is to be called for each.
+
+        Args:
+            now: As for `lease`.
+            most: At most so many.
+        """
+        found: list[Draw] = []
+        while self._short and len(found) < most:
+            pool_id = next(iter(self._short))
+            del self._short[pool_id]
+            pool = self._pools.get(pool_id)
+            draw = pool.draw(now) if pool is not None else None
+            if draw is not None:
+                found.append(draw)
+        return found
+
+    def drew(self, draws: Sequence[Draw], drawn: Sequence[Drawn], now: float) -> None:
+        """Take what was drawn, in the order of the draws."""
+        for draw, one in zip(draws, drawn, strict=True):
+            pool = self._pools.get((draw.scope, draw.id, draw.rule))
+            if pool is not None:
+                pool.drew(draw, one, now)
+
+    def give_back(self) -> list[Draw]:
+        """Return what to write to the store at the end, when nothing more will be given."""
+        found = (pool.give_back() for pool in self._pools.values())
+        return [draw for draw in found if draw is not None]

@@ -14,10 +14,19 @@ a worker thread, without an await.
 It may import the values and the database, and knows no gateway, no hub and no HTTP.
 """
 
+from bridgepool.gateway.control.store._budget_rows import budgets_of
 from bridgepool.gateway.control.store._gateway_rows import GatewayExpiry
 from bridgepool.gateway.control.store._opening import open_store
 from bridgepool.gateway.control.store._programs import Programs, RunningProgram
 from bridgepool.gateway.control.store._store import Store
 from bridgepool.gateway.control.store._usage_rows import StoredUsage
 
-__all__ = ["GatewayExpiry", "Programs", "RunningProgram", "Store", "StoredUsage", "open_store"]
+__all__ = [
+    "GatewayExpiry",
+    "Programs",
+    "RunningProgram",
+    "Store",
+    "StoredUsage",
+    "budgets_of",
+    "open_store",
+]

@@ -174,5 +174,18 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE gateways ADD COLUMN provider_keys TEXT",
         "ALTER TABLE gateways ADD COLUMN keys_reported TEXT",
         "ALTER TABLE gateways ADD COLUMN stopped INTEGER NOT NULL DEFAULT 0",
+        # What control planes have drawn of clients' budgets, by day or month, in millionths; see
+        # `Draw`. The columns `period` and `until` are seconds since the epoch.
+        """
+        CREATE TABLE budgets (
+            period BIGINT NOT NULL,
+            scope TEXT NOT NULL,
+            id TEXT NOT NULL,
+            rule TEXT NOT NULL,
+            until BIGINT NOT NULL,
+            spent BIGINT NOT NULL,
+            PRIMARY KEY (period, scope, id, rule)
+        )
+        """,
     ),
 )

@@ -1,0 +1,151 @@
+"""The shares of clients' limits that a control plane gives, and what it keeps of them in the store.
+
+Theory of operation. What is spent of a budget is in the store, for all control planes on it and for
+the next one: each draws from there in small parts, many budgets in one transaction, and gives what
+it drew (`limits/_shares`). A report waits a moment for what is to be drawn. While the store cannot
+be written, what was drawn is given and then nothing.
+
+Of the other limits each running control plane gives an equal part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import attrs
+import trio
+
+from bridgepool._services import open_service_nursery
+from bridgepool.gateway.control._errors import StoreError
+from bridgepool.gateway.control._store_access import StoreAccess
+from bridgepool.gateway.control.store import Store, budgets_of
+from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+
+_PATIENCE: Final = 0.3  # seconds that a report waits for what is drawn
+_MOST: Final = 500  # draws of one transaction
+_LOOK_EVERY: Final = 5.0  # seconds between two looks at which control planes run
+_FORGET_EVERY: Final = 3600.0
+_GIVE_BACK_TIMEOUT: Final = 2.0
+
+
+@attrs.define(eq=False)
+class LimitShares:
+    """The shares of clients' limits that gateways hold; `Hub.limits` keeps budgets in its store."""
+
+    _wall: Callable[[], float] = time.time
+    _ledger: ShareLedger = attrs.field(factory=lambda: ShareLedger(trio.current_time()), init=False)
+    _wanted: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _drawn: trio.Event = attrs.field(factory=trio.Event, init=False)  # of the next transaction
+
+    def begin(self, instance: str) -> None:
+        """Note that a session with a gateway process has begun."""
+        self._ledger.begin(instance)
+
+    def end(self, instance: str) -> None:
+        """Note that a session has ended."""
+        self._ledger.end(instance, trio.current_time())
+
+    async def run_draws(self, store: Store, pause: float) -> None:
+        """Draw what is wanted from the store, until cancelled."""
+        access = StoreAccess("budgets cannot be drawn from the store", "budgets can be drawn again")
+
+        async def draw() -> None:
+            while self._ledger.lacks_draws:
+                done, self._drawn = self._drawn, trio.Event()
+                draws = self._ledger.draws(trio.current_time(), _MOST)
+                try:
+                    drawn = await budgets_of(store).draw(draws)
+                    self._ledger.drew(draws, drawn, trio.current_time())
+                finally:
+                    done.set()
+
+        async def wait() -> None:
+            await trio.sleep(pause)
+            while not self._ledger.lacks_draws:
+                await self._wanted.wait()
+                self._wanted = trio.Event()
+
+        await access.keep_trying(draw, wait)
+
+    async def run_looks(self, store: Store, control_plane: str) -> None:
+        """Look which control planes run, until cancelled."""
+        while True:
+            try:
+                running = await store.programs.list_running()
+            except StoreError:
+                pass  # the parts stay as they are
+            else:
+                names = [row.name for row in running if row.program == "control plane"]
+                names = sorted({*names, control_plane})
+                self._ledger.part = names.index(control_plane), len(names)
+            await trio.sleep(_LOOK_EVERY)
+
+    async def give_back(self, store: Store) -> None:
+        """Give back what was drawn and nobody holds."""
+        draws = self._ledger.give_back()
+        if draws:
+            await budgets_of(store).draw(draws)
+
+
+async def lease_shares(
+    shares: LimitShares, instance: str, demands: Iterable[ShareDemand]
+) -> tuple[Share, ...]:
+    """Take the report of a gateway process, and return its next shares; a checkpoint."""
+    ledger = shares._ledger
+    noted = ledger.note(instance, demands, trio.current_time(), shares._wall())
+    if ledger.lacks_draws:
+        shares._wanted.set()
+        with trio.move_on_after(_PATIENCE):
+            await shares._drawn.wait()
+    else:
+        await trio.lowlevel.checkpoint()
+    return ledger.give(noted, trio.current_time())
+
+
+async def _forget_old(store: Store) -> None:
+    while True:
+        with suppress(StoreError):  # there is another time
+            await budgets_of(store).forget_old()
+        await trio.sleep(_FORGET_EVERY)
+
+
+@asynccontextmanager
+async def open_limit_shares(
+    store: Store,
+    control_plane: str,
+    *,
+    wall: Callable[[], float] = time.time,
+    pause: float = 0.1,
+) -> AsyncIterator[LimitShares]:
+    """Give shares of limits for as long as the block lasts, with budgets in a store.
+
+    Args:
+        store: The store.
+        control_plane: The name of this control plane, as it is registered.
+        wall: Returns the seconds since the epoch.
+        pause: Seconds between two transactions at least.
+
+    Resource handling:
+        Leaving gives back what was drawn of budgets and nobody holds, for at most two seconds.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    rows = await store.list_gateways()
+    awaited = [row.instance for row in rows if row.connected or row.reconnecting]
+    shares = LimitShares(wall)
+    shares._ledger = ShareLedger(trio.current_time(), awaited, True)
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(shares.run_draws, store, pause)
+        nursery.start_soon(shares.run_looks, store, control_plane)
+        nursery.start_soon(_forget_old, store)
+        try:
+            yield shares
+        finally:
+            nursery.cancel_scope.cancel()
+            # What is not given back counts as spent.
+            with trio.move_on_after(_GIVE_BACK_TIMEOUT, shield=True), suppress(StoreError):
+                await shares.give_back(store)

@@ -1,0 +1,69 @@
+"""What was drawn of clients' budgets: a row for each budget and day or month.
+
+Control planes draw many at a time, in one transaction; it makes no revision. What is drawn counts
+as spent until it is given back. A row that has less than a control plane has seen in it was
+restored from a backup, and is set right by the next draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.control.store._programs import Run
+from bridgepool.gateway.control.store._store import Store
+from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
+from bridgepool.gateway.limits._draws import Draw, Drawn
+
+_UNIT: Final = 1_000_000  # of the column, for one
+_HIGHEST: Final = 2**63 - 1
+_KEPT_FOR: Final = 7 * 86400  # seconds after its end; a clock may be set back
+
+
+@attrs.frozen
+class StoredBudgets:
+    """The budgets of a store. Every method is a checkpoint."""
+
+    _write: Run
+
+    async def draw(self, draws: Iterable[Draw]) -> tuple[Drawn, ...]:
+        """Draw what is left, and return how much that was, in the order of the draws."""
+        return await self._write(_draw_all, tuple(draws))
+
+    async def forget_old(self) -> int:
+        """Remove the rows of days and months that ended long ago; return how many."""
+        return await self._write(_forget_old)
+
+
+def budgets_of(store: Store) -> StoredBudgets:
+    """Return the budgets of a store."""
+    return StoredBudgets(partial(store._write, PROGRAM))
+
+
+def _draw_all(tx: StoreTransaction, draws: tuple[Draw, ...]) -> tuple[Drawn, ...]:
+    return tuple(_draw(tx, draw) for draw in draws)
+
+
+def _draw(tx: StoreTransaction, draw: Draw) -> Drawn:
+    key = (int(draw.period), draw.scope, draw.id, draw.rule)
+    row = tx.sql.fetch_one(
+        "SELECT spent FROM budgets WHERE period = ? AND scope = ? AND id = ? AND rule = ?", *key
+    )
+    drawn = draw.take_from(row[0] / _UNIT if row is not None else 0.0)
+    tx.sql.execute(
+        "INSERT INTO budgets (period, scope, id, rule, until, spent) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (period, scope, id, rule) DO UPDATE SET spent = excluded.spent",
+        *key,
+        int(draw.until),
+        min(math.ceil(drawn.spent * _UNIT), _HIGHEST),
+    )
+    return drawn
+
+
+def _forget_old(tx: StoreTransaction) -> int:
+    before = int(tx.now.timestamp()) - _KEPT_FOR
+    return tx.sql.execute("DELETE FROM budgets WHERE until < ?", before)

@@ -1,0 +1,161 @@
+"""Budgets in the store: one for all control planes on it, and for the next one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import attrs
+import pytest
+import trio
+
+from bridgepool.gateway.control import Store
+from bridgepool.gateway.control._limit_shares import (
+    LimitShares,
+    lease_shares,
+    open_limit_shares,
+)
+from bridgepool.gateway.control.store import budgets_of
+from bridgepool.gateway.limits._draws import Draw
+from bridgepool.gateway.limits._shares import ShareDemand
+from tests.gateway.control.stores import NEW_YEAR, Clock, opened
+
+DAY = 86400.0
+DRAW = Draw(
+    scope="client", id="ada", rule="money_per_day", period=NEW_YEAR, until=NEW_YEAR + DAY, limit=10
+)
+
+
+async def test_the_store_gives_what_is_left_of_a_budget_and_takes_it_back(
+    database_url: str,
+) -> None:
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        other = attrs.evolve(DRAW, id="bob", wanted=3.0)
+        first, second = await budgets_of(store).draw([attrs.evolve(DRAW, wanted=6.5), other])
+        assert (first.amount, first.spent) == (6.5, 6.5)
+        assert (second.amount, second.spent) == (3, 3)
+        [rest] = await budgets_of(store).draw([attrs.evolve(DRAW, wanted=6)])
+        assert (rest.amount, rest.spent) == (3.5, 10)
+        [owed] = await budgets_of(store).draw([attrs.evolve(DRAW, owed=0.5, wanted=6)])
+        assert (owed.amount, owed.spent) == (0.5, 10.5)  # what was spent counts, whatever is left
+        [back] = await budgets_of(store).draw([attrs.evolve(DRAW, owed=-2.5)])
+        assert back.spent == 8
+        # One who has seen more knows that the store was restored.
+        [seen] = await budgets_of(store).draw([attrs.evolve(DRAW, seen=9.0, wanted=5)])
+        assert (seen.amount, seen.spent) == (1, 10)
+        clock.now += 5 * DAY
+        assert await budgets_of(store).forget_old() == 0
+        clock.now += 5 * DAY
+        assert await budgets_of(store).forget_old() == 2
+
+
+@attrs.define(eq=False)
+class Gateway:
+    """A gateway that spends all that it is given."""
+
+    name: str
+    shares: LimitShares
+    held: float = 0.0
+    used: float = 0.0
+
+    async def spend(self, seconds: int = 1, most: float = 1e9) -> None:
+        for _ in range(seconds):
+            [share] = await lease_shares(self.shares, self.name, [self.report()])
+            self.held = share.share
+            spent = min(self.held, most - self.used)
+            self.held, self.used = self.held - spent, self.used + spent
+
+    def report(self) -> ShareDemand:
+        return ShareDemand(
+            scope="client",
+            id="ada",
+            rule="tokens_per_day",
+            limit=1000,
+            held=self.held,
+            used=self.used,
+            period=NEW_YEAR,
+            demand=1,
+        )
+
+    def connect(self, shares: LimitShares) -> None:
+        self.shares = shares
+        shares.begin(self.name)
+
+
+def begin(name: str, shares: LimitShares) -> Gateway:
+    gateway = Gateway(name, shares)
+    gateway.connect(shares)
+    return gateway
+
+
+async def test_what_was_spent_of_a_budget_outlives_the_control_plane(database_url: str) -> None:
+    """A control plane that started anew gave a new day's budget to gateways that did so too."""
+    async with (
+        opened(database_url) as store,
+        # It is "killed": what it held back is never given back.
+        open_limit_shares(store, "killed", wall=Clock(), pause=0) as killed,
+    ):
+        one = begin("one", killed)
+        await one.spend(100, most=590)
+        async with open_limit_shares(store, "next", wall=Clock(), pause=0) as following:
+            one.connect(following)  # it holds a little
+            two = begin("two", following)
+            for _ in range(30):
+                await one.spend()
+                await two.spend()
+            assert 940 <= one.used + two.used <= 1000
+            [share] = await lease_shares(following, "two", [two.report()])
+            assert (share.share, share.remaining) == (0, 0)
+
+
+async def test_control_planes_on_one_store_give_a_budget_once(database_url: str) -> None:
+    async with (
+        opened(database_url) as store,
+        open_limit_shares(store, "a", wall=Clock(), pause=0) as a,
+        open_limit_shares(store, "b", wall=Clock(), pause=0) as b,
+    ):
+        one, two = begin("one", a), begin("two", b)
+        for _ in range(40):
+            await one.spend()
+            await two.spend()
+        assert 940 <= one.used + two.used <= 1000
+
+
+async def test_a_control_plane_that_stops_gives_back_what_nobody_holds(database_url: str) -> None:
+    async with opened(database_url) as store:
+        for name in ("first", "second", "third"):
+            async with open_limit_shares(store, name, wall=Clock(), pause=0) as shares:
+                gateway = begin(name, shares)
+                await gateway.spend(most=10)
+        [drawn] = await budgets_of(store).draw(
+            [attrs.evolve(DRAW, rule="tokens_per_day", limit=1000, wanted=1000)]
+        )
+        assert drawn.amount == 1000 - 3 * 20  # what was spent or is held
+
+
+async def test_each_running_control_plane_gives_its_part_of_a_rate(
+    autojump_clock: trio.testing.MockClock, tmp_path: object
+) -> None:
+    async with opened(f"sqlite:{tmp_path}/store.db") as store:
+        await trio.lowlevel.checkpoint()
+        await shares_of_a_rate(store)
+
+
+async def shares_of_a_rate(store: Store) -> None:
+    asked = partial(ShareDemand, scope="client", id="ada", held=0, demand=1)
+    async with open_limit_shares(store, "a") as a:
+        a.begin("one")
+        await trio.sleep(100)
+        rate = asked(rule="tokens_per_minute", limit=100)
+        [share] = await lease_shares(a, "one", [rate])
+        assert share.share == pytest.approx(100)
+        await store.programs.register("control plane", "a")
+        await store.programs.register("control plane", "b")
+        await store.programs.register("gateway", "c")
+        await trio.sleep(10)
+        shares = await lease_shares(a, "one", [rate, asked(rule="max_concurrent", limit=3)])
+        assert [one.share for one in shares] == [pytest.approx(50), 2]
+        await store.programs.unregister("b")
+        await trio.sleep(10)
+        [share] = await lease_shares(a, "one", [attrs.evolve(rate, held=50)])
+        assert share.share == pytest.approx(100)
