@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -17,21 +18,20 @@ CODEX = Path(__file__).parent / "node/node_modules/.bin/codex"
 PATIENCE = 180  # seconds
 Json = dict[str, object]
 
-SETTINGS = """
+PAGE = Path(__file__).parents[2] / "docs/howto/clients.md"
+
+QUIET = """
 model = "m"
-model_provider = "gateway"
 check_for_update_on_startup = false
-
-[analytics]
-enabled = false
-
-[model_providers.gateway]
-name = "gateway"
-base_url = "{gateway}/ai/v1"
-env_key = "GATEWAY_KEY"
-wire_api = "responses"
-supports_websockets = true
+analytics.enabled = false
 """
+
+
+def settings(gateway: str) -> str:
+    """Return the settings that the documentation gives, for a provider `ai`."""
+    found = re.search(r"```toml\n(model_provider.*?)```", PAGE.read_text(), re.S)
+    assert found is not None
+    return QUIET + found[1].replace("http://127.0.0.1:8080/NAME", f"{gateway}/ai")
 
 
 @attrs.define(eq=False)
@@ -99,7 +99,7 @@ class Codex:
 @asynccontextmanager
 async def run_codex(gateway: str, key: str, folder: Path) -> AsyncIterator[Codex]:
     """Run Codex with settings of its own, and begin a thread."""
-    (folder / "config.toml").write_text(SETTINGS.format(gateway=gateway))
+    (folder / "config.toml").write_text(settings(gateway))
     log = folder / "codex.log"
     with log.open("ab") as stderr:
         process = await trio.lowlevel.open_process(

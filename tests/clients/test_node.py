@@ -42,6 +42,8 @@ async def test_the_sdks_for_node_are_served_wait_as_told_and_give_up_when_a_budg
         provider("claude", "anthropic", anthropic),
         provider("one", "openai", openai, key="sk-one"),
         provider("claude-one", "anthropic", anthropic, key="sk-two"),
+        provider("off", "openai", openai, enabled=False),
+        provider("claude-off", "anthropic", anthropic, enabled=False),
         rows["ada"][0],
         rows["eve"][0] + "\nrequests_per_minute = 2",
         rows["max"][0] + "\ntokens_per_day = 1",
@@ -61,6 +63,7 @@ async def test_the_sdks_for_node_are_served_wait_as_told_and_give_up_when_a_budg
     served = {"model": "m@north", "whole": TEXT, "text": TEXT}
     limited = {"name": "RateLimitError", "status": 429, "code": "rate_limited", "waits": True}
     spent = {**limited, "code": "budget_exceeded", "waits": None}  # no time helps
+    off = {"status": 503, "code": "provider_disabled"}
     assert json.loads(ran.stdout.splitlines()[-1]) == {
         "openai": {**served, "last": "response.completed"},
         "anthropic": {**served, "last": "end_turn"},
@@ -72,9 +75,13 @@ async def test_the_sdks_for_node_are_served_wait_as_told_and_give_up_when_a_budg
         "anthropic_limited": limited,
         "openai_spent": spent,
         "anthropic_spent": spent,
+        "openai_off": {**off, "name": "InternalServerError", "waits": None},
+        "anthropic_off": {**off, "name": "ServiceUnavailableError", "waits": None},
+        "vercel_off": {**off, "status": 400},  # after 503 it would ask again
     }
     codes = [line["code"] for line in log]
     assert codes.count("budget_exceeded") == 2  # neither was asked again
+    assert codes.count("provider_disabled") == 3
     for name in ("one", "claude-one"):
         statuses = [line["status"] for line in log if line["provider"] == name]
         assert (statuses[0], statuses[-1]) == (429, 200)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import re
 import types
 from collections.abc import Callable
@@ -141,3 +142,19 @@ def test_every_path_that_the_contributors_page_names_exists() -> None:
     assert len(named) > 20
     places = (ROOT, ROOT / "src" / "bridgepool")
     assert [n for n in named if not any((place / n).exists() for place in places)] == []
+
+
+def test_the_page_of_clients_names_the_versions_that_the_tests_run() -> None:
+    text = page("howto/clients.md")
+    package = json.loads((ROOT / "tests/clients/node/package.json").read_text())
+    lock = (ROOT / "requirements.lock").read_text()
+    pins = dict(re.findall(r"^(openai|anthropic)==(\S+)", lock, re.M))
+    names = {"@openai/codex": "Codex", "openai": "OpenAI SDK, Node"}
+    names |= {"@anthropic-ai/sdk": "Anthropic SDK, Node"}
+    rows = {names[name]: pin for name, pin in package["dependencies"].items() if name in names}
+    rows |= {"OpenAI SDK, Python": pins["openai"], "Anthropic SDK, Python": pins["anthropic"]}
+    assert len(rows) == 5
+    for client, version in rows.items():
+        assert f"| {client} | {version} |" in text, client
+    for name in ("ai", "@ai-sdk/openai", "@ai-sdk/anthropic"):
+        assert f"`{name}` {package['dependencies'][name]}" in text, name

@@ -23,6 +23,7 @@ async function refused(ask) {
       await ask();
     } catch (error) {
       const { name } = error.constructor;
+      if (error.statusCode) return { status: error.statusCode, code: error.data.error.code };  // Vercel's
       const code = error.code ?? error.error?.error?.code;
       const wait = error.headers?.get("retry-after") ?? null;
       return { name, status: error.status, code, waits: wait === null ? null : Number(wait) > 0 };
@@ -96,5 +97,13 @@ const seen = {
   anthropic_limited: await refused(() => message(anthropic("claude", eve, { maxRetries: 0 }))),
   openai_spent: await refused(() => chat(openai("ai", max))),
   anthropic_spent: await refused(() => message(anthropic("claude", max))),
+  openai_off: await refused(() => chat(openai("off", ada))),
+  anthropic_off: await refused(() => message(anthropic("claude-off", ada))),
+  vercel_off: await refused(() =>
+    generateText({
+      model: createOpenAI({ baseURL: `${gateway}/off/v1`, apiKey: ada }).chat("m"),
+      prompt: "Hello.",
+    }),
+  ),
 };
 console.log(JSON.stringify(seen));
