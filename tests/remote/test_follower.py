@@ -199,6 +199,28 @@ async def test_a_session_that_lasted_makes_the_waits_short_again(
                 await remote.changes.receive()
 
 
+async def test_a_program_that_ends_does_not_wait_for_the_next_try_to_connect(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    limits = RemoteLimits(first_delay=1e9, max_delay=1e9, refused_delay=1e9)
+    async with open_plane() as plane:
+        plane.down = True
+        async with follow(plane, limits) as remote:
+            await trio.sleep(1)
+            remote.reconnect()
+            await trio.sleep(1)
+            assert len(plane.tries) == 2
+            plane.down = False
+            await trio.sleep(1)
+            assert not remote.status.connected
+            remote.reconnect()
+            with trio.fail_after(1):
+                await remote.changes.receive()
+            remote.reconnect()  # nothing waits
+            await trio.sleep(1)
+            assert remote.status.sessions == 1
+
+
 async def test_a_silent_owner_is_given_up_after_the_connect_timeout(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

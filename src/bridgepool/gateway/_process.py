@@ -98,7 +98,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         )
         prices = await read_price_table(options.price_table)
         if spool is not None:
-            stack.push_async_callback(send_the_rest, spool)  # when the gateway has closed
+            stack.push_async_callback(send_the_rest, spool, source)  # when the gateway has closed
         gateway = await stack.enter_async_context(
             open_gateway(
                 source.reloader,
@@ -234,6 +234,7 @@ async def _serve(
     def begin_shutdown() -> None:
         gateway.start_draining()
         shutdown.begin()
+        source.reconnect()
         nursery.start_soon(shutdown.run, logger, requests_left)
 
     def end_at_once() -> None:

@@ -12,6 +12,7 @@ from bridgepool.gateway.proxy._usage import OnUsage
 from bridgepool.gateway.serving._access_log import open_log
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._logs import ProgramLogs
+from bridgepool.gateway.sources._source import Source
 from bridgepool.gateway.usage._journal import JournalError
 from bridgepool.gateway.usage._records import UsageRecord, usage_line
 from bridgepool.gateway.usage._spool import UsageSpool, open_usage_spool
@@ -36,8 +37,12 @@ async def enter_usage_spool(stack: AsyncExitStack, options: GatewayOptions) -> U
         raise StartError(f"--usage-spool {error}") from None
 
 
-async def send_the_rest(spool: UsageSpool) -> None:
-    """Wait until the records of the last requests are stored, for a few seconds."""
+async def send_the_rest(spool: UsageSpool, source: Source) -> None:
+    """Wait until the records of the last requests are stored, for a few seconds.
+
+    A connection to the control plane that waits for its next try is made at once.
+    """
+    source.reconnect()
     with trio.move_on_after(_LAST_SEND_TIMEOUT):
         await spool.wait_empty()
 

@@ -86,6 +86,7 @@ class RemoteProviders(Generic[P]):
     _receipt_due: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
     _tried: trio.Event = attrs.field(factory=trio.Event, init=False)  # to connect, once at least
     _refused_first: trio.Event = attrs.field(factory=trio.Event, init=False)
+    _hurried: trio.Event = attrs.field(factory=trio.Event, init=False)  # by `reconnect`
     _began: float = attrs.field(default=-inf, init=False)  # the present session, or the last one
     _first_refusal: Refused | None = attrs.field(default=None, init=False)
     # the last problem in the log, and how many sessions there had been
@@ -154,6 +155,14 @@ class RemoteProviders(Generic[P]):
             delay = shorten(self._limits.receipt_delay, 0.5)
             self._receipt_due.deadline = trio.current_time() + delay
 
+    def reconnect(self) -> None:
+        """End the wait for the next try to connect, if there is one. Not async, never fails.
+
+        For a program that ends soon and has something to send; the next waits begin short again.
+        """
+        if not self.status.connected:
+            self._hurried.set()
+
     async def wait_refused(self) -> Refused:
         """Wait until this follower is refused before it ever had a session.
 
@@ -186,9 +195,13 @@ class RemoteProviders(Generic[P]):
             if status.sessions > sessions and status.since - self._began >= limits.steady_after:
                 backoff.reset()
             if status.refused is not None:
-                await trio.sleep(shorten(limits.refused_delay, 0.5))
+                delay = shorten(limits.refused_delay, 0.5)
             else:
-                await trio.sleep(backoff.next_delay())
+                delay = backoff.next_delay()
+            with trio.move_on_after(delay):
+                await self._hurried.wait()
+                self._hurried = trio.Event()
+                backoff.reset()
 
     async def _have_session(self, connect: Connect) -> None:
         """Connect, and serve until the session is lost; return or raise why."""

@@ -1,6 +1,6 @@
 """A gateway follows its control plane: whose key a client sent, whatever the connection does."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from bridgepool import Secret
-from bridgepool.gateway import ControlPlane, open_control_plane
+from bridgepool.gateway import ControlPlane, UsageRecord, open_control_plane, open_usage_spool
+from bridgepool.gateway._usage_sinks import send_the_rest
 from bridgepool.gateway.control import MemoryBackend, open_gateway_service
 from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
@@ -21,7 +22,9 @@ from bridgepool.gateway.providers import (
     new_client_key,
 )
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.remote import Identity, RemoteService, websocket_connector
+from bridgepool.gateway.proxy._readiness import SourceReport
+from bridgepool.gateway.sources._source import Source
+from bridgepool.remote import Identity, RemoteLimits, RemoteService, websocket_connector
 from bridgepool.transports import ConnectError
 from bridgepool.transports.memory import MemoryChannel
 from tests.gateway.test_protocol import row
@@ -157,3 +160,38 @@ async def test_providers_and_clients_come_over_one_websocket() -> None:
                 while not service.receipts:
                     await noted.receive()
             nursery.cancel_scope.cancel()
+
+
+async def test_the_last_records_are_sent_although_the_connection_waits_for_its_next_try(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Else they are lost: a gateway has five seconds for them, and the wait may be ten."""
+    kept: list[str] = []
+
+    async def keep(_gateway: str, records: Iterable[UsageRecord]) -> int:
+        await trio.lowlevel.checkpoint()
+        kept.extend(record.id for record in records)
+        return len(kept)
+
+    limits = RemoteLimits(first_delay=1e9, max_delay=1e9)
+    async with open_gateway_service(Backend(), keep_usage=keep) as service:
+        link = Link(None)
+        async with (
+            open_usage_spool() as spool,
+            open_control_plane(link.connect, name="front", usage=spool, limits=limits) as plane,
+        ):
+            await trio.sleep(1)
+            link.service = service
+            spool.add(UsageRecord(id="last", time="t", client="web", provider="ai"))
+            await trio.sleep(1)
+            assert kept == []
+            remote = plane.providers
+            source = Source(
+                reloader=remote,
+                changes=remote.changes,
+                clients=plane.clients,
+                report=lambda: SourceReport(source="control plane"),
+                reconnect=remote.reconnect,
+            )
+            await send_the_rest(spool, source)
+            assert kept == ["last"]

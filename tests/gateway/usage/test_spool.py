@@ -101,6 +101,21 @@ async def test_a_session_that_ends_leaves_its_batch_for_the_next(
     assert store.ids == [0, 1, 2]
 
 
+async def test_what_waits_for_the_last_records_does_not_wait_for_the_next_try(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    store = Store(fails=8)
+    async with open_usage_spool() as spool:
+        spool.add(record(1))
+        nursery.start_soon(spool.send, store)
+        while store.fails > 1:  # noqa: ASYNC110 -- then the pauses are as long as they get
+            await trio.sleep(0.01)
+        store.fails = 0
+        with trio.fail_after(0.5):
+            await spool.wait_empty()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_full_spool_drops_and_counts_or_has_requests_refused(
     autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -73,6 +73,7 @@ class UsageSpool:
     _stored: int = attrs.field(default=0, init=False)
     _dropped: int = attrs.field(default=0, init=False)
     _reported: int = attrs.field(default=0, init=False)  # of the dropped ones, those logged
+    _hurried: trio.Event = attrs.field(factory=trio.Event, init=False)  # by `wait_empty`
     # those who wait for a change of what is pending
     _waiting: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
 
@@ -128,7 +129,10 @@ class UsageSpool:
                 if not failed:
                     logger.warning("usage records not stored; retrying: %s", error)
                 failed = True
-                await trio.sleep(backoff.next_delay())
+                with trio.move_on_after(backoff.next_delay()):
+                    await self._hurried.wait()
+                    self._hurried = trio.Event()
+                    backoff.reset()
                 continue
             failed = False
             backoff.reset()
@@ -149,8 +153,9 @@ class UsageSpool:
         self._waiting.unpark_all()
 
     async def wait_empty(self) -> None:
-        """Wait until all records are stored. A checkpoint."""
+        """Wait until all records are stored; do not wait for the next try. A checkpoint."""
         await trio.lowlevel.checkpoint()
+        self._hurried.set()
         while self._pending:
             await self._waiting.park()
 
