@@ -93,6 +93,10 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "_NO_CODE",
     ),
     bug(
+        "the usage of a websocket is written twice", _RECORD_TESTS,
+        "gateway/proxy/_usage.py:UsageReporter.observe", "if record.responses:", "if False:",
+    ),
+    bug(
         "pages of any origin may read answers", _CORS_TESTS, f"{_CORS}:Cors.allowed_origin",
         "origin.lower() in self._origins", "True",
     ),

@@ -37,7 +37,7 @@ from bridgepool.gateway.proxy._recorder import Recorder, Tracing
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
 from bridgepool.gateway.proxy._settings import GatewaySettings
-from bridgepool.gateway.proxy._usage import OnUsage, report_usage
+from bridgepool.gateway.proxy._usage import OnUsage, UsageReporter
 from bridgepool.gateway.serving._peer import find_peer_behind
 from bridgepool.gateway.sources._authorization import RemoteClients
 from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules
@@ -114,9 +114,11 @@ async def open_gateway(
     """
     require_trio()
     status, known = ReloadStatus(), tuple(types)
+    reporter = None
     if on_usage is not None:
         settings = attrs.evolve(settings, reads_usage=True)
-        observers = (*observers, report_usage(on_usage, prices))
+        reporter = UsageReporter(on_usage, prices)
+        observers = (*observers, reporter.observe)
     if tracing is not None:
         observers = (*observers, tracing.observe)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
@@ -166,6 +168,7 @@ async def open_gateway(
                                 known, tuple(observers), settings.reads_usage,
                                 find_peer_behind(settings.trusted_proxies),
                                 tracing.begin if tracing is not None else None,
+                                reporter.report if reporter is not None else None,
                             ), known,
                             ReplayBudget(settings.max_replay_memory), keys,
                             ClientUses(prices, leases), _admission(settings), usage_full,

@@ -6,12 +6,15 @@ import json
 
 import pytest
 import trio
+import trio.testing
 from wsproto.events import AcceptConnection, CloseConnection, Request
 
+from bridgepool.gateway import UsageRecord
 from bridgepool.gateway.metrics._gateway import RequestMetrics
 from bridgepool.gateway.proxy._access_log import json_line
 from tests.gateway.metrics.test_gateway_metrics import scrape
 from tests.gateway.proxy.rig import open_rig, openai
+from tests.gateway.proxy.socket_rig import SERVED, TOKENS, Upstream, create, events
 from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
 
 CLOSED = "bridgepool_websockets_closed_total"
@@ -100,3 +103,46 @@ async def test_open_websockets_and_how_they_were_closed_are_shown(
         assert found["bridgepool_request_duration_seconds_count"] == {("ai",): 0}
     [logged] = [each for each in caplog.records if each.message == "upstream request failed"]
     assert vars(logged)["request_id"] == cut
+
+
+async def test_each_response_on_a_websocket_has_a_usage_record_when_it_has_ended(
+    nursery: trio.Nursery,
+) -> None:
+    made: list[UsageRecord] = []
+    full = False
+    upstream = Upstream()
+    north = await start_upstream(nursery, upstream.serve)
+    async with open_rig(
+        openai(north.url),
+        nursery=nursery,
+        on_usage=made.append,
+        usage_full=lambda: full,
+    ) as rig:
+        async with connect_socket(rig.address) as (socket, _):
+            for number in (1, 2):
+                await socket.send_text(create())
+                assert await events(socket, 2) == SERVED
+                await trio.testing.wait_all_tasks_blocked()
+                assert [each.response_id for each in made] == ["resp_1", "resp_2"][:number]
+            full = True
+            await socket.send_text(create())
+            assert await events(socket, 1) == ["usage_unavailable"]
+            full = False
+            upstream.hold = trio.Event()
+            await socket.send_text(create())
+            assert await events(socket, 1) == SERVED[:1]
+        [record] = await rig.wait_records(1)
+        async with connect_socket(rig.address):
+            pass
+        await rig.wait_records(2)
+    assert (record.usage.tokens.input, record.responses) == (2 * (TOKENS - 10), 2)
+    found = [(each.response_id, each.complete, each.input_tokens, each.outcome) for each in made]
+    assert found == [
+        ("resp_1", True, TOKENS - 10, "complete"),
+        ("resp_2", True, TOKENS - 10, "complete"),
+        ("resp_3", False, None, "client_gone"),
+        ("", False, None, "client_gone"),
+    ]
+    assert {each.request_id for each in made[:3]} == {record.request_id}
+    assert len({each.id for each in made}) == 4
+    assert all(0 < each.duration_ms < 10_000 for each in made)

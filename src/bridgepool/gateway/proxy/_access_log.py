@@ -107,6 +107,12 @@ class AccessRecord:
     close_code: int = 0
     """The code that the websocket was closed with, as the client sent or got it; 1005 for a close
     without one, 1006 if there was no close. 0 for no websocket."""
+    on_response: RequestObserver | None = None
+    """Called at the end of each response on a websocket with a record of its own."""
+    responses: int = 0
+    """Responses on the websocket that have ended."""
+    unfinished: Usage | None = None
+    """What the one told that has not; set at the end."""
     bytes_received: int = 0
     """Bytes of the request body, received and passed on."""
     status: int = 0

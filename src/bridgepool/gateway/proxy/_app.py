@@ -89,17 +89,18 @@ class Gateway:
     _refused_keys: RefusedKeys = attrs.field(
         factory=lambda: RefusedKeys(logger, "client keys refused"), init=False
     )
-    _sockets: WebSockets = attrs.field(
-        default=attrs.Factory(lambda self: self._make_sockets(), takes_self=True), init=False
-    )
+    _sockets: WebSockets = attrs.field(init=False)
     _cors: Cors = attrs.field(
         default=attrs.Factory(lambda self: Cors(self._settings.cors_origins), takes_self=True),
         init=False,
     )
 
+    @_sockets.default
     def _make_sockets(self) -> WebSockets:
         refuse, generation = self._runtimes.refuse_now, lambda: self.pool.generation
-        return WebSockets(self._settings, self._uses, self._identify, refuse, generation)
+        return WebSockets(
+            self._settings, self._uses, self._identify, refuse, generation, self._usage_full
+        )
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a `bridgepool.http.Handler`.
@@ -183,9 +184,8 @@ class Gateway:
         It has the readiness, the pool, the reloads, the providers, and the requests that are being
         served. It shows keys masked, and no address of a provider.
         """
-        _, ready = self.readiness()
         return status_document(
-            ready,
+            self.readiness()[1],
             self.pool,
             self.reload_status,
             self._runtimes.in_force.entries(),

@@ -43,6 +43,7 @@ class Recorder:
         observers: Each gets every record.
         find_peer: Returns the peer of a request; None if it is that of its connection.
         begin_trace: Returns the trace of a request; None if no request is traced.
+        on_response: Gets a record of each response on a websocket, at its end.
         reads_usage: Note what the headers of requests tell of clients and their sessions, too.
     """
 
@@ -51,6 +52,7 @@ class Recorder:
     _reads_usage: bool
     _find_peer: FindPeer | None = None
     _begin_trace: Callable[[Headers], RequestTrace | None] | None = None
+    _on_response: RequestObserver | None = None
     running: set[AccessRecord] = attrs.field(factory=set, init=False)
     """The records of the requests that are being served."""
     ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0), init=False)
@@ -68,6 +70,7 @@ class Recorder:
         record = AccessRecord(redact_method(method), find_request_id(headers), peer)
         if self._reads_usage:
             note_client(record, headers)
+            record.on_response = self._on_response
         if self._begin_trace is not None:
             record.trace = self._begin_trace(headers)
         self.running.add(record)

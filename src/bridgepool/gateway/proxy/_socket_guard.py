@@ -7,6 +7,7 @@ seconds, by the key that it sent at the beginning.
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import attrs
@@ -21,8 +22,9 @@ from bridgepool.gateway.proxy._refusals import (
     Refusal,
 )
 from bridgepool.gateway.proxy._socket_use import SocketUse, is_limited
+from bridgepool.gateway.proxy._usage import response_record
 from bridgepool.gateway.proxy._websocket import WebSocketCall
-from bridgepool.gateway.usage._socket_reader import SocketReader
+from bridgepool.gateway.usage._socket_reader import SocketEvent, SocketReader
 
 CHECK_INTERVAL: Final = 5.0
 """Seconds after which a client is judged again."""
@@ -43,6 +45,7 @@ class SocketGuard:
     use: SocketUse | None = None
     """Judges its messages and responses, if the client has rules that need it."""
     _refusal: Refusal | None = None
+    _begun: float = attrs.field(factory=time.perf_counter)  # the response that runs, if one does
 
     def refuse_now(self) -> Refusal | None:
         """Return why no message of the client goes on now; None if they may."""
@@ -92,7 +95,24 @@ class SocketGuard:
             self.reader = SocketReader(self._kind.usage)
         return near
 
+    def note(self, event: SocketEvent) -> Refusal | None:
+        """Note a message of the provider that has gone to the client.
+
+        Returns:
+            Why the websocket ends; see `SocketUse.note`.
+        """
+        record, messages = self._record, self._match.route.messages
+        if messages is not None and event.type == messages.begins:
+            self._begun = time.perf_counter()
+        if event.ended is not None and record.on_response is not None:
+            record.responses += 1
+            record.on_response(response_record(record, event.ended, self._begun))
+            self._begun = time.perf_counter()
+        return self.use.note(event) if self.use is not None else None
+
     def end(self) -> None:
         """Settle what the client has used."""
         if self.use is not None:
             self.use.end()
+        if self.reader is not None:
+            self._record.unfinished = self.reader.unfinished()

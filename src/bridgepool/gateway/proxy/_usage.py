@@ -6,16 +6,20 @@ Nothing of this runs unless somebody wants usage.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Final
+
+import attrs
 
 from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import Headers, ProviderType
 from bridgepool.gateway.providers._access_keys import holds_access_key
-from bridgepool.gateway.proxy._access_log import AccessRecord, RequestObserver, milliseconds
+from bridgepool.gateway.proxy._access_log import AccessRecord, milliseconds
 from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._reader import UsageReader, make_usage_reader
 from bridgepool.gateway.usage._records import UsageRecord
+from bridgepool.gateway.usage._tokens import Usage
 
 OnUsage = Callable[[UsageRecord], None]
 """Called once for every request to a provider, after its end. Must not block or raise."""
@@ -70,14 +74,40 @@ def reader_for(kind: ProviderType, status: int, headers: Headers) -> UsageReader
     return make_usage_reader(kind.usage, headers)
 
 
-def report_usage(on_usage: OnUsage, prices: PriceTable | None) -> RequestObserver:
-    """Return an observer that makes the usage record of each request to a provider."""
+@attrs.frozen
+class UsageReporter:
+    """Makes the usage record of each request to a provider, and of each response on a websocket."""
 
-    def observe(record: AccessRecord) -> None:
-        if record.provider != "-":
-            on_usage(usage_record(record, prices))
+    _on_usage: OnUsage
+    _prices: PriceTable | None
 
-    return observe
+    def observe(self, record: AccessRecord) -> None:
+        """Report a request that has ended; a `RequestObserver`."""
+        if record.provider == "-":
+            return
+        if record.responses:  # which have records of their own
+            if record.unfinished is None:
+                return
+            record = attrs.evolve(record, usage=record.unfinished)
+        self.report(record)
+
+    def report(self, record: AccessRecord) -> None:
+        """Report one record; a `RequestObserver`."""
+        self._on_usage(usage_record(record, self._prices))
+
+
+def response_record(record: AccessRecord, usage: Usage, begun: float) -> AccessRecord:
+    """Return the record of a response on a websocket that has ended.
+
+    Args:
+        record: That of the websocket.
+        usage: What the response has used.
+        begun: `time.perf_counter()` when it began.
+    """
+    ended = time.perf_counter()
+    return attrs.evolve(
+        record, usage=usage, usage_reader=None, started=begun, first_byte=0.0, ended=ended
+    )
 
 
 def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:

@@ -25,6 +25,7 @@ from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     TOO_MANY_WEBSOCKETS,
+    USAGE_UNAVAILABLE,
     WEBSOCKET_NOT_SUPPORTED,
     WEBSOCKET_VERSION,
     Refusal,
@@ -51,6 +52,7 @@ class WebSockets:
         identify: Identifies the client of a request.
         refuse_now: Returns why a provider may begin no response now.
         generation: Returns the generation of the pool.
+        usage_full: Returns whether usage cannot be recorded now.
     """
 
     _settings: GatewaySettings
@@ -58,6 +60,7 @@ class WebSockets:
     _identify: Callable[[Exchange], Awaitable[Identity | Refusal]]
     _refuse_now: Callable[[str], Refusal | None]
     _generation: Callable[[], int]
+    _usage_full: Callable[[], bool] | None = None
     total: int = 0
     """Open ones, and those that are being opened."""
     _of_client: Counter[str] = attrs.field(factory=Counter)
@@ -94,10 +97,17 @@ class WebSockets:
             return handshake
         identify = partial(self._identify, exchange)
         refuse_now = partial(self._refuse_now, found.provider.name)
+        if self._usage_full is not None:
+            refuse_now = partial(self._refuse_unrecorded, self._usage_full, refuse_now)
         lifetime = Lifetime(limits.max_age, self._settings.drain_timeout, self._generation)
         return WebSocketCall(
             *handshake, limits, lifetime, identity, self._uses, identify, refuse_now
         )
+
+    def _refuse_unrecorded(
+        self, usage_full: Callable[[], bool], refuse_now: Callable[[], Refusal | None]
+    ) -> Refusal | None:
+        return USAGE_UNAVAILABLE if usage_full() else refuse_now()
 
     @contextmanager
     def count(self, client: str) -> Iterator[None]:

@@ -180,7 +180,7 @@ class _Relay:
             self._record.bytes_received += size
             return
         self._record.bytes_sent += size
-        reader, use = self._guard.reader, self._guard.use
+        reader = self._guard.reader
         if reader is not None:
             for piece in pieces:
                 if piece.is_text:
@@ -189,7 +189,7 @@ class _Relay:
                         event = reader.end_message()
                         if event.ended is not None and self._near:
                             self._leaving = self._leaving or _ENDS[self._near]
-                        refusal = use.note(event) if use is not None else None
+                        refusal = self._guard.note(event)
                         if refusal is not None:
                             self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
         if self._leaving is not None and not self._client.in_message:

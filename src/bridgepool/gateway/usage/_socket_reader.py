@@ -59,10 +59,15 @@ class SocketReader:
 
     def result(self) -> Usage:
         """Return what all responses have used; incomplete if one has not ended."""
-        last = self._findings.result()
-        if last.response_id or last.tokens != Tokens():
+        last = self.unfinished()
+        if last is not None:
             return _sum(self._total, last)
         return self._total if self._responses else Usage()
+
+    def unfinished(self) -> Usage | None:
+        """Return what the response told that has not ended; None if there is none."""
+        last = self._findings.result()
+        return last if last.response_id or last.tokens != Tokens() else None
 
 
 def _sum(first: Usage, second: Usage) -> Usage:
