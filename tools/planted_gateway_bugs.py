@@ -141,7 +141,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "trailers pass as they are", _FIELDS,
-        "gateway/proxy/_forward.py:_UploadedBody.trailers",
+        "gateway/proxy/_uploaded_body.py:UploadedBody.trailers",
         "return withhold_fields(", "return self._body.trailers or withhold_fields(",
     ),
     bug(

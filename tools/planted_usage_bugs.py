@@ -27,7 +27,7 @@ USAGE_BUGS: tuple[Bug, ...] = (
     bug(
         "an escaped quote ends a string", _READERS,
         "gateway/usage/_scanner.py:Scanner._pass_string",
-        "self._escaped = True", "pass",
+        "if not is_escaped:", "if True:",
     ),
     bug(
         "a compressed answer expands without bound", _READERS,

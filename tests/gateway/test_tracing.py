@@ -142,7 +142,7 @@ async def test_a_collector_gets_the_spans_of_a_request_and_the_upstream_its_pare
     assert told["bridgepool.request_id"] == records[0].request_id
     assert told["bridgepool.outcome"] == "complete"
     # The upstream's parent is the span of the attempt.
-    attempts = collector.named("chat")
+    attempts = collector.named("chat m")
     assert [one.parent_span_id for one in attempts] == [first.span_id, second.span_id]
     parents = [seen.header(b"traceparent") for seen in north.received]
     assert parents[:2] == [f"00-{TRACE}-{one.span_id.hex()}-01".encode() for one in attempts]
@@ -151,6 +151,7 @@ async def test_a_collector_gets_the_spans_of_a_request_and_the_upstream_its_pare
     asked = attributes(attempts[0])
     assert asked["gen_ai.operation.name"] == "chat"
     assert asked["gen_ai.provider.name"] == "openai"
+    assert asked["gen_ai.request.model"] == "m"
     assert asked["server.address"] == "127.0.0.1"
     assert asked["http.response.status_code"] == 200
     assert asked["gen_ai.response.model"] == "m@north"

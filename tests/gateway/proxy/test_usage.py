@@ -258,6 +258,23 @@ def test_a_line_of_the_usage_log_has_every_field_in_order() -> None:
     assert re.fullmatch("[0-9a-f]{32}", UsageRecord(time="", client="ada", provider="ai").id)
 
 
+async def test_a_record_has_the_model_asked_for_by_a_short_and_a_long_request(
+    nursery: trio.Nursery,
+) -> None:
+    """Without a rule that reads it; a long one is read as it passes, and sent as it came."""
+    upstream = await start_upstream(nursery)
+    usage: list[UsageRecord] = []
+    long = {"messages": [{"content": "x\n" * 5_000}] * 100, "model": "long"}
+    async with open_rig(openai(upstream), nursery=nursery, on_usage=usage.append) as rig:
+        bodies: list[dict[str, Any]] = [{"model": "short"}, long, {"messages": []}]
+        for body in bodies:
+            assert (await rig.ask(_PATHS["openai"], body)).status == 200
+            assert json.loads(upstream.received[-1].body) == body
+        records = await rig.wait_records(3)
+    assert [one.model for one in usage] == ["short", "long", ""]
+    assert [one.model for one in records] == ["short", "long", ""]
+
+
 def ended(**fields: Any) -> AccessRecord:
     """Make the record of a request that a provider has answered."""
     values = {"provider": "ai", "attempts": 1, "upstream_status": 200, **fields}

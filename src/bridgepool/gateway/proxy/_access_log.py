@@ -20,6 +20,7 @@ import msgspec
 from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._reader import UsageReader
+from bridgepool.gateway.usage._request_reader import RequestReader
 from bridgepool.gateway.usage._tokens import Usage
 
 _encode = msgspec.json.Encoder().encode
@@ -89,7 +90,8 @@ class AccessRecord:
     upstream_key: str = ""
     """The fingerprint of the provider's key that was used."""
     model: str = ""
-    """The model that was asked for, if the request was read."""
+    """The model that was asked for, if the request was read: for a rule on models, or with the
+    usage; then it is set at the end."""
     session: str = ""
     """The session id that the client sent; read if usage is."""
     client_kind: str = ""
@@ -98,6 +100,7 @@ class AccessRecord:
     """What the answer told of tokens, models and tools; set at the end, if it was read."""
     usage_reader: UsageReader | None = None
     """Reads the answer that is being served."""
+    _request_reader: RequestReader | None = attrs.field(default=None, init=False)
     provider_type: str = ""
     """The type of the provider."""
     trace: RequestTrace | None = None
@@ -127,9 +130,11 @@ class AccessRecord:
     """The code of the refusal, or of the error that cut the response."""
 
     def take_usage(self) -> None:
-        """Set `usage` to what was read of the answer."""
+        """Set `usage` and `model` to what was read of the answer and the request."""
         if self.usage_reader is not None:
             self.usage, self.usage_reader = self.usage_reader.result(), None
+        if self._request_reader is not None:
+            self.model, self._request_reader = self._request_reader.result(), None
 
 
 RequestObserver = Callable[[AccessRecord], None]

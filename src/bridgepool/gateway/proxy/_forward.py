@@ -26,9 +26,6 @@ from bridgepool.gateway.providers import (
     UrlField,
     swap_credentials,
 )
-from bridgepool.gateway.providers._credentials import (
-    withhold_fields,
-)
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._answer_urls import (
@@ -60,9 +57,11 @@ from bridgepool.gateway.proxy._request_id import (
 )
 from bridgepool.gateway.proxy._socket_guard import SocketGuard
 from bridgepool.gateway.proxy._stripped_response import Response, begin_reading, usage_headers
+from bridgepool.gateway.proxy._uploaded_body import UploadedBody
 from bridgepool.gateway.proxy._usage import reads_answer
 from bridgepool.gateway.proxy._websocket import WebSocketCall, refusal_of_upstream
 from bridgepool.gateway.proxy._websocket_relay import relay_websocket
+from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
 from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.http import (
     ConnectFailed,
@@ -106,24 +105,6 @@ class Attempt:
     """Decides whether the response goes to the client."""
     asks_for_usage: bool = False
     """The body asks for usage and the client's did not, so it does not get it."""
-
-
-@attrs.define(eq=False)
-class _UploadedBody:
-    """The body of a client's request, whose trailers obey the rules of its head."""
-
-    _body: ReadsBody
-    _call: Call
-
-    async def receive_some(self) -> bytes:
-        """Return the next piece; empty at the end."""
-        return await self._body.receive_some()
-
-    @property
-    def trailers(self) -> Headers:
-        """The fields after the body that may reach the upstream."""
-        runtime, own_key = self._call.runtime, self._call.own_key
-        return withhold_fields(self._body.trailers, runtime.provider, runtime.kind, own_key=own_key)
 
 
 class ResponseWithheldError(Exception):
@@ -196,13 +177,17 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     if record.trace is not None:
         headers = record.trace.propagate(headers)
     body = attempt.body
+    reads_usage = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
+    reader = None
+    if reads_usage and not record.model and is_plain_json(request.headers):
+        reader = RequestReader(body if isinstance(body, bytes) else None)
+    record._request_reader = reader
     if body is not None and not isinstance(body, bytes):
-        body = _UploadedBody(body, call)
+        body = UploadedBody(body, call, reader)
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
     lists_models = call.use is not None and call.use.lists_models
     if url_fields or lists_models:
         headers = ask_for_plain_json(headers)
-    reads_usage = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
     if reads_usage:
         headers = usage_headers(headers, strips=attempt.asks_for_usage)
     if call.socket is not None:

@@ -99,6 +99,10 @@ class Findings:
                 self._texts[field] = value
                 self.ended = True
 
+    def has_text(self, field: str) -> bool:
+        """Return whether a text of a field was found."""
+        return field in self._texts
+
     def result(self) -> Usage:
         """Return what was found."""
         counts = dict(self._counts)

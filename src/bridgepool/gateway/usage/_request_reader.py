@@ -1,0 +1,76 @@
+"""The model that a request asks for, read in its body. Pure.
+
+A reader gets the bytes of a body after they have gone to the upstream. Bodies come from clients, so
+the work on one is bounded: what would take more is not known. Rules on models do not rely on it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import attrs
+import msgspec
+
+from bridgepool.gateway.providers import Headers, UsageFields
+from bridgepool.gateway.usage._scanner import Scanner
+from bridgepool.gateway.usage._tokens import Findings
+
+_MAX_DECODED: Final = 64 * 1024  # bytes of a whole body; others are scanned
+_MAX_STEPS: Final = 20_000
+_FIELDS: Final = UsageFields(answers=re.compile(rb"(?!)"), model=("model",))
+
+
+@attrs.frozen
+class _Asked:
+    model: str = ""
+
+
+_decode: Final = msgspec.json.Decoder(_Asked).decode
+
+
+@attrs.define(eq=False)
+class RequestReader:
+    """Reads the model in one request body.
+
+    Args:
+        body: The whole body, if it is not fed in pieces. It is read at the end.
+    """
+
+    _body: bytes | None = None
+    _findings: Findings = attrs.field(factory=lambda: Findings(_FIELDS), init=False)
+    _scanner: Scanner | None = attrs.field(default=None, init=False)
+
+    def feed(self, data: bytes) -> None:
+        """Take the next piece of the body. Does not raise."""
+        if self._scanner is None:
+            self._scanner = Scanner(self._findings, _MAX_STEPS)
+        if not self._findings.has_text("model"):
+            self._scanner.feed(data)
+
+    def result(self) -> str:
+        """Return the model; empty if it is not known. Call it once, at the end."""
+        body, self._body = self._body, None
+        if body is not None:
+            if len(body) <= _MAX_DECODED:
+                return self._decode(body)
+            self.feed(body)
+        return self._findings.result().model
+
+    def _decode(self, body: bytes) -> str:
+        try:
+            self._findings.note("model", _decode(body).model)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return ""
+        return self._findings.result().model
+
+
+def is_plain_json(headers: Headers) -> bool:
+    """Return whether the body of a request with these fields can be read."""
+    kind, encoding = b"application/json", b""
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value.partition(b";")[0].strip().lower()
+        elif name == b"content-encoding":
+            encoding = value.strip().lower()
+    return kind == b"application/json" and encoding in (b"", b"identity")
