@@ -40,6 +40,7 @@ FILE = Path("any")
         (GatewayOptions(providers=FILE, max_connections=0), "--max-connections"),
         (GatewayOptions(providers=FILE, max_connections_per_peer=0), "--max-connections-per-peer"),
         (GatewayOptions(providers=FILE, trusted_proxy=("10.0.0.0/99",)), "--trusted-proxy 10"),
+        (GatewayOptions(providers=FILE, proxy_protocol=True), "requires --trusted-proxy"),
         (GatewayOptions(providers=FILE, max_stale=0.0), "--max-stale"),
         (GatewayOptions(providers=FILE, no_retry_status=302), "--no-retry-status"),
         (GatewayOptions(providers=FILE, cors_origin=("*",)), "--cors-origin: '\\*' is not"),

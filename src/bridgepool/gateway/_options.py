@@ -209,6 +209,9 @@ class GatewayOptions:
     """An address or network of proxies in front, such as `10.0.0.0/8`. Their connections have no
     limit for each address, and their `X-Forwarded-For` names the peer in the access log. May be
     given several times."""
+    proxy_protocol: bool = False
+    """Trusted proxies begin each connection with a PROXY protocol head (version 1 or 2), which
+    names the client; requires `--trusted-proxy`."""
     tls_cert: Path | None = None
     """Certificate chain (PEM) to serve HTTPS with; requires `--tls-key`."""
     tls_key: Path | None = None
@@ -246,6 +249,8 @@ class GatewayOptions:
         check_connection_options(
             self.max_connections, self.max_connections_per_peer, self.trusted_proxy
         )
+        if self.proxy_protocol and not self.trusted_proxy:
+            raise StartError("--proxy-protocol requires --trusted-proxy")
         if not 0 <= self.otel_sample <= 1:
             raise StartError("--otel-sample must be from 0 to 1")
         if not self.header_timeout > 0:

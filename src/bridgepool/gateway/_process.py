@@ -44,6 +44,7 @@ from bridgepool.gateway.serving._listening import (
     listener_url,
 )
 from bridgepool.gateway.serving._logs import ProgramLogs
+from bridgepool.gateway.serving._proxy_protocol import read_proxy_heads
 from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
@@ -263,6 +264,9 @@ async def _serve(
             limiter=limiter,
             over_limit=gateway.handle_over_limit,
             answer_invalid=gateway.answer_invalid,
+            find_address=read_proxy_heads(options.trusted_proxy)
+            if options.proxy_protocol
+            else None,
         )
 
         async def serve(  # noqa: ASYNC128 -- serve_http calls started()

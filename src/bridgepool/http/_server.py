@@ -3,7 +3,8 @@
 import email.utils
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -12,6 +13,7 @@ from bridgepool._accepting import serve_streams
 from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._network import format_address, peer_address
 from bridgepool._services import require_trio
+from bridgepool.http._errors import RemoteProtocolError
 from bridgepool.http._exchange import Exchange, Handler
 from bridgepool.http._h11_wires import H11ServerWire
 from bridgepool.http._invalid_request import AnswerInvalid
@@ -25,6 +27,7 @@ from bridgepool.http._server_connection import (
 from bridgepool.http._server_stream import ServerStream
 from bridgepool.http._wire import ServerWire
 
+FindAddress: TypeAlias = Callable[[trio.abc.Stream], Awaitable[tuple[str, int] | None]]
 _log = logging.getLogger("bridgepool.http")
 _DEFAULT_LIMITS = HttpLimits()
 _MAX_TIMEOUTS_AT_ONCE = 16  # deadlines applied before other tasks run: some milliseconds of work
@@ -76,6 +79,7 @@ class _HttpServer:
     state: ServerState
     new_wire: Callable[[HttpLimits], ServerWire]
     limiter: ConnectionLimiter
+    find_address: FindAddress | None
     accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     serving: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     connections: set[ServerConnection] = attrs.field(factory=set)
@@ -126,8 +130,16 @@ class _HttpServer:
 
     async def serve(self, stream: trio.abc.Stream) -> None:
         """Serve one connection; no error of it ends the server."""
-        counters, address = self.state.counters, peer_address(stream)
+        counters = self.state.counters
         counters.connections += 1
+        if self.find_address is None:
+            address = peer_address(stream)
+        else:
+            try:
+                address = await self.find_address(stream)
+            except RemoteProtocolError:
+                counters.connections_refused += 1
+                return
         place = self.limiter.enter(address[0] if address else None, trio.current_time())
         if place is None or place.reserved:
             counters.connections_refused += 1
@@ -189,6 +201,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     over_limit: Handler | None = None,
     answer_invalid: AnswerInvalid = answer_invalid_in_text,
     half_close: bool = False,
+    find_address: FindAddress | None = None,
     new_wire: Callable[[HttpLimits], ServerWire] = H11ServerWire,
     task_status: trio.TaskStatus[
         Sequence[trio.abc.Listener[trio.abc.Stream]]
@@ -213,6 +226,9 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
             handler gets. The default says what is wrong in plain text.
         half_close: Also serve clients that have closed their sending direction. A disconnect is
             then only noticed when sending fails.
+        find_address: Returns the client's address for a new connection, before anything is received
+            from it. A `RemoteProtocolError` closes the connection. None for the address of the
+            socket.
         new_wire: Creates the parser of a connection.
         task_status: `started()` gets the listeners once they accept connections.
 
@@ -228,7 +244,7 @@ async def serve_http(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls started
     state = ServerState(
         handler, over_limit or _answer_too_many, answer_invalid, limits, counters, half_close
     )
-    server = _HttpServer(state, new_wire, limiter)
+    server = _HttpServer(state, new_wire, limiter, find_address)
     graceful._servers.add(server)
     try:
         server.state.announced = graceful._announced

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from bridgepool._network import format_address
+from bridgepool.gateway.serving._connections import Network
 from bridgepool.http import Headers
 
 FindPeer: TypeAlias = Callable[[Headers, str], str]
@@ -14,6 +15,21 @@ FindPeer: TypeAlias = Callable[[Headers, str], str]
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAX_HOPS = 32  # entries of X-Forwarded-For that are looked at, from its end
+
+
+def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+    """Return addresses and networks.
+
+    Raises:
+        ValueError: One is neither.
+    """
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
+
+
+def is_among(networks: tuple[Network, ...], host: str) -> bool:
+    """Return whether an address, as a socket has it, is in one of the networks."""
+    address = _parse(host)
+    return address is not None and any(address in network for network in networks)
 
 
 def find_peer_behind(proxies: Iterable[str]) -> FindPeer | None:
@@ -29,7 +45,7 @@ def find_peer_behind(proxies: Iterable[str]) -> FindPeer | None:
     Raises:
         ValueError: One is neither.
     """
-    networks = tuple(ipaddress.ip_network(text, strict=False) for text in proxies)
+    networks = parse_networks(proxies)
     if not networks:
         return None
 
