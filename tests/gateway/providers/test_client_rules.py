@@ -58,6 +58,32 @@ def test_a_file_gives_rules_to_clients_and_narrower_ones_to_their_keys() -> None
     assert client.key_rules == {OTHER_ID: ClientRules(models=("gpt-5*",), requests_per_minute=60)}
 
 
+def test_all_that_is_wrong_with_a_client_is_reported_at_once() -> None:
+    with pytest.raises(ProviderFileError) as refused:
+        parse("""
+            providers = []
+            [[clients]]
+            id = "not an id"
+            key_hash = "sha256:short"
+            models = []
+            max_concurrent = 0
+            tokens_per_day = "many"
+            [[clients.keys]]
+            hash = "nothing"
+            requests_per_minute = -1
+        """)
+    for where in (
+        "id: is not made",
+        "key_hash: ",
+        "models: has not from 1",
+        "max_concurrent: is not from 1",
+        "tokens_per_day: is not a whole number",
+        "keys.1: hash: ",
+        "keys.1: requests_per_minute: is not from 1",
+    ):
+        assert where in str(refused.value)
+
+
 def test_a_caller_has_the_rules_of_its_client_and_of_the_key_that_it_used() -> None:
     clients = parse(f"""
         providers = []
@@ -100,7 +126,7 @@ def test_a_caller_without_rules_has_the_one_value_that_costs_nothing() -> None:
         ("expires = 2030-01-31T00:00:00", "expires: is not a time with its zone"),
         ('model = ["gpt"]', "model: is not a known field (did you mean models?)"),
         ('keys = [{ models = ["a"] }]', "keys.1: hash: is missing"),
-        ('keys = [{ hash = "sha256" }]', "keys: "),
+        ('keys = [{ hash = "sha256" }]', "keys.1: hash: "),
         (f'keys = [{{ hash = "{OTHER_HASH}", max_concurrent = 0 }}]', "max_concurrent: is not"),
         ("keys = 1", "keys: is not an array of tables"),
     ],

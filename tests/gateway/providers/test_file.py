@@ -163,7 +163,7 @@ def test_what_is_beyond_the_parser_is_refused_like_any_other_mistake(text: str) 
         ),
         (
             'providers = []\n[[clients]]\nid = "al"\nkey_hash = "hunter2"',
-            "[[clients]] row 1 (al): key_hashes: has a value that `bridgepool hash-key` did not",
+            "[[clients]] row 1 (al): key_hash: has a value that `bridgepool hash-key` did not",
         ),
         (
             f'providers = []\n[[clients]]\nid = "al"\nkey_hash = "{HASH}"\n' * 1

@@ -85,6 +85,15 @@ def test_a_file_and_the_api_read_them() -> None:
     assert hash(provider) == hash(Provider(**fields(**SET)))
 
 
+def test_retries_of_no_failure_are_refused_in_files_and_stores() -> None:
+    wrong: dict[str, Any] = {"retries": 2, "retry_on": []}
+    with pytest.raises(ProviderFileError, match="retry_on: is empty, so nothing would be retried"):
+        parse_provider_file(toml(**wrong))
+    with pytest.raises(InvalidChangeError, match="retry_on"):
+        Rules(5, PROVIDER_TYPES).content_of_draft(parse_draft(fields(**wrong)))
+    assert parse_provider_file(toml(retry_on=[])).providers[0].retry_on == ()
+
+
 @pytest.mark.parametrize(("name", "value", "problem"), WRONG)
 def test_a_value_that_is_none_of_the_field_is_refused_in_files_and_stores(
     name: str, value: object, problem: str

@@ -125,7 +125,7 @@ class LeasedScope:
                 if wait > 0:
                     return name, wait, False
             elif part.share <= 0:
-                spent = part.remaining <= 0
+                spent = min(part.remaining, part.limit) <= 0
                 end = period_end(BUDGETS[name][1], wall) - wall
                 return name, end if spent else _RETRY, spent
         return None

@@ -205,7 +205,7 @@ class _Pool:
             unmet = sum(max(0.0, chunk - each.held) for each in asking)
             wanted = unmet + chunk - max(0.0, slack)
         owed = max(0.0, -slack)
-        if owed <= self.limit * _ROUNDING and wanted < chunk / 2 and self.total is not None:
+        if owed <= self.limit * _ROUNDING and wanted <= chunk / 2 and self.total is not None:
             return None
         return self._draw(owed, max(0.0, wanted))
 

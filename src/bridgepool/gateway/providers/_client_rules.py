@@ -6,7 +6,7 @@ the API, the commands' options, the store, the audit, the wire and `Caller` have
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -59,9 +59,13 @@ class ClientRules:
     """The most tokens a day, in UTC."""
     tokens_per_month: int | None = _limit("The most tokens a month (UTC).")
     """The most tokens a calendar month, in UTC."""
-    money_per_day: float | None = _limit("The most money a day (UTC), by the price table.", 0)
+    money_per_day: float | None = _limit(
+        "The most money a day (UTC), by the price table; 0 for none.", 0
+    )
     """The most money a day, in the currency of the price table."""
-    money_per_month: float | None = _limit("The most money a month (UTC), by the price table.", 0)
+    money_per_month: float | None = _limit(
+        "The most money a month (UTC), by the price table; 0 for none.", 0
+    )
     """The most money a calendar month, in the currency of the price table."""
 
 
@@ -74,29 +78,24 @@ RULE_FIELDS: Final = plain_fields(ClientRules)
 _UNREADABLE: Final = ClientRules(providers=("/",))
 
 
-def check_rules(rules: ClientRules) -> None:
-    """Refuse rules that cannot be meant; raises `InvalidProviderError`."""
+def rule_problems(rules: ClientRules) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with rules: field and problem, without the value."""
     for name, field in RULE_FIELDS.items():
         value = getattr(rules, name)
         if value is None:
             continue
         if field.kind == TEXTS and not 0 < len(value) <= _MAX_PATTERNS:
-            problem = f"has not from 1 to {_MAX_PATTERNS} patterns; leave it out for no rule"
-            raise InvalidProviderError(name, problem)
+            yield name, f"has not from 1 to {_MAX_PATTERNS} patterns; leave it out for no rule"
+            continue
         found = field.problem(value)
         if found is not None:
-            raise InvalidProviderError(name, found)
+            yield name, found
 
 
-def changed_rules(rules: ClientRules, changes: RuleChanges) -> ClientRules:
-    """Return rules after changes, each of its type; None removes a rule.
-
-    Raises:
-        InvalidProviderError: They cannot be meant.
-    """
-    changed = attrs.evolve(rules, **dict[str, Any](changes))
-    check_rules(changed)
-    return changed
+def check_rules(rules: ClientRules) -> None:
+    """Refuse rules that cannot be meant; raises `InvalidProviderError`."""
+    for name, problem in rule_problems(rules):
+        raise InvalidProviderError(name, problem)
 
 
 def rules_document(rules: ClientRules) -> dict[str, object]:

@@ -6,15 +6,15 @@ alone may be worse than either state the operator had in mind.
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import attrs
 
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._access_keys import parse_hash
-from bridgepool.gateway.providers._client_rules import RULE_FIELDS, ClientRules
-from bridgepool.gateway.providers._clients import Client, Clients
+from bridgepool.gateway.providers._client_rules import RULE_FIELDS, ClientRules, rule_problems
+from bridgepool.gateway.providers._clients import Client, Clients, check_client_id
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
 from bridgepool.gateway.providers._fallbacks import unusable_fallbacks
 from bridgepool.gateway.providers._fields import REQUIRED_FIELDS
@@ -205,29 +205,47 @@ def _client(row: Mapping[str, object]) -> tuple[Client | None, list[str]]:
         problems.append("key_hash: give either key_hash or, for several keys, key_hashes")
     if not {"key_hash", "key_hashes", "keys"} & row.keys():
         problems.append("key_hash: give either key_hash or, for several keys, key_hashes or keys")
-    if problems:
-        return None, problems
+    problems += _unusable_fields(fields, keys)
+    return (None, problems) if problems else (_made_client(fields, keys), [])
+
+
+def _unusable_fields(fields: Mapping[str, Any], keys: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return all that is wrong with what could be read of a client."""
+    problems: list[str] = []
+    if "id" in fields:
+        try:
+            check_client_id(fields["id"])
+        except InvalidProviderError as error:
+            problems.append(str(error))
+    given = "key_hash" in fields or fields.get("key_hashes") or keys
+    if not given and {"key_hashes", "keys"} & fields.keys():
+        problems.append("key_hashes: is empty; a client has at least one key")
+    hashes = [("key_hash", fields["key_hash"])] if "key_hash" in fields else []
+    hashes += [("key_hashes", text) for text in fields.get("key_hashes", ())]
+    hashes += [(f"keys.{n}: hash", key["hash"]) for n, key in enumerate(keys, 1) if "hash" in key]
+    for name, text in hashes:
+        try:
+            parse_hash(text)
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    problems += [f"{name}: {problem}" for name, problem in rule_problems(_rules(fields))]
+    for number, key in enumerate(keys, start=1):
+        found = rule_problems(_rules(key))
+        problems += [f"keys.{number}: {name}: {problem}" for name, problem in found]
+    return problems
+
+
+def _rules(fields: Mapping[str, Any]) -> ClientRules:
+    return ClientRules(**{name: fields[name] for name in RULE_FIELDS.keys() & fields.keys()})
+
+
+def _made_client(fields: Mapping[str, Any], keys: Iterable[Mapping[str, Any]]) -> Client:
     hashes = [fields["key_hash"]] if "key_hash" in fields else [*fields.get("key_hashes", ())]
-    try:
-        return _made_client(fields, hashes, keys), []
-    except InvalidProviderError as error:
-        return None, [str(error)]
-
-
-def _made_client(
-    fields: Mapping[str, Any], hashes: list[str], keys: Iterable[dict[str, Any]]
-) -> Client:
     key_rules: dict[str, ClientRules] = {}
     for key in keys:
-        text = key.pop("hash")
-        hashes.append(text)
-        try:
-            key_id = parse_hash(text).key_id
-        except ValueError as error:
-            raise InvalidProviderError("keys", str(error)) from None
-        key_rules[key_id] = ClientRules(**key)
-    rules = ClientRules(**{name: fields[name] for name in RULE_FIELDS.keys() & fields.keys()})
-    return Client(id=fields["id"], key_hashes=hashes, rules=rules, key_rules=key_rules)
+        hashes.append(key["hash"])
+        key_rules[parse_hash(key["hash"]).key_id] = _rules(key)
+    return Client(id=fields["id"], key_hashes=hashes, rules=_rules(fields), key_rules=key_rules)
 
 
 def _repeated_names(providers: Iterable[Provider]) -> list[str]:

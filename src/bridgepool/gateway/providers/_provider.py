@@ -152,6 +152,8 @@ def _problems(provider: Provider) -> Iterator[tuple[str, str]]:
         problem = field.problem(getattr(provider, field.name))
         if problem is not None:
             yield field.name, problem
+    if provider.retries and not provider.retry_on:
+        yield "retry_on", "is empty, so nothing would be retried; name failures, or set retries = 0"
     yield from _key_problems(provider)
     yield from _header_problems(provider.headers)
     yield from _fallback_problems(provider)

@@ -104,6 +104,14 @@ async def test_rules_that_cannot_be_meant_are_refused_with_their_names(way: str)
         ):
             with pytest.raises(BridgePoolError):
                 await refused
+        with pytest.raises(BridgePoolError) as all_at_once:
+            await rig.admin.do(
+                add_client,
+                "eve",
+                rules={"tokens_per_day": 0, "models": ()},
+            )
+        for where in ("rules.tokens_per_day: is not from 1", "rules.models: has not from 1"):
+            assert where in str(all_at_once.value)
         assert (await rig.admin.do(get_client, "ada")).client.rules == NO_RULES
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import attrs
 
@@ -31,7 +31,7 @@ from bridgepool.gateway.providers._access_keys import new_id
 from bridgepool.gateway.providers._client_rules import (
     NO_RULES,
     RuleChanges,
-    changed_rules,
+    rule_problems,
     rules_document,
 )
 from bridgepool.gateway.providers._clients import check_client_id
@@ -149,9 +149,9 @@ def add(
     key_rules: RuleChanges | None = None,
 ) -> NewClient:
     """Add a client, with a new key, which `key_rules` are for, or with hashes."""
+    made_rules = _changed(NO_RULES, rules or {})
+    new_key_rules = _changed(NO_RULES, key_rules or {}, "key_rules")
     try:
-        made_rules = changed_rules(NO_RULES, rules or {})
-        new_key_rules = changed_rules(NO_RULES, key_rules or {})
         if hashes is None:
             check_client_id(name)
         else:
@@ -223,11 +223,12 @@ def change_key(tx: StoreTransaction, name: str, key_id: str, rules: RuleChanges)
     return AccessKeyChange(revision=tx.revision, changed=True, access_key=after.view())
 
 
-def _changed(rules: ClientRules, changes: RuleChanges) -> ClientRules:
-    try:
-        return changed_rules(rules, changes)
-    except InvalidProviderError as error:
-        raise InvalidChangeError(f"rules.{error}") from None
+def _changed(rules: ClientRules, changes: RuleChanges, where: str = "rules") -> ClientRules:
+    changed = attrs.evolve(rules, **dict[str, Any](changes))
+    problems = [f"{where}.{name}: {problem}" for name, problem in rule_problems(changed)]
+    if problems:
+        raise InvalidChangeError(*problems)
+    return changed
 
 
 def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> AccessKeyChange:
