@@ -10,9 +10,11 @@ import trio
 from wsproto.events import BytesMessage, Request, TextMessage
 
 from bridgepool.gateway import Outcome
+from bridgepool.gateway.limits._limiter import Limiter, wall_clock
 from bridgepool.gateway.limits._prices import parse_prices
 from bridgepool.gateway.providers import (
     OPENAI,
+    Caller,
     Route,
 )
 from bridgepool.gateway.proxy._replay import ReplayBudget
@@ -270,3 +272,34 @@ async def test_an_error_in_place_of_a_response_waits_for_the_message_that_is_und
             go_on.set()
             assert await socket.receive() == " message"
             assert await events(socket, 1) == ["rate_limited"]
+
+
+@attrs.define(eq=False)
+class Generous:
+    """Limits that are shared with other gateways, of which there is more when it is asked for."""
+
+    limiter: Limiter = attrs.field(factory=lambda: Limiter(trio.current_time, wall_clock))
+    asked: int = 0
+
+    async def prepare(self, _caller: Caller) -> None:
+        pass
+
+    async def refresh(self, _caller: Caller) -> bool:
+        self.asked += 1
+        self.limiter.scopes.clear()
+        return True
+
+
+async def test_a_response_waits_for_a_larger_share_of_a_limit_asked_for_or_not(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        both.rules(requests_per_minute=1)
+        shared = both.rig.gateway._uses.shared = Generous()
+        both.rig.gateway._uses.limiter = shared.limiter
+        both.upstream.unasked = True
+        async with connected(both, f"{REALTIME}?model=gpt-5") as socket:
+            for message in (create(), create(), '{"type": "input_audio_buffer.append"}'):
+                await socket.send_text(message)
+                assert await events(socket, 2) == SERVED
+        assert shared.asked == 2

@@ -95,7 +95,7 @@ class SocketGuard:
             self.reader = SocketReader(self._kind.usage)
         return near
 
-    def note(self, event: SocketEvent) -> Refusal | None:
+    async def note(self, event: SocketEvent) -> Refusal | None:
         """Note a message of the provider that has gone to the client.
 
         Returns:
@@ -108,7 +108,7 @@ class SocketGuard:
             record.responses += 1
             record.on_response(response_record(record, event.ended, self._begun))
             self._begun = time.perf_counter()
-        return self.use.note(event) if self.use is not None else None
+        return await self.use.note(event) if self.use is not None else None
 
     def end(self) -> None:
         """Settle what the client has used."""

@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant, has_limits
+from bridgepool.gateway.limits._limiter import Amounts, Grant, has_limits
 from bridgepool.gateway.limits._model_reader import (
     AmbiguousBodyError,
     ModelPath,
@@ -30,7 +30,7 @@ from bridgepool.gateway.limits._rules import permissions
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSocketMessages
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.gateway.proxy._client_use import ClientUses, counts_tokens, exceeded
+from bridgepool.gateway.proxy._client_use import ClientUses, counts_tokens
 from bridgepool.gateway.proxy._model_bodies import MAX_BODY_BYTES
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.usage._socket_reader import SocketEvent
@@ -217,14 +217,16 @@ class SocketUse:
 
     # -- messages of the provider
 
-    def note(self, event: SocketEvent) -> Refusal | None:
+    async def note(self, event: SocketEvent) -> Refusal | None:
         """Note a message of the provider that has gone to the client.
+
+        A checkpoint only if a response begins unasked, and a limit is shared with other gateways.
 
         Returns:
             Why the websocket ends: there is no room for a response that has begun unasked.
         """
         if event.type == self._messages.begins:
-            return self._begin()
+            return await self._begin()
         if event.ended is not None:
             waiting = self._running or self._asked
             if waiting:
@@ -235,16 +237,16 @@ class SocketUse:
                 response.grant.end(Amounts())
         return None
 
-    def _begin(self) -> Refusal | None:
+    async def _begin(self) -> Refusal | None:
         if self._asked:
             response = self._asked.popleft()
         else:
             response = _Response(None, self._record.model, 0.0)
             if self._is_limited():
                 cost = Amounts(requests=float(not self._is_first))
-                found = self._uses.limiter.admit(self.caller, cost)
-                if isinstance(found, Exceeded):
-                    return exceeded(found, ())
+                found = await self._uses.take(self.caller, self._kind, cost)
+                if isinstance(found, Refusal):
+                    return found
                 response.grant = found
             self._is_first = False
         response.begun_at = self._record.bytes_sent

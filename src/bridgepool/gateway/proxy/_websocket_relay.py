@@ -166,7 +166,7 @@ class _Relay:
         if pieces:
             raw = pieces[0].raw if len(pieces) == 1 else b"".join([each.raw for each in pieces])
             await target.send(raw, pieces[-1])
-            self._note(pieces, len(raw), from_client=from_client)
+            await self._note(pieces, len(raw), from_client=from_client)
         if close is not None:
             self._finish(_End(close.payload, close.payload))
         elif source.scanner.error is not None:
@@ -175,7 +175,7 @@ class _Relay:
             outcome = Outcome.CLIENT_GONE if from_client else Outcome.UPSTREAM_CUT
             self._finish(_End(payload, payload, outcome, "bad_websocket_frame"))
 
-    def _note(self, pieces: list[DataPiece], size: int, *, from_client: bool) -> None:
+    async def _note(self, pieces: list[DataPiece], size: int, *, from_client: bool) -> None:
         if from_client:
             self._record.bytes_received += size
             return
@@ -189,7 +189,7 @@ class _Relay:
                         event = reader.end_message()
                         if event.ended is not None and self._near:
                             self._leaving = self._leaving or _ENDS[self._near]
-                        refusal = self._guard.note(event)
+                        refusal = await self._guard.note(event)
                         if refusal is not None:
                             self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
         if self._leaving is not None and not self._client.in_message:
