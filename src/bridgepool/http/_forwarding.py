@@ -169,7 +169,7 @@ def forward_response_headers(
         drop: Further names to drop.
     """
     names = {name for name, _ in headers}
-    unwanted = _HOP_BY_HOP | drop
+    unwanted = _HOP_BY_HOP | drop if drop else _HOP_BY_HOP
     if b"connection" in names:
         unwanted |= _named_in_connection(headers)
     if b"transfer-encoding" in names:

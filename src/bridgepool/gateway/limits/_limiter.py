@@ -68,9 +68,11 @@ def has_limits(rules: ClientRules) -> bool:
 
 
 @lru_cache(maxsize=10_000)
-def counts(rules: ClientRules, unit: Unit) -> bool:
-    """Return whether rules limit tokens, or money."""
-    return any(name.startswith(unit) and getattr(rules, name) is not None for name in LIMITS)
+def counted(rules: ClientRules) -> frozenset[Unit]:
+    """Return what rules limit the use of: tokens, money, both, or neither."""
+    units: tuple[Unit, ...] = ("tokens", "money")
+    given = [name for name in LIMITS if getattr(rules, name) is not None]
+    return frozenset(unit for unit in units if any(name.startswith(unit) for name in given))
 
 
 class Scope(Protocol):

@@ -98,6 +98,9 @@ def _refuse_constant(_: str) -> object:
     raise AmbiguousBodyError("it is not JSON")
 
 
+_decoder: Final = json.JSONDecoder(object_pairs_hook=_Object, parse_constant=_refuse_constant)
+
+
 def read_whole(data: bytes, paths: Iterable[ModelPath]) -> tuple[str, ...]:
     """Return the models that a body names; as a `ModelReader`, for one that is short.
 
@@ -107,9 +110,7 @@ def read_whole(data: bytes, paths: Iterable[ModelPath]) -> tuple[str, ...]:
         AmbiguousBodyError: It is not certain which models the body names.
     """
     try:
-        document = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_Object, parse_constant=_refuse_constant
-        )
+        document = _decoder.decode(data.decode("utf-8"))
     except AmbiguousBodyError:
         raise
     except (ValueError, RecursionError):

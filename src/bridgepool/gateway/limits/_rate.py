@@ -37,7 +37,9 @@ class MinuteRate:
 
     def taken(self, now: float) -> float:
         """Return what was taken and has not come back."""
-        return max(0.0, self._taken - max(0.0, now - self._at) * self.share / _MINUTE)
+        since = now - self._at
+        left = self._taken - since * self.share / _MINUTE if since > 0 else self._taken
+        return left if left > 0 else 0.0
 
     def remaining(self, now: float) -> float:
         """Return how much can be taken now; less than 0 is a debt."""

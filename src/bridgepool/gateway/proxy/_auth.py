@@ -67,7 +67,7 @@ class Identity:
         Args:
             address: the client's, with its port.
         """
-        return self.key.client_id if self.key != ANONYMOUS else address.rpartition(":")[0]
+        return address.rpartition(":")[0] if self.key == ANONYMOUS else self.key.client_id
 
 
 _ANONYMOUS = Identity(ANONYMOUS, own_key=True)

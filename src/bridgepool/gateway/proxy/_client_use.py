@@ -22,7 +22,7 @@ from bridgepool.gateway.limits._limiter import (
     Exceeded,
     Grant,
     Limiter,
-    counts,
+    counted,
     has_limits,
     wall_clock,
 )
@@ -295,8 +295,7 @@ class ClientUses:
             kind: The type of the provider.
             cost: The estimate.
         """
-        both = (caller.rules, caller.key_rules)
-        if self.prices is None and any(counts(rules, "money") for rules in both):
+        if self.prices is None and _counts_money(caller):
             if not self._reported:
                 self._reported = True
                 logger.error("no price table: clients with a budget of money are refused")
@@ -349,8 +348,11 @@ class ClientUses:
 
 def counts_tokens(caller: Caller) -> bool:
     """Return whether a client has a limit for which tokens are counted."""
-    both = (caller.rules, caller.key_rules)
-    return any(counts(rules, "tokens") or counts(rules, "money") for rules in both)
+    return bool(counted(caller.rules) or counted(caller.key_rules))
+
+
+def _counts_money(caller: Caller) -> bool:
+    return "money" in counted(caller.rules) or "money" in counted(caller.key_rules)
 
 
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:
