@@ -61,6 +61,10 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "gateway/proxy/_socket_guard.py:SocketGuard.check", "self.judge(found.ruled)", "None",
     ),
     bug(
+        "rules that come while a websocket is open give a response for nothing", _GUARD_TESTS,
+        "gateway/proxy/_socket_guard.py:SocketGuard.judge", "is_first=opened", "is_first=True",
+    ),
+    bug(
         "a disabled provider begins responses on a websocket", _RELAY_TESTS,
         f"{_RELAY}:_Relay._passes", "self._guard.refuse_now()", "None",
     ),

@@ -248,7 +248,7 @@ async def _relay(
     if call.use is not None:
         call.use.end_handshake()
     guard = SocketGuard(socket, kind, call.match, exchange.request.target, record, reader)
-    guard.judge(socket.identity.ruled)
+    guard.judge(socket.identity.ruled, opened=True)
     try:
         await relay_websocket(
             guard, response, headers, call.errors, call.why_cancelled, exchange, record

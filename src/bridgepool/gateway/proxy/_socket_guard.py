@@ -65,8 +65,13 @@ class SocketGuard:
             self._refusal = self.judge(found.ruled)
         return self._refusal
 
-    def judge(self, caller: Caller | None) -> Refusal | None:
-        """Put the rules of the client in force; return why it may not use the websocket."""
+    def judge(self, caller: Caller | None, *, opened: bool = False) -> Refusal | None:
+        """Put the rules of the client in force; return why it may not use the websocket.
+
+        Args:
+            caller: The client, if it has rules.
+            opened: The handshake was judged just now, and counted as a request.
+        """
         if caller is None:
             if self.use is not None:
                 self.use.end()
@@ -82,7 +87,8 @@ class SocketGuard:
             if messages is None or fields is None:
                 return WEBSOCKET_NOT_SUPPORTED
             self.reader = self.reader or SocketReader(fields)
-            self.use = SocketUse(caller, self.call.uses, self._kind, messages, self._record)
+            uses, kind = self.call.uses, self._kind
+            self.use = SocketUse(caller, uses, kind, messages, self._record, is_first=opened)
         return None
 
     def near_end(self, now: float) -> str:

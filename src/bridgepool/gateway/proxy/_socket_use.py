@@ -97,7 +97,7 @@ class SocketUse:
     _kind: ProviderType
     _messages: WebSocketMessages
     _record: AccessRecord
-    _is_first: bool = True  # the next response is the request that the handshake was
+    _is_first: bool  # the next response is the request that the handshake was
     _held: _Held = attrs.field(factory=_Held)
     _asked: deque[_Response] = attrs.field(factory=deque)
     _running: deque[_Response] = attrs.field(factory=deque)
