@@ -1,13 +1,13 @@
 """The websockets of the soak: an upstream that speaks Responses and Realtime events, and clients.
 
-Each websocket has a request id of its own, by which the upstream, the client and the usage record
-are compared; each response on it has a number, and tells other tokens.
+Each response has a number and an id of its own, by which the upstream, the client and the usage
+record are compared, and tells other tokens.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import suppress
 from typing import Any, Final
 
@@ -47,12 +47,17 @@ def tokens_of(number: int) -> tuple[int, int]:
     return 1 + number % 1009, 1 + number % 499
 
 
+def response_id(number: int) -> str:
+    """Return the id of the response of this number."""
+    return f"resp_{number}"
+
+
 def id_of(exchange: Exchange) -> str:
     """Return the id of a request."""
     return (get_header(exchange.request.headers, b"x-request-id") or b"").decode()
 
 
-async def answer_socket(exchange: Exchange, told: Told, begun: set[int]) -> None:
+async def answer_socket(exchange: Exchange, told: defaultdict[str, Told], begun: set[int]) -> None:
     """Be the upstream of one websocket, until it is closed."""
     key = get_header(exchange.request.headers, b"sec-websocket-key")
     assert key is not None
@@ -73,12 +78,12 @@ async def answer_socket(exchange: Exchange, told: Told, begun: set[int]) -> None
             for document in _events(number, "done" if realtime else "completed"):
                 await trio.sleep(PACE)  # the load is paced; nothing is decided by it
                 await stream.send_all(connection.send(TextMessage(json.dumps(document))))
-            told.add(number)
+            told[response_id(number)].add(number)
 
 
 def _events(number: int, last: str) -> list[dict[str, object]]:
     asked, said = tokens_of(number)
-    response = {"id": f"resp_{number}", "object": "response", "model": "m"}
+    response = {"id": response_id(number), "object": "response", "model": "m"}
     usage = {"input_tokens": asked, "output_tokens": said, "total_tokens": asked + said}
     delta: dict[str, object] = {"type": "response.output_text.delta", "delta": "word "}
     return [
@@ -98,14 +103,18 @@ class SocketClients:
     """The responses that an upstream has begun."""
     cut_upstream: set[str]
     """The requests that the death of an upstream has cut."""
-    whole: int = 0
-    """Responses that came to their end."""
-    told: dict[str, Told] = attrs.field(factory=dict)
-    """What each websocket has told its client, by its request id."""
+    whole: set[str] = attrs.field(factory=set)
+    """The ids of the responses that came to their end."""
+    sealed: set[str] = attrs.field(factory=set)
+    """Of them, those after which the gateway sent more on the same websocket."""
+    opened: int = 0
+    """Websockets that were opened."""
     ended: set[str] = attrs.field(factory=set)
     """Websockets that were closed while the gateway ran."""
     killed: set[str] = attrs.field(factory=set)
     """Websockets that the gateway's death ended."""
+    killed_responses: set[str] = attrs.field(factory=set)
+    """The responses that were under way on them."""
     cut: set[str] = attrs.field(factory=set)
     """Websockets that their upstream's death ended."""
     restarted: int = 0
@@ -139,10 +148,12 @@ class SocketClients:
                 self.refused[answer.status_code] += 1
                 await trio.sleep(PAUSE)  # the load is paced
                 return
-            told = self.told[id] = Told()
-            close, number = await self._converse(socket, told)
+            self.opened += 1
+            close, number = await self._converse(socket)
         if close is None and not run.is_up(url):
             self.killed.add(id)
+            if number:
+                self.killed_responses.add(response_id(number))
             return
         self.ended.add(id)
         if id in self.cut_upstream:
@@ -156,8 +167,9 @@ class SocketClients:
             elif number:
                 self.asked_again += 1
 
-    async def _converse(self, socket: Socket, told: Told) -> tuple[CloseConnection | None, int]:
+    async def _converse(self, socket: Socket) -> tuple[CloseConnection | None, int]:
         """Ask again and again; return the close, and the response that was under way."""
+        before: set[str] = set()
         while not self.run.stopping:
             number, deltas = self.run.next_number(), 0
             ask = {"type": "response.create", "response": {"metadata": {"number": str(number)}}}
@@ -165,23 +177,28 @@ class SocketClients:
                 await socket.send_text(json.dumps(ask))
             while True:
                 document = await _next(socket)
+                if document is not None:
+                    self.sealed |= before
                 if not isinstance(document, dict):
                     return document, number
                 deltas += document["type"] == "response.output_text.delta"
                 if document["type"] in _DONE:
                     break
-            if deltas != DELTAS or document["response"]["id"] != f"resp_{number}":
+            if deltas != DELTAS or document["response"]["id"] != response_id(number):
                 self.run.fault(f"response {number} has {deltas} deltas, and ends by {document}")
-            told.add(number)
-            self.whole += 1
+            before = {response_id(number)}
+            self.whole |= before
             with trio.move_on_after(PAUSE):  # the load is paced
-                close = await _next(socket)
-                assert not isinstance(close, dict), close
-                return close, 0
+                return await self._receive_close(socket, before), 0
         await socket.send(CloseConnection(1000))
+        return await self._receive_close(socket, before), 0
+
+    async def _receive_close(self, socket: Socket, before: set[str]) -> CloseConnection | None:
         close = await _next(socket)
         assert not isinstance(close, dict), close
-        return close, 0
+        if close is not None:
+            self.sealed |= before
+        return close
 
 
 async def _next(socket: Socket) -> dict[str, Any] | CloseConnection | None:

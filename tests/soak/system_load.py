@@ -88,7 +88,7 @@ class PacedUpstream:
         request_id, finished = id_of(exchange), False
         try:
             if b"sec-websocket-key" in headers:
-                await answer_socket(exchange, self.told[request_id], self.begun)
+                await answer_socket(exchange, self.told, self.begun)
             else:
                 await self._stream(exchange, request_id, headers[b"x-soak"])
             finished = True
