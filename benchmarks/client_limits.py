@@ -13,15 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, load
+from benchmarks.load import Target, chat, cpu_in_turn
 from benchmarks.table import Row, row
 from bridgepool.gateway.commands._programs import client_row
 
-CONNECTIONS = 32
-ROUNDS = 12
-SECONDS = 1.0
-
-_BODY = '{"messages": [{"role": "user", "content": "%s"}], "model": "m"}' % ("why? " * 40)
 _PROVIDER = """
 allow_private = true
 
@@ -59,15 +54,8 @@ def run() -> list[Row]:
             *("--listen", "127.0.0.1:0", "--access-log", "none"),
         )
         target = Target("gateway", port, pid, "/ai")
-        cpu: dict[str, list[float]] = {client: [] for client in _CLIENTS}
-        for round_number in range(-1, ROUNDS):
-            for client, (_row, key) in clients.items():
-                headers = {"Authorization": f"Bearer {key.reveal()}"}
-                headers["Content-Type"] = "application/json"
-                ask = Ask("/v1/chat/completions", headers, _BODY)
-                measured = load(target, connections=CONNECTIONS, seconds=SECONDS, ask=ask)
-                if round_number >= 0:
-                    cpu[client].append(measured.cpu)
+        keys = [key.reveal() for _row, key in clients.values()]
+        cpu = dict(zip(clients, cpu_in_turn((target, chat(key)) for key in keys), strict=True))
         return [
             row("CPU of a request of a client without rules", cpu["none"], "us"),
             *(

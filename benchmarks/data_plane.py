@@ -15,15 +15,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, cpu_in_turn
+from benchmarks.load import Ask, Target, chat, cpu_in_turn
 from benchmarks.table import Row, row
 from bridgepool.gateway.commands._programs import client_row
 
-CONNECTIONS = 32
-ROUNDS = 12
-SECONDS = 1.0
-
-_BODY = '{"model": "m", "messages": [{"role": "user", "content": "%s"}]}' % ("why? " * 40)
 _OFF = """
 allow_private = true
 
@@ -89,16 +84,15 @@ def run() -> list[Row]:
             "on", _ON, "--usage-log", str(folder / "usage"), "--max-concurrent", "1000",
             "--admin-listen", "127.0.0.1:0", lines=2,
         )  # fmt: skip
-        headers = {"Authorization": f"Bearer {key.reveal()}", "Content-Type": "application/json"}
-        return _cost(Ask("/v1/chat/completions?chat", headers, _BODY), off, on)
+        return _cost(chat(key.reveal(), "?chat"), off, on)
 
 
 def _cost(ask: Ask, off: Target, on: Target) -> list[Row]:
-    cpu = cpu_in_turn((off, on), ask, connections=CONNECTIONS, rounds=ROUNDS, seconds=SECONDS)
+    without, everything = cpu_in_turn([(off, ask), (on, ask)])
     return [
-        row("CPU of a request, all off", cpu[off], "us"),
+        row("CPU of a request, all off", without, "us"),
         row(
-            "CPU of a request, everything on", cpu[on], "us",
-            base=cpu[off], to="all off", target="<= 1.3 x", in_turn=True,
+            "CPU of a request, everything on", everything, "us",
+            base=without, to="all off", target="<= 1.3 x", in_turn=True,
         ),
     ]  # fmt: skip

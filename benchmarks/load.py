@@ -41,6 +41,20 @@ class Ask:
         return "POST" if self.body else "GET"
 
 
+def chat(key: str, query: str = "", fields: str = "") -> Ask:
+    """Return what asks for a chat completion, with a body of some 270 bytes.
+
+    Args:
+        key: The client's key.
+        query: The query, with its question mark; the upstream answers by it.
+        fields: Further fields of the body, each with a comma after it.
+    """
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    messages = '[{"role": "user", "content": "%s"}]' % ("why? " * 40)
+    body = f'{{{fields}"messages": {messages}, "model": "m"}}'
+    return Ask(f"/v1/chat/completions{query}", headers, body)
+
+
 @attrs.frozen
 class Load:
     """What one round of load gave."""
@@ -76,20 +90,24 @@ def load(target: Target, *, connections: int, seconds: float, ask: Ask) -> Load:
 
 
 def cpu_in_turn(
-    targets: Iterable[Target], ask: Ask, *, connections: int, rounds: int, seconds: float
-) -> dict[Target, list[float]]:
-    """Put the same load on contenders in turn, with one more round to warm up.
+    asked: Iterable[tuple[Target, Ask]],
+    *,
+    connections: int = 32,
+    rounds: int = 12,
+    seconds: float = 1.0,
+) -> list[list[float]]:
+    """Ask contenders in turn, with one more round to warm up.
 
     Returns:
-        Microseconds of CPU for one answer, one figure per round.
+        For each of `asked` the microseconds of CPU for one answer, one figure per round.
     """
-    cpu: dict[Target, list[float]] = {target: [] for target in targets}
+    turns = [(target, ask, list[float]()) for target, ask in asked]
     for number in range(-1, rounds):
-        for target, figures in cpu.items():
+        for target, ask, figures in turns:
             measured = load(target, connections=connections, seconds=seconds, ask=ask)
             if number >= 0:
                 figures.append(measured.cpu)
-    return cpu
+    return [figures for _target, _ask, figures in turns]
 
 
 def cpu_seconds(pid: int) -> float:

@@ -17,17 +17,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, cpu_in_turn, first_bytes
+from benchmarks.load import Ask, Target, chat, cpu_in_turn, first_bytes, request_bytes
 from benchmarks.table import Row, row
 from benchmarks.upstream import LIMITED_KEY
 from bridgepool.gateway.commands._programs import client_row
 
-CONNECTIONS = 32
-ROUNDS = 12
-SECONDS = 1.0
 PROVIDERS = 300  # of each kind, for the failover
 
-_BODY = '{"model": "m", "messages": [{"role": "user", "content": "%s"}]}' % ("why? " * 40)
 _PROVIDER = """
 [[providers]]
 name = "{name}"
@@ -66,26 +62,23 @@ def run() -> list[Row]:
             *(sys.executable, "-m", "bridgepool", "gateway"),
             *("--providers", str(providers), "--listen", "127.0.0.1:0", "--access-log", "none"),
         )
-        headers = {"Authorization": f"Bearer {key.reveal()}", "Content-Type": "application/json"}
-        ask = Ask("/v1/chat/completions", headers, _BODY)
+        ask = chat(key.reveal())
         names = ("one", "first", "turn")
         one, first, turn = (Target(name, port, pid, f"/{name}") for name in names)
         return _cost(ask, one, first, turn) + _failover(ask, port, pid, upstream)
 
 
-def _cost(ask: Ask, one: Target, first: Target, turn: Target) -> list[Row]:
-    cpu = cpu_in_turn(
-        (one, first, turn), ask, connections=CONNECTIONS, rounds=ROUNDS, seconds=SECONDS
-    )
+def _cost(ask: Ask, *targets: Target) -> list[Row]:
+    one, first, turn = cpu_in_turn((target, ask) for target in targets)
     return [
-        row("CPU of a request, one key", cpu[one], "us"),
+        row("CPU of a request, one key", one, "us"),
         row(
-            "CPU of a request, five keys, the first", cpu[first], "us",
-            base=cpu[one], to="one key", target="<= 1.02 x", in_turn=True,
+            "CPU of a request, five keys, the first", first, "us",
+            base=one, to="one key", target="<= 1.02 x", in_turn=True,
         ),
         row(
-            "CPU of a request, five keys in turn", cpu[turn], "us",
-            base=cpu[one], to="one key", target="<= 1.3 x", in_turn=True,
+            "CPU of a request, five keys in turn", turn, "us",
+            base=one, to="one key", target="<= 1.3 x", in_turn=True,
         ),
     ]  # fmt: skip
 
@@ -115,10 +108,7 @@ def _quick(samples: list[float]) -> float:
 
 
 def _refusal(upstream: int) -> float:
-    request = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {LIMITED_KEY}\r\n"
-        f"Content-Length: {len(_BODY)}\r\n\r\n{_BODY}"
-    ).encode()
+    request = request_bytes(Target("upstream", upstream, 0), chat(LIMITED_KEY))
     began = time.perf_counter()
     with socket.create_connection(("127.0.0.1", upstream)) as sock:
         sock.sendall(request)

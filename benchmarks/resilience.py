@@ -14,16 +14,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, cpu_in_turn, first_bytes
+from benchmarks.load import Ask, Target, chat, cpu_in_turn, first_bytes
 from benchmarks.table import Row, row
 from bridgepool.gateway.commands._programs import client_row
 
-CONNECTIONS = 32
 ROUNDS = 12
-SECONDS = 1.0
 SAMPLES = 100  # a round
 
-_BODY = '{"model": "m", "messages": [{"role": "user", "content": "%s"}]}' % ("why? " * 40)
 _PROVIDERS = """
 [[providers]]
 name = "off"
@@ -77,8 +74,7 @@ def run() -> list[Row]:
             *(sys.executable, "-m", "bridgepool", "gateway"),
             *("--providers", str(providers), "--listen", "127.0.0.1:0", "--access-log", "none"),
         )
-        headers = {"Authorization": f"Bearer {key.reveal()}", "Content-Type": "application/json"}
-        ask = Ask("/v1/chat/completions", headers, _BODY)
+        ask = chat(key.reveal())
         off, on, refuses, breaking = (
             Target(name, port, pid, f"/{name}") for name in ("off", "on", "refuses", "open")
         )
@@ -86,12 +82,12 @@ def run() -> list[Row]:
 
 
 def _cost(ask: Ask, off: Target, on: Target) -> list[Row]:
-    cpu = cpu_in_turn((off, on), ask, connections=CONNECTIONS, rounds=ROUNDS, seconds=SECONDS)
+    without, everything = cpu_in_turn([(off, ask), (on, ask)])
     return [
-        row("CPU of a request, all off", cpu[off], "us"),
+        row("CPU of a request, all off", without, "us"),
         row(
             "CPU of a request, breaker, retries, fallback, limit",
-            cpu[on], "us", base=cpu[off], to="all off", target="<= 1.3 x", in_turn=True,
+            everything, "us", base=without, to="all off", target="<= 1.3 x", in_turn=True,
         ),
     ]  # fmt: skip
 

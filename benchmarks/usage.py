@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 from benchmarks.contenders import PROVIDERS, Starter
-from benchmarks.load import Ask, Target, cpu_seconds, load, request_bytes
+from benchmarks.load import Ask, Target, chat, cpu_in_turn, cpu_seconds, request_bytes
 from benchmarks.table import Row, row
 from benchmarks.upstream import END
 from bridgepool.gateway.commands._programs import client_row
@@ -23,8 +23,6 @@ from bridgepool.gateway.commands._programs import client_row
 CONNECTIONS = 8
 ROUNDS = 12
 SECONDS = 1.0
-
-_BODY = '{"model": "m", "stream": true, "messages": [{"role": "user", "content": "%s"}]}'
 
 
 def run() -> list[Row]:
@@ -42,27 +40,25 @@ def run() -> list[Row]:
         off = Target("usage off", port, pid, "/bench")
         pid, port = starter.start(*command, "--usage-log", str(folder / "usage.log"))
         on = Target("usage on", port, pid, "/bench")
-        headers = {"Authorization": f"Bearer {key.reveal()}", "Content-Type": "application/json"}
-        stream = Ask("/v1/chat/completions?chunks", headers, _BODY % ("why? " * 40))
-        whole = Ask("/v1/chat/completions", headers, _BODY % ("why? " * 40))
-        cpu: dict[tuple[Target, str], list[float]] = {}
+        stream = chat(key.reveal(), "?chunks", '"stream": true, ')
+        whole = chat(key.reveal(), "?chat")
+        streamed: dict[Target, list[float]] = {off: [], on: []}
         for round_number in range(-1, ROUNDS):
-            for target in (off, on):
-                streamed = trio.run(_stream_load, target, stream)
-                answered = load(target, connections=32, seconds=SECONDS, ask=whole).cpu
+            for target, figures in streamed.items():
+                figure = trio.run(_stream_load, target, stream)
                 if round_number >= 0:
-                    cpu.setdefault((target, "stream"), []).append(streamed)
-                    cpu.setdefault((target, "whole"), []).append(answered)
+                    figures.append(figure)
+        unread, read = cpu_in_turn([(off, whole), (on, whole)])
         return [
-            row("CPU of a stream of 20 chunks", cpu[off, "stream"], "us"),
+            row("CPU of a stream of 20 chunks", streamed[off], "us"),
             row(
-                "CPU of a stream of 20 chunks, usage read", cpu[on, "stream"], "us",
-                base=cpu[off, "stream"], to="not read", target="<= 1.2 x", in_turn=True,
+                "CPU of a stream of 20 chunks, usage read", streamed[on], "us",
+                base=streamed[off], to="not read", target="<= 1.2 x", in_turn=True,
             ),
-            row("CPU of a JSON answer of 1 kB", cpu[off, "whole"], "us"),
+            row("CPU of a JSON answer of 1 kB", unread, "us"),
             row(
-                "CPU of a JSON answer of 1 kB, usage read", cpu[on, "whole"], "us",
-                base=cpu[off, "whole"], to="not read", target="<= 1.3 x", in_turn=True,
+                "CPU of a JSON answer of 1 kB, usage read", read, "us",
+                base=unread, to="not read", target="<= 1.3 x", in_turn=True,
             ),
         ]  # fmt: skip
 
