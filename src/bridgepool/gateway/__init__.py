@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     )
     from bridgepool.gateway.sources._control_plane import ControlPlane, open_control_plane
     from bridgepool.gateway.tracing._otlp import open_tracing
+    from bridgepool.gateway.usage._bodies import (
+        BodyRecorder,
+        OnBodies,
+        RecordedBodies,
+        bodies_line,
+    )
     from bridgepool.gateway.usage._journal import JournalError
     from bridgepool.gateway.usage._reader import UsageReader
     from bridgepool.gateway.usage._records import UsageRecord, usage_line
@@ -58,6 +64,7 @@ __all__ = [
     "AccessRecord",
     "AuthorizationLimits",
     "Authorizer",
+    "BodyRecorder",
     "Bridge",
     "BridgeKey",
     "ControlPlane",
@@ -73,6 +80,7 @@ __all__ = [
     "ListedClients",
     "NotStoredError",
     "OnApplied",
+    "OnBodies",
     "OnUsage",
     "Outcome",
     "Price",
@@ -80,6 +88,7 @@ __all__ = [
     "PriceTableError",
     "ProviderRuntime",
     "Receipt",
+    "RecordedBodies",
     "Refusal",
     "RemoteClients",
     "RequestObserver",
@@ -96,6 +105,7 @@ __all__ = [
     "UsageRecord",
     "UsageSpool",
     "WebSocketLimits",
+    "bodies_line",
     "console_line",
     "json_line",
     "open_control_plane",
@@ -130,6 +140,7 @@ _MODULES = (
     "serving._line_writer",
     "sources._authorization",
     "sources._control_plane",
+    "usage._bodies",
     "usage._reader",
     "usage._journal",
     "usage._records",

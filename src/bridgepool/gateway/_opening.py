@@ -33,6 +33,7 @@ from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
+from bridgepool.gateway.proxy._recorded_bodies import report_bodies
 from bridgepool.gateway.proxy._recorder import Recorder, Tracing
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import Runtimes, Snapshot
@@ -42,6 +43,7 @@ from bridgepool.gateway.serving._peer import find_peer_behind
 from bridgepool.gateway.sources._authorization import RemoteClients
 from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
+from bridgepool.gateway.usage._bodies import BodyRecorder
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -63,6 +65,7 @@ async def open_gateway(
     on_usage: OnUsage | None = None,
     prices: PriceTable | None = None,
     usage_full: Callable[[], bool] | None = None,
+    bodies: BodyRecorder | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
     log_lines_dropped: Callable[[], int] | None = None,
@@ -102,6 +105,7 @@ async def open_gateway(
             `parse_prices`. Without it those are refused.
         usage_full: Returns whether usage records cannot be taken now, such as `UsageSpool.full`;
             then requests are refused with 503 `usage_unavailable`. Called for each request.
+        bodies: Records the bodies of requests and answers of some clients or providers.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
         report: Returns the source's report for `/readyz`.
@@ -119,6 +123,8 @@ async def open_gateway(
         settings = attrs.evolve(settings, reads_usage=True)
         reporter = UsageReporter(on_usage, prices)
         observers = (*observers, reporter.observe)
+    if bodies is not None:
+        observers = (*observers, report_bodies)
     if tracing is not None:
         observers = (*observers, tracing.observe)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
@@ -167,7 +173,7 @@ async def open_gateway(
                             Recorder(
                                 known, tuple(observers), settings.reads_usage,
                                 find_peer_behind(settings.trusted_proxies),
-                                tracing.begin if tracing is not None else None,
+                                tracing.begin if tracing is not None else None, bodies,
                                 reporter.report if reporter is not None else None,
                             ), known,
                             ReplayBudget(settings.max_replay_memory), keys,

@@ -25,6 +25,7 @@ from bridgepool.gateway.serving._connections import (
 )
 from bridgepool.gateway.serving._listening import Address, StartError
 from bridgepool.gateway.serving._logs import LogFormat
+from bridgepool.gateway.usage._bodies import DEFAULT_BODY_BYTES, MAX_BODY_BYTES
 from bridgepool.gateway.usage._spool import DEFAULT_BYTES
 from bridgepool.http import HttpLimits, UpstreamLimits
 
@@ -135,6 +136,18 @@ class GatewayOptions:
     price_table: Path | None = None
     """A file (TOML) with what tokens cost, for usage records, and for clients with a budget of
     money. Read once."""
+    body_log: Annotated[Path | None, Parameter(metavar="PATH")] = None
+    """Record prompts and answers, the bodies of requests, in this file, as lines of JSON: of the
+    clients and providers that `--body-log-client` and `--body-log-provider` name."""
+    body_log_client: Annotated[tuple[str, ...], Parameter(metavar="ID", show_default=False)] = ()
+    """A client whose prompts and answers are recorded. May be given several times."""
+    body_log_provider: Annotated[
+        tuple[str, ...], Parameter(metavar="NAME", show_default=False)
+    ] = ()
+    """A provider of which the prompts and answers of all clients are recorded. May be given several
+    times."""
+    body_log_bytes: Annotated[int, Parameter(metavar="N")] = DEFAULT_BODY_BYTES
+    """The most bytes of a body that are recorded."""
     store_usage: bool = False
     """Keep the usage records in the store of the control plane; requires `--control` or
     `--store`."""
@@ -296,6 +309,13 @@ class GatewayOptions:
             raise StartError("--usage-spool requires --store-usage")
         if self.usage_spool_bytes < _LEAST_SPOOL:
             raise StartError(f"--usage-spool-bytes must be at least {_LEAST_SPOOL}")
+        of_whom = self.body_log_client or self.body_log_provider
+        if of_whom and self.body_log is None:
+            raise StartError("--body-log-client and --body-log-provider require --body-log")
+        if self.body_log is not None and not of_whom:
+            raise StartError("--body-log requires --body-log-client or --body-log-provider")
+        if not 0 < self.body_log_bytes <= MAX_BODY_BYTES:
+            raise StartError(f"--body-log-bytes must be from 1 to {MAX_BODY_BYTES}")
         check_shutdown(self.shutdown_delay, self.drain_timeout)
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:

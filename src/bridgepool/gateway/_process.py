@@ -24,7 +24,12 @@ from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.gateway._usage_sinks import enter_usage_spool, send_the_rest, usage_sink
+from bridgepool.gateway._usage_sinks import (
+    enter_usage_spool,
+    make_body_recorder,
+    send_the_rest,
+    usage_sink,
+)
 from bridgepool.gateway.limits._prices import PriceTable, parse_prices
 from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
@@ -111,6 +116,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 observers=observers,
                 tracing=await _enter_tracing(stack, options),
                 on_usage=usage_sink(options, spool, logs),
+                bodies=make_body_recorder(options, logs),
                 usage_full=None if spool is None else lambda: spool.full,
                 prices=prices,
                 on_applied=source.on_applied,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AsyncExitStack
 from typing import Final
 
@@ -13,9 +14,12 @@ from bridgepool.gateway.serving._access_log import open_log
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.sources._source import Source
+from bridgepool.gateway.usage._bodies import BodyRecorder, bodies_line
 from bridgepool.gateway.usage._journal import JournalError
 from bridgepool.gateway.usage._records import UsageRecord, usage_line
 from bridgepool.gateway.usage._spool import UsageSpool, open_usage_spool
+
+logger = logging.getLogger("bridgepool.gateway")
 
 _LAST_SEND_TIMEOUT: Final = 5.0  # seconds, for the records of the last requests
 
@@ -45,6 +49,29 @@ async def send_the_rest(spool: UsageSpool, source: Source) -> None:
     source.reconnect()
     with trio.move_on_after(_LAST_SEND_TIMEOUT):
         await spool.wait_empty()
+
+
+def make_body_recorder(options: GatewayOptions, logs: ProgramLogs) -> BodyRecorder | None:
+    """Return what records prompts and answers; None if nothing does.
+
+    Raises:
+        StartError: The body log cannot be opened.
+    """
+    if options.body_log is None:
+        return None
+    path, clients, providers = options.body_log, options.body_log_client, options.body_log_provider
+    try:
+        append = logs.open_file(str(path), "body log", private=True).append
+    except OSError as error:
+        raise StartError(f"--body-log {path}: {error.strerror}") from None
+    fields = {"path": str(path), "clients": list(clients), "providers": list(providers)}
+    logger.warning("prompts and answers are recorded", extra=fields)
+    return BodyRecorder(
+        on_bodies=lambda bodies: append(bodies_line(bodies)),
+        clients=clients,
+        providers=providers,
+        max_bytes=options.body_log_bytes,
+    )
 
 
 def usage_sink(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -242,8 +243,11 @@ async def test_the_access_log_and_the_usage_log_go_to_files(
 ) -> None:
     file, log, usage = tmp_path / "providers.toml", tmp_path / "access.log", tmp_path / "usage.log"
     write(file, provider("ai", "openai", north.openai_url))
+    bodies = tmp_path / "bodies.jsonl"
+    bodies.touch(mode=0o644)
     logs = ("--access-log", str(log), "--usage-log", str(usage))
-    async with run_gateway(file, *logs) as gateway:
+    asked = ("--body-log", str(bodies), "--body-log-provider", "ai")
+    async with run_gateway(file, *logs, *asked) as gateway:
         async with (
             open_upstream_client(gateway.url) as client,
             client.request(b"POST", b"/ai/v1/chat/completions?a=1", (), b"{}") as response,
@@ -255,7 +259,10 @@ async def test_the_access_log_and_the_usage_log_go_to_files(
     assert line["outcome"] == "complete"
     record = as_json(usage.read_text())
     assert (record["provider"], record["input_tokens"], record["output_tokens"]) == ("ai", 1, 7)
-    assert record["request_id"] == line["request_id"]
+    recorded = as_json(bodies.read_text())
+    assert (recorded["request"], "usage" in str(recorded["response"])) == ("{}", True)
+    assert record["request_id"] == line["request_id"] == recorded["request_id"]
+    assert stat.S_IMODE(bodies.stat().st_mode) == 0o600
 
 
 async def test_no_secret_is_ever_printed(north: SimulatedUpstream, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from bridgepool.gateway import (
 from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
 from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import PROVIDER_TYPES, Client, Clients, Provider, ProviderType
+from bridgepool.gateway.usage._bodies import BodyRecorder
 from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
 
 CHAT = "/chat/completions"
@@ -130,6 +131,7 @@ async def open_rig(
     tracing: Tracing | None = None,
     on_usage: OnUsage | None = None,
     prices: PriceTable | None = None,
+    bodies: BodyRecorder | None = None,
     usage_full: Callable[[], bool] | None = None,
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
@@ -165,6 +167,7 @@ async def open_rig(
             tracing=tracing,
             on_usage=on_usage,
             prices=prices,
+            bodies=bodies,
             usage_full=usage_full,
         ) as gateway,
     ):

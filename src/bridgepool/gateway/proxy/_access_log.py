@@ -19,6 +19,7 @@ import msgspec
 
 from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.serving._access_log import timestamp
+from bridgepool.gateway.usage._bodies import BodyRecorder, BodyRecording
 from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader
 from bridgepool.gateway.usage._tokens import Usage
@@ -101,6 +102,8 @@ class AccessRecord:
     usage_reader: UsageReader | None = None
     """Reads the answer that is being served."""
     _request_reader: RequestReader | None = attrs.field(default=None, init=False)
+    _body_recorder: BodyRecorder | None = attrs.field(default=None, init=False)
+    _recording: BodyRecording | None = attrs.field(default=None, init=False)
     provider_type: str = ""
     """The type of the provider."""
     trace: RequestTrace | None = None

@@ -39,6 +39,7 @@ from bridgepool.gateway.proxy._answer_urls import (
 )
 from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._last_event import between_events, last_event
+from bridgepool.gateway.proxy._recorded_bodies import ask_for_plain_bytes, begin_recording
 from bridgepool.gateway.proxy._refusals import (
     CLIENT_SHARE_EXCEEDED,
     UPSTREAM_BAD_ANSWER,
@@ -61,6 +62,8 @@ from bridgepool.gateway.proxy._uploaded_body import UploadedBody
 from bridgepool.gateway.proxy._usage import reads_answer
 from bridgepool.gateway.proxy._websocket import WebSocketCall, refusal_of_upstream
 from bridgepool.gateway.proxy._websocket_relay import relay_websocket
+from bridgepool.gateway.usage._bodies import KeptBody
+from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
 from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.http import (
@@ -182,12 +185,15 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     if reads_usage and not record.model and is_plain_json(request.headers):
         reader = RequestReader(body if isinstance(body, bytes) else None)
     record._request_reader = reader
+    recording = begin_recording(call, record) if record._body_recorder is not None else None
     if body is not None and not isinstance(body, bytes):
-        body = UploadedBody(body, call, reader)
+        body = UploadedBody(body, call, reader, recording)
     url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
     lists_models = call.use is not None and call.use.lists_models
     if url_fields or lists_models:
         headers = ask_for_plain_json(headers)
+    elif recording is not None:
+        headers = ask_for_plain_bytes(headers)
     if reads_usage:
         headers = usage_headers(headers, strips=attempt.asks_for_usage)
     if call.socket is not None:
@@ -206,6 +212,8 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     ) as received:
         response: Response = received
         record.upstream_status = response.status
+        if recording is not None and isinstance(body, bytes):
+            recording.request.feed(body)
         record.upstream_ms = round((time.perf_counter() - begun) * 1e3, 3)
         form = call.runtime.kind.errors
         record.upstream_request_id = find_upstream_id(response.headers, form, record.request_id)
@@ -290,6 +298,8 @@ async def _send_whole_response(
     finally:  # once the bytes are sent; what a client left behind was used, too
         if record.usage_reader is not None:
             record.usage_reader.feed(data)
+        if record._recording is not None:
+            record._recording.response.feed(data)
     record.first_byte = time.perf_counter()
 
 
@@ -333,8 +343,12 @@ async def _stream_response(
         response.status, headers + call.response_headers, reason=response.reason, data=data
     ) as stream:
         record.first_byte = time.perf_counter()
-        reader = record.usage_reader
-        if reader is not None:
+        readers: list[UsageReader | KeptBody] = []
+        if record.usage_reader is not None:
+            readers.append(record.usage_reader)
+        if record._recording is not None:
+            readers.append(record._recording.response)
+        for reader in readers:
             reader.feed(data)
         before, tail = b"", data
         failure: UpstreamError | None = None
@@ -350,7 +364,7 @@ async def _stream_response(
                     try:
                         await stream.send_all(data)
                     finally:
-                        if reader is not None:
+                        for reader in readers:
                             reader.feed(data)
                     record.bytes_sent += len(data)
                     tail = data if len(data) > 3 else before[-3:] + data

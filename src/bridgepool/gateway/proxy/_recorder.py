@@ -17,6 +17,7 @@ from bridgepool.gateway.proxy._request_id import find_request_id
 from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.proxy._usage import note_client
 from bridgepool.gateway.serving._peer import FindPeer
+from bridgepool.gateway.usage._bodies import BodyRecorder
 from bridgepool.http import Headers, InvalidRequest
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -44,6 +45,7 @@ class Recorder:
         find_peer: Returns the peer of a request; None if it is that of its connection.
         begin_trace: Returns the trace of a request; None if no request is traced.
         on_response: Gets a record of each response on a websocket, at its end.
+        body_recorder: Records the bodies of requests and answers; None if none are.
         reads_usage: Note what the headers of requests tell of clients and their sessions, too.
     """
 
@@ -52,6 +54,7 @@ class Recorder:
     _reads_usage: bool
     _find_peer: FindPeer | None = None
     _begin_trace: Callable[[Headers], RequestTrace | None] | None = None
+    _body_recorder: BodyRecorder | None = None
     _on_response: RequestObserver | None = None
     running: set[AccessRecord] = attrs.field(factory=set, init=False)
     """The records of the requests that are being served."""
@@ -68,6 +71,7 @@ class Recorder:
         if self._find_peer is not None:
             peer = self._find_peer(headers, peer)
         record = AccessRecord(redact_method(method), find_request_id(headers), peer)
+        record._body_recorder = self._body_recorder
         if self._reads_usage:
             note_client(record, headers)
             record.on_response = self._on_response

@@ -7,6 +7,7 @@ import attrs
 from bridgepool.gateway.providers._credentials import withhold_fields
 from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._replay import ReadsBody
+from bridgepool.gateway.usage._bodies import BodyRecording
 from bridgepool.gateway.usage._request_reader import RequestReader
 from bridgepool.http import Headers
 
@@ -18,12 +19,15 @@ class UploadedBody:
     _body: ReadsBody
     _call: Call
     _reader: RequestReader | None
+    _recording: BodyRecording | None
     _sent: bytes = b""
 
     async def receive_some(self) -> bytes:
         """Return the next piece; empty at the end. The one before has been sent by now."""
         if self._reader is not None and self._sent:
             self._reader.feed(self._sent)
+        if self._recording is not None:
+            self._recording.request.feed(self._sent)
         self._sent = await self._body.receive_some()
         return self._sent
 

@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import select
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -151,17 +152,22 @@ class LogFile:
     """A file that log lines are appended to: a sink for `LineWriter`."""
 
     _path: str
+    _private: bool
     _fd: int
     _reopen: bool = attrs.field(init=False, default=False)
 
     @classmethod
-    def open(cls, path: str) -> LogFile:
+    def open(cls, path: str, *, private: bool = False) -> LogFile:
         """Open or create the file.
+
+        Args:
+            path: The file.
+            private: Only the program's user may read it, whatever its mode was.
 
         Raises:
             OSError: It cannot be opened.
         """
-        return cls(path, _open_to_append(path))
+        return cls(path, private, _open_to_append(path, private=private))
 
     def __call__(self, data: bytes) -> None:
         """Write all the bytes."""
@@ -176,7 +182,7 @@ class LogFile:
 
     def _open_again(self) -> None:
         try:
-            fd = _open_to_append(self._path)
+            fd = _open_to_append(self._path, private=self._private)
         except OSError as error:
             fields = {"path": self._path, "error": error.strerror}
             logger.error("log file cannot be reopened; keeping the open one", extra=fields)
@@ -185,5 +191,9 @@ class LogFile:
         self._fd = fd
 
 
-def _open_to_append(path: str) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+def _open_to_append(path: str, *, private: bool) -> int:
+    mode = 0o600 if private else 0o640
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, mode)
+    if private and stat.S_ISREG(os.fstat(fd).st_mode):
+        os.fchmod(fd, mode)
+    return fd

@@ -54,13 +54,13 @@ class ProgramLogs:
         """Lines that were not written, because a log was too slow or refused them."""
         return sum(writer.dropped for writer in self._writers)
 
-    def open_file(self, path: str, name: str) -> LineWriter:
-        """Open a log file, to append to.
+    def open_file(self, path: str, name: str, *, private: bool = False) -> LineWriter:
+        """Open a log file, to append to; one that is private has the mode 0600.
 
         Raises:
             OSError: It cannot be opened.
         """
-        file = LogFile.open(path)
+        file = LogFile.open(path, private=private)
         writer = LineWriter(file, name=name)
         writer.start()
         self._writers.append(writer)
