@@ -86,7 +86,7 @@ async def test_the_upstream_the_client_and_the_log_get_the_clients_id(
     assert OURS.fullmatch(second.request_id)
     assert plain.headers[b"x-request-id"] == second.request_id.encode()
     assert north.received[1].header(b"x-request-id") == second.request_id.encode()
-    assert (first.route, first.attempts, first.upstream_status) == ("/v1/chat/completions", 1, 200)
+    assert (first.route, first.attempts, first.upstream_status) == ("/chat/completions", 1, 200)
     assert first.upstream_ms
     assert first.bytes_received == len(b'{"stream": true}')
     assert first.peer.startswith("127.0.0.1:")
