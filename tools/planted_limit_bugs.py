@@ -52,7 +52,7 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what killed gateways used is given again after a start", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.reserve", "not missing", "True",
+        f"{_SHARES}:_Pool.taken", "not missing", "True",
     ),
     bug(
         "what a gateway holds of a budget is drawn by nobody", _SHARE_TESTS,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Final
 
 import attrs
@@ -26,7 +27,7 @@ from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
 
 _PATIENCE: Final = 0.3  # seconds that a report waits for what is drawn
 _MOST: Final = 500  # draws of one transaction
-_LOOK_EVERY: Final = 5.0  # seconds between two looks at which control planes run
+_SILENT_AFTER: Final = 5  # looks; control planes register again at every second one
 _FORGET_EVERY: Final = 3600.0
 _GIVE_BACK_TIMEOUT: Final = 2.0
 
@@ -70,18 +71,33 @@ class LimitShares:
 
         await access.keep_trying(draw, wait)
 
-    async def run_looks(self, store: Store, control_plane: str) -> None:
+    async def run_looks(self, store: Store, control_plane: str, interval: float) -> None:
         """Look which control planes run, until cancelled."""
+        contacts: dict[str, tuple[datetime, float]] = {}  # the last one of each, and since when
         while True:
             try:
                 running = await store.programs.list_running()
             except StoreError:
                 pass  # the parts stay as they are
             else:
-                names = [row.name for row in running if row.program == "control plane"]
+                now = trio.current_time()
+                last = {
+                    row.name: row.last_contact for row in running if row.program == "control plane"
+                }
+                contacts = {
+                    name: contacts[name]
+                    if name in contacts and contacts[name][0] == contact
+                    else (contact, now)
+                    for name, contact in last.items()
+                }
+                names = [
+                    name
+                    for name, (_, since) in contacts.items()
+                    if now - since < _SILENT_AFTER * interval
+                ]
                 names = sorted({*names, control_plane})
                 self._ledger.part = names.index(control_plane), len(names)
-            await trio.sleep(_LOOK_EVERY)
+            await trio.sleep(interval)
 
     async def give_back(self, store: Store) -> None:
         """Give back what was drawn and nobody holds."""
@@ -119,6 +135,7 @@ async def open_limit_shares(
     *,
     wall: Callable[[], float] = time.time,
     pause: float = 0.1,
+    look_interval: float = 5.0,
 ) -> AsyncIterator[LimitShares]:
     """Give shares of limits for as long as the block lasts, with budgets in a store.
 
@@ -127,6 +144,7 @@ async def open_limit_shares(
         control_plane: The name of this control plane, as it is registered.
         wall: Returns the seconds since the epoch.
         pause: Seconds between two transactions at least.
+        look_interval: Seconds between two looks at which control planes run.
 
     Resource handling:
         Leaving gives back what was drawn of budgets and nobody holds, for at most two seconds.
@@ -140,7 +158,7 @@ async def open_limit_shares(
     shares._ledger = ShareLedger(trio.current_time(), awaited, True)
     async with open_service_nursery() as nursery:
         nursery.start_soon(shares.run_draws, store, pause)
-        nursery.start_soon(shares.run_looks, store, control_plane)
+        nursery.start_soon(shares.run_looks, store, control_plane, look_interval)
         nursery.start_soon(_forget_old, store)
         try:
             yield shares

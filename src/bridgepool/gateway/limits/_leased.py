@@ -232,4 +232,6 @@ class LeasedScope:
                     taken = math.ceil(taken - 1e-9)
                 part.share = max(given.share, taken)
                 rate.set_limit(part.limit, part.share, now, given.remaining)
+                if given.taken:
+                    rate.take(min(given.taken, max(0.0, rate.remaining(now))), now)
         part.is_known = True

@@ -11,8 +11,8 @@ Shares follow demand; a gateway without any keeps the least share, so that its n
 not wait. What a gateway held that is gone stays taken for a while, since it may go on with it while
 its connection is away; then it comes back, but for what it held of a budget, which counts as spent.
 After the start of a control plane shares hardly grow for a moment, until all gateways have
-reported what they hold. If some do not that were there before, what nobody reports stays taken
-for as long as if they had been seen to go.
+reported what they hold. If some do not that were there before, they may have used what nobody
+reports of a rate: it is given, but counts as taken, and comes back within a minute.
 
 Of a budget that is kept in a store, only what was *drawn* from there is given: what is drawn counts
 as spent in the store. So what gateways hold outlives the control plane that gave it, and the next
@@ -30,7 +30,7 @@ import attrs
 
 from bridgepool.gateway.limits._budgets import Period, period_end, period_start
 from bridgepool.gateway.limits._draws import Draw, Drawn
-from bridgepool.gateway.limits._kinds import BUDGETS, WHOLE_UNITS
+from bridgepool.gateway.limits._kinds import BUDGETS, RATES, WHOLE_UNITS
 
 LEAST_SHARE: Final = 0.01
 """The part of a limit that a gateway may use without asking."""
@@ -42,7 +42,6 @@ SETTLING_TIME: Final = 3.0
 """Seconds after the start in which shares hardly grow."""
 MAX_DEMANDS: Final = 2000
 """The most limits of one report."""
-_UNRESERVED: Final = 0.04  # of a limit that gateways may hold that have not come back
 _DRAW_AGAIN: Final = 5.0  # seconds after which more is drawn of a budget that had too little left
 _MAX_POOLS: Final = 100_000
 _ROUNDING: Final = 1e-9
@@ -82,6 +81,8 @@ class Share:
     remaining: float
     """What is left of the whole limit for all gateways, in this period; of a limit that is no
     budget, what all gateways of this control plane share."""
+    taken: float = 0.0
+    """How much of what the share grows by counts as taken of a rate."""
 
 
 @attrs.define(eq=False)
@@ -105,7 +106,7 @@ class _Pool:
     drawn: float = 0.0  # of `stored`, in this period: what was spent here, held, or can be given
     total: float | None = None  # what all have drawn, when the store was asked last
     draw_again: float = -math.inf  # when more is to be drawn at the earliest
-    reserved: float | None = None  # for gateways that have not come back after a start
+    unreported: float | None = None  # of a rate, when gateways had not come back after a start
     holders: dict[str, _Holder] = attrs.field(factory=dict)
 
     @property
@@ -170,7 +171,7 @@ class _Pool:
         pool = self.remaining
         living = [each for each in self.holders.values() if each.gone is None] or [holder]
         available = min(pool, self.drawn - self.spent) if self.stored else pool
-        free = available - (self.held - holder.held) - (self.reserved or 0.0)
+        free = available - (self.held - holder.held)
         least = 0.0 if whole_units else min(LEAST_SHARE, 1 / len(living)) * pool
         demand = sum(each.demand for each in living)
         target = least
@@ -185,13 +186,17 @@ class _Pool:
         holder.held = max(holder.held, share)
         return share
 
-    def reserve(self, *, missing: bool) -> None:
-        """Keep what nobody reports, while gateways are missing; or do so no longer."""
-        if not missing:
-            self.reserved = None
-        elif self.reserved is None:
-            spare = max(1.0, _UNRESERVED * self.limit)
-            self.reserved = max(0.0, self.limit - self.held - spare)
+    def taken(self, free: float, growth: float, since: float, *, missing: bool) -> float:
+        """Return how much of a share counts as taken that grows so long after the start.
+
+        Gateways that are missing were perhaps killed when they had used all that they held, which
+        is at most what was free when the others had reported.
+        """
+        if not missing or since < SETTLING_TIME or self.rule not in RATES:
+            return 0.0
+        if self.unreported is None:
+            self.unreported = max(0.0, free)
+        return max(0.0, min(growth, self.unreported * (1 - since / RESERVED_FOR)))
 
     def draw(self, now: float) -> Draw | None:
         """Return what is to be drawn from the store, if anything is."""
@@ -307,10 +312,10 @@ class ShareLedger:
         missing = bool(self._missing) and since < RESERVED_FOR
         shares = []
         for pool, holder in noted:
-            if since >= SETTLING_TIME and pool.period is None:
-                pool.reserve(missing=missing)
+            held, free = holder.held, pool.limit - pool.held
             share = pool.give(holder, settling=since < SETTLING_TIME)
-            shares.append(Share(share, pool.remaining))
+            taken = pool.taken(free, share - held, since, missing=missing)
+            shares.append(Share(share, pool.remaining, taken))
         return tuple(shares)
 
     def _note(

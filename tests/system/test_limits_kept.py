@@ -1,0 +1,103 @@
+"""Limits over two gateways and a control plane, each of them a process, and killed."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import trio
+
+from bridgepool.gateway.demo._upstream import SimulatedUpstream
+from tests.e2e.process import GatewayProcess
+from tests.system.asking import Front, Home
+from tests.system.rig import make_home, run_front, run_plane
+
+TOKENS = 8  # that an answer of the simulated upstream tells
+
+
+async def set_rules(home: Home, **rules: object) -> None:
+    [client] = (await home.api("GET", "clients"))["clients"]
+    await home.api("PATCH", f"clients/{client['id']}", {"rules": rules})
+
+
+async def ask_both(fronts: list[Front], seconds: float) -> Counter[object]:
+    """Ask two gateways for some seconds, as fast as they answer; return codes, None for success."""
+    codes: Counter[object] = Counter()
+
+    async def ask(front: Front) -> None:
+        while True:
+            answer = await front.ask()
+            assert (answer.status == 200) == (answer.code is None)
+            codes[answer.code] += 1
+            if answer.code is not None:
+                await trio.sleep(0.05)
+
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for front in fronts:
+                nursery.start_soon(ask, front)
+    return codes
+
+
+async def kill(*programs: GatewayProcess) -> None:
+    for program in programs:
+        program.signal(signal.SIGKILL)
+        await program.wait()
+
+
+async def test_two_gateways_keep_a_limit_whatever_is_killed(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    home = await make_home(tmp_path)
+    with trio.fail_after(100):
+        async with AsyncExitStack() as stack:
+
+            async def start_plane() -> GatewayProcess:
+                return await stack.enter_async_context(run_plane(home))
+
+            async def start_gateways() -> tuple[list[Front], list[GatewayProcess]]:
+                started = [
+                    await stack.enter_async_context(run_front(home, *home.standalone()))
+                    for _ in range(2)
+                ]
+                for front, _ in started:
+                    await front.wait_ready(ready=True, connected=True)
+                return [front for front, _ in started], [program for _, program in started]
+
+            # A budget: also when everything is started anew, with nothing in memory.
+            plane = await start_plane()
+            await home.add("ai", north)
+            await set_rules(home, tokens_per_day=1000)
+            fronts, gateways = await start_gateways()
+            codes = await ask_both(fronts, 1.5)
+            spent = codes[None] * TOKENS
+            assert 400 <= spent <= 1000 * 1.05
+            await kill(plane, *gateways)
+            plane = await start_plane()
+            fronts, gateways = await start_gateways()
+            while True:
+                codes = await ask_both(fronts, 1)
+                spent += codes[None] * TOKENS
+                assert spent <= 1000 * 1.05
+                if not codes[None]:
+                    break
+            assert set(codes) <= {"budget_exceeded", "rate_limited"}
+            assert spent >= 0.75 * 1000  # what was held when all of it was killed is lost
+
+            # A rate: while the control plane is away, and after its start.
+            await set_rules(home, tokens_per_day=None, requests_per_minute=120)
+            began, done = trio.current_time(), 0
+            for away in (False, True, False):
+                if away:
+                    await kill(plane)
+                codes = await ask_both(fronts, 1.5)
+                done += codes[None]
+                assert set(codes) <= {None, "rate_limited", "budget_exceeded"}
+                assert done <= 1.05 * 120 * (1 + (trio.current_time() - began) / 60)
+                if away:
+                    plane = await start_plane()
+                    for front in fronts:
+                        await front.wait_ready(connected=True)
+            assert done >= 2  # the killed control plane has its part for half a minute
