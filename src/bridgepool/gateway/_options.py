@@ -111,8 +111,8 @@ class GatewayOptions:
     """Give the metrics of requests and tokens the label `client`, too. For a bounded number of
     clients: each has series of its own."""
     read_usage: bool = False
-    """Read tokens and models in the responses as they pass, for the metrics, also without
-    `--usage-log`."""
+    """Read tokens and models from responses as they pass, so that metrics and the access log have
+    them. Without it they are read only where something else needs them, such as `--usage-log`."""
     otel_endpoint: _Url = None
     """Trace requests with OpenTelemetry, and send the spans to this collector by OTLP over HTTP,
     such as `http://localhost:4318`. Needs `bridgepool[otel]`."""

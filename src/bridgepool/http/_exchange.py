@@ -5,16 +5,18 @@ it does the I/O: one is in `serve_http`, the other in the ASGI adapter, so a han
 on both.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Protocol
+from types import MappingProxyType, TracebackType
+from typing import Final, Protocol
 
 import attrs
 import trio
 
 from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError
 from bridgepool.http._messages import EndOfMessage, Headers, Request
+
+_NO_FIELDS: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class ExchangePort(Protocol):
@@ -191,6 +193,7 @@ class Exchange:
         body: The body of the request.
         mounted_at: The path in front of the target's, where an ASGI application is mounted.
         response_headers: Fields that are added to the final response, whoever sends it.
+        log_fields: Fields of the line that the server logs if the handler fails.
     """
 
     request: Request
@@ -200,6 +203,7 @@ class Exchange:
     _port: ExchangePort
     mounted_at: bytes = b""
     response_headers: Headers = ()
+    log_fields: Mapping[str, object] = _NO_FIELDS
 
     @property
     def response_started(self) -> bool:

@@ -163,18 +163,19 @@ class ServerConnection:
             stream.disconnect()
             await trio.lowlevel.checkpoint()
         self.server.counters.requests += 1
+        body = RequestBody(self, self._take_end(), self.wire.body_error)
+        exchange = Exchange(request, self.client, self.scheme, body, self)
         try:
-            body = RequestBody(self, self._take_end(), self.wire.body_error)
             handler = self.server.over_limit if self.reserved else self.server.handler
-            await handler(Exchange(request, self.client, self.scheme, body, self))
+            await handler(exchange)
             if not self.responded:
                 raise LocalProtocolError("the handler returned without a response")
         except Exception as error:
-            await self._handle_failure(error)
+            await self._handle_failure(error, exchange)
         except BaseExceptionGroup as group:  # from a nursery that was cancelled
             cancelled, errors = group.split(trio.Cancelled)
             if cancelled is not None and isinstance(errors, ExceptionGroup):
-                self._report_failure(errors)
+                self._report_failure(errors, exchange)
                 raise cancelled from None
             raise
         self.was_cut = self.was_cut or stream.send_incomplete or not self.finished
@@ -211,7 +212,7 @@ class ServerConnection:
                 return False
         return False
 
-    async def _handle_failure(self, error: Exception) -> None:
+    async def _handle_failure(self, error: Exception, exchange: Exchange) -> None:
         """Log and count an exception of the handler, and respond if the handler has not."""
         cause = _protocol_error_in(error)
         if self.stream.disconnected:  # a shielded handler met the disconnect
@@ -220,7 +221,7 @@ class ServerConnection:
         if cause is not None:
             self.server.note_refusal(cause, self.client)
         else:
-            self._report_failure(error)
+            self._report_failure(error, exchange)
         if self.responded or self.stream.send_incomplete:
             self.was_cut = True
         elif cause is not None:
@@ -229,10 +230,11 @@ class ServerConnection:
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await self._send_text(status, "the request could not be served", close=False)
 
-    def _report_failure(self, error: Exception) -> None:
+    def _report_failure(self, error: Exception, exchange: Exchange) -> None:
         self.server.counters.handler_errors += 1
         # Not the target: its query, or by mistake its path, may contain a key.
-        _log.error("handler failed", exc_info=error, extra={"client": self.client})
+        fields = {"client": self.client, **exchange.log_fields}
+        _log.error("handler failed", exc_info=error, extra=fields)
 
     async def _reject(self, error: RemoteProtocolError) -> None:
         """Respond to input that is not an acceptable request."""

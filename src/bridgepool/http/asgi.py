@@ -164,7 +164,7 @@ class AsgiApp:
             if port.responded:
                 raise
             if not isinstance(error, RemoteProtocolError):
-                _log.exception("handler failed")
+                _log.exception("handler failed", extra=dict(exchange.log_fields))
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await exchange.answer(status, body=b"the request could not be served\n")
         # A response that is left unfinished is cut by the ASGI server, which needs no error for it.

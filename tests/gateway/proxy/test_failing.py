@@ -55,12 +55,15 @@ async def test_a_bug_in_mid_stream_cuts_the_stream(
             raise BugError
 
     monkeypatch.setattr(app, "forward_request", broken)
-    with caplog.at_level(logging.CRITICAL):
+    with caplog.at_level(logging.ERROR):
         async with open_rig(openai(north), nursery=nursery) as rig:
             with pytest.raises(UpstreamCut):
                 await rig.ask(CHAT, {})
             [record] = await rig.wait_records(1)
     assert record.outcome is Outcome.FAILED
+    lines = [vars(line) for line in caplog.records]
+    assert [line["message"] for line in lines] == ["request failed", "handler failed"]
+    assert {line["request_id"] for line in lines} == {record.request_id}
 
 
 async def test_a_bridge_that_cannot_be_built_is_a_503(

@@ -86,7 +86,9 @@ def create(
     """Make a key and print it on standard output. It is not shown again.
 
     Args:
-        kind: A key of a client (which is added with its first key), of a gateway, or of an admin.
+        kind: Whose key: `client` for a program that calls gateways, `gateway` for a gateway that
+            follows a control plane, `admin` for the API and these commands. A client that does not
+            exist yet is added.
         name: The id of the client, or the name of the gateway or admin.
         role: The role of an admin key: read, or write.
         rules: What the client may with this key, beside the client's own rules.

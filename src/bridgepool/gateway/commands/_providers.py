@@ -107,6 +107,8 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
                 for one in found.key_usage
             ),
         )
+        if any(one.unknown for one in found.key_usage):
+            print("\n?: does not report its keys: offline, run with --store, or an older version")
 
 
 @providers.command

@@ -138,14 +138,13 @@ class Gateway:
         try:
             await serve(exchange, record)
         except trio.Cancelled:
-            form = self._error_form(exchange)
-            await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
-                refusals.SHUTTING_DOWN, exchange, form, record
-            )
+            ending = refusals.SHUTTING_DOWN, exchange, self._error_form(exchange), record
+            await self._end_cancelled(*ending)  # noqa: ASYNC102 -- it shields itself
             raise
         except Exception:
             # A bug of ours: it may fail this request and no other.
-            logger.exception("request failed", extra={"request_id": record.request_id})
+            exchange.log_fields = {"request_id": record.request_id}
+            logger.exception("request failed", extra=exchange.log_fields)
             record.outcome, record.code = Outcome.FAILED, refusals.INTERNAL.code
             if exchange.response_started:
                 raise
