@@ -83,6 +83,20 @@ def test_usage_is_shown_for_people_and_for_programs(
     assert rows[0]["answered_model"] == f"'{_MODEL}"  # no spreadsheet runs it
     assert [one["id"] for one in shell.good("usage", "--each", "--json").json()] == ["2", "1"]
 
+    spaced = shell.good("usage", "--by", "model, client,client", "--csv").out
+    assert spaced.startswith("model,client,requests,")
+    nothing = shell.good("usage", "--client", "nobody")
+    assert "no usage records match" in nothing.err
+    assert "--store-usage" in nothing.err
+    for arguments, reason in (
+        (("--since", "2026-01-10", "--until", "2026-01-10"), "until: is not after since"),
+        (("--csv", "--json"), "one of --csv and --json"),
+        (("--each", "--by", "day"), "--by sums, and --each lists"),
+        (("--limit", "2"), "--limit and --before require --each"),
+        (("--before", "2"), "--limit and --before require --each"),
+    ):
+        refused = shell.run("usage", *arguments)
+        assert (refused.status, refused.out, reason in refused.err) == (2, "", True), arguments
     wrong = shell.run("usage", "--by", "secret")
     assert (wrong.status, "by: is not made of" in wrong.err) == (2, True)
     assert shell.run("usage", "--since", "yesterday").status == 2

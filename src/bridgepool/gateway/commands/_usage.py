@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._usage import UsageSum
     from bridgepool.gateway.usage._records import UsageRecord
 
+_LIMIT: Final = 50
+_NOTHING: Final = (
+    "no usage records match; gateways keep them in the store if they run with --store-usage"
+)
 _SUM_HEADS: Final = (
     "requests", "refused", "complete", "input_tokens", "output_tokens",
     "cached_read_tokens", "cached_write_tokens", "reasoning_tokens",
@@ -29,7 +34,7 @@ _RECORD_HEADS: Final = (
 @app.command
 def usage(
     *,
-    by: str = "client,model",
+    by: Annotated[str | None, Parameter(show_default=lambda _: "client,model")] = None,
     each: bool = False,
     since: str | None = None,
     until: str | None = None,
@@ -38,7 +43,12 @@ def usage(
     model: str | None = None,
     gateway: str | None = None,
     session: str | None = None,
-    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000), metavar="COUNT")] = 50,
+    limit: Annotated[
+        int | None,
+        Parameter(
+            validator=Number(gte=1, lte=1000), metavar="COUNT", show_default=lambda _: str(_LIMIT)
+        ),
+    ] = None,
     before: str | None = None,
     as_csv: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
@@ -60,17 +70,29 @@ def usage(
         limit: With --each: how many, at most 1000.
         before: With --each: only records older than the one with this id.
     """
+    from bridgepool.gateway.control._usage import parse_groups
     from bridgepool.gateway.control.operations._usage import list_usage, sum_usage
 
+    if as_csv and as_json:
+        fail("give one of --csv and --json")
+    if each and by is not None:
+        fail("--by sums, and --each lists: give one of them")
+    if not each and (limit is not None or before is not None):
+        fail("--limit and --before require --each")
     which = (since, until, client, provider, model, gateway, session)
+    groups = "client,model" if by is None else by
     if each:
-        page = administer(where, lambda admin: admin.do(list_usage, limit, before, *which))
+        page = administer(
+            where, lambda admin: admin.do(list_usage, limit or _LIMIT, before, *which)
+        )
         rows: Sequence[object] = page.records
     else:
-        report = administer(where, lambda admin: admin.do(sum_usage, by, *which))
+        report = administer(where, lambda admin: admin.do(sum_usage, groups, *which))
         if report.truncated:
             fail("there are more groups than an answer holds: filter, or group by less")
         rows = report.sums
+    if not rows:
+        print(_NOTHING, file=sys.stderr)
     if as_json:
         print_json(rows)
     elif each and as_csv:
@@ -79,7 +101,7 @@ def usage(
         titles = [_title(head) for head in _RECORD_HEADS]
         print_table(titles, (_short_record(record) for record in page.records))
     else:
-        _print_sums([name for name in by.split(",") if name], report.sums, as_csv=as_csv)
+        _print_sums(parse_groups(groups), report.sums, as_csv=as_csv)
 
 
 def _print_sums(groups: Sequence[str], sums: Sequence[UsageSum], *, as_csv: bool) -> None:
@@ -131,7 +153,6 @@ def _record_cells(record: UsageRecord) -> list[object]:
 
 def _print_csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
     import csv
-    import sys
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(map(_cell, heads))

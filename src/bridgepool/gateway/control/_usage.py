@@ -16,6 +16,11 @@ MAX_SUMS: Final = 10_000
 """The most sums of an answer."""
 
 
+def parse_groups(by: str) -> list[str]:
+    """Return the names in a list that commas join, each once."""
+    return list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
+
+
 @attrs.frozen(kw_only=True)
 class UsageFilter:
     """Which records count. None admits all."""

@@ -8,7 +8,13 @@ from typing import Annotated, Final, TypeAlias
 from msgspec import Meta
 
 from bridgepool.gateway.control._errors import InvalidChangeError
-from bridgepool.gateway.control._usage import GROUPINGS, UsageFilter, UsagePage, UsageReport
+from bridgepool.gateway.control._usage import (
+    GROUPINGS,
+    UsageFilter,
+    UsagePage,
+    UsageReport,
+    parse_groups,
+)
 from bridgepool.gateway.control.operations._operation import Context, operation
 from bridgepool.gateway.control.operations._requests import NAME_PATTERN
 
@@ -27,6 +33,8 @@ def _filter(since: str | None, until: str | None, *others: str | None) -> UsageF
             good = False
         if not good:
             raise InvalidChangeError(f"{name}: is not a day such as 2026-01-31")
+    if since is not None and until is not None and until <= since:
+        raise InvalidChangeError("until: is not after since; it is the day after the last one")
     client, provider, model, gateway, session = others
     return UsageFilter(
         since=since,
@@ -58,7 +66,7 @@ async def sum_usage(
     session: Text | None = None,
 ) -> UsageReport:
     """Sum what requests have used."""
-    names = [name for name in by.split(",") if name]
+    names = parse_groups(by)
     if not set(names) <= set(GROUPINGS):
         raise InvalidChangeError(f"by: is not made of {', '.join(GROUPINGS)}")
     which = _filter(since, until, client, provider, model, gateway, session)
