@@ -239,6 +239,9 @@ async def test_usage_is_summed_and_listed(way: str) -> None:
         assert page.records == tuple(attrs.evolve(one, gateway="front-1") for one in records[:0:-1])
         page = await rig.admin.do(list_usage, 2, page.next)
         assert ([one.id for one in page.records], page.next) == (["1"], None)
+        for day in ("2026-2-1", "yesterday"):
+            with pytest.raises(BridgePoolError, match="since: is not a day such as 2026-01-31"):
+                await rig.admin.do(sum_usage, "", day)
         with pytest.raises(BridgePoolError, match="by: is not made of day, client"):
             await rig.admin.do(sum_usage, "day,secret")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
@@ -18,9 +18,14 @@ from bridgepool.gateway.control._usage import (
 from bridgepool.gateway.control.operations._operation import Context, operation
 from bridgepool.gateway.control.operations._requests import NAME_PATTERN
 
-_DAY: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-Since: TypeAlias = Annotated[str, Meta(pattern=_DAY, description="The first day, in UTC.")]
-Until: TypeAlias = Annotated[str, Meta(pattern=_DAY, description="The day after the last, in UTC.")]
+
+def _day(description: str) -> Meta:
+    # Its form is checked by `_filter`, whose message tells how a day is written.
+    return Meta(max_length=64, description=description, extra_json_schema={"format": "date"})
+
+
+Since: TypeAlias = Annotated[str, _day("The first day, in UTC, such as 2026-01-31.")]
+Until: TypeAlias = Annotated[str, _day("The day after the last, in UTC, such as 2026-02-01.")]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256, pattern=NAME_PATTERN)]
 Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)]
 
