@@ -3,7 +3,7 @@
 import pytest
 
 from bridgepool.http import RemoteProtocolError
-from bridgepool.http._h11_check import check_with_h11
+from bridgepool.http._h11_check import _accept_request, check_with_h11
 from bridgepool.http._messages import Headers, Request, ResponseHead
 
 HOST = (b"host", b"example")
@@ -17,7 +17,6 @@ def request(target: bytes = b"/", headers: Headers = (HOST,), version: bytes = b
 @pytest.mark.parametrize(
     "bad",
     [
-        request(b"/a b"),
         request(headers=()),
         request(headers=(HOST, HOST)),
         request(headers=(HOST, *GZIP)),
@@ -37,3 +36,10 @@ def test_a_response_that_h11_rejects_is_rejected_each_time() -> None:
         check_with_h11(ResponseHead(103, b"Early Hints", ()), ())
         with pytest.raises(RemoteProtocolError):
             check_with_h11(ResponseHead(200, b"OK", GZIP), GZIP)
+
+
+def test_no_target_is_remembered_for_it_may_hold_a_secret() -> None:
+    check_with_h11(request(b"/a?key=first"), (HOST,))
+    remembered = _accept_request.cache_info().currsize
+    check_with_h11(request(b"/a?key=second"), (HOST,))
+    assert _accept_request.cache_info().currsize == remembered

@@ -11,8 +11,9 @@ from bridgepool.http._messages import Headers, Request, ResponseHead
 def check_with_h11(head: Request | ResponseHead, fields: Headers) -> None:
     """Pass a start line and these fields to h11's event class.
 
-    Without the content-length: `parse_framing` is stricter about it, and it differs between
-    messages that are otherwise alike.
+    Without the content-length and the target: `parse_framing` and `_heads` are as strict about
+    them, they differ between messages that are otherwise alike, and a target may hold a secret,
+    which is not to be remembered.
 
     Raises:
         RemoteProtocolError: h11 rejects them.
@@ -20,7 +21,7 @@ def check_with_h11(head: Request | ResponseHead, fields: Headers) -> None:
     given = tuple([field for field in fields if field[0] != b"content-length"])
     try:
         if isinstance(head, Request):
-            _accept_request(head.method, head.target, given, head.http_version)
+            _accept_request(head.method, given, head.http_version)
         else:
             _accept_response(head.status, head.reason, given, head.http_version)
     except h11.LocalProtocolError as error:
@@ -29,8 +30,8 @@ def check_with_h11(head: Request | ResponseHead, fields: Headers) -> None:
 
 # h11's classes are pure, and most heads are like one before. What they reject is not remembered.
 @lru_cache(maxsize=256)
-def _accept_request(method: bytes, target: bytes, fields: Headers, version: bytes) -> None:
-    h11.Request(method=method, target=target, headers=list(fields), http_version=version)
+def _accept_request(method: bytes, fields: Headers, version: bytes) -> None:
+    h11.Request(method=method, target=b"/", headers=list(fields), http_version=version)
 
 
 @lru_cache(maxsize=256)
