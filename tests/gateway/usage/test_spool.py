@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 from bridgepool.gateway import JournalError, NotStoredError, UsageRecord, open_usage_spool
 from bridgepool.gateway.usage._journal import Journal
@@ -181,7 +181,7 @@ async def test_many_records_go_through_many_files_which_are_removed(tmp_path: Pa
         for number in range(3000):
             spool.add(record(number))
             if number % 200 == 0:
-                await trio.sleep(0.001)  # the thread makes the next file meanwhile
+                await trio.lowlevel.checkpoint()  # the thread makes the next file meanwhile
         await spool.wait_empty()
         n.cancel_scope.cancel()
     assert spool.statistics().dropped == 0
@@ -189,27 +189,93 @@ async def test_many_records_go_through_many_files_which_are_removed(tmp_path: Pa
     assert os.listdir(tmp_path) == ["lock"]
 
 
-async def test_a_disk_that_is_full_leaves_records_in_memory_and_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, nursery: trio.Nursery
+async def test_a_directory_that_cannot_be_written_is_reported_and_caught_up_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mock_clock: MockClock
 ) -> None:
-    store, directory = Store(), tmp_path / "spool"
+    """What was in memory only meanwhile is in the directory when that can be written again."""
+    directory = tmp_path / "spool"
+
+    async def until(holds: Callable[[], bool]) -> None:
+        while not holds():
+            mock_clock.jump(0.1)  # a thread works meanwhile, in real time
+            await trio.lowlevel.checkpoint()
+
     async with open_usage_spool(directory, max_bytes=10**6, refuses=True) as spool:
-        await wait_all_tasks_blocked(0.05)
+        journal = spool._journal
+        assert journal is not None
+        await until(lambda: journal._spare is not None)
         shutil.rmtree(directory)  # no file can be made there any more
         for number in range(4000):
             spool.add(record(number))
-        with trio.fail_after(10):
-            while not spool.full or "usage spool cannot be written" not in caplog.text:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        await until(lambda: spool.failing)
+        assert spool.full
+        assert caplog.text.count("usage spool cannot be written; records in memory") == 1
+        unwritten = spool._unwritten
+        assert 0 < unwritten < 4000
         directory.mkdir()
-        with trio.fail_after(10):
-            while "usage spool can be written again" not in caplog.text:  # noqa: ASYNC110
-                await trio.sleep(0.01)
+        await until(lambda: not spool._unwritten)
+        assert not spool.failing
+        assert caplog.text.count("usage spool can be written again") == 1
+    assert "usage records lost" in caplog.text, "those in the files that were removed"
+    store = Store()
+    async with open_usage_spool(directory) as spool, trio.open_nursery() as nursery:
         nursery.start_soon(spool.send, store)
-        await spool.wait_empty()
-        assert not spool.full
+        await until(lambda: not spool.statistics().pending)
         nursery.cancel_scope.cancel()
-    assert store.ids == list(range(4000))
+    assert store.ids == list(range(4000 - unwritten, 4000))
+
+
+async def test_records_in_memory_only_are_counted_when_they_are_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_usage_spool(tmp_path) as spool:
+        assert spool._journal is not None
+        spool._journal._size = 2**62  # no disk has so much
+        spool._journal._spare = None
+        for number in range(8000):
+            spool.add(record(number))
+        unwritten = spool._unwritten
+    [lost] = [one for one in caplog.records if one.getMessage() == "usage records lost"]
+    assert lost.__dict__["records"] == unwritten > 0
+
+
+def test_a_damaged_file_is_kept_for_the_operator_and_a_torn_one_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def open_again(change: Callable[[bytearray], None]) -> list[bytes]:
+        [file] = tmp_path.glob("*.usage")
+        content = bytearray(file.read_bytes())
+        change(content)
+        file.write_bytes(content)
+        with _journal(tmp_path) as (journal, found):
+            journal.acknowledge(len(found))
+            for data in (b"one" * 9, b"two" * 9):
+                assert journal.append(data)
+        return found
+
+    def tear(content: bytearray) -> None:
+        content[-1500:] = bytes(1500)
+        end = content.rindex(b"two")
+        content[end : end + 3] = bytes(3)  # the last bytes were not written
+
+    def spoil(content: bytearray) -> None:
+        content[30] ^= 1
+
+    def overwrite(content: bytearray) -> None:
+        content[:] = b"not ours" * 10
+
+    with _journal(tmp_path) as (journal, _):
+        for data in (b"one" * 9, b"two" * 9):
+            assert journal.append(data)
+    assert open_again(tear) == [b"one" * 9]
+    assert list(tmp_path.glob("*.damaged")) == []
+    for change in (spoil, overwrite):
+        caplog.clear()
+        assert open_again(change) == []
+        assert "usage spool has a damaged file; records are missing" in caplog.text
+        [kept] = tmp_path.glob("*.damaged")
+        assert kept.stat().st_mode & 0o077 == 0
+        kept.unlink()
 
 
 @contextmanager

@@ -218,6 +218,11 @@ SPOOL_BYTES: Final = Metric("bridgepool_usage_spool_bytes", "gauge", "The bytes 
 SPOOL_STORED: Final = Metric(
     "bridgepool_usage_records_stored_total", "counter", "Usage records that were stored."
 )
+SPOOL_FAILING: Final = Metric(
+    "bridgepool_usage_spool_failing",
+    "gauge",
+    "1 while records are in memory only, since the directory of the spool cannot be written.",
+)
 SPOOL_DROPPED: Final = Metric(
     "bridgepool_usage_records_dropped_total",
     "counter",
@@ -316,6 +321,7 @@ GATEWAY_METRICS: Final = (
     SPOOL_RECORDS,
     SPOOL_BYTES,
     SPOOL_STORED,
+    SPOOL_FAILING,
     SPOOL_DROPPED,
 )
 """The metrics of `bridgepool gateway`."""

@@ -179,6 +179,7 @@ class GatewayMetrics:
             yield from family(names.SPOOL_RECORDS, [((), spool.pending)])
             yield from family(names.SPOOL_BYTES, [((), spool.pending_bytes)])
             yield from family(names.SPOOL_STORED, [((), spool.stored)])
+            yield from family(names.SPOOL_FAILING, [((), self._spool.failing)])
             yield from family(names.SPOOL_DROPPED, [((), spool.dropped)])
 
     def _pool_lines(self) -> Iterator[str]:

@@ -18,9 +18,12 @@ import fcntl
 import logging
 import mmap
 import os
+import re
+import shutil
 import struct
 import zlib
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +38,8 @@ _MAGIC: Final = b"bpusage1"
 _ACKNOWLEDGED: Final = struct.Struct(">8sQ")  # the head
 _RECORD: Final = struct.Struct(">II")  # length, CRC-32
 _SUFFIX: Final = ".usage"
+_DAMAGED: Final = ".damaged"  # of a file that is left to the operator
+_NAME: Final = re.compile(r"[0-9a-f]{16}\.usage")  # of a segment
 
 
 class JournalError(BridgePoolError):
@@ -50,6 +55,8 @@ class _Segment:
     at: int = _ACKNOWLEDGED.size  # where the next record goes
     records: int = 0
     acknowledged: int = 0
+    damaged: bool = False
+    """Something in it cannot be read that a kill does not explain."""
 
     def append(self, data: bytes) -> bool:
         """Append a record; return whether there was room for it."""
@@ -79,6 +86,8 @@ class Journal:
     _segments: deque[_Segment]  # with records that are not done with, and the current one last
     failing: bool = attrs.field(default=False, init=False)
     """Whether records stay in memory alone, since files cannot be made."""
+    made_room: Callable[[], object] = attrs.field(default=lambda: None, init=False)
+    """Called when records can be appended again."""
     _spare: _Segment | None = attrs.field(default=None, init=False)
     _done: list[_Segment] = attrs.field(factory=list, init=False)
     _work: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -101,9 +110,14 @@ class Journal:
             except BlockingIOError:
                 raise JournalError(f"{directory}: is used by another program") from None
             segments, found, number = deque[_Segment](), list[bytes](), 0
-            for path in sorted(directory.glob(f"*{_SUFFIX}")):
+            for name in sorted(os.listdir(directory)):  # raises, unlike glob, if it may not
+                if _NAME.fullmatch(name) is None:
+                    continue
+                path = directory / name
                 number = max(number, int(path.stem, 16)) + 1
                 segment, records = _read(path)
+                if segment.damaged:
+                    _keep_copy(path)
                 if records:
                     segments.append(segment)
                     found += records
@@ -112,9 +126,9 @@ class Journal:
                     path.unlink()
             journal = cls(directory, lock, segment_bytes, number, segments)
             segments.append(journal._make_segment())
-        except (OSError, ValueError) as error:
+        except OSError as error:
             os.close(lock)
-            raise JournalError(f"{directory}: {error}") from None
+            raise JournalError(f"{error.filename or directory}: {error.strerror}") from None
         except JournalError:
             os.close(lock)
             raise
@@ -173,6 +187,7 @@ class Journal:
                 logger.warning("usage spool can be written again")
             self.failing = False
             self._spare = made or self._spare
+            self.made_room()
             await self._work.wait()
 
     def _do_work(self, wants_spare: bool, done: list[_Segment]) -> _Segment | None:
@@ -198,16 +213,35 @@ class Journal:
         return segment
 
     def close(self) -> None:
-        """Close the files; remove those whose records are done with. Blocks."""
+        """Close the files; remove those whose records are done with. Blocks, never fails."""
+        try:
+            self._close_segments()
+        except OSError as error:
+            fields = {"directory": str(self.directory), "error": error.strerror}
+            logger.error("usage spool not closed", extra=fields)
+        finally:
+            os.close(self._lock)
+
+    def _close_segments(self) -> None:
         leftover = [*self._segments, *self._done, *([self._spare] if self._spare else [])]
         for segment in leftover:
             done = segment.acknowledged >= segment.records
             if not done:
                 segment.map.flush()
+                if not segment.path.exists():  # somebody has removed it
+                    fields = {"records": segment.records - segment.acknowledged}
+                    logger.error("usage records lost", extra=fields)
             segment.map.close()
             if done:
                 segment.path.unlink(missing_ok=True)
-        os.close(self._lock)
+
+
+def _keep_copy(path: Path) -> None:
+    """Keep a damaged file for the operator, who may find records in it."""
+    kept = path.with_suffix(_DAMAGED)
+    shutil.copyfile(path, kept)
+    kept.chmod(0o600)
+    logger.error("usage spool has a damaged file; records are missing", extra={"file": kept.name})
 
 
 def _read(path: Path) -> tuple[_Segment, list[bytes]]:
@@ -228,10 +262,14 @@ def _read(path: Path) -> tuple[_Segment, list[bytes]]:
         data = segment.map[segment.at + _RECORD.size : segment.at + _RECORD.size + length]
         if length == 0 or len(data) < length or zlib.crc32(data) != checksum:
             if length:
+                # Behind a record that was torn by a kill there is nothing.
+                behind = segment.at + _RECORD.size + (length if len(data) == length else 0)
+                segment.damaged = any(segment.map[behind:])
                 logger.warning("usage spool has a torn record", extra={"file": path.name})
             break
         records.append(data)
         segment.at += _RECORD.size + length
+    segment.damaged = segment.damaged or (magic != _MAGIC and any(segment.map[:]))
     segment.records = len(records)
     segment.acknowledged = min(acknowledged, segment.records)
     return segment, records[segment.acknowledged :]

@@ -69,6 +69,7 @@ class UsageSpool:
     _journal: Journal | None
     # encoded; whether it is in the journal, too
     _pending: deque[tuple[bytes, bool]] = attrs.field(factory=deque, init=False)
+    _unwritten: int = attrs.field(default=0, init=False)  # of them, the last ones, in memory only
     _bytes: int = attrs.field(default=0, init=False)
     _stored: int = attrs.field(default=0, init=False)
     _dropped: int = attrs.field(default=0, init=False)
@@ -89,21 +90,43 @@ class UsageSpool:
             self._dropped += 1
             return
         data = _encode(record)
-        self._put(data, self._journal is not None and self._journal.append(data))
+        self._put(data, self._write_waiting() and self._append(data))
+
+    def _append(self, data: bytes) -> bool:
+        return self._journal is not None and self._journal.append(data)
+
+    def _write_waiting(self) -> bool:
+        """Put the records into the journal that are in memory only; return whether all are there.
+
+        The records in the journal are always the oldest, since they are acknowledged by their
+        number.
+        """
+        while self._unwritten:
+            place = len(self._pending) - self._unwritten
+            data, _ = self._pending[place]
+            if not self._append(data):
+                return False
+            self._pending[place] = (data, True)
+            self._unwritten -= 1
+        return True
 
     def _put(self, data: bytes, in_journal: bool) -> None:
         self._pending.append((data, in_journal))
+        self._unwritten += not in_journal
         self._bytes += len(data)
         self._waiting.unpark_all()
+
+    @property
+    def failing(self) -> bool:
+        """Whether records are in memory only, since files cannot be made in the directory."""
+        return self._journal is not None and self._journal.failing
 
     @property
     def full(self) -> bool:
         """Whether requests are to be refused, since their records could not be kept."""
         if not self.refuses:
             return False
-        return self._bytes >= self.max_bytes or (
-            self._journal is not None and self._journal.failing
-        )
+        return self._bytes >= self.max_bytes or self.failing
 
     def statistics(self) -> SpoolStatistics:
         """Return the current statistics; cheap."""
@@ -140,12 +163,15 @@ class UsageSpool:
 
     def _take_out(self, batch: list[tuple[bytes, bool]]) -> None:
         """Remove a batch that was stored."""
-        for data, _ in batch:
-            self._pending.popleft()
+        in_journal = 0
+        for _ in batch:
+            data, written = self._pending.popleft()
             self._bytes -= len(data)
+            in_journal += written
+        self._unwritten -= len(batch) - in_journal
         self._stored += len(batch)
         if self._journal is not None:
-            self._journal.acknowledge(sum(in_journal for _, in_journal in batch))
+            self._journal.acknowledge(in_journal)
         if self._dropped != self._reported:
             fields = {"records": self._dropped - self._reported}
             logger.error("usage records dropped", extra=fields)
@@ -212,14 +238,15 @@ async def open_usage_spool(
     try:
         async with open_service_nursery() as nursery:
             if journal is not None:
+                journal.made_room = spool._write_waiting
                 nursery.start_soon(journal.run)
             try:
                 yield spool
             finally:
                 nursery.cancel_scope.cancel()
     finally:
-        left = len(spool._pending)
-        if left and journal is None:
+        left = sum(not in_journal for _, in_journal in spool._pending)
+        if left:
             logger.error("usage records lost", extra={"records": left})
         if journal is not None:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
