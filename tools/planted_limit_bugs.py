@@ -55,8 +55,9 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         f"{_SHARES}:_Pool.taken", "not missing", "True",
     ),
     bug(
-        "what a gateway holds of a budget is drawn by nobody", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
+        "a budget in a store forgets what was spent",
+        ("tests/gateway/control/test_limit_shares.py",),
+        "gateway/limits/_draws.py:Draw.take_from", "max(spent, self.seen)", "self.seen",
     ),
     bug(
         "a share of a budget is used on the next day", _SHARE_TESTS,
