@@ -325,6 +325,28 @@ async def test_a_budget_counts_what_answers_tell_and_is_not_retried(nursery: tri
         assert (await both.ask(body={})).status == 200
 
 
+async def test_that_budgets_do_not_outlive_a_restart_is_logged_once(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = "budgets of clients are in memory; a restart begins them anew"
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_minute": 1000})
+        assert (await both.ask(body={})).status == 200
+        assert line not in caplog.messages
+        both.rules({"tokens_per_minute": 1000, "tokens_per_day": 1000})
+        for _ in range(2):
+            assert (await both.ask(body={})).status == 200
+    assert caplog.messages.count(line) == 1
+
+
+async def test_a_budget_of_no_money_is_spent_from_the_first_request(nursery: trio.Nursery) -> None:
+    prices = parse_prices('[[models]]\nmodel = "*"\ninput = 1\noutput = 1')
+    async with opened(nursery, prices) as both:
+        both.rules({"money_per_day": 0})
+        assert (await both.ask(body={})).code == "budget_exceeded"
+        assert both.upstream.asked == []
+
+
 async def test_requests_that_the_provider_refuses_cost_no_tokens(nursery: trio.Nursery) -> None:
     async with opened(nursery) as both:
         both.rules({"tokens_per_day": 40})

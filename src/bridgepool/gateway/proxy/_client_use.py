@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 import attrs
 import trio
 
+from bridgepool.gateway.limits._kinds import BUDGETS
 from bridgepool.gateway.limits._limiter import (
     Amounts,
     Exceeded,
@@ -144,7 +145,8 @@ class ClientUses:
     limiter: Limiter = attrs.field(init=False)
     bodies: ReplayBudget = attrs.field(factory=lambda: ReplayBudget(_MAX_READ_BODIES))
     """Bodies that are held because of rules on models."""
-    _reported: bool = False  # that there is no price table
+    _no_prices_logged: bool = False
+    _memory_logged: bool = False
 
     @limiter.default
     def _make_limiter(self) -> Limiter:
@@ -296,12 +298,15 @@ class ClientUses:
             cost: The estimate.
         """
         if self.prices is None and _counts_money(caller):
-            if not self._reported:
-                self._reported = True
+            if not self._no_prices_logged:
+                self._no_prices_logged = True
                 logger.error("no price table: clients with a budget of money are refused")
             return refusals.NO_PRICE_TABLE
         if self.shared is not None:
             await self.shared.prepare(caller)
+        elif not self._memory_logged and _has_budget(caller):
+            self._memory_logged = True
+            logger.warning("budgets of clients are in memory; a restart begins them anew")
         grant = self.limiter.admit(caller, cost)
         refused = isinstance(grant, Exceeded) and not grant.is_budget
         if refused and self.shared is not None and await self.shared.refresh(caller):
@@ -349,6 +354,11 @@ class ClientUses:
 def counts_tokens(caller: Caller) -> bool:
     """Return whether a client has a limit for which tokens are counted."""
     return bool(counted(caller.rules) or counted(caller.key_rules))
+
+
+def _has_budget(caller: Caller) -> bool:
+    both = (caller.rules, caller.key_rules)
+    return any(getattr(rules, name) is not None for rules in both for name in BUDGETS)
 
 
 def _counts_money(caller: Caller) -> bool:
