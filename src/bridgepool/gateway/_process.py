@@ -30,7 +30,7 @@ from bridgepool.gateway._usage_sinks import (
     send_the_rest,
     usage_sink,
 )
-from bridgepool.gateway.limits._prices import PriceTable, parse_prices
+from bridgepool.gateway.limits._prices import PriceTable, PriceTableError, parse_prices
 from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.proxy._access_log import RequestObserver, console_line, json_line
@@ -94,6 +94,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
+        prices = await read_price_table(options.price_table)
         spool = await enter_usage_spool(stack, options) if options.store_usage else None
         requests = RequestMetrics(options.metrics_by_client)
         observers: list[RequestObserver] = [] if access_log is None else [access_log]
@@ -102,7 +103,6 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous, usage=spool)
         )
-        prices = await read_price_table(options.price_table)
         if spool is not None:
             stack.push_async_callback(send_the_rest, spool, source)  # when the gateway has closed
         gateway = await stack.enter_async_context(
@@ -161,9 +161,11 @@ async def read_price_table(path: Path | None) -> PriceTable | None:
     try:
         return parse_prices(await trio.Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise StartError(f"--price-table: cannot be read: {error.strerror}") from None
-    except ValueError as error:  # also text that is not UTF-8
-        raise StartError(f"--price-table: {error}") from None
+        raise StartError(f"--price-table {path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise StartError(f"--price-table {path}: is not UTF-8") from None
+    except PriceTableError as error:
+        raise StartError(f"--price-table {path}: {error}") from None
 
 
 async def _enter_tracing(stack: AsyncExitStack, options: GatewayOptions) -> Tracing | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from bridgepool.gateway.limits._rules import compile_patterns
 
 _MILLION: Final = 1e6
 _PRICES: Final = ("input", "output", "cached_read", "cached_write")
+_OPTIONAL_PRICES: Final = ("cached_read", "cached_write")
 _ROW_FIELDS: Final = {"model", "provider", *_PRICES}
 _TOP_FIELDS: Final = {"currency", "models", "unknown"}
 
@@ -106,7 +107,7 @@ def parse_prices(text: str) -> PriceTable:
             of other models; without it they cost as much as the dearest row.
 
     Raises:
-        PriceTableError: It cannot be used.
+        PriceTableError: It cannot be used; the text has all that is wrong.
     """
     try:
         data = tomllib.loads(text)
@@ -115,46 +116,68 @@ def parse_prices(text: str) -> PriceTable:
     rows = data.get("models")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise PriceTableError("has no [[models]]")
-    _check_names(data, _TOP_FIELDS, "")
+    unknown = data.get("unknown")
+    problems = list(_find_problems(data, rows, unknown))
+    if problems:
+        raise PriceTableError("; ".join(problems))
+    made = tuple(_row(row) for row in rows)
+    dearest = _dearest(row.price for row in made)
+    currency = data.get("currency", "USD")
+    return PriceTable(currency, made, dearest if unknown is None else _price(unknown))
+
+
+def _find_problems(
+    data: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], unknown: Any
+) -> Iterator[str]:
+    yield from _unknown_fields(data, _TOP_FIELDS, "")
     currency = data.get("currency", "USD")
     if not isinstance(currency, str) or not currency or not currency.isprintable():
-        raise PriceTableError("currency: is not a name")
-    made = tuple(_row(number, row) for number, row in enumerate(rows, start=1))
-    unknown = data.get("unknown")
+        yield "currency: is not a name"
+    for number, row in enumerate(rows, start=1):
+        where = f"[[models]] row {number}: "
+        yield from _unknown_fields(row, _ROW_FIELDS, where)
+        for name, pattern in {"model": row.get("model"), "provider": _provider(row)}.items():
+            if not isinstance(pattern, str) or not pattern:
+                yield f"{where}{name}: {_is_not(row, name, 'a pattern')}"
+        yield from _price_problems(row, where)
     if unknown is None:
-        return PriceTable(currency, made, _dearest(row.price for row in made))
+        return
     if not isinstance(unknown, dict):
-        raise PriceTableError("unknown: is not a table")
-    _check_names(unknown, set(_PRICES), "unknown: ")
-    return PriceTable(currency, made, _price(unknown, "unknown: "))
+        yield "unknown: is not a table"
+        return
+    yield from _unknown_fields(unknown, set(_PRICES), "[unknown]: ")
+    yield from _price_problems(unknown, "[unknown]: ")
 
 
-def _check_names(row: Mapping[str, object], known: set[str], where: str) -> None:
+def _unknown_fields(row: Mapping[str, object], known: set[str], where: str) -> Iterator[str]:
     for name in row:
         if name not in known:
-            raise PriceTableError(f"{where}{name}: is not a known field")
+            yield f"{where}{name}: is not one of {', '.join(sorted(known))}"
 
 
-def _row(number: int, row: Mapping[str, Any]) -> _Row:
-    where = f"[[models]] row {number}: "
-    _check_names(row, _ROW_FIELDS, where)
-    patterns = {"model": row.get("model"), "provider": row.get("provider", "*")}
-    for name, pattern in patterns.items():
-        if not isinstance(pattern, str) or not pattern:
-            raise PriceTableError(f"{where}{name}: is not a pattern")
-    models, providers = (compile_patterns([str(pattern)]) for pattern in patterns.values())
-    return _Row(models, providers, _price(row, where))
-
-
-def _price(row: Mapping[str, Any], where: str) -> Price:
-    prices: dict[str, Any] = {name: row.get(name) for name in _PRICES}
-    prices["cached_read"] = row.get("cached_read", row.get("input"))
-    prices["cached_write"] = row.get("cached_write", row.get("input"))
-    for name, price in prices.items():
+def _price_problems(row: Mapping[str, Any], where: str) -> Iterator[str]:
+    for name in _PRICES:
+        price = row.get(name, 0 if name in _OPTIONAL_PRICES else None)
         number = isinstance(price, int | float) and not isinstance(price, bool)
         if not number or not math.isfinite(price) or price < 0:
-            raise PriceTableError(f"{where}{name}: is not the price of a million tokens")
-    return Price(**{name: float(price) for name, price in prices.items()})
+            yield f"{where}{name}: {_is_not(row, name, 'a number, 0 or more')}"
+
+
+def _is_not(row: Mapping[str, Any], name: str, wanted: str) -> str:
+    return f"is not {wanted}" if name in row else "is missing"
+
+
+def _provider(row: Mapping[str, Any]) -> Any:
+    return row.get("provider", "*")
+
+
+def _row(row: Mapping[str, Any]) -> _Row:
+    return _Row(compile_patterns([row["model"]]), compile_patterns([_provider(row)]), _price(row))
+
+
+def _price(row: Mapping[str, Any]) -> Price:
+    prices = {name: float(row.get(name, row["input"])) for name in _PRICES}
+    return Price(**prices)
 
 
 def _dearest(prices: Iterable[Price]) -> Price:
