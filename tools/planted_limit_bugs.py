@@ -65,6 +65,23 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "part.lend(_least(name, part.limit))", "pass",
     ),
     bug(
+        "more of a budget is given than was drawn", _SHARE_TESTS, f"{_SHARES}:_Pool.give",
+        "min(pool, self.drawn - self.spent) if self.stored else pool", "pool",
+    ),
+    bug(
+        "what gateways hold of a budget is taken for a spare", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
+    ),
+    bug(
+        "what gateways hold is given back to the store", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.give_back",
+        "self.drawn - self.spent - self.held", "self.drawn - self.spent",
+    ),
+    bug(
+        "a control plane that starts gives what gateways hold", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.give", "if settling and not self.stored:", "if False:",
+    ),
+    bug(
         "a list shows models that the client may not use", _USE_TESTS,
         f"{_USE}:ClientUses._judge", "use.lists_models = not model", "pass",
     ),

@@ -11,6 +11,8 @@ _OPTION = ("tests/gateway/usage/test_stream_option.py",)
 _SPOOL = ("tests/gateway/usage/test_spool.py",)
 _SERVED = ("tests/gateway/proxy/test_usage.py",)
 _STORE = ("tests/gateway/control/store/test_usage.py",)
+_REQUESTS = ("tests/gateway/usage/test_request_reader.py",)
+_BODIES = ("tests/gateway/proxy/test_recorded_bodies.py",)
 _JOURNAL = "gateway/usage/_journal.py"
 
 USAGE_BUGS: tuple[Bug, ...] = (
@@ -96,5 +98,39 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "an odd value keeps a batch out", _STORE,
         "gateway/control/store/_usage_rows.py:_sound",
         '.replace("\\0", "?")', "",
+    ),
+    bug(
+        "an unknown cost is taken for nothing", _SERVED,
+        "gateway/proxy/_usage.py:cost_of", "return None", "return 0.0",
+    ),
+    bug(
+        "an unknown cost is stored as nothing", _STORE, "gateway/control/store/_usage_rows.py",
+        "None if cost is None else", "0 if cost is None else",
+    ),
+    bug(
+        "the work on a hostile request has no bound", _REQUESTS,
+        "gateway/usage/_request_reader.py:RequestReader.feed", "_MAX_STEPS", "10**9",
+    ),
+    bug(
+        "a compressed request is read as JSON", _REQUESTS,
+        "gateway/usage/_request_reader.py:is_plain_json",
+        'and encoding in (b"", b"identity")', "",
+    ),
+    bug(
+        "prompts of everybody are recorded", _BODIES,
+        "gateway/usage/_bodies.py:BodyRecorder._begin",
+        "client not in self.clients and self.providers.isdisjoint(providers)", "False",
+    ),
+    bug(
+        "a request's headers are recorded", _BODIES, "gateway/proxy/_forward.py:forward",
+        "recording.request.feed(body)", "recording.request.feed(str(headers).encode() + body)",
+    ),
+    bug(
+        "recorded bodies have no bound", _BODIES, "gateway/usage/_bodies.py:KeptBody.feed",
+        "min(recorder.max_bytes - self._size, _MAX_TOTAL - recorder._held)", "len(data)",
+    ),
+    bug(
+        "everybody reads the prompts in a body log", ("tests/gateway/commands/test_process.py",),
+        "gateway/_usage_sinks.py:make_body_recorder", "private=True", "private=False",
     ),
 )  # fmt: skip

@@ -81,6 +81,38 @@ def test_a_budget_in_a_store_holds_whatever_is_killed(seed: int) -> None:
         assert least * 5000 <= total <= 1.05 * 5000
 
 
+def test_of_a_budget_in_a_store_only_what_was_drawn_is_given_and_what_is_held_is_no_spare() -> None:
+    """Each gateway holds 2 % of the budget, and as much is drawn for the next one."""
+    ledger = ShareLedger(0.0, (), True)
+    held, spent = dict.fromkeys("abcd", 0.0), 0.0
+
+    def lease(name: str) -> float:
+        asked = ShareDemand(
+            scope="client", id="ada", rule="tokens_per_day", limit=1000, held=held[name],
+            period=NEW_YEAR, demand=1,
+        )  # fmt: skip
+        [share] = ledger.lease(name, [asked], 1.0, NEW_YEAR)
+        held[name] = share.share
+        return share.share
+
+    def draw() -> float:
+        nonlocal spent
+        draws = ledger.draws(1.0, 10)
+        drawn = [one.take_from(spent) for one in draws]
+        spent = drawn[-1].spent if drawn else spent
+        ledger.drew(draws, drawn, 1.0)
+        return spent
+
+    for name in held:
+        ledger.begin(name)
+    assert (lease("a"), draw()) == (0, 40)
+    assert [lease(name) for name in "abc"] == [20, 20, 0]
+    assert draw() == 80
+    assert [lease(name) for name in "cd"] == [20, 20]
+    assert draw() == 100
+    assert [one.owed for one in ledger.give_back()] == [-20]
+
+
 @settings(max_examples=6, deadline=None, phases=[Phase.generate])
 @given(st.integers(0, 2**32))
 def test_a_rate_of_tokens_holds_over_all_gateways(seed: int) -> None:
@@ -122,6 +154,12 @@ def test_a_day_has_its_budget_once_whatever_clocks_are_set_to(seed: int) -> None
 @given(st.integers(0, 2**32))
 def test_requests_at_the_same_time_hold_over_all_gateways(seed: int) -> None:
     _, most = run({"max_concurrent": 20}, seed, duration=1.5, seconds=60)
+    assert 10 <= most <= 20
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_requests_at_the_same_time_hold_when_the_control_plane_starts_anew(seed: int) -> None:
+    _, most = run({"max_concurrent": 20}, seed, duration=1.5, seconds=60, restarts=True)
     assert 10 <= most <= 20
 
 
