@@ -139,8 +139,11 @@ class GatewayOptions:
     body_log: Annotated[Path | None, Parameter(metavar="PATH")] = None
     """Record prompts and answers, the bodies of requests, in this file, as lines of JSON: of the
     clients and providers that `--body-log-client` and `--body-log-provider` name."""
-    body_log_client: Annotated[tuple[str, ...], Parameter(metavar="ID", show_default=False)] = ()
-    """A client whose prompts and answers are recorded. May be given several times."""
+    body_log_client: Annotated[
+        tuple[str, ...], Parameter(metavar="ID", show_default=False, allow_leading_hyphen=True)
+    ] = ()
+    """A client whose prompts and answers are recorded; `-` for local programs without a key. May be
+    given several times."""
     body_log_provider: Annotated[
         tuple[str, ...], Parameter(metavar="NAME", show_default=False)
     ] = ()

@@ -219,26 +219,6 @@ def test_a_client_may_have_several_keys_and_lose_them_one_by_one(shell: Shell) -
     assert shell.good("keys", "list", "client", "--json").json() == []
 
 
-def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
-    shell.good("keys", "create", "client", "ada", "--expires", "2030-01-31T01:00:00+01:00")
-    shell.good(
-        "clients", "update", "ada", "--models", "a*", "--models", "b", "--max-concurrent", "3"
-    )
-    shown = shell.good("clients", "show", "ada", "--json").json()
-    assert (shown["rules"]["models"], shown["rules"]["max_concurrent"]) == (["a*", "b"], 3)
-    [key] = shown["keys"]
-    assert key["rules"]["expires"] == "2030-01-31T00:00:00Z"
-    assert "models a*, b; max_concurrent 3" in shell.good("clients", "list").out
-    shell.good("clients", "update", "ada", "--no-models", "--key", key["id"], "--no-expires")
-    shell.good("clients", "update", "ada", "--no-models")
-    shown = shell.good("clients", "show", "ada", "--json").json()
-    assert (shown["rules"]["models"], shown["rules"]["max_concurrent"]) == (None, 3)
-    assert shown["keys"][0]["rules"]["expires"] is None
-    assert "max_concurrent" in shell.run("clients", "update", "ada", "--max-concurrent", "0").err
-    assert "expires" in shell.run("clients", "update", "ada", "--expires", "soon").err
-    assert "rules" in shell.run("keys", "create", "admin", "boss", "--max-concurrent", "1").err
-
-
 def test_keys_of_gateways_and_admins_are_revoked_by_name_or_id(shell: Shell) -> None:
     shell.good("keys", "create", "gateway", "front")
     shell.good("keys", "create", "admin", "ci", "--role", "write")

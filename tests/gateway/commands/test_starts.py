@@ -24,6 +24,7 @@ from tests.gateway.control.test_process import ANY, ENCRYPTION_KEY, KEYS
         (("--access-log", "no/file"), "No such file"),
         (("--usage-log", "no/file"), "No such file"),
         (("--body-log", "no/file", "--body-log-client", "a"), "--body-log no/file: No such file"),
+        (("--body-log", "no/file", "--body-log-client", "-"), "--body-log no/file: No such file"),
         (("--body-log", "f"), "requires --body-log-client or --body-log-provider"),
         (("--body-log-provider", "ai"), "require --body-log"),
         (("--body-log-bytes", "0"), "--body-log-bytes must be from 1"),

@@ -169,7 +169,7 @@ async def test_records_in_a_directory_survive_the_end_of_the_program(tmp_path: P
         assert os.listdir(tmp_path / place) == ["lock"]
     assert store.ids == list(range(11))
     assert oct(directory.stat().st_mode & 0o777) == "0o700"
-    with pytest.raises(JournalError, match="lock: File exists"):
+    with pytest.raises(JournalError, match="lock: is not a directory"):
         async with open_usage_spool(tmp_path / "spool" / "lock"):
             pass
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from bridgepool.gateway.commands._root import fail
 from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
 
 
@@ -69,14 +70,20 @@ def _flag(plain: PlainField) -> str:
 
 
 def given_values(options: object, fields: Mapping[str, PlainField]) -> dict[str, Any]:
-    """Return the fields that options give, by name; one that is removed has its default."""
+    """Return the fields that options give, by name; one that is removed has its default.
+
+    Ends the program if one is both given and removed.
+    """
     given: Mapping[str, Any] = vars(options)
     values: dict[str, Any] = {}
     for name in given.keys() & fields.keys():
-        value = given[name]
+        value, removed = given[name], given.get(f"no_{name}")
+        if removed and value is not None:
+            flag = _flag(fields[name])
+            fail(f"--{flag} and --no-{flag} contradict each other: give one of them")
         if value is not None:
             values[name] = tuple(value) if fields[name].kind == TEXTS else value
-        elif given.get(f"no_{name}"):
+        elif removed:
             values[name] = fields[name].default
     return values
 

@@ -6,7 +6,7 @@ the API, the commands' options, the store, the audit, the wire and `Caller` have
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -18,6 +18,7 @@ from bridgepool.gateway.providers._plain_fields import TEXTS, about, plain_field
 _MAX_PATTERNS: Final = 200
 _PATTERN_LENGTH: Final = 200
 _MOST: Final = 1e12
+_ROUTE: Final = ("/", "*", "?")
 
 
 def _patterns(help: str) -> Any:
@@ -90,6 +91,13 @@ def rule_problems(rules: ClientRules) -> Iterator[tuple[str, str]]:
         found = field.problem(value)
         if found is not None:
             yield name, found
+
+
+def idle_patterns(changes: RuleChanges) -> Iterator[tuple[str, str]]:
+    """Find patterns in changes that fit no name there can be: field and problem."""
+    routes = changes.get("routes")
+    if isinstance(routes, Collection) and any(not str(one).startswith(_ROUTE) for one in routes):
+        yield "routes", "has a pattern that fits no route: it must begin with /, * or ?"
 
 
 def check_rules(rules: ClientRules) -> None:

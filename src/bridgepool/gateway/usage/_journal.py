@@ -102,6 +102,8 @@ class Journal:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except (FileExistsError, NotADirectoryError):
+            raise JournalError(f"{directory}: is not a directory") from None
         except OSError as error:
             raise JournalError(f"{directory}: {error.strerror}") from None
         try:

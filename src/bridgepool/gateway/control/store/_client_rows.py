@@ -31,6 +31,7 @@ from bridgepool.gateway.providers._access_keys import new_id
 from bridgepool.gateway.providers._client_rules import (
     NO_RULES,
     RuleChanges,
+    idle_patterns,
     rule_problems,
     rules_document,
 )
@@ -226,6 +227,8 @@ def change_key(tx: StoreTransaction, name: str, key_id: str, rules: RuleChanges)
 def _changed(rules: ClientRules, changes: RuleChanges, where: str = "rules") -> ClientRules:
     changed = attrs.evolve(rules, **dict[str, Any](changes))
     problems = [f"{where}.{name}: {problem}" for name, problem in rule_problems(changed)]
+    # Only of what is set now: rules that are in the store already stay as they are.
+    problems += [f"{where}.{name}: {problem}" for name, problem in idle_patterns(changes)]
     if problems:
         raise InvalidChangeError(*problems)
     return changed

@@ -1,0 +1,58 @@
+"""`bridgepool clients` on a local store: what clients may."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.commands.commands import Shell
+
+
+@pytest.fixture
+def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db"), "--create"))
+
+
+def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
+    shell.good("keys", "create", "client", "ada", "--expires", "2030-01-31T01:00:00+01:00")
+    shell.good(
+        "clients", "update", "ada", "--models", "a*", "--models", "b", "--max-concurrent", "3"
+    )
+    shown = shell.good("clients", "show", "ada", "--json").json()
+    assert (shown["rules"]["models"], shown["rules"]["max_concurrent"]) == (["a*", "b"], 3)
+    [key] = shown["keys"]
+    assert key["rules"]["expires"] == "2030-01-31T00:00:00Z"
+    assert "models a*, b; max_concurrent 3" in shell.good("clients", "list").out
+    shell.good("clients", "update", "ada", "--no-models", "--key", key["id"], "--no-expires")
+    shell.good("clients", "update", "ada", "--no-models")
+    shown = shell.good("clients", "show", "ada", "--json").json()
+    assert (shown["rules"]["models"], shown["rules"]["max_concurrent"]) == (None, 3)
+    assert shown["keys"][0]["rules"]["expires"] is None
+    assert "max_concurrent" in shell.run("clients", "update", "ada", "--max-concurrent", "0").err
+    assert "expires" in shell.run("clients", "update", "ada", "--expires", "soon").err
+    assert "rules" in shell.run("keys", "create", "admin", "boss", "--max-concurrent", "1").err
+
+
+def test_a_rule_is_not_both_set_and_removed(shell: Shell) -> None:
+    shell.good("keys", "create", "client", "ada")
+    shell.good("clients", "update", "ada", "--models", "a")
+    done = shell.run("clients", "update", "ada", "--models", "b", "--no-models")
+    assert done.status == 2
+    assert "--models and --no-models contradict each other" in done.err
+    done = shell.run("clients", "update", "ada", "--money-per-day", "1", "--no-money-per-day")
+    assert "--money-per-day and --no-money-per-day contradict" in done.err
+    assert shell.good("clients", "show", "ada", "--json").json()["rules"]["models"] == ["a"]
+
+
+def test_a_pattern_that_fits_no_route_is_refused(shell: Shell) -> None:
+    shell.good("keys", "create", "client", "ada")
+    for arguments in (("clients", "update", "ada"), ("keys", "create", "client", "ada")):
+        done = shell.run(*arguments, "--routes", "/models", "--routes", "chat/completions")
+        assert done.status == 2
+        assert "rules.routes: has a pattern that fits no route: it must begin with /" in done.err
+    shell.good("clients", "update", "ada", "--routes", "/chat/*", "--routes", "*")
