@@ -323,8 +323,10 @@ class GatewayOptions:
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:
         """Return the gateway's policy, when it listens on these addresses."""
+        # A balancer on this machine brings programs of others, which may send any Host.
+        only_local = all(address.is_loopback for address in addresses) and not self.proxy_protocol
         return GatewaySettings(
-            allow_anonymous=all(address.is_loopback for address in addresses),
+            allow_anonymous=only_local,
             expose_route_headers=self.expose_route_headers,
             reads_usage=self.read_usage,
             trusted_proxies=self.trusted_proxy,

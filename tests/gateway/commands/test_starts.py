@@ -19,6 +19,7 @@ from tests.gateway.control.test_process import ANY, ENCRYPTION_KEY, KEYS
         (("--listen", "{taken}"), "cannot listen on"),
         (("--listen", "8080"), "is not HOST:PORT"),
         (("--listen", "0.0.0.0:0"), "has no [[clients]]"),
+        (("--proxy-protocol", "--trusted-proxy", "127.0.0.1"), "has no [[clients]]"),
         (("--tls-cert", "nowhere.pem"), "--tls-cert requires --tls-key"),
         (("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"), "cannot be used"),
         (("--access-log", "no/file"), "No such file"),

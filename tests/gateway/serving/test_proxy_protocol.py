@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from bridgepool.gateway.serving._proxy_protocol import HEAD_TIMEOUT, ProxyHead, read_proxy_heads
 from bridgepool.http import ConnectionLimiter, Exchange, RemoteProtocolError, serve_http
-from tests.e2e.files import provider, write
+from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import run_gateway
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -256,12 +256,13 @@ async def test_a_head_that_does_not_come_ends_the_connection(autojump_clock: Moc
 
 async def test_the_gateway_names_the_client_in_its_access_log(tmp_path: Path) -> None:
     file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", "http://127.0.0.1:1/v1"))
+    row, key = client_row_and_key("ada")
+    write(file, provider("ai", "openai", "http://127.0.0.1:1/v1"), row)
     options = ("--proxy-protocol", "--trusted-proxy", "127.0.0.1")
     async with run_gateway(file, *options) as gateway:
         port = int(gateway.address.rpartition(":")[2])
         request = REQUEST.replace(b"GET /", b"GET /ai/nothing").replace(
-            b"Host: h", b"Host: 127.0.0.1"
+            b"Host: h", b"Host: 127.0.0.1\r\nX-Api-Key: " + key.encode()
         )
         assert await exchanged(port, request) == b""
         assert (await exchanged(port, binary() + request)).startswith(b"HTTP/1.1 404")
