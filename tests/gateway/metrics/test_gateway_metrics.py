@@ -67,6 +67,11 @@ async def test_requests_pool_providers_and_reloads_are_counted(nursery: trio.Nur
         ("refused", "ai", "", "4xx"): 1,
         ("refused", "", "", "4xx"): 1,
     }
+    # code, provider
+    assert found["bridgepool_refusals_total"] == {
+        ("unknown_route", "ai"): 1,
+        ("unknown_provider", ""): 1,
+    }
     assert found["bridgepool_request_duration_seconds_count"] == {("ai",): 4, ("",): 1}
     assert 0 < found["bridgepool_request_first_byte_seconds_sum"][("ai",)] < 10
     assert found["bridgepool_requests_in_flight"] == dict.fromkeys(

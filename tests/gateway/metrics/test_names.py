@@ -24,6 +24,14 @@ SERIES = {
     for name, metric in METRICS.items()
     for suffix in (("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",))
 }
+# name of a series -> its labels; `le`, `instance` and `job` come from Prometheus.
+LABELS = {
+    name + suffix: {*metric.labels, "le", "instance", "job"}
+    for name, metric in METRICS.items()
+    for suffix in ("", "_bucket", "_sum", "_count")
+}
+# They are for joins and for variables.
+NEITHER = {"bridgepool_info", "bridgepool_provider_info", "bridgepool_generation"}
 # Of Prometheus itself, not of the programs.
 OTHERS = {"up"}
 
@@ -36,6 +44,14 @@ def names_in(expression: str) -> set[str]:
     functions = set(re.findall(r"([a-z_][a-z0-9_]*) *\(", without_ranges))
     operators = {"by", "without", "on", "or", "and", "unless", "bool", "offset"}
     return words - functions - operators
+
+
+def labels_in(expression: str) -> set[str]:
+    """Return the labels that a query selects or groups by."""
+    lists = re.findall(r"\b(?:by|without|on) ?\(([^)]*)\)", expression)
+    matchers = " ".join(re.findall(r"\{([^}]*)\}", expression))
+    grouped = {label.strip() for each in lists for label in each.split(",")}
+    return grouped | set(re.findall(r"([a-z_]+) *[=!]", matchers))
 
 
 @pytest.mark.parametrize("metrics", [GATEWAY_METRICS, CONTROL_PLANE_METRICS])
@@ -82,3 +98,21 @@ def test_alerts_and_dashboard_use_metrics_that_exist() -> None:
             names = names_in(expression)
             assert names, expression
             assert names <= SERIES | OTHERS, expression
+            for name in names - OTHERS:
+                assert labels_in(expression) <= LABELS[name], expression
+
+
+def test_every_metric_has_an_alert_or_a_panel() -> None:
+    used = set().union(*map(names_in, alert_expressions() + dashboard_expressions()))
+    shown = {re.sub("_(?:bucket|sum|count)$", "", name) for name in used}
+    assert METRICS.keys() - shown == NEITHER
+
+
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
+    panels = json.loads((EXAMPLES / "dashboard.json").read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    places = [panel["gridPos"] for panel in panels]
+    for number, place in enumerate(places):
+        above = places[number - 2] if number >= 2 else None
+        assert (place["x"], place["w"]) == (number % 2 * 12, 12)
+        assert place["y"] == (above["y"] + above["h"] if above is not None else 0)

@@ -58,6 +58,13 @@ REQUESTS: Final = Metric(
     "if it got none. `provider` and `route` are empty if the request was refused before.",
     ("provider", "route", "outcome", "status"),
 )
+REFUSALS: Final = Metric(
+    "bridgepool_refusals_total",
+    "counter",
+    "Requests that the gateway refused, by why: `code` is that of the response, such as "
+    "`rate_limited` or `budget_exceeded`.",
+    ("provider", "code"),
+)
 REQUESTS_RUNNING: Final = Metric(
     "bridgepool_requests_in_flight", "gauge", "Requests that are being served.", ("provider",)
 )
@@ -291,6 +298,7 @@ _BOTH: Final = (
 GATEWAY_METRICS: Final = (
     *_BOTH,
     REQUESTS,
+    REFUSALS,
     REQUESTS_RUNNING,
     DURATION,
     FIRST_BYTE,

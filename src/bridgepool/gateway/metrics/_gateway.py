@@ -38,6 +38,7 @@ class RequestMetrics:
     by_client: bool = False
     _requests: Counters = attrs.field(init=False)
     _tokens: Counters = attrs.field(init=False)
+    _refusals: Counters = attrs.field(init=False, factory=lambda: Counters(names.REFUSALS))
     _fallbacks: Counters = attrs.field(init=False, factory=lambda: Counters(names.FALLBACKS))
     _closed: Counters = attrs.field(init=False, factory=lambda: Counters(names.WEBSOCKETS_CLOSED))
     _duration: Histograms = attrs.field(init=False, factory=lambda: Histograms(names.DURATION))
@@ -68,6 +69,8 @@ class RequestMetrics:
         if counter is None:
             counter = self._bound[key] = self._bind(*key)
         counter.value += 1
+        if record.outcome is Outcome.REFUSED:
+            self._refusals.child(_label(provider), record.code).value += 1
         timed = self._timed.get(provider)
         if timed is None:
             label = _label(provider)
@@ -103,6 +106,7 @@ class RequestMetrics:
         """Yield the lines for Prometheus."""
         for metric in (self._requests, self._duration, self._first_byte, self._tokens):
             yield from metric.lines()
+        yield from self._refusals.lines()
         yield from self._fallbacks.lines()
         yield from self._closed.lines()
 
@@ -119,8 +123,8 @@ class RequestMetrics:
             del self._seen[name]
             self._timed.pop(name, None)
         self._bound = {key: cell for key, cell in self._bound.items() if key[0] not in gone}
-        series = (self._requests, self._duration, self._first_byte, self._tokens, self._closed)
-        for metric in series:
+        counters = (self._requests, self._refusals, self._tokens, self._closed)
+        for metric in (*counters, self._duration, self._first_byte):
             metric.forget(lambda values: values[0] in gone)
         self._fallbacks.forget(lambda values: not gone.isdisjoint(values))
 
