@@ -12,16 +12,16 @@ Nothing here waits. Rates use a clock that never goes back, budgets that of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, Protocol, TypeAlias
 
 import attrs
 
 from bridgepool.gateway.limits._budgets import Budget
-from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, Unit
+from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES
 from bridgepool.gateway.limits._rate import MinuteRate
 from bridgepool.gateway.providers import Caller, ClientRules
+from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._rate_status import Rate, RateStatus
 
 ScopeId: TypeAlias = tuple[Literal["client", "key"], str]
@@ -59,20 +59,6 @@ class Amounts:
     tokens: float = 0.0
     money: float = 0.0
     requests: float = 1.0
-
-
-@lru_cache(maxsize=10_000)
-def has_limits(rules: ClientRules) -> bool:
-    """Return whether rules say how much may be used."""
-    return any(getattr(rules, name) is not None for name in LIMITS)
-
-
-@lru_cache(maxsize=10_000)
-def counted(rules: ClientRules) -> frozenset[Unit]:
-    """Return what rules limit the use of: tokens, money, both, or neither."""
-    units: tuple[Unit, ...] = ("tokens", "money")
-    given = [name for name in LIMITS if getattr(rules, name) is not None]
-    return frozenset(unit for unit in units if any(name.startswith(unit) for name in given))
 
 
 class Scope(Protocol):
@@ -165,7 +151,7 @@ class _Scope:
         """Return whether it is like one that was never used."""
         return (
             not self.running
-            and all(rate.reset_in(now) == 0 for rate in self.rates.values())
+            and all(rate.taken(now) == 0 for rate in self.rates.values())
             and all(budget.remaining(wall) == budget.limit for budget in self.budgets.values())
         )
 
@@ -190,14 +176,15 @@ class Grant:
 
     _limiter: Limiter
     _scopes: tuple[tuple[Scope, dict[str, float]], ...]
-    _taken: Costs
+    _taken: Amounts
     rates: RateStatus
     """What is left after it."""
 
     def end(self, used: Amounts | None) -> None:
         """Settle what the request used; None if that is what was estimated."""
-        now, costs = self._limiter.clock(), _costs(used) if used is not None else self._taken
-        differences = {name: costs[name] - self._taken[name] for name in LIMITS}
+        now, taken = self._limiter.clock(), self._taken
+        used = taken if used is None else used
+        differences = _costs(Amounts(used.tokens - taken.tokens, used.money - taken.money))
         for scope, periods in self._scopes:
             scope.settle(differences, periods, now)
         self._scopes = ()
@@ -227,30 +214,39 @@ class Limiter:
             cost: What it is estimated to use.
         """
         now, wall, costs = self.clock(), self.wall(), _costs(cost)
-        scopes = list(self.scopes_of(caller))
+        scopes = self._scopes_of(caller, now)
         for scope in scopes:
             found = scope.exceeded(costs, now, wall)
             if found is not None:
                 return Exceeded(*found, rate_status(scopes, now))
         periods = tuple((scope, scope.take(costs, now, wall)) for scope in scopes)
-        return Grant(self, periods, costs, rate_status(scopes, now))
+        return Grant(self, periods, cost, rate_status(scopes, now))
 
-    def scopes_of(self, caller: Caller) -> Iterator[Scope]:
+    def scopes_of(self, caller: Caller) -> list[Scope]:
         """Return the scopes that a client's requests belong to."""
-        now = self.clock()
-        ids: tuple[ScopeId, ScopeId] = ("client", caller.client_id), ("key", caller.key_id)
-        for scope_id, rules in zip(ids, (caller.rules, caller.key_rules), strict=True):
-            if not has_limits(rules):
-                continue
-            scope = self.scopes.get(scope_id)
-            if scope is None:
-                scope = self.scopes[scope_id] = self._make(rules)
-                scope.set_rules(rules, now)
-                if len(self.scopes) > _MAX_SCOPES:
-                    self._forget(scope, now)
-            elif scope.rules is not rules and scope.rules != rules:
-                scope.set_rules(rules, now)
-            yield scope
+        return self._scopes_of(caller, self.clock())
+
+    def _scopes_of(self, caller: Caller, now: float) -> list[Scope]:
+        found = (
+            self._scope(("client", caller.client_id), caller.rules, now),
+            self._scope(("key", caller.key_id), caller.key_rules, now),
+        )
+        return [scope for scope in found if scope is not None]
+
+    def _scope(self, scope_id: ScopeId, rules: ClientRules, now: float) -> Scope | None:
+        scope = self.scopes.get(scope_id)
+        if scope is not None and scope.rules is rules:
+            return scope
+        if rules is NO_RULES or all(getattr(rules, name) is None for name in LIMITS):
+            return None
+        if scope is None:
+            scope = self.scopes[scope_id] = self._make(rules)
+            scope.set_rules(rules, now)
+            if len(self.scopes) > _MAX_SCOPES:
+                self._forget(scope, now)
+        elif scope.rules != rules:
+            scope.set_rules(rules, now)
+        return scope
 
     def _forget(self, but: Scope, now: float) -> None:
         wall = self.wall()
@@ -264,8 +260,7 @@ def rate_status(scopes: Iterable[Scope], now: float) -> RateStatus:
     least: dict[str, Rate] = {}
     for scope in scopes:
         for name, rate in scope.rates.items():
-            remaining = max(0, int(rate.remaining(now) + 1e-6))
-            found = Rate(int(rate.whole), remaining, rate.reset_in(now))
-            if name not in least or remaining < least[name].remaining:
+            found = rate.status(now)
+            if name not in least or found.remaining < least[name].remaining:
                 least[name] = found
     return RateStatus(least.get("requests_per_minute"), least.get("tokens_per_minute"))

@@ -15,6 +15,8 @@ from typing import Final
 
 import attrs
 
+from bridgepool.gateway.providers._rate_status import Rate
+
 _MINUTE: Final = 60.0
 _NO_SHARE_WAIT: Final = 1.0  # seconds until there may be a larger share
 
@@ -45,10 +47,11 @@ class MinuteRate:
         """Return how much can be taken now; less than 0 is a debt."""
         return self.share - self.taken(now)
 
-    def reset_in(self, now: float) -> float:
-        """Return in how many seconds all of the share can be taken, if nothing is until then."""
-        taken = self.taken(now)
-        return taken * _MINUTE / self.share if taken and self.share else 0.0
+    def status(self, now: float) -> Rate:
+        """Return what a client is told: the limit, and what is left of the share."""
+        taken, share = self.taken(now), self.share
+        remaining = max(0, int(share - taken + 1e-6))
+        return Rate(int(self.whole), remaining, taken * _MINUTE / share if share else 0.0)
 
     def wait(self, cost: float, now: float) -> float:
         """Return in how many seconds `cost` can be taken; 0 if now.

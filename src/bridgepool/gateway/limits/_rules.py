@@ -1,6 +1,6 @@
 """What a client may use, judged request by request. Pure.
 
-The rules of a client and those of its key become one `Permissions`, which is kept for the rules,
+The rules of a client and those of its key become one `CallerRules`, which is kept for the rules,
 not for the client: a change of rules is another value, and needs no notice.
 """
 
@@ -12,7 +12,8 @@ from functools import lru_cache
 
 import attrs
 
-from bridgepool.gateway.providers import ClientRules
+from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, Unit
+from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._plain_fields import moment
 
@@ -50,11 +51,43 @@ class Permissions:
         return _fits(self._routes, pattern)
 
 
+@attrs.frozen(eq=False)
+class CallerRules:
+    """What the rules of a client and those of its key come to."""
+
+    permissions: Permissions | None
+    """What may be used; None if that is all."""
+    has_limits: bool
+    """Whether they say how much may be used."""
+    counted: frozenset[Unit]
+    """What they limit the use of: tokens, money, both, or neither."""
+    has_budget: bool
+    """Whether there is a limit for a day or a month."""
+
+
+def rules_of(caller: Caller) -> CallerRules:
+    """Return what the rules of a caller come to. They are hashed: call it once for a request."""
+    return _join(caller.rules, caller.key_rules)
+
+
+@lru_cache(maxsize=10_000)
+def _join(rules: ClientRules, key_rules: ClientRules) -> CallerRules:
+    given = {
+        name for name in LIMITS for each in (rules, key_rules) if getattr(each, name) is not None
+    }
+    units: tuple[Unit, ...] = ("tokens", "money")
+    return CallerRules(
+        permissions(rules, key_rules),
+        bool(given),
+        frozenset(unit for unit in units if any(name.startswith(unit) for name in given)),
+        not given.isdisjoint(BUDGETS),
+    )
+
+
 def _fits(patterns: _Patterns, text: str) -> bool:
     return all(pattern.fullmatch(text) for pattern in patterns)
 
 
-@lru_cache(maxsize=10_000)
 def permissions(rules: ClientRules, key_rules: ClientRules = NO_RULES) -> Permissions | None:
     """Return what a client may use by its rules and those of its key; None if that is all."""
     both = (rules, key_rules)

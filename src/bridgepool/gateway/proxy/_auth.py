@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-from bridgepool.gateway.limits._rules import permissions
+from bridgepool.gateway.limits._rules import rules_of
 from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
     Caller,
@@ -56,9 +56,7 @@ class Identity:
 
     def visible(self, providers: Iterable[str]) -> list[str]:
         """Return the names of the providers that it may use."""
-        judged = None
-        if self.ruled is not None:
-            judged = permissions(self.ruled.rules, self.ruled.key_rules)
+        judged = rules_of(self.ruled).permissions if self.ruled is not None else None
         return [name for name in providers if judged is None or judged.allow_provider(name)]
 
     def tenant(self, address: str) -> str:
@@ -148,7 +146,7 @@ async def identify(
             key = BridgeKey(caller.client_id, caller.key_id)
             if caller.rules is NO_RULES and caller.key_rules is NO_RULES:
                 return Identity(key, found.brings_own_key)
-            judged = permissions(caller.rules, caller.key_rules)
+            judged = rules_of(caller).permissions
             if judged is not None and judged.has_expired(time.time()):
                 return KEY_EXPIRED
             return Identity(key, found.brings_own_key, caller)

@@ -17,19 +17,16 @@ from urllib.parse import unquote_to_bytes
 import attrs
 import trio
 
-from bridgepool.gateway.limits._kinds import BUDGETS
 from bridgepool.gateway.limits._limiter import (
     Amounts,
     Exceeded,
     Grant,
     Limiter,
-    counted,
-    has_limits,
     wall_clock,
 )
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
 from bridgepool.gateway.limits._prices import PriceTable
-from bridgepool.gateway.limits._rules import Permissions, permissions
+from bridgepool.gateway.limits._rules import CallerRules, Permissions, rules_of
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
 from bridgepool.gateway.providers._rate_status import RateStatus
 from bridgepool.gateway.proxy import _refusals as refusals
@@ -173,14 +170,15 @@ class ClientUses:
             exchange: the client's exchange; no response has begun.
             record: gets the model.
         """
-        judged = permissions(caller.rules, caller.key_rules)
+        rules = rules_of(caller)
+        judged = rules.permissions
         use = ClientUse(self, judged)
         refusal: Refusal | None = None
         try:
             if judged is not None:
                 refusal = await self._judge(use, judged, kind, match, exchange, record)
-            if refusal is None and (has_limits(caller.rules) or has_limits(caller.key_rules)):
-                refusal = await self._grant(use, caller, kind, exchange, record)
+            if refusal is None and rules.has_limits:
+                refusal = await self._grant(use, caller, rules, kind, exchange, record)
         except BaseException:
             use.end(record)
             raise
@@ -236,7 +234,7 @@ class ClientUses:
             target: The target of the handshake.
             record: Has the provider.
         """
-        judged = permissions(caller.rules, caller.key_rules)
+        judged = rules_of(caller).permissions
         if judged is None:
             return None
         refusal = self._judge_place(judged, match, record)
@@ -273,38 +271,42 @@ class ClientUses:
         self,
         use: ClientUse,
         caller: Caller,
+        rules: CallerRules,
         kind: ProviderType,
         exchange: Exchange,
         record: AccessRecord,
     ) -> Refusal | None:
-        use.counts_tokens = counts_tokens(caller)
+        use.counts_tokens = bool(rules.counted)
         use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
         cost = Amounts()
         if use.counts_tokens:
             cost = self.amounts_of(Usage(), record.provider, record.model, use._input, 0.0)
-        grant = await self.take(caller, kind, cost)
+        grant = await self.take(caller, rules, kind, cost)
         if isinstance(grant, Refusal):
             return grant
         use._grant = grant
         use.headers = _rate_headers(kind, grant.rates)
         return None
 
-    async def take(self, caller: Caller, kind: ProviderType, cost: Amounts) -> Grant | Refusal:
+    async def take(
+        self, caller: Caller, rules: CallerRules, kind: ProviderType, cost: Amounts
+    ) -> Grant | Refusal:
         """Take what a request is estimated to use. Not a checkpoint if no limit is shared.
 
         Args:
             caller: The client.
+            rules: What its rules come to.
             kind: The type of the provider.
             cost: The estimate.
         """
-        if self.prices is None and _counts_money(caller):
+        if self.prices is None and "money" in rules.counted:
             if not self._no_prices_logged:
                 self._no_prices_logged = True
                 logger.error("no price table: clients with a budget of money are refused")
             return refusals.NO_PRICE_TABLE
         if self.shared is not None:
             await self.shared.prepare(caller)
-        elif not self._memory_logged and _has_budget(caller):
+        elif not self._memory_logged and rules.has_budget:
             self._memory_logged = True
             logger.warning("budgets of clients are in memory; a restart begins them anew")
         grant = self.limiter.admit(caller, cost)
@@ -349,20 +351,6 @@ class ClientUses:
             model = usage.model or model
             money = self.prices.cost(provider, model, count_input, count_output, *cached)
         return Amounts(float(count_input + count_output), money)
-
-
-def counts_tokens(caller: Caller) -> bool:
-    """Return whether a client has a limit for which tokens are counted."""
-    return bool(counted(caller.rules) or counted(caller.key_rules))
-
-
-def _has_budget(caller: Caller) -> bool:
-    both = (caller.rules, caller.key_rules)
-    return any(getattr(rules, name) is not None for rules in both for name in BUDGETS)
-
-
-def _counts_money(caller: Caller) -> bool:
-    return "money" in counted(caller.rules) or "money" in counted(caller.key_rules)
 
 
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:

@@ -19,18 +19,18 @@ from typing import Final
 
 import attrs
 
-from bridgepool.gateway.limits._limiter import Amounts, Grant, has_limits
+from bridgepool.gateway.limits._limiter import Amounts, Grant
 from bridgepool.gateway.limits._model_reader import (
     AmbiguousBodyError,
     ModelPath,
     ModelReader,
     read_whole,
 )
-from bridgepool.gateway.limits._rules import permissions
+from bridgepool.gateway.limits._rules import rules_of
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSocketMessages
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.gateway.proxy._client_use import ClientUses, counts_tokens
+from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._model_bodies import MAX_BODY_BYTES
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.usage._socket_reader import SocketEvent
@@ -45,9 +45,9 @@ _MAX_ASKED: Final = 100  # responses that were asked for and have not begun
 
 def is_limited(caller: Caller) -> bool:
     """Return whether each response of a client is judged."""
-    judged = permissions(caller.rules, caller.key_rules)
-    restricted = judged is not None and judged.restrict_models
-    return restricted or has_limits(caller.rules) or has_limits(caller.key_rules)
+    rules = rules_of(caller)
+    judged = rules.permissions
+    return rules.has_limits or (judged is not None and judged.restrict_models)
 
 
 def can_be_judged(kind: ProviderType, match: RouteMatch) -> bool:
@@ -151,12 +151,12 @@ class SocketUse:
         held.reserved, held.pieces = 0, []
 
     def _restricts_models(self) -> bool:
-        judged = permissions(self.caller.rules, self.caller.key_rules)
+        judged = rules_of(self.caller).permissions
         return judged is not None and judged.restrict_models
 
     async def _judge(self, held: _Held, payload: bytes) -> Refusal | None:
         """Judge a message that is complete."""
-        judged = permissions(self.caller.rules, self.caller.key_rules)
+        judged = rules_of(self.caller).permissions
         restricts = judged is not None and judged.restrict_models
         kind, models = "", tuple[str, ...]()
         try:
@@ -198,7 +198,7 @@ class SocketUse:
             cost = attrs.evolve(
                 self._amounts(response, Usage(), 0.0), requests=float(not self._is_first)
             )
-            found = await self._uses.take(self.caller, self._kind, cost)
+            found = await self._uses.take(self.caller, rules_of(self.caller), self._kind, cost)
             if isinstance(found, Refusal):
                 return found
             response.grant = found
@@ -207,10 +207,10 @@ class SocketUse:
         return None
 
     def _is_limited(self) -> bool:
-        return has_limits(self.caller.rules) or has_limits(self.caller.key_rules)
+        return rules_of(self.caller).has_limits
 
     def _amounts(self, response: _Response, usage: Usage, estimated: float) -> Amounts:
-        if not counts_tokens(self.caller):
+        if not rules_of(self.caller).counted:
             return Amounts()
         record, model = self._record, response.model
         return self._uses.amounts_of(usage, record.provider, model, response.input, estimated)
@@ -244,7 +244,7 @@ class SocketUse:
             response = _Response(None, self._record.model, 0.0)
             if self._is_limited():
                 cost = Amounts(requests=float(not self._is_first))
-                found = await self._uses.take(self.caller, self._kind, cost)
+                found = await self._uses.take(self.caller, rules_of(self.caller), self._kind, cost)
                 if isinstance(found, Refusal):
                     return found
                 response.grant = found

@@ -72,8 +72,13 @@ class Findings:
         if kind is dict:
             names = node.names
             for name, inner in value.items():
-                if inner is not None and name in names:
-                    self.read(names[name], inner)
+                below = names.get(name)
+                if below is None or inner is None:
+                    continue
+                if below.names or below.each is not None:
+                    self.read(below, inner)
+                elif below.field is not None:
+                    self.note(below.field, inner)
         elif kind is list:
             if node.each is not None:
                 for inner in value:
