@@ -41,6 +41,7 @@ FILE = Path("any")
         (GatewayOptions(providers=FILE, max_connections_per_peer=0), "--max-connections-per-peer"),
         (GatewayOptions(providers=FILE, trusted_proxy=("10.0.0.0/99",)), "--trusted-proxy 10"),
         (GatewayOptions(providers=FILE, proxy_protocol=True), "requires --trusted-proxy"),
+        (GatewayOptions(providers=FILE, metrics_by_client=True), "requires --admin-listen"),
         (GatewayOptions(providers=FILE, max_stale=0.0), "--max-stale"),
         (GatewayOptions(providers=FILE, no_retry_status=302), "--no-retry-status"),
         (GatewayOptions(providers=FILE, cors_origin=("*",)), "--cors-origin: '\\*' is not"),
@@ -189,6 +190,8 @@ def test_the_source_is_asked_three_times_before_it_is_too_old() -> None:
     assert options.settings([Address("127.0.0.1", 0)]).poll_interval == 20.0
     assert options.settings([Address("127.0.0.1", 0)]).allow_anonymous
     assert not options.settings([Address("127.0.0.1", 0), Address("::", 0)]).allow_anonymous
+    balanced = GatewayOptions(providers=FILE, proxy_protocol=True, trusted_proxy=("127.0.0.1",))
+    assert not balanced.settings([Address("127.0.0.1", 0)]).allow_anonymous
 
 
 @pytest.mark.parametrize(

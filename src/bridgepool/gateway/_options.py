@@ -109,7 +109,7 @@ class GatewayOptions:
     require as `Authorization: Bearer TOKEN`."""
     metrics_by_client: bool = False
     """Give the metrics of requests and tokens the label `client`, too. For a bounded number of
-    clients: each has series of its own."""
+    clients: each has series of its own. Requires `--admin-listen`."""
     read_usage: bool = False
     """Read tokens and models from responses as they pass, so that metrics and the access log have
     them. Without it they are read only where something else needs them, such as `--usage-log`."""
@@ -265,6 +265,8 @@ class GatewayOptions:
         check_connection_options(
             self.max_connections, self.max_connections_per_peer, self.trusted_proxy
         )
+        if self.metrics_by_client and not self.admin_listen:
+            raise StartError("--metrics-by-client requires --admin-listen")
         if self.proxy_protocol and not self.trusted_proxy:
             raise StartError("--proxy-protocol requires --trusted-proxy")
         if not 0 <= self.otel_sample <= 1:

@@ -280,6 +280,8 @@ async def test_a_wrong_key_is_told() -> None:
         (500, b"oops"),
         (404, b'{"detail": "Not Found"}'),
         (400, b'{"error": "text"}'),
+        (401, b'{"error": {"code": "invalid_api_key", "message": "of a gateway"}}'),
+        (404, b'{"error": {"code": "unknown_provider", "message": "of a gateway"}}'),
         (400, b'{"error": {"code": 1, "message": null}}'),
     ],
 )

@@ -21,6 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _TIMEOUT: Final = 30.0
+# A gateway refuses with these statuses, too, but with codes of its own.
+_CODES_OF_STATUSES: Final = {401: "unauthorized", 404: "not_found"}
 
 
 class AdminError(BridgePoolError):
@@ -66,6 +68,8 @@ class HttpAdmin:
         if response.is_success:
             return cast("T", _decode(response, operation.answer))
         refusal = _decode(response, ApiErrorBody).error
+        if refusal.code != _CODES_OF_STATUSES.get(response.status_code, refusal.code):
+            raise _not_understood(response)
         raise AdminError(refusal.code, refusal.message, refusal.problems or ())
 
 
@@ -96,8 +100,13 @@ def _decode(response: httpx2.Response, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(response.content, type=kind, dec_hook=_secret)
     except (ValueError, RecursionError):  # msgspec's errors and those of Unicode are ValueErrors
-        where = f"{response.url.copy_with(query=None)} ({response.status_code})"
-    raise AdminError(
+        pass
+    raise _not_understood(response)
+
+
+def _not_understood(response: httpx2.Response) -> AdminError:
+    where = f"{response.url.copy_with(query=None)} ({response.status_code})"
+    return AdminError(
         "not_understood",
         f"{where} did not answer like a control plane of this version; is that its --listen "
         "address?",
