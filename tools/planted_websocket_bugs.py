@@ -78,6 +78,12 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "gateway/proxy/_socket_guard.py:SocketGuard.near_end", "return near", 'return ""',
     ),
     bug(
+        "a shutdown closes a websocket within a response",
+        ("tests/gateway/proxy/test_socket_responses.py",),
+        "gateway/proxy/_socket_responses.py:SocketResponses.none_running",
+        "self._asked or self._running", "self._asked",
+    ),
+    bug(
         "a browser's key goes on to the provider", _RELAY_TESTS, f"{_HANDSHAKE}:read_handshake",
         "if not each.startswith(CREDENTIAL_PROTOCOLS)", "if each",
     ),

@@ -113,8 +113,9 @@ async def open_gateway(
             such as `LineWriter.dropped`.
 
     Resource handling:
-        Leaving the block admits no more requests, gives running ones `settings.drain_timeout` to
-        end, and closes everything. An exception of the block comes out unchanged.
+        Leaving the block admits no more requests, closes websockets on which no response is under
+        way, gives running requests `settings.drain_timeout` to end, and closes everything. An
+        exception of the block comes out unchanged.
     """
     require_trio()
     status, known = ReloadStatus(), tuple(types)
@@ -168,7 +169,7 @@ async def open_gateway(
                         tasks.start_soon(receipts.run)
                     leases = clients._leases if isinstance(clients, RemoteClients) else None
                     try:
-                        yield Gateway(
+                        gateway = Gateway(
                             pool, status, runtimes, settings, authorizer, readiness,
                             Recorder(
                                 known, tuple(observers), settings.reads_usage,
@@ -179,6 +180,10 @@ async def open_gateway(
                             ReplayBudget(settings.max_replay_memory), keys,
                             ClientUses(prices, leases), _admission(settings), usage_full,
                         )  # fmt: skip
+                        try:
+                            yield gateway
+                        finally:
+                            gateway.close_websockets()
                     finally:
                         tasks.cancel_scope.cancel()
         finally:

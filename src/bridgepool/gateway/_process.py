@@ -4,10 +4,10 @@ Theory of operation. Start: listen, open the source of providers, open the gatew
 URLs. A provider file or a store that cannot be read ends the program here, and only here; a
 control plane need not be reachable. Run: the first SIGINT or SIGTERM begins the shutdown:
 `/readyz` answers 503, and everything is served for `--shutdown-delay`. Then the listeners close,
-and running requests may end until `--drain-timeout`. A second signal, or that deadline, cuts the
-rest. The admin port is served until all that has ended. Exit status: 0 after a complete drain, 1
-when requests were cut, 2 when it could not start, or when the control plane refused it before it
-had any providers.
+and running requests may end until `--drain-timeout`; a websocket is closed as soon as no response
+is under way on it. A second signal, or that deadline, cuts the rest. The admin port is served until
+all that has ended. Exit status: 0 after a complete drain, 1 when requests were cut, 2 when it could
+not start, or when the control plane refused it before it had any providers.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                     await file.look_again()
 
         delay = shutdown_delay(options.shutdown_delay, addresses)
-        shutdown = Shutdown(delay, options.drain_timeout)
+        shutdown = Shutdown(delay, options.drain_timeout, gateway.close_websockets)
         limiter = make_limiter(
             logger, options.max_connections, options.max_connections_per_peer, options.trusted_proxy
         )

@@ -47,6 +47,11 @@ class DataPiece:
         """The part of the message's content, unmasked."""
         return _apply_mask(self._payload, self._mask) if self._mask else self._payload
 
+    def head(self, size: int) -> bytes:
+        """Return the first bytes of `payload`; cheap for a small size."""
+        head = self._payload[:size]
+        return _apply_mask(head, self._mask) if self._mask else head
+
 
 @attrs.frozen
 class ControlFrame:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from wsproto.events import Request, TextMessage
 
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import GatewayProcess, as_json, run_command, run_gateway
+from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
 
@@ -310,3 +312,37 @@ async def test_no_secret_is_ever_printed(north: SimulatedUpstream, tmp_path: Pat
         assert len(await gateway.stop()) == 8
     for what, secret in secrets.items():
         assert secret not in gateway.everything, what
+
+
+async def test_a_shutdown_closes_websockets_between_two_responses(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """Else each of them takes the whole drain timeout, and is cut within a response then."""
+    end_response = trio.Event()
+
+    async def respond(socket: Socket, _request: Request) -> None:
+        if not isinstance(await socket.next_event(), TextMessage):
+            return
+        await socket.send_text('{"type": "response.created", "response": {"id": "r"}}')
+        await end_response.wait()
+        await socket.send_text('{"type": "response.completed", "response": {}}')
+        await socket.next_event()
+
+    upstream = await start_upstream(nursery, respond)
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", upstream.url))
+    async with (
+        run_gateway(file) as gateway,
+        connect_socket(gateway.address) as (idle, _),
+        connect_socket(gateway.address) as (busy, _),
+    ):
+        await busy.send_text('{"type": "response.create", "model": "m"}')
+        assert "created" in str(await busy.receive())
+        gateway.signal(signal.SIGTERM)
+        assert await idle.receive_close() == (1012, "shutting_down")
+        assert not busy.events
+        end_response.set()
+        assert "completed" in str(await busy.receive())
+        assert await busy.receive_close() == (1012, "shutting_down")
+        assert await gateway.wait() == 0
+        await gateway.wait_event("stopped; every request had ended", requests_complete=2)

@@ -54,8 +54,13 @@ class WebSocketMessages:
     begins: str = "response.created"
     """The `type` of the provider's first message of a response."""
     fails: str = "error"
-    """The `type` of the provider's message that no response comes of one that was asked for. The
-    end of a response is told by the usage in it."""
+    """The `type` of the provider's message that no response comes of one that was asked for. For
+    the limits, the end of a response is told by the usage in it."""
+    ends: frozenset[str] = frozenset(
+        {"response.completed", "response.done", "response.failed", "response.incomplete"}
+    )
+    """The `type` of the provider's last message of a response, each of them: a shutdown closes the
+    websocket after it."""
 
 
 @attrs.frozen

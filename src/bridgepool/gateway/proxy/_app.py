@@ -119,10 +119,7 @@ class Gateway:
             await self._record(exchange, self._refuse_connection)
 
     def answer_invalid(self, invalid: InvalidRequest) -> tuple[Headers, bytes]:
-        """Refuse input that is not an acceptable request; an `answer_invalid` for `serve_http`.
-
-        It has a record, like any other request.
-        """
+        """Refuse and record an invalid request; an `answer_invalid` for `serve_http`."""
         return self._recorder.refuse_invalid(invalid)
 
     async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
@@ -161,6 +158,10 @@ class Gateway:
     def start_draining(self) -> None:
         """Report `draining` at `/readyz`; requests are still served."""
         self._readiness.draining = True
+
+    def close_websockets(self) -> None:
+        """Close each websocket with 1012, as soon as no response is under way on it."""
+        self._sockets.closing.set()
 
     @property
     def staleness(self) -> float:

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
+from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSocketMessages
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._refusals import (
     AUTHORIZATION_UNAVAILABLE,
@@ -46,6 +46,11 @@ class SocketGuard:
     """Judges its messages and responses, if the client has rules that need it."""
     _refusal: Refusal | None = None
     _begun: float = attrs.field(factory=time.perf_counter)  # the response that runs, if one does
+
+    @property
+    def messages(self) -> WebSocketMessages | None:
+        """What its messages say; None if that is not known."""
+        return self._match.route.messages
 
     def refuse_now(self) -> Refusal | None:
         """Return why no message of the client goes on now; None if they may."""
@@ -83,7 +88,7 @@ class SocketGuard:
         if self.use is not None:
             self.use.caller = caller
         elif is_limited(caller):
-            messages, fields = self._match.route.messages, self._kind.usage
+            messages, fields = self.messages, self._kind.usage
             if messages is None or fields is None:
                 return WEBSOCKET_NOT_SUPPORTED
             self.reader = self.reader or SocketReader(fields)
@@ -107,7 +112,7 @@ class SocketGuard:
         Returns:
             Why the websocket ends; see `SocketUse.note`.
         """
-        record, messages = self._record, self._match.route.messages
+        record, messages = self._record, self.messages
         if messages is not None and event.type == messages.begins:
             self._begun = time.perf_counter()
         if event.ended is not None and record.on_response is not None:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Final
 
 import attrs
+import trio
 
 from bridgepool.gateway.providers import Target
 from bridgepool.gateway.providers._credentials import CREDENTIAL_PROTOCOLS, websocket_protocols
@@ -61,6 +62,8 @@ class WebSockets:
     _refuse_now: Callable[[str], Refusal | None]
     _generation: Callable[[], int]
     _usage_full: Callable[[], bool] | None = None
+    closing: trio.Event = attrs.field(factory=trio.Event, init=False)
+    """Set when the gateway shuts down: each is closed as soon as no response is under way."""
     total: int = 0
     """Open ones, and those that are being opened."""
     _of_client: Counter[str] = attrs.field(factory=Counter)
@@ -101,7 +104,7 @@ class WebSockets:
             refuse_now = partial(self._refuse_unrecorded, self._usage_full, refuse_now)
         lifetime = Lifetime(limits.max_age, self._settings.drain_timeout, self._generation)
         return WebSocketCall(
-            *handshake, limits, lifetime, identity, self._uses, identify, refuse_now
+            *handshake, limits, lifetime, self.closing, identity, self._uses, identify, refuse_now
         )
 
     def _refuse_unrecorded(
@@ -133,6 +136,8 @@ class WebSocketCall:
     """Those that the client offers, in its order, without its credentials."""
     limits: WebSocketLimits
     lifetime: Lifetime
+    closing: trio.Event
+    """As `WebSockets.closing`."""
     identity: Identity
     """The client."""
     uses: ClientUses

@@ -31,6 +31,11 @@ class Peer:
     _later: list[bytes] = attrs.field(factory=list)  # our messages, until a message has ended
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a message to it or from it is under way."""
+        return self.in_message or self.scanner.in_message or self._lock.locked()
+
     async def send(self, data: bytes, last: DataPiece) -> None:
         """Send pieces of messages, of which `last` is the last."""
         try:

@@ -9,7 +9,8 @@ A third task looks at the time: the silence of both peers, and the age of the we
 ends the relay first says how both sides are closed. A close that is not forced waits until no
 message to the client is under way. When the request is cancelled, at the drain deadline or by the
 end of a shutdown, the message under way still has a second to end. When the end of its time is
-near, the relay ends as soon as a response has ended, so that none is cut.
+near, the relay ends as soon as a response has ended, so that none is cut. When the gateway shuts
+down, it also ends where no response is under way.
 
 A provider that was disabled meanwhile gets no new message: what is under way goes on, and the
 client gets an error in place of a new response. A client that may not go on is closed between two
@@ -30,9 +31,15 @@ import trio
 
 from bridgepool.gateway.providers import ErrorDetails, ErrorForm
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
-from bridgepool.gateway.proxy._refusals import DRAIN_DEADLINE, UPSTREAM_CUT, Refusal
+from bridgepool.gateway.proxy._refusals import (
+    DRAIN_DEADLINE,
+    SHUTTING_DOWN,
+    UPSTREAM_CUT,
+    Refusal,
+)
 from bridgepool.gateway.proxy._socket_guard import CHECK_INTERVAL, SocketGuard
 from bridgepool.gateway.proxy._socket_lifetime import MAX_AGE
+from bridgepool.gateway.proxy._socket_responses import SocketResponses
 from bridgepool.gateway.proxy._socket_use import SocketUse
 from bridgepool.gateway.proxy._websocket_peer import Peer
 from bridgepool.http import (
@@ -51,6 +58,7 @@ from bridgepool.http import (
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the last frames, and for a message that is under way
 _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
+_CLOSING_INTERVAL: Final = 0.5  # seconds between two looks whether a response is under way
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
 _NO_CODE, _NO_CLOSE = 1005, 1006  # never sent
 _asks_response = re.compile(rb'"type"\s*:\s*"response\.create"')
@@ -78,13 +86,16 @@ def _end(code: int, refusal: Refusal, outcome: Outcome) -> _End:
     return _End(payload, encode_close(_GOING_AWAY, ""), outcome, refusal.code)
 
 
+def _restart(reason: str) -> _End:
+    return _End(encode_close(_RESTART, reason), encode_close(_GOING_AWAY, ""))
+
+
 # When the end of its time is near, or has come.
 _ENDS: Final = {
     MAX_AGE: _End(encode_close(_GOING_AWAY, MAX_AGE), encode_close(1000, "")),
-    DRAIN_DEADLINE.code: _End(
-        encode_close(_RESTART, DRAIN_DEADLINE.code), encode_close(_GOING_AWAY, "")
-    ),
+    DRAIN_DEADLINE.code: _restart(DRAIN_DEADLINE.code),
 }
+_SHUTDOWN: Final = _restart(SHUTTING_DOWN.code)
 
 
 @attrs.define(eq=False)
@@ -94,6 +105,7 @@ class _Relay:
     _record: AccessRecord
     _client: Peer
     _upstream: Peer
+    _responses: SocketResponses
     _started: float = attrs.field(factory=trio.current_time)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
@@ -104,6 +116,10 @@ class _Relay:
     _leave_by: float = 0.0
     _near: str = ""  # why the end of its time is near
     _checked: float = attrs.field(factory=trio.current_time)  # whether the client may go on
+
+    @property
+    def _closing(self) -> trio.Event:
+        return self._guard.call.closing
 
     async def run(self) -> _End:
         """Relay until one side ends it."""
@@ -165,6 +181,8 @@ class _Relay:
                 break
         if pieces:
             raw = pieces[0].raw if len(pieces) == 1 else b"".join([each.raw for each in pieces])
+            if from_client:  # before its answer can come
+                self._responses.note_client(pieces)
             await target.send(raw, pieces[-1])
             await self._note(pieces, len(raw), from_client=from_client)
         if close is not None:
@@ -180,6 +198,8 @@ class _Relay:
             self._record.bytes_received += size
             return
         self._record.bytes_sent += size
+        if self._responses.note_provider(pieces) and self._closing.is_set():
+            self._leave_later(_SHUTDOWN)
         reader = self._guard.reader
         if reader is not None:
             for piece in pieces:
@@ -188,7 +208,7 @@ class _Relay:
                     if piece.ends:
                         event = reader.end_message()
                         if event.ended is not None and self._near:
-                            self._leaving = self._leaving or _ENDS[self._near]
+                            self._leave_later(_ENDS[self._near])
                         refusal = await self._guard.note(event)
                         if refusal is not None:
                             self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
@@ -230,11 +250,21 @@ class _Relay:
 
     def _leave(self, end: _End) -> None:
         """Finish between two messages to the client, at the latest after `_LEAVE_TIMEOUT`."""
-        now = trio.current_time()
+        leaving = self._leave_later(end)
+        if not self._client.in_message or trio.current_time() >= self._leave_by:
+            self._finish(leaving)
+
+    def _leave_later(self, end: _End) -> _End:
+        """Finish when the current message to the client has ended; return the end that counts."""
         if self._leaving is None:
-            self._leaving, self._leave_by = end, now + _LEAVE_TIMEOUT
-        if not self._client.in_message or now >= self._leave_by:
-            self._finish(self._leaving)
+            self._leaving, self._leave_by = end, trio.current_time() + _LEAVE_TIMEOUT
+        return self._leaving
+
+    def _may_close(self, now: float) -> bool:
+        """Return whether the gateway shuts down, and nothing is under way here."""
+        if not self._closing.is_set() or self._client.busy or self._upstream.busy:
+            return False
+        return self._responses.none_running(now)
 
     async def _check(self, now: float) -> None:
         """End the websocket if the client may not go on."""
@@ -254,6 +284,8 @@ class _Relay:
             self._near = self._near or self._guard.near_end(now)
             if now - self._started >= limits.max_age:
                 self._leave(_ENDS[MAX_AGE])
+            elif self._may_close(now):
+                self._leave(_SHUTDOWN)
             elif self._leaving is not None:
                 self._leave(self._leaving)
             for peer in (self._client, self._upstream):
@@ -266,7 +298,11 @@ class _Relay:
                         await peer.send_own(Opcode.PING, b"")
             until_old = max(self._started + limits.max_age - now, 0.01)
             until_old = until_old if self._leaving is None else 1.0
-            await trio.sleep(min(step, until_old))
+            if self._closing.is_set():
+                await trio.sleep(min(step, until_old, _CLOSING_INTERVAL))
+            else:
+                with trio.move_on_after(min(step, until_old)):
+                    await self._closing.wait()
 
     async def end_message(self) -> None:
         """Pass the rest of the message to the client on that is under way."""
@@ -332,6 +368,7 @@ async def relay_websocket(
         record,
         Peer(streams[0], FrameScanner(True, size), False, now),
         Peer(streams[1], FrameScanner(False, size), True, now),
+        SocketResponses(guard.messages),
     )
     try:
         end = await relay.run()

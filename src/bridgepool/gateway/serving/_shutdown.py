@@ -23,6 +23,10 @@ def shutdown_delay(given: float | None, addresses: Iterable[Address]) -> float:
     return 0.0 if all(address.is_loopback for address in addresses) else _DELAY
 
 
+def _nothing() -> None:
+    """Do nothing when the listeners close."""
+
+
 @attrs.define(eq=False)
 class Shutdown:
     """Shuts HTTP servers down in two steps.
@@ -30,10 +34,16 @@ class Shutdown:
     In the delay they serve on, so that load balancers can notice that the program is not ready;
     clients of kept connections are asked to leave. Then the listeners close, and running requests
     have until the timeout to end.
+
+    Args:
+        delay: Seconds of the first step.
+        drain_timeout: Seconds of the second.
+        on_close: Called when it begins.
     """
 
     _delay: float
     _drain_timeout: float
+    _on_close: Callable[[], None] = _nothing
     graceful: GracefulClose = attrs.field(init=False, factory=GracefulClose)
     """Of the servers."""
     _deadline: float | None = attrs.field(init=False, default=None)
@@ -61,6 +71,7 @@ class Shutdown:
         """
         await trio.sleep(self._delay)
         self.graceful.begin(self._drain_timeout)
+        self._on_close()
         while True:
             await trio.sleep(_REPORT_INTERVAL)
             logger.info("still draining", extra=dict(left()))
