@@ -363,7 +363,7 @@ def exceeded(found: Exceeded, headers: Headers) -> Refusal:
 
 
 def _rate_headers(kind: ProviderType, rates: RateStatus) -> Headers:
-    if kind.rate_headers is None or rates == RateStatus():
+    if kind.rate_headers is None or (rates.requests is None and rates.tokens is None):
         return ()
     return kind.rate_headers(rates, datetime.now(UTC))
 

@@ -45,7 +45,7 @@ class RequestReader:
         """Take the next piece of the body. Does not raise."""
         if self._scanner is None:
             self._scanner = Scanner(self._findings, _MAX_STEPS)
-        if not self._findings.has_text("model"):
+        if not self._findings.text("model"):
             self._scanner.feed(data)
 
     def result(self) -> str:
@@ -55,14 +55,14 @@ class RequestReader:
             if len(body) <= _MAX_DECODED:
                 return self._decode(body)
             self.feed(body)
-        return self._findings.result().model
+        return self._findings.text("model")
 
     def _decode(self, body: bytes) -> str:
         try:
             self._findings.note("model", _decode(body).model)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ""
-        return self._findings.result().model
+        return self._findings.text("model")
 
 
 def is_plain_json(headers: Headers) -> bool:

@@ -104,9 +104,9 @@ class Findings:
                 self._texts[field] = value
                 self.ended = True
 
-    def has_text(self, field: str) -> bool:
-        """Return whether a text of a field was found."""
-        return field in self._texts
+    def text(self, field: str) -> str:
+        """Return the text of a field; empty if none was found."""
+        return _printable(self._texts.get(field, ""))
 
     def result(self) -> Usage:
         """Return what was found."""
