@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import urllib.parse
@@ -15,12 +14,9 @@ import pytest
 import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from bridgepool.http import UpstreamError, open_upstream_client
-from tests.e2e.files import provider, write
-from tests.e2e.process import run_gateway
-from tests.gateway.commands.test_admin_port import ADMIN, admin_url, ask, raw
+from bridgepool.http import UpstreamError
+from tests.gateway.commands.test_admin_port import ask, both_programs, raw
 from tests.gateway.control.planes import DRAFT
-from tests.gateway.control.test_process import run_control
 
 pytestmark = pytest.mark.monitoring
 ALERTS = Path(__file__).parents[2] / "examples" / "monitoring" / "alerts.yml"
@@ -30,19 +26,7 @@ TIMEOUT = 120  # seconds; a busy machine is slow, and nothing here is about spee
 async def test_promtool_finds_no_fault_and_prometheus_scrapes_both_programs(
     north: SimulatedUpstream, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    async with (
-        run_gateway(file, *ADMIN, "--read-usage") as gateway,
-        run_control(tmp_path, str(tmp_path / "store.db"), *ADMIN) as control,
-    ):
-        urls = [await admin_url(gateway), await admin_url(control.run)]
-        async with open_upstream_client(gateway.url) as client:
-            body = json.dumps({"model": "m"}).encode()
-            async with client.request(b"POST", b"/ai/v1/chat/completions", (), body) as response:
-                assert response.status == 200
-                await response.receive_some()
-        await gateway.wait_request(status=200)
+    async with both_programs(north, tmp_path) as (control, urls):
         await control.ask("POST", "/api/v1/providers", DRAFT)
         for url in urls:
             await promtool("check", "metrics", text=await raw(url, "/metrics"))

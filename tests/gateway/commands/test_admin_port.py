@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from tests.e2e.files import provider, write
 from tests.e2e.process import GatewayProcess, run_gateway
 from tests.gateway.commands.test_process import Gate, refused, stream
 from tests.gateway.control.planes import DRAFT
-from tests.gateway.control.test_process import run_control
+from tests.gateway.control.test_process import Control, run_control
 
 ADMIN = ("--admin-listen", "127.0.0.1:0")
 
@@ -44,6 +46,27 @@ async def ask(url: str, path: str) -> tuple[int, Any]:
         while piece := await response.receive_some():
             body += piece
         return response.status, json.loads(body)
+
+
+@asynccontextmanager
+async def both_programs(
+    north: SimulatedUpstream, tmp_path: Path
+) -> AsyncIterator[tuple[Control, list[str]]]:
+    """Run a gateway that has served a request, and a control plane; yield their admin URLs, too."""
+    file = tmp_path / "providers.toml"
+    write(file, provider("ai", "openai", north.openai_url))
+    async with (
+        run_gateway(file, *ADMIN, "--read-usage") as gateway,
+        run_control(tmp_path, str(tmp_path / "store.db"), *ADMIN) as control,
+    ):
+        urls = [await admin_url(gateway), await admin_url(control.run)]
+        async with open_upstream_client(gateway.url) as client:
+            body = json.dumps({"model": "m"}).encode()
+            async with client.request(b"POST", b"/ai/v1/chat/completions", (), body) as response:
+                assert response.status == 200
+                await response.receive_some()
+        await gateway.wait_request(status=200)
+        yield control, urls
 
 
 async def test_a_gateways_admin_port_is_served_until_the_last_stream_has_ended(
@@ -116,19 +139,7 @@ async def test_a_control_planes_admin_port_shows_its_store_and_the_gateways(
 async def test_the_metrics_of_both_programs_are_clean(
     north: SimulatedUpstream, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    async with (
-        run_gateway(file, *ADMIN, "--read-usage") as gateway,
-        run_control(tmp_path, str(tmp_path / "store.db"), *ADMIN) as control,
-    ):
-        urls = [await admin_url(gateway), await admin_url(control.run)]
-        async with open_upstream_client(gateway.url) as client:
-            body = json.dumps({"model": "m"}).encode()
-            async with client.request(b"POST", b"/ai/v1/chat/completions", (), body) as response:
-                assert response.status == 200
-                await response.receive_some()
-        await gateway.wait_request(status=200)
+    async with both_programs(north, tmp_path) as (control, urls):
         await control.ask("GET", "/api/v1/providers")
         async with control.gateway("front") as plane:
             await plane.providers.reload()  # there is a session now
@@ -171,6 +182,7 @@ def check(text: str, metrics: tuple[Metric, ...]) -> None:
     assert missing <= {
         "bridgepool_certificate_end_timestamp_seconds",
         "bridgepool_control_connected",
+        "bridgepool_refusals",
         "bridgepool_revision",
         "bridgepool_tokens",
         "bridgepool_seed_drift",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import pytest
@@ -81,51 +82,56 @@ class Authority:
                 await trio.sleep(0.001)
 
 
-async def test_rules_that_come_while_a_websocket_is_open_hold_from_then_on(
+@asynccontextmanager
+async def asked_often(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
-) -> None:
+) -> AsyncIterator[tuple[Opened, Authority, Socket]]:
+    """Open a websocket whose key is often looked up, at an authority that tests answer for."""
     monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
     authority = Authority()
     async with opened(nursery) as both:
         both.rig.gateway._authorizer = authority
         async with connected(both) as socket:
+            yield both, authority, socket
+
+
+async def test_rules_that_come_while_a_websocket_is_open_hold_from_then_on(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asked_often(nursery, monkeypatch) as (_, authority, socket):
+        await socket.send_text(create())
+        assert await events(socket, 2) == SERVED
+        for rules, found in (
+            (ClientRules(models=("o3",)), ["model_not_allowed"]),
+            (ClientRules(requests_per_minute=1), SERVED),
+            (ClientRules(requests_per_minute=1), ["rate_limited"]),
+            (ClientRules(), SERVED),
+        ):
+            authority.answer = Caller("ada", "k1", rules)
+            await authority.wait_asked()
             await socket.send_text(create())
-            assert await events(socket, 2) == SERVED
-            for rules, found in (
-                (ClientRules(models=("o3",)), ["model_not_allowed"]),
-                (ClientRules(requests_per_minute=1), SERVED),
-                (ClientRules(requests_per_minute=1), ["rate_limited"]),
-                (ClientRules(), SERVED),
-            ):
-                authority.answer = Caller("ada", "k1", rules)
-                await authority.wait_asked()
-                await socket.send_text(create())
-                assert await events(socket, len(found)) == found
+            assert await events(socket, len(found)) == found
 
 
 async def test_while_nobody_can_say_whose_a_key_is_nothing_begins_and_nothing_ends(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
-    authority = Authority()
-    async with opened(nursery) as both:
-        both.rig.gateway._authorizer = authority
-        async with connected(both) as socket:
-            both.upstream.hold = trio.Event()
-            await socket.send_text(create())
-            assert await events(socket, 1) == SERVED[:1]
-            authority.answer = AuthorizationUnavailableError(1.0)
-            await authority.wait_asked()
-            await socket.send_text(create())
-            assert await events(socket, 1) == ["authorization_unavailable"]
-            both.upstream.hold.set()
-            assert await events(socket, 1) == SERVED[1:], "what runs goes on"
-            authority.answer = Caller("ada", "k1")
-            await authority.wait_asked()
-            await socket.send_text(create())
-            assert await events(socket, 2) == SERVED
-            authority.answer = Caller("eve", "k2")
-            assert await socket.receive_close() == (1008, "invalid_api_key")
+    async with asked_often(nursery, monkeypatch) as (both, authority, socket):
+        both.upstream.hold = trio.Event()
+        await socket.send_text(create())
+        assert await events(socket, 1) == SERVED[:1]
+        authority.answer = AuthorizationUnavailableError(1.0)
+        await authority.wait_asked()
+        await socket.send_text(create())
+        assert await events(socket, 1) == ["authorization_unavailable"]
+        both.upstream.hold.set()
+        assert await events(socket, 1) == SERVED[1:], "what runs goes on"
+        authority.answer = Caller("ada", "k1")
+        await authority.wait_asked()
+        await socket.send_text(create())
+        assert await events(socket, 2) == SERVED
+        authority.answer = Caller("eve", "k2")
+        assert await socket.receive_close() == (1008, "invalid_api_key")
         assert len(both.upstream.got) == 2
 
 
