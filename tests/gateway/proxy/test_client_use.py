@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -314,6 +315,7 @@ async def test_a_budget_counts_what_answers_tell_and_is_not_retried(nursery: tri
         refused = await both.ask(body={})
         assert (refused.status, refused.code) == (429, "budget_exceeded")
         assert refused.headers[b"x-should-retry"] == b"false"
+        assert re.search(r"begins at \d{4}-\d\d-\d\dT00:00:00Z\.", str(refused.json))
         assert b"retry-after" not in refused.headers
         both.rules({}, money_per_day=60)
         for count in range(2):  # of 30 + twice 10 each

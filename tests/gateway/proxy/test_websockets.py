@@ -88,7 +88,9 @@ async def test_a_browsers_key_is_understood_and_goes_no_further(nursery: trio.Nu
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_an_upstream_without_websockets_is_a_426(nursery: trio.Nursery, status: int) -> None:
+async def test_an_upstream_without_websockets_is_a_426(
+    nursery: trio.Nursery, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
     north = await start_upstream(nursery, echo, refuse=status)
     async with (
         open_rig(openai(north.url), nursery=nursery) as rig,
@@ -96,6 +98,8 @@ async def test_an_upstream_without_websockets_is_a_426(nursery: trio.Nursery, st
     ):
         assert isinstance(answer, RejectConnection)
         assert answer.status_code == 426
+    [logged] = [each for each in caplog.records if each.message == "upstream request failed"]
+    assert "The provider does not speak websockets" in vars(logged)["error"]
 
 
 async def test_a_key_that_the_upstream_refuses_is_followed_by_the_next(

@@ -356,10 +356,10 @@ class ClientUses:
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:
     """Refuse a request that would exceed a limit."""
     words = found.rule.replace("_", " ")
-    wait = max(1, math.ceil(found.retry_after))
     if found.is_budget:
-        return refusals.budget_exceeded(words, wait, headers)
-    return refusals.rate_limited(words, wait, headers)
+        at = datetime.fromtimestamp(round(wall_clock() + found.retry_after), UTC)
+        return refusals.budget_exceeded(words, f"{at:%Y-%m-%dT%H:%M:%SZ}", headers)
+    return refusals.rate_limited(words, max(1, math.ceil(found.retry_after)), headers)
 
 
 def _rate_headers(kind: ProviderType, rates: RateStatus) -> Headers:

@@ -84,6 +84,10 @@ WEBSOCKET_NOT_SUPPORTED = Refusal(
     # RFC 9110 section 15.5.22 requires it: the protocol that is spoken here.
     headers=((b"upgrade", b"HTTP/1.1"),),
 )
+UPSTREAM_WITHOUT_WEBSOCKETS = attrs.evolve(
+    WEBSOCKET_NOT_SUPPORTED,
+    message="The provider does not speak websockets on this path; use HTTP.",
+)
 TOO_MANY_WEBSOCKETS = Refusal(
     426,
     "too_many_websockets",
@@ -235,9 +239,9 @@ def rate_limited(rule: str, retry_after: int, headers: Headers) -> Refusal:
     return Refusal(429, "rate_limited", message, Retry.SOON, retry_after, headers)
 
 
-def budget_exceeded(rule: str, seconds: int, headers: Headers) -> Refusal:
-    """Refuse a request beyond a client's budget."""
-    message = f"This client has spent its budget of {rule}; the next begins in {seconds} s."
+def budget_exceeded(rule: str, next_begins: str, headers: Headers) -> Refusal:
+    """Refuse a request beyond a client's budget; the next one begins at that time."""
+    message = f"This client has spent its budget of {rule}; the next begins at {next_begins}."
     return Refusal(429, "budget_exceeded", message, Retry.USELESS, headers=headers)
 
 

@@ -26,6 +26,7 @@ from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
     TOO_MANY_WEBSOCKETS,
+    UPSTREAM_WITHOUT_WEBSOCKETS,
     USAGE_UNAVAILABLE,
     WEBSOCKET_NOT_SUPPORTED,
     WEBSOCKET_VERSION,
@@ -197,7 +198,7 @@ def read_handshake(headers: Headers) -> tuple[bytes, tuple[bytes, ...]] | Refusa
 
 def refusal_of_upstream(status: int) -> Refusal | None:
     """Return the refusal for an upstream's answer to a handshake; None if the answer goes on."""
-    return WEBSOCKET_NOT_SUPPORTED if status in _NO_WEBSOCKET_HERE else None
+    return UPSTREAM_WITHOUT_WEBSOCKETS if status in _NO_WEBSOCKET_HERE else None
 
 
 def _without_handshake(headers: Headers) -> Headers:
