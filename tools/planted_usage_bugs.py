@@ -67,6 +67,12 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "continue", "pass",
     ),
     bug(
+        "a gateway that refuses every request is ready",
+        ("tests/gateway/proxy/test_usage_readiness.py",),
+        "gateway/proxy/_readiness.py:Readiness.why_not",
+        "self._usage_full is not None and self._usage_full()", "False",
+    ),
+    bug(
         "a full spool grows", _SPOOL,
         "gateway/usage/_spool.py:UsageSpool.add",
         "self._bytes >= self.max_bytes and not self.refuses", "False",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -65,6 +65,7 @@ async def open_gateway(
     on_usage: OnUsage | None = None,
     prices: PriceTable | None = None,
     usage_full: Callable[[], bool] | None = None,
+    usage_report: Callable[[], Mapping[str, object]] | None = None,
     bodies: BodyRecorder | None = None,
     on_applied: OnApplied | None = None,
     report: Callable[[], SourceReport] | None = None,
@@ -104,7 +105,9 @@ async def open_gateway(
         prices: What tokens cost, for usage records, and for clients with a budget of money; see
             `parse_prices`. Without it those are refused.
         usage_full: Returns whether usage records cannot be taken now, such as `UsageSpool.full`;
-            then requests are refused with 503 `usage_unavailable`. Called for each request.
+            then requests are refused with 503 `usage_unavailable`, and `/readyz` answers 503.
+            Called for each request.
+        usage_report: Returns the state of the spool for `/readyz`: `UsageSpool.report`.
         bodies: Records the bodies of requests and answers of some clients or providers.
         on_applied: Called with a `Receipt` after every good reload, once its providers have been
             checked. Must not block.
@@ -136,7 +139,10 @@ async def open_gateway(
             open_provider_runtime, types=known, limits=settings.upstream_limits, states=states
         )
         runtimes = Runtimes(nursery, open_runtime, partial(check_provider, types=known), states)
-        readiness = Readiness(status, settings.max_stale, age, report, runtimes, log_lines_dropped)
+        readiness = Readiness(
+            status, settings.max_stale, age, report, runtimes, log_lines_dropped,
+            usage_full, usage_report,
+        )  # fmt: skip
         readiness.allow_empty = first is not None and first.allow_empty
         try:
             async with open_bridge_pool(

@@ -118,6 +118,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
                 on_usage=usage_sink(options, spool, logs),
                 bodies=make_body_recorder(options, logs),
                 usage_full=None if spool is None else lambda: spool.full,
+                usage_report=None if spool is None else spool.report,
                 prices=prices,
                 on_applied=source.on_applied,
                 report=source.report,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -133,6 +133,7 @@ async def open_rig(
     prices: PriceTable | None = None,
     bodies: BodyRecorder | None = None,
     usage_full: Callable[[], bool] | None = None,
+    usage_report: Callable[[], Mapping[str, object]] | None = None,
 ) -> AsyncIterator[Rig]:
     """Open a gateway on a free port; it stops with the block.
 
@@ -169,6 +170,7 @@ async def open_rig(
             prices=prices,
             bodies=bodies,
             usage_full=usage_full,
+            usage_report=usage_report,
         ) as gateway,
     ):
         rig = Rig(gateway, address, source, Clients(clients), client)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
@@ -37,6 +37,8 @@ class Readiness:
         report: returns the source's report.
         runtimes: have the providers in force.
         log_lines_dropped: returns how many lines the logs have lost.
+        usage_full: returns whether requests are refused, since their usage cannot be recorded.
+        usage_report: returns the state of the spool of usage records.
     """
 
     _status: ReloadStatus
@@ -45,6 +47,8 @@ class Readiness:
     _report: Callable[[], SourceReport] | None
     _runtimes: Runtimes
     _log_lines_dropped: Callable[[], int] | None
+    _usage_full: Callable[[], bool] | None
+    _usage_report: Callable[[], Mapping[str, object]] | None
     _opened: float = attrs.field(factory=trio.current_time, init=False)
     allow_empty: bool = attrs.field(default=False, init=False)
     """Whether the source states that it is intended if there are no providers."""
@@ -76,6 +80,8 @@ class Readiness:
             return "no snapshot of providers yet"
         if self.staleness > self._max_stale:
             return "the providers are too old"
+        if self._usage_full is not None and self._usage_full():
+            return "usage cannot be recorded"
         return self._why_nothing_is_served()
 
     def _why_nothing_is_served(self) -> str | None:
@@ -115,4 +121,6 @@ class Readiness:
         document["failed_reloads"] = self._status.failures_in_a_row
         if self._log_lines_dropped is not None:
             document["log_lines_dropped"] = self._log_lines_dropped()
+        if self._usage_report is not None:
+            document["usage"] = self._usage_report()
         return document

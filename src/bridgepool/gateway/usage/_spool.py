@@ -89,8 +89,10 @@ class UsageSpool:
                 logger.error("usage spool full; dropping records")
             self._dropped += 1
             return
-        data = _encode(record)
+        data, had_room = _encode(record), self._bytes < self.max_bytes
         self._put(data, self._write_waiting() and self._append(data))
+        if self.refuses and had_room and self._bytes >= self.max_bytes:
+            logger.error("usage spool full; refusing requests")
 
     def _append(self, data: bytes) -> bool:
         return self._journal is not None and self._journal.append(data)
@@ -131,6 +133,14 @@ class UsageSpool:
     def statistics(self) -> SpoolStatistics:
         """Return the current statistics; cheap."""
         return SpoolStatistics(len(self._pending), self._bytes, self._stored, self._dropped)
+
+    def report(self) -> dict[str, object]:
+        """Return the state for `/readyz`: records pending and dropped, and `failing`; cheap."""
+        return {
+            "pending": len(self._pending),
+            "dropped": self._dropped,
+            "failing": self.failing,
+        }
 
     async def send(self, store: StoreRecords) -> None:
         """Send records, the oldest first, until cancelled. Only one task may do so at a time.
@@ -212,7 +222,7 @@ async def open_usage_spool(
             async with open_control_plane(connect, name="front-1", usage=spool) as plane:
                 async with open_gateway(
                     plane.providers, plane.providers.changes, clients=plane.clients,
-                    on_usage=spool.add, usage_full=lambda: spool.full,
+                    on_usage=spool.add, usage_full=lambda: spool.full, usage_report=spool.report,
                 ) as gateway:
                     ...
 
