@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -117,6 +118,39 @@ async def test_no_record_is_lost_or_doubled_when_both_programs_are_killed(
             assert {record["gateway"] for record in kept} == {"first"}
             [by_key] = (await home.api("GET", "usage?by=client"))["sums"]
             assert by_key["requests"] == len(kept)
+
+
+async def test_a_disk_that_takes_no_more_records_makes_the_gateway_not_ready_until_it_does(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    """The system refuses the gateway its next file, as a full disk does."""
+    home = await make_home(tmp_path)
+    spool = ("--store-usage", "--usage-spool", str(tmp_path / "spool"))
+    small = ("--usage-spool-bytes", "262144", "--usage-on-full", "refuse")
+    with trio.fail_after(60):
+        async with run_plane(home), run_front(home, *home.standalone(), *spool, *small) as both:
+            front, gateway = both
+            await home.add("ai", north)
+            await front.wait_outcome("north")
+            hard = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)[1]
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (1000, hard))
+            served = 0
+            while (answer := await front.ask()).status == 200:
+                served += 1
+            assert (answer.status, answer.code) == (503, "usage_unavailable")
+            refused = await front.wait_ready(ready=False, reason="usage cannot be recorded")
+            usage = refused.document["usage"]
+            assert isinstance(usage, dict)
+            assert (refused.status, usage["failing"], usage["dropped"]) == (503, True, 0)
+            failed = "usage spool cannot be written; records in memory"
+            assert (await gateway.wait_event(failed))["error"] == "File too large"
+            resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+            await gateway.wait_event("usage spool can be written again")
+            assert (await front.ready()).status == 200
+            assert (await front.ask()).status == 200
+            await gateway.stop()
+            kept = [one for one in await records_of(home) if one["status"] == 200]
+            assert len(kept) == len(north.received) >= served
 
 
 async def test_an_embedded_gateway_stores_its_records_itself(
