@@ -7,6 +7,7 @@ and finds what the others have not.
 import os
 
 import pytest
+from coverage import Coverage
 from hypothesis import settings
 
 _OWN_COMMANDS = ("soak", "clients", "monitoring")  # markers
@@ -22,3 +23,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if any(map(item.get_closest_marker, _OWN_COMMANDS))]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
+
+
+def pytest_sessionfinish() -> None:
+    """Save what a test process has covered: one that takes over 10 s to exit is killed."""
+    measured = Coverage.current()
+    if measured is not None:
+        measured.save()
