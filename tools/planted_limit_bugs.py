@@ -12,6 +12,8 @@ _SHARE_TESTS = ("tests/gateway/limits/test_shares.py",)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
 _READER = "gateway/limits/_model_reader.py:ModelReader"
 _NAMES = "gateway/limits/_model_reader.py:_checked_name"
+_FORM_TESTS = ("tests/gateway/limits/test_form_reader.py",)
+_FORM = "gateway/limits/_form_reader.py"
 _SHARES = "gateway/limits/_shares.py"
 _USE = "gateway/proxy/_client_use.py"
 
@@ -23,6 +25,18 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     bug(
         "a model in another spelling is passed over", _READER_TESTS, _NAMES,
         "near in node.names", "False",
+    ),
+    bug(
+        "a boundary inside of a part is passed over", _FORM_TESTS, f"{_FORM}:read_form",
+        'data[end - 2 : end] != b"\\r\\n"', "False",
+    ),
+    bug(
+        "a second model in a form is passed over", _FORM_TESTS, f"{_FORM}:read_form",
+        "if len(models) > 1:", "if False:",
+    ),
+    bug(
+        "what follows a form is passed over", _FORM_TESTS, f"{_FORM}:read_form",
+        'rest in (b"--", b"--\\r\\n")', 'rest.startswith(b"--")',
     ),
     bug(
         "what follows the document is passed over", _READER_TESTS, f"{_READER}._expect_value",

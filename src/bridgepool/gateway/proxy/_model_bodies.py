@@ -11,6 +11,7 @@ from typing import Final
 import attrs
 import trio
 
+from bridgepool.gateway.limits._form_reader import MODEL_FIELD, find_boundary, read_form
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, ModelReader, read_whole
 from bridgepool.gateway.providers import RouteMatch
 from bridgepool.gateway.proxy import _refusals as refusals
@@ -52,7 +53,8 @@ async def read_models(
         RemoteProtocolError: The body is malformed, too large or too slow.
     """
     headers, body = exchange.request.headers, exchange.body
-    why = _why_unreadable(headers)
+    boundary = _form_boundary(match, headers)
+    why = None if boundary is not None else _why_unreadable(headers)
     if why is not None:
         await trio.lowlevel.checkpoint()
         return refusals.model_not_readable(why)
@@ -72,12 +74,15 @@ async def read_models(
             pieces.append(piece)
             if reader is not None:
                 reader.feed(piece)
-            elif size > _SHORT:
+            elif size > _SHORT and boundary is None:
                 reader = ModelReader(match.route.models)
                 for before in pieces:
                     reader.feed(before)
         data = b"".join(pieces)
-        models = reader.finish() if reader is not None else read_whole(data, match.route.models)
+        if boundary is not None:
+            models = read_form(data, boundary)
+        else:
+            models = reader.finish() if reader is not None else read_whole(data, match.route.models)
     except AmbiguousBodyError as error:
         refusal = refusals.model_not_readable(str(error))
         return refusal
@@ -91,13 +96,30 @@ async def read_models(
     return ReadBody(data if known_length else BegunBody(body, record, data), size, models)
 
 
+def _form_boundary(match: RouteMatch, headers: Headers) -> bytes | None:
+    """Return the boundary of a form that can be read, on a route where a form names the model."""
+    types = [value for name, value in headers if name == b"content-type"]
+    if len(types) != 1 or not _is_plain(headers) or match.route.models != ((MODEL_FIELD,),):
+        return None
+    return find_boundary(types[0])
+
+
+def _is_plain(headers: Headers) -> bool:
+    return all(
+        value.strip().lower() in _PLAIN for name, value in headers if name == b"content-encoding"
+    )
+
+
 def _why_unreadable(headers: Headers) -> str | None:
     """Return why a body with this head cannot be read."""
     types = [value for name, value in headers if name == b"content-type"]
-    for name, value in headers:
-        if name == b"content-encoding" and value.strip().lower() not in _PLAIN:
-            return "its content-encoding is not identity"
+    if not _is_plain(headers):
+        return "its content-encoding is not identity"
     if len(types) > 1:
         return "it has more than one content-type"
     kind = types[0].partition(b";")[0].strip().lower() if types else b"application/json"
-    return None if kind == b"application/json" else "its content-type is not application/json"
+    return (
+        None
+        if kind == b"application/json"
+        else "its content-type is neither application/json nor a plain form"
+    )
