@@ -32,5 +32,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_sessionfinish() -> None:
     """Save what a test process has covered: one that takes over 10 s to exit is killed."""
     measured = Coverage.current()
-    if measured is not None:
+    if measured is not None and "PYTEST_XDIST_WORKER" in os.environ:
         measured.save()
