@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -214,6 +215,7 @@ def test_a_missing_extra_is_named(
         "BRIDGEPOOL_ADMIN_KEY": "bpa_x_y",
         "BRIDGEPOOL_ENCRYPTION_KEYS": key,
     }
+    env |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
     (tmp_path / "p.toml").write_text("providers = []")
     if "s.db" in arguments and arguments[0] in ("providers", "gateway"):
         made = run(
