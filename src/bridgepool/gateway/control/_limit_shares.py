@@ -100,7 +100,7 @@ class LimitShares:
             await trio.sleep(interval)
 
     async def give_back(self, store: Store) -> None:
-        """Give back what was drawn and nobody holds."""
+        """Return what was drawn of budgets to the store, without what gateways hold."""
         draws = self._ledger.give_back()
         if draws:
             await budgets_of(store).draw(draws)
@@ -147,7 +147,7 @@ async def open_limit_shares(
         look_interval: Seconds between two looks at which control planes run.
 
     Resource handling:
-        Leaving gives back what was drawn of budgets and nobody holds, for at most two seconds.
+        Leaving returns what was drawn of budgets, without what gateways hold; at most 2 s.
 
     Raises:
         StoreError: The store cannot be read.

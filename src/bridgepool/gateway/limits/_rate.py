@@ -48,7 +48,7 @@ class MinuteRate:
         return self.share - self.taken(now)
 
     def status(self, now: float) -> Rate:
-        """Return what a client is told: the limit, and what is left of the share."""
+        """Return the status for a client: the limit, and what is left of the share."""
         taken, share = self.taken(now), self.share
         remaining = max(0, int(share - taken + 1e-6))
         return Rate(int(self.whole), remaining, taken * _MINUTE / share if share else 0.0)

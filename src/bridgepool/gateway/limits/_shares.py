@@ -11,8 +11,8 @@ Shares follow demand; a gateway without any keeps the least share, so that its n
 not wait. What a gateway held that is gone stays taken for a while, since it may go on with it while
 its connection is away; then it comes back, but for what it held of a budget, which counts as spent.
 After the start of a control plane shares hardly grow for a moment, until all gateways have
-reported what they hold. If some do not that were there before, they may have used what nobody
-reports of a rate: it is given, but counts as taken, and comes back within a minute.
+reported what they hold. A gateway that was there before and does not report may have used its share
+of a rate. That share is given to others, but counts as taken, and comes back within a minute.
 
 Of a budget that is kept in a store, only what was *drawn* from there is given: what is drawn counts
 as spent in the store. So what gateways hold outlives the control plane that gave it, and the next

@@ -54,8 +54,8 @@ class WebSocketMessages:
     begins: str = "response.created"
     """The `type` of the provider's first message of a response."""
     fails: str = "error"
-    """The `type` of the provider's message that no response comes of one that was asked for. For
-    the limits, the end of a response is told by the usage in it."""
+    """The `type` of the provider's message in place of a response that was asked for. The limits
+    take a message with usage for the end of a response."""
     ends: frozenset[str] = frozenset(
         {"response.completed", "response.done", "response.failed", "response.incomplete"}
     )
