@@ -190,8 +190,8 @@ def test_the_source_is_asked_three_times_before_it_is_too_old() -> None:
     assert options.settings([Address("127.0.0.1", 0)]).poll_interval == 20.0
     assert options.settings([Address("127.0.0.1", 0)]).allow_anonymous
     assert not options.settings([Address("127.0.0.1", 0), Address("::", 0)]).allow_anonymous
-    balanced = GatewayOptions(providers=FILE, proxy_protocol=True, trusted_proxy=("127.0.0.1",))
-    assert not balanced.settings([Address("127.0.0.1", 0)]).allow_anonymous
+    behind_a_proxy = GatewayOptions(providers=FILE, trusted_proxy=("127.0.0.1",))
+    assert not behind_a_proxy.settings([Address("127.0.0.1", 0)]).allow_anonymous
 
 
 @pytest.mark.parametrize(

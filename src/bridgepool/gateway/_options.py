@@ -223,8 +223,8 @@ class GatewayOptions:
     `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()
     """An address or network of proxies in front, such as `10.0.0.0/8`. Their connections have no
-    limit for each address, and their `X-Forwarded-For` names the peer in the access log. May be
-    given several times."""
+    limit for each address, and their `X-Forwarded-For` names the peer in the access log. Every
+    client needs a key then. May be given several times."""
     proxy_protocol: bool = False
     """Trusted proxies begin each connection with a PROXY protocol head (version 1 or 2), which
     names the client; requires `--trusted-proxy`."""
@@ -325,8 +325,8 @@ class GatewayOptions:
 
     def settings(self, addresses: Sequence[Address]) -> GatewaySettings:
         """Return the gateway's policy, when it listens on these addresses."""
-        # A balancer on this machine brings programs of others, which may send any Host.
-        only_local = all(address.is_loopback for address in addresses) and not self.proxy_protocol
+        # A proxy on this machine brings programs of others, with any Host.
+        only_local = all(address.is_loopback for address in addresses) and not self.trusted_proxy
         return GatewaySettings(
             allow_anonymous=only_local,
             expose_route_headers=self.expose_route_headers,

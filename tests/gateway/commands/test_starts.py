@@ -16,7 +16,7 @@ GATEWAY = [
     (("--listen", "{taken}"), "cannot listen on"),
     (("--listen", "8080"), "is not HOST:PORT"),
     (("--listen", "0.0.0.0:0"), "has no [[clients]]"),
-    (("--proxy-protocol", "--trusted-proxy", "127.0.0.1"), "has no [[clients]]"),
+    (("--trusted-proxy", "127.0.0.1"), "has no [[clients]]"),
     (("--tls-cert", "nowhere.pem"), "--tls-cert requires --tls-key"),
     (("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"), "cannot be used"),
     (("--access-log", "no/file"), "No such file"),
@@ -68,6 +68,8 @@ def test_why_a_program_does_not_start(
     monkeypatch.setenv(KEYS, ENCRYPTION_KEY)
     if program == "gateway":
         write(Path("providers.toml"), provider("ai", "openai", "https://a.example/v1"))
+        if "--listen" not in options:
+            options = ("--listen", "127.0.0.1:0", *options)
         options = ("--providers", "providers.toml", *options)
     else:
         store = () if "--store" in options else ("--store", "store.db")

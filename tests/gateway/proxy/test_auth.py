@@ -13,6 +13,7 @@ from bridgepool.gateway.providers import (
 from bridgepool.gateway.providers._credentials import KEY_HEADERS
 from bridgepool.gateway.proxy._auth import (
     FOREIGN_ORIGIN,
+    FROM_A_PROXY,
     LOCAL_PROGRAMS_ONLY,
     Identity,
     ListedClients,
@@ -21,6 +22,7 @@ from bridgepool.gateway.proxy._auth import (
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
 from bridgepool.gateway.proxy._refusals import NO_CLIENT_KEY, WRONG_CLIENT_KEY, Refusal, Retry
 from bridgepool.gateway.serving._listening import is_loopback
+from bridgepool.gateway.serving._local_programs import is_local_program
 from bridgepool.http import Headers
 
 KEY = new_client_key()
@@ -139,6 +141,43 @@ async def test_without_clients_a_web_page_from_elsewhere_is_refused(
 ) -> None:
     expected = LOCAL_PROGRAMS_ONLY if header[0] == b"host" else FOREIGN_ORIGIN
     assert await ask(header, clients=Clients()) is expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-forwarded-for", b"192.0.2.7"),
+        (b"x-forwarded-for", b"127.0.0.1, 2001:db8::7"),
+        (b"x-forwarded-for", b"unknown"),
+        (b"x-real-ip", b"192.0.2.7"),
+        (b"x-forwarded-host", b"ai.example"),
+        (b"forwarded", b'for="[2001:db8::7]:4711";proto=https'),
+        (b"forwarded", b"for=127.0.0.1, For=192.0.2.7"),
+        (b"forwarded", b"host=ai.example"),
+    ],
+)
+async def test_without_clients_what_a_local_proxy_brings_from_elsewhere_is_refused(
+    header: tuple[bytes, bytes],
+) -> None:
+    local = (b"host", b"127.0.0.1:8080")  # such as nginx sends by itself
+    assert await ask(local, header, clients=Clients()) is FROM_A_PROXY
+    assert not is_local_program((local, header))  # nor is it shown the admin port
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-forwarded-for", b"127.0.0.1"),
+        (b"x-forwarded-for", b"::1, ::ffff:127.0.0.1"),
+        (b"x-forwarded-for", b""),
+        (b"x-forwarded-host", b"localhost:3000"),
+        (b"forwarded", b'for="[::1]:4711";host=localhost;proto=http;by=_a'),
+    ],
+)
+async def test_without_clients_a_local_program_may_come_through_a_proxy(
+    header: tuple[bytes, bytes],
+) -> None:
+    assert isinstance(await ask(header, clients=Clients()), Identity)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "a.localhost", "127.8.8.8", "::1"])

@@ -198,7 +198,8 @@ async def test_a_trusted_proxy_names_the_peer_of_the_record(nursery: trio.Nurser
     settings = GatewaySettings(allow_anonymous=True, trusted_proxies=("127.0.0.0/8",))
     forwarded = ((b"x-forwarded-for", b"192.0.2.7"),)
     async with open_rig(nursery=nursery, settings=settings) as rig:
-        await rig.ask("/ai/v1/models", headers=forwarded)
+        answer = await rig.ask("/ai/v1/models", headers=forwarded)
+        assert (answer.status, answer.code) == (403, "not_from_here")  # it has no key
         async with connect(rig.address) as client:
             await client.send(b"GET / HTTP/1.1\r\nx-forwarded-for: 192.0.2.7\r\n\r\n")  # no host
             await client.read_to_end()

@@ -25,13 +25,23 @@ from bridgepool.gateway.proxy._refusals import (
     Retry,
     authorization_unavailable,
 )
-from bridgepool.gateway.serving._local_programs import is_loopback_authority
+from bridgepool.gateway.serving._local_programs import (
+    comes_from_elsewhere,
+    is_loopback_authority,
+)
 from bridgepool.http import Headers
 
 LOCAL_PROGRAMS_ONLY = Refusal(
     403,
     "not_from_here",
     "This gateway has no clients configured, so it serves programs on its own machine only.",
+    Retry.USELESS,
+)
+FROM_A_PROXY = Refusal(
+    403,
+    "not_from_here",
+    "This gateway has no clients configured, so it serves programs on its own machine only, and "
+    "this request came through a proxy. Behind one the gateway needs clients with keys.",
     Retry.USELESS,
 )
 FOREIGN_ORIGIN = Refusal(
@@ -129,7 +139,7 @@ async def identify(
         authorizer: authenticates keys.
         allow_anonymous: whether a gateway without clients serves local programs. A web page that
             reaches this machine from a browser (by a foreign origin, or by a name rebound to a
-            loopback address) is refused.
+            loopback address), and a request that a proxy on it brings from elsewhere, are refused.
 
     Returns:
         The client, or the refusal to answer with.
@@ -154,11 +164,13 @@ async def identify(
         return authorization_unavailable(unavailable.retry_after)
     if authorizer.has_clients or not allow_anonymous:
         return WRONG_CLIENT_KEY if tokens else NO_CLIENT_KEY
-    return _refuse_page(headers, allowed_origin=allowed_origin) or _ANONYMOUS
+    return _refuse_foreign(headers, allowed_origin=allowed_origin) or _ANONYMOUS
 
 
-def _refuse_page(headers: Headers, *, allowed_origin: bool) -> Refusal | None:
-    """Refuse the request of a web page from elsewhere; None for a local program."""
+def _refuse_foreign(headers: Headers, *, allowed_origin: bool) -> Refusal | None:
+    """Refuse the request of a web page or a proxy's client; None for a local program."""
+    if comes_from_elsewhere(headers):
+        return FROM_A_PROXY
     for name, value in headers:
         if name == b"host" and not is_loopback_authority(value):
             return LOCAL_PROGRAMS_ONLY

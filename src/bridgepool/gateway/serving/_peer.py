@@ -28,7 +28,7 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
 
 def is_among(networks: tuple[Network, ...], host: str) -> bool:
     """Return whether an address, as a socket has it, is in one of the networks."""
-    address = _parse(host)
+    address = parse_address(host)
     return address is not None and any(address in network for network in networks)
 
 
@@ -53,13 +53,13 @@ def find_peer_behind(proxies: Iterable[str]) -> FindPeer | None:
         return any(address in network for network in networks)
 
     def find(headers: Headers, connection: str) -> str:
-        found = _parse(connection)
+        found = parse_address(connection)
         if found is None or not is_trusted(found):
             return connection
         hops = b",".join([value for name, value in headers if name == b"x-forwarded-for"])
         peer = None
         for hop in reversed(hops.decode("latin-1").split(",")[-_MAX_HOPS:]):
-            address = _parse(hop.strip())
+            address = parse_address(hop.strip())
             if address is None:
                 break
             peer = address
@@ -70,8 +70,8 @@ def find_peer_behind(proxies: Iterable[str]) -> FindPeer | None:
     return find
 
 
-def _parse(text: str) -> _Address | None:
-    """Parse an address, with or without a port."""
+def parse_address(text: str) -> _Address | None:
+    """Parse an address, with or without a port; None if it is not one."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

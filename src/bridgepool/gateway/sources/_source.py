@@ -100,7 +100,7 @@ def _check_clients(clients: Clients, path: str, allow_anonymous: bool) -> None:
     if not allow_anonymous:
         raise StartError(
             f"{path}: has no [[clients]], and without clients a gateway may listen on "
-            "loopback addresses only, and without --proxy-protocol; make one with "
+            "loopback addresses only, and without --trusted-proxy; make one with "
             "`bridgepool hash-key`"
         )
     logger.warning("no clients configured; serving every program on this machine")
