@@ -75,7 +75,12 @@ USAGE_BUGS: tuple[Bug, ...] = (
     bug(
         "a full spool grows", _SPOOL,
         "gateway/usage/_spool.py:UsageSpool.add",
-        "self._bytes >= self.max_bytes and not self.refuses", "False",
+        "is_full and not self.refuses", "False",
+    ),
+    bug(
+        "refused requests fill the memory of a gateway that may not drop records", _SPOOL,
+        "gateway/usage/_spool.py:UsageSpool.add",
+        "is_full and self.refuses and not record.attempts", "False",
     ),
     bug(
         "records are in memory only", _SPOOL, f"{_JOURNAL}:Journal.append",

@@ -33,7 +33,8 @@ async def test_a_gateway_that_cannot_record_usage_says_so_where_health_is_asked(
         assert rig.gateway.status()["ready"] == ready.json
         if refuses:
             assert (ready.status, ready.json["reason"]) == (503, "usage cannot be recorded")
-            assert ready.json["usage"] == {"pending": 2, "dropped": 0, "failing": False}
+            # the refused one has no record, or those that ask again would fill the memory
+            assert ready.json["usage"] == {"pending": 1, "dropped": 0, "failing": False}
             assert caplog.text.count("usage spool full; refusing requests") == 1
         else:
             assert (ready.status, ready.json["ready"]) == (200, True)

@@ -22,7 +22,9 @@ from bridgepool.gateway.usage._spool import MAX_BATCH
 
 
 def record(number: int) -> UsageRecord:
-    return UsageRecord(id=f"{number:06}", time="t", client="web", provider="ai", tools=("shell",))
+    return UsageRecord(
+        id=f"{number:06}", time="t", client="web", provider="ai", tools=("shell",), attempts=1
+    )
 
 
 @attrs.define(eq=False)
@@ -138,7 +140,10 @@ async def test_a_full_spool_drops_and_counts_or_has_requests_refused(
         for number in range(100):  # of requests that run: they are kept
             assert spool.full == (spool.statistics().pending_bytes >= 5000)
             spool.add(record(number))
+        for number in range(100):  # of requests that were refused for it: they fill no memory
+            spool.add(attrs.evolve(record(number), code="usage_unavailable", attempts=0))
         assert (spool.full, spool.statistics().pending) == (True, 100)
+        assert spool.statistics().dropped == 0
         nursery.start_soon(spool.send, store)
         await spool.wait_empty()
         assert not spool.full

@@ -82,16 +82,20 @@ class UsageSpool:
         """Add a record: an `OnUsage` for `open_gateway`. Does not block.
 
         When the spool is full, it is dropped and counted. With `refuses` it is kept: those of
-        running requests still come.
+        running requests still come. Those of requests that were refused are left out then, or
+        clients that ask again would fill the memory.
         """
-        if self._bytes >= self.max_bytes and not self.refuses:
+        is_full = self._bytes >= self.max_bytes
+        if is_full and self.refuses and not record.attempts:
+            return
+        if is_full and not self.refuses:
             if self._dropped == self._reported:
                 logger.error("usage spool full; dropping records")
             self._dropped += 1
             return
-        data, had_room = _encode(record), self._bytes < self.max_bytes
+        data = _encode(record)
         self._put(data, self._write_waiting() and self._append(data))
-        if self.refuses and had_room and self._bytes >= self.max_bytes:
+        if self.refuses and not is_full and self._bytes >= self.max_bytes:
             logger.error("usage spool full; refusing requests")
 
     def _append(self, data: bytes) -> bool:
