@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import pytest
 import trio
 
 from bridgepool import MemoryReloader, ProviderSnapshot
@@ -214,3 +215,15 @@ def anthropic(upstream: SimulatedUpstream | str, name: str = "claude", **fields:
     if "key_env" not in fields and "client_keys" not in fields:
         fields.setdefault("keys", ["sk-ant-central"])
     return Provider(name=name, type="anthropic", base_url=url, allow_private=True, **fields)
+
+
+def own_refusals(caplog: pytest.LogCaptureFixture) -> list[tuple[str, object]]:
+    """Return the level and the code of each request that the log says the gateway refused.
+
+    None of them is logged as an upstream's failure, too.
+    """
+    refused = [line for line in caplog.records if line.message == "request to a provider refused"]
+    failed = [line for line in caplog.records if line.message == "upstream request failed"]
+    ids = {vars(line)["request_id"] for line in refused}
+    assert ids.isdisjoint(vars(line)["request_id"] for line in failed)
+    return [(line.levelname, vars(line)["code"]) for line in refused]

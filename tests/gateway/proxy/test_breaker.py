@@ -12,7 +12,7 @@ from bridgepool.gateway import GatewaySettings
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.dying import CUT, HANG, answer, closed_port, start_dying
 from tests.gateway.proxy.raw import connect, post
-from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, openai
+from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, openai, own_refusals
 
 AI = f"/ai/v1{CHAT}"
 SHORT = GatewaySettings(
@@ -66,6 +66,7 @@ async def test_after_five_failures_requests_are_refused_until_a_probe_succeeds(
         assert (last.code, last.attempts) == ("", 1)
     messages = [line.message for line in caplog.records]
     assert [m for m in messages if "breaker" in m] == ["breaker opened"] * 2 + ["breaker closed"]
+    assert own_refusals(caplog) == [("INFO", "circuit_open")] * 3
 
 
 async def test_a_refusal_is_in_the_dialect_of_the_provider(nursery: trio.Nursery) -> None:

@@ -12,7 +12,7 @@ from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.providers import Client, Provider, hash_key, new_client_key
 from bridgepool.http import Headers, HttpLimits, UpstreamLimits
 from tests.gateway.proxy.raw import connect, raw_upstream, read_head
-from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
+from tests.gateway.proxy.rig import anthropic, open_rig, openai, own_refusals, start_upstream
 
 
 def client_with_key(name: str) -> tuple[Client, str]:
@@ -101,8 +101,9 @@ async def test_one_client_that_takes_all_it_can_get_leaves_a_provider_to_the_oth
 
 
 async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "bridgepool.gateway")
     url = await raw_upstream(nursery, hold_or_answer)
     ada, key = client_with_key("ada")
     settings = sharing(connections=2, wait_timeout=0.01)
@@ -114,6 +115,7 @@ async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
         await rig.wait_requests(1)
         refused = await rig.ask("/ai/v1/models", headers=bearer(key))
         assert (refused.status, refused.code) == (429, "client_share_exceeded")
+    assert own_refusals(caplog) == [("INFO", "client_share_exceeded")]
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100000", "Transfer-Encoding: chunked"])

@@ -16,7 +16,7 @@ from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.gateway.providers._key_fingerprint import fingerprint
 from bridgepool.http import Exchange, Headers, serve_http
 from tests.gateway.proxy.raw import connect
-from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai
+from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai, own_refusals
 
 CHAT = "/ai/v1/chat/completions"
 
@@ -101,7 +101,7 @@ async def test_round_robin_takes_the_keys_in_turn_and_skips_what_cools(
 
 
 async def test_when_all_keys_are_out_and_one_is_rate_limited_the_answer_is_429_with_its_time(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream = await start(nursery, a=401)
     upstream.answers |= {
@@ -117,10 +117,11 @@ async def test_when_all_keys_are_out_and_one_is_rate_limited_the_answer_is_429_w
                 assert answer.json["error"]["type"] == "rate_limit_error"
         assert upstream.seen == ["a", "b", "c"], "the second request was not sent"
         upstream.seen.clear()
+    assert own_refusals(caplog) == [("WARNING", "provider_keys_exhausted")] * 4
 
 
 async def test_when_all_keys_are_refused_the_answer_is_that_for_a_refused_key(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     upstream = await start(nursery, a=401, b=401)
     async with open_rig(openai(upstream.url, keys=["a", "b"]), nursery=nursery) as rig:
@@ -129,6 +130,7 @@ async def test_when_all_keys_are_refused_the_answer_is_that_for_a_refused_key(
             assert (answer.status, answer.code) == (502, "provider_key_refused")
             assert answer.headers[b"x-should-retry"] == b"false"
         assert upstream.seen == ["a", "b"]
+    assert own_refusals(caplog) == [("WARNING", "provider_key_refused")] * 2
 
 
 async def test_an_operator_reads_of_a_refused_key_although_another_one_serves(

@@ -13,7 +13,7 @@ from bridgepool.gateway.providers import Client, ClientRules, hash_key, new_clie
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.dying import CUT, HANG, answer, closed_port, start_dying
 from tests.gateway.proxy.raw import connect, post
-from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, openai
+from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, openai, own_refusals
 
 AI = f"/ai/v1{CHAT}"
 SHORT = GatewaySettings(
@@ -302,7 +302,7 @@ async def test_a_client_gets_no_fallback_that_it_may_not_use(nursery: trio.Nurse
 
 
 async def test_over_its_limit_a_provider_refuses_and_a_place_is_held_until_the_end(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     half = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab"
     upstream, free = await start_dying(nursery, half), await start_dying(nursery)
@@ -328,6 +328,7 @@ async def test_over_its_limit_a_provider_refuses_and_a_place_is_held_until_the_e
         await rig.wait_records(5)
         assert (await ask(rig)).status == 200
     assert upstream.count == 2
+    assert own_refusals(caplog) == [("WARNING", "provider_overloaded")] * 2
 
 
 async def test_requests_that_wait_run_in_their_order(nursery: trio.Nursery) -> None:

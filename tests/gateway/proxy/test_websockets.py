@@ -22,7 +22,7 @@ from wsproto.events import (
 from bridgepool.gateway import GatewaySettings, Outcome, WebSocketLimits
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.http.asgi import asgi_app
-from tests.gateway.proxy.rig import open_rig, openai
+from tests.gateway.proxy.rig import open_rig, openai, own_refusals
 from tests.gateway.proxy.websockets import Socket, connect_socket, echo, start_upstream
 from tests.http.test_asgi import hypercorn_serving
 
@@ -91,6 +91,7 @@ async def test_a_browsers_key_is_understood_and_goes_no_further(nursery: trio.Nu
 async def test_an_upstream_without_websockets_is_a_426(
     nursery: trio.Nursery, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "bridgepool.gateway")
     north = await start_upstream(nursery, echo, refuse=status)
     async with (
         open_rig(openai(north.url), nursery=nursery) as rig,
@@ -98,8 +99,8 @@ async def test_an_upstream_without_websockets_is_a_426(
     ):
         assert isinstance(answer, RejectConnection)
         assert answer.status_code == 426
-    [logged] = [each for each in caplog.records if each.message == "upstream request failed"]
-    assert "The provider does not speak websockets" in vars(logged)["error"]
+    assert own_refusals(caplog) == [("INFO", "websocket_not_supported")]
+    assert "The provider does not speak websockets" in vars(caplog.records[-1])["reason"]
 
 
 async def test_a_key_that_the_upstream_refuses_is_followed_by_the_next(

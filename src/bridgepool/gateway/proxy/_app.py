@@ -32,12 +32,7 @@ from bridgepool.gateway.proxy._call import Call, route_headers, upstream_target
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._cors import Cors, cors_headers
-from bridgepool.gateway.proxy._forward import (
-    ResponseCutError,
-    ResponseWithheldError,
-    log_upstream_failure,
-    refusal_for,
-)
+from bridgepool.gateway.proxy._forward import ResponseCutError, ResponseWithheldError
 from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
 from bridgepool.gateway.proxy._readiness import Readiness
@@ -50,6 +45,11 @@ from bridgepool.gateway.proxy._route_hints import find_similar_route
 from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._status import GatewayStatistics, status_document
+from bridgepool.gateway.proxy._upstream_failures import (
+    log_unserved,
+    log_upstream_failure,
+    refusal_for,
+)
 from bridgepool.gateway.proxy._websocket import WebSockets
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.gateway.upstreams._admission import Admission, OverloadedError
@@ -350,11 +350,11 @@ class Gateway:
             )
             raise
         except UpstreamError as error:
-            log_upstream_failure(record, error)
             refusal = refusal_for(error)
+            log_unserved(record, refusal, error)
         except ResponseWithheldError as error:
-            log_upstream_failure(record, error.refusal.message)
             refusal = error.refusal
+            log_unserved(record, refusal, refusal.message)
         except ResponseCutError as error:
             log_upstream_failure(record, error.__cause__)
             return

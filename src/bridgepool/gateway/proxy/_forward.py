@@ -13,7 +13,6 @@ upstream's head are sent with ours, in one write.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,13 +40,8 @@ from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._last_event import between_events, last_event
 from bridgepool.gateway.proxy._recorded_bodies import ask_for_plain_bytes, begin_recording
 from bridgepool.gateway.proxy._refusals import (
-    CLIENT_SHARE_EXCEEDED,
     UPSTREAM_BAD_ANSWER,
-    UPSTREAM_BUSY,
-    UPSTREAM_CUT,
     UPSTREAM_REDIRECTS,
-    UPSTREAM_TIMEOUT,
-    UPSTREAM_UNREACHABLE,
     Refusal,
 )
 from bridgepool.gateway.proxy._replay import ReadsBody
@@ -59,6 +53,7 @@ from bridgepool.gateway.proxy._request_id import (
 from bridgepool.gateway.proxy._socket_guard import SocketGuard
 from bridgepool.gateway.proxy._stripped_response import Response, begin_reading, usage_headers
 from bridgepool.gateway.proxy._uploaded_body import UploadedBody
+from bridgepool.gateway.proxy._upstream_failures import log_upstream_failure, refusal_for
 from bridgepool.gateway.proxy._usage import reads_answer
 from bridgepool.gateway.proxy._websocket import WebSocketCall, refusal_of_upstream
 from bridgepool.gateway.proxy._websocket_relay import relay_websocket
@@ -67,21 +62,14 @@ from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
 from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.http import (
-    ConnectFailed,
     Exchange,
     ForwardedMode,
     Headers,
-    PoolFull,
-    ShareExceeded,
     UpstreamError,
-    UpstreamProtocolError,
     UpstreamResponse,
-    UpstreamTimeout,
     forward_request_headers,
     get_header,
 )
-
-logger = logging.getLogger("bridgepool.gateway")
 
 _LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is cancelled
 _UNSENT = b"?"  # stands for a piece that may have been sent in part
@@ -123,31 +111,6 @@ class ResponseCutError(Exception):
 
     The access record has the outcome; the cause is the upstream's error.
     """
-
-
-def refusal_for(error: UpstreamError) -> Refusal:
-    """Return the refusal for an upstream's failure."""
-    if isinstance(error, ConnectFailed):
-        return UPSTREAM_UNREACHABLE
-    if isinstance(error, UpstreamTimeout):
-        return UPSTREAM_TIMEOUT
-    if isinstance(error, ShareExceeded):
-        return CLIENT_SHARE_EXCEEDED
-    if isinstance(error, PoolFull):
-        return UPSTREAM_BUSY
-    if isinstance(error, UpstreamProtocolError):
-        return UPSTREAM_BAD_ANSWER
-    return UPSTREAM_CUT
-
-
-def log_upstream_failure(record: AccessRecord, error: object) -> None:
-    """Log that a provider failed a request."""
-    fields = {
-        "request_id": record.request_id,
-        "provider": record.provider,
-        "error": str(error),
-    }
-    logger.warning("upstream request failed", extra=fields)
 
 
 async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: AccessRecord) -> None:
