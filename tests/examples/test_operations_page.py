@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 import pytest
@@ -27,10 +27,15 @@ LEVELS = {"exception": "error", "log": "warning"}
 # class -> place of the argument -> level at which the class logs it
 EVENTS_GIVEN = {"RefusedKeys": {1: "warning"}, "StoreAccess": {0: "error", 1: "warning"}}
 METHODS = {"debug", "info", "warning", "error", "critical", *LEVELS}
+# An attribute that is filled into an event -> what the programs call it
+NAMES_GIVEN = {"_owner": "control plane", "_follower": "gateway"}
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, values: Iterable[ast.expr] = ()) -> str:
     """Show a log event as the page does: without what is filled in, and without backquotes."""
+    for value in values:
+        if isinstance(value, ast.Attribute) and value.attr in NAMES_GIVEN:
+            text = text.replace("%s", NAMES_GIVEN[value.attr], 1)
     return re.sub(r"`[^`]*`", "…", re.sub(r"%(\(\w+\))?[a-z]", "…", text))
 
 
@@ -46,23 +51,24 @@ def _logged() -> Iterator[tuple[str, str, str]]:
                         args=[
                             ast.Call(func=ast.Attribute(attr="current_time")) | ast.Name(id="now"),
                             ast.Constant(value=str() as event),
-                            *_,
+                            *values,
                         ],
                     ):
-                        yield file.relative_to(PACKAGE).as_posix(), _plain(event), method
+                        yield file.relative_to(PACKAGE).as_posix(), _plain(event, values), method
                     case ast.Call(
                         func=ast.Attribute(
                             value=ast.Name(id="logger" | "_log" | "log"), attr=method
                         )
                     ) if method in METHODS:
-                        text = node.args[1 if method == "log" else 0]
+                        text, *values = node.args[1 if method == "log" else 0 :]
                         if isinstance(text, ast.Name):
                             text = _constant(tree, text.id)
                         if isinstance(text, ast.Attribute):
                             continue  # an event that its class was given, see EVENTS_GIVEN
                         assert isinstance(text, ast.Constant), f"{file.name}:{node.lineno}"
                         assert isinstance(text.value, str)
-                        yield file.relative_to(PACKAGE).as_posix(), _plain(text.value), method
+                        event = _plain(text.value, values)
+                        yield file.relative_to(PACKAGE).as_posix(), event, method
                     case ast.Call(func=ast.Name(id=name), args=given) if name in EVENTS_GIVEN:
                         for place, method in EVENTS_GIVEN[name].items() if given else ():
                             text = given[place]

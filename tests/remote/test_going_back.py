@@ -86,9 +86,9 @@ async def test_the_log_of_the_owner_names_a_follower_that_is_ahead_of_it(
         two.remote.acknowledge(100)
         await two.switch()
         await trio.sleep(0.1)
-    (record,) = [each for each in caplog.records if "ahead of its owner" in each.message]
-    assert record.__dict__["follower"] == "front-1"
-    assert record.__dict__["follower_revision"] == 100
+    (record,) = [each for each in caplog.records if "follower is ahead" in each.message]
+    assert record.__dict__["reported_by"] == "front-1"
+    assert record.__dict__["reported_revision"] == 100
     assert record.__dict__["own_revision"] == 5
 
 

@@ -14,7 +14,7 @@ HELLO = Hello(name="front", instance="i", software="test/1")
 async def test_a_notice_of_other_rows_that_brings_none_means_that_they_are_asked_for() -> None:
     async with (
         open_plane() as plane,
-        open_follower_session(await link(plane), HELLO, (), lambda _: None) as session,
+        open_follower_session(await link(plane), HELLO, (), lambda _: None, "owner") as session,
     ):
         session.known = 3
         session.note_changed(RowSet(7, 3))
@@ -30,7 +30,7 @@ async def test_rows_that_were_not_taken_yet_keep_when_only_the_revision_moves() 
     rows = (ROWS.write(row(1)),)
     async with (
         open_plane() as plane,
-        open_follower_session(await link(plane), HELLO, (), lambda _: None) as session,
+        open_follower_session(await link(plane), HELLO, (), lambda _: None, "owner") as session,
     ):
         session.note_changed(RowSet(7, 3, rows))
         session.note_changed(RowSet(8, 3))
@@ -43,7 +43,9 @@ async def test_what_came_before_the_answer_is_not_taken_after_it(
     async with open_plane() as plane:
         revision = plane.owner.set_rows([row(1)])
         await trio.sleep(0.1)
-        async with open_follower_session(await link(plane), HELLO, (), lambda _: None) as session:
+        async with open_follower_session(
+            await link(plane), HELLO, (), lambda _: None, "owner"
+        ) as session:
             session.note_changed(RowSet(revision - 1, 1, ()))
             answer = await session.get_rows()
             assert answer.rows == (ROWS.write(row(1)),)

@@ -43,8 +43,8 @@ async def test_a_revoked_key_ends_its_session_within_a_second_and_a_new_one_brin
         assert "have a new one made" in str(answer.document["reason"])
         assert "session ended: this key was revoked" in caplog.text
         assert "the connection was lost: this key was revoked" in caplog.text
-        await wait_for(lambda: "follower refused by the owner" in caplog.text)
-        refusals = [r for r in caplog.records if r.message == "follower refused"]
+        await wait_for(lambda: "refused by the control plane" in caplog.text)
+        refusals = [r for r in caplog.records if r.message == "gateway refused"]
         assert vars(refusals[0])["code"] == "unknown_key"
         await world.point_at(world.south)
         assert (await front.ask()).model == "m@north"
@@ -95,9 +95,9 @@ async def test_a_newer_gateway_is_told_to_wait_for_the_control_plane(
     assert (refusal.status, refusal.code) == (426, "version_refused")
     reason = f"the client speaks protocol {version}, the server 1.0; upgrade the server"
     assert refusal.reason == reason
-    refusals = [vars(r) for r in caplog.records if r.message == "follower refused"]
+    refusals = [vars(r) for r in caplog.records if r.message == "gateway refused"]
     assert refusals[0]["reason"] == reason
-    assert f"follower refused by the owner: {reason}" in caplog.text
+    assert f"refused by the control plane: {reason}" in caplog.text
 
 
 async def test_a_gateway_program_ends_when_it_is_refused_before_it_had_providers(

@@ -217,6 +217,9 @@ async def test_a_server_that_is_not_a_websocket_server_is_a_connect_error(
         (b"<html>", "unexpected_status", "gave no reason"),
         (b"[" * 10_000, "unexpected_status", "gave no reason"),
         (json.dumps({"code": 1, "reason": "r"}).encode(), "unexpected_status", "gave no reason"),
+        (b'{"error": {"code": "c", "message": "m\\n"}}', "unexpected_status", "server said 'm?'"),
+        (b'{"error": "e"}', "unexpected_status", "gave no reason"),
+        (b'{"error": {"message": 1}}', "unexpected_status", "gave no reason"),
         (json.dumps({"code": "c\n", "reason": "r\x1b[2J"}).encode(), "c?", "r?[2J"),
     ],
 )

@@ -66,8 +66,8 @@ class GatewayOptions:
     providers: Annotated[Path | None, Parameter(group=_SOURCES)] = None
     """A provider file (TOML). It is watched: saving it changes the gateway."""
     control: Annotated[_Url, Parameter(group=_SOURCES)] = None
-    """The URL of a control plane, `wss://HOST:PORT` (`ws://` on a network of your own). The
-    gateway starts even if it cannot be reached."""
+    """The URL of a control plane, `wss://HOST:PORT` (`ws://` on a network of your own), with the
+    address of its `--rpc-listen`. The gateway starts even if it cannot be reached."""
     store: Annotated[_Url, Parameter(group=_SOURCES)] = attrs.field(default=None, repr=False)
     """The store of a control plane, opened by the gateway itself: `PATH.db` or `postgresql://…`.
     It is followed. Default, when none of the three is given: `BRIDGEPOOL_STORE`, the place for a

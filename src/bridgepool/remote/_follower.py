@@ -80,6 +80,7 @@ class RemoteProviders(Generic[P]):
     _services: tuple[Service, ...]
     _table: RowTable[bytes, P]
     _seen: ProviderSnapshot[P] | None  # the latest; of `_table`, once there was a reload
+    _owner: str  # what log lines and errors call it
     _session: FollowerSession | None = attrs.field(default=None, init=False)
     _receipt: Acknowledge | None = attrs.field(default=None, init=False)
     # the task that sends receipts waits in it, until its deadline, which is when to send the next
@@ -114,7 +115,7 @@ class RemoteProviders(Generic[P]):
         await self._tried.wait()
         session = self._session
         if session is None:
-            raise ReloadError(f"the owner cannot be asked: {self.status}")
+            raise ReloadError(f"the {self._owner} cannot be asked: {self.status}")
         fresh = session.take_sent() or await session.get_rows()
         table, revision = self._table, fresh.revision
         if fresh.rows is not None:
@@ -187,7 +188,9 @@ class RemoteProviders(Generic[P]):
             except _EXPECTED_ERRORS as error:
                 self._note_problem(str(error) or type(error).__name__)
             except Exception as error:  # a `connect` that is not ours must not end this task
-                _log.exception("connection to the owner failed by an unexpected exception")
+                _log.exception(
+                    "connection to the %s failed by an unexpected exception", self._owner
+                )
                 self._note_problem(
                     f"unexpected {type(error).__name__}; its traceback is in the log"
                 )
@@ -210,7 +213,7 @@ class RemoteProviders(Generic[P]):
             async with (
                 connect() as channel,
                 open_follower_session(
-                    channel, self._introduce(), self._services, self._note_changed
+                    channel, self._introduce(), self._services, self._note_changed, self._owner
                 ) as session,
             ):
                 scope.deadline = inf
@@ -258,8 +261,8 @@ class RemoteProviders(Generic[P]):
         welcome = session.welcome
         self.status._note_session(welcome.session, welcome.software, welcome.protocol)
         self.status.revision = session.revision
-        facts = {"session": welcome.session, "owner": welcome.software}
-        _log.info("connected to the owner", extra=facts)
+        facts = {"session": welcome.session, "software": welcome.software}
+        _log.info("connected to the %s", self._owner, extra=facts)
         self._bus.publish()
 
     def _note_changed(self, changed: RowSet) -> None:
@@ -276,7 +279,7 @@ class RemoteProviders(Generic[P]):
             self._note_problem(str(error))
             return
         if refused != self.status.refused:
-            _log.error("follower refused by the owner: %s", refused.reason)
+            _log.error("refused by the %s: %s", self._owner, refused.reason)
         self.status._note_error(f"refused ({refused.code}): {refused.reason}", refused)
         if not self.status.ever_connected and self._first_refusal is None:
             self._first_refusal = refused
@@ -288,7 +291,8 @@ class RemoteProviders(Generic[P]):
         is_new = logged != self._logged
         _log.log(
             logging.WARNING if is_new else logging.DEBUG,
-            "connection to the owner failed: %s",
+            "connection to the %s failed: %s",
+            self._owner,
             problem,
         )
         self.status._note_error(problem)
@@ -304,6 +308,7 @@ async def open_remote_providers(
     services: Iterable[Service] = (),
     seen: ProviderSnapshot[P] | None = None,
     limits: RemoteLimits = _DEFAULT_LIMITS,
+    owner_name: str = "owner",
 ) -> AsyncIterator[RemoteProviders[P]]:
     """Follow the providers of an owner, for as long as the block lasts.
 
@@ -324,6 +329,8 @@ async def open_remote_providers(
         seen: What the owner sent last, before this program was started; such as from a file. The
             owner is told its revision and epoch.
         limits: How long to wait for what.
+        owner_name: What log lines and errors call the owner, for operators of your application who
+            know it by another name.
 
     Resource handling:
         Leaving the block ends the session. What the block raises comes out as it is.
@@ -339,7 +346,7 @@ async def open_remote_providers(
     with ChangeBus() as bus, bus.subscribe() as changes:
         async with open_service_nursery() as nursery:
             remote = RemoteProviders(
-                changes, RemoteStatus(), hello, limits, bus, services, table, seen
+                changes, RemoteStatus(), hello, limits, bus, services, table, seen, owner_name
             )
             nursery.start_soon(remote._keep, connect)
             try:

@@ -28,6 +28,8 @@ class FollowerSession:
     welcome: Welcome
     revision: int | None
     """The latest that the owner sent."""
+    owner: str
+    """What errors call the owner."""
     known: int | None = attrs.field(default=None, init=False)
     """`RowSet.set` of the rows that this session has brought and that are in use."""
     # what the latest notice brought; without rows, that they are those of its set
@@ -64,10 +66,10 @@ class FollowerSession:
             trio.BrokenResourceError,
             trio.ClosedResourceError,
         ) as error:
-            problem = f"the owner did not send its rows: {error}"
+            problem = f"the {self.owner} did not send its rows: {error}"
             raise ReloadError(problem) from None
         if answer.rows is None and (known is None or answer.set != known):
-            raise ReloadError("the owner left out rows that are not known here")
+            raise ReloadError(f"the {self.owner} left out rows that are not known here")
         if self._sent is not None and _age(self._sent) <= _age(answer):
             self._sent = None  # it came before, so it holds less
         return answer
@@ -87,6 +89,7 @@ async def open_follower_session(
     hello: Hello,
     services: Iterable[Service],
     on_changed: Callable[[RowSet], None],
+    owner: str,
 ) -> AsyncIterator[FollowerSession]:
     """Begin a session on a channel: hello, services, notices.
 
@@ -95,6 +98,7 @@ async def open_follower_session(
         hello: Who we are.
         services: What the hello asks for.
         on_changed: Called with each notice, once the session has taken it.
+        owner: What errors call the owner.
     """
     session: FollowerSession | None = None
     early: list[RowSet] = []  # notices that came in one go with the answer to `watch`
@@ -113,7 +117,7 @@ async def open_follower_session(
             opened = ServiceSession(welcome.session, None, service.name, rpc)
             await stack.enter_async_context(service.open(opened))
         watching = await rpc.call("watch", Watch(send=True), RowSet)
-        session = FollowerSession(rpc, welcome, watching.revision)
+        session = FollowerSession(rpc, welcome, watching.revision, owner)
         for notice in early:
             session.note_changed(notice)
         early.clear()

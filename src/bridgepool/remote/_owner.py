@@ -40,7 +40,7 @@ from bridgepool.transports.memory import open_memory_channel_pair
 P = TypeVar("P")
 
 _log = logging.getLogger("bridgepool.remote")
-_SHUTTING_DOWN: Final = Goodbye("shutting_down", "the owner stops; connect again")
+_SHUTTING_DOWN: Final = Goodbye("shutting_down", "shutting down; connect again")
 _UNAVAILABLE: Final = Refused(
     503, "unavailable", "keys cannot be looked up at the moment; try again later"
 )
@@ -73,6 +73,7 @@ class RemoteService(Generic[P]):
     _hello_timeout: float
     _goodbye_timeout: float
     _max_message_bytes: int
+    _follower: str  # what log lines call one
     _current: EncodedRows | None = attrs.field(default=None, init=False)
     _open: set["OwnerSession[P]"] = attrs.field(factory=set, init=False)
     _has_rows: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -99,7 +100,8 @@ class RemoteService(Generic[P]):
             log = self._refusals.setdefault(outcome.code, RefusalLog(_log))
             log.warning(
                 trio.current_time(),
-                "follower refused",
+                "%s refused",
+                self._follower,
                 peer=handshake.peer,
                 code=outcome.code,
                 reason=outcome.reason,
@@ -113,7 +115,7 @@ class RemoteService(Generic[P]):
         try:
             identity = await self._admit(handshake)
         except Exception:  # the owner's: this handshake is answered, and the server goes on
-            _log.exception("look-up of a follower's key failed")
+            _log.exception("look-up of a %s's key failed", self._follower)
             return _UNAVAILABLE
         if isinstance(identity, Refused):
             return identity
@@ -220,7 +222,7 @@ class RemoteService(Generic[P]):
             except RemoteError:
                 raise
             except Exception:  # the owner's: this call is answered, and the server goes on
-                _log.exception("a source did not catch up with a follower")
+                _log.exception("source did not catch up with a %s", self._follower)
                 raise RemoteError("unavailable", "the source may be behind; retry later") from None
             if reached.is_ahead_of(self._current.snapshot):
                 await self._replaced.wait()
@@ -274,6 +276,7 @@ async def open_remote_service(
     hello_timeout: float = 10.0,
     goodbye_timeout: float = 0.5,
     max_message_bytes: int = codec.MAX_FRAME_BYTES,
+    follower_name: str = "follower",
 ) -> AsyncIterator[RemoteService[P]]:
     """Open a service that sends the providers of a source to followers, and their changes.
 
@@ -300,6 +303,8 @@ async def open_remote_service(
         hello_timeout: Seconds after which a session without a hello is ended.
         goodbye_timeout: Seconds that a follower has to take the reason why its session is ended.
         max_message_bytes: The largest message that the channels take.
+        follower_name: What log lines call a follower, for operators of your application who know
+            it by another name.
 
     Resource handling:
         Leaving the block ends all sessions with a goodbye, and waits for none of them: the tasks
@@ -315,6 +320,7 @@ async def open_remote_service(
         hello_timeout,
         goodbye_timeout,
         max_message_bytes,
+        follower_name,
     )
     async with open_service_nursery() as nursery:
         nursery.start_soon(service._notify_sessions)

@@ -251,11 +251,11 @@ class OwnerSession(Generic[P]):
         if is_epoch and revision is not None and receipt.revision > revision:
             facts = {
                 "session": self.id,
-                "follower": self.admitted.identity.name,
-                "follower_revision": receipt.revision,
+                "reported_by": self.admitted.identity.name,
+                "reported_revision": receipt.revision,
                 "own_revision": revision,
             }
-            _log.warning("follower is ahead of its owner", extra=facts)
+            _log.warning("%s is ahead", self.service._follower, extra=facts)
         self.service.receipts[self.id] = receipt
         if self.service._observer is not None:
             self.service._observer.acknowledged(self.id, receipt)

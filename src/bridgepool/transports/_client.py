@@ -153,11 +153,13 @@ def _parse_refusal(status: int, body: bytes | None) -> HandshakeRefusedError:
     """Read `{"code", "reason"}`; a body of another form is not an error."""
     try:
         fields = json.loads(body or b"")
-        code, reason = fields["code"], fields["reason"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        code = reason = None
+        code, reason = fields.get("code"), fields.get("reason")
+        said = fields["error"]["message"] if reason is None else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        code = reason = said = None
     if not isinstance(code, str) or not isinstance(reason, str):
-        return HandshakeRefusedError(
-            status, "unexpected_status", "the server gave no reason; check the URL"
-        )
+        # Not a server of ours, or not the right one of them: many describe their errors so.
+        what = f"said {printable(said)!r}" if isinstance(said, str) else "gave no reason"
+        problem = f"the server {what}; check the URL"
+        return HandshakeRefusedError(status, "unexpected_status", problem)
     return HandshakeRefusedError(status, printable(code), printable(reason, 1000))

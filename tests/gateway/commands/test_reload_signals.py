@@ -158,13 +158,13 @@ async def test_a_ca_file_is_read_again_at_hangup(north: SimulatedUpstream, tmp_p
     trustme.CA().cert_pem.write_to_path(file)
     options = plane.options("--ca-file", str(file), scheme="wss")
     async with plane.up(server), run_gateway_of(*options) as gateway:
-        await gateway.wait_event("connection to the owner failed: ")
+        await gateway.wait_event("connection to the control plane failed: ")
         file.write_text("no certificate")
         gateway.signal(signal.SIGHUP)
         await gateway.wait_event("CA file cannot be used", level="error")
         ca.cert_pem.write_to_path(file)
         gateway.signal(signal.SIGHUP)
-        await gateway.wait_event("connected to the owner")
+        await gateway.wait_event("connected to the control plane")
         assert await gateway.stop() == []
 
 

@@ -230,5 +230,6 @@ async def open_control_plane(
             ],
             seen=seen,
             limits=limits,
+            owner_name="control plane",
         ) as remote:
             yield ControlPlane(remote, clients, key_reports)

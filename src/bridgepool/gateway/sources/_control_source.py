@@ -41,11 +41,13 @@ from bridgepool.gateway.sources._snapshot_file import SnapshotFile, read_snapsho
 from bridgepool.gateway.sources._source import Source
 from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.remote import RejectedRow, RemoteLimits, RemoteProviders, websocket_connector
+from bridgepool.transports._errors import HandshakeRefusedError
 from bridgepool.transports._handshake import WebSocketLimits
 
 logger = logging.getLogger("bridgepool.gateway")
 
 _MAX_KEY_BYTES: Final = 1024
+_RIGHT_PORT: Final = "--control takes the address of the control plane's --rpc-listen"
 _REMOTE_LIMITS: Final = RemoteLimits()
 _AUTHORIZATION_LIMITS: Final = AuthorizationLimits()
 _WEBSOCKET_LIMITS: Final = WebSocketLimits()
@@ -227,10 +229,14 @@ async def open_control_source(
     @asynccontextmanager
     async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
         key = await trio.to_thread.run_sync(key_file.read)
-        async with websocket_connector(
+        connector = websocket_connector(
             url, key, ssl_context=trust.context, limits=websocket_limits
-        )() as channel:
-            yield channel
+        )
+        try:
+            async with connector() as channel:
+                yield channel
+        except HandshakeRefusedError as error:
+            raise _name_right_port(error) from None
 
     async def look_again() -> None:
         limiter = trio.CapacityLimiter(1)
@@ -277,6 +283,13 @@ async def open_control_source(
             nursery.cancel_scope.cancel()
 
 
+def _name_right_port(error: HandshakeRefusedError) -> HandshakeRefusedError:
+    """Add which address `--control` takes to the refusal of what is not a control plane."""
+    if error.code != "unexpected_status" or error.status >= 500:  # a balancer in front of one
+        return error
+    return HandshakeRefusedError(error.status, error.code, f"{error.reason}: {_RIGHT_PORT}")
+
+
 def check_url(url: str) -> str:
     """Check the URL of a control plane, and log a warning if keys would cross the network
     unencrypted.
@@ -289,7 +302,7 @@ def check_url(url: str) -> str:
     except ValueError:
         origin, target = None, ""
     if origin is None or origin.port == 0 or "?" in target:
-        raise StartError("--control: is not ws://HOST:PORT or wss://HOST:PORT")
+        raise StartError(f"--control: is not ws://HOST:PORT or wss://HOST:PORT; {_RIGHT_PORT}")
     if origin.scheme == "http" and not is_loopback(origin.host):
         logger.warning("--control is ws://; provider keys cross the network unencrypted")
     return url

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
 import attrs
+import msgspec
 import trio
 
 from bridgepool._secret import Secret
@@ -38,6 +39,7 @@ from bridgepool.http import (
     InvalidRequest,
     RemoteProtocolError,
     RequestBody,
+    is_websocket_handshake,
 )
 
 MAX_BODY: Final = 1 << 20
@@ -50,6 +52,20 @@ _TOO_MANY_CONNECTIONS: Final = error_response(
     503,
     "too_many_connections",
     "there are too many connections, in total or from this address; try again later",
+)
+
+# In the form of a refused handshake, so that a gateway shows the reason.
+_WRONG_PORT: Final = ApiResponse(
+    404,
+    msgspec.json.encode(
+        {
+            "code": "wrong_port",
+            "reason": "this is the port of the control plane's API; gateways connect to the "
+            "address of its --rpc-listen, which it prints at its start: serving gateways on …",
+        }
+    ),
+    _CLOSING,
+    "wrong_port",
 )
 
 
@@ -152,6 +168,8 @@ class Guard:
         self, exchange: Exchange, segments: tuple[str, ...], query: str, record: ApiRecord
     ) -> ApiResponse:
         request = exchange.request
+        if is_websocket_handshake(request):
+            return _WRONG_PORT
         try:
             actor = await self._admit(exchange, record) if _needs_key(segments) else None
             if isinstance(actor, ApiResponse):
