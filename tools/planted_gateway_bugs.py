@@ -13,7 +13,7 @@ _URLS = ("tests/gateway/proxy/test_answer_urls.py",)
 _SETS = ("tests/gateway/sources/test_empty_sets.py",)
 _HALF_WRITTEN = ("tests/gateway/providers/test_half_written.py",)
 _NAMES = ("tests/http_client/test_name_lookups.py",)
-_APP = "gateway/proxy/_app.py:Gateway._serve_on"
+_ROUTE = "gateway/proxy/_routing.py:find_route"
 _WIRE = "http/_h11_wires.py:H11ClientWire"
 _KEY_POOL = ("tests/gateway/upstreams/test_key_pool.py",)
 _FAILOVER = ("tests/gateway/proxy/test_key_failover.py",)
@@ -23,11 +23,10 @@ _CREDENTIALS = "gateway/providers/_credentials.py"
 
 GATEWAY_BUGS: tuple[Bug, ...] = (
     bug(
-        "a disabled provider says so on open routes only", _REFUSING, _APP,
-        "await self._refuse(exchange, found.refusal, form, record)",
-        "is_open = any(kind.match(request.method, target.path) for kind in self._types)\n"
-        "            refusal = found.refusal if is_open else refusals.unknown_provider(())\n"
-        "            await self._refuse(exchange, refusal, form, record)",
+        "a disabled provider says so on open routes only", _REFUSING, _ROUTE,
+        "return found.refusal",
+        "is_open = any(kind.match(request.method, target.path) for kind in redactor._types)\n"
+        "        return found.refusal if is_open else refusals.unknown_provider(())",
     ),
     bug(
         "the last key instead of the first", _REFUSING,
@@ -90,7 +89,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "self._body_error = BodyTooLarge(text)", "raise BodyTooLarge(text)",
     ),
     bug(
-        "a body passes on a method that takes none", _SHARED, _APP,
+        "a body passes on a method that takes none", _SHARED, _ROUTE,
         "if has_body(request.headers) and", "if False and",
     ),
     bug(

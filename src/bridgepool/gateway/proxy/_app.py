@@ -21,8 +21,6 @@ import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
-from bridgepool.gateway.providers._access_keys import holds_access_key
-from bridgepool.gateway.providers._credentials import uses_own_key
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
@@ -40,9 +38,8 @@ from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._recovery import forward_request
 from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
 from bridgepool.gateway.proxy._replay import ReplayBudget
-from bridgepool.gateway.proxy._request_body import has_body
-from bridgepool.gateway.proxy._route_hints import find_similar_route
-from bridgepool.gateway.proxy._runtimes import Runtimes, UnavailableProvider
+from bridgepool.gateway.proxy._routing import find_route
+from bridgepool.gateway.proxy._runtimes import Runtimes
 from bridgepool.gateway.proxy._settings import GatewaySettings
 from bridgepool.gateway.proxy._status import GatewayStatistics, status_document
 from bridgepool.gateway.proxy._upstream_failures import (
@@ -123,8 +120,7 @@ class Gateway:
         return self._recorder.refuse_invalid(invalid)
 
     async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
-        form = self._error_form(exchange)
-        await self._refuse(exchange, refusals.TOO_MANY_CONNECTIONS, form, record)
+        await self._refuse(exchange, refusals.TOO_MANY_CONNECTIONS, record)
 
     async def _record(
         self, exchange: Exchange, serve: Callable[[Exchange, AccessRecord], Awaitable[None]]
@@ -135,8 +131,9 @@ class Gateway:
         try:
             await serve(exchange, record)
         except trio.Cancelled:
-            ending = refusals.SHUTTING_DOWN, exchange, self._error_form(exchange), record
-            await self._end_cancelled(*ending)  # noqa: ASYNC102 -- it shields itself
+            await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
+                refusals.SHUTTING_DOWN, exchange, record
+            )
             raise
         except Exception:
             # A bug of ours: it may fail this request and no other.
@@ -145,7 +142,7 @@ class Gateway:
             record.outcome, record.code = Outcome.FAILED, refusals.INTERNAL.code
             if exchange.response_started:
                 raise
-            await self._refuse(exchange, refusals.INTERNAL, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.INTERNAL, record)
             record.outcome = Outcome.FAILED
         finally:
             self._recorder.end(record, request.target.partition(b"?")[0])
@@ -198,10 +195,10 @@ class Gateway:
         """Return what the gateway does with the keys of its providers; cheap."""
         return self._keys.report()
 
-    def _error_form(self, exchange: Exchange, type: str | None = None) -> ErrorForm:
+    def _error_form(self, exchange: Exchange, record: AccessRecord) -> ErrorForm:
         """Return the error form of the provider's type, else one guessed from the request."""
         for kind in self._types:
-            if kind.name == type:
+            if kind.name == record.provider_type:
                 return kind.errors
         request = exchange.request
         return find_error_form(self._types, request.target.partition(b"?")[0], request.headers)
@@ -214,13 +211,13 @@ class Gateway:
         if await answer_without_key(exchange, record, preflight=origin is not None):
             return
         if not self._readiness.has_snapshot:
-            await self._refuse(exchange, refusals.NOT_READY, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.NOT_READY, record)
             return
         identity = await self._identify(exchange)
         if isinstance(identity, Refusal):
             if identity is refusals.WRONG_CLIENT_KEY:
                 await trio.sleep(self._refused_keys.refuse(exchange.client, trio.current_time()))
-            await self._refuse(exchange, identity, self._error_form(exchange), record)
+            await self._refuse(exchange, identity, record)
             return
         exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
@@ -230,8 +227,7 @@ class Gateway:
         try:
             await self._admission.enter()
         except OverloadedError:
-            form = self._error_form(exchange)
-            await self._refuse(exchange, refusals.GATEWAY_OVERLOADED, form, record)
+            await self._refuse(exchange, refusals.GATEWAY_OVERLOADED, record)
             return
         try:
             await self._serve_admitted(identity, exchange, record)
@@ -258,11 +254,11 @@ class Gateway:
                     record.trace.note_acquired(begun, bridge.built)
                 await self._serve_on(bridge, identity, exchange, record)
         except PoolClosedError:
-            await self._refuse(exchange, refusals.SHUTTING_DOWN, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.SHUTTING_DOWN, record)
         except BuildError:
             fields = {"request_id": record.request_id, "client": record.client}
             logger.exception("bridge failed", extra=fields)
-            await self._refuse(exchange, refusals.BRIDGE_FAILED, self._error_form(exchange), record)
+            await self._refuse(exchange, refusals.BRIDGE_FAILED, record)
 
     async def _serve_on(
         self, bridge: Bridge, identity: Identity, exchange: Exchange, record: AccessRecord
@@ -275,58 +271,36 @@ class Gateway:
         if is_websocket_handshake(request):
             judged = self._sockets.admit(target, found, identity, exchange)
             if isinstance(judged, Refusal):
-                await self._refuse(exchange, judged, self._error_form(exchange), record)
+                await self._refuse(exchange, judged, record)
                 return
             socket = judged
         if target is None or found is None:
-            form = self._error_form(exchange)
             refusal = refusals.unknown_provider(identity.visible(bridge.provider_names))
-            await self._refuse(exchange, refusal, form, record)
+            await self._refuse(exchange, refusal, record)
             return
-        provider = found.provider
-        record.provider, record.provider_type = provider.name, provider.type
-        if isinstance(found, UnavailableProvider):
-            form = self._error_form(exchange, provider.type)
-            await self._refuse(exchange, found.refusal, form, record)
+        routed = find_route(found, target, identity, request, record, self._recorder.redactor)
+        if isinstance(routed, Refusal):
+            await self._refuse(exchange, routed, record)
             return
-        form = found.kind.errors
-        match = (
-            found.kind.match(request.method, target.path)
-            if socket is None
-            else found.kind.match_websocket(target.path)
-        )
-        if match is None or holds_access_key(match.path):
-            path = self._recorder.redactor.describe(target.path)
-            similar = find_similar_route(found.kind, request.method, target.path)
-            refusal = refusals.unknown_route(provider.name, record.method, path, similar)
-            await self._refuse(exchange, refusal, form, record)
-            return
-        record.route = match.pattern
         if self._usage_full is not None and self._usage_full():
-            await self._refuse(exchange, refusals.USAGE_UNAVAILABLE, form, record)
+            await self._refuse(exchange, refusals.USAGE_UNAVAILABLE, record)
             return
-        if has_body(request.headers) and request.method not in match.route.bodies:
-            await self._refuse(exchange, refusals.unexpected_body(record.method), form, record)
-            return
-        own_key = identity.own_key and uses_own_key(request.headers, provider, found.kind)
-        if provider.client_keys and not own_key and found._keys is None:
-            await self._refuse(exchange, refusals.OWN_KEY_MISSING, form, record)
-            return
-        use = None
+        runtime, match = routed.runtime, routed.match
+        errors, use = match.route.errors or runtime.kind.errors, None
         if identity.ruled is not None:
-            admitted = await self._uses.admit(identity.ruled, found.kind, match, exchange, record)
+            admitted = await self._uses.admit(identity.ruled, runtime.kind, match, exchange, record)
             if isinstance(admitted, Refusal):
-                await self._refuse(exchange, admitted, match.route.errors or form, record)
+                await self._refuse(exchange, admitted, record, errors)
                 return
             use = admitted
         call = Call(
-            found,
-            upstream_target(match, target.query, provider, own_key=own_key),
+            runtime,
+            upstream_target(match, target.query, runtime.provider, own_key=routed.own_key),
             match,
             target.query,
             identity.tenant(exchange.client),
-            own_key,
-            match.route.errors or form,
+            routed.own_key,
+            errors,
             bridge.why_cancelled,
             route_headers(record) if self._settings.expose_route_headers else (),
             self._settings.reads_usage,
@@ -346,7 +320,7 @@ class Gateway:
             return
         except trio.Cancelled:
             await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
-                bridge.why_cancelled(), exchange, call.errors, record
+                bridge.why_cancelled(), exchange, record, call.errors
             )
             raise
         except UpstreamError as error:
@@ -367,10 +341,14 @@ class Gateway:
             bridge.leave(exchange)
             if call.use is not None:
                 call.use.end(record)
-        await self._refuse(exchange, refusal, call.errors, record)
+        await self._refuse(exchange, refusal, record, call.errors)
 
     async def _end_cancelled(
-        self, refusal: Refusal, exchange: Exchange, form: ErrorForm, record: AccessRecord
+        self,
+        refusal: Refusal,
+        exchange: Exchange,
+        record: AccessRecord,
+        errors: ErrorForm | None = None,
     ) -> None:
         """Record why a request was cancelled, and refuse it if its response has not begun."""
         if record.outcome is not Outcome.COMPLETE:
@@ -383,16 +361,21 @@ class Gateway:
                 trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True),
                 suppress(trio.BrokenResourceError),
             ):
-                await self._refuse(exchange, refusal, form, record)
+                await self._refuse(exchange, refusal, record, errors)
         at_drain = refusal is refusals.DRAIN_DEADLINE
         record.outcome = Outcome.DRAIN_DEADLINE if at_drain else Outcome.SHUTDOWN
         record.code = refusal.code
 
     async def _refuse(
-        self, exchange: Exchange, refusal: Refusal, form: ErrorForm, record: AccessRecord
+        self,
+        exchange: Exchange,
+        refusal: Refusal,
+        record: AccessRecord,
+        errors: ErrorForm | None = None,
     ) -> None:
-        """Answer with a refusal."""
+        """Answer with a refusal; without `errors` in the form of the provider's type."""
         refusal = with_status(refusal, exchange.request.headers, self._settings.no_retry_status)
+        form = errors or self._error_form(exchange, record)
         headers, body = render(refusal, form, record.request_id)
         record.outcome, record.code = Outcome.REFUSED, refusal.code
         record.status, record.bytes_sent = refusal.status, len(body)
