@@ -21,6 +21,8 @@ from tests.gateway.proxy.rig import Rig, open_rig, openai, start_upstream
 
 CHAT = "/ai/v1/chat/completions"
 OWN = "/own/v1/chat/completions"
+ADA_KEY = new_client_key()
+ADA = Client(id="ada", key_hashes=(hash_key(ADA_KEY),))
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 
 
@@ -49,9 +51,11 @@ UNDERSCORES = ["Content_Length", "X_Forwarded_For", "Transfer_Encoding", "x_api_
 async def seen_by(
     upstream: SimulatedUpstream, rig: Rig, fields: list[str], target: str = CHAT, *, chunked: bool
 ) -> set[str]:
-    """Send these fields in a head, or as trailers; return the names that the upstream saw."""
+    """Send these fields in Ada's head, or as trailers; return the names that the upstream saw."""
     lines = "".join(f"{name}: marked\r\n" for name in fields).encode()
     head = b"POST %b HTTP/1.1\r\nhost: 127.0.0.1\r\n" % target.encode()
+    head += b"x-bridgepool-key: %b\r\n" % ADA_KEY.reveal().encode()
+    head += b"authorization: Bearer sk-of-ada\r\n"
     async with connect(rig.address) as client:
         if chunked:
             chunks = b"2\r\n{}\r\n0\r\n" + lines + b"\r\n"
@@ -68,7 +72,7 @@ async def test_what_overrides_a_method_path_account_or_address_does_not_reach_a_
     nursery: trio.Nursery, name: str
 ) -> None:
     north = await start_upstream(nursery)
-    async with open_rig(openai(north), nursery=nursery) as rig:
+    async with open_rig(openai(north), clients=(ADA,), nursery=nursery) as rig:
         fields = [name, name.upper(), "X-Kept"]
         assert await seen_by(north, rig, fields, chunked=False) == {"x-kept"}
 
@@ -112,7 +116,7 @@ async def test_with_the_clients_own_key_the_account_is_the_clients_choice(
 ) -> None:
     north = await start_upstream(nursery)
     own = openai(north, "own", client_keys=True)
-    async with open_rig(own, nursery=nursery) as rig:
+    async with open_rig(own, clients=(ADA,), nursery=nursery) as rig:
         fields = [*ACCOUNTS, *CLAIMS, *UNDERSCORES]
         expected = {name.lower() for name in ACCOUNTS}
         assert await seen_by(north, rig, fields, OWN, chunked=False) == expected
