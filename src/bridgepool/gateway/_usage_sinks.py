@@ -14,7 +14,7 @@ from bridgepool.gateway.serving._access_log import open_log
 from bridgepool.gateway.serving._listening import StartError
 from bridgepool.gateway.serving._logs import ProgramLogs
 from bridgepool.gateway.sources._source import Source
-from bridgepool.gateway.usage._bodies import BodyRecorder, bodies_line
+from bridgepool.gateway.usage._bodies import BodyRecorder, RecordedBodies, bodies_line
 from bridgepool.gateway.usage._journal import JournalError
 from bridgepool.gateway.usage._records import UsageRecord, usage_line
 from bridgepool.gateway.usage._spool import UsageSpool, open_usage_spool
@@ -61,13 +61,18 @@ def make_body_recorder(options: GatewayOptions, logs: ProgramLogs) -> BodyRecord
         return None
     path, clients, providers = options.body_log, options.body_log_client, options.body_log_provider
     try:
-        append = logs.open_file(str(path), "body log", private=True).append
+        writer = logs.open_file(str(path), "body log", private=True)
     except OSError as error:
         raise StartError(f"--body-log {path}: {error.strerror}") from None
     fields = {"path": str(path), "clients": list(clients), "providers": list(providers)}
     logger.warning("prompts and answers are recorded", extra=fields)
+
+    def write(bodies: RecordedBodies) -> None:
+        size = len(bodies.request) + len(bodies.response)
+        writer.append_pieces(bodies_line(bodies), size)
+
     return BodyRecorder(
-        on_bodies=lambda bodies: append(bodies_line(bodies)),
+        on_bodies=write,
         clients=clients,
         providers=providers,
         max_bytes=options.body_log_bytes,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import attrs
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bridgepool.gateway import BodyRecorder, RecordedBodies, bodies_line
 from bridgepool.gateway.usage import _bodies
@@ -42,14 +45,14 @@ async def test_the_bodies_of_the_clients_and_providers_asked_for_are_recorded_an
     assert [one.request_id for one in found] == [records[at].request_id for at in (0, 1, 2, 4)]
     first, second, third, fourth = found
     assert json.loads(first.request) == {"model": "m"}
-    assert first.response.encode() == whole.body
-    assert second.response.encode() == stream.body
-    assert "data:" in second.response
+    assert first.response == whole.body
+    assert second.response == stream.body
+    assert b"data:" in second.response
     assert (len(third.request), third.request_truncated) == (100_000, True)
     assert [one.response_truncated for one in found] == [False] * 4
     assert not first.request_truncated
     assert (fourth.provider, json.loads(fourth.request)) == ("other", {"model": "asked of first"})
-    lines = b"".join(map(bodies_line, found))
+    lines = b"".join(piece for one in found for piece in bodies_line(one))
     assert lines.count(b"\n") == 4
     for text in (b"secret", b"private"):
         assert text not in lines
@@ -77,7 +80,7 @@ async def test_recording_delays_no_byte_and_an_answer_that_is_cut_is_recorded_as
             await client.read_until(b"data: one\n")  # it is no whole event
         await rig.wait_records(1)
     [one] = found
-    assert (one.response, one.outcome, recorder._held) == ("data: one\n", "client_gone", 0)
+    assert (one.response, one.outcome, recorder._held) == (b"data: one\n", "client_gone", 0)
 
 
 def test_all_recordings_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,3 +101,49 @@ def test_all_recordings_together_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     first.response.feed(b"again")
     assert [len(one.take()) for one in kept] == [5, 400, 0]
     assert recorder._held == 0
+
+
+@given(st.binary(max_size=60), st.text(max_size=60), st.integers(1, 9))
+def test_the_line_of_recorded_bodies_is_one_of_json_however_its_pieces_divide_them(
+    request: bytes, text: str, size: int
+) -> None:
+    bodies = RecordedBodies(
+        time="t",
+        request_id="r",
+        client="a",
+        provider="p",
+        route="/x",
+        status=200,
+        outcome="complete",
+        request=request,
+        request_truncated=True,
+        response=text.encode(),
+        response_truncated=False,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_bodies, "_PIECE", size)
+        line = b"".join(bodies_line(bodies))
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == attrs.asdict(bodies) | {
+        "request": request.decode("utf-8", "replace"),
+        "response": text,
+    }
+
+
+def test_no_piece_of_a_long_line_takes_long_to_make() -> None:
+    """An event loop waits for at most one of them: their thread pauses in between."""
+    longest = b"\x01" * _bodies.MAX_BODY_BYTES  # six bytes for each, in JSON
+    bodies = RecordedBodies(
+        time="t",
+        request_id="r",
+        client="a",
+        provider="p",
+        route="/x",
+        status=200,
+        outcome="complete",
+        request=longest,
+        request_truncated=False,
+        response=longest,
+        response_truncated=False,
+    )
+    assert max(map(len, bodies_line(bodies))) < 256 * 1024

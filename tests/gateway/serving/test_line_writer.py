@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,27 @@ async def test_lines_are_written_together_and_the_last_ones_at_the_end(tmp_path:
     os.close(descriptor)
     assert path.read_bytes() == b"".join(b"%d\n" % number for number in range(100))
     assert writer.dropped == 0
+
+
+async def test_a_long_line_is_made_in_the_thread_and_counts_until_then() -> None:
+    written: list[bytes] = []
+    made_in: set[int] = set()
+
+    def pieces() -> Iterator[bytes]:
+        for piece in (b"long", b" line", b"\n"):
+            made_in.add(threading.get_ident())
+            yield piece
+
+    async with trio.open_nursery() as nursery:
+        writer = LineWriter(written.append)
+        writer.append(b"before\n")
+        writer.append_pieces(pieces(), line_writer._MAX_BUFFERED)
+        writer.append(b"dropped\n")
+        assert (made_in, writer.dropped) == (set(), 1)
+        await nursery.start(writer.run)
+        nursery.cancel_scope.cancel()
+    assert b"".join(written) == b"before\nlong line\n"
+    assert threading.get_ident() not in made_in
 
 
 async def test_a_sink_that_fails_costs_its_lines_and_nothing_else() -> None:

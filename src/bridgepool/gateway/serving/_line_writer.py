@@ -14,7 +14,7 @@ import select
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -23,10 +23,22 @@ import trio
 logger = logging.getLogger("bridgepool.gateway.serving")
 
 _GATHERING_TIME: Final = 0.02  # seconds from the first line to the write that includes it
+_PAUSE: Final = 0.0001  # seconds; a pause of 0 would not let a waiting thread run
 _MAX_BUFFERED: Final = 8 * 2**20  # bytes kept for a sink that is behind
 _CLOSE_TIMEOUT: Final = 1.0  # seconds that closing waits for the sinks
 
 Sink = Callable[[bytes], object]
+
+
+@attrs.frozen(eq=False)
+class _LongLine:
+    """A line that the thread makes."""
+
+    pieces: Iterable[bytes]
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
 
 
 @attrs.define(eq=False)
@@ -48,7 +60,9 @@ class LineWriter:
     _failing: bool = attrs.field(init=False, default=False)  # the last write failed: reported
     # Both can be used again within a use of them: a finaliser may log at any point of `append`.
     _lock: threading.RLock = attrs.field(init=False, factory=threading.RLock)
-    _lines: queue.SimpleQueue[bytes | None] = attrs.field(init=False, factory=queue.SimpleQueue)
+    _lines: queue.SimpleQueue[bytes | _LongLine | None] = attrs.field(
+        init=False, factory=queue.SimpleQueue
+    )
     _thread: threading.Thread | None = attrs.field(init=False, default=None)
 
     def append(self, line: bytes) -> None:
@@ -56,6 +70,18 @@ class LineWriter:
 
         Can be called in any thread, also before the first line can be written.
         """
+        self._put(line)
+
+    def append_pieces(self, pieces: Iterable[bytes], size: int) -> None:
+        """Append one line that takes long to make: the thread makes it, as `append` otherwise.
+
+        Args:
+            pieces: Of the line. The thread pauses after each, so that others can run.
+            size: The bytes that the line occupies until it is made.
+        """
+        self._put(_LongLine(pieces, size))
+
+    def _put(self, line: bytes | _LongLine) -> None:
         with self._lock:
             if self._buffered > _MAX_BUFFERED:
                 self.dropped += 1
@@ -97,10 +123,10 @@ class LineWriter:
             open_ = None not in lines
             self._write_lines([line for line in lines if line is not None])
 
-    def _write_lines(self, lines: list[bytes]) -> None:
+    def _write_lines(self, lines: list[bytes | _LongLine]) -> None:
         error: Exception | None = None
         try:
-            self._write(b"".join(lines))
+            self._write(b"".join(_make(lines)))
         except Exception as raised:  # mostly an OSError; the sink may be the user's
             error = raised
         with self._lock:
@@ -117,6 +143,17 @@ class LineWriter:
             fields = {"log": self.name, "error": str(error)}
             logger.warning("log cannot be written", extra=fields)
         self._failing = error is not None
+
+
+def _make(lines: Iterable[bytes | _LongLine]) -> Iterator[bytes]:
+    """Yield lines, or their pieces. Other threads run between those of a long line."""
+    for line in lines:
+        if isinstance(line, bytes):
+            yield line
+            continue
+        for piece in line.pieces:
+            yield piece
+            time.sleep(_PAUSE)
 
 
 def close_writers(writers: Iterable[LineWriter]) -> None:

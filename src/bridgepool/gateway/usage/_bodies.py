@@ -6,7 +6,8 @@ a size and, with those of all running requests, up to a total. It never has a he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import codecs
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import attrs
@@ -14,14 +15,14 @@ import msgspec
 
 DEFAULT_BODY_BYTES: Final = 256 * 1024
 MAX_BODY_BYTES: Final = 2 * 2**20
+_PIECE: Final = 32 * 1024  # bytes that are made into text at a time
 _MAX_TOTAL: Final = 64 * 2**20  # bytes of all running requests
 _encode: Final = msgspec.json.Encoder().encode
 
 
-# Without slots, since msgspec writes those in another order than that of the fields.
-@attrs.frozen(kw_only=True, slots=False)
+@attrs.frozen(kw_only=True)
 class RecordedBodies:
-    """The bodies of one request and its answer; texts in UTF-8, other bytes as U+FFFD."""
+    """The bodies of one request and its answer."""
 
     time: str
     """When the request ended: ISO 8601 in UTC, with milliseconds."""
@@ -37,11 +38,11 @@ class RecordedBodies:
     """The status sent to the client; 0 if none was."""
     outcome: str
     """How the request ended, as in the access log."""
-    request: str
+    request: bytes
     """The body of the last attempt, as it was sent to the provider."""
     request_truncated: bool
     """The body was longer than what was kept."""
-    response: str
+    response: bytes
     """The body of the answer; of an event stream, its events as they came."""
     response_truncated: bool
     """The body was longer than what was kept."""
@@ -51,9 +52,30 @@ OnBodies = Callable[[RecordedBodies], None]
 """Called once for each recorded request, after its end. Must not block or raise."""
 
 
-def bodies_line(bodies: RecordedBodies) -> bytes:
-    """Format recorded bodies as a line of JSON."""
-    return _encode(bodies) + b"\n"
+def bodies_line(bodies: RecordedBodies) -> Iterator[bytes]:
+    """Format recorded bodies as a line of JSON: texts in UTF-8, other bytes as U+FFFD.
+
+    The line comes in pieces, since the whole of the longest bodies takes 50 ms and more: see
+    `LineWriter.append_pieces`. A piece takes a millisecond or two.
+    """
+    line = b""
+    for name in attrs.fields_dict(RecordedBodies):
+        line += b'%s"%s":' % (b"," if line else b"{", name.encode("ascii"))
+        value = getattr(bodies, name)
+        if not isinstance(value, bytes):
+            line += _encode(value)
+            continue
+        line += b'"'
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for begin in range(0, len(value), _PIECE):
+            yield line + _escaped(decoder.decode(value[begin : begin + _PIECE]))
+            line = b""
+        line += _escaped(decoder.decode(b"", final=True)) + b'"'
+    yield line + b"}\n"
+
+
+def _escaped(text: str) -> bytes:
+    return _encode(text)[1:-1]
 
 
 @attrs.define(eq=False)
@@ -77,11 +99,11 @@ class KeptBody:
             self._size += len(data)
             recorder._held += len(data)
 
-    def take(self) -> str:
-        """Return the text, and forget it."""
-        text = b"".join(self._pieces).decode("utf-8", "replace")
+    def take(self) -> bytes:
+        """Return the bytes, and forget them."""
+        body = b"".join(self._pieces)
         self.forget()
-        return text
+        return body
 
     def forget(self) -> None:
         """Forget the bytes."""
