@@ -13,7 +13,7 @@ _WRITER = "gateway/serving/_line_writer.py"
 
 PROCESS_BUGS: tuple[Bug, ...] = (
     bug(
-        "a line is written by whoever logs it", _STUCK, f"{_WRITER}:LineWriter.append",
+        "a line is written by whoever logs it", _STUCK, f"{_WRITER}:LineWriter._put",
         "self._lines.put(line)", "self._write(line)",
     ),
     bug(

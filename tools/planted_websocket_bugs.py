@@ -115,7 +115,7 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         '(b"access-control-allow-headers", names)', '(b"access-control-allow-headers", b"*")',
     ),
     bug(
-        "caches mix the answers for two origins", _CORS_TESTS, f"{_CORS}:cors_headers",
+        "caches mix the answers for two origins", _CORS_TESTS, f"{_CORS}:_cors_headers",
         '        (b"vary", b"origin"),\n', "",
     ),
 )  # fmt: skip

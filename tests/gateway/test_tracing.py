@@ -22,6 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from bridgepool.gateway import GatewaySettings, open_tracing
 from bridgepool.gateway import _process as process
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._tracing import begin_trace
 from bridgepool.gateway.tracing import _otlp as otlp
 from bridgepool.http import Exchange, serve_http
@@ -62,6 +63,18 @@ def test_what_is_no_trace_counts_as_none(value: bytes) -> None:
     assert new is not None
     assert new[0] != int(TRACE, 16)
     assert new[1] == 0
+
+
+def test_a_tracestate_goes_on_with_its_own_trace_only() -> None:
+    state = (b"tracestate", b"vendor=1")
+    for parent, kept in ((SAMPLED, True), (SAMPLED + b"-more", False)):
+        headers = ((b"traceparent", parent), state, (b"accept", b"*/*"))
+        trace = begin_trace(headers, 1.0)
+        assert trace is not None
+        trace._attempt(openai("http://127.0.0.1:9/v1"), AccessRecord("POST"))
+        sent = dict(trace.propagate(headers))
+        assert (state[0] in sent, b"accept" in sent) == (kept, True)
+        assert sent[b"traceparent"].startswith(b"00-%032x-" % trace.trace_id)
 
 
 def test_a_part_of_the_other_requests_is_traced() -> None:

@@ -9,7 +9,7 @@ import trio
 from bridgepool.gateway import GatewaySettings, Outcome
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.http import Headers
-from tests.gateway.proxy.raw import raw_upstream, says
+from tests.gateway.proxy.raw import connect, post, raw_upstream, says
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
 
 ORIGINS = ("https://Chat.example", "app://obsidian.md", "null", "http://10.0.0.7:3000")
@@ -80,6 +80,22 @@ async def test_other_origins_are_told_nothing_and_an_open_gateway_says_why(
         rebound = ((b"host", b"rebound.example"), (b"origin", b"https://chat.example"))
         assert (await rig.ask(CHAT, {}, rebound)).status == 403, "a name of somebody else"
     assert len(north.received) == 1
+
+
+async def test_a_page_may_read_why_its_request_cannot_be_read(nursery: trio.Nursery) -> None:
+    north = await start_upstream(nursery)
+    async with open_rig(openai(north), nursery=nursery, settings=OPEN) as rig:
+        for origin, fault, status in (
+            (b"https://chat.example", b"x-long: " + b"x" * 70_000 + b"\r\n", b"431"),
+            (b"https://chat.example", b"content-length: 1\r\n", b"400"),
+            (b"https://evil.example", b"content-length: 1\r\n", b"400"),
+        ):
+            async with connect(rig.address) as client:
+                await client.send(post(CHAT, extra=b"origin: " + origin + b"\r\n" + fault))
+                head = (await client.read_to_end()).partition(b"\r\n\r\n")[0]
+            assert head.startswith(b"HTTP/1.1 " + status)
+            allowed = b"access-control-allow-origin: " + origin in head
+            assert allowed == (origin != b"https://evil.example")
 
 
 async def test_an_upstream_does_not_decide_which_pages_may_read(nursery: trio.Nursery) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.gateway.proxy.rig import anthropic, open_rig, openai
 
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+SIZE = re.compile(rb"\r\n([0-9a-f]+)\r\n")  # of a chunk
 QUOTED = (
     r'{"type":"response.output_text.delta","delta":"\\"sequence_number\\":99","sequence_number":7}'
 )
@@ -63,6 +65,8 @@ async def test_a_cut_responses_stream_ends_with_an_event_that_its_sdks_know(
         await read_first(other, "/ai/v1/chat/completions")
         name, document = last_event(await other.read_to_end())
         assert (name, set(document)) == (None, {"error", "request_id"})
+        for record, got in zip(await rig.wait_records(2), (client.data, other.data), strict=True):
+            assert record.bytes_sent == sum(int(size, 16) for size in SIZE.findall(got))
 
 
 async def again(address: str) -> RawClient:

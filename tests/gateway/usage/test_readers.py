@@ -177,6 +177,11 @@ def test_what_cannot_be_a_count_or_a_name_is_left_out() -> None:
     }
     document = {"model": "m" * 129, "id": 7, "usage": usage, "choices": {"finish_reason": "stop"}}
     assert _read(_reader(answer), [json.dumps(document).encode()]) == Usage()
+    spelt = (
+        b'{"usage":{"prompt_tokens":3.0,"completion_tokens":2e1}}'  # JSON has one kind of number
+    )
+    tokens = _read(_reader(answer), [spelt]).tokens
+    assert (tokens.input, tokens.output) == (3, 20)
     named = {"model": "a\x1b[2Jb\x00", "usage": {"prompt_tokens": 3}}
     found = _read(_reader(answer), [json.dumps(named).encode()])
     assert (found.model, found.tokens.input, found.complete) == ("a?[2Jb?", 3, True)

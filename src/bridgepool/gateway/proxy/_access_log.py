@@ -80,7 +80,7 @@ class AccessRecord:
     """The pattern of the open route that it matched, below the provider's base URL, such as
     `/responses/*`: as rules of clients name it."""
     attempts: int = 0
-    """How often it was sent to an upstream."""
+    """How often an upstream was tried, also one that could not be reached."""
     upstream_status: int = 0
     """The status of the upstream's last response; 0 if there was none."""
     upstream_ms: float | None = None

@@ -29,7 +29,7 @@ from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
 from bridgepool.gateway.proxy._call import Call, route_headers, upstream_target
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
-from bridgepool.gateway.proxy._cors import Cors, cors_headers
+from bridgepool.gateway.proxy._cors import Cors
 from bridgepool.gateway.proxy._forward import ResponseCutError, ResponseWithheldError
 from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
@@ -117,7 +117,8 @@ class Gateway:
 
     def answer_invalid(self, invalid: InvalidRequest) -> tuple[Headers, bytes]:
         """Refuse and record an invalid request; an `answer_invalid` for `serve_http`."""
-        return self._recorder.refuse_invalid(invalid)
+        headers, body = self._recorder.refuse_invalid(invalid)
+        return headers + self._cors.headers_for(invalid.headers), body
 
     async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
         await self._refuse(exchange, refusals.TOO_MANY_CONNECTIONS, record)
@@ -127,6 +128,7 @@ class Gateway:
     ) -> None:
         """Serve a request, and make its access record."""
         request = exchange.request
+        exchange.response_headers = self._cors.headers_for(request.headers)
         record = self._recorder.begin(request.method, request.headers, exchange.client)
         try:
             await serve(exchange, record)
@@ -205,10 +207,8 @@ class Gateway:
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
         """Authenticate and admit a request."""
-        origin = self._cors.allowed_origin(exchange.request.headers)
-        if origin is not None:
-            exchange.response_headers = cors_headers(origin)
-        if await answer_without_key(exchange, record, preflight=origin is not None):
+        allowed = self._cors.allowed_origin(exchange.request.headers) is not None
+        if await answer_without_key(exchange, record, preflight=allowed):
             return
         if not self._readiness.has_snapshot:
             await self._refuse(exchange, refusals.NOT_READY, record)

@@ -52,6 +52,11 @@ class Cors:
         origin = get_header(headers, b"origin")
         return origin if origin is not None and origin.lower() in self._origins else None
 
+    def headers_for(self, headers: Headers) -> Headers:
+        """Return the fields of every response to a request with these headers."""
+        origin = self.allowed_origin(headers)
+        return () if origin is None else _cors_headers(origin)
+
 
 def is_preflight(request: Request) -> bool:
     """Return whether a browser asks what a page of another origin may send."""
@@ -62,8 +67,7 @@ def is_preflight(request: Request) -> bool:
     )
 
 
-def cors_headers(origin: bytes) -> Headers:
-    """Return the fields of each response to a page of this origin."""
+def _cors_headers(origin: bytes) -> Headers:
     return (
         (b"access-control-allow-origin", origin),
         (b"access-control-expose-headers", b"*"),
@@ -72,7 +76,7 @@ def cors_headers(origin: bytes) -> Headers:
 
 
 def preflight_headers(request: Request) -> Headers:
-    """Return the fields of the response to a preflight, besides `cors_headers`."""
+    """Return the fields of the response to a preflight, besides those of every response."""
     fields: list[tuple[bytes, bytes]] = [
         (b"access-control-allow-methods", _METHODS),
         (b"access-control-max-age", _PREFLIGHT_MAX_AGE),

@@ -342,6 +342,7 @@ async def _stream_response(
                     suppress(trio.BrokenResourceError),
                 ):
                     await stream.send_all(event)  # noqa: ASYNC120 -- shielded
+                    record.bytes_sent += len(event)
             raise
         if failure is not None:
             refusal = refusal_for(failure)
@@ -350,5 +351,6 @@ async def _stream_response(
             if between_events(response.headers, tail):
                 event = last_event(refusal, call.errors, record.request_id, before + tail)
                 await stream.send_all(event)
+                record.bytes_sent += len(event)
             raise ResponseCutError from failure
         stream.trailers = answer_trailers(response.trailers, own_key=call.passes_own_key)

@@ -91,6 +91,8 @@ class Recorder:
         self.ended[record.outcome] += 1
         record.ended = time.perf_counter()
         record.take_usage()
+        if record.method == "HEAD":
+            record.bytes_sent = 0  # its response has no body, whatever was to be sent
         if self._observers:
             record.path = self.redactor.redact(path, record.fallback_from or record.provider)
         for observe in self._observers:

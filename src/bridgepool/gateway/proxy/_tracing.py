@@ -100,8 +100,12 @@ class RequestTrace:
         return attempt
 
     def propagate(self, headers: Headers) -> Headers:
-        """Return the headers of a request for its upstream, with the current attempt as parent."""
-        kept = [field for field in headers if field[0] != b"traceparent"]
+        """Return the headers of a request for its upstream, with the current attempt as parent.
+
+        A `tracestate` goes on with the trace that it belongs to, and with no other.
+        """
+        dropped = (b"traceparent",) if self.parent_id else (b"traceparent", b"tracestate")
+        kept = [field for field in headers if field[0] not in dropped]
         parent = b"00-%032x-%016x-01" % (self.trace_id, self._attempts[-1].span_id)
         return (*kept, (b"traceparent", parent))
 

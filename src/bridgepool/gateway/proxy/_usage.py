@@ -16,6 +16,11 @@ from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import Headers, ProviderType
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.proxy._access_log import AccessRecord, milliseconds
+from bridgepool.gateway.proxy._refusals import (
+    CLIENT_SHARE_EXCEEDED,
+    UPSTREAM_BUSY,
+    UPSTREAM_UNREACHABLE,
+)
 from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._reader import UsageReader, make_usage_reader
 from bridgepool.gateway.usage._records import UsageRecord
@@ -44,6 +49,9 @@ CLIENT_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"mozilla/", "browser"),
 )
 """Words of a User-Agent, in lower case, and what the client is called."""
+_UNSENT: Final = frozenset(  # codes of requests that got no connection to their provider
+    refusal.code for refusal in (UPSTREAM_UNREACHABLE, UPSTREAM_BUSY, CLIENT_SHARE_EXCEEDED)
+)
 _METHODS_WITHOUT_MODEL: Final = frozenset(("GET", "HEAD", "DELETE"))
 
 
@@ -117,7 +125,8 @@ def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:
     provider, or was refused by one, costs nothing, and neither does what runs no model.
     """
     runs_model = record.websocket or record.method not in _METHODS_WITHOUT_MODEL
-    if not record.attempts or not runs_model or record.upstream_status >= 400:
+    was_sent = record.attempts and record.code not in _UNSENT
+    if not was_sent or not runs_model or record.upstream_status >= 400:
         return 0.0
     usage = record.usage
     price = prices.find_price(record.provider, usage.model or record.model)

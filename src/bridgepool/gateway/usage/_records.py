@@ -89,7 +89,7 @@ class UsageRecord:
     duration_ms: float = 0.0
     """Milliseconds until the request ended."""
     attempts: int = 0
-    """How often it was sent to an upstream."""
+    """How often an upstream was tried, also one that could not be reached."""
 
 
 def usage_line(record: UsageRecord) -> bytes:

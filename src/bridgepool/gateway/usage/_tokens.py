@@ -89,6 +89,8 @@ class Findings:
     def note(self, field: str, value: object) -> None:
         """Take one value of a field; one that cannot be of it is left out."""
         if field in COUNTS:
+            if type(value) is float and value.is_integer():
+                value = int(value)  # JSON has one kind of number
             if type(value) is int and 0 <= value <= _MAX_COUNT:
                 self._counts[field] = max(value, self._counts.get(field, 0))
         elif isinstance(value, str) and 0 < len(value) <= _MAX_TEXT:
