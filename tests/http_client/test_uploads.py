@@ -58,6 +58,30 @@ async def test_a_long_body_of_known_length_is_streamed(kind: str) -> None:
         assert client.statistics().idle == 1
 
 
+async def test_the_user_is_called_when_all_of_a_request_was_sent() -> None:
+    sent: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        sent.append("the head")
+        await peer.read_exactly(100_000)
+        await peer.send(OK)
+        await answer_all(peer)
+
+    def note() -> None:
+        sent.append("all of it")
+
+    async with client_of(script) as (client, _):
+        body = Pieces(b"x" * 50_000, b"x" * 50_000)
+        headers = ((b"content-length", b"100000"),)
+        request = client.request(b"PUT", b"/", headers, body, on_sent=note)
+        async with request as response:
+            assert await response.receive_some() == b"ok"
+        assert sent == ["the head", "all of it"]
+        async with client.request(b"POST", b"/", (), b"short", on_sent=note):
+            assert sent.count("all of it") == 2
+
+
 async def test_answer_and_body_may_flow_at_the_same_time() -> None:
     """An upstream that echoes while the request is still being sent."""
 

@@ -40,6 +40,7 @@ class UpstreamClient:
         *,
         tenant: Hashable = None,
         upgrade: bytes = b"",
+        on_sent: Callable[[], None] | None = None,
     ) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Send a request: ``async with client.request(...) as response``.
 
@@ -77,6 +78,8 @@ class UpstreamClient:
                 `connection` are added. If the upstream does, the response has the status 101, and
                 its `stream` goes on after it until the block is left; any other response is an
                 ordinary one.
+            on_sent: Called when the whole request was written to a connection; once more if it is
+                repeated.
 
         Raises:
             ConnectFailed: No connection could be made.
@@ -94,7 +97,7 @@ class UpstreamClient:
         if get_header(headers, b"host") is None:
             headers = ((b"host", self.authority), *headers)
         request = Request(method, self._origin.base_path + target, headers)
-        return UpstreamCall(self._pool, self._nursery, request, body, tenant, upgrade)
+        return UpstreamCall(self._pool, self._nursery, request, body, tenant, upgrade, on_sent)
 
     def statistics(self) -> UpstreamStatistics:
         """Return the current state of the client and its counters."""

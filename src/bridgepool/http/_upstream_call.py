@@ -14,7 +14,7 @@ begins before the request was sent completely: the upstream may not have read th
 """
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, TypeAlias
@@ -81,6 +81,7 @@ class _Upload:
     _body: ReceivesBody
     _limits: UpstreamLimits
     _awaits_continue: bool  # wait for 100 (Continue) first
+    _on_sent: Callable[[], None] | None
     complete: bool = False  # all of the body was sent
     _continued: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
@@ -108,6 +109,8 @@ class _Upload:
         trailers: Headers = getattr(self._body, "trailers", ())
         await self._write(wire.send_end(forward_trailers(trailers)))
         self.complete = True
+        if self._on_sent is not None:
+            self._on_sent()
         if connection.read_due == math.inf:
             connection.read_due = trio.current_time() + self._limits.head_timeout
 
@@ -236,6 +239,7 @@ class UpstreamCall:
     _body: UpstreamBody
     _tenant: Hashable
     _upgrade: bytes  # the protocol to switch to; empty for none
+    _on_sent: Callable[[], None] | None
     _connection: UpstreamConnection | None = None  # until it is given back or closed
     _upload: _Upload | None = None
     _response: UpstreamResponse | None = None
@@ -334,8 +338,10 @@ class UpstreamCall:
         if body is not None:
             connection.read_due = math.inf
             waits = get_header(self._request.headers, b"expect") is not None
-            self._upload = _Upload(connection, body, self.limits, waits)
+            self._upload = _Upload(connection, body, self.limits, waits, self._on_sent)
             self._nursery.start_soon(self._upload.run)
+        elif self._on_sent is not None:
+            self._on_sent()
         return await self._receive_head(connection)
 
     async def _receive_head(self, connection: UpstreamConnection) -> ResponseHead:

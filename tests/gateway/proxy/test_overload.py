@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Any
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from bridgepool.gateway import GatewaySettings
-from tests.gateway.proxy.raw import connect, raw_upstream, read_head
+from bridgepool.gateway.providers import Provider
+from tests.gateway.proxy.dying import start_dying
+from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head
 from tests.gateway.proxy.rig import CHAT, Answer, Rig, open_rig, openai
 
+AI = f"/ai/v1{CHAT}"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -86,3 +90,44 @@ async def test_a_client_that_leaves_the_queue_makes_room_for_another(
             gate.let(2)
         assert [answer.status for answer in answers] == [200, 200]
         assert rig.records[0].outcome.value == "client_gone"
+
+
+async def test_a_new_limit_holds_at_once_and_requests_from_before_keep_it(
+    nursery: trio.Nursery,
+) -> None:
+    """It came with the next request, and a late one of the generation before took it back."""
+    upstream = await start_dying(nursery)
+
+    def limited(most: int) -> Provider:
+        return openai(upstream.url, max_concurrent=most, max_waiting=5)
+
+    async with open_rig(limited(1), nursery=nursery) as rig:
+        assert (await rig.ask(AI, {})).status == 200
+        runtime: Any = rig.gateway._runtimes.in_force.get("ai")
+        admission = runtime._resilience.state.admission
+        await admission.enter()
+
+        async def wait_for(waiting: int) -> None:
+            with trio.fail_after(30):
+                while admission.waiting != waiting:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.001)
+
+        async with trio.open_nursery() as asking:
+            for _ in range(2):
+                asking.start_soon(rig.ask, AI, {})
+            await wait_for(2)
+            await rig.replace(limited(3))
+            assert admission.waiting == 0
+        async with connect(rig.address) as slow:
+            head, _, body = post(AI).partition(b"\r\n\r\n")
+            await slow.send(head + b"\r\n\r\n" + body[:-1])
+            await rig.wait_requests(1)
+            await rig.replace(limited(1))
+            await slow.send(body[-1:])
+            await wait_for(1)
+            assert admission.rules.limit == 1
+            await rig.replace(openai(upstream.url))  # no limit at all
+            await slow.read_until(b" 200 ")
+        admission.leave()
+        await rig.wait_records(4)
+        assert (admission.running, admission.waiting, upstream.count) == (0, 0, 4)

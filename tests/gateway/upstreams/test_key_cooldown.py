@@ -35,6 +35,8 @@ def rfc3339(seconds: float) -> bytes:
         (((b"retry-after-ms", b"2500"),), 2.5),
         (((b"retry-after", b"2"), (b"retry-after-ms", b"9000")), 9),
         (((b"retry-after", b"9"), (b"retry-after-ms", b"2000")), 9),
+        (((b"retry-after", b"9"), (b"retry-after", b"2")), 9),
+        (((b"retry-after", b"2"), (b"retry-after", b"soon")), 2),
         (((b"retry-after", b"0"),), MIN_COOLDOWN),
         (((b"retry-after", b"999999999999"),), MAX_COOLDOWN),
         (((b"retry-after", b"9" * 70),), 60),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import attrs
+
+RATE_HEADER_PREFIXES: Final = (b"x-ratelimit-", b"anthropic-ratelimit-")
+"""How the names of all such headers begin."""
 
 
 @attrs.frozen

@@ -81,6 +81,8 @@ class AccessRecord:
     `/responses/*`: as rules of clients name it."""
     attempts: int = 0
     """How often an upstream was tried, also one that could not be reached."""
+    sent: bool = False
+    """Whether all of the last attempt was sent to the upstream; kept for clients with rules."""
     upstream_status: int = 0
     """The status of the upstream's last response; 0 if there was none."""
     upstream_ms: float | None = None
@@ -131,6 +133,10 @@ class AccessRecord:
     outcome: Outcome = Outcome.COMPLETE
     code: str = ""
     """The code of the refusal, or of the error that cut the response."""
+
+    def note_sent(self) -> None:
+        """Note that all of an attempt was sent to the upstream."""
+        self.sent = True
 
     def take_usage(self) -> None:
         """Set `usage` and `model` to what was read of the answer and the request."""

@@ -105,12 +105,16 @@ class ClientUse:
         self._held, self.body = 0, None
 
     def _used(self, record: AccessRecord) -> Amounts:
-        if not 200 <= record.upstream_status < 400:
-            return Amounts()  # it was not sent, or the provider refused it
+        unanswered = record.sent and not record.upstream_status  # the provider may have served it
+        if not unanswered and not 200 <= record.upstream_status < 400:
+            return Amounts()  # it did not reach the provider, or that refused it
         record.take_usage()
-        estimated = 0.0 if self.lists_models else record.bytes_sent / self._bytes_per_token
+        received = record.bytes_received  # in chunks, their number was not known before
+        estimated_input = received / _BYTES_PER_TOKEN if received else self._input
+        none = self.lists_models or unanswered
+        estimated = 0.0 if none else record.bytes_sent / self._bytes_per_token
         return self._uses.amounts_of(
-            record.usage, record.provider, record.model, self._input, estimated
+            record.usage, record.provider, record.model, estimated_input, estimated
         )
 
 
@@ -207,7 +211,8 @@ class ClientUses:
         if is_websocket_handshake(request):
             return self._judge_query(judged, match, request.target, record)
         if not has_body(request.headers):
-            return None
+            asks = request.method == b"POST" and match.names_model
+            return refusals.MODEL_MISSING if asks else None
         try:
             read = await read_models(match, exchange, record, self.bodies)
         except RemoteProtocolError as error:

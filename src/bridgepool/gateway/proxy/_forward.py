@@ -25,6 +25,7 @@ from bridgepool.gateway.providers import (
     UrlField,
     swap_credentials,
 )
+from bridgepool.gateway.providers._rate_status import RATE_HEADER_PREFIXES
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._answer_urls import (
@@ -164,6 +165,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     begun = time.perf_counter()
     record.attempts += 1
     record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
+    record.sent = False
     record.usage_reader = None  # of the attempt before
     async with client.request(
         request.method,
@@ -172,6 +174,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         body,
         tenant=call.client,
         upgrade=b"websocket" if call.socket is not None else b"",
+        on_sent=record.note_sent if call.use is not None else None,
     ) as received:
         response: Response = received
         record.upstream_status = response.status
@@ -237,7 +240,11 @@ def _answer_headers(call: Call, response: Response, record: AccessRecord) -> Hea
     if call.use is not None:
         call.use.note_response(headers)
         own = {name for name, _value in call.use.headers}
-        headers = tuple([field for field in headers if field[0] not in own])
+        # The operator's other limits beside the client's own would be taken for the client's.
+        others = RATE_HEADER_PREFIXES if own and not call.passes_own_key else ()
+        headers = tuple(
+            [field for field in headers if field[0] not in own and not field[0].startswith(others)]
+        )
     return return_request_id(headers, record.request_id)
 
 

@@ -6,6 +6,7 @@ the first. What all requests together hold in this way is limited.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import attrs
@@ -24,6 +25,8 @@ from bridgepool.http import Exchange, Headers, get_header
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body that is read; Anthropic's limit of a request."""
 _SHORT: Final = 128 * 1024  # bytes; a longer body is read as it arrives
+# Parsers that know other charsets, such as utf-7, would read other names and models.
+_JSON: Final = re.compile(rb"(?i:application/json(?:[ \t]*;[ \t]*charset=(?:utf-?8|\"utf-?8\"))?)")
 _PLAIN: Final = frozenset((b"", b"identity"))
 
 
@@ -117,9 +120,6 @@ def _why_unreadable(headers: Headers) -> str | None:
         return "its content-encoding is not identity"
     if len(types) > 1:
         return "it has more than one content-type"
-    kind = types[0].partition(b";")[0].strip().lower() if types else b"application/json"
-    return (
-        None
-        if kind == b"application/json"
-        else "its content-type is neither application/json nor a plain form"
-    )
+    if types and not _JSON.fullmatch(types[0].strip()):
+        return "its content-type is neither application/json in UTF-8 nor a plain form"
+    return None

@@ -219,8 +219,6 @@ class _Run:
         if limits is None:
             await self._try(resilience, breaker)
             return
-        if admission.rules is not limits:
-            admission.apply(limits)
         try:
             await admission.enter()
         except OverloadedError:

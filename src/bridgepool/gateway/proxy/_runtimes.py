@@ -31,6 +31,7 @@ from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.providers._fallbacks import UnusableFallback, unusable_fallbacks
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal, provider_disabled, provider_misconfigured
+from bridgepool.gateway.upstreams._resilience import admission_rules_of
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -235,6 +236,11 @@ class Runtimes:
             fields = {"provider": found.provider, "fallback": found.fallback}
             logger.warning("fallback cannot be used", extra={**fields, "reason": found.reason})
         self._unusable_fallbacks = unusable
+        for provider in self.serving():
+            # Not by its next request: others wait for their turn meanwhile.
+            state = self.states.get(provider.name)
+            if state is not None:
+                state.resilience.admission.apply(admission_rules_of(provider))
         if before is not None:
             self.release(before)
 

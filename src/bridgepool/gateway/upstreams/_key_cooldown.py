@@ -39,46 +39,40 @@ def cooldown(headers: Headers, resets: Iterable[ResetFields], wall: float) -> fl
         resets: The provider's own headers about its limits.
         wall: The time of day, in seconds since 1970, for headers that hold a date.
     """
-    values = {name: value for name, value in headers if len(value) <= _LONGEST}
-    times = [retry_after(headers, wall)]
-    unused: list[float | None] = []
+    asked = retry_after(headers, wall)
+    times = [] if asked is None else [asked]
+    unused: list[float] = []
     for fields in resets:
-        remaining = _number(_text(values.get(fields.remaining)), 1.0)
-        time = _reset(_text(values.get(fields.reset)), wall)
-        (unused if remaining else times).append(time)
-    known = [time for time in times if time is not None]
-    known = known or [time for time in unused if time is not None]
+        remaining = [_number(text, 1.0) for text in _texts(headers, fields.remaining)]
+        found = [_reset(text, wall) for text in _texts(headers, fields.reset)]
+        # One that is used up, or that does not say, makes the client wait.
+        used_up = not remaining or not all(remaining)
+        (times if used_up else unused).extend(time for time in found if time is not None)
+    known = times or unused
     return min(max(MIN_COOLDOWN, *known), MAX_COOLDOWN) if known else DEFAULT_COOLDOWN
 
 
 def retry_after(headers: Headers, wall: float) -> float | None:
     """Return after how many seconds an answer asks for another attempt; None if it does not say."""
-    values = {name: value for name, value in headers if len(value) <= _LONGEST}
-    return max(
-        (
-            time
-            for time in (
-                _retry_after(values.get(b"retry-after"), wall),
-                _number(_text(values.get(b"retry-after-ms")), 0.001),
-            )
-            if time is not None
-        ),
-        default=None,
-    )
+    times = [_retry_after(text, wall) for text in _texts(headers, b"retry-after")]
+    times += [_number(text, 0.001) for text in _texts(headers, b"retry-after-ms")]
+    return max((time for time in times if time is not None), default=None)
 
 
-def _text(value: bytes | None) -> str | None:
-    return value.decode("latin-1").strip() if value is not None else None
+def _texts(headers: Headers, name: bytes) -> list[str]:
+    """Return the values of a header that can be read, each of them: the latest counts."""
+    return [
+        value.decode("latin-1").strip()
+        for each, value in headers
+        if each == name and len(value) <= _LONGEST
+    ]
 
 
-def _number(text: str | None, unit: float) -> float | None:
-    return float(text) * unit if text is not None and _PLAIN.fullmatch(text) else None
+def _number(text: str, unit: float) -> float | None:
+    return float(text) * unit if _PLAIN.fullmatch(text) else None
 
 
-def _retry_after(value: bytes | None, wall: float) -> float | None:
-    text = _text(value)
-    if text is None:
-        return None
+def _retry_after(text: str, wall: float) -> float | None:
     seconds = _number(text, 1.0)
     if seconds is not None:
         return seconds
@@ -89,10 +83,8 @@ def _retry_after(value: bytes | None, wall: float) -> float | None:
     return _until(date, wall)
 
 
-def _reset(text: str | None, wall: float) -> float | None:
+def _reset(text: str, wall: float) -> float | None:
     """Read a duration such as `6m0s`, a number of seconds, or a date of RFC 3339."""
-    if text is None:
-        return None
     if _DURATION.fullmatch(text):
         return math.fsum(float(part[1]) * _UNITS[part[2]] for part in _PART.finditer(text))
     seconds = _number(text, 1.0)

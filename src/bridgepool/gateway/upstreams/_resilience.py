@@ -78,16 +78,20 @@ class Resilience:
 
 def resilience_of(provider: Provider, state: ResilienceState) -> Resilience:
     """Return what a provider asks for."""
-    breaker, limited = provider.breaker, provider.max_concurrent
     return Resilience(
         state,
         str(provider.base_url),
         BreakerRules(provider.breaker_failures, provider.breaker_window, provider.breaker_open)
-        if breaker
+        if provider.breaker
         else None,
         provider.retries,
         frozenset(provider.retry_on),
         provider.retry_budget,
         provider.fallback,
-        AdmissionRules(limited, provider.max_waiting, provider.wait_timeout) if limited else None,
+        admission_rules_of(provider) if provider.max_concurrent else None,
     )
+
+
+def admission_rules_of(provider: Provider) -> AdmissionRules:
+    """Return how many requests of a provider may run and wait."""
+    return AdmissionRules(provider.max_concurrent, provider.max_waiting, provider.wait_timeout)

@@ -1,0 +1,83 @@
+"""What requests of clients with budgets are charged, however they end."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.gateway.proxy.rig import openai
+from tests.gateway.proxy.test_client_use import CHAT, JSON, KEY, Pieces, opened
+
+
+async def test_requests_that_the_provider_refuses_cost_no_tokens(nursery: trio.Nursery) -> None:
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_day": 40})
+        both.upstream.status = 400
+        for count in range(3):
+            assert (await both.ask(body={"x": "a" * 1000})).status == 400
+            await both.rig.wait_records(count + 1)
+        both.upstream.status = 200
+        assert (await both.ask(body={})).status == 200
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+@pytest.mark.parametrize("size", [3000, 200_000])
+async def test_a_request_whose_client_leaves_before_the_answer_is_charged_its_input(
+    nursery: trio.Nursery, framing: str, size: int
+) -> None:
+    """The provider got all of it, and may have served it: leaving early must not be free."""
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_day": size // 5})
+        both.upstream.gate = trio.Event()
+        own = ((b"authorization", b"Bearer " + KEY.reveal().encode()), *JSON)
+        if framing == "length":
+            own += ((b"content-length", b"%d" % size),)
+
+        async def ask() -> None:
+            async with both.rig.client.request(b"POST", CHAT.encode(), own, Pieces(b"a" * size)):
+                raise AssertionError("there is no answer")
+
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask)
+            with trio.fail_after(30):
+                await both.upstream.arrived.wait()
+            asking.cancel_scope.cancel()
+        [record] = await both.rig.wait_records(1)
+        assert (record.outcome.value, record.upstream_status) == ("client_gone", 0)
+        both.upstream.gate.set()
+        assert (await both.ask(body={})).code == "budget_exceeded"
+
+
+async def test_a_request_that_does_not_reach_its_provider_costs_no_tokens(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        [_ai, _claude, other] = both.rig.gateway.pool.snapshot.providers
+        await both.rig.replace(openai("http://127.0.0.1:9/v1", "ai"), other)
+        both.rules({"tokens_per_day": 100})
+        for count in range(2):
+            refused = await both.ask(body={"x": "a" * 1000})
+            assert refused.code == "upstream_unreachable"
+            await both.rig.wait_records(count + 1)
+        assert (await both.ask("/other/v1/chat/completions", {})).status == 200
+
+
+async def test_an_input_of_unknown_length_is_estimated_by_what_came(nursery: trio.Nursery) -> None:
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_day": 20_000})
+        both.upstream.document = {"text": "a"}
+        own = ((b"authorization", b"Bearer " + KEY.reveal().encode()), *JSON)
+        body = Pieces(b'"' + b"a" * 100_000 + b'"')
+        async with both.rig.client.request(b"POST", CHAT.encode(), own, body) as got:
+            assert got.status == 200
+        await both.rig.wait_records(1)
+        assert (await both.ask(body={})).code == "budget_exceeded"
+
+
+async def test_an_answer_that_tells_no_tokens_is_estimated(nursery: trio.Nursery) -> None:
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_day": 400})
+        both.upstream.document = {"text": "a" * 2000}
+        assert (await both.ask(body={})).status == 200
+        await both.rig.wait_records(1)
+        assert (await both.ask(body={})).code == "budget_exceeded"
