@@ -75,13 +75,31 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     bug(
         "a websocket is closed within a response although there was time",
         ("tests/gateway/proxy/test_socket_lifetime.py",),
-        "gateway/proxy/_socket_guard.py:SocketGuard.near_end", "return near", 'return ""',
+        "gateway/proxy/_socket_lifetime.py:Lifetime.why_close", "return reason", 'return ""',
+    ),
+    bug(
+        "messages after the end of a response are lost when its websocket is closed",
+        ("tests/gateway/proxy/test_socket_lifetime.py",),
+        "gateway/proxy/_socket_closing.py:SocketClosing.note_provider",
+        "ended and not self._trails", "ended",
+    ),
+    bug(
+        "a response is begun on a websocket that is to be closed, and cut",
+        ("tests/gateway/proxy/test_socket_lifetime.py",),
+        "gateway/proxy/_socket_closing.py:SocketClosing.note_client",
+        "and self._ended < inf", "and False",
+    ),
+    bug(
+        "a shutdown closes all idle websockets in the same moment",
+        ("tests/gateway/proxy/test_socket_lifetime.py",),
+        "gateway/proxy/_socket_lifetime.py:Shutdown.turn",
+        "self._since + place * self._spread", "self._since",
     ),
     bug(
         "a shutdown closes a websocket within a response",
         ("tests/gateway/proxy/test_socket_responses.py",),
         "gateway/proxy/_socket_responses.py:SocketResponses.none_running",
-        "self._asked or self._running", "self._asked",
+        "self.under_way", "self._asked",
     ),
     bug(
         "a browser's key goes on to the provider", _RELAY_TESTS, f"{_HANDSHAKE}:read_handshake",

@@ -106,7 +106,7 @@ class TalkingUpstream:
             for place, event in enumerate(events(f"resp_{len(self.asked)}", stamp)):
                 if place == 1:
                     await self.before_words()
-                await tell({"sequence_number": place, **event})
+                await tell({**event, "sequence_number": place})
         else:
             error = {"type": "invalid_request_error", "message": f"no {asked['type']} here"}
             await tell({"type": "error", "error": error})

@@ -1,8 +1,13 @@
-"""Websockets whose time is nearly over: no response on them is cut."""
+"""Websockets whose time is nearly over: no response on them is cut, and not all end at once."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from math import inf
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -11,7 +16,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.events import Request
 
 from bridgepool.gateway import GatewaySettings, Outcome, WebSocketLimits
-from tests.gateway.proxy.rig import open_rig, openai
+from bridgepool.gateway.proxy import _socket_lifetime as lifetimes
+from tests.gateway.proxy.rig import Rig, open_rig, openai
+from tests.gateway.proxy.socket_rig import SERVED, Upstream, create, events
 from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
 
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
@@ -59,3 +66,133 @@ async def test_a_socket_whose_time_is_nearly_over_is_closed_between_two_response
         [record] = await rig.wait_records(1)
     assert trio.current_time() < 1000
     assert (record.outcome, record.code) == (Outcome.COMPLETE, "")
+
+
+async def replace(rig: Rig, clock: MockClock) -> None:
+    """Let the end of the drain timeout come near."""
+    [provider] = rig.gateway.pool.snapshot.providers
+    await rig.replace(attrs.evolve(provider, keys=["sk-new"]))
+    for seconds in (10, 890):
+        await wait_all_tasks_blocked()
+        clock.jump(seconds)
+    await wait_all_tasks_blocked()
+
+
+async def shut_down(rig: Rig, _clock: MockClock) -> None:
+    rig.gateway.close_websockets()
+    await wait_all_tasks_blocked()
+
+
+LONG = attrs.evolve(OPEN, drain_timeout=1000, websockets=WebSocketLimits(ping_interval=10_000.0))
+
+
+@pytest.mark.parametrize(
+    ("begin", "reason"), [(replace, "drain_deadline"), (shut_down, "shutting_down")]
+)
+@pytest.mark.parametrize("asks_again", [False, True])
+async def test_messages_after_the_last_one_of_a_realtime_response_come_before_the_close(
+    nursery: trio.Nursery,
+    mock_clock: MockClock,
+    begin: Callable[[Rig, MockClock], Awaitable[None]],
+    reason: str,
+    asks_again: bool,
+) -> None:
+    """The socket was closed with the end of the response, and they were lost."""
+    go_on, trail, got = trio.Event(), trio.Event(), list[str | bytes]()
+
+    async def realtime(socket: Socket, _request: Request) -> None:
+        got.append(await socket.receive())
+        await socket.send_text('{"type": "response.created", "response": {"id": "r"}}')
+        await go_on.wait()
+        await socket.send_text('{"type": "response.done", "response": {"status": "completed"}}')
+        await trail.wait()
+        await socket.send_text('{"type": "rate_limits.updated", "rate_limits": []}')
+        with suppress(AssertionError):  # it is closed
+            while True:
+                got.append(await socket.receive())
+
+    north = await start_upstream(nursery, realtime)
+    mock_clock.rate = 1
+    async with (
+        open_rig(openai(north.url), nursery=nursery, settings=LONG) as rig,
+        connect_socket(rig.address, "/ai/v1/realtime?model=m") as (socket, _),
+    ):
+        await socket.send_text(create())
+        assert "created" in str(await socket.receive())
+        await begin(rig, mock_clock)
+        mock_clock.rate = 0
+        go_on.set()
+        assert "done" in str(await socket.receive())
+        trail.set()
+        assert "rate_limits" in str(await socket.receive())
+        if asks_again:  # what it asks does not reach the provider, which would charge it
+            await socket.send_text(create())
+        else:
+            for seconds in (0.5, 6):
+                await wait_all_tasks_blocked()
+                mock_clock.jump(seconds)
+        assert await socket.receive_close() == (1012, reason)
+        await rig.wait_records(1)
+    assert got == [create()]
+
+
+async def test_idle_sockets_of_a_shutdown_are_closed_at_turns_and_served_until_then(
+    nursery: trio.Nursery, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them were closed in the same second, and all clients came back in the next one."""
+    monkeypatch.setattr(lifetimes, "_RATE", 0.5)  # 8 s for four
+    places = SimpleNamespace(random=iter([0.0, 0.5, 0.5, 0.9]).__next__)
+    monkeypatch.setattr(lifetimes, "_random", places)
+    upstream = Upstream()
+    north = await start_upstream(nursery, upstream.serve)
+    async with (
+        open_rig(openai(north.url), nursery=nursery, settings=LONG) as rig,
+        AsyncExitStack() as stack,
+    ):
+        first, *others, last = [
+            (await stack.enter_async_context(connect_socket(rig.address)))[0] for _ in range(4)
+        ]
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1.1)  # they are idle
+        rig.gateway.close_websockets()
+        assert await first.receive_close() == (1012, "shutting_down")
+        for socket in others:
+            await socket.send_text(create())
+            assert await events(socket, 2) == SERVED
+            assert await socket.receive_close() == (1012, "shutting_down")
+            await wait_all_tasks_blocked()
+            mock_clock.jump(3)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1.3)
+        assert await last.receive_close() == (1012, "shutting_down")
+        await rig.wait_records(4)
+
+
+def test_turns_to_be_closed_are_spread_and_hold_no_exit_up() -> None:
+    async def main() -> None:
+        for count, drain_timeout, longest in ((1, 600, 0.01), (1000, 600, 10), (1000, 4, 2)):
+            shutdown = lifetimes.Shutdown()
+            made = [
+                lifetimes.Lifetime(3600, drain_timeout, lambda: 1, shutdown) for _ in range(count)
+            ]
+            now = trio.current_time()
+            assert {one.why_close(now, 1) for one in made} == {""}
+            shutdown.begin(count, drain_timeout)
+            assert {one.why_close(now, 1) for one in made} == {"shutting_down"}
+            turns = [one.turn - now for one in made]
+            assert 0 <= min(turns) <= max(turns) <= longest
+            tenths = Counter(int(10 * turn / longest) for turn in turns)
+            assert max(tenths.values()) <= 200
+        for reason, generation in (("max_age", 1), ("drain_deadline", 2)):
+            age = 1000.0 if reason == "max_age" else inf
+            made = [
+                lifetimes.Lifetime(age, 1000, iter([generation] * 2).__next__, lifetimes.Shutdown())
+                for _ in range(1000)
+            ]
+            now = trio.current_time()
+            assert {one.why_close(now, 1) for one in made} == {""}
+            assert {one.why_close(now + 801, 1) for one in made} == {reason}
+            turns = [one.turn - now for one in made]
+            assert 800 <= min(turns) < 810 < 890 < max(turns) <= 900
+
+    trio.run(main, clock=MockClock())

@@ -111,6 +111,7 @@ _RESPONSES_MESSAGES: Final = WebSocketMessages(
 # A session has the model of the query; and others for the text of what was said, and in tools.
 _REALTIME_MESSAGES: Final = WebSocketMessages(
     model_parameter="model",
+    trails=True,
     models=(
         ("model",),
         *(

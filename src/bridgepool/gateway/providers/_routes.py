@@ -59,8 +59,11 @@ class WebSocketMessages:
     ends: frozenset[str] = frozenset(
         {"response.completed", "response.done", "response.failed", "response.incomplete"}
     )
-    """The `type` of the provider's last message of a response, each of them: a shutdown closes the
-    websocket after it."""
+    """The `type` of the provider's last message of a response, each of them: a websocket that is to
+    be closed is closed after it."""
+    trails: bool = False
+    """More messages that belong to a response may come after its last one, such as what was said in
+    its input: the websocket is closed when no more come."""
 
 
 @attrs.frozen

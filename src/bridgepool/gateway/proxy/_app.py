@@ -159,8 +159,8 @@ class Gateway:
         self._readiness.draining = True
 
     def close_websockets(self) -> None:
-        """Close each websocket with 1012, as soon as no response is under way on it."""
-        self._sockets.closing.set()
+        """Close each websocket with 1012, between two responses; many not all at once."""
+        self._sockets.close_all()
 
     @property
     def staleness(self) -> float:

@@ -96,16 +96,6 @@ class SocketGuard:
             self.use = SocketUse(caller, uses, kind, messages, self._record, is_first=opened)
         return None
 
-    def near_end(self, now: float) -> str:
-        """Return why the end of its time is near; empty if it is not.
-
-        From then on `reader` finds the ends of responses, if the provider tells them.
-        """
-        near = self.call.lifetime.near_end(now, self._record.generation)
-        if near and self.reader is None and self._kind.usage is not None:
-            self.reader = SocketReader(self._kind.usage)
-        return near
-
     async def note(self, event: SocketEvent) -> Refusal | None:
         """Note a message of the provider that has gone to the client.
 

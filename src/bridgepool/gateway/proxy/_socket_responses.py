@@ -39,13 +39,24 @@ class SocketResponses:
         """Begin without a response."""
         self._unknown = self._messages is None
 
-    def note_client(self, pieces: Iterable[DataPiece]) -> None:
-        """Note pieces of the client's messages, before they go on."""
+    @property
+    def under_way(self) -> bool:
+        """Whether one has been asked for or has begun, and has not ended."""
+        return self._asked or self._running > 0
+
+    def note_client(self, pieces: Iterable[DataPiece]) -> bool:
+        """Note pieces of the client's messages, before they go on.
+
+        Returns:
+            Whether one asks for a response.
+        """
         self._heard = trio.current_time()
-        messages = self._messages
+        messages, asks = self._messages, False
         if messages is not None:
             for kind in self._types_of(pieces):
-                self._asked = self._asked or kind == messages.asks
+                asks = asks or kind == messages.asks
+            self._asked = self._asked or asks
+        return asks
 
     def note_provider(self, pieces: Iterable[DataPiece]) -> bool:
         """Note pieces of the provider's messages, which have gone on.
@@ -79,7 +90,7 @@ class SocketResponses:
 
     def none_running(self, now: float) -> bool:
         """Return whether no response is under way, as far as that shows."""
-        if self._asked or self._running:
+        if self.under_way:
             return False
         if self._unknown:
             return now - self._heard >= _SILENCE

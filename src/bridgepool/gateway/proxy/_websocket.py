@@ -17,7 +17,6 @@ from functools import partial
 from typing import Final
 
 import attrs
-import trio
 
 from bridgepool.gateway.providers import Target
 from bridgepool.gateway.providers._credentials import CREDENTIAL_PROTOCOLS, websocket_protocols
@@ -35,7 +34,7 @@ from bridgepool.gateway.proxy._refusals import (
 )
 from bridgepool.gateway.proxy._runtimes import UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
-from bridgepool.gateway.proxy._socket_lifetime import Lifetime
+from bridgepool.gateway.proxy._socket_lifetime import Lifetime, Shutdown
 from bridgepool.gateway.proxy._socket_use import can_be_judged, is_limited
 from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
 from bridgepool.http import Exchange, Headers, get_header, websocket_accept
@@ -63,8 +62,7 @@ class WebSockets:
     _refuse_now: Callable[[str], Refusal | None]
     _generation: Callable[[], int]
     _usage_full: Callable[[], bool] | None = None
-    closing: trio.Event = attrs.field(factory=trio.Event, init=False)
-    """Set when the gateway shuts down: each is closed as soon as no response is under way."""
+    _shutdown: Shutdown = attrs.field(factory=Shutdown, init=False)
     total: int = 0
     """Open ones, and those that are being opened."""
     _of_client: Counter[str] = attrs.field(factory=Counter)
@@ -103,10 +101,15 @@ class WebSockets:
         refuse_now = partial(self._refuse_now, found.provider.name)
         if self._usage_full is not None:
             refuse_now = partial(self._refuse_unrecorded, self._usage_full, refuse_now)
-        lifetime = Lifetime(limits.max_age, self._settings.drain_timeout, self._generation)
+        drain_timeout = self._settings.drain_timeout
+        lifetime = Lifetime(limits.max_age, drain_timeout, self._generation, self._shutdown)
         return WebSocketCall(
-            *handshake, limits, lifetime, self.closing, identity, self._uses, identify, refuse_now
+            *handshake, limits, lifetime, identity, self._uses, identify, refuse_now
         )
+
+    def close_all(self) -> None:
+        """Close each one as soon as no response is under way on it; many not all at once."""
+        self._shutdown.begin(self.total, self._settings.drain_timeout)
 
     def _refuse_unrecorded(
         self, usage_full: Callable[[], bool], refuse_now: Callable[[], Refusal | None]
@@ -137,8 +140,6 @@ class WebSocketCall:
     """Those that the client offers, in its order, without its credentials."""
     limits: WebSocketLimits
     lifetime: Lifetime
-    closing: trio.Event
-    """As `WebSockets.closing`."""
     identity: Identity
     """The client."""
     uses: ClientUses

@@ -8,9 +8,8 @@ frame of ours goes out only where a frame of the other side's has ended; until t
 A third task looks at the time: the silence of both peers, and the age of the websocket. Whatever
 ends the relay first says how both sides are closed. A close that is not forced waits until no
 message to the client is under way. When the request is cancelled, at the drain deadline or by the
-end of a shutdown, the message under way still has a second to end. When the end of its time is
-near, the relay ends as soon as a response has ended, so that none is cut. When the gateway shuts
-down, it also ends where no response is under way.
+end of a shutdown, the message under way still has a second to end. Before that, `SocketClosing`
+ends the relay between two responses.
 
 A provider that was disabled meanwhile gets no new message: what is under way goes on, and the
 client gets an error in place of a new response. A client that may not go on is closed between two
@@ -37,6 +36,7 @@ from bridgepool.gateway.proxy._refusals import (
     UPSTREAM_CUT,
     Refusal,
 )
+from bridgepool.gateway.proxy._socket_closing import SocketClosing
 from bridgepool.gateway.proxy._socket_guard import CHECK_INTERVAL, SocketGuard
 from bridgepool.gateway.proxy._socket_lifetime import MAX_AGE
 from bridgepool.gateway.proxy._socket_responses import SocketResponses
@@ -58,7 +58,6 @@ from bridgepool.http import (
 _CLOSE_TIMEOUT: Final = 1.0  # seconds for the last frames, and for a message that is under way
 _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
-_CLOSING_INTERVAL: Final = 0.5  # seconds between two looks whether a response is under way
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
 _NO_CODE, _NO_CLOSE = 1005, 1006  # never sent
 _asks_response = re.compile(rb'"type"\s*:\s*"response\.create"')
@@ -90,12 +89,12 @@ def _restart(reason: str) -> _End:
     return _End(encode_close(_RESTART, reason), encode_close(_GOING_AWAY, ""))
 
 
-# When the end of its time is near, or has come.
+# By the reason of `SocketClosing`.
 _ENDS: Final = {
     MAX_AGE: _End(encode_close(_GOING_AWAY, MAX_AGE), encode_close(1000, "")),
     DRAIN_DEADLINE.code: _restart(DRAIN_DEADLINE.code),
+    SHUTTING_DOWN.code: _restart(SHUTTING_DOWN.code),
 }
-_SHUTDOWN: Final = _restart(SHUTTING_DOWN.code)
 
 
 @attrs.define(eq=False)
@@ -105,7 +104,7 @@ class _Relay:
     _record: AccessRecord
     _client: Peer
     _upstream: Peer
-    _responses: SocketResponses
+    _closing: SocketClosing
     _started: float = attrs.field(factory=trio.current_time)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
@@ -114,12 +113,7 @@ class _Relay:
     _use: SocketUse | None = None  # that judges the current message of the client
     _leaving: _End | None = None  # when no message to the client is under way
     _leave_by: float = 0.0
-    _near: str = ""  # why the end of its time is near
     _checked: float = attrs.field(factory=trio.current_time)  # whether the client may go on
-
-    @property
-    def _closing(self) -> trio.Event:
-        return self._guard.call.closing
 
     async def run(self) -> _End:
         """Relay until one side ends it."""
@@ -181,10 +175,11 @@ class _Relay:
                 break
         if pieces:
             raw = pieces[0].raw if len(pieces) == 1 else b"".join([each.raw for each in pieces])
-            if from_client:  # before its answer can come
-                self._responses.note_client(pieces)
-            await target.send(raw, pieces[-1])
-            await self._note(pieces, len(raw), from_client=from_client)
+            if from_client and self._closing.note_client(pieces):  # before its answer can come
+                self._leave(_ENDS[self._closing.reason])
+            else:
+                await target.send(raw, pieces[-1])
+                await self._note(pieces, len(raw), from_client=from_client)
         if close is not None:
             self._finish(_End(close.payload, close.payload))
         elif source.scanner.error is not None:
@@ -198,18 +193,15 @@ class _Relay:
             self._record.bytes_received += size
             return
         self._record.bytes_sent += size
-        if self._responses.note_provider(pieces) and self._closing.is_set():
-            self._leave_later(_SHUTDOWN)
+        if self._closing.note_provider(pieces):
+            self._leave_later(_ENDS[self._closing.reason])
         reader = self._guard.reader
         if reader is not None:
             for piece in pieces:
                 if piece.is_text:
                     reader.feed(piece.payload)
                     if piece.ends:
-                        event = reader.end_message()
-                        if event.ended is not None and self._near:
-                            self._leave_later(_ENDS[self._near])
-                        refusal = await self._guard.note(event)
+                        refusal = await self._guard.note(reader.end_message())
                         if refusal is not None:
                             self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
         if self._leaving is not None and not self._client.in_message:
@@ -260,12 +252,6 @@ class _Relay:
             self._leaving, self._leave_by = end, trio.current_time() + _LEAVE_TIMEOUT
         return self._leaving
 
-    def _may_close(self, now: float) -> bool:
-        """Return whether the gateway shuts down, and nothing is under way here."""
-        if not self._closing.is_set() or self._client.busy or self._upstream.busy:
-            return False
-        return self._responses.none_running(now)
-
     async def _check(self, now: float) -> None:
         """End the websocket if the client may not go on."""
         if now - self._checked >= CHECK_INTERVAL:
@@ -277,15 +263,15 @@ class _Relay:
     async def _keep_time(self) -> None:
         """Ping peers that are silent, and end what may not go on (runs as a task)."""
         limits = self._guard.call.limits
-        checks = min(CHECK_INTERVAL, self._guard.call.lifetime.step)
-        step = min(limits.ping_interval / 2, limits.ping_timeout / 2, checks)
+        step = min(limits.ping_interval / 2, limits.ping_timeout / 2, CHECK_INTERVAL)
         while True:
             await self._check(now := trio.current_time())
-            self._near = self._near or self._guard.near_end(now)
+            busy = self._client.busy or self._upstream.busy
+            may_close = self._closing.look(now, busy=busy)
             if now - self._started >= limits.max_age:
                 self._leave(_ENDS[MAX_AGE])
-            elif self._may_close(now):
-                self._leave(_SHUTDOWN)
+            elif may_close:
+                self._leave(_ENDS[self._closing.reason])
             elif self._leaving is not None:
                 self._leave(self._leaving)
             for peer in (self._client, self._upstream):
@@ -298,11 +284,12 @@ class _Relay:
                         await peer.send_own(Opcode.PING, b"")
             until_old = max(self._started + limits.max_age - now, 0.01)
             until_old = until_old if self._leaving is None else 1.0
-            if self._closing.is_set():
-                await trio.sleep(min(step, until_old, _CLOSING_INTERVAL))
+            pause = min(step, until_old, self._closing.pause(now))
+            if self._closing.begun.is_set():
+                await trio.sleep(pause)
             else:
-                with trio.move_on_after(min(step, until_old)):
-                    await self._closing.wait()
+                with trio.move_on_after(pause):
+                    await self._closing.begun.wait()
 
     async def end_message(self) -> None:
         """Pass the rest of the message to the client on that is under way."""
@@ -362,13 +349,15 @@ async def relay_websocket(
     streams = await exchange.upgrade(accepted), response.stream
     record.first_byte = time.perf_counter()
     now, size = trio.current_time(), guard.call.limits.max_message_bytes
+    messages, lifetime = guard.messages, guard.call.lifetime
+    trails = messages is not None and messages.trails
     relay = _Relay(
         guard,
         errors,
         record,
         Peer(streams[0], FrameScanner(True, size), False, now),
         Peer(streams[1], FrameScanner(False, size), True, now),
-        SocketResponses(guard.messages),
+        SocketClosing(lifetime, SocketResponses(messages), trails, record.generation),
     )
     try:
         end = await relay.run()
