@@ -33,6 +33,8 @@ def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
     shown = shell.good("clients", "show", "ada", "--json").json()
     assert (shown["rules"]["models"], shown["rules"]["max_concurrent"]) == (None, 3)
     assert shown["keys"][0]["rules"]["expires"] is None
+    shell.good("clients", "update", "ada", "--money-per-day", "0", "--money-per-month", "12.5")
+    assert "money_per_day 0; money_per_month 12.5" in shell.good("clients", "show", "ada").out
     assert "max_concurrent" in shell.run("clients", "update", "ada", "--max-concurrent", "0").err
     assert "expires" in shell.run("clients", "update", "ada", "--expires", "soon").err
     assert "rules" in shell.run("keys", "create", "admin", "boss", "--max-concurrent", "1").err

@@ -46,6 +46,13 @@ async def _add(path: str) -> None:
         await store.usage.add("front-1", [first, odd])
 
 
+async def _add_refused(path: str) -> None:
+    async with open_store(path, find_encryption_keys(path, key_file=None)) as store:
+        time = "2026-01-03T10:00:00.000Z"
+        record = UsageRecord(id="3", time=time, client="late", provider="ai", model="m0")
+        await store.usage.add("front-1", [attrs.evolve(record, outcome="refused", status=503)])
+
+
 def test_usage_is_shown_for_people_and_for_programs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,11 +84,22 @@ def test_usage_is_shown_for_people_and_for_programs(
     assert " ".join(one.split()) == (
         "2026-01-01T10:00:00.000Z web ai main m1 - - 0 10 3 yes 0.250000 USD 1"
     )
+    for text in ("yesterday", "", "é", "2026-01-01"):
+        done = shell.run("usage", "--each", "--before", text)
+        assert (done.status, done.out) == (2, "")
+        assert "before_id: is not the id of a usage record" in done.err
+    removed = "f" * 32
+    assert "no usage records match" not in shell.good("usage", "--each", "--before", removed).err
     rows = list(csv.DictReader(io.StringIO(shell.good("usage", "--each", "--csv").out)))
     assert list(rows[0]) == [field.name for field in attrs.fields(UsageRecord)]
     assert [(row["id"], row["tools"]) for row in rows] == [("2", "shell edit"), ("1", "shell edit")]
     assert rows[0]["answered_model"] == f"'{_MODEL}"  # no spreadsheet runs it
     assert [one["id"] for one in shell.good("usage", "--each", "--json").json()] == ["2", "1"]
+
+    trio.run(_add_refused, path)
+    [heads, one] = shell.good("usage", "--each", "--client", "late").out.splitlines()
+    assert "FALLBACK FROM  MODEL  SESSION" in heads
+    assert " ".join(one.split()) == "2026-01-03T10:00:00.000Z late ai - m0 - refused 503 - - no - 3"
 
     spaced = shell.good("usage", "--by", "model, client,client", "--csv").out
     assert spaced.startswith("model,client,requests,")

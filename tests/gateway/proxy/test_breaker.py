@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bridgepool.gateway import GatewaySettings
+from bridgepool.gateway import GatewaySettings, UsageRecord
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.dying import CUT, HANG, answer, closed_port, start_dying
 from tests.gateway.proxy.raw import connect, post
@@ -67,6 +67,28 @@ async def test_after_five_failures_requests_are_refused_until_a_probe_succeeds(
     messages = [line.message for line in caplog.records]
     assert [m for m in messages if "breaker" in m] == ["breaker opened"] * 2 + ["breaker closed"]
     assert own_refusals(caplog) == [("INFO", "circuit_open")] * 3
+
+
+async def test_the_model_of_a_refused_request_is_known_where_its_body_was_received(
+    nursery: trio.Nursery,
+) -> None:
+    usage: list[UsageRecord] = []
+    upstream = await closed_port()
+    broken = openai(upstream, breaker=True, breaker_failures=1)
+    body = {"model": "gpt-5", "input": ""}
+    async with open_rig(broken, nursery=nursery, on_usage=usage.append) as rig:
+        await rig.ask(AI, body)
+        for long in ("", "a" * 100_000):
+            refused = await rig.ask(AI, {**body, "input": long})
+            assert refused.code == "circuit_open"
+        await rig.ask(AI, {"no": "model"})
+        await rig.wait_records(4)
+    assert [(one.attempts, one.model) for one in usage] == [
+        (1, "gpt-5"),
+        (0, "gpt-5"),
+        (0, "gpt-5"),
+        (0, ""),
+    ]
 
 
 async def test_a_refusal_is_in_the_dialect_of_the_provider(nursery: trio.Nursery) -> None:

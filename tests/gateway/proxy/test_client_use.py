@@ -367,7 +367,10 @@ async def test_a_budget_of_no_money_is_spent_from_the_first_request(nursery: tri
     prices = parse_prices('[[models]]\nmodel = "*"\ninput = 1\noutput = 1')
     async with opened(nursery, prices) as both:
         both.rules({"money_per_day": 0})
-        assert (await both.ask(body={})).code == "budget_exceeded"
+        refused = await both.ask(body={})
+        assert refused.code == "budget_exceeded"
+        assert "budget is 0 (money per day), so none of its requests" in str(refused.json)
+        assert "begins" not in str(refused.json)  # as no time helps
         assert both.upstream.asked == []
 
 

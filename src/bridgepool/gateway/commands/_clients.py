@@ -16,7 +16,12 @@ from bridgepool.gateway.commands._connecting import (
     administer,
 )
 from bridgepool.gateway.commands._field_options import given_values, make_options
-from bridgepool.gateway.commands._output import print_json, print_table, report_change
+from bridgepool.gateway.commands._output import (
+    print_json,
+    print_table,
+    report_change,
+    value_text,
+)
 from bridgepool.gateway.commands._root import app, fail
 from bridgepool.gateway.providers._client_rules import RULE_FIELDS, rules_document
 
@@ -123,6 +128,4 @@ def update(
 
 def _shown(rules: ClientRules) -> str:
     given = rules_document(rules).items()
-    return "; ".join(
-        f"{name} {', '.join(value) if isinstance(value, list) else value}" for name, value in given
-    )
+    return "; ".join(f"{name} {value_text(value)}" for name, value in given)

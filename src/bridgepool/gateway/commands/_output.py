@@ -49,6 +49,13 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         print(line.rstrip())  # without the padding of the last column
 
 
+def value_text(value: object) -> str:
+    """Return a value as people write it: no decimals that say nothing."""
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return ", ".join(map(value_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def _cell(value: object) -> str:
     """Return the text of a cell, with its control characters escaped."""
     if value is None or value == "":
@@ -57,7 +64,7 @@ def _cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(value))
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value_text(value))
 
 
 class Change(Protocol):

@@ -26,7 +26,7 @@ _SUM_HEADS: Final = (
     "cached_read_tokens", "cached_write_tokens", "reasoning_tokens",
 )  # fmt: skip
 _RECORD_HEADS: Final = (
-    "time", "client", "provider", "fallback_from", "answered_model", "session", "outcome",
+    "time", "client", "provider", "fallback_from", "model", "session", "outcome",
     "status", "input_tokens", "output_tokens", "complete", "cost", "id",
 )  # fmt: skip
 
@@ -134,6 +134,7 @@ def _amount(cost: float | None) -> str | None:
 def _short_record(record: UsageRecord) -> list[object]:
     """Return the cells of a record for people."""
     cells = {head: getattr(record, head) for head in _RECORD_HEADS}
+    cells["model"] = record.answered_model or record.model  # as in sums
     if record.cost is not None:
         cells["cost"] = f"{_amount(record.cost)} {record.currency}"
     return list(cells.values())

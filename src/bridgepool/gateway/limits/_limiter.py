@@ -49,6 +49,8 @@ class Exceeded:
     """Seconds until there may be room."""
     is_budget: bool
     """Whether it is a budget that is spent: waiting a little is of no use."""
+    limit: float
+    """What the rule allows; a budget of 0 allows nothing at any time."""
     rates: RateStatus
 
 
@@ -218,7 +220,8 @@ class Limiter:
         for scope in scopes:
             found = scope.exceeded(costs, now, wall)
             if found is not None:
-                return Exceeded(*found, rate_status(scopes, now))
+                limit = getattr(scope.rules, found[0])
+                return Exceeded(*found, limit, rate_status(scopes, now))
         periods = tuple((scope, scope.take(costs, now, wall)) for scope in scopes)
         return Grant(self, periods, cost, rate_status(scopes, now))
 

@@ -36,9 +36,10 @@ from bridgepool.gateway.proxy._refusals import (
     provider_keys_exhausted,
 )
 from bridgepool.gateway.proxy._replay import KeptBody, ReadsBody, ReplayBudget
-from bridgepool.gateway.proxy._request_body import begin_body
+from bridgepool.gateway.proxy._request_body import BegunBody, begin_body
 from bridgepool.gateway.upstreams._key_cooldown import cooldown
 from bridgepool.gateway.upstreams._key_pool import KeyRing, KeyState, KeyUse
+from bridgepool.gateway.usage._request_reader import RequestReader
 from bridgepool.http import Exchange, UpstreamResponse, get_header
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -73,6 +74,16 @@ class RequestBodies:
     def attempt(self) -> bytes | ReadsBody | None:
         """Return the body for the next attempt."""
         return self._kept.attempt() if self._kept is not None else self._received
+
+    def read_model(self) -> RequestReader | None:
+        """Return what reads the model in it; None once it is being sent."""
+        if isinstance(self._received, bytes):
+            return RequestReader(self._received)
+        if not isinstance(self._received, BegunBody):
+            return None
+        reader = RequestReader()
+        reader.feed(self._received.beginning)
+        return reader
 
     def forget(self) -> None:
         """Drop what was kept: there is no other attempt."""

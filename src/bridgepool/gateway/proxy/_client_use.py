@@ -361,6 +361,8 @@ class ClientUses:
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:
     """Refuse a request that would exceed a limit."""
     words = found.rule.replace("_", " ")
+    if found.is_budget and not found.limit:
+        return refusals.no_budget(words, headers)
     if found.is_budget:
         at = datetime.fromtimestamp(round(wall_clock() + found.retry_after), UTC)
         return refusals.budget_exceeded(words, f"{at:%Y-%m-%dT%H:%M:%SZ}", headers)

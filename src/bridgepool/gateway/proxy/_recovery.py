@@ -45,10 +45,12 @@ from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import PROVIDER_OVERLOADED, UPSTREAM_FAILED, circuit_open
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+from bridgepool.gateway.proxy._usage import reads_answer
 from bridgepool.gateway.upstreams._admission import OverloadedError
 from bridgepool.gateway.upstreams._breaker import Breaker, BreakerState, Permit
 from bridgepool.gateway.upstreams._key_cooldown import retry_after
 from bridgepool.gateway.upstreams._resilience import Resilience
+from bridgepool.gateway.usage._request_reader import is_plain_json
 from bridgepool.http import (
     ConnectFailed,
     Exchange,
@@ -127,7 +129,15 @@ async def forward_request(
             target, others = _call_on(target, others[0]), others[1:]
             _note_fallback(record, target, failure)
     finally:
+        if not record.attempts and not record.model and _reads_model(call, exchange):
+            record._request_reader = body.read_model()  # it was refused, but may be known
         body.forget()
+
+
+def _reads_model(call: Call, exchange: Exchange) -> bool:
+    request = exchange.request
+    reads = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
+    return reads and is_plain_json(request.headers)
 
 
 async def _stand_ins(call: Call, find: FindRuntime) -> tuple[ProviderRuntime, ...]:

@@ -245,6 +245,12 @@ def budget_exceeded(rule: str, next_begins: str, headers: Headers) -> Refusal:
     return Refusal(429, "budget_exceeded", message, Retry.USELESS, headers=headers)
 
 
+def no_budget(rule: str, headers: Headers) -> Refusal:
+    """Refuse any request of a client whose budget is 0."""
+    message = f"This client's budget is 0 ({rule}), so none of its requests is served."
+    return Refusal(429, "budget_exceeded", message, Retry.USELESS, headers=headers)
+
+
 def unexpected_body(method: str) -> Refusal:
     """Refuse a body on a method that takes none; `method` is redacted."""
     message = f"A {method} request takes no body here."

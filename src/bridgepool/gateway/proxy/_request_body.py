@@ -28,6 +28,11 @@ class BegunBody:
         """The trailer fields; complete when the body is."""
         return self._rest.trailers
 
+    @property
+    def beginning(self) -> bytes:
+        """What was received and not returned yet."""
+        return self._beginning or b""
+
     def put_back(self, data: bytes) -> None:
         """Have this returned once more, before what comes."""
         self._beginning = data

@@ -7,18 +7,25 @@ columns of the store, the filters and the CSV of `bridgepool usage` are derived 
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Final
 
 import attrs
 import msgspec
 
+_ID: Final = re.compile(r"[0-9a-f]{32}")
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def new_record_id() -> str:
     """Return a new id: 48 bits of the time in milliseconds, then 80 random bits, in hex."""
     return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def is_record_id(text: str) -> bool:
+    """Return whether a text has the form of a new id."""
+    return _ID.fullmatch(text) is not None
 
 
 # Without slots, since msgspec writes those in another order than that of the fields.

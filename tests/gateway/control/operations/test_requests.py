@@ -37,6 +37,7 @@ from bridgepool.gateway.control.operations._providers import (
     update_provider,
 )
 from bridgepool.gateway.control.operations._requests import read_request, write_request
+from bridgepool.gateway.control.operations._usage import list_usage
 from bridgepool.gateway.providers import hash_key, new_client_key
 from tests.examples.support import ROOT
 
@@ -114,17 +115,24 @@ def test_every_mistake_is_told_at_once_and_no_value() -> None:
     assert problems(keys.create_admin_key, {HIDDEN: "1"}, wrong_key) == (
         "query: an unknown field",
         "…: an unknown field",
-        "name: expected `str`, got `int`",
+        "name: is not a string",
         "role: is not one of read, write",
     )
     assert problems(list_audit, {"limit": "0", "before": HIDDEN, "name": HIDDEN + "/"}, None) == (
-        "limit: expected `int` >= 1",
-        "before: expected `int`, got `str`",
-        "name: expected `str` matching regex '^[A-Za-z0-9._@-]+$'",
+        "limit: is less than 1",
+        "before: is not an integer",
+        "name: is not made of letters, digits and . _ @ -",
+    )
+    assert problems(list_audit, {"limit": "1001", "name": ""}, None) == (
+        "limit: is more than 1000",
+        "name: is empty",
+    )
+    assert problems(list_usage, {"session": "s" * 257}, None) == (
+        "session: has more than 256 characters",
     )
     assert problems(add_client, {}, {"key_hashes": [HIDDEN, 5]}) == (
         "id: is missing",
-        "key_hashes.1: expected `str`, got `int`",
+        "key_hashes.1: is not a string",
     )
     rules = {HIDDEN: 1, "models": HIDDEN, "max_concurrent": None}
     assert problems(add_client, {}, {"id": "a", "rules": rules}) == (
@@ -171,7 +179,7 @@ def test_a_body_may_be_nested_as_deeply_as_json_is_read() -> None:
     body: object = []
     for _ in range(5000):
         body = [body]
-    assert problems(add_client, {}, {"id": body}) == ("id: expected `str`, got `array`",)
+    assert problems(add_client, {}, {"id": body}) == ("id: is not a string",)
 
 
 @pytest.mark.parametrize("wait", ["nan", "inf", "-1", "61", "", "null", "true"])

@@ -30,6 +30,7 @@ MAX_TEXT: Final = 8192
 """The most characters of a text in a request."""
 NAME_PATTERN: Final = "^[A-Za-z0-9._@-]+$"
 """The characters of names and ids."""
+NAME_CHARACTERS: Final = "letters, digits and . _ @ -"
 
 PathName: TypeAlias = Annotated[
     str, Meta(min_length=1, max_length=256, extra_json_schema={"pattern": NAME_PATTERN})
@@ -59,6 +60,12 @@ AllowEmpty: TypeAlias = Annotated[
 ]
 
 _JSON_TYPES: Final = {str: "string", bool: "boolean", int: "integer", float: "number"}
+_TYPES: Final = {
+    "str": "a string", "bool": "true or false", "int": "an integer", "float": "a number",
+    "array": "a list",
+}  # fmt: skip
+# What `msgspec` says: a type, and its bounds or the pattern, which is always that of names.
+_EXPECTED: Final = re.compile(r"Expected `([^`]+)`(?:( of length)? ([<>]=) ([0-9.]+)|(, .+| m.+))")
 _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 
 
@@ -228,7 +235,23 @@ def _problem(name: str, kind: Any, message: str) -> str:
     if where is not None:
         name += where.group(1).replace("[", ".").replace("]", "")
         message = message[: where.start()]
-    if message.startswith("Expected "):  # a type or limit; other messages quote the value
-        return f"{name}: e{message[1:]}"
+    found = _EXPECTED.fullmatch(message)
+    if found is not None:  # a type or a limit; other messages quote the value
+        return f"{name}: {_in_words(found)}"
     allowed = [str(one) for one in get_args(kind)] if get_origin(kind) is Literal else []
     return f"{name}: is not one of {', '.join(allowed)}" if allowed else f"{name}: cannot be used"
+
+
+def _in_words(found: re.Match[str]) -> str:
+    """Say which type or limit of `msgspec` a value does not fit."""
+    kind, length, bound, number, rest = found.groups()
+    if number is None:
+        if rest.startswith(" matching regex"):
+            return f"is not made of {NAME_CHARACTERS}"
+        return f"is not {' or '.join(_TYPES.get(one, one) for one in kind.split(' | '))}"
+    if not length:
+        return f"is {'less' if bound == '>=' else 'more'} than {number}"
+    if (bound, number) == (">=", "1"):
+        return "is empty"
+    things = "characters" if kind == "str" else "items"
+    return f"has {'fewer' if bound == '>=' else 'more'} than {number} {things}"

@@ -17,6 +17,7 @@ from bridgepool.gateway.control._usage import (
 )
 from bridgepool.gateway.control.operations._operation import Context, operation
 from bridgepool.gateway.control.operations._requests import NAME_PATTERN
+from bridgepool.gateway.usage._records import is_record_id
 
 
 def _day(description: str) -> Meta:
@@ -85,9 +86,7 @@ async def list_usage(
     before_id: Annotated[
         str,
         Meta(
-            min_length=1,
-            max_length=64,
-            pattern=NAME_PATTERN,
+            max_length=256,
             description="Only records with a lower id: the last one's of the page before.",
         ),
     ]
@@ -101,5 +100,9 @@ async def list_usage(
     session: Text | None = None,
 ) -> UsagePage:
     """List usage records, the newest first."""
+    usage = context.store.usage
+    # That of a record which was removed meanwhile is as good.
+    if before_id is not None and not is_record_id(before_id) and not await usage.has(before_id):
+        raise InvalidChangeError("before_id: is not the id of a usage record, as the list shows it")
     which = _filter(since, until, client, provider, model, gateway, session)
-    return await context.store.usage.page(limit, before_id, which)
+    return await usage.page(limit, before_id, which)

@@ -103,6 +103,11 @@ class StoredUsage:
         full = len(found) == limit > 0
         return UsagePage(found, found[-1].id if full else None)
 
+    async def has(self, record_id: str) -> bool:
+        """Return whether there is a record of this id."""
+        found: bool = await self._read(_has, record_id)
+        return found
+
     async def forget(self, before: str, *, limit: int = 5000) -> int:
         """Remove the records of the days before one, in small transactions; return how many.
 
@@ -177,6 +182,10 @@ def _page(
     where, values = _conditions(which, before)
     clauses = f"{where} ORDER BY id DESC LIMIT ?"
     return tuple(_USAGE.select(tx.sql, clauses, *values, max(0, min(limit, _MOST))))
+
+
+def _has(tx: StoreTransaction, record_id: str) -> bool:
+    return bool(tx.sql.fetch_all("SELECT 1 FROM usage WHERE id = ?", record_id))
 
 
 def _conditions(which: UsageFilter, before: str | None = None) -> tuple[str, list[Value]]:
