@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -18,6 +19,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, Sum
 
 from bridgepool.gateway import GatewaySettings, open_tracing
 from bridgepool.gateway import _process as process
@@ -25,6 +28,8 @@ from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._tracing import begin_trace
 from bridgepool.gateway.tracing import _otlp as otlp
+from bridgepool.gateway.tracing._spans import GenAiMetrics
+from bridgepool.gateway.usage._tokens import Tokens, Usage
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
 
@@ -178,9 +183,57 @@ async def test_a_collector_gets_the_spans_of_a_request_and_the_upstream_its_pare
     assert build.parent_span_id == acquires[0].span_id
     assert len(collector.named("stream")) == 2
     assert attributes(third)["error.type"] == "unknown_provider"
-    named = re.findall(r"^\| `(gen_ai\.[a-z_.]+)` \| s \|", PAGE.read_text(), re.M)
-    assert collector.metrics == set(named)
-    assert len(collector.metrics) == 2
+    assert "gen_ai.client.inference.usage.input_tokens" in collector.metrics
+    assert collector.metrics < documented_metrics()
+
+
+def documented_metrics() -> set[str]:
+    rows = re.findall(r"^\| `(gen_ai\.[a-z_.]+)` \| (?:s|{token}) \|", PAGE.read_text(), re.M)
+    return set(rows)
+
+
+def test_times_are_of_requests_and_streams_and_tokens_of_everything_that_is_read() -> None:
+    reader = InMemoryMetricReader()
+    metrics = GenAiMetrics.of(MeterProvider([reader]).get_meter("test"))
+    usage = Usage(Tokens(10, 5, cached_read=4, cached_write=3, reasoning=2), model="m-1")
+    cases: tuple[dict[str, Any], ...] = (
+        {"is_stream": True},
+        {},
+        {"websocket": True},
+        {"code": "upstream_cut"},
+    )
+    for fields in cases:
+        record = AccessRecord("POST", route="/responses", model="m", usage=usage, **fields)
+        record.started, record.first_byte, record.ended = 1.0, 1.25, 3.0
+        metrics.observe(record, "openai")
+    unknown = AccessRecord("POST", route="/responses", started=1.0)
+    unknown.ended = 2.0
+    metrics.observe(unknown, "openai")
+    data = reader.get_metrics_data()
+    assert data is not None
+    [scope] = data.resource_metrics[0].scope_metrics
+    assert {metric.name for metric in scope.metrics} == documented_metrics()
+    counts = dict[str, float]()
+    for metric in scope.metrics:
+        name = metric.name.removeprefix("gen_ai.client.inference.")
+        points: Any = metric.data.data_points  # of a counter or a histogram
+        assert all(one.attributes["gen_ai.operation.name"] == "chat" for one in points)
+        if isinstance(metric.data, Sum):
+            [point] = points
+            assert point.attributes["gen_ai.response.model"] == "m-1"
+            assert point.attributes["gen_ai.token.modality"] == "unknown"
+            counts[name] = point.value
+        else:
+            counts[name] = sum(one.count for one in points)
+    assert counts == {
+        "duration": 4,
+        "time_to_first_chunk": 1,
+        "usage.input_tokens": 40,
+        "usage.output_tokens": 20,
+        "usage.cache_read.input_tokens": 16,
+        "usage.cache_write.input_tokens": 12,
+        "usage.reasoning.output_tokens": 8,
+    }
 
 
 async def test_every_attempt_has_a_span_and_a_failed_one_says_why(nursery: trio.Nursery) -> None:

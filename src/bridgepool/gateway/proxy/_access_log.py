@@ -121,6 +121,8 @@ class AccessRecord:
     """Responses on the websocket that have ended."""
     unfinished: Usage | None = None
     """What the one told that has not; set at the end."""
+    is_stream: bool = False
+    """The response is a stream of events, sent as they came."""
     bytes_received: int = 0
     """Bytes of the request body, received and passed on."""
     status: int = 0

@@ -308,6 +308,8 @@ async def _stream_response(
 ) -> None:
     """Send a response as it arrives."""
     headers = _answer_headers(call, response, record)
+    content_type = get_header(headers, b"content-type") or b""
+    record.is_stream = content_type.lower().startswith(b"text/event-stream")
     record.status, record.bytes_sent = response.status, len(data)
     async with exchange.respond(
         response.status, headers + call.response_headers, reason=response.reason, data=data

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 from opentelemetry.context import Context
-from opentelemetry.metrics import Histogram, Meter
+from opentelemetry.metrics import Counter, Histogram, Meter
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import (
     NonRecordingSpan,
@@ -226,7 +226,7 @@ def _answer_attributes(record: AccessRecord) -> Attributes:
     attributes.update({name: text for name, text in texts.items() if text})
     if usage.finish:
         attributes["gen_ai.response.finish_reasons"] = (usage.finish,)
-    if record.first_byte:
+    if record.first_byte and record.is_stream:
         first = record.first_byte - record.started
         attributes["gen_ai.response.time_to_first_chunk"] = round(first, 6)
     for name, field in _TOKENS.items():
@@ -242,21 +242,25 @@ class GenAiMetrics:
 
     _duration: Histogram
     _first: Histogram
-    _types: dict[str, str] = attrs.field(factory=dict, init=False)  # provider -> type
+    _tokens: tuple[tuple[str, Counter], ...]
+    """The counters of tokens, by the field of `Tokens`."""
 
     @classmethod
     def of(cls, meter: Meter) -> GenAiMetrics:
         """Create the instruments."""
-        return cls(
-            *(
-                meter.create_histogram(
-                    f"gen_ai.client.inference.{name}",
-                    unit="s",
-                    explicit_bucket_boundaries_advisory=_SECONDS,
-                )
-                for name in ("duration", "time_to_first_chunk")
+        duration, first = (
+            meter.create_histogram(
+                f"gen_ai.client.inference.{name}",
+                unit="s",
+                explicit_bucket_boundaries_advisory=_SECONDS,
             )
+            for name in ("duration", "time_to_first_chunk")
         )
+        tokens = tuple(
+            (field, meter.create_counter(_token_metric(name), unit="{token}"))
+            for name, field in _TOKENS.items()
+        )
+        return cls(duration, first, tokens)
 
     def observe(self, record: AccessRecord, kind: str) -> None:
         """Count an ended request; `kind` is the type of its provider."""
@@ -266,8 +270,25 @@ class GenAiMetrics:
         }
         if record.model:
             attributes["gen_ai.request.model"] = record.model
+        self._count_tokens(record, attributes)
+        if record.websocket:
+            return  # it lasts as long as its client wants
         if record.code or record.upstream_status >= 400:
             attributes["error.type"] = record.code or str(record.upstream_status)
         self._duration.record(record.ended - record.started, attributes)
-        if record.first_byte:
+        if record.first_byte and record.is_stream:
             self._first.record(record.first_byte - record.started, attributes)
+
+    def _count_tokens(self, record: AccessRecord, attributes: Attributes) -> None:
+        usage = record.usage
+        attributes = {**attributes, "gen_ai.token.modality": "unknown"}
+        if usage.model:
+            attributes["gen_ai.response.model"] = usage.model
+        for field, counter in self._tokens:
+            count = getattr(usage.tokens, field)
+            if count:
+                counter.add(count, attributes)
+
+
+def _token_metric(attribute: str) -> str:
+    return attribute.replace("gen_ai.", "gen_ai.client.inference.")
