@@ -200,6 +200,31 @@ def test_all_mistakes_of_one_row_are_told_at_once() -> None:
     ]
 
 
+def test_a_field_of_the_wrong_type_hides_no_other_mistake_of_its_row() -> None:
+    text = row(
+        name="5",
+        base_url='"http://127.0.0.1"',
+        allow_private='"yes"',
+        retries="99",
+        breaker_window='"long"',
+        fallback='["a", "a"]',
+        zzz="1",
+    )
+    assert [one.split(": ", 1)[1] for one in problems(text)] == [
+        "zzz: is not a known field",
+        "allow_private: is not true or false",
+        "name: is not a string",
+        "breaker_window: is not a number",
+        "retries: is not from 0 to 10",
+        "fallback: has the same name twice",
+    ]
+    both = 'allow_private = "yes"\n' + row(base_url='"http://127.0.0.1"')
+    assert problems(both) == ("allow_private: is not true or false",)
+    assert [one.split(": ")[1] for one in problems("[[providers]]\nretries = -1")] == [
+        *("name", "type", "base_url", "keys", "retries"),
+    ]
+
+
 def test_a_type_of_the_program_is_known_when_the_program_says_so() -> None:
     own = attrs.evolve(OPENAI, name="own")
     text = row(type='"own"')

@@ -21,6 +21,7 @@ from bridgepool.gateway.control._records import (
 )
 from bridgepool.gateway.providers._fields import FIELD_NAMES, REQUIRED_FIELDS
 from bridgepool.gateway.providers._file_rows import provider_readers, read_fields
+from bridgepool.gateway.providers._provider import KEYS_LIMIT, build_provider
 
 
 def parse_draft(row: object, where: str = "") -> ProviderDraft:
@@ -54,7 +55,10 @@ def _fields(row: object, where: str, required: Iterable[str]) -> dict[str, Any]:
         raise InvalidChangeError(where + "is not a table of a provider's fields")
     fields, problems = read_fields(row, _READERS, required)
     if problems:
-        raise InvalidChangeError(*(where + problem for problem in problems))
+        # What stands in for a field that was not read, or not given, adds no mistake.
+        plain = {name: fields[name] for name in fields if name not in ("type", "keys", "headers")}
+        _, more = build_provider({"allow_private": True, **plain}, (), KEYS_LIMIT)
+        raise InvalidChangeError(*(where + problem for problem in (*problems, *more)))
     return fields
 
 

@@ -122,7 +122,7 @@ def parse_provider_file(
     allow_private = data.get("allow_private", False)
     if not isinstance(allow_private, bool):
         problems.append("allow_private: is not true or false")
-        allow_private = False
+        allow_private = True  # what may have been meant: no other mistake follows from this one
     if "providers" not in data:
         problems.append("has no [[providers]]; write providers = [] if that is intended")
     providers, provider_problems = convert_rows(
@@ -191,7 +191,11 @@ def _provider(
         )
     if "keys" in row and "key_env" in row:
         problems.append("key_env: is given beside keys; give one of them")
-    return (None, problems) if problems else build_provider(fields, types, max_keys)
+    if "allow_private" not in fields:  # it is of another type; no other mistake follows
+        fields["allow_private"] = True
+    made, more = build_provider(fields, types, max_keys)
+    problems += [problem for problem in more if problem not in problems]
+    return (None, problems) if problems else (made, [])
 
 
 def _client(row: Mapping[str, object]) -> tuple[Client | None, list[str]]:

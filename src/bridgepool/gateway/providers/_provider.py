@@ -216,7 +216,8 @@ def _header_problems(headers: tuple[tuple[str, Secret], ...]) -> Iterator[tuple[
             yield "headers", f"has a placeholder for {name} {HEADER_IS_PLACEHOLDER}"
 
 
-_STAND_INS: Final = {"name": "a", "base_url": "https://a.example"}
+# For fields that are wrong or missing. No fallback has that name.
+_STAND_INS: Final = {"name": "x" * NAME_LENGTH, "type": "", "base_url": "https://a.example"}
 
 
 def build_provider(
@@ -225,7 +226,8 @@ def build_provider(
     """Make a provider, or find every mistake in its fields.
 
     Args:
-        fields: The arguments of `Provider`, each of its type.
+        fields: The arguments of `Provider`, each of its type. One that is missing although it is
+            required is not reported: its mistake is known.
         types: What it may be.
         max_keys: How many keys it may have.
 
@@ -233,13 +235,14 @@ def build_provider(
         The provider, or None with one text for each mistake; no secrets, no base URL.
     """
     problems: list[str] = []
-    try:
-        find_type(fields["type"], types)
-    except InvalidProviderError as error:
-        problems.append(str(error))
+    if "type" in fields:
+        try:
+            find_type(fields["type"], types)
+        except InvalidProviderError as error:
+            problems.append(str(error))
     if len(fields.get("keys", ())) > max_keys:
         problems.append(f"keys: has more than {max_keys} keys")
-    left = dict(fields)
+    left = {**_STAND_INS, **fields}
     while True:
         try:
             provider = Provider(**left)

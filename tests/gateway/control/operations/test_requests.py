@@ -139,6 +139,17 @@ def test_every_mistake_is_told_at_once_and_no_value() -> None:
         "rules.…: is not a known field",
         "rules.models: is not a list of strings or null",
     )
+    rules = {"models": HIDDEN, "max_concurrent": 0}
+    assert problems(add_client, {}, {"id": "a", "rules": rules}) == (
+        "rules.models: is not a list of strings or null",
+        "rules.max_concurrent: is not from 1 to 1000000000000",
+    )
+    draft = {"enabled": 5, "retries": 99, "name": "A/", "base_url": "http://127.0.0.1"}
+    assert problems(update_provider, {}, draft) == (
+        "enabled: is not true or false",
+        "name: is not [a-z0-9] words joined by '-' (at most 64 characters)",
+        "retries: is not from 0 to 10",
+    )
     draft = {HIDDEN: 1, "name": 5, "type": HIDDEN, "keys": [HIDDEN], "headers": {HIDDEN: 5}}
     found = problems(add_provider, {}, draft)
     for start in (

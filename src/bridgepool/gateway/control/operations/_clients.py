@@ -24,7 +24,12 @@ from bridgepool.gateway.control.operations._requests import (
     PathName,
     plain_schema,
 )
-from bridgepool.gateway.providers._client_rules import RULE_FIELDS, RuleChanges
+from bridgepool.gateway.providers._client_rules import (
+    RULE_FIELDS,
+    ClientRules,
+    RuleChanges,
+    rule_problems,
+)
 from bridgepool.gateway.providers._file_rows import plain_reader, read_fields, unknown_field
 
 KeyHashes: TypeAlias = Annotated[
@@ -52,6 +57,8 @@ def _rules_from_json(value: object) -> RuleChanges:
     fields, more = read_fields(known, _READERS)
     problems += more
     if problems:
+        found = rule_problems(ClientRules(**fields))
+        problems += [f"{name}: {problem}" for name, problem in found]
         raise InvalidChangeError(*(f"rules.{problem}" for problem in problems))
     return fields
 
