@@ -61,7 +61,7 @@ class ControlPlaneOptions:
     seed: Path | None = None
     """A provider file that is applied at the start. Later manual changes win, and are logged as
     drift."""
-    max_keys: Annotated[int, Parameter(metavar="N")] = MAX_KEYS
+    max_keys: Annotated[int, Parameter(metavar="COUNT")] = MAX_KEYS
     """Maximum number of keys of a provider, from 1 to 64. Commands with `--store` take it, too."""
     usage_days: Annotated[float, Parameter(metavar="DAYS")] = 90.0
     """Whole days for which the usage records of gateways are kept; `inf` for ever."""
@@ -71,10 +71,10 @@ class ControlPlaneOptions:
     """The private key (PEM) of `--tls-cert`."""
     insecure: bool = False
     """Allow addresses that are not loopback without TLS, because something else encrypts."""
-    max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
+    max_connections: Annotated[int, Parameter(metavar="COUNT")] = 10_000
     """Maximum number of connections to the API, and of gateways. Less if the limit of open files
     is lower than one for each of both."""
-    max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
+    max_connections_per_peer: Annotated[int | None, Parameter(metavar="COUNT")] = None
     """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
     `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()

@@ -78,7 +78,7 @@ class GatewayOptions:
     for each connection."""
     name: Annotated[
         str,
-        Parameter(group=_WITH_CONTROL, show_default=lambda _: "the machine's name"),
+        Parameter(group=_WITH_CONTROL, metavar="NAME", show_default=lambda _: "the machine's name"),
     ] = attrs.field(factory=socket.gethostname)
     """The name of this gateway."""
     ca_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
@@ -149,7 +149,7 @@ class GatewayOptions:
     ] = ()
     """A provider of which the prompts and answers of all clients are recorded. May be given several
     times."""
-    body_log_bytes: Annotated[int, Parameter(metavar="N")] = DEFAULT_BODY_BYTES
+    body_log_bytes: Annotated[int, Parameter(metavar="BYTES")] = DEFAULT_BODY_BYTES
     """The most bytes of a body that are recorded."""
     store_usage: bool = False
     """Keep the usage records in the store of the control plane; requires `--control` or
@@ -157,7 +157,7 @@ class GatewayOptions:
     usage_spool: Annotated[Path | None, Parameter(metavar="DIR")] = None
     """With `--store-usage`: keep the records that are not stored yet in this directory, so that
     they survive a kill of the gateway. Default: in memory alone."""
-    usage_spool_bytes: Annotated[int, Parameter(metavar="N")] = DEFAULT_BYTES
+    usage_spool_bytes: Annotated[int, Parameter(metavar="BYTES")] = DEFAULT_BYTES
     """With `--store-usage`: the most bytes of such records, about 500 each."""
     usage_on_full: Annotated[Literal["drop", "refuse"], Parameter(metavar="ACTION")] = "drop"
     """With `--store-usage`: what to do when there is no room for a record: `drop` it, or `refuse`
@@ -173,7 +173,7 @@ class GatewayOptions:
     nevertheless."""
     max_stale: Seconds = _POLICY.max_stale
     """Time since the source last confirmed the providers after which `/readyz` answers 503."""
-    max_body_bytes: Annotated[float, Parameter(metavar="N")] = math.inf
+    max_body_bytes: Annotated[float, Parameter(metavar="BYTES")] = math.inf
     """Largest request body that is accepted."""
     header_timeout: Seconds = HttpLimits().header_timeout
     """Time from the first byte of a request's head to its last."""
@@ -183,19 +183,19 @@ class GatewayOptions:
     min_receive_rate: Annotated[float, Parameter(metavar="BYTES")] = 240.0
     """Bytes a second that a client must send on average, after five seconds, while a head or a body
     is awaited from it; 0 for no such limit."""
-    max_websockets: Annotated[int, Parameter(metavar="N")] = _POLICY.websockets.max_websockets
+    max_websockets: Annotated[int, Parameter(metavar="COUNT")] = _POLICY.websockets.max_websockets
     """Maximum number of open websockets; 0 to relay none. Clients beyond it use HTTP."""
-    max_websockets_per_client: Annotated[int, Parameter(metavar="N")] = (
+    max_websockets_per_client: Annotated[int, Parameter(metavar="COUNT")] = (
         _POLICY.websockets.max_per_client
     )
     """Maximum number of them of one client."""
-    max_websocket_message_bytes: Annotated[float, Parameter(metavar="N")] = (
+    max_websocket_message_bytes: Annotated[float, Parameter(metavar="BYTES")] = (
         _POLICY.websockets.max_message_bytes
     )
     """Longest message of a websocket, in either direction."""
     max_websocket_age: Seconds = _POLICY.websockets.max_age
     """Age at which a websocket is closed, between two messages."""
-    max_provider_connections: Annotated[int, Parameter(metavar="N")] = (
+    max_provider_connections: Annotated[int, Parameter(metavar="COUNT")] = (
         _POLICY.upstream_limits.max_connections
     )
     """Maximum number of connections to each provider. As many requests may wait for one."""
@@ -203,10 +203,10 @@ class GatewayOptions:
     """Largest part of a provider's connections that one client may use, of those that the other
     clients leave: more than 0, up to 1. With 0.5, one client that takes all it can get has a half
     of them, two have a third each. Requests beyond it wait, and then get 429."""
-    max_concurrent: Annotated[int, Parameter(metavar="N")] = _POLICY.max_concurrent
+    max_concurrent: Annotated[int, Parameter(metavar="COUNT")] = _POLICY.max_concurrent
     """Maximum number of requests at a time, of all clients and providers together; 0 for no limit.
     Further ones wait for their turn."""
-    max_waiting: Annotated[int, Parameter(metavar="N")] = _POLICY.max_waiting
+    max_waiting: Annotated[int, Parameter(metavar="COUNT")] = _POLICY.max_waiting
     """Maximum number of requests that wait for one of `--max-concurrent`; further ones get 503
     `gateway_overloaded`."""
     wait_timeout: Seconds = _POLICY.wait_timeout
@@ -215,10 +215,10 @@ class GatewayOptions:
     max_replay_memory: Annotated[int, Parameter(metavar="BYTES")] = _POLICY.max_replay_memory
     """Bytes of all request bodies together that are kept to be sent again with another key of a
     provider, beside those of up to 64 kB. A body that finds no room is sent once."""
-    max_connections: Annotated[int, Parameter(metavar="N")] = 10_000
+    max_connections: Annotated[int, Parameter(metavar="COUNT")] = 10_000
     """Maximum number of client connections; further ones are answered with 503 and closed, except
     for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
-    max_connections_per_peer: Annotated[int | None, Parameter(metavar="N")] = None
+    max_connections_per_peer: Annotated[int | None, Parameter(metavar="COUNT")] = None
     """Maximum number of them from one address (of IPv6: from one /64). Default: a quarter of
     `--max-connections`. Loopback addresses and trusted proxies have no such limit."""
     trusted_proxy: Annotated[tuple[str, ...], Parameter(metavar="NETWORK", show_default=False)] = ()

@@ -43,7 +43,7 @@ _target_out = re.compile(rb"[\x21-\x7e]++")
 def find_head_end(data: bytes, start: int, seen: int, limits: MessageLimits) -> int:
     """Find the end of the head, or trailer section, that begins at `start`.
 
-    A head that is malformed or too large is rejected as early as possible, before it is complete.
+    A head that is malformed or too large is refused as early as possible, before it is complete.
 
     Args:
         data: The receive buffer.

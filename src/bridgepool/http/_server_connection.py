@@ -54,7 +54,7 @@ class HttpCounters:
     requests: int = 0
     """Requests passed to the handler."""
     refused: int = 0
-    """Requests rejected with an error status because they are not acceptable HTTP."""
+    """Requests refused with an error status because they are not acceptable HTTP."""
     clients_left: int = 0
     """Exchanges whose client disconnected before their end."""
     handler_errors: int = 0

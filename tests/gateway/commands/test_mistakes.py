@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from bridgepool.__main__ import _extra_of
+from bridgepool.gateway.commands import app
 from bridgepool.gateway.commands._output import print_table
 from tests.examples.support import ROOT
 from tests.gateway.commands.commands import run_program
@@ -81,6 +84,26 @@ def test_a_mistake_is_answered_with_a_sentence(
     assert "Traceback" not in done.err
     assert "hidden" not in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+def _paths(at: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    names = [name for name in at if not name.startswith("-")]
+    for name in names:
+        yield from _paths(at[name], (*path, name))
+    if not names:
+        yield path
+
+
+def test_the_help_of_each_command_names_what_a_value_is_and_not_its_type(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    paths = list(_paths(app))
+    assert len(paths) > 20
+    for path in paths:
+        shown = run_program(capsys, monkeypatch, *path, "--help")
+        assert (shown.status, shown.err) == (0, ""), path
+        assert not re.search(r"--\S+ (STR|INT|FLOAT|N)\b", shown.out), path
 
 
 @pytest.mark.parametrize("arguments", [("providers", "list"), ("demo", "--pace", "0.01")])

@@ -15,7 +15,7 @@ from bridgepool.gateway.commands._root import app
 @app.command
 def audit(
     *,
-    name: str | None = None,
+    name: Annotated[str | None, Parameter(metavar="NAME")] = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=1000), metavar="COUNT")] = 50,
     before: Annotated[int | None, Parameter(validator=Number(gte=1), metavar="ID")] = None,
     as_json: AsJson = False,

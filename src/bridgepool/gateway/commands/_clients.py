@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -102,7 +102,7 @@ def update(
     name: str,
     *,
     rules: ChangedRules = NOTHING_CHANGED,
-    key: str | None = None,
+    key: Annotated[str | None, Parameter(metavar="ID")] = None,
     wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:

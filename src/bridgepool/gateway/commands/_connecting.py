@@ -51,10 +51,10 @@ class AdminOptions:
             the control planes of the store.
     """
 
-    url: str | None = None
+    url: Annotated[str | None, Parameter(metavar="URL")] = None
     admin_key_file: Path | None = None
     ca_file: Path | None = None
-    store: str | None = None
+    store: Annotated[str | None, Parameter(metavar="STORE")] = None
     create: bool = False
     encryption_key_file: Path | None = None
     max_keys: Annotated[int, Parameter(metavar="COUNT")] = 5
@@ -86,7 +86,7 @@ class WaitOptions:
     """
 
     wait: Annotated[float | None, Parameter(validator=_check_seconds, metavar="SECONDS")] = None
-    expect: str = ""
+    expect: Annotated[str, Parameter(metavar="NAMES")] = ""
     min: Annotated[int, Parameter(validator=Number(gte=0), metavar="COUNT")] = 0
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
@@ -69,7 +69,12 @@ def _change_file(file: Path, change: Callable[[Path], EncryptionKeys]) -> None:
 
 
 @encryption.command
-def rotate(*, store: str, encryption_key_file: Path | None = None, drop_old: bool = False) -> None:
+def rotate(
+    *,
+    store: Annotated[str, Parameter(metavar="STORE")],
+    encryption_key_file: Path | None = None,
+    drop_old: bool = False,
+) -> None:
     """Re-encrypt everything in a store with its first key, while everything runs.
 
     Refuses while a running control plane, or gateway with --store, does not have that key.

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.providers._fields import NAME_PATTERN, VARIABLE_PATTERN
 from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
 
 
@@ -57,12 +58,17 @@ def _options(plain: PlainField, changing: bool) -> list[tuple[str, Any, Any]]:
 
 
 def _metavar(plain: PlainField) -> str | None:
-    """Return what the help shows for the value of a number: its unit."""
+    """Return what the help shows for a value: the unit of a number, what a text names."""
     if plain.kind is int:
         return "BYTES" if "bytes" in plain.help else "COUNT"
     if plain.kind is float:
         return "SECONDS" if "seconds" in plain.help else "NUMBER"
-    return None
+    if plain.kind is bool or plain.choices:
+        return None  # the choices are shown
+    if plain.is_time:
+        return "TIME"
+    named = {NAME_PATTERN: "NAME", VARIABLE_PATTERN: "VARIABLE"}.get(plain.pattern or "")
+    return named or ("PATTERN" if plain.kind == TEXTS else plain.name.upper())
 
 
 def _flag(plain: PlainField) -> str:

@@ -134,7 +134,7 @@ def revoke(
     wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Revoke a key. A gateway's sessions end within a second; a client's next request is rejected.
+    """Revoke a key. A gateway's sessions end within a second; a client's next request is refused.
 
     Args:
         kind: A key of a client, of a gateway, or of an admin.

@@ -34,22 +34,24 @@ _RECORD_HEADS: Final = (
 @app.command
 def usage(
     *,
-    by: Annotated[str | None, Parameter(show_default=lambda _: "client,model")] = None,
+    by: Annotated[
+        str | None, Parameter(metavar="FIELDS", show_default=lambda _: "client,model")
+    ] = None,
     each: bool = False,
-    since: str | None = None,
-    until: str | None = None,
-    client: str | None = None,
-    provider: str | None = None,
-    model: str | None = None,
-    gateway: str | None = None,
-    session: str | None = None,
+    since: Annotated[str | None, Parameter(metavar="DAY")] = None,
+    until: Annotated[str | None, Parameter(metavar="DAY")] = None,
+    client: Annotated[str | None, Parameter(metavar="ID")] = None,
+    provider: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    model: Annotated[str | None, Parameter(metavar="MODEL")] = None,
+    gateway: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    session: Annotated[str | None, Parameter(metavar="ID")] = None,
     limit: Annotated[
         int | None,
         Parameter(
             validator=Number(gte=1, lte=1000), metavar="COUNT", show_default=lambda _: str(_LIMIT)
         ),
     ] = None,
-    before: str | None = None,
+    before: Annotated[str | None, Parameter(metavar="ID")] = None,
     as_csv: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,

@@ -28,7 +28,7 @@ async def ensure_key(store: Store, kind: KeyKind, path: Path) -> None:
 
     Raises:
         StartError: The file cannot be used, or its key is not a good one of this store.
-        StoreError: The store rejects it, or is unavailable.
+        StoreError: The store refuses it, or is unavailable.
     """
     if await trio.Path(path).exists():
         await _check(store, kind, path)

@@ -191,7 +191,7 @@ class GatewaySessions:
         except StoreUnavailableError:
             self._dirty.set()
             return False
-        except Exception:  # a row that the store rejects must not block all others
+        except Exception:  # a row that the store refuses must not block all others
             logger.exception("sessions of gateways not written", extra={"rows": len(batch)})
         for session in batch:
             if self._sessions.get(session.session) is session:

@@ -196,7 +196,7 @@ class Guard:
             return error_response(500, "internal", "the control plane failed; see its log")
 
     async def _admit(self, exchange: Exchange, record: ApiRecord) -> Actor | ApiResponse:
-        """Return who makes a request, or the rejection, after a while if there are many."""
+        """Return who makes a request, or the refusal, after a while if there are many."""
         request = exchange.request
         token = _bearer(request.headers)
         if token is None:
@@ -244,7 +244,7 @@ def _bearer(headers: Headers) -> Secret | None:
 
 
 async def _read_body(stream: RequestBody) -> bytes | ApiResponse:
-    """Read all of the body; return the response if it is rejected."""
+    """Read all of the body; return the response if it is refused."""
     body = bytearray()
     with trio.move_on_after(_BODY_TIMEOUT):
         async for piece in stream:
