@@ -22,7 +22,7 @@ from tests.examples.support import ROOT
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 PACKAGE = ROOT / "src" / "bridgepool"
 PACKAGES = ("remote", "transports", "gateway")
-MODULES = ("_tcp.py",)  # of the core, whose lines stand on this page
+MODULES = ("_tcp.py", "http/_upstream_pool.py")  # of the library, whose lines stand on this page
 LEVELS = {"exception": "error", "log": "warning"}
 # class -> place of the argument -> level at which the class logs it
 EVENTS_GIVEN = {"RefusedKeys": {1: "warning"}, "StoreAccess": {0: "error", 1: "warning"}}

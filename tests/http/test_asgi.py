@@ -365,7 +365,7 @@ HANDSHAKE = (
 
 @pytest.mark.parametrize("phase", ["startup", "shutdown"])
 async def test_requests_before_the_start_are_refused_and_a_failed_start_is_reported(
-    phase: str,
+    phase: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     @asynccontextmanager
     async def open_handler() -> AsyncIterator[Handler]:
@@ -375,7 +375,9 @@ async def test_requests_before_the_start_are_refused_and_a_failed_start_is_repor
         raise ValueError("no such file")
 
     app = asgi_app_from(open_handler)
-    assert (await run(app, scope_of(), [END]))[0]["status"] == 503
+    for _ in range(2):
+        assert (await run(app, scope_of(), [END]))[0]["status"] == 503
+    assert caplog.text.count("ASGI application is not open") == 1
     sent = await run(app, {"type": "lifespan"}, [{"type": "x"}, {"type": "y"}])
     assert sent[-1]["type"] == f"lifespan.{phase}.failed"
     assert "no such file" in str(sent[-1]["message"])

@@ -179,6 +179,29 @@ async def test_a_connection_that_cannot_be_reused_is_closed(answer: bytes) -> No
         assert client.statistics().idle == 0
 
 
+async def test_a_careless_upstream_is_named_in_the_log_once_for_each_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    faults = [b"x-a : 1", b"x-b : 2", b"x-c: \x01", *(b"x-%d: \x01" % one for one in range(20))]
+    answers = iter(faults)
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(OK.replace(b"\r\n\r\n", b"\r\n" + next(answers) + b"\r\n\r\n"))
+        await peer.wait_closed()
+
+    async with client_of(script) as (client, upstream):
+        for _ in faults:
+            assert await read_all(client) == b"ok"
+        assert upstream.dialled == len(faults)
+    logged = [record.fault for record in caplog.records if "malformed" in record.message]  # type: ignore[attr-defined]  # an extra field
+    assert logged[:2] == [
+        "there is white space between a field name and its colon",
+        "the value of x-c contains a control character",
+    ]
+    assert len(logged) == 8, "an upstream may choose the name of a field"
+
+
 async def test_leaving_early_closes_the_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.read_head()

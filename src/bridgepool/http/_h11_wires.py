@@ -279,6 +279,7 @@ class H11ClientWire:
     _responded: bool = False  # the head of the final response was received
     _has_body: bool = False  # the current request
     _asks_upgrade: bool = False  # the current request, for another protocol
+    fault: str = ""
     _keep_alive: bool = True
 
     @property
@@ -351,9 +352,10 @@ class H11ClientWire:
                 raise RemoteProtocolError("the connection ended before the response")
             return None
         raw = buffer.data[buffer.start : end]
-        head, framing, well_formed = read_response_head(raw, self._limits)
+        head, framing, fault = read_response_head(raw, self._limits)
         check_with_h11(head, framing.relevant)
-        self._keep_alive = self._keep_alive and well_formed
+        if fault:
+            self.fault, self._keep_alive = fault, False
         if head.status >= 200:
             self._reader = framing.response_reader(request.method, head.status, self._limits)
             stays = head.http_version == b"1.1" or framing.keep_alive

@@ -5,7 +5,7 @@ leniently as its framing stays unambiguous: whatever any other reader makes of t
 body ends at the same place. So the oddities that are accepted stand outside the fields about
 framing, or RFC 9112 says what they mean. Nothing odd is forwarded: a head is first rewritten into
 its well-formed equivalent, or rejected, and only the result is parsed, by the strict parser. A
-well-formed head is never rewritten. `well_formed` tells the two apart, so that a connection whose
+well-formed head is never rewritten. Its fault tells the two apart, so that a connection whose
 server is that careless carries no other request.
 """
 
@@ -57,23 +57,23 @@ def find_response_head_end(data: bytes, start: int, seen: int, limits: MessageLi
 
 def read_response_head(
     raw: bytes, limits: MessageLimits
-) -> tuple[ResponseHead, FramingFields, bool]:
+) -> tuple[ResponseHead, FramingFields, str]:
     """Parse a complete response head.
 
     Returns:
-        The head, its fields about framing, and whether it was well-formed.
+        The head, its fields about framing, and what is wrong with it; empty if it is well-formed.
 
     Raises:
         RemoteProtocolError: It has no unambiguous meaning, or is over a limit.
     """
     try:
         head = parse_response_head(raw, limits)
-        return head, parse_framing(head.headers, head.http_version), True
+        return head, parse_framing(head.headers, head.http_version), ""
     except (HeadTooLarge, NotSupported, VersionNotSupported):
         raise
-    except RemoteProtocolError:
+    except RemoteProtocolError as fault:
         head = parse_response_head(_rewrite(raw), limits)
-        return head, parse_framing(head.headers, head.http_version), False
+        return head, parse_framing(head.headers, head.http_version), str(fault)
 
 
 def _rewrite(raw: bytes) -> bytes:

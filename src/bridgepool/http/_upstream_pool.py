@@ -4,6 +4,7 @@
 decides who may have one.
 """
 
+import logging
 import math
 from collections.abc import Callable, Hashable
 
@@ -16,6 +17,10 @@ from bridgepool.http._errors import ConnectFailed, PoolFull, ShareExceeded, Upst
 from bridgepool.http._limits import MessageLimits, UpstreamLimits
 from bridgepool.http._upstream_connection import UpstreamConnection
 from bridgepool.http._wire import ClientWire
+
+_log = logging.getLogger("bridgepool.http")
+
+_MAX_FAULTS = 8  # that are logged of one upstream: some name a field
 
 
 @attrs.frozen
@@ -53,6 +58,7 @@ class UpstreamPool:
     _slots: ConnectionSlots[UpstreamConnection]
     _open_connections: set[UpstreamConnection] = attrs.field(factory=set)  # taken or idle
     _first_opened: trio.Event = attrs.field(factory=trio.Event)  # wakes an idle timekeeper
+    _faults: set[str] = attrs.field(factory=set)  # of response heads, those logged
     _opened: int = 0
     _reused: int = 0
     _found_dead: int = 0
@@ -136,6 +142,11 @@ class UpstreamPool:
 
     async def discard(self, connection: UpstreamConnection) -> None:
         """Close a connection and give its slot back, also when cancelled."""
+        fault = connection.wire.fault
+        if fault and fault not in self._faults and len(self._faults) < _MAX_FAULTS:
+            self._faults.add(fault)
+            fields = {"upstream": self._name, "fault": fault}
+            _log.warning("response heads of an upstream are malformed", extra=fields)
         try:
             await self._close(connection)
         finally:

@@ -140,6 +140,11 @@ class ClientWire(_Wire, Protocol):
     """The client's end of one connection."""
 
     @property
+    def fault(self) -> str:
+        """What was wrong with the head of a response that was accepted; empty if nothing was."""
+        ...
+
+    @property
     def reusable(self) -> bool:
         """Whether both messages are complete and another request may follow."""
         ...

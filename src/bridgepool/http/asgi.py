@@ -88,6 +88,7 @@ class AsgiApp:
     _open_handler: Callable[[], AbstractAsyncContextManager[Handler]]
     _max_body_bytes: float
     _handler: Handler | None = None
+    _warns: bool = True  # of the first request, if it was never open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope of the ASGI server."""
@@ -106,6 +107,7 @@ class AsgiApp:
         Args:
             _: The application that the framework passes; not used.
         """
+        self._warns = False
         async with self._open_handler() as self._handler:
             try:
                 yield
@@ -155,6 +157,12 @@ class AsgiApp:
         )
         try:
             if self._handler is None:
+                if self._warns:
+                    self._warns = False
+                    _log.error(
+                        "ASGI application is not open: pass it the lifespan of the server, "
+                        "or give its lifespan to the framework that it is mounted in"
+                    )
                 await exchange.answer(503, body=b"the application is not running\n")
             else:
                 await self._handler(exchange)
