@@ -34,7 +34,7 @@ def ada(**rules: Any) -> Caller:
 
 async def admits(limits: SharedLimits, caller: Caller, tokens: float = 0.0) -> str:
     """Make a request as a gateway does; return the rule that refuses it, or ""."""
-    await limits.prepare(caller)
+    await limits.prepare(caller, Amounts(tokens))
     found = limits.limiter.admit(caller, Amounts(tokens))
     refused = isinstance(found, Exceeded) and not found.is_budget
     if refused and await limits.refresh(caller):
@@ -82,6 +82,27 @@ async def test_two_gateways_admit_together_what_the_limit_says(
             await trio.sleep(0.2)
             done += [await admits(two.clients._leases, caller, 10)]
         assert 10 <= done.count("") <= 12  # all of it can be used at the other gateway
+
+
+async def test_the_first_request_at_each_gateway_waits_for_a_share_and_has_a_place(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """It ran on a share that nobody had given, and held no place in the reports."""
+    async with opened() as (one, two):
+        caller = ada(max_concurrent=3)
+        leases = [plane.clients._leases for plane in (one, two)]
+        done = [await admits(limits, caller) for limits in leases for _ in range(3)]
+        assert done == [""] * 3 + ["max_concurrent"] * 3
+        # A request that counts no tokens asks for shares, too, and is not kept for long.
+        started = trio.current_time()
+        assert (
+            await admits(leases[1], attrs.evolve(caller, rules=ClientRules(tokens_per_day=9))) == ""
+        )
+        assert trio.current_time() - started < 0.4
+    limits, caller = LimitLeases(), ada(max_concurrent=9)
+    assert [await admits(limits, caller) for _ in range(2)] == ["", "max_concurrent"]
+    [(_scope, asked)] = limits._demands()
+    assert asked.held == 1  # what runs on a share that was lent
 
 
 async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(

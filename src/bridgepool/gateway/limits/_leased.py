@@ -108,6 +108,11 @@ class LeasedScope:
                 rate = self.rates.setdefault(name, MinuteRate(limit))
                 rate.set_limit(limit, part.share, now)
 
+    def expect(self, costs: dict[str, float], now: float) -> None:
+        """Note that a request comes which waits for shares."""
+        for name, part in self.parts.items():
+            part.want(costs[name], now)
+
     def exceeded(
         self, costs: dict[str, float], now: float, wall: float
     ) -> tuple[str, float, bool] | None:
@@ -172,10 +177,14 @@ class LeasedScope:
         return not self.running and not any(part.demand_at(now) or part.used for part in parts)
 
     def is_to_be_reported(self, now: float) -> bool:
-        """Return whether it is in use, or holds more than the least share."""
-        return self.running > 0 or any(
-            part.demand_at(now) or part.share > _least(name, part.limit)
-            for name, part in self.parts.items()
+        """Return whether it is in use, lacks shares, or holds more than the least share."""
+        return (
+            self.running > 0
+            or self.lacks_shares
+            or any(
+                part.demand_at(now) or part.share > _least(name, part.limit)
+                for name, part in self.parts.items()
+            )
         )
 
     def set_alone(self, alone: bool, now: float) -> None:
@@ -209,8 +218,9 @@ class LeasedScope:
     def _held(self, name: str, part: _Part) -> float:
         if name in BUDGETS:
             return part.share - part.lent
-        held = max(part.share, self.running) if name == "max_concurrent" else part.share
-        return held if part.is_known or held <= 0 else 0.0
+        held = part.share if part.is_known or part.share <= 0 else 0.0
+        # What runs on a share that was lent holds a place, too.
+        return max(held, self.running) if name == "max_concurrent" else held
 
     def apply(self, asked: ShareDemand, given: Share, now: float) -> None:
         """Take a share that was given as the answer to a report."""

@@ -158,7 +158,7 @@ class _Scope:
         )
 
 
-def _costs(amounts: Amounts) -> Costs:
+def costs_of(amounts: Amounts) -> Costs:
     """Return what amounts are of each limit."""
     tokens, money = amounts.tokens, amounts.money
     return {
@@ -186,7 +186,7 @@ class Grant:
         """Settle what the request used; None if that is what was estimated."""
         now, taken = self._limiter.clock(), self._taken
         used = taken if used is None else used
-        differences = _costs(Amounts(used.tokens - taken.tokens, used.money - taken.money))
+        differences = costs_of(Amounts(used.tokens - taken.tokens, used.money - taken.money))
         for scope, periods in self._scopes:
             scope.settle(differences, periods, now)
         self._scopes = ()
@@ -215,7 +215,7 @@ class Limiter:
             caller: Who asks.
             cost: What it is estimated to use.
         """
-        now, wall, costs = self.clock(), self.wall(), _costs(cost)
+        now, wall, costs = self.clock(), self.wall(), costs_of(cost)
         scopes = self._scopes_of(caller, now)
         for scope in scopes:
             found = scope.exceeded(costs, now, wall)

@@ -126,7 +126,7 @@ class SharedLimits(Protocol):
         """What clients have used of this gateway's shares."""
         ...
 
-    async def prepare(self, caller: Caller) -> None:
+    async def prepare(self, caller: Caller, cost: Amounts) -> None:
         """Wait a moment for shares of limits that this gateway has none of yet."""
         ...
 
@@ -310,7 +310,7 @@ class ClientUses:
                 logger.error("no price table: clients with a budget of money are refused")
             return refusals.NO_PRICE_TABLE
         if self.shared is not None:
-            await self.shared.prepare(caller)
+            await self.shared.prepare(caller, cost)
         elif not self._memory_logged and rules.has_budget:
             self._memory_logged = True
             logger.warning("budgets of clients are in memory; a restart begins them anew")

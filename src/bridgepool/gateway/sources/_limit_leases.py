@@ -22,7 +22,7 @@ import trio
 from bridgepool import BridgePoolError
 from bridgepool.gateway._protocol import LeasedShares, LeaseShares
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Limiter, wall_clock
+from bridgepool.gateway.limits._limiter import Amounts, Limiter, costs_of, wall_clock
 from bridgepool.gateway.limits._shares import MAX_DEMANDS, ShareDemand
 from bridgepool.gateway.providers import Caller
 from bridgepool.remote import RemoteError
@@ -69,15 +69,21 @@ class LimitLeases:
             if self._reporting is None:
                 await self._report()
 
-    async def prepare(self, caller: Caller) -> None:
+    async def prepare(self, caller: Caller, cost: Amounts) -> None:
         """Wait a moment for shares of limits that this gateway has none of yet.
 
         A checkpoint if something is awaited.
         """
-        for scope in self._leased_scopes(caller):
-            if scope.lacks_shares:
-                await self._report_soon()
-                return
+        lacking = [scope for scope in self._leased_scopes(caller) if scope.lacks_shares]
+        if not lacking:
+            return
+        now, costs = trio.current_time(), costs_of(cost)
+        for scope in lacking:
+            scope.expect(costs, now)
+        with trio.move_on_after(_PATIENCE):
+            # A report that is under way may be of before.
+            while any(scope.lacks_shares for scope in lacking) and await self._report_soon():
+                pass
 
     async def refresh(self, caller: Caller) -> bool:
         """Wait a moment for larger shares; return whether there may be. A checkpoint."""
