@@ -33,7 +33,8 @@ OBSERVABILITY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "an observer that raises fails the request", ("tests/gateway/proxy/test_access_log.py",),
-        "gateway/proxy/_recorder.py:Recorder.end", "except Exception:", "except ZeroDivisionError:",
+        "gateway/proxy/_recorder.py:Recorder._call", "except Exception:",
+        "except ZeroDivisionError:",
     ),
     bug(
         "a web page reads the status", _ADMIN, "gateway/serving/_admin.py:AdminPages._admit",

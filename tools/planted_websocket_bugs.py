@@ -122,7 +122,23 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "the usage of a websocket is written twice", _RECORD_TESTS,
-        "gateway/proxy/_usage.py:UsageReporter.observe", "if record.responses:", "if False:",
+        "gateway/proxy/_usage.py:UsageReporter.observe",
+        'record.provider != "-" and not record.has_responses', 'record.provider != "-"',
+    ),
+    bug(
+        "a response on a websocket has the price of another model", _RECORD_TESTS,
+        "gateway/proxy/_socket_log.py:SocketLog._make", "model=response.model,",
+        "model=record.model,",
+    ),
+    bug(
+        "the prompts of a websocket are not recorded", _RECORD_TESTS,
+        "gateway/proxy/_socket_log.py:SocketLog.note_client", "_keep(recording.request, piece)",
+        "pass",
+    ),
+    bug(
+        "a response on a websocket has no span of its own", ("tests/gateway/test_tracing.py",),
+        "gateway/_opening.py:open_gateway", "(*response_observers, tracing.observe)",
+        "response_observers",
     ),
     bug(
         "pages of any origin may read answers", _CORS_TESTS, f"{_CORS}:Cors.allowed_origin",

@@ -32,6 +32,9 @@ from bridgepool.gateway.tracing._spans import GenAiMetrics
 from bridgepool.gateway.usage._tokens import Tokens, Usage
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
+from tests.gateway.proxy.socket_rig import SERVED, TOKENS, Upstream, create, events
+from tests.gateway.proxy.websockets import connect_socket
+from tests.gateway.proxy.websockets import start_upstream as start_socket_upstream
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "observability.md"
 CHAT = "/ai/v1/chat/completions"
@@ -234,6 +237,49 @@ def test_times_are_of_requests_and_streams_and_tokens_of_everything_that_is_read
         "usage.cache_write.input_tokens": 12,
         "usage.reasoning.output_tokens": 8,
     }
+
+
+async def test_each_response_on_a_websocket_has_a_span_below_that_of_the_websocket(
+    nursery: trio.Nursery,
+) -> None:
+    upstream = Upstream()
+    north = await start_socket_upstream(nursery, upstream.serve)
+    async with (
+        open_collector(nursery) as collector,
+        open_tracing(collector.url) as tracing,
+        open_rig(openai(north.url), nursery=nursery, tracing=tracing) as rig,
+    ):
+        async with connect_socket(rig.address) as (socket, _):
+            for model in ("m-1", "m-2"):
+                await socket.send_text(create(model))
+                assert await events(socket, 2) == SERVED
+            upstream.hold = trio.Event()
+            await socket.send_text(create("m-3"))
+            assert await events(socket, 1) == SERVED[:1]
+        await rig.wait_records(1)
+    [whole] = [span for span in collector.spans if span.kind == Span.SpanKind.SPAN_KIND_SERVER]
+    assert whole.name == "GET /responses"
+    spans = [span for number in (1, 2, 3) for span in collector.named(f"chat m-{number}")]
+    responses = [span for span in spans if "bridgepool.attempt" not in attributes(span)]
+    assert len(responses) == 3
+    for number, span in enumerate(responses, 1):
+        assert (span.trace_id, span.parent_span_id) == (whole.trace_id, whole.span_id)
+        assert span.start_time_unix_nano <= span.end_time_unix_nano
+        begun_before = whole.start_time_unix_nano - span.start_time_unix_nano
+        ended_after = span.end_time_unix_nano - whole.end_time_unix_nano
+        assert max(begun_before, ended_after) < 50e6  # as precisely as the clock is read
+        told = attributes(span)
+        assert told["gen_ai.operation.name"] == "chat"
+        assert told["gen_ai.provider.name"] == "openai"
+        assert told["gen_ai.request.model"] == told["gen_ai.response.model"] == f"m-{number}"
+        assert told["gen_ai.response.id"] == f"resp_{number}"
+        assert told.get("gen_ai.usage.input_tokens") == (TOKENS - 10 if number < 3 else None)
+        assert told.get("error.type") == (None if number < 3 else "client_gone")
+    [attempt] = [span for span in collector.spans if "bridgepool.attempt" in attributes(span)]
+    assert not {name for name in attributes(attempt) if name.startswith("gen_ai.usage")}
+    assert {f"gen_ai.client.inference.{name}" for name in ("duration", "usage.input_tokens")} <= (
+        collector.metrics
+    )
 
 
 async def test_every_attempt_has_a_span_and_a_failed_one_says_why(nursery: trio.Nursery) -> None:

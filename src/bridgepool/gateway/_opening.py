@@ -122,15 +122,17 @@ async def open_gateway(
     """
     require_trio()
     status, known = ReloadStatus(), tuple(types)
-    reporter = None
+    response_observers: tuple[RequestObserver, ...] = ()
     if on_usage is not None:
         settings = attrs.evolve(settings, reads_usage=True)
         reporter = UsageReporter(on_usage, prices)
         observers = (*observers, reporter.observe)
+        response_observers = (reporter.report,)
     if bodies is not None:
         observers = (*observers, report_bodies)
     if tracing is not None:
         observers = (*observers, tracing.observe)
+        response_observers = (*response_observers, tracing.observe)
     authorizer = clients if isinstance(clients, Authorizer) else ListedClients(clients)
     age = first_age if first is not None else None
     async with open_service_nursery() as nursery:
@@ -181,7 +183,7 @@ async def open_gateway(
                                 known, tuple(observers), settings.reads_usage,
                                 find_peer_behind(settings.trusted_proxies),
                                 tracing.begin if tracing is not None else None, bodies,
-                                reporter.report if reporter is not None else None,
+                                response_observers,
                             ), known,
                             ReplayBudget(settings.max_replay_memory), keys,
                             ClientUses(prices, leases), _admission(settings), usage_full,

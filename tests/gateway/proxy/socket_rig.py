@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -34,7 +35,7 @@ def create(model: str | None = "gpt-5", **fields: Any) -> str:
 
 
 def response(kind: str, number: int, status: str, **fields: Any) -> str:
-    document = {"id": f"resp_{number}", "status": status, "model": "gpt-5", **fields}
+    document = {"id": f"resp_{number}", "status": status, **fields}
     return json.dumps({"type": kind, "response": document})
 
 
@@ -47,8 +48,8 @@ class Upstream:
     fails: bool = False
     unasked: bool = False  # it begins a response after any message
 
-    async def serve(self, socket: Socket, _request: Request) -> None:
-        number = 0
+    async def serve(self, socket: Socket, request: Request) -> None:
+        number, realtime = 0, "/realtime" in request.target
         with suppress(AssertionError):  # it is closed
             while True:
                 message = await socket.receive()
@@ -59,11 +60,15 @@ class Upstream:
                     await socket.send_text('{"type": "error", "status": 400, "error": {}}')
                     continue
                 number += 1
-                await socket.send_text(response("response.created", number, "in_progress"))
+                named = re.search('"model": "([^"]*)"', str(message))
+                # The Realtime API names no model there.
+                model = {} if realtime else {"model": named[1] if named else "gpt-5"}
+                begun = response("response.created", number, "in_progress", **model)
+                await socket.send_text(begun)
                 if self.hold is not None:
                     await self.hold.wait()
                 usage = {"input_tokens": TOKENS - 10, "output_tokens": 10}
-                done = response("response.completed", number, "completed", usage=usage)
+                done = response("response.completed", number, "completed", usage=usage, **model)
                 await socket.send_text(done)
 
 

@@ -110,6 +110,23 @@ async def test_responses_are_charged_what_they_tell(nursery: trio.Nursery) -> No
             assert await events(socket, 1) == ["budget_exceeded"]
 
 
+@pytest.mark.parametrize("target", [RESPONSES, f"{REALTIME}?model=gpt-5"])
+async def test_a_budget_of_money_pays_for_the_model_of_each_response_without_rules_on_models(
+    nursery: trio.Nursery, target: str
+) -> None:
+    """It paid the price of unknown models."""
+    async with opened(nursery) as both:
+        both.rules(money_per_day=1.0)
+        row = '[[models]]\nmodel = "gpt-5"\ninput = 13000\noutput = 13000\n'
+        both.rig.gateway._uses.prices = parse_prices(f"{row}[unknown]\ninput = 1e6\noutput = 1e6")
+        async with connected(both, target) as socket:
+            for _ in range(2):
+                await socket.send_text(create())  # 40 tokens: 0.52
+                assert await events(socket, 2) == SERVED
+            await socket.send_text(create())
+            assert await events(socket, 1) == ["budget_exceeded"]
+
+
 async def test_responses_at_the_same_time_are_counted_and_idle_websockets_are_not(
     nursery: trio.Nursery,
 ) -> None:

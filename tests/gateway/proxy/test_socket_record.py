@@ -9,7 +9,8 @@ import trio
 import trio.testing
 from wsproto.events import AcceptConnection, CloseConnection, Request
 
-from bridgepool.gateway import UsageRecord
+from bridgepool.gateway import BodyRecorder, GatewaySettings, RecordedBodies, UsageRecord
+from bridgepool.gateway.limits._prices import parse_prices
 from bridgepool.gateway.metrics._gateway import RequestMetrics
 from bridgepool.gateway.proxy._access_log import json_line
 from tests.gateway.metrics.test_gateway_metrics import scrape
@@ -146,3 +147,100 @@ async def test_each_response_on_a_websocket_has_a_usage_record_when_it_has_ended
     assert {each.request_id for each in made[:3]} == {record.request_id}
     assert len({each.id for each in made}) == 4
     assert all(0 < each.duration_ms < 10_000 for each in made)
+
+
+PRICES = parse_prices(
+    "".join(
+        f'[[models]]\nmodel = "{model}"\ninput = {price}\noutput = {price}\n'
+        for model, price in (("cheap", 1), ("dear", 100), ("*", 10_000))
+    )
+)
+
+
+async def test_each_response_has_the_model_that_it_was_asked_of_and_its_price(
+    nursery: trio.Nursery,
+) -> None:
+    """All of a websocket had the model of its first one; on /realtime none was known."""
+    made: list[UsageRecord] = []
+    upstream = Upstream()
+    north = await start_upstream(nursery, upstream.serve)
+    async with open_rig(
+        openai(north.url), nursery=nursery, on_usage=made.append, prices=PRICES
+    ) as rig:
+        async with connect_socket(rig.address) as (socket, _):
+            for fields in ({"model": "cheap"}, {"response": {"model": "dear"}}, {"model": "cheap"}):
+                message = json.dumps({"type": "response.create", **fields, "input": "x" * 70_000})
+                await socket.send_text(message)
+                assert await events(socket, 2) == SERVED
+            upstream.hold = trio.Event()
+            await socket.send_text(create("dear"))  # it does not end
+            assert await events(socket, 1) == SERVED[:1]
+        await rig.wait_records(1)
+        upstream.hold = None
+        async with connect_socket(rig.address, "/ai/v1/realtime?model=dear") as (socket, _):
+            await socket.send_text(create(None))
+            assert await events(socket, 2) == SERVED
+        await rig.wait_records(2)
+    found = [(each.model, each.answered_model, each.complete, each.cost) for each in made]
+    cheap, dear = (round(TOKENS * price / 1e6, 9) for price in (1, 100))
+    assert found == [
+        ("cheap", "cheap", True, cheap),
+        ("dear", "dear", True, dear),
+        ("cheap", "cheap", True, cheap),
+        ("dear", "dear", False, None),
+        ("dear", "", True, dear),
+    ]
+    assert all(0 < (each.first_byte_ms or 0) <= each.duration_ms < 10_000 for each in made)
+
+
+async def test_prompts_and_answers_on_a_websocket_are_recorded_for_each_response(
+    nursery: trio.Nursery,
+) -> None:
+    """Those on websockets were not, though an operator had asked for it."""
+    found: list[RecordedBodies] = []
+    recorder = BodyRecorder(on_bodies=found.append, providers=["ai"], max_bytes=1000)
+    upstream = Upstream()
+    north = await start_upstream(nursery, upstream.serve)
+    secret = [(b"x-secret", b"header-secret")]
+    settings = GatewaySettings(allow_anonymous=True)  # nothing else wants the messages
+    async with open_rig(
+        openai(north.url, keys=["upstream-secret"]),
+        openai(north.url, "other"),
+        nursery=nursery,
+        settings=settings,
+        bodies=recorder,
+    ) as rig:
+        async with connect_socket(rig.address, headers=secret) as (socket, _):
+            for text in ("One.", "x" * 3000):
+                await socket.send_text('{"type": "session.update"}')
+                await socket.send_text(create(input=text))
+                assert await events(socket, 2) == SERVED
+            upstream.hold = trio.Event()
+            await socket.send_text(create(input="Three."))
+            assert await events(socket, 1) == SERVED[:1]
+        await rig.wait_records(1)
+        upstream.hold = None
+        async with connect_socket(rig.address, "/other/v1/responses") as (socket, _):
+            await socket.send_text(create(input="private"))
+            assert await events(socket, 2) == SERVED
+        await rig.wait_records(2)
+    first, second, third = found
+    update = {"type": "session.update"}
+    assert [json.loads(line) for line in first.request.splitlines()] == [
+        update,
+        json.loads(create(input="One.")),
+    ]
+    kinds = [json.loads(line)["type"] for line in first.response.splitlines()]
+    assert kinds == SERVED
+    assert (first.status, first.outcome, first.provider) == (101, "complete", "ai")
+    assert (len(second.request), second.request_truncated) == (1000, True)
+    assert b'"resp_2"' in second.response
+    assert not second.response_truncated
+    assert json.loads(third.request) == json.loads(create(input="Three."))
+    assert json.loads(third.response)["type"] == SERVED[0]
+    assert (third.outcome, third.request_truncated) == ("client_gone", False)
+    assert len({each.request_id for each in found}) == 1
+    recorded = b"".join(each.request + each.response for each in found)
+    assert b"secret" not in recorded
+    assert b"private" not in recorded
+    assert recorder._held == 0

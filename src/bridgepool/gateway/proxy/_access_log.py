@@ -94,7 +94,7 @@ class AccessRecord:
     """The fingerprint of the provider's key that was used."""
     model: str = ""
     """The model that was asked for, if the request was read: for a rule on models, or with the
-    usage; then it is set at the end."""
+    usage; then it is set at the end. Of a websocket, that of the last response."""
     session: str = ""
     """The session id that the client sent; read if usage is."""
     client_kind: str = ""
@@ -117,10 +117,14 @@ class AccessRecord:
     without one, 1006 if there was no close. 0 for no websocket."""
     on_response: RequestObserver | None = None
     """Called at the end of each response on a websocket with a record of its own."""
+    wants_responses: bool = False
+    """That is wanted, so its messages are read."""
+    is_response: bool = False
+    """It is the record of a response on a websocket."""
     responses: int = 0
-    """Responses on the websocket that have ended."""
-    unfinished: Usage | None = None
-    """What the one told that has not; set at the end."""
+    """Responses on the websocket that have ended, if they have records of their own."""
+    unfinished: AccessRecord | None = None
+    """The record of the one that has not ended; set at the end."""
     is_stream: bool = False
     """The response is a stream of events, sent as they came."""
     bytes_received: int = 0
@@ -139,6 +143,11 @@ class AccessRecord:
     def note_sent(self) -> None:
         """Note that all of an attempt was sent to the upstream."""
         self.sent = True
+
+    @property
+    def has_responses(self) -> bool:
+        """Whether there are responses on the websocket with records of their own."""
+        return self.responses > 0 or self.unfinished is not None
 
     def take_usage(self) -> None:
         """Set `usage` and `model` to what was read of the answer and the request."""

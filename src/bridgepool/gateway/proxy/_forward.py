@@ -61,7 +61,6 @@ from bridgepool.gateway.proxy._websocket_relay import relay_websocket
 from bridgepool.gateway.usage._bodies import KeptBody
 from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
-from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.http import (
     Exchange,
     ForwardedMode,
@@ -215,14 +214,12 @@ async def _relay(
         raise ResponseWithheldError(refusal)
     if response.status != 101:
         return False
-    reader, kind = None, call.runtime.kind
-    if call.tells_usage and kind.usage is not None:
-        record.usage_reader = reader = SocketReader(kind.usage)
     headers = _answer_headers(call, response, record) + call.response_headers
     if call.use is not None:
         call.use.end_handshake()
-    guard = SocketGuard(socket, kind, call.match, exchange.request.target, record, reader)
-    guard.judge(socket.identity.ruled, opened=True)
+    target = exchange.request.target
+    guard = SocketGuard(socket, call.runtime.kind, call.match, target, record)
+    guard.begin(reads_usage=call.tells_usage)
     try:
         await relay_websocket(
             guard, response, headers, call.errors, call.why_cancelled, exchange, record

@@ -10,12 +10,13 @@ from bridgepool.gateway.usage._bodies import BodyRecording, RecordedBodies
 
 
 def begin_recording(call: Call, record: AccessRecord) -> BodyRecording | None:
-    """Begin to record an attempt of a request, if that is asked for. Websockets are not."""
+    """Begin to record an attempt of a request, if that is asked for."""
     if record._recording is not None:
         record._recording.restart()
-    elif call.socket is None and record._body_recorder is not None:
+    elif record._body_recorder is not None:
         names = (call.runtime.provider.name, record.fallback_from)
         record._recording = record._body_recorder._begin(record.client, names)
+        record.wants_responses = record.wants_responses or record._recording is not None
     return record._recording
 
 
@@ -26,9 +27,14 @@ def ask_for_plain_bytes(headers: Headers) -> Headers:
 
 
 def report_bodies(record: AccessRecord) -> None:
-    """Report what was recorded of a request, at its end: an observer."""
+    """Report what was recorded of a request, or of a response on a websocket: an observer.
+
+    Of a websocket with responses there is a report of its own of what came after the last one.
+    """
     recording, record._recording = record._recording, None
     if recording is None or record._body_recorder is None:
+        return
+    if record.has_responses and recording.is_empty:
         return
     bodies = RecordedBodies(
         time=timestamp(),
@@ -43,4 +49,5 @@ def report_bodies(record: AccessRecord) -> None:
         response=recording.response.take(),
         response_truncated=recording.response.truncated,
     )
+    recording.restart()
     record._body_recorder.on_bodies(bodies)

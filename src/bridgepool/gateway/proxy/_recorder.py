@@ -11,6 +11,7 @@ import attrs
 
 from bridgepool.gateway.providers import ProviderType
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestObserver
+from bridgepool.gateway.proxy._recorded_bodies import report_bodies
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
 from bridgepool.gateway.proxy._refusals import find_error_form, invalid_request, render
 from bridgepool.gateway.proxy._request_id import find_request_id
@@ -31,7 +32,10 @@ class Tracing(Protocol):
         ...
 
     def observe(self, record: AccessRecord) -> None:
-        """Export the spans of an ended request. Must not block or raise."""
+        """Export the spans of an ended request, or response on a websocket (`is_response`).
+
+        Must not block or raise.
+        """
         ...
 
 
@@ -44,8 +48,8 @@ class Recorder:
         observers: Each gets every record.
         find_peer: Returns the peer of a request; None if it is that of its connection.
         begin_trace: Returns the trace of a request; None if no request is traced.
-        on_response: Gets a record of each response on a websocket, at its end.
         body_recorder: Records the bodies of requests and answers; None if none are.
+        response_observers: Each gets a record of each response on a websocket.
         reads_usage: Note what the headers of requests tell of clients and their sessions, too.
     """
 
@@ -55,7 +59,7 @@ class Recorder:
     _find_peer: FindPeer | None = None
     _begin_trace: Callable[[Headers], RequestTrace | None] | None = None
     _body_recorder: BodyRecorder | None = None
-    _on_response: RequestObserver | None = None
+    _response_observers: tuple[RequestObserver, ...] = ()
     running: set[AccessRecord] = attrs.field(factory=set, init=False)
     """The records of the requests that are being served."""
     ended: dict[Outcome, int] = attrs.field(factory=lambda: dict.fromkeys(Outcome, 0), init=False)
@@ -72,9 +76,10 @@ class Recorder:
             peer = self._find_peer(headers, peer)
         record = AccessRecord(redact_method(method), find_request_id(headers), peer)
         record._body_recorder = self._body_recorder
+        record.on_response = self._observe_response
+        record.wants_responses = bool(self._response_observers)
         if self._reads_usage:
             note_client(record, headers)
-            record.on_response = self._on_response
         if self._begin_trace is not None:
             record.trace = self._begin_trace(headers)
         self.running.add(record)
@@ -95,7 +100,19 @@ class Recorder:
             record.bytes_sent = 0  # its response has no body, whatever was to be sent
         if self._observers:
             record.path = self.redactor.redact(path, record.fallback_from or record.provider)
-        for observe in self._observers:
+        last = record.unfinished
+        if last is not None:
+            last.outcome, last.code, last.ended = record.outcome, record.code, record.ended
+            self._observe_response(last)
+        self._call(self._observers, record)
+
+    def _observe_response(self, record: AccessRecord) -> None:
+        if record._recording is not None:
+            report_bodies(record)
+        self._call(self._response_observers, record)
+
+    def _call(self, observers: tuple[RequestObserver, ...], record: AccessRecord) -> None:
+        for observe in observers:
             try:
                 observe(record)
             except Exception:

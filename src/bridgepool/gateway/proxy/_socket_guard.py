@@ -7,7 +7,7 @@ seconds, by the key that it sent at the beginning.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
 from typing import Final
 
 import attrs
@@ -21,10 +21,11 @@ from bridgepool.gateway.proxy._refusals import (
     WRONG_CLIENT_KEY,
     Refusal,
 )
+from bridgepool.gateway.proxy._socket_log import SocketLog, model_of_query
 from bridgepool.gateway.proxy._socket_use import SocketUse, is_limited
-from bridgepool.gateway.proxy._usage import response_record
 from bridgepool.gateway.proxy._websocket import WebSocketCall
-from bridgepool.gateway.usage._socket_reader import SocketEvent, SocketReader
+from bridgepool.gateway.usage._socket_reader import SocketReader
+from bridgepool.http import DataPiece
 
 CHECK_INTERVAL: Final = 5.0
 """Seconds after which a client is judged again."""
@@ -40,12 +41,27 @@ class SocketGuard:
     _match: RouteMatch
     _target: bytes
     _record: AccessRecord
-    reader: SocketReader | None
-    """Reads what the provider says of its responses."""
     use: SocketUse | None = None
     """Judges its messages and responses, if the client has rules that need it."""
     _refusal: Refusal | None = None
-    _begun: float = attrs.field(factory=time.perf_counter)  # the response that runs, if one does
+    _reader: SocketReader | None = None  # of what the provider says of its responses
+    _log: SocketLog | None = None
+
+    def begin(self, *, reads_usage: bool) -> None:
+        """Begin to read what somebody wants to know; judge the client.
+
+        Args:
+            reads_usage: Somebody wants to know the usage.
+        """
+        record, fields = self._record, self._kind.usage
+        if reads_usage or record.wants_responses:
+            record.model = record.model or model_of_query(self._match, self._target)
+        if record.wants_responses:
+            self._log = SocketLog(record, self.messages)
+        if fields is not None and (reads_usage or self._log is not None):
+            self._reader = SocketReader(fields)
+            record.usage_reader = self._reader if reads_usage else None
+        self.judge(self.call.identity.ruled, opened=True)
 
     @property
     def messages(self) -> WebSocketMessages | None:
@@ -91,29 +107,47 @@ class SocketGuard:
             messages, fields = self.messages, self._kind.usage
             if messages is None or fields is None:
                 return WEBSOCKET_NOT_SUPPORTED
-            self.reader = self.reader or SocketReader(fields)
+            self._reader = self._reader or SocketReader(fields)
             uses, kind = self.call.uses, self._kind
             self.use = SocketUse(caller, uses, kind, messages, self._record, is_first=opened)
         return None
 
-    async def note(self, event: SocketEvent) -> Refusal | None:
-        """Note a message of the provider that has gone to the client.
+    def note_client(self, pieces: Iterable[DataPiece]) -> None:
+        """Note pieces of the client's messages, before they go on."""
+        if self._log is not None:
+            self._log.note_client(pieces)
+
+    def read_client(self) -> None:
+        """Read the client's messages that have gone on."""
+        if self._log is not None:
+            self._log.read_client()
+
+    async def note_provider(self, pieces: Iterable[DataPiece]) -> Refusal | None:
+        """Note pieces of the provider's messages, which have gone to the client.
 
         Returns:
             Why the websocket ends; see `SocketUse.note`.
         """
-        record, messages = self._record, self.messages
-        if messages is not None and event.type == messages.begins:
-            self._begun = time.perf_counter()
-        if event.ended is not None and record.on_response is not None:
-            record.responses += 1
-            record.on_response(response_record(record, event.ended, self._begun))
-            self._begun = time.perf_counter()
-        return await self.use.note(event) if self.use is not None else None
+        reader, log, refusal = self._reader, self._log, None
+        if reader is None and log is None:
+            return None
+        for piece in pieces:
+            if log is not None:
+                log.keep(piece)
+            if reader is None or not piece.is_text:
+                continue
+            reader.feed(piece.payload)
+            if piece.ends:
+                event = reader.end_message()
+                if log is not None:
+                    log.note_provider(event)
+                if self.use is not None:
+                    refusal = await self.use.note(event) or refusal
+        return refusal
 
     def end(self) -> None:
-        """Settle what the client has used."""
+        """Settle what the client has used, and report what has not ended."""
         if self.use is not None:
             self.use.end()
-        if self.reader is not None:
-            self._record.unfinished = self.reader.unfinished()
+        if self._log is not None:
+            self._log.end(None if self._reader is None else self._reader.unfinished())

@@ -24,6 +24,12 @@ _SILENCE: Final = 10.0  # seconds of both sides, where types are not known
 _type = re.compile(rb'\s*\{\s*(?:"event_id"\s*:\s*"[^"\\]*"\s*,\s*)?"type"\s*:\s*"([^"\\]*)"')
 
 
+def type_of(piece: DataPiece) -> str | None:
+    """Return the type of a message by its first piece; None if it is not found."""
+    found = _type.match(piece.head(_HEAD))
+    return None if found is None else found[1].decode("utf-8", "replace")
+
+
 @attrs.define(eq=False)
 class SocketResponses:
     """The responses that are under way on one websocket."""
@@ -82,11 +88,11 @@ class SocketResponses:
         """Return the types of the messages that begin."""
         for piece in pieces:
             if piece.begins:
-                found = _type.match(piece.head(_HEAD))
-                if found is None:
+                kind = type_of(piece)
+                if kind is None:
                     self._unknown = True
                 else:
-                    yield found[1].decode("utf-8", "replace")
+                    yield kind
 
     def none_running(self, now: float) -> bool:
         """Return whether no response is under way, as far as that shows."""

@@ -63,18 +63,44 @@ class _Held:
     size: int = 0
     reserved: int = 0  # of the memory for bodies
     refusal: Refusal | None = None
-    readers: tuple[ModelReader, ModelReader | None] | None = None
-    error: AmbiguousBodyError | None = None
+    # of its type and its models, if it comes in parts; or why one cannot be read
+    readers: list[ModelReader | AmbiguousBodyError] = attrs.field(factory=list)
 
     def feed(self, data: bytes) -> None:
         """Read the next part."""
-        if self.readers is not None and self.error is None:
-            try:
-                for reader in self.readers:
-                    if reader is not None:
-                        reader.feed(data)
-            except AmbiguousBodyError as error:
-                self.error = error
+        for place, reader in enumerate(self.readers):
+            if isinstance(reader, ModelReader):
+                try:
+                    reader.feed(data)
+                except AmbiguousBodyError as error:
+                    self.readers[place] = error
+
+    def read(
+        self, payload: bytes, messages: WebSocketMessages
+    ) -> tuple[str, tuple[str, ...], AmbiguousBodyError | None]:
+        """Read the whole message, whose last part is `payload`.
+
+        Returns:
+            Its type, the models that it names, and why they are not certain.
+        """
+        kind, models = "", tuple[str, ...]()
+        try:
+            if not self.pieces[0].is_text:
+                raise AmbiguousBodyError("it is binary")
+            if self.readers:
+                kind, models = "".join(_finish(self.readers[0])), _finish(self.readers[1])
+            else:
+                kind = "".join(read_whole(payload, _TYPE))
+                models = read_whole(payload, messages.models)
+        except AmbiguousBodyError as error:
+            return kind, (), error
+        return kind, models, None
+
+
+def _finish(reader: ModelReader | AmbiguousBodyError) -> tuple[str, ...]:
+    if isinstance(reader, AmbiguousBodyError):
+        raise reader
+    return reader.finish()
 
 
 @attrs.define(eq=False)
@@ -131,10 +157,8 @@ class SocketUse:
         """Keep a part of a message that is not complete, if there is room for it."""
         if held.refusal is not None:
             return
-        if held.readers is None:
-            restricted = self._restricts_models()
-            models = ModelReader(self._messages.models) if restricted else None
-            held.readers = (ModelReader(_TYPE), models)
+        if not held.readers:
+            held.readers = [ModelReader(_TYPE), ModelReader(self._messages.models)]
         if held.size + len(payload) > MAX_BODY_BYTES:
             held.refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
         elif not self._uses.bodies.reserve(len(payload)):
@@ -150,44 +174,30 @@ class SocketUse:
         self._uses.bodies.release(held.reserved)
         held.reserved, held.pieces = 0, []
 
-    def _restricts_models(self) -> bool:
-        judged = rules_of(self.caller).permissions
-        return judged is not None and judged.restrict_models
-
     async def _judge(self, held: _Held, payload: bytes) -> Refusal | None:
         """Judge a message that is complete."""
         judged = rules_of(self.caller).permissions
         restricts = judged is not None and judged.restrict_models
-        kind, models = "", tuple[str, ...]()
-        try:
-            if held.error is not None:
-                raise held.error
-            if not held.pieces[0].is_text:
-                raise AmbiguousBodyError("it is binary")
-            if held.readers is None:
-                kind = "".join(read_whole(payload, _TYPE))
-                models = read_whole(payload, self._messages.models) if restricts else ()
-            else:
-                kind = "".join(held.readers[0].finish())
-                reader = held.readers[1]
-                if restricts and reader is None:
-                    raise AmbiguousBodyError("the rules have changed meanwhile")
-                models = reader.finish() if reader is not None else ()
-        except AmbiguousBodyError as error:
-            if restricts:
-                return refusals.model_not_readable(str(error))
+        kind, models, error = held.read(payload, self._messages)
+        if error is not None and restricts:
+            return refusals.model_not_readable(str(error))
         asks = kind == self._messages.asks
         if judged is not None:
             if judged.has_expired(time.time()):
                 return refusals.KEY_EXPIRED
-            for name in models:
+            for name in models if restricts else ():
                 if not judged.allow_model(name):
                     return refusals.model_not_allowed(name)
             if restricts and asks and not models and not self._messages.model_parameter:
                 return refusals.MODEL_MISSING
         if models:
             self._record.model = self._record.model or models[0]
-        return await self._ask(models[0] if models else self._record.model, held) if asks else None
+        return await self._ask(self._model or "".join(models[:1]), held) if asks else None
+
+    @property
+    def _model(self) -> str:
+        """That of all responses, by the query; empty if each names its own."""
+        return self._record.model if self._messages.model_parameter else ""
 
     async def _ask(self, model: str, held: _Held) -> Refusal | None:
         """Find room for a response that a message asks for."""
@@ -241,7 +251,7 @@ class SocketUse:
         if self._asked:
             response = self._asked.popleft()
         else:
-            response = _Response(None, self._record.model, 0.0)
+            response = _Response(None, self._model, 0.0)
             if self._is_limited():
                 cost = Amounts(requests=float(not self._is_first))
                 found = await self._uses.take(self.caller, rules_of(self.caller), self._kind, cost)

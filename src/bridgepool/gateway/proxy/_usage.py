@@ -6,7 +6,6 @@ Nothing of this runs unless somebody wants usage.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -24,7 +23,6 @@ from bridgepool.gateway.proxy._refusals import (
 from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._reader import UsageReader, make_usage_reader
 from bridgepool.gateway.usage._records import UsageRecord
-from bridgepool.gateway.usage._tokens import Usage
 
 OnUsage = Callable[[UsageRecord], None]
 """Called once for every request to a provider, after its end. Must not block or raise."""
@@ -91,31 +89,12 @@ class UsageReporter:
 
     def observe(self, record: AccessRecord) -> None:
         """Report a request that has ended; a `RequestObserver`."""
-        if record.provider == "-":
-            return
-        if record.responses:  # which have records of their own
-            if record.unfinished is None:
-                return
-            record = attrs.evolve(record, usage=record.unfinished)
-        self.report(record)
+        if record.provider != "-" and not record.has_responses:  # with records of their own
+            self.report(record)
 
     def report(self, record: AccessRecord) -> None:
         """Report one record; a `RequestObserver`."""
         self._on_usage(usage_record(record, self._prices))
-
-
-def response_record(record: AccessRecord, usage: Usage, begun: float) -> AccessRecord:
-    """Return the record of a response on a websocket that has ended.
-
-    Args:
-        record: That of the websocket.
-        usage: What the response has used.
-        begun: `time.perf_counter()` when it began.
-    """
-    ended = time.perf_counter()
-    return attrs.evolve(
-        record, usage=usage, usage_reader=None, started=begun, first_byte=0.0, ended=ended
-    )
 
 
 def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:

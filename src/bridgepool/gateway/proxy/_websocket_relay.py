@@ -175,9 +175,11 @@ class _Relay:
                 break
         if pieces:
             raw = pieces[0].raw if len(pieces) == 1 else b"".join([each.raw for each in pieces])
-            if from_client and self._closing.note_client(pieces):  # before its answer can come
+            if from_client and self._closing.note_client(pieces):
                 self._leave(_ENDS[self._closing.reason])
             else:
+                if from_client:  # before the answer can come
+                    self._guard.note_client(pieces)
                 await target.send(raw, pieces[-1])
                 await self._note(pieces, len(raw), from_client=from_client)
         if close is not None:
@@ -191,19 +193,14 @@ class _Relay:
     async def _note(self, pieces: list[DataPiece], size: int, *, from_client: bool) -> None:
         if from_client:
             self._record.bytes_received += size
+            self._guard.read_client()
             return
         self._record.bytes_sent += size
         if self._closing.note_provider(pieces):
             self._leave_later(_ENDS[self._closing.reason])
-        reader = self._guard.reader
-        if reader is not None:
-            for piece in pieces:
-                if piece.is_text:
-                    reader.feed(piece.payload)
-                    if piece.ends:
-                        refusal = await self._guard.note(reader.end_message())
-                        if refusal is not None:
-                            self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
+        refusal = await self._guard.note_provider(pieces)
+        if refusal is not None:
+            self._leave(_end(_POLICY, refusal, Outcome.REFUSED))
         if self._leaving is not None and not self._client.in_message:
             self._finish(self._leaving)
 
@@ -336,7 +333,7 @@ async def relay_websocket(
         errors: How errors look to the client.
         why_cancelled: Returns why the gateway cancels it.
         exchange: The client's.
-        record: Gets the bytes, the outcome and what reads the usage.
+        record: Gets the bytes and the outcome.
 
     Raises:
         UpstreamProtocolError: The provider's handshake is not sound; nothing was sent.

@@ -44,10 +44,10 @@ class OtlpTracing:
         return begin_trace(headers, self._sample)
 
     def observe(self, record: AccessRecord) -> None:
-        """Make the spans of an ended request; threads export them."""
+        """Make the spans of an ended request or response; threads export them."""
         if record.trace is not None:
             self._spans.make(record, record.trace)
-        if record.attempts:
+        if record.attempts and not record.has_responses:  # which are counted by themselves
             self._metrics.observe(record, record.provider_type)
 
 

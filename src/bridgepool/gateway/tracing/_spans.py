@@ -78,7 +78,10 @@ class SpanMaker:
     _ids: PresetIds
 
     def make(self, record: AccessRecord, trace: RequestTrace) -> None:
-        """Make and end the spans of a request."""
+        """Make and end the spans of a request, or the one of a response on a websocket."""
+        if record.is_response:
+            self._make_response(record, trace)
+            return
         clock = _Clock()
         self._ids.trace_id, self._ids.span_id = trace.trace_id, trace.span_id
         span = self._tracer.start_span(
@@ -106,6 +109,25 @@ class SpanMaker:
                 start_time=clock.at(record.first_byte),
             )
             stream.end(clock.at(record.ended))
+        span.end(clock.at(record.ended))
+
+    def _make_response(self, record: AccessRecord, trace: RequestTrace) -> None:
+        """Make and end the span of a response on a websocket, a child of the websocket's."""
+        clock, operation = _Clock(), operation_of(record.route)
+        flags = TraceFlags(TraceFlags.SAMPLED)
+        parent = SpanContext(trace.trace_id, trace.span_id, is_remote=False, trace_flags=flags)
+        attributes = _inference_attributes(record, trace._attempts[-1], operation)
+        span = self._tracer.start_span(
+            f"{operation} {record.model}".strip(),
+            context=set_span_in_context(NonRecordingSpan(parent), Context()),
+            kind=SpanKind.CLIENT,
+            attributes=attributes | _answer_attributes(record),
+            start_time=clock.at(record.started),
+        )
+        if record.outcome is not Outcome.COMPLETE:
+            error = record.code or record.outcome.value
+            span.set_attribute("error.type", error)
+            span.set_status(Status(StatusCode.ERROR, error))
         span.end(clock.at(record.ended))
 
     def _make_acquire(self, trace: RequestTrace, inside: Context, clock: _Clock) -> None:
@@ -142,7 +164,7 @@ class SpanMaker:
             attributes=_attempt_attributes(record, attempt, number, operation),
             start_time=clock.at(attempt.begun),
         )
-        if last and attempt.status:
+        if last and attempt.status and not record.has_responses:  # with spans of their own
             span.set_attributes(_answer_attributes(record))
         _set_error(span, attempt)
         span.end(clock.at(attempt.ended))
@@ -200,18 +222,24 @@ def _request_attributes(record: AccessRecord) -> Attributes:
 def _attempt_attributes(
     record: AccessRecord, attempt: UpstreamAttempt, number: int, operation: str
 ) -> Attributes:
+    attributes = _inference_attributes(record, attempt, operation)
+    attributes |= {"http.request.method": record.method, "bridgepool.attempt": number}
+    if attempt.status:
+        attributes["http.response.status_code"] = attempt.status
+    return attributes
+
+
+def _inference_attributes(
+    record: AccessRecord, attempt: UpstreamAttempt, operation: str
+) -> Attributes:
     address = attempt.provider.base_url
     attributes: Attributes = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": attempt.provider.type,
-        "http.request.method": record.method,
         "server.address": address.host,
         "server.port": address.port,
         "bridgepool.provider": attempt.provider.name,
-        "bridgepool.attempt": number,
     }
-    if attempt.status:
-        attributes["http.response.status_code"] = attempt.status
     if record.model:
         attributes["gen_ai.request.model"] = record.model
     if record.session:
@@ -271,7 +299,7 @@ class GenAiMetrics:
         if record.model:
             attributes["gen_ai.request.model"] = record.model
         self._count_tokens(record, attributes)
-        if record.websocket:
+        if record.websocket and not record.is_response:
             return  # it lasts as long as its client wants
         if record.code or record.upstream_status >= 400:
             attributes["error.type"] = record.code or str(record.upstream_status)

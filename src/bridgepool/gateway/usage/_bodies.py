@@ -119,8 +119,14 @@ class BodyRecording:
     request: KeptBody
     response: KeptBody
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing came of either."""
+        bodies = (self.request, self.response)
+        return not any(body._size or body.truncated for body in bodies)
+
     def restart(self) -> None:
-        """Forget what was kept: there is another attempt."""
+        """Forget what was kept: there is another attempt, or another response on a websocket."""
         for body in (self.request, self.response):
             body.forget()
             body.truncated = False

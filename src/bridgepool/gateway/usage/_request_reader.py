@@ -19,6 +19,9 @@ from bridgepool.gateway.usage._tokens import Findings
 _MAX_DECODED: Final = 64 * 1024  # bytes of a whole body; others are scanned
 _MAX_STEPS: Final = 20_000
 _FIELDS: Final = UsageFields(answers=re.compile(rb"(?!)"), model=("model",))
+_MESSAGE_FIELDS: Final = UsageFields(
+    answers=re.compile(rb"(?!)"), model=("model", "response.model")
+)
 
 
 @attrs.frozen
@@ -35,11 +38,17 @@ class RequestReader:
 
     Args:
         body: The whole body, if it is not fed in pieces. It is read at the end.
+        in_message: It is a message of a websocket, which may hold the request as `response`.
     """
 
     _body: bytes | None = None
-    _findings: Findings = attrs.field(factory=lambda: Findings(_FIELDS), init=False)
+    _in_message: bool = attrs.field(default=False, kw_only=True)
+    _findings: Findings = attrs.field(init=False)
     _scanner: Scanner | None = attrs.field(default=None, init=False)
+
+    @_findings.default
+    def _begin(self) -> Findings:
+        return Findings(_MESSAGE_FIELDS if self._in_message else _FIELDS)
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body. Does not raise."""
@@ -63,6 +72,13 @@ class RequestReader:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return ""
         return self._findings.text("model")
+
+
+def plain_name(name: str) -> str:
+    """Return the name of a model as a reader would; empty if it would not take it."""
+    findings = Findings(_FIELDS)
+    findings.note("model", name)
+    return findings.text("model")
 
 
 def is_plain_json(headers: Headers) -> bool:

@@ -1,0 +1,170 @@
+"""The responses on one websocket, each with a record of its own: for usage, bodies and traces.
+
+Theory of operation. Only where somebody wants them. A response that the client asks for waits for
+the provider to begin it; those that wait are begun in their order, and one that begins while none
+waits was not asked for. Its record is made when it has ended, with the model that was asked for,
+the times from then on, and the messages of both sides since the end of the response before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
+from bridgepool.gateway.providers import RouteMatch, WebSocketMessages
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._socket_responses import type_of
+from bridgepool.gateway.usage._bodies import KeptBody
+from bridgepool.gateway.usage._request_reader import RequestReader, plain_name
+from bridgepool.gateway.usage._socket_reader import SocketEvent
+from bridgepool.gateway.usage._tokens import Usage
+from bridgepool.http import DataPiece
+
+_MAX_WAITING: Final = 100  # responses that were asked for and have not begun
+
+
+@attrs.define(eq=False)
+class _Response:
+    _model: str = ""  # if it is known without its message
+    started: float = attrs.field(factory=time.perf_counter)
+    begun: float = 0.0
+    unread: list[DataPiece] = attrs.field(factory=list)  # of the message that asks for it
+    _reader: RequestReader | None = None
+
+    def read(self) -> None:
+        """Read its message, as far as it has come."""
+        pieces, self.unread = self.unread, []
+        if pieces and self._reader is None:
+            self._reader = RequestReader(in_message=True)
+        if self._reader is not None:
+            for piece in pieces:
+                self._reader.feed(piece.payload)
+
+    @property
+    def model(self) -> str:
+        """The model that it was asked of; empty if that is not known."""
+        self.read()
+        return self._model or ("" if self._reader is None else self._reader.result())
+
+
+@attrs.define(eq=False)
+class SocketLog:
+    """Makes a record of each response on one websocket, and reports it."""
+
+    _record: AccessRecord
+    _messages: WebSocketMessages | None
+    _asking: _Response | None = None  # whose message is under way
+    _since: float = attrs.field(factory=time.perf_counter)  # the end of the last one
+    _asked: list[_Response] = attrs.field(factory=list)
+    _running: list[_Response] = attrs.field(factory=list)
+
+    def note_client(self, pieces: Iterable[DataPiece]) -> None:
+        """Note pieces of the client's messages, before they go on."""
+        recording, messages = self._record._recording, self._messages
+        for piece in pieces:
+            if recording is not None:
+                _keep(recording.request, piece)
+            if messages is None:
+                continue
+            if piece.begins:
+                self._asking = None
+                if type_of(piece) == messages.asks and len(self._asked) < _MAX_WAITING:
+                    self._asking = self._new_response()
+                    self._asked.append(self._asking)
+            if self._asking is not None:
+                self._asking.unread.append(piece)
+
+    def read_client(self) -> None:
+        """Read the client's messages that have gone on."""
+        if self._asking is not None:
+            self._asking.read()
+
+    def _new_response(self) -> _Response:
+        messages = self._messages
+        same = messages is not None and messages.model_parameter
+        return _Response(self._record.model if same else "")
+
+    def keep(self, piece: DataPiece) -> None:
+        """Note a piece of the provider's messages, which has gone on."""
+        recording = self._record._recording
+        if recording is not None:
+            _keep(recording.response, piece)
+
+    def note_provider(self, event: SocketEvent) -> None:
+        """Note what a message of the provider says that has gone on."""
+        messages = self._messages
+        if event.ended is not None:
+            self._report(self._take_ended(), event.ended)
+            self._since = time.perf_counter()
+        elif messages is None:
+            return
+        elif event.type == messages.begins:
+            response = self._asked.pop(0) if self._asked else self._new_response()
+            response.begun = time.perf_counter()
+            self._record.model = response.model
+            self._running.append(response)
+        elif event.type == messages.fails and self._asked:
+            del self._asked[0]
+
+    def _take_ended(self) -> _Response:
+        waiting = self._running or self._asked
+        if waiting:
+            return waiting.pop(0)
+        response = self._new_response()
+        response.started = self._since
+        return response
+
+    def _report(self, response: _Response, usage: Usage) -> None:
+        record = self._record
+        record.responses += 1
+        if record.on_response is not None:
+            record.on_response(self._make(response, usage))
+
+    def _make(self, response: _Response, usage: Usage) -> AccessRecord:
+        record = self._record
+        made = attrs.evolve(
+            record,
+            model=response.model,
+            usage=usage,
+            usage_reader=None,
+            is_response=True,
+            responses=0,
+            unfinished=None,
+            is_stream=True,
+            started=response.started,
+            first_byte=response.begun,
+            ended=time.perf_counter(),
+        )
+        made._body_recorder, made._recording = record._body_recorder, record._recording
+        return made
+
+    def end(self, unfinished: Usage | None) -> None:
+        """Note the end of the websocket.
+
+        Args:
+            unfinished: What a response told that has not ended; None if there is none.
+        """
+        if unfinished is not None:
+            self._record.unfinished = self._make(self._take_ended(), unfinished)
+
+
+def _keep(body: KeptBody, piece: DataPiece) -> None:
+    body.feed(piece.payload)
+    if piece.ends:
+        body.feed(b"\n")
+
+
+def model_of_query(match: RouteMatch, target: bytes) -> str:
+    """Return the model of all responses on a websocket, where its query names it; else nothing."""
+    messages = match.route.messages
+    if messages is None or not messages.model_parameter:
+        return ""
+    try:
+        model = read_parameter(target.partition(b"?")[2], messages.model_parameter)
+    except AmbiguousBodyError:
+        return ""
+    return plain_name(model or "")
