@@ -4,6 +4,7 @@ That is the same in each run of CI, so that it tells of changes. Elsewhere every
 and finds what the others have not. How long it takes is no fault anywhere: machines are busy.
 """
 
+import gc
 import os
 
 import pytest
@@ -27,6 +28,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     others = [item for item in items if any(map(item.get_closest_marker, _OWN_COMMANDS))]
     config.hook.pytest_deselected(items=others)
     items[:] = [item for item in items if item not in others]
+
+
+def pytest_collection_finish() -> None:
+    """Exempt what was imported from garbage collection: the SDKs alone are half a million objects.
+
+    Whoever looks for objects of a test process has to call `gc.unfreeze` before.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

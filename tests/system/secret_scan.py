@@ -88,6 +88,7 @@ def held_in_memory(*parts: str) -> list[str]:
     Args:
         parts: The pieces of the secret, so that the caller need not hold the whole of it.
     """
+    gc.unfreeze()  # modules too: one of them may keep what it should not
     gc.collect()
     text = "".join(parts)
     data = text.encode()
