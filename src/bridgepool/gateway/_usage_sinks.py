@@ -21,6 +21,7 @@ from bridgepool.gateway.usage._spool import UsageSpool, open_usage_spool
 
 logger = logging.getLogger("bridgepool.gateway")
 
+_BODIES_BUFFER: Final = 64 * 2**20  # bytes, as of all running requests
 _LAST_SEND_TIMEOUT: Final = 5.0  # seconds, for the records of the last requests
 
 
@@ -61,7 +62,7 @@ def make_body_recorder(options: GatewayOptions, logs: ProgramLogs) -> BodyRecord
         return None
     path, clients, providers = options.body_log, options.body_log_client, options.body_log_provider
     try:
-        writer = logs.open_file(str(path), "body log", private=True)
+        writer = logs.open_file(str(path), "body log", private=True, max_buffered=_BODIES_BUFFER)
     except OSError as error:
         raise StartError(f"--body-log {path}: {error.strerror}") from None
     fields = {"path": str(path), "clients": list(clients), "providers": list(providers)}

@@ -47,13 +47,25 @@ async def test_a_long_line_is_made_in_the_thread_and_counts_until_then() -> None
     async with trio.open_nursery() as nursery:
         writer = LineWriter(written.append)
         writer.append(b"before\n")
-        writer.append_pieces(pieces(), line_writer._MAX_BUFFERED)
+        writer.append_pieces(pieces(), writer.max_buffered)
         writer.append(b"dropped\n")
         assert (made_in, writer.dropped) == (set(), 1)
         await nursery.start(writer.run)
         nursery.cancel_scope.cancel()
     assert b"".join(written) == b"before\nlong line\n"
     assert threading.get_ident() not in made_in
+
+
+def test_lines_are_written_in_batches_that_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that was behind has no copy of all lines made for it."""
+    monkeypatch.setattr(line_writer, "_MAX_BATCH", 10)
+    written: list[bytes] = []
+    writer = LineWriter(written.append)
+    for line in (b"long line\n", b"1\n", b"2\n", b"long line\n", b"3\n"):
+        writer.append(line)
+    writer.start()
+    close_writers([writer])
+    assert written == [b"long line\n", b"1\n2\nlong line\n", b"3\n"]
 
 
 async def test_a_sink_that_fails_costs_its_lines_and_nothing_else() -> None:
@@ -95,9 +107,8 @@ async def test_a_sink_that_hangs_neither_blocks_nor_fills_the_memory() -> None:
 
 
 def test_the_number_of_dropped_lines_is_logged_when_the_sink_is_read_again(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(line_writer, "_MAX_BUFFERED", 100)
     read = threading.Event()
     writing = threading.Event()
 
@@ -105,7 +116,7 @@ def test_the_number_of_dropped_lines_is_logged_when_the_sink_is_read_again(
         writing.set()
         assert read.wait(30)
 
-    writer = LineWriter(write, name="a log")
+    writer = LineWriter(write, name="a log", max_buffered=100)
     writer.start()
     writer.append(b"x" * 101)
     assert writing.wait(30)

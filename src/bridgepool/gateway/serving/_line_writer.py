@@ -24,7 +24,8 @@ logger = logging.getLogger("bridgepool.gateway.serving")
 
 _GATHERING_TIME: Final = 0.02  # seconds from the first line to the write that includes it
 _PAUSE: Final = 0.0001  # seconds; a pause of 0 would not let a waiting thread run
-_MAX_BUFFERED: Final = 8 * 2**20  # bytes kept for a sink that is behind
+_MAX_BATCH: Final = 2**20  # bytes of lines that are written together
+DEFAULT_BUFFER: Final = 8 * 2**20  # bytes
 _CLOSE_TIMEOUT: Final = 1.0  # seconds that closing waits for the sinks
 
 Sink = Callable[[bytes], object]
@@ -49,10 +50,13 @@ class LineWriter:
         write: Writes all the bytes it is given; called in the thread, with many whole lines at
             once. An exception from it is logged once, and its lines are counted as dropped.
         name: Names the log in log lines about it.
+        max_buffered: The most bytes that are kept for a sink that is behind; further lines are
+            dropped.
     """
 
     _write: Sink
     name: str = attrs.field(default="access log", kw_only=True)
+    max_buffered: int = attrs.field(default=DEFAULT_BUFFER, kw_only=True)
     dropped: int = attrs.field(init=False, default=0)
     """Lines that were not written, because the sink was too slow or refused them."""
     _reported: int = attrs.field(init=False, default=0)  # of the dropped lines, those logged
@@ -83,7 +87,7 @@ class LineWriter:
 
     def _put(self, line: bytes | _LongLine) -> None:
         with self._lock:
-            if self._buffered > _MAX_BUFFERED:
+            if self._buffered > self.max_buffered:
                 self.dropped += 1
                 return
             self._buffered += len(line)
@@ -113,13 +117,17 @@ class LineWriter:
                 )
 
     def _work(self) -> None:
-        open_ = True
+        open_, is_full = True, False
         while open_:
             lines = [self._lines.get()]
-            if lines[0] is not None:
+            if lines[0] is not None and not is_full:
                 time.sleep(_GATHERING_TIME)
-            while not self._lines.empty():  # nobody else takes from it
-                lines.append(self._lines.get())
+            size = len(lines[0] or b"")
+            while size < _MAX_BATCH and not self._lines.empty():  # nobody else takes from it
+                line = self._lines.get()
+                lines.append(line)
+                size += len(line or b"")
+            is_full = size >= _MAX_BATCH
             open_ = None not in lines
             self._write_lines([line for line in lines if line is not None])
 

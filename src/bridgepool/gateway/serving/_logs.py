@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, cast
 import attrs
 
 from bridgepool.gateway.serving._line_writer import (
+    DEFAULT_BUFFER,
     LineWriter,
     LogFile,
     Sink,
@@ -54,14 +55,21 @@ class ProgramLogs:
         """Lines that were not written, because a log was too slow or refused them."""
         return sum(writer.dropped for writer in self._writers)
 
-    def open_file(self, path: str, name: str, *, private: bool = False) -> LineWriter:
+    def open_file(
+        self,
+        path: str,
+        name: str,
+        *,
+        private: bool = False,
+        max_buffered: int = DEFAULT_BUFFER,
+    ) -> LineWriter:
         """Open a log file, to append to; one that is private has the mode 0600.
 
         Raises:
             OSError: It cannot be opened.
         """
         file = LogFile.open(path, private=private)
-        writer = LineWriter(file, name=name)
+        writer = LineWriter(file, name=name, max_buffered=max_buffered)
         writer.start()
         self._writers.append(writer)
         self._files.append((file, writer))
