@@ -48,8 +48,13 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "self._uses.bodies.release(held.reserved)", "pass",
     ),
     bug(
-        "an error is lost while a message is under way", _LIMIT_TESTS, f"{_PEER}:Peer.send",
-        'data, self._later = data + b"".join(self._later), []', "self._later = []",
+        "an error is lost while a message is under way", _LIMIT_TESTS, f"{_PEER}:Peer._take_own",
+        "own, self._later = own + self._later, []", "self._later = []",
+    ),
+    bug(
+        "a pong that comes while a frame is written waits for the next message",
+        ("tests/gateway/proxy/test_websocket_peer.py",), f"{_PEER}:Peer._send_all",
+        "data = self._take_own()", 'data = b""',
     ),
     bug(
         "a websocket outlives its key", _GUARD_TESTS,

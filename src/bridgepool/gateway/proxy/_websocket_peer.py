@@ -44,11 +44,7 @@ class Peer:
             await self._lock.acquire()
         try:
             self._in_frame, self.in_message = not last.ends_frame, not last.ends
-            if self._waiting and last.ends_frame:
-                data, self._waiting = data + b"".join(self._waiting), []
-            if self._later and last.ends:
-                data, self._later = data + b"".join(self._later), []
-            await self.stream.send_all(data)
+            await self._send_all(data)
         finally:
             self._lock.release()
 
@@ -64,7 +60,23 @@ class Peer:
                 self._waiting.append(frame)
             return
         async with self._lock:
-            await self.stream.send_all(frame)
+            await self._send_all(frame)
+
+    async def _send_all(self, data: bytes) -> None:
+        """Send this, then frames of ours that may follow it, also those that come meanwhile."""
+        while data:
+            own = self._take_own()
+            await self.stream.send_all(data + own if own else data)
+            data = self._take_own()
+
+    def _take_own(self) -> bytes:
+        """Return the frames of ours that may be sent now; they wait no longer."""
+        own: list[bytes] = []
+        if self._waiting and not self._in_frame:
+            own, self._waiting = self._waiting, []
+        if self._later and not self.in_message:
+            own, self._later = own + self._later, []
+        return b"".join(own)
 
     async def close(self, payload: bytes) -> None:
         """Send a close, once; nothing follows it. Errors mean that it is closed already."""

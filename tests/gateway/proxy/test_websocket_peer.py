@@ -1,0 +1,67 @@
+"""Frames of the gateway's own between those that a websocket relays."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
+
+from bridgepool.gateway.proxy._websocket_peer import Peer
+from bridgepool.http import ControlFrame, DataPiece, FrameScanner, Opcode, encode_frame
+
+
+def piece(opcode: Opcode, payload: bytes, *, ends: bool) -> DataPiece:
+    """A frame of a message, as the relay takes it from the provider."""
+    frame = encode_frame(opcode, payload)
+    found = FrameScanner(False, 1000)
+    if opcode is Opcode.CONTINUATION:
+        found.feed(bytes([Opcode.TEXT, 1]) + b"x")
+    [only] = found.feed(frame if ends else bytes([frame[0] & 0x7F]) + frame[1:])
+    assert isinstance(only, DataPiece)
+    assert only.ends is ends
+    return only
+
+
+async def test_a_frame_that_comes_while_another_is_written_follows_it(
+    autojump_clock: MockClock,
+) -> None:
+    """It waited for the next message of the provider: pongs came late, and errors never."""
+    ours, theirs = lockstep_stream_pair()
+    peer = Peer(ours, FrameScanner(True, 1000), False, trio.current_time())
+    scanner = FrameScanner(False, 1000)
+
+    async def read(count: int) -> list[tuple[Opcode | str, bytes]]:
+        found: list[tuple[Opcode | str, bytes]] = []
+        with trio.fail_after(1):
+            while len(found) < count:
+                for item in scanner.feed(bytes(await theirs.receive_some())):
+                    if isinstance(item, ControlFrame):
+                        found.append((item.opcode, item.payload))
+                    else:
+                        found.append(("message", item.payload))
+        return found
+
+    async with trio.open_nursery() as nursery:
+        first = piece(Opcode.TEXT, b"one", ends=False)
+        nursery.start_soon(peer.send, first.raw, first)
+        await wait_all_tasks_blocked()
+        await peer.send_own(Opcode.TEXT, b"error")
+        await peer.send_own(Opcode.PONG, b"1")
+        assert await read(2) == [("message", b"one"), (Opcode.PONG, b"1")]
+
+        last = piece(Opcode.CONTINUATION, b" message", ends=True)
+        nursery.start_soon(peer.send, last.raw, last)
+        await wait_all_tasks_blocked()
+        await peer.send_own(Opcode.TEXT, b"another error")
+        await peer.send_own(Opcode.PONG, b"2")
+        assert await read(4) == [
+            ("message", b" message"),
+            ("message", b"error"),
+            (Opcode.PONG, b"2"),
+            ("message", b"another error"),
+        ]
+
+        nursery.start_soon(peer.send_own, Opcode.PING, b"3")
+        await wait_all_tasks_blocked()
+        await peer.send_own(Opcode.TEXT, b"last error")
+        assert await read(2) == [(Opcode.PING, b"3"), ("message", b"last error")]
+    assert not peer.busy
