@@ -70,7 +70,11 @@ class TrioMachine(RuleBasedStateMachine):
                 raise result.error  # the run is ending; that is not the rule's result
             results.append(result)
 
-        self._token.run_sync_soon(self.nursery.start_soon, call)
+        def start() -> None:
+            if self._is_up:  # else a background task has crashed: the run ends without this call
+                self.nursery.start_soon(call)
+
+        self._token.run_sync_soon(start)
         self._run_until(lambda: bool(results))
         return results[0].unwrap()
 
@@ -91,7 +95,10 @@ class TrioMachine(RuleBasedStateMachine):
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self.nursery:
             self._is_up = True
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._is_up = False
 
     def _end(self, result: outcome.Outcome[None]) -> None:
         self._ended = result

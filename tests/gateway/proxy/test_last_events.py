@@ -108,11 +108,18 @@ async def test_a_drain_deadline_and_a_shutdown_give_their_last_event(
 
 
 async def test_the_end_of_a_shutdown_before_any_answer_is_a_503(nursery: trio.Nursery) -> None:
-    url = await raw_upstream(nursery, says(b"", then=silence))
+    asked = trio.Event()
+
+    async def ask_in_vain(stream: trio.SocketStream) -> None:
+        asked.set()
+        await silence(stream)
+
+    url = await raw_upstream(nursery, says(b"", then=ask_in_vain))
     async with open_rig(openai(url), nursery=nursery) as rig:
         client = await again(rig.address)
         await client.send(post("/ai/v1/responses"))
-        await rig.wait_requests(1)
+        with trio.fail_after(30):
+            await asked.wait()
     data = await client.read_to_end()
     assert data.startswith(b"HTTP/1.1 503 ")
     assert b'"code":"shutting_down"' in data

@@ -267,10 +267,11 @@ async def test_a_disabled_provider_begins_no_new_response_on_a_socket(
     nursery: trio.Nursery,
 ) -> None:
     got: list[str | bytes] = []
-    finish = trio.Event()
+    began, finish = trio.Event(), trio.Event()
 
     async def responds(socket: Socket, _request: Request) -> None:
         got.append(await socket.receive())
+        began.set()
         await finish.wait()
         await socket.send_text("the end of the first")
         with suppress(AssertionError):  # it is closed
@@ -281,7 +282,8 @@ async def test_a_disabled_provider_begins_no_new_response_on_a_socket(
     async with open_rig(openai(north.url), nursery=nursery) as rig:
         async with connect_socket(rig.address) as (socket, _):
             await socket.send_text(CREATE)
-            await rig.wait_requests(1)
+            with trio.fail_after(30):
+                await began.wait()
             await rig.replace(openai(north.url, enabled=False))
             await socket.send_text(CREATE)
             error = json.loads(await socket.receive())
