@@ -25,13 +25,16 @@ class UpgradedServerStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return received bytes; b"" at the end, also after a reset."""
-        stream = self._stream
-        await trio.lowlevel.checkpoint()  # before the read: bytes that were taken must not be lost
-        while not (data := stream.wire.take_rest(max_bytes or _MAX_READ_BYTES)):
-            if stream.ended:
-                return b""
+        stream, size = self._stream, max_bytes or _MAX_READ_BYTES
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while not (data := stream.wire.take_rest(size)) and not stream.ended:
             await stream.wait_received(math.inf)
-        stream.resume_reading()
+            waited = True
+        if not waited:  # shielded: bytes that were taken must not be lost
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        if data:
+            stream.resume_reading()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -60,12 +63,14 @@ class UpgradedUpstreamStream(trio.abc.Stream):
         Raises:
             UpstreamCut: The connection broke.
         """
-        connection = self._connection
-        await trio.lowlevel.checkpoint()  # as above
-        while not (data := connection.wire.take_rest(max_bytes or _MAX_READ_BYTES)):
-            if connection.ended:
-                return b""
+        connection, size = self._connection, max_bytes or _MAX_READ_BYTES
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waited = False
+        while not (data := connection.wire.take_rest(size)) and not connection.ended:
             await connection.receive()
+            waited = True
+        if not waited:  # as above
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
