@@ -12,6 +12,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import attrs
 from cyclopts import Group, Parameter
@@ -56,6 +57,14 @@ def check_shutdown(delay: float | None, drain_timeout: float) -> None:
         raise StartError("--shutdown-delay must be 0 or more seconds")
     if not drain_timeout >= 0:  # also of nan
         raise StartError("--drain-timeout must be 0 or more seconds")
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 @Parameter(name="*", group=_ALWAYS)
@@ -269,6 +278,10 @@ class GatewayOptions:
             raise StartError("--metrics-by-client requires --admin-listen")
         if self.proxy_protocol and not self.trusted_proxy:
             raise StartError("--proxy-protocol requires --trusted-proxy")
+        if self.otel_endpoint is not None and not _is_http_url(self.otel_endpoint):
+            raise StartError("--otel-endpoint: is not a URL such as http://localhost:4318")
+        if not self.name.strip():
+            raise StartError("--name must not be empty")
         if not 0 <= self.otel_sample <= 1:
             raise StartError("--otel-sample must be from 0 to 1")
         if not self.header_timeout > 0:

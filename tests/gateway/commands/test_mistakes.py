@@ -66,6 +66,14 @@ def run(
         (("encryption", "rotate", "--store", "mysql://u@h/x"), "a store is a path"),
         (("providers", "list", "--url", "ws://u:hidden@h:1"), "ws:// is what gateways connect to"),
         (("providers", "list", "--url", "h:hidden"), "--url: must begin with http:// or https://"),
+        (("providers", "list", "--url", "http://"), "--url: names no host"),
+        (("providers", "list", "--url", "http://127.0.0.1:1"), "not answer (Connection refused)"),
+        (("providers", "add", "a"), "the option --type is missing, or has no value."),
+        (("audit", "--before", "x"), 'Invalid value "x" for --before: is not an integer.'),
+        (("gateways", "--wait", "x"), 'Invalid value "x" for --wait: is not a number.'),
+        (("gateways", "--wait", "-1"), "Must be a number of seconds, 0 or more."),
+        (("gateways", "--wait", "1", "--store", "x.db"), "--wait requires --revision"),
+        (("keys", "create", "client", "a", "--role", "read"), "a client key has no role"),
     ],
 )
 def test_a_mistake_is_answered_with_a_sentence(
@@ -84,6 +92,56 @@ def test_a_mistake_is_answered_with_a_sentence(
     assert "Traceback" not in done.err
     assert "hidden" not in done.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("providers", "list", "--store", "other"), "other cannot be used: it is not an SQLite"),
+        (("providers", "list", "--store", "."), "it is not an SQLite file; name another"),
+        (
+            ("providers", "list", "--url", "http://127.0.0.1:1", "--admin-key-file", "bpg"),
+            "--admin-key-file bpg: holds a key of kind gateway; the API takes one of kind admin",
+        ),
+        (
+            ("gateway", "--control", "ws://127.0.0.1:1", "--key-file", "bpa"),
+            "--key-file bpa: holds a key of kind admin; a control plane takes one of kind gateway",
+        ),
+        (
+            (
+                *("gateway", "--control", "ws://127.0.0.1:1", "--key-file", "bpg"),
+                *("--snapshot-file", "other"),
+            ),
+            "--snapshot-file other: is not a snapshot file, and would be overwritten",
+        ),
+        (("gateway", "--config", "latin"), "--config latin: is not UTF-8"),
+        (
+            ("gateway", "--providers", "p", "--tls-cert", "other", "--tls-key", "other"),
+            "--tls-cert other, --tls-key other: cannot be used: one of them is not of the form PEM",
+        ),
+    ],
+)
+def test_a_file_of_something_else_is_named_and_left_alone(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BRIDGEPOOL_ENCRYPTION_KEYS", raising=False)
+    files = {"other": b"mine\n", "latin": b"\xe9"}
+    files |= {kind: f"{kind}_{'a' * 12}_{'a' * 43}".encode() for kind in ("bpa", "bpg")}
+    for name, data in files.items():
+        Path(name).write_bytes(data)
+        Path(name).chmod(0o600)
+    if arguments[0] == "gateway":
+        arguments += ("--listen", "127.0.0.1:0")
+    done = run_program(capsys, monkeypatch, *arguments)
+    assert (done.status, done.out) == (2, "")
+    assert message in done.err
+    assert "aaaaaaaaaaaaa" not in done.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
 
 
 def _paths(at: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

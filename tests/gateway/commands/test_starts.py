@@ -26,6 +26,9 @@ GATEWAY = [
     (("--body-log", "f"), "requires --body-log-client or --body-log-provider"),
     (("--body-log-provider", "ai"), "require --body-log"),
     (("--body-log-bytes", "0"), "--body-log-bytes must be from 1"),
+    (("--otel-endpoint", "collector:4318"), "--otel-endpoint: is not a URL such as"),
+    (("--otel-endpoint", "http://"), "--otel-endpoint: is not a URL such as"),
+    (("--name", ""), "--name must not be empty"),
 ]
 CONTROL_PLANE = [
     (("--listen", "0.0.0.0:0"), "--listen 0.0.0.0:0: keys would cross the network"),

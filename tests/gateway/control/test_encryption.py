@@ -93,7 +93,7 @@ def test_of_processes_that_start_together_one_makes_the_key(tmp_path: Path) -> N
 
 
 def test_a_store_that_has_lost_its_key_gets_no_new_one(tmp_path: Path) -> None:
-    (tmp_path / "s.db").write_bytes(b"x")
+    (tmp_path / "s.db").write_bytes(b"SQLite format 3\0")
     with pytest.raises(EncryptionError, match=r"missing: put the file .*s\.db\.key back"):
         find_encryption_keys(str(tmp_path / "s.db"), environ={})
     assert not (tmp_path / "s.db.key").exists()

@@ -128,7 +128,6 @@ def _of_another_version(path: Path) -> None:
         (_cut, "is damaged"),
         (_flip, "is damaged"),
         (lambda path: path.write_bytes(b""), "is not a snapshot file"),
-        (lambda path: path.write_bytes(b"[[providers]]\n"), "is not a snapshot file"),
         (_of_another_version, "another version"),
         (lambda path: path.chmod(0o640), "mode 0600"),
         (lambda path: path.chmod(0o606), "mode 0600"),

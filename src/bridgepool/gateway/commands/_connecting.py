@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
+from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
@@ -68,7 +69,7 @@ AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs
 def _check_seconds(kind: object, value: float | None) -> None:
     # Before the change is made, unlike a refusal of the control plane.
     if value is not None and not 0 <= value < math.inf:
-        raise ValueError("must be a number of seconds, 0 or more")
+        raise ValueError("Must be a number of seconds, 0 or more")
 
 
 @Parameter(name="*")
@@ -170,6 +171,12 @@ def _check_url(url: str) -> None:
         )
     if not separator or scheme.lower() not in ("http", "https"):
         fail("--url: must begin with http:// or https://")
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    if not host:
+        fail("--url: names no host; specify the API, such as https://control.example:8180")
 
 
 def _trust(path: Path) -> ssl.SSLContext:
@@ -180,12 +187,19 @@ def _trust(path: Path) -> ssl.SSLContext:
 
 
 def _admin_key(options: AdminOptions) -> Secret:
+    from bridgepool.gateway.providers._access_keys import ADMIN_KEYS, other_kind
+
+    where = KEY_VARIABLE
     if options.admin_key_file is not None:
-        return secret_from_file(options.admin_key_file, "--admin-key-file")
-    text = os.environ.get(KEY_VARIABLE, "").strip()
-    if not text:
+        where = f"--admin-key-file {options.admin_key_file}"
+        key = secret_from_file(options.admin_key_file, "--admin-key-file")
+    elif text := os.environ.get(KEY_VARIABLE, "").strip():
+        key = checked_secret(text, KEY_VARIABLE)
+    else:
         fail(f"--url requires an admin key: give --admin-key-file, or set {KEY_VARIABLE}")
-    return checked_secret(text, KEY_VARIABLE)
+    if kind := other_kind(key, ADMIN_KEYS):
+        fail(f"{where}: holds a key of kind {kind}; the API takes one of kind admin (bpa_…)")
+    return key
 
 
 def secret_from_file(path: Path, option: str) -> Secret:

@@ -65,7 +65,8 @@ def _change_file(file: Path, change: Callable[[Path], EncryptionKeys]) -> None:
         keys = change(file)
     except EncryptionError as error:
         fail(str(error))
-    print(f"{file}: {len(keys.names)} keys; {keys.names[0]} encrypts")
+    count = len(keys.names)
+    print(f"{file}: {count} key{'' if count == 1 else 's'}; {keys.names[0]} encrypts")
 
 
 @encryption.command

@@ -17,7 +17,7 @@ from bridgepool.gateway.commands._connecting import (
     administer,
 )
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
-from bridgepool.gateway.commands._root import app
+from bridgepool.gateway.commands._root import app, fail
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._gateway_session import GatewaySession
@@ -41,6 +41,8 @@ def gateways(
 
     if revision is not None:
         sys.exit(report_applied(where, revision, wait, as_json=as_json))
+    if wait.wait is not None:
+        fail("--wait requires --revision")
     found = administer(where, lambda admin: admin.do(list_gateways))
     if as_json:
         print_json(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -78,7 +78,9 @@ def create(
     kind: Kind,
     name: str,
     *,
-    role: Literal["read", "write"] = "read",
+    role: Annotated[
+        Literal["read", "write"] | None, Parameter(show_default=lambda _: "read")
+    ] = None,
     rules: NewRules = NO_NEW_RULES,
     wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
@@ -99,12 +101,14 @@ def create(
     given = read_rules(rules)
     if given and kind != "client":
         fail(f"a {kind} key has no rules; they are for keys of clients")
+    if role is not None and kind != "admin":
+        fail(f"a {kind} key has no role; --role is for keys of admins")
 
     async def make(admin: Admin) -> NewKey | NewClient:
         if kind == "gateway":
             return await admin.do(_keys.create_gateway_key, name)
         if kind == "admin":
-            return await admin.do(_keys.create_admin_key, name, role)
+            return await admin.do(_keys.create_admin_key, name, role or "read")
         clients = (await admin.do(_clients.list_clients)).clients
         if any(client.id == name for client in clients):
             return await admin.do(_clients.add_client_key, name, given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from cyclopts import (
     App,
     ArgumentCollection,
+    CoercionError,
     CycloptsError,
     MissingArgumentError,
     Parameter,
@@ -21,6 +22,8 @@ from cyclopts.config import Dict, Env
 from rich.text import Text
 
 from bridgepool._version import __version__
+
+_WANTED: Final[Mapping[object, str]] = {int: "an integer", float: "a number", bool: "true or false"}
 
 
 def _usage_error(error: CycloptsError) -> Text:
@@ -33,6 +36,11 @@ def _usage_error(error: CycloptsError) -> Text:
         argument = error.argument
         if argument.field_info.is_positional and not argument.tokens:
             text = f"the argument {argument.name.removeprefix('--').upper()} is missing"
+        elif not argument.tokens:
+            text = f"the option {argument.name} is missing, or has no value"
+    elif isinstance(error, CoercionError) and error.token is not None and error.argument:
+        wanted = _WANTED.get(error.target_type, "what it takes")
+        text = f'Invalid value "{error.token.value}" for {error.argument.name}: is not {wanted}'
     end = "" if text.endswith((".", "?")) else "."
     return Text(f"{command}: {text}{end} See `{command} --help`.")
 
@@ -70,7 +78,9 @@ def _read_config_file(app: App, commands: tuple[str, ...], arguments: ArgumentCo
     for token in arguments["--config"].tokens:
         try:
             document = tomllib.loads(Path(token.value).read_text("utf-8"))
-        except (OSError, ValueError) as error:  # TOMLDecodeError, UnicodeDecodeError
+        except UnicodeDecodeError:
+            fail(f"--config {token.value}: is not UTF-8")
+        except (OSError, ValueError) as error:  # TOMLDecodeError
             fail(f"--config {token.value}: {getattr(error, 'strerror', None) or error}")
         Dict(document, source=token.value)(app, commands, arguments)
 

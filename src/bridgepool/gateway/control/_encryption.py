@@ -35,6 +35,7 @@ except ImportError as error:
 
 logger = logging.getLogger("bridgepool.store")
 
+_SQLITE: Final = b"SQLite format 3\0"  # how its files begin
 KEYS_VARIABLE: Final = "BRIDGEPOOL_ENCRYPTION_KEYS"
 """The environment variable that may hold the keys, the first first, with white space between."""
 _ADVICE: Final = (
@@ -189,6 +190,7 @@ def find_encryption_keys(
     if not beside.exists():
         # The key comes before the store, so a store without one has lost it.
         if store.exists() and store.stat().st_size:
+            _check_is_database(store)
             raise EncryptionError(
                 f"the encryption keys of {store} are missing: put the file {beside} back, or name "
                 f"another, or set {KEYS_VARIABLE}"
@@ -198,6 +200,19 @@ def find_encryption_keys(
                 "made a new encryption key: keep a copy of it", extra={"file": str(beside)}
             )
     return read_encryption_keys(beside)
+
+
+def _check_is_database(store: Path) -> None:
+    """Refuse a file that was mistaken for a store, before keys are asked for."""
+    try:
+        with store.open("rb") as file:
+            is_one = file.read(len(_SQLITE)) == _SQLITE
+    except OSError:  # a directory, say
+        is_one = False
+    if not is_one:
+        raise EncryptionError(
+            f"the store {store} cannot be used: it is not an SQLite file; name another"
+        )
 
 
 def add_encryption_key(path: str | os.PathLike[str]) -> EncryptionKeys:

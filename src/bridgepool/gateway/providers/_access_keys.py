@@ -81,6 +81,16 @@ ADMIN_KEYS: Final = KeyFormat("bpa")
 """Of people and programs that change providers, for the API of a control plane."""
 
 
+_KINDS: Final = {"client": CLIENT_KEYS, "gateway": GATEWAY_KEYS, "admin": ADMIN_KEYS}
+
+
+def other_kind(key: Secret, wanted: KeyFormat) -> str | None:
+    """Return whose key this is, if it has the form of another kind than that which is wanted."""
+    token = token_bytes(key)
+    kinds = (kind for kind, form in _KINDS.items() if form.id_of(token) is not None)
+    return next((kind for kind in kinds if _KINDS[kind] is not wanted), None)
+
+
 _BASIC: Final = re.compile(rb"(?i:basic) +([A-Za-z0-9+/_=-]+)")
 _ANY_KEY: Final = re.compile(rb"bp[ga]?_[a-z0-9]{12}_[A-Za-z0-9_-]{43}")
 

@@ -57,7 +57,7 @@ class ServerCertificate:
                 limiter=self._limiter,
             )
         except OSError as error:  # ssl.SSLError is one
-            fields["error"] = str(error)
+            fields["error"] = _describe(error)
             logger.error("certificate cannot be used; keeping the previous one", extra=fields)
         else:
             logger.info("certificate read again", extra=fields)
@@ -81,11 +81,22 @@ def load_certificate(cert: Path | None, key: Path | None) -> ServerCertificate |
     try:
         first, context, end = _load(cert, key), _load(cert, key), _read_end(cert)
     except OSError as error:
-        raise StartError(f"--tls-cert {cert}, --tls-key {key}: cannot be used: {error}") from None
+        raise StartError(
+            f"--tls-cert {cert}, --tls-key {key}: cannot be used: {_describe(error)}"
+        ) from None
     certificate = ServerCertificate(cert, key, first, end, context)
     # Called during each handshake, also without a server name: the documented place to switch.
     context.sni_callback = certificate._choose
     return certificate
+
+
+def _describe(error: OSError) -> str:
+    """Return the reason in words, where OpenSSL has a code."""
+    if isinstance(error, ssl.SSLError) and error.reason is None:
+        return "one of them is not of the form PEM"  # "PEM lib" has no reason
+    if isinstance(error, ssl.SSLError) and error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    return str(error)
 
 
 def _load_again(cert: Path, key: Path) -> tuple[ssl.SSLContext, float]:

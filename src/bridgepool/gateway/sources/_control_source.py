@@ -29,6 +29,7 @@ from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.providers import Provider
+from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, other_kind
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.proxy._runtimes import Snapshot
@@ -174,7 +175,13 @@ def _read_key(path: Path) -> tuple[Secret, int]:
         raise StartError(f"--key-file {path}: {error.strerror}") from None
     if not data or len(data) > _MAX_KEY_BYTES or not all(0x21 <= byte <= 0x7E for byte in data):
         raise StartError(f"--key-file {path}: does not hold one key")
-    return Secret(data.decode("ascii")), mode
+    key = Secret(data.decode("ascii"))
+    if kind := other_kind(key, GATEWAY_KEYS):
+        raise StartError(
+            f"--key-file {path}: holds a key of kind {kind}; a control plane takes one of kind "
+            "gateway (bpg_…)"
+        )
+    return key, mode
 
 
 @attrs.define(eq=False)

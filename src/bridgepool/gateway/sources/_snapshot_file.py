@@ -127,9 +127,18 @@ class SnapshotFile:
     _failing: bool = attrs.field(default=False, init=False)  # the last write failed: reported
 
     async def load(self) -> LoadedSnapshot | None:
-        """Read the file; None, and a line in the log, when there is nothing to be used."""
+        """Read the file; None, and a line in the log, when there is nothing to be used.
+
+        Raises:
+            StartError: It is a file of something else, which would be overwritten.
+        """
         try:
             data = await trio.to_thread.run_sync(self._read)
+            if data and not data.startswith(_NAME):
+                raise StartError(
+                    f"--snapshot-file {self.path}: is not a snapshot file, and would be "
+                    "overwritten; specify another name, or remove it"
+                )
             saved = decode_snapshot(data, self._keys)
         except FileNotFoundError:
             logger.info("no snapshot file yet", extra=self._facts())

@@ -271,6 +271,15 @@ async def test_a_wrong_key_is_told() -> None:
         assert caught.value.code == "unauthorized"
 
 
+async def test_a_url_with_a_path_that_the_api_does_not_have_is_told() -> None:
+    async with (
+        open_plane("sqlite:admin.db") as plane,
+        open_http_admin(f"{plane.url}/other", Secret(await plane.key())) as admin,
+    ):
+        with pytest.raises(AdminError, match="is that its --listen address"):
+            await admin.do(list_providers)
+
+
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -282,6 +291,7 @@ async def test_a_wrong_key_is_told() -> None:
         (400, b'{"error": "text"}'),
         (401, b'{"error": {"code": "invalid_api_key", "message": "of a gateway"}}'),
         (404, b'{"error": {"code": "unknown_provider", "message": "of a gateway"}}'),
+        (404, b'{"error": {"code": "not_found", "message": "the pages are /healthz"}}'),
         (400, b'{"error": {"code": 1, "message": null}}'),
     ],
 )
@@ -302,7 +312,8 @@ async def test_what_is_no_control_plane_is_told_apart(
 
 async def test_nobody_at_the_address_is_told() -> None:
     async with open_http_admin("http://127.0.0.1:1", Secret("bpa_x_y")) as admin:
-        with pytest.raises(AdminError, match="did not answer") as caught:
+        refused = r"did not answer \(Connection refused\)"
+        with pytest.raises(AdminError, match=refused) as caught:
             await admin.do(list_providers)
         assert caught.value.code == "unreachable"
     assert not isinstance(caught.value.__cause__, httpx2.HTTPError)

@@ -27,12 +27,12 @@ from bridgepool.gateway.control.api._openapi import (
 )
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
-from bridgepool.gateway.control.operations._requests import ApiError, read_request
+from bridgepool.gateway.control.operations._requests import NO_SUCH_ROUTE, ApiError, read_request
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
-_NO_ROUTE: Final = error_response(404, "not_found", "there is no such route")
+_NO_ROUTE: Final = error_response(404, "not_found", NO_SUCH_ROUTE)
 _NO_JSON: Final = error_response(
     400, "bad_request", "the request cannot be read; a body has to be JSON"
 )

@@ -10,12 +10,18 @@ from typing import Final, ParamSpec, TypeVar, cast
 import attrs
 import httpx2
 import msgspec
+import trio
 
 from bridgepool._errors import BridgePoolError
+from bridgepool._network import describe_failure
 from bridgepool._secret import Secret
 from bridgepool.gateway.control.operations import Operation
 from bridgepool.gateway.control.operations._operation import PREFIX
-from bridgepool.gateway.control.operations._requests import ApiErrorBody, write_request
+from bridgepool.gateway.control.operations._requests import (
+    NO_SUCH_ROUTE,
+    ApiErrorBody,
+    write_request,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -63,12 +69,16 @@ class HttpAdmin:
             raise AdminError(
                 "unreachable",
                 f"the control plane at {self._client.base_url} did not answer "
-                f"({type(error).__name__}); is it running, and is that its --listen address?",
+                f"({_why(error)}); is it running, and is that its --listen address?",
             ) from None
         if response.is_success:
             return cast("T", _decode(response, operation.answer))
         refusal = _decode(response, ApiErrorBody).error
         if refusal.code != _CODES_OF_STATUSES.get(response.status_code, refusal.code):
+            raise _not_understood(response)
+        # Every route is one that an API of this version has, and it gives each answer an id.
+        is_api = refusal.message != NO_SUCH_ROUTE and "x-request-id" in response.headers
+        if response.status_code == 404 and not is_api:
             raise _not_understood(response)
         raise AdminError(refusal.code, refusal.message, refusal.problems or ())
 
@@ -94,6 +104,18 @@ async def open_http_admin(
         trust_env=False,  # a proxy of the environment is for the world outside
     ) as client:
         yield HttpAdmin(client)
+
+
+def _why(error: httpx2.HTTPError) -> str:
+    """Return why there was no answer."""
+    if isinstance(error, httpx2.TimeoutException):
+        return "not in time"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError | trio.BrokenResourceError):
+            return describe_failure(cause)
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _decode(response: httpx2.Response, kind: type[T]) -> T:
