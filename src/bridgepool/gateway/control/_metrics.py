@@ -32,8 +32,8 @@ class ApiRequest(Protocol):
         ...
 
     @property
-    def route(self) -> str:
-        """The words of its path."""
+    def pattern(self) -> str:
+        """The pattern of its path."""
         ...
 
     @property
@@ -58,7 +58,7 @@ class ControlPlaneMetrics:
     def observe_api(self, request: ApiRequest) -> None:
         """Count an ended request of the API."""
         status = f"{request.status // 100}xx" if request.status else ""
-        self._api.child(request.method, request.route, status).value += 1
+        self._api.child(request.method, request.pattern, status).value += 1
 
     async def watch_rollouts(self) -> None:
         """Measure how long revisions take until all gateways have them, until cancelled."""

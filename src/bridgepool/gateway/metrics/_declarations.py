@@ -271,7 +271,7 @@ STORE_AVAILABLE: Final = Metric(
 API_REQUESTS: Final = Metric(
     "bridgepool_api_requests_total",
     "counter",
-    "Ended requests of the API. `route` has `*` for names.",
+    "Ended requests of the API. `route` has `*` for names, and is `*` for unknown paths.",
     ("method", "route", "status"),
 )
 REFUSED_KEYS: Final = Metric(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from itertools import product
 from pathlib import Path
 
 import pytest
 import trio
 
 from bridgepool.gateway.control.api import console_line, json_line
-from bridgepool.gateway.control.api._access_log import ApiRecord
+from bridgepool.gateway.control.api._access_log import ApiRecord, redact_path
 from tests.e2e.process import as_json
 from tests.gateway.control.planes import DRAFT, SECRET, Plane, open_plane, session, wait_for
 from tests.gateway.control.test_process import run_control
@@ -184,3 +185,14 @@ async def test_a_gateway_key_that_is_refused_often_is_refused_later(
             await guess()
         assert trio.current_time() - began >= (13 - 10) * 0.2
         await control.run.wait_event("gateway keys refused", refused=1)
+
+
+def test_strangers_cannot_make_up_routes_of_the_metrics() -> None:
+    """Each is a time series for good; the words of the API's paths have endless combinations."""
+    words = ("api", "v1", "providers", "keys", "clients", "x", "")
+    asked = [path for length in range(5) for path in product(words, repeat=length)]
+    patterns = {ApiRecord("GET", redact_path(path), "").pattern for path in asked}
+    known = "/api/v1/providers", "/api/v1/providers/*", "/api/v1/clients", "/api/v1/clients/*"
+    assert patterns == {"*", *known}
+    named_like_a_word = redact_path(("api", "v1", "clients", "clients", "keys", "providers"))
+    assert ApiRecord("GET", named_like_a_word, "").pattern == "/api/v1/clients/*/keys/*"

@@ -6,6 +6,7 @@ own routes are shown.
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ _WORDS: Final = frozenset(
     for word in (PREFIX + operation.path).split("/")
     if not word.startswith("{")
 ).union(("healthz", "readyz", "openapi.json"))
+_PATHS: Final = ("/openapi.json", *(PREFIX + operation.path for operation in OPERATIONS))
+_PATTERNS: Final = tuple(re.sub(r"\{[^}]*\}", HIDDEN, path).split("/") for path in _PATHS)
 
 
 @attrs.define(eq=False)
@@ -51,6 +54,20 @@ class ApiRecord:
     left before the response was complete, or the process ended."""
     started: float = attrs.field(factory=time.perf_counter)
     ended: float = 0.0
+
+    @property
+    def pattern(self) -> str:
+        """The path of an operation, with `*` for names; `*` for every other path.
+
+        There are as many as operations, whatever strangers ask for; of `route` there are not.
+        """
+        words = self.route.split("/")
+        for pattern in _PATTERNS:
+            if len(pattern) == len(words) and all(
+                one in (HIDDEN, word) for one, word in zip(pattern, words, strict=True)
+            ):
+                return "/".join(pattern)
+        return HIDDEN
 
 
 ApiLog: TypeAlias = Callable[[ApiRecord], None]
