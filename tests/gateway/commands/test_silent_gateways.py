@@ -17,7 +17,7 @@ def test_a_gateway_that_reports_no_keys_is_marked_and_the_mark_explained(
     shell = Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db"), "--create"))
     base = ("--type", "openai", "--base-url", "https://api.openai.com/v1", "--keys-stdin")
     shell.good("providers", "add", "openai", *base, stdin="sk-first-0123456789abcdef-wxyz\n")
-    explained = "?: does not report its keys: offline, run with --store"
+    explained = "?: does not report its keys: offline, just started"
     assert explained not in shell.good("providers", "show", "openai").out
 
     async def register() -> None:

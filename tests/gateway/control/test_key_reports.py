@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import attrs
 import trio
@@ -17,7 +18,7 @@ from bridgepool.gateway import (
     open_control_plane,
     open_gateway,
 )
-from bridgepool.gateway.control import open_gateway_service
+from bridgepool.gateway.control import find_encryption_keys, open_gateway_service, open_store
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._key_usage import KeyUsage
 from bridgepool.gateway.control._records import KeyValue, ProviderPatch
@@ -27,6 +28,7 @@ from bridgepool.gateway.control.operations._store_admin import StoreAdmin
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers._key_status import KeyReport, KeyStatus
 from bridgepool.gateway.providers._wire import ProviderRow
+from bridgepool.gateway.sources._store_source import open_store_source
 from bridgepool.http import open_upstream_client, serve_http
 from bridgepool.remote import Identity, RemoteService
 from tests.gateway.control.planes import session, wait_for
@@ -149,6 +151,50 @@ async def test_an_operator_sees_when_a_key_that_was_taken_out_is_safe_to_revoke(
         text = repr(await all_of_it.usage()) + repr(await all_of_it.hub.gateways())
         assert OLD not in text
         assert NEW not in text
+
+
+async def test_a_gateway_with_the_store_itself_tells_when_a_key_is_safe_to_revoke(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    upstream, url = await start(nursery), str(tmp_path / "store.db")
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    async with open_store(url, await trio.to_thread.run_sync(find_encryption_keys, url)) as store:
+        await store.add_provider(ADA, draft("ai", OLD, base_url=upstream.url, allow_private=True))
+
+        async def is_seen(hint: str, safe: str, in_flight: int = 0) -> bool:
+            usage = (await StoreAdmin(store, ADA).do(get_provider, "ai")).key_usage
+            found = {one.hint: (one.safe_to_revoke, one.in_flight, one.unknown) for one in usage}
+            return found.get(hint) == (safe, in_flight, ())
+
+        async def ask() -> None:
+            async with (
+                open_upstream_client(f"http://{address}") as client,
+                client.request(b"POST", CHAT, (), b"{}") as response,
+            ):
+                assert response.status == 200
+
+        async with (
+            open_store_source(url, None, report_interval=0.01) as source,
+            open_gateway(source.reloader, source.changes, settings=_SETTINGS) as gateway,
+        ):
+            [name] = [one.name for one in await store.programs.list_running()]
+            usage = (await StoreAdmin(store, ADA).do(get_provider, "ai")).key_usage
+            assert [one.unknown for one in usage] == [(name,)]  # it is not open yet
+            source.follow_keys(gateway.key_report)
+            with trio.fail_after(30):
+                while gateway.why_not_ready():  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.001)
+            await nursery.start(partial(serve_http, gateway.handle, listeners))
+            upstream.gate = trio.Event()
+            async with trio.open_nursery() as asking:
+                asking.start_soon(ask)
+                await upstream.arrived.wait()
+                await store.update_provider(ADA, "ai", ProviderPatch(keys=(KeyValue(Secret(NEW)),)))
+                await wait_for(partial(is_seen, "…efgh", "no", 1))
+                upstream.gate.set()
+            await wait_for(partial(is_seen, "…efgh", "yes"))
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_report_that_is_out_of_all_bounds_is_kept_in_bounds(database_url: str) -> None:

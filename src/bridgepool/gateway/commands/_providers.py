@@ -100,7 +100,7 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
                     one.id or "(taken out)",
                     one.in_flight,
                     one.last_used,
-                    one.cooling and f"{one.cooling} until {one.cooling_until}",
+                    one.cooling and f"{one.cooling} until {one.cooling_until:%Y-%m-%d %H:%M:%S}",
                     ", ".join((*one.gateways, *(f"{name}?" for name in one.unknown))),
                     one.safe_to_revoke,
                 )
@@ -108,7 +108,7 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
             ),
         )
         if any(one.unknown for one in found.key_usage):
-            print("\n?: does not report its keys: offline, run with --store, or an older version")
+            print("\n?: does not report its keys: offline, just started, or an older version")
 
 
 @providers.command

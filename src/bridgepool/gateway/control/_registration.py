@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -20,6 +20,7 @@ from bridgepool._services import open_service_nursery
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store
+from bridgepool.gateway.providers._key_status import KeyReport
 
 logger = logging.getLogger("bridgepool.store")
 
@@ -39,6 +40,7 @@ async def registered(
     name: str,
     *,
     interval: float = 10.0,
+    report: Callable[[], KeyReport | None] = lambda: None,
     writing: StoreAccess | None = None,
 ) -> AsyncIterator[None]:
     """Have a program registered for as long as the block lasts.
@@ -48,12 +50,13 @@ async def registered(
         program: What it is, such as ``control plane``.
         name: Which run of it.
         interval: Seconds between two signs of life; see `STALE_AFTER`.
+        report: Returns what a gateway does with the providers' keys, for each of them.
         writing: Notes whether they could be written.
 
     Resource handling:
         Leaving unregisters it, for at most a second.
     """
-    registration = _Registration(store, program, name)
+    registration = _Registration(store, program, name, report)
     writing = writing or StoreAccess(longest_retry=_LONGEST_RETRY)
     with trio.move_on_after(_TIMEOUT):
         await writing.attempt(registration.renew)
@@ -69,14 +72,16 @@ async def registered(
 
 
 class _Registration:
-    def __init__(self, store: Store, program: str, name: str) -> None:
-        self._store, self._program, self._name = store, program, name
+    def __init__(
+        self, store: Store, program: str, name: str, report: Callable[[], KeyReport | None]
+    ) -> None:
+        self._store, self._program, self._name, self._report = store, program, name, report
         self._warned: set[str] = set()  # names of programs that lack the key
 
     async def renew(self) -> None:
         """Register, or give the next sign of life; raises `StoreError`."""
         try:
-            lacking = await self._store.programs.register(self._program, self._name)
+            lacking = await self._store.programs.register(self._program, self._name, self._report())
         except StoreError as error:
             logger.debug("program not registered in the store", extra={"problem": str(error)})
             raise

@@ -7,7 +7,7 @@ to every program of the machine.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from bridgepool.gateway.control._registration import new_program_name, registere
 from bridgepool.gateway.control.database import check_store_exists
 from bridgepool.gateway.control.store import open_store
 from bridgepool.gateway.providers import Caller
+from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.serving._listening import StartError
@@ -48,9 +49,27 @@ class _KeysOnly:
         return self._providers.clients.authenticate(token)
 
 
+@attrs.define(eq=False)
+class _KeyUse:
+    """What the gateway does with the providers' keys; nothing before it is open."""
+
+    _read: Callable[[], KeyReport] | None = None
+
+    def follow(self, read: Callable[[], KeyReport]) -> None:
+        self._read = read
+
+    def report(self) -> KeyReport | None:
+        return self._read() if self._read is not None else None
+
+
 @asynccontextmanager
 async def open_store_source(
-    url: str, key_file: Path | None, name: str = "", usage: UsageSpool | None = None
+    url: str,
+    key_file: Path | None,
+    name: str = "",
+    usage: UsageSpool | None = None,
+    *,
+    report_interval: float = 10.0,
 ) -> AsyncIterator[Source]:
     """Open a store, and read it once.
 
@@ -59,6 +78,8 @@ async def open_store_source(
         key_file: The file of its encryption keys.
         name: Of this gateway, for its usage records.
         usage: Its records are stored there.
+        report_interval: Seconds between two reports of this program, with the use of the
+            providers' keys.
 
     Raises:
         StartError: it cannot be opened or read.
@@ -74,7 +95,12 @@ async def open_store_source(
             store = await stack.enter_async_context(open_store(url, keys))
             await store.check_readable()
             providers = stack.enter_context(open_store_providers(store))
-            await stack.enter_async_context(registered(store, "gateway", new_program_name()))
+            keys_of, program = _KeyUse(), new_program_name()
+            await stack.enter_async_context(
+                registered(
+                    store, "gateway", program, interval=report_interval, report=keys_of.report
+                )
+            )
             first = await providers.reload()
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
@@ -112,5 +138,6 @@ async def open_store_source(
             report=report,
             first=first,
             on_applied=log_rejected,
+            follow_keys=keys_of.follow,
             look_again=partial(renew_keys, store, find_keys),
         )

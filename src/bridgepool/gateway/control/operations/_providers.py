@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import attrs
@@ -12,6 +13,7 @@ from msgspec import Meta
 from bridgepool._secret import Secret
 from bridgepool.gateway.control._documents import fields_of, parse_draft, parse_patch
 from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._key_usage import KeyUsage, key_usage
 from bridgepool.gateway.control._records import (
     ApplyResult,
@@ -40,6 +42,7 @@ from bridgepool.gateway.providers._fields import (
     SPECIAL_FIELDS,
 )
 from bridgepool.gateway.providers._file_rows import unknown_field
+from bridgepool.gateway.providers._key_status import KeyReport
 
 T = TypeVar("T")
 
@@ -218,8 +221,30 @@ async def get_provider(context: Context, name: PathName) -> OneProvider:
     epoch = (await context.store.revisions()).epoch
     sessions = await context.gateways.gateways()
     running = await context.store.programs.list_running()
-    silent = [one.name for one in running if one.program == "gateway"]  # those with --store
-    return OneProvider(provider, key_usage(provider, sessions, epoch, silent))
+    with_store = [one for one in running if one.program == "gateway"]
+    silent = [one.name for one in with_store if one.provider_keys is None]
+    told = [
+        _session_of(one.name, one.provider_keys, one.last_contact)
+        for one in with_store
+        if one.provider_keys is not None
+    ]
+    return OneProvider(provider, key_usage(provider, (*sessions, *told), epoch, silent))
+
+
+def _session_of(name: str, report: KeyReport, reported: datetime) -> GatewaySession:
+    """Return what is known of a gateway that has the store itself, and so no session."""
+    return GatewaySession(
+        instance=name,
+        gateway=name,
+        key_id="",
+        session="",
+        control_plane="",
+        connected=True,
+        since=reported,
+        last_contact=reported,
+        provider_keys=report,
+        keys_reported=reported,
+    )
 
 
 @operation("PATCH", "/providers/{name}")

@@ -20,6 +20,10 @@ from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.remote import RejectedRow
 
+KEY_REPORT: Final = Codec(
+    lambda report: None if report is None else msgspec.json.encode(report).decode(),
+    lambda text: None if text is None else msgspec.json.decode(text, type=KeyReport),
+)
 GATEWAYS: Final = Table(
     "gateways",
     GatewaySession,
@@ -29,10 +33,7 @@ GATEWAYS: Final = Table(
             lambda rejected: json.dumps([[row.name, row.reason] for row in rejected]),
             lambda text: tuple(RejectedRow(name, reason) for name, reason in json.loads(text)),
         ),
-        "provider_keys": Codec(
-            lambda report: None if report is None else msgspec.json.encode(report).decode(),
-            lambda text: None if text is None else msgspec.json.decode(text, type=KeyReport),
-        ),
+        "provider_keys": KEY_REPORT,
     },
 )
 # One session follows another of the same instance, maybe at another control plane, which may

@@ -16,7 +16,9 @@ import attrs
 
 from bridgepool.gateway.control._errors import EncryptionError
 from bridgepool.gateway.control.database import Codec, Table, time_to_text
+from bridgepool.gateway.control.store._gateway_rows import KEY_REPORT
 from bridgepool.gateway.control.store._transaction import StoreTransaction
+from bridgepool.gateway.providers._key_status import KeyReport
 
 T = TypeVar("T")
 
@@ -35,13 +37,18 @@ class RunningProgram:
     keys: tuple[str, ...]
     """The names of its encryption keys."""
     last_contact: datetime
+    provider_keys: KeyReport | None = None
+    """What a gateway did with the providers' keys then; None if it has not told."""
 
 
 PROGRAMS: Final = Table(
     "programs",
     RunningProgram,
     key="name",
-    codecs={"keys": Codec(json.dumps, lambda text: tuple(json.loads(text)))},
+    codecs={
+        "keys": Codec(json.dumps, lambda text: tuple(json.loads(text))),
+        "provider_keys": KEY_REPORT,
+    },
 )
 
 
@@ -60,14 +67,17 @@ class Programs:
     _read: Run
     _write: Run
 
-    async def register(self, program: str, name: str) -> tuple[RunningProgram, ...]:
+    async def register(
+        self, program: str, name: str, provider_keys: KeyReport | None = None
+    ) -> tuple[RunningProgram, ...]:
         """Note that a program runs; return those that lack the key that encrypts here.
 
         Args:
             program: What it is, such as ``control plane``.
             name: Which run of it.
+            provider_keys: What a gateway does with the providers' keys.
         """
-        return await self._write(_register, program, name)
+        return await self._write(_register, program, name, provider_keys)
 
     async def unregister(self, name: str) -> None:
         """Note that a program has ended."""
@@ -86,8 +96,16 @@ class Programs:
         await self._read(_check)
 
 
-def _register(tx: StoreTransaction, program: str, name: str) -> tuple[RunningProgram, ...]:
-    row = RunningProgram(name=name, program=program, keys=tx.encryption.names, last_contact=tx.now)
+def _register(
+    tx: StoreTransaction, program: str, name: str, provider_keys: KeyReport | None
+) -> tuple[RunningProgram, ...]:
+    row = RunningProgram(
+        name=name,
+        program=program,
+        keys=tx.encryption.names,
+        last_contact=tx.now,
+        provider_keys=provider_keys,
+    )
     PROGRAMS.upsert(tx.sql, row)
     tx.sql.execute("DELETE FROM programs WHERE last_contact < ?", _limit(tx))
     return _lacking(tx)

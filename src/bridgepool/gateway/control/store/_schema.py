@@ -187,5 +187,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (period, scope, id, rule)
         )
         """,
+        # What a gateway with the store itself does with the providers' keys.
+        "ALTER TABLE programs ADD COLUMN provider_keys TEXT",
     ),
 )
