@@ -7,7 +7,7 @@ plane, by the reload of an embedded gateway. A gateway serves on meanwhile.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -51,12 +51,12 @@ async def open_world(
         await home.add("ai", north, "sk-1")
         async with (
             open_front(home, store_source(home)) as (front, gateway),
-            open_load(front.url, front.key) as load,
             open_store_child(home, "seed", south.openai_url) as seeder,
         ):
             with trio.fail_after(GENEROUS):
                 assert await seeder.hear() == "half"
-            yield World(home, front, gateway, load, seeder)
+            async with open_load(front.url, front.key) as load:
+                yield World(home, front, gateway, load, seeder)
 
 
 async def test_who_reads_during_a_seed_waits_and_has_all_of_it(
@@ -77,15 +77,17 @@ async def test_who_reads_during_a_seed_waits_and_has_all_of_it(
         await home.add("ai", north, "sk-1")
         async with (
             open_front(home, store_source(home)) as (front, gateway),
-            open_load(front.url, front.key) as load,
             open_store_child(home, "read") as one,
             open_store_child(home, "read") as other,
             open_store_child(home, "seed", south.openai_url) as seeder,
             trio.open_nursery() as nursery,
+            AsyncExitStack() as stack,
         ):
-            world = World(home, front, gateway, load, seeder)
             with trio.fail_after(GENEROUS):
                 assert await seeder.hear() == "half"
+            # Only from here on: it takes the processor from the processes that start.
+            load = await stack.enter_async_context(open_load(front.url, front.key))
+            world = World(home, front, gateway, load, seeder)
             nursery.start_soon(by_the_api, world)
             for reader in (one, other):
                 nursery.start_soon(by_another_process, reader)
