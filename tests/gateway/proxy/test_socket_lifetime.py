@@ -196,3 +196,19 @@ def test_turns_to_be_closed_are_spread_and_hold_no_exit_up() -> None:
             assert 800 <= min(turns) < 810 < 890 < max(turns) <= 900
 
     trio.run(main, clock=MockClock())
+
+
+@pytest.mark.parametrize("replaced", [0.01, 1.23, 77.7])
+def test_the_last_fifth_of_a_drain_timeout_is_not_shortened_by_late_looks(replaced: float) -> None:
+    """Half of it was gone when it was noticed, and on a busy machine responses were cut."""
+
+    async def main() -> None:
+        begun = trio.current_time()
+        lifetime = lifetimes.Lifetime(
+            3600, 10, lambda: 1 + (trio.current_time() - begun >= replaced), lifetimes.Shutdown()
+        )
+        while not lifetime.why_close(now := trio.current_time(), 1):  # noqa: ASYNC110 -- as a relay
+            await trio.sleep(lifetime.pause(now))
+        assert 7.4 < trio.current_time() - begun - replaced < 8.02
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))

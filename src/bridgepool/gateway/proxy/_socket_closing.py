@@ -81,9 +81,5 @@ class SocketClosing:
 
     def pause(self, now: float) -> float:
         """Return the seconds until the next look."""
-        if not self.reason:
-            return self._lifetime.step
         soon = self.begun.is_set() or self._ended < inf
-        pause = _INTERVAL if soon else self._lifetime.step
-        turn = self._lifetime.turn
-        return max(0.01, min(pause, turn - now)) if turn > now else pause
+        return min(_INTERVAL if soon else inf, self._lifetime.pause(now))

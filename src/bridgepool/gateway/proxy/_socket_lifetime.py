@@ -61,6 +61,7 @@ class Lifetime:
     shutdown: Shutdown
     """That of the gateway."""
     _started: float = attrs.field(factory=trio.current_time)
+    _looked: float = attrs.field(factory=trio.current_time)
     _replaced: float = inf
     turn: float = inf
     """When its turn to be closed comes, if no response is under way; see `why_close`."""
@@ -70,10 +71,15 @@ class Lifetime:
     def _draw(self) -> float:
         return _random.random()
 
-    @property
-    def step(self) -> float:
-        """Seconds between two looks that are enough."""
-        return max(0.02, 0.05 * min(self._max_age, self._drain_timeout))
+    def pause(self, now: float) -> float:
+        """Return the seconds until the next look: from time to time, and at each turning point."""
+        step = max(0.02, 0.05 * min(self._max_age, self._drain_timeout))
+        points = (
+            self._started + _NEAR * self._max_age,
+            self._replaced + _NEAR * self._drain_timeout,
+            self.turn,
+        )
+        return min([step, *(max(0.01, point - now) for point in points if point > now)])
 
     def why_close(self, now: float, generation: int) -> str:
         """Return why it is to be closed soon, and set `turn`; empty if it is not.
@@ -86,7 +92,8 @@ class Lifetime:
             self.turn = self.shutdown.turn(self._place)
             return SHUTTING_DOWN.code
         if self._replaced == inf and self._generation() != generation:
-            self._replaced = now
+            self._replaced = self._looked  # at the earliest
+        self._looked = now
         for reason, since, lasts in (
             (MAX_AGE, self._started, self._max_age),
             (DRAIN_DEADLINE.code, self._replaced, self._drain_timeout),

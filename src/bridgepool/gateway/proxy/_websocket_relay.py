@@ -368,6 +368,7 @@ async def relay_websocket(
             record.close_code = code
             with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                 await relay.close(end)
+                await relay.wait_closed()
         raise
     if record.outcome is Outcome.COMPLETE:
         record.outcome, record.code, record.close_code = end.outcome, end.code, end.close_code
