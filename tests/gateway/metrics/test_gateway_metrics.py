@@ -189,3 +189,10 @@ async def test_tokens_are_counted_by_type_and_old_providers_are_forgotten(
     assert "ai" not in "".join(requests.lines())
     requests.observe(record)
     assert 'provider="ai"' in "".join(requests.lines())
+    refused = AccessRecord("POST", status=401, outcome=Outcome.REFUSED, code="no_api_key")
+    requests.observe(refused)
+    for later in (8000, 11601):  # it was in force for a moment between two looks
+        requests.forget_providers(["other"], now + later)
+    lines = "".join(requests.lines())
+    assert 'provider="ai"' not in lines
+    assert 'bridgepool_refusals_total{provider="",code="no_api_key"} 1' in lines

@@ -182,6 +182,9 @@ def test_what_cannot_be_a_count_or_a_name_is_left_out() -> None:
     )
     tokens = _read(_reader(answer), [spelt]).tokens
     assert (tokens.input, tokens.output) == (3, 20)
+    for told, count in ((b"", (9, None)), (b',"completion_tokens":5', (None, 5))):
+        tokens = _read(_reader(answer), [b'{"usage":{"total_tokens":9%b}}' % told]).tokens
+        assert (tokens.input, tokens.output) == count, "the total is the input if it is all"
     named = {"model": "a\x1b[2Jb\x00", "usage": {"prompt_tokens": 3}}
     found = _read(_reader(answer), [json.dumps(named).encode()])
     assert (found.model, found.tokens.input, found.complete) == ("a?[2Jb?", 3, True)

@@ -21,6 +21,7 @@ from bridgepool.gateway.proxy._runtimes import ProviderEntry, ProviderState
 from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.http import Headers
 
+_NO_PROVIDER: Final = "-"  # of a record; also for no client
 _FORGET_AFTER: Final = 3600.0  # seconds since a provider was in force last
 _CLOSE_CODES: Final = frozenset(range(1000, 1016))  # the registered ones that may be met
 _TOKEN_TYPES: Final = ("input", "output", "cached_read", "cached_write", "reasoning")
@@ -116,6 +117,8 @@ class RequestMetrics:
         Otherwise a gateway whose providers come and go would grow without bound.
         """
         self._seen.update(dict.fromkeys(in_force, now))
+        for name in self._timed.keys() - {_NO_PROVIDER}:  # it may have gone before the first look
+            self._seen.setdefault(name, now)
         gone = {name for name, seen in self._seen.items() if now - seen > _FORGET_AFTER}
         if not gone:
             return
@@ -208,7 +211,7 @@ class GatewayMetrics:
 
 
 def _label(text: str) -> str:
-    return "" if text == "-" else text
+    return "" if text == _NO_PROVIDER else text
 
 
 def _by_key(values: Mapping[str, int]) -> Iterator[tuple[tuple[str], int]]:

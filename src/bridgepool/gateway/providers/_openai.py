@@ -65,6 +65,7 @@ _USAGE: Final = UsageFields(
     stream_option=re.compile(rb"/(?:chat/)?completions"),
     input=("usage.prompt_tokens", "usage.input_tokens", "response.usage.input_tokens"),
     output=("usage.completion_tokens", "usage.output_tokens", "response.usage.output_tokens"),
+    total=("usage.total_tokens",),
     cached_read=(
         "usage.prompt_tokens_details.cached_tokens",
         "usage.input_tokens_details.cached_tokens",

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 TEXTS: Final = ("model", "response_id", "finish", "event")
-COUNTS: Final = ("input", "output", "cached_read", "cached_write", "reasoning")
+COUNTS: Final = ("input", "output", "total", "cached_read", "cached_write", "reasoning")
 Paths = tuple[str, ...]
 
 
@@ -47,6 +47,9 @@ class UsageFields:
     """Tokens of the input, cached ones included; see `input_without_cached`."""
     output: Paths = ()
     """Tokens of the output, reasoning included."""
+    total: Paths = ()
+    """Tokens of both together: those of the input where an answer tells nothing else, as some
+    embeddings and rerankings do."""
     cached_read: Paths = ()
     """Tokens of the input that were read from a cache."""
     cached_write: Paths = ()

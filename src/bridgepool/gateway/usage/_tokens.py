@@ -113,6 +113,9 @@ class Findings:
     def result(self) -> Usage:
         """Return what was found."""
         counts = dict(self._counts)
+        total = counts.pop("total", None)
+        if total is not None and "input" not in counts and "output" not in counts:
+            counts["input"] = total
         if self.fields.input_without_cached and "input" in counts:
             counts["input"] += counts.get("cached_read", 0) + counts.get("cached_write", 0)
         texts = {name: _printable(text) for name, text in self._texts.items()}
