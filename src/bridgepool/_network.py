@@ -118,6 +118,9 @@ def dial_origin(origin: Origin, ssl_context: ssl.SSLContext | None) -> Dial:
     if origin.scheme == "http":
         return dial_tcp
     context = upstream_ssl_context() if ssl_context is None else ssl_context
+    # Some Pythons set it by default (3.11.2 does): a connection that is cut looks like one that
+    # was closed.
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
 
     async def dial_tls() -> trio.abc.Stream:
         tcp = await dial_tcp()
@@ -142,7 +145,8 @@ def default_dial(base_url: str, *, ssl_context: ssl.SSLContext | None = None) ->
 
     Args:
         base_url: As for `open_upstream_client`.
-        ssl_context: Settings for TLS; None for `upstream_ssl_context`.
+        ssl_context: Settings for TLS; None for `upstream_ssl_context`. Its
+            `OP_IGNORE_UNEXPECTED_EOF` is cleared, since with it nobody notices a cut body.
 
     Raises:
         ValueError: `base_url` is not an absolute http or https URL of host, port and path alone.

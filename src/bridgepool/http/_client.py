@@ -122,7 +122,8 @@ async def open_upstream_client(
         base_url: ``http://`` or ``https://``, host, port, and a path that is put in front of every
             target.
         ssl_context: Settings for TLS; by default the operating system's certificates are trusted,
-            and only HTTP/1.1 is offered. Yours should not offer another protocol either.
+            and only HTTP/1.1 is offered. Yours should not offer another protocol either. Its
+            `OP_IGNORE_UNEXPECTED_EOF` is cleared.
         limits: Limits on connections, messages and times.
         dial: Opens connections in another way, such as over a Unix socket; `base_url` still gives
             the name for Host.
