@@ -65,7 +65,7 @@ async def test_a_store_is_served_and_followed(
 async def test_a_store_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
     path = tmp_path / "bridgepool.db"
     path.write_text("no database")
-    for message in (f"the encryption keys of {path} are missing: put the file", "--store: "):
+    for message in (f"the store {path} cannot be used: it is not an SQLite file", "--store: "):
         async with run_command("gateway", "--store", str(path), "--listen", "127.0.0.1:0") as run:
             assert await run.wait() == 2
             await run.stderr.wait_end()
