@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
+from bridgepool.gateway.usage._request_reader import _MAX_STEPS, RequestReader, is_plain_json
 
 _TEXT = 'he said "model": "no" \\ and { left [' * 40
 
@@ -75,3 +75,15 @@ def test_the_work_on_a_hostile_body_is_bounded() -> None:
 def test_only_plain_json_is_read(headers: dict[str, str], readable: bool) -> None:
     fields = tuple((name.encode(), value.encode()) for name, value in headers.items())
     assert is_plain_json(fields) is readable
+
+
+@pytest.mark.parametrize("size", [7, 1000, 10**6])
+def test_a_string_full_of_escaped_quotes_is_given_up(size: int) -> None:
+    """Each is a step, and a client can send millions of them."""
+    body = b'{"text":"' + rb"\"" * 100_000 + b'","model":"m"}'
+    reader = RequestReader()
+    for at in range(0, len(body), size):
+        reader.feed(body[at : at + size])
+    assert reader._scanner is not None
+    assert reader._scanner._steps == _MAX_STEPS + 1
+    assert reader.result() == ""

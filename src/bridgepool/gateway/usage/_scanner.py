@@ -132,6 +132,9 @@ class Scanner:
             if not is_escaped:
                 break
             self._steps += 1
+            if self._steps > self._max_steps:
+                self.ended = True
+                return len(data)
             at += 1
         if self._kept is not None:
             self._kept += data[start:at]
