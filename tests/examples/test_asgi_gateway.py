@@ -1,13 +1,27 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import trio
 
 from bridgepool.gateway.demo._upstream import WORDS
-from tests.examples.support import ask, running, streaming
-from tests.examples.test_gateway_server import CHAT, Held, start_upstream
+from tests.e2e.talking import start_talking_upstream
+from tests.examples.support import Example, ask, running, streaming
+from tests.examples.test_gateway_server import CHAT, Held
+from tests.gateway.proxy.websockets import connect_socket
+
+RESPONSES = "/ai/ai/v1/responses"
+CREATE = '{"type": "response.create", "model": "m", "input": "Hello."}'
+
+
+async def url_of(server: Example) -> str:
+    line = await server.output.wait_for(lambda line: "Running on" in line)
+    found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
+    assert found is not None
+    return found[0]
+
 
 PROVIDER = """
 [[providers]]
@@ -22,16 +36,15 @@ allow_private = true
 async def test_a_gateway_inside_an_application_follows_its_file_while_it_streams(
     nursery: trio.Nursery, tmp_path: Path
 ) -> None:
-    north, south = await start_upstream(nursery, "north"), await start_upstream(nursery, "south")
-    held = Held(north)
+    north = await start_talking_upstream(nursery, "north")
+    south = await start_talking_upstream(nursery, "south")
+    held = Held(north.plain)
     providers = tmp_path / "providers.toml"
     providers.write_text(PROVIDER.format(url=north.openai_url))
-    hypercorn = ("-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0")
+    hypercorn = ("-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0",
+                 "--graceful-timeout", "1")  # fmt: skip
     async with running(*hypercorn, "asgi_gateway:app", env={"PROVIDERS": str(providers)}) as server:
-        line = await server.output.wait_for(lambda line: "Running on" in line)
-        found = re.search(r"http://127\.0\.0\.1:[0-9]+", line)
-        assert found is not None
-        url = found[0]
+        url = await url_of(server)
         assert await ask(url, "/") == b"200\nThe application's own page.\n"
         assert (await ask(url, "/ai/readyz")).startswith(b"200\n")
 
@@ -46,4 +59,37 @@ async def test_a_gateway_inside_an_application_follows_its_file_while_it_streams
                 answer += piece
         assert answer.count(b"@north") == len(WORDS) + 1
         assert answer.endswith(b"data: [DONE]\n\n")
-        assert await server.end() == 0
+        # Without a call, hypercorn ends its websockets when its time is over.
+        async with connect_socket(url.removeprefix("http://"), RESPONSES) as (socket, _):
+            server.process.send_signal(signal.SIGTERM)
+            assert await socket.receive_close() == (1001, "shutting_down")
+        with trio.fail_after(30):
+            assert await server.process.wait() == 0
+
+
+async def test_an_application_that_says_when_it_stops_closes_its_websockets_between_responses(
+    nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    """And so does not wait for idle ones."""
+    go_on = trio.Event()
+    north = await start_talking_upstream(nursery, "north")
+    north.before_words = go_on.wait
+    providers = tmp_path / "providers.toml"
+    providers.write_text(PROVIDER.format(url=north.openai_url))
+    env = {"PROVIDERS": str(providers), "BIND": "127.0.0.1:0"}
+    async with running("asgi_server.py", env=env) as server:
+        address = (await url_of(server)).removeprefix("http://")
+        async with (
+            connect_socket(address, RESPONSES) as (idle, _),
+            connect_socket(address, RESPONSES) as (busy, _),
+        ):
+            await busy.send_text(CREATE)
+            assert "response.created" in str(await busy.receive())
+            server.process.send_signal(signal.SIGTERM)
+            assert await idle.receive_close() == (1012, "shutting_down")
+            go_on.set()
+            while "response.completed" not in str(await busy.receive()):
+                pass
+            assert await busy.receive_close() == (1012, "shutting_down")
+        with trio.fail_after(30):  # its own time is 60 s
+            assert await server.process.wait() == 0
