@@ -17,8 +17,9 @@ from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.sources._snapshot_file import BadSnapshotError, decode_snapshot
 from tests.e2e.process import GatewayProcess
 from tests.system.asking import GENEROUS
+from tests.system.command import run_to_end
 from tests.system.rig import open_plane, run_front, run_plane
-from tests.system.test_wrong_encryption_key import ended, make_store
+from tests.system.test_wrong_encryption_key import make_store
 
 
 async def hang_up(event: str, *programs: GatewayProcess, **fields: object) -> None:
@@ -65,8 +66,8 @@ async def test_the_encryption_keys_of_a_store_are_read_again_at_hangup(
 
         home.encryption_file.write_text(f"{both.keys[-1].reveal()}\n{good}")
         where = ("--store", home.store_url, "--encryption-key-file", str(home.encryption_file))
-        async with ended(home, "encryption", "rotate", *where, "--drop-old") as run:
-            assert run.process.returncode == 0, run.everything
+        done = await run_to_end("encryption", "rotate", *where, "--drop-old", env=home.environ)
+        assert done.status == 0, done.everything
         await hang_up("encryption keys read again", plane, gateway)
         await home.change("other", enabled=True)
         for one in (front, embedded):

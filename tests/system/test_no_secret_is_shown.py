@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess, run_command
 from tests.plain_http import plain_client
 from tests.system.asking import Home
+from tests.system.command import run_to_end
 from tests.system.rig import make_home, run_front, run_plane
 from tests.system.secret_scan import Vault
 
@@ -44,25 +43,18 @@ class Run:
     async def command(
         self, *arguments: str, stdin: str = "", env: dict[str, str] | None = None, good: bool = True
     ) -> str:
-        """Run a command as a process, by the API; return its standard output."""
+        """Run a command, by the API; return its standard output."""
         where = {
             "BRIDGEPOOL_URL": f"http://127.0.0.1:{self.home.api_port}",
             "BRIDGEPOOL_ADMIN_KEY": self.home.admin_file.read_text().strip(),
         }
-        done = await trio.run_process(
-            [sys.executable, "-m", "bridgepool", *arguments],
-            stdin=stdin.encode(),
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env=os.environ | where | (env or {}),
-        )
+        done = await run_to_end(*arguments, env=where | (env or {}), stdin=stdin)
         shown = " ".join(arguments[:2])
-        assert (done.returncode == 0) == good, (shown, done.stderr)
-        self.vault.see(f"standard error of {shown}", done.stderr)
+        assert (done.status == 0) == good, (shown, done.err)
+        self.vault.see(f"standard error of {shown}", done.err)
         if arguments[:2] != ("keys", "create"):
-            self.vault.see(f"standard output of {shown}", done.stdout)
-        return bytes(done.stdout).decode()
+            self.vault.see(f"standard output of {shown}", done.out)
+        return done.out
 
     async def ask(self, url: str, method: str, path: str, key: str, **more: Any) -> httpx2.Response:
         """Make a request with a key, and look at all of the answer."""
@@ -126,26 +118,21 @@ async def _change_by_commands(run: Run, upstream: SimulatedUpstream, echo: str) 
         key = await run.command("keys", "create", kind, "made")
         vault.keep(f"made {kind}", key.strip())
 
-    async with trio.open_nursery() as nursery:
-        for text in (applied + f"keys = {wrong}", misplaced):
-            nursery.start_soon(partial(bad, "providers", "apply", "-", stdin=text))
-        nursery.start_soon(
-            partial(
-                bad,
-                *("providers", "add", "bad", *add, "https://a.example", "--keys-stdin"),
-                stdin=f"{wrong} with a space",
-            )
-        )
-        nursery.start_soon(partial(bad, "providers", "list", env={"BRIDGEPOOL_ADMIN_KEY": wrong}))
-        for kind in ("client", "gateway", "admin"):
-            nursery.start_soon(make_key, kind)
-    async with trio.open_nursery() as nursery:
-        for words in (
-            *("providers list", "providers list --json", "providers show ai", "providers export"),
-            *("providers show ai --json", "keys list --revoked", "gateways", "gateways --json"),
-            *("audit", "audit --json"),
-        ):
-            nursery.start_soon(run.command, *words.split())
+    for text in (applied + f"keys = {wrong}", misplaced):
+        await bad("providers", "apply", "-", stdin=text)
+    await bad(
+        *("providers", "add", "bad", *add, "https://a.example", "--keys-stdin"),
+        stdin=f"{wrong} with a space",
+    )
+    await bad("providers", "list", env={"BRIDGEPOOL_ADMIN_KEY": wrong})
+    for kind in ("client", "gateway", "admin"):
+        await make_key(kind)
+    for words in (
+        *("providers list", "providers list --json", "providers show ai", "providers export"),
+        *("providers show ai --json", "keys list --revoked", "gateways", "gateways --json"),
+        *("audit", "audit --json"),
+    ):
+        await run.command(*words.split())
 
 
 async def _misuse_the_api(run: Run) -> None:

@@ -10,8 +10,8 @@ import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.system.asking import GENEROUS, Gate, Home
+from tests.system.command import run_to_end
 from tests.system.rig import make_home, run_front, run_plane
-from tests.system.test_wrong_encryption_key import ended
 
 OLD, NEW = "sk-old-0123456789abcdefgh", "sk-new-0123456789-stuvwxyz"
 
@@ -53,10 +53,9 @@ async def test_an_old_key_is_safe_to_revoke_when_its_last_request_has_ended(
         key = home.admin_file.read_text().strip()
         url = f"http://127.0.0.1:{home.api_port}"
         where = {"BRIDGEPOOL_URL": url, "BRIDGEPOOL_ADMIN_KEY": key, "BRIDGEPOOL_STORE": ""}
-        async with ended(home, "providers", "show", "ai", **where) as run:
-            text = run.stdout.lines
-            assert any("…efgh" in line and line.rstrip().endswith("yes") for line in text), text
-            assert any("…wxyz" in line and line.rstrip().endswith("no") for line in text), text
+        text = (await run_to_end("providers", "show", "ai", env=where)).out.splitlines()
+        assert any("…efgh" in line and line.rstrip().endswith("yes") for line in text), text
+        assert any("…wxyz" in line and line.rstrip().endswith("no") for line in text), text
         everything = plane.everything + gateway.everything + "".join(text)
         assert OLD not in everything
         assert NEW not in everything

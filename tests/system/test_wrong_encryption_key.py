@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess, as_json, run_command
 from tests.plain_http import plain_client
 from tests.system.asking import Home
+from tests.system.command import Ended, run_to_end
 from tests.system.rig import (
     control_source,
     make_home,
@@ -51,14 +50,9 @@ def replace_key(home: Home) -> None:
     home.encryption_file.write_text(generate_encryption_key().reveal() + "\n")
 
 
-@asynccontextmanager
-async def ended(home: Home, *arguments: str, **env: str) -> AsyncIterator[GatewayProcess]:
-    """Run a command to its end."""
-    async with run_command(*arguments, env={**home.environ, **env}) as command:
-        await command.wait()
-        await command.stdout.wait_end()
-        await command.stderr.wait_end()
-        yield command
+async def command(home: Home, *arguments: str, **env: str) -> Ended:
+    """Run a command of an administrator to its end."""
+    return await run_to_end(*arguments, env={**home.environ, **env})
 
 
 def errors(run: GatewayProcess) -> list[dict[str, object]]:
@@ -78,8 +72,11 @@ async def test_a_start_in_which_no_provider_can_be_read_ends_with_status_2(
         "control-plane": home.plane_options(),
         "gateway": ("--listen", "127.0.0.1:0", *home.embedded()),
     }[program]
-    async with ended(home, program, *options, "--log-format", "json") as run:
-        assert run.process.returncode == 2
+    log = ("--log-format", "json")
+    async with run_command(program, *options, *log, env=home.environ) as run:
+        assert await run.wait() == 2
+        await run.stdout.wait_end()
+        await run.stderr.wait_end()
         lines = errors(run)
         assert [line["event"] for line in lines] == ["provider cannot be read"] * 2
         assert [line["provider"] for line in lines] == ["ai", "other"]
@@ -117,16 +114,15 @@ async def test_a_provider_that_cannot_be_read_is_logged_counted_and_listed(
             *("--url", f"http://127.0.0.1:{home.api_port}"),
             *("--admin-key-file", str(home.admin_file)),
         )
-        async with ended(home, "gateways", *where) as run:
-            assert "providers that cannot be read: 2" in run.everything
-            assert "  ai: it was encrypted with the key" in run.everything
-        async with ended(home, "gateways", "--json", *where) as run:
-            listed = json.loads("\n".join(run.stdout.lines))
-            assert [row["name"] for row in listed["unreadable"]] == ["ai", "other"]
-        async with ended(home, "providers", "list", *where) as run:
-            [row] = [line for line in run.stdout.lines if line.startswith("ai ")]
-            assert "unreadable" in row
-            assert "none" not in row
+        shown = await command(home, "gateways", *where)
+        assert "providers that cannot be read: 2" in shown.everything
+        assert "  ai: it was encrypted with the key" in shown.everything
+        listed = json.loads((await command(home, "gateways", "--json", *where)).out)
+        assert [row["name"] for row in listed["unreadable"]] == ["ai", "other"]
+        shown = await command(home, "providers", "list", *where)
+        [row] = [line for line in shown.out.splitlines() if line.startswith("ai ")]
+        assert "unreadable" in row
+        assert "none" not in row
         # A later reading logs what is new in it, and nothing again.
         await home.add("newest", north, "sk-newest")
         await embedded.wait_outcome("north", "newest")
@@ -149,20 +145,19 @@ async def test_nothing_is_written_with_a_wrong_encryption_key(
         ("keys", "create", "gateway", "front-9"),
         ("keys", "revoke", "gateway", "first"),
     )
-    for command in writes:
-        async with ended(home, *command, *at) as run:
-            assert run.process.returncode == 2, run.everything
-            assert "nothing was changed: the encryption keys" in run.everything
-            assert str(home.encryption_file) in run.everything
-    async with ended(home, "audit", *at) as run:
-        assert run.process.returncode == 0
-        assert all(line.endswith("unreadable") for line in run.stdout.lines[1:])
+    for write in writes:
+        done = await command(home, *write, *at)
+        assert done.status == 2, done.everything
+        assert "nothing was changed: the encryption keys" in done.err
+        assert str(home.encryption_file) in done.err
+    done = await command(home, "audit", *at)
+    assert done.status == 0
+    assert all(line.endswith("unreadable") for line in done.out.splitlines()[1:])
     home.encryption_file.write_text(right)
-    async with ended(home, "audit", "--json", *at) as run:
-        entries = json.loads("\n".join(run.stdout.lines))
-        assert [entry["action"] for entry in entries][:2] == ["provider.add", "provider.add"]
-    async with ended(home, "encryption", "rotate", "--store", home.store_url, *at) as run:
-        assert run.process.returncode == 0, run.everything
+    entries = json.loads((await command(home, "audit", "--json", *at)).out)
+    assert [entry["action"] for entry in entries][:2] == ["provider.add", "provider.add"]
+    done = await command(home, "encryption", "rotate", "--store", home.store_url, *at)
+    assert done.status == 0, done.everything
 
 
 async def test_providers_whose_key_is_lost_can_be_set_again_or_removed(
@@ -171,13 +166,13 @@ async def test_providers_whose_key_is_lost_can_be_set_again_or_removed(
     home = await make_store(tmp_path, north)
     replace_key(home)
     at = ("--encryption-key-file", str(home.encryption_file))
-    async with ended(home, "providers", "remove", "other", *at) as run:
-        assert run.process.returncode == 0, run.everything
+    done = await command(home, "providers", "remove", "other", *at)
+    assert done.status == 0, done.everything
     again = ("--base-url", north.openai_url, "--keys-from-env", "NEW_KEY", "--type", "openai")
-    async with ended(
+    done = await command(
         home, "providers", "update", "ai", *again, "--allow-private", *at, NEW_KEY="sk-new"
-    ) as run:
-        assert run.process.returncode == 0, run.everything
+    )
+    assert done.status == 0, done.everything
     async with run_plane(home) as plane:
         assert errors(plane) == []
 
@@ -280,9 +275,9 @@ async def test_a_rotation_is_refused_while_a_running_program_lacks_the_new_key(
     rotate = ("encryption", "rotate", *options)
 
     async def is_refused(program: str) -> bool:
-        async with ended(home, *rotate) as run:
-            named = f"{program} {socket.gethostname()}-" in run.everything
-            return run.process.returncode == 2 and named and both.names[0] in run.everything
+        done = await command(home, *rotate)
+        named = f"{program} {socket.gethostname()}-" in done.err
+        return done.status == 2 and named and both.names[0] in done.err
 
     before = new.read_text()
     async with run_front(home, *home.embedded()) as (front, gateway):
@@ -299,8 +294,8 @@ async def test_a_rotation_is_refused_while_a_running_program_lacks_the_new_key(
     home.encryption_file.write_text(before)
     async with run_plane(home) as plane, run_front(home, *home.embedded()) as (front, _):
         await front.wait_outcome("north")
-        async with ended(home, *rotate) as run:
-            assert run.process.returncode == 0, run.everything
+        done = await command(home, *rotate)
+        assert done.status == 0, done.everything
         assert new.read_text().split() == [both.keys[0].reveal()]
         await home.change("other", enabled=False)
         await front.wait_outcome("provider_disabled", "other")
