@@ -19,9 +19,9 @@ from bridgepool.gateway.control._encryption import add_encryption_key, promote_e
 from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import open_upstream_client
-from tests.e2e.process import run_command
 from tests.postgres import PostgresServer
 from tests.system.asking import Home
+from tests.system.command import run_to_end
 from tests.system.load import open_load
 from tests.system.rig import (
     control_source,
@@ -132,13 +132,12 @@ async def test_in_sqlite_under_what_runs_by_the_two_commands_of_the_page(
         async with standalone.stream() as stream:
             await trio.to_thread.run_sync(copy_store, backup, path)
             where = ("--store", str(path), "--encryption-key-file", str(home.encryption_file))
-            async with run_command("store", "restored", "--wait", "10", *where) as command:
-                assert await command.wait() == 0
-                await command.stdout.wait_end()
+            command = await run_to_end("store", "restored", "--wait", "10", *where)
+            assert command.status == 0, command.everything
             for front in fronts:
                 await front.wait_outcome("north")
             assert await stream.finish() == "south"
-        assert any("applied" in line.split() for line in command.stdout.lines)
+        assert any("applied" in line.split() for line in command.out.splitlines())
         assert await home.change("ai", base_url=south.openai_url) <= new
         for front in fronts:
             await front.wait_outcome("south")

@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from tests.e2e.process import run_command
 from tests.system.asking import Front, Home
+from tests.system.command import run_to_end
 from tests.system.load import open_load
 from tests.system.rig import control_source, make_home, open_front, open_plane, store_source
 
@@ -85,9 +85,8 @@ async def test_a_row_that_went_bad_in_the_store_is_served_as_it_was(
             where = ("--url", f"http://127.0.0.1:{home.api_port}")
             key = ("--admin-key-file", str(home.admin_file))
             disable = ("disable", "row-5", "--wait", "15")
-            async with run_command("providers", *disable, *where, *key) as command:
-                assert await command.wait() == 1
-                await command.stdout.wait_end()
+            command = await run_to_end("providers", *disable, *where, *key)
+            assert command.status == 1
             assert "rejected" in command.everything
             assert "row-3: " in command.everything
             assert reason in " ".join(command.everything.split())  # a table wraps its cells

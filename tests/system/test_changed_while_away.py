@@ -9,8 +9,8 @@ from pathlib import Path
 import trio
 
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from tests.e2e.process import run_command
 from tests.system.asking import Home, slowly
+from tests.system.command import run_to_end
 from tests.system.load import open_load
 from tests.system.rig import make_home, run_front, run_plane
 
@@ -18,10 +18,8 @@ from tests.system.rig import make_home, run_front, run_plane
 async def provider(home: Home, *arguments: str) -> None:
     """Run `bridgepool providers` on the store."""
     where = ("--store", home.store_url, "--encryption-key-file", str(home.encryption_file))
-    async with run_command("providers", *arguments, *where) as command:
-        status = await command.wait()
-        await command.stderr.wait_end()
-        assert status == 0, command.everything
+    command = await run_to_end("providers", *arguments, *where)
+    assert command.status == 0, command.everything
 
 
 async def test_a_change_on_the_store_is_served_when_a_killed_control_plane_is_started_again(

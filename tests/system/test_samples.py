@@ -24,11 +24,12 @@ from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.sources._snapshot_file import decode_snapshot, read_snapshot_keys
 from bridgepool.http import Headers, open_upstream_client, serve_http
 from tests.e2e.asking import ask, ready, wait_model
-from tests.e2e.process import run_command, run_gateway, run_gateway_of
+from tests.e2e.process import run_gateway, run_gateway_of
 from tests.postgres import PostgresServer
 from tests.samples import samples
 from tests.samples.samples import SampleProvider
 from tests.system.asking import Home
+from tests.system.command import run_to_end
 from tests.system.rig import free_port, run_plane
 
 _GATEWAY_ENVIRON = {
@@ -308,8 +309,8 @@ async def test_the_store_is_served_and_can_be_changed_meanwhile(
         await assert_served(gateway.url, _ADA, upstream, samples.STORE_PROVIDERS)
         await assert_keys(gateway.url)
         change = ("providers", "update", "seed-full", "--base-url", north.openai_url)
-        async with run_command(*change, *home.embedded(), env=home.environ) as command:
-            assert await command.wait() == 0
+        command = await run_to_end(*change, *home.embedded(), env=home.environ)
+        assert command.status == 0, command.everything
         await wait_model(gateway.url, _ADA, "m@north", "seed-full")
         assert north.received[-1].header(b"x-team") == b"team of the seed"
         await gateway.stop()

@@ -18,9 +18,9 @@ from bridgepool.gateway.control.store import GatewayExpiry
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.serving._listening import Address, open_listeners
 from bridgepool.transports.websocket import serve_websockets
-from tests.e2e.process import run_command
 from tests.postgres import PostgresServer
 from tests.system.asking import GENEROUS, Home
+from tests.system.command import run_to_end
 from tests.system.load import open_load
 from tests.system.rig import (
     Plane,
@@ -92,12 +92,11 @@ async def test_the_command_waits_for_the_gateways_of_the_other(
             url = f"http://127.0.0.1:{one.home.api_port}"
             where = ("--url", url, "--admin-key-file", str(one.home.admin_file))
             change = ("update", "ai", "--base-url", south.openai_url, "--wait", "15")
-            async with run_command("providers", *change, *where) as command:
-                assert await command.wait() == 0, command.everything
-                await command.stdout.wait_end()
+            command = await run_to_end("providers", *change, *where)
+            assert command.status == 0, command.everything
             # What the command said is so at once.
             assert await front.outcome() == "south"
-            [row] = [line for line in command.stdout.lines if " applied " in f"{line} "]
+            [row] = [line for line in command.out.splitlines() if " applied " in f"{line} "]
             assert row.split()[0] == "first", command.everything  # the name of the gateway's key
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -166,11 +167,16 @@ def test_the_help_of_each_command_names_what_a_value_is_and_not_its_type(
 
 @pytest.mark.parametrize("arguments", [("providers", "list"), ("demo", "--pace", "0.01")])
 def test_a_reader_that_leaves_ends_the_command_quietly(
-    tmp_path: Path, arguments: tuple[str, ...]
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
 ) -> None:
     env = {"PATH": "/usr/bin:/bin", "BRIDGEPOOL_STORE": str(tmp_path / "store.db")}
     if arguments[0] == "providers":
-        run(tmp_path, "providers", "add", "openai", *NEW, "--create", env=env).check_returncode()
+        at = ("--store", env["BRIDGEPOOL_STORE"])
+        add = ("providers", "add", "openai", *NEW, "--create", *at)
+        assert run_program(capsys, monkeypatch, *add).status == 0
     with subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     ) as process:
@@ -203,9 +209,12 @@ def test_an_interrupt_ends_a_command_quietly(tmp_path: Path) -> None:
     assert (process.returncode, out, errors) == (130, b"", b"")
 
 
-def test_a_gateway_whose_port_is_taken_leaves_its_store_alone(tmp_path: Path) -> None:
+def test_a_gateway_whose_port_is_taken_leaves_its_store_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     env = {"BRIDGEPOOL_STORE": str(tmp_path / "store.db")}
-    run(tmp_path, "keys", "create", "client", "a", "--create", env=env).check_returncode()
+    create = ("keys", "create", "client", "a", "--create", "--store", env["BRIDGEPOOL_STORE"])
+    assert run_program(capsys, monkeypatch, *create).status == 0
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     with socket.create_server(("127.0.0.1", 0)) as server:
         listen = f"127.0.0.1:{server.getsockname()[1]}"
@@ -215,7 +224,9 @@ def test_a_gateway_whose_port_is_taken_leaves_its_store_alone(tmp_path: Path) ->
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-def test_keys_that_are_piped_without_the_option_are_not_ignored(tmp_path: Path) -> None:
+def test_keys_that_are_piped_without_the_option_are_not_ignored(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     env = {"BRIDGEPOOL_STORE": str(tmp_path / "store.db")}
     add = ("providers", "add", "openai", *NEW, "--create")
     done = run(tmp_path, *add, stdin="sk-hidden\n", env=env)
@@ -223,7 +234,9 @@ def test_keys_that_are_piped_without_the_option_are_not_ignored(tmp_path: Path) 
     assert "--keys-stdin" in done.stderr
     assert "sk-hidden" not in done.stderr
     assert list(tmp_path.iterdir()) == []
-    run(tmp_path, *add, "--keys-stdin", stdin="sk-hidden\n", env=env).check_returncode()
+    monkeypatch.setattr("sys.stdin", io.StringIO("sk-hidden\n"))
+    at = ("--store", env["BRIDGEPOOL_STORE"])
+    assert run_program(capsys, monkeypatch, *add, "--keys-stdin", *at).status == 0
     run(tmp_path, "providers", "add", "local", *NEW, env=env).check_returncode()
 
 
@@ -288,7 +301,12 @@ def test_what_no_command_extra_declares_comes_with_the_gateway(module: str) -> N
     ],
 )
 def test_a_missing_extra_is_named(
-    tmp_path: Path, missing: str, arguments: tuple[str, ...], extra: str
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    missing: str,
+    arguments: tuple[str, ...],
+    extra: str,
 ) -> None:
     key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
     env = {
@@ -299,10 +317,9 @@ def test_a_missing_extra_is_named(
     env |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
     (tmp_path / "p.toml").write_text("providers = []")
     if "s.db" in arguments and arguments[0] in ("providers", "gateway"):
-        made = run(
-            tmp_path, *("keys", "create", "client", "a", "--store", "s.db", "--create"), env=env
-        )
-        made.check_returncode()
+        monkeypatch.setenv("BRIDGEPOOL_ENCRYPTION_KEYS", key)
+        create = ("keys", "create", "client", "a", "--create", "--store", str(tmp_path / "s.db"))
+        assert run_program(capsys, monkeypatch, *create).status == 0
     listen: tuple[str, ...] = (
         ("--listen", "127.0.0.1:0") if arguments[0] in ("gateway", "control-plane") else ()
     )
