@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import json
@@ -22,6 +23,7 @@ import bridgepool.remote
 import bridgepool.transports
 import bridgepool.transports.websocket
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
+from bridgepool.gateway.proxy._refusals import _INVALID_CODES
 from tests.examples.support import EXAMPLES, ROOT
 from tests.test_layers import LEVELS
 from tools.planted_bugs import BUGS
@@ -158,3 +160,16 @@ def test_the_page_of_clients_names_the_versions_that_the_tests_run() -> None:
         assert f"| {client} | {version} |" in text, client
     for name in ("ai", "@ai-sdk/openai", "@ai-sdk/anthropic"):
         assert f"`{name}` {package['dependencies'][name]}" in text, name
+
+
+def test_every_code_of_a_refusal_stands_on_a_page() -> None:
+    proxy = ROOT / "src" / "bridgepool" / "gateway" / "proxy"
+    codes = {"bad_request", *_INVALID_CODES.values()}
+    for file in proxy.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id="Refusal"), args=[_, ast.Constant(value=code), *_]):
+                    codes.add(str(code))
+    pages = "".join(page.read_text() for page in (ROOT / "docs" / "howto").glob("*.md"))
+    assert len(codes) > 40
+    assert [code for code in sorted(codes) if f"`{code}`" not in pages] == []
