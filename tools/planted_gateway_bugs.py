@@ -54,7 +54,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a key that was taken out is forgotten at once", _KEY_POOL,
-        f"{_KEYS}:KeyPool.close_ring", "retired[:-MAX_RETIRED]", "retired",
+        f"{_KEYS}:KeyPool._forget_oldest", "retired[:-MAX_RETIRED]", "retired",
     ),
     bug(
         "403 counts as a refused key", _FAILOVER, "gateway/proxy/_attempts.py:_Judge.__call__",

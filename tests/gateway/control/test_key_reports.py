@@ -29,6 +29,7 @@ from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers._key_status import KeyReport, KeyStatus
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.sources._store_source import open_store_source
+from bridgepool.gateway.upstreams._key_pool import MAX_RETIRED
 from bridgepool.http import open_upstream_client, serve_http
 from bridgepool.remote import Identity, RemoteService
 from tests.gateway.control.planes import session, wait_for
@@ -227,6 +228,22 @@ async def test_a_report_that_is_out_of_all_bounds_is_kept_in_bounds(database_url
         assert len(kept.provider) <= 200
         shown = await get_provider.carry_out(Context(store, hub, ADA), "ai")
         assert shown.provider.name == "ai"
+
+
+async def test_an_old_key_that_no_request_used_is_shown_until_it_is_safe_to_revoke(
+    database_url: str, nursery: trio.Nursery
+) -> None:
+    upstream = await start(nursery)
+    async with following(database_url, upstream, nursery) as all_of_it:
+        for count in range(40):  # and of many only some are remembered
+            patch = ProviderPatch(keys=(KeyValue(Secret(f"sk-never-used-0123456789-{count:04}")),))
+            change = await all_of_it.store.update_provider(ADA, "ai", patch)
+            with trio.fail_after(30):
+                while all_of_it.gateway.key_report().revision != change.revision:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.001)
+        old = await all_of_it.wait_usage("…0038", lambda one: one.safe_to_revoke == "yes")
+        assert (old.id, old.in_flight, old.last_used) == (None, 0, None)
+        assert len(await all_of_it.usage()) == 1 + MAX_RETIRED
 
 
 async def test_a_gateway_that_has_ended_reports_no_key(nursery: trio.Nursery) -> None:

@@ -36,6 +36,7 @@ def gateway(
 
 
 OLD = gateway("first", status())  # has the old key among those that were taken out
+STOPPED: dict[str, Any] = {"connected": False, "stopped": True}
 AWAY: dict[str, Any] = {"connected": False, "last_contact": NOW - timedelta(hours=1)}
 
 
@@ -59,6 +60,10 @@ AWAY: dict[str, Any] = {"connected": False, "last_contact": NOW - timedelta(hour
         ((gateway(**AWAY), gateway(instance="restarted")), (), "yes"),
         ((gateway(**AWAY), gateway("south")), (), "unknown"),
         ((), ("a gateway on the store",), "unknown"),
+        ((gateway("gone", **STOPPED),), (), "yes"),
+        ((gateway("gone", status(in_flight=1, usable=True), revision=4, **STOPPED),), (), "yes"),
+        ((gateway("gone", provider_keys=None, **STOPPED),), (), "yes"),
+        ((gateway("gone", **STOPPED), gateway("south", connected=False)), (), "unknown"),
     ],
 )
 def test_when_an_old_key_is_safe_to_revoke(
@@ -86,6 +91,13 @@ def test_the_reports_of_all_gateways_are_added_up() -> None:
     assert (new.cooling, new.cooling_until) == ("rate_limited", NOW + timedelta(seconds=15))
     assert new.last_used == NOW - timedelta(seconds=3)
     assert (old.in_flight, old.gateways, old.cooling_until) == (1, ("north",), None)
+    assert old.last_used == NOW - timedelta(seconds=60)
+
+
+def test_a_gateway_that_stopped_still_tells_when_a_key_was_used_last() -> None:
+    used = status(in_flight=2, usable=True, unused_for=60)
+    _new, old = key_usage(PROVIDER, (gateway("gone", used, **STOPPED),), "e")
+    assert (old.in_flight, old.gateways, old.unknown, old.safe_to_revoke) == (0, (), (), "yes")
     assert old.last_used == NOW - timedelta(seconds=60)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from bridgepool.gateway.commands._connecting import (
@@ -23,8 +23,16 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._gateway_session import GatewaySession
 
 
-@app.command
-def gateways(
+gateways = App(
+    name="gateways",
+    help="List the gateways, the revision that each serves, and what it rejected.",
+    default_parameter=Parameter(negative=""),
+)
+app.command(gateways)
+
+
+@gateways.default
+def list_(
     *,
     revision: Annotated[int | None, Parameter(validator=Number(gte=0), metavar="REVISION")] = None,
     wait: Wait = NO_WAIT,
@@ -67,6 +75,19 @@ def gateways(
             for one in found.gateways
         ),
     )
+
+
+@gateways.command
+def forget(name: str, *, where: Where = WHERE_DEFAULT) -> None:
+    """Forget a gateway that is offline and will not come back, such as one whose machine is gone.
+
+    Args:
+        name: The name of the gateway, or the instance of one of its processes.
+    """
+    from bridgepool.gateway.control.operations._gateways import forget_gateway
+
+    found = administer(where, lambda admin: admin.do(forget_gateway, name))
+    print(f"forgot {name}: {found.forgotten} processes")
 
 
 def _connection(session: GatewaySession) -> str | bool:

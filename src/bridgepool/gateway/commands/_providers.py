@@ -108,7 +108,10 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
             ),
         )
         if any(one.unknown for one in found.key_usage):
-            print("\n?: does not report its keys: offline, just started, or an older version")
+            print(
+                "\n?: does not report its keys: offline, just started, or an older version; see "
+                "`bridgepool gateways`, and forget those that will not come back"
+            )
 
 
 @providers.command

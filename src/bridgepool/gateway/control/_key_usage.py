@@ -3,8 +3,8 @@
 A key that was taken out of a provider is *safe to revoke* when each gateway that may serve has
 reported, with a revision in force that does not have the key, that it neither uses nor can use it.
 A gateway that has not reported, or is offline and may go on serving, makes it unknown. One that is
-offline cannot be serving if another process of its name was connected after its last contact: it
-was restarted.
+offline cannot be serving if it stopped: it ended its session itself, after its last request. Nor
+can one if another process of its name was connected after its last contact: it was restarted.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ def _usage(
         seen += [
             (row, key) for key in _keys_of(row, provider.name) if key.fingerprint == fingerprint
         ]
+        if row.stopped:
+            continue  # what it reported last still tells when the key was used
         if report is None or not row.connected:
             unknown.add(row.gateway)
         elif key_id is None and not _has_revision(report, provider.revision, epoch):

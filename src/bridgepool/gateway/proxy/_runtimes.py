@@ -230,6 +230,7 @@ class Runtimes:
 
     def put_in_force(self, snapshot: Snapshot) -> None:
         """Keep this snapshot's runtimes open instead of those of the snapshot before."""
+        served = {provider.name: provider for provider in self.serving()}
         before, self._in_force = self._in_force, self.take(snapshot)
         unusable = set(unusable_fallbacks(snapshot.providers))
         for found in sorted(unusable - self._unusable_fallbacks, key=str):
@@ -241,6 +242,9 @@ class Runtimes:
             state = self.states.get(provider.name)
             if state is not None:
                 state.resilience.admission.apply(admission_rules_of(provider))
+                old = served.get(provider.name)
+                if old is not None and old.keys != provider.keys:
+                    state.keys.remember(key for key in old.keys if key not in provider.keys)
         if before is not None:
             self.release(before)
 

@@ -196,22 +196,31 @@ class KeyPool:
 
     def open_ring(self, secrets: Iterable[Secret], *, round_robin: bool = False) -> KeyRing:
         """Return the ring of a runtime; close it with the runtime."""
-        keys = []
-        for secret in secrets:
-            name = fingerprint(secret)
-            state = self.states.get(name)
-            if state is None:
-                state = self.states[name] = KeyState(name, hint(secret))
-            keys.append(ProviderKey(secret, state))
-        ring = KeyRing(tuple(keys), self, round_robin)
+        keys = tuple(ProviderKey(secret, self._state(secret)) for secret in secrets)
+        ring = KeyRing(keys, self, round_robin)
         self.rings.add(ring)
         return ring
+
+    def remember(self, taken_out: Iterable[Secret]) -> None:
+        """Note keys that were taken out, so that one that no request has used is shown, too."""
+        for secret in taken_out:
+            self._state(secret)
+        self._forget_oldest()
+
+    def _state(self, secret: Secret) -> KeyState:
+        name = fingerprint(secret)
+        state = self.states.get(name)
+        if state is None:
+            state = self.states[name] = KeyState(name, hint(secret))
+        return state
 
     def close_ring(self, ring: KeyRing) -> None:
         """Forget a ring, and all but the latest of its keys that no other ring has."""
         self.rings.discard(ring)
-        if not self.rings:
-            return  # the next form of the provider may have them all
+        if self.rings:  # else the next form of the provider may have them all
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
         held = {key.state.fingerprint for ring in self.rings for key in ring.keys}
         retired = [state for name, state in self.states.items() if name not in held]
         retired.sort(key=lambda state: (state.in_flight > 0, state.last_used))

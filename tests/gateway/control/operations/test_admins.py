@@ -26,6 +26,7 @@ from bridgepool.gateway.control.operations._clients import (
     revoke_client_key,
 )
 from bridgepool.gateway.control.operations._gateways import (
+    forget_gateway,
     get_revision,
     list_gateways,
     wait_applied,
@@ -338,3 +339,32 @@ async def test_by_the_store_a_gateway_of_a_control_plane_that_was_killed_is_not_
             report = await admin.do(wait_applied, 0)
             assert [one.state for one in report.gateways] == [state]
             assert not report.complete
+
+
+@both_ways
+async def test_a_gateway_that_is_offline_can_be_forgotten(way: str) -> None:
+    async with open_rig(way) as rig:
+        row = GatewaySession(
+            instance="i1", gateway="north", key_id="k1", session="s1", control_plane="c1",
+            connected=False, since=datetime.now(UTC), last_contact=datetime.now(UTC),
+        )  # fmt: skip
+        rows = [
+            row,
+            attrs.evolve(row, instance="i2", session="s2"),
+            attrs.evolve(row, instance="i3", session="s3", reconnecting=True),
+            attrs.evolve(row, instance="i4", session="s4", gateway="south"),
+        ]
+        await rig.plane.store.record_gateways(rows)
+        assert (await rig.admin.do(forget_gateway, "i2")).forgotten == 1
+        assert (await rig.admin.do(forget_gateway, "north")).forgotten == 1
+        with pytest.raises(BridgePoolError, match="gateway north: is not offline; stop it first"):
+            await rig.admin.do(forget_gateway, "north")
+        with pytest.raises(
+            BridgePoolError, match="no such gateway" if way == "http" else "gateway 'east'"
+        ):
+            await rig.admin.do(forget_gateway, "east")
+        left = (await rig.admin.do(list_gateways)).gateways
+        assert [one.instance for one in left] == ["i3", "i4"]
+        [last, _first] = (await rig.admin.do(list_audit, name="north")).entries
+        assert (last.action, last.row_id, last.name) == ("gateway.forget", "i1", "north")
+        assert (await rig.admin.do(get_revision)).revision == 0

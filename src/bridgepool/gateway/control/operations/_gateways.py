@@ -11,7 +11,12 @@ from bridgepool.gateway.control._applied import AppliedReport, Expected
 from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.operations._operation import Admin, Context, operation
-from bridgepool.gateway.control.operations._requests import MAX_INTEGER, MAX_TEXT, Number
+from bridgepool.gateway.control.operations._requests import (
+    MAX_INTEGER,
+    MAX_TEXT,
+    Number,
+    PathName,
+)
 from bridgepool.remote import RejectedRow
 
 MAX_WAIT: Final = 60.0
@@ -38,6 +43,20 @@ async def list_gateways(context: Context) -> GatewayList:
     unreadable = await context.store.unreadable()
     sessions = await context.gateways.gateways()
     return GatewayList(now.revision, now.epoch, unreadable, sessions)
+
+
+@attrs.frozen
+class ForgottenGateways:
+    """What was forgotten."""
+
+    forgotten: int
+    """How many processes."""
+
+
+@operation("DELETE", "/gateways/{gateway}")
+async def forget_gateway(context: Context, gateway: PathName) -> ForgottenGateways:
+    """Forget the processes of a gateway that are offline; one by its instance, or all by name."""
+    return ForgottenGateways(await context.store.forget_gateway(context.actor, gateway))
 
 
 @operation("GET", "/revision")

@@ -14,8 +14,10 @@ import attrs
 import msgspec
 
 from bridgepool.gateway.control._applied import STALE_AFTER
+from bridgepool.gateway.control._errors import InvalidChangeError, NotFoundError
 from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control.database import Codec, Table, time_to_text
+from bridgepool.gateway.control.store import _audit_rows as audit_rows
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.remote import RejectedRow
@@ -53,6 +55,26 @@ def record(tx: StoreTransaction, sessions: Iterable[GatewaySession]) -> None:
 def list_all(tx: StoreTransaction) -> tuple[GatewaySession, ...]:
     """Return all, by name and instance."""
     return tuple(GATEWAYS.select(tx.sql, "ORDER BY gateway, instance"))
+
+
+def forget(tx: StoreTransaction, name: str) -> int:
+    """Forget the processes of a gateway, or one by its instance, that are offline; return how many.
+
+    Raises:
+        NotFoundError: No gateway of that name is known.
+        InvalidChangeError: It is connected, or was a moment ago.
+    """
+    rows = tuple(GATEWAYS.select(tx.sql, "WHERE gateway = ? OR instance = ?", name, name))
+    offline = [row for row in rows if not row.connected and not row.reconnecting]
+    if not rows:
+        raise NotFoundError("gateway", name)
+    if not offline:
+        raise InvalidChangeError(f"gateway {name}: is not offline; stop it first")
+    for row in offline:
+        tx.sql.execute("DELETE FROM gateways WHERE instance = ?", row.instance)
+        before = {"gateway": row.gateway, "last_contact": time_to_text(row.last_contact)}
+        audit_rows.record(tx, "gateway.forget", row.instance, row.gateway, before, None)
+    return len(offline)
 
 
 def touch(tx: StoreTransaction, control_plane: str) -> int:

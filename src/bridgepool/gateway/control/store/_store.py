@@ -328,6 +328,13 @@ class Store:
         """Note that those connected to a control plane still are; return how many it has."""
         return await self._write(PROGRAM, gateway_rows.touch, control_plane)
 
+    async def forget_gateway(self, actor: Actor, name: str) -> int:
+        """Forget the offline processes of a gateway, or one by its instance; return how many.
+
+        Raises `NotFoundError`, or `InvalidChangeError` if none of them is offline.
+        """
+        return await self._write(actor, gateway_rows.forget, name)
+
     async def list_gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of gateways, by name and instance."""
         return await self._read(gateway_rows.list_all)
