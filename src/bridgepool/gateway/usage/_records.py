@@ -38,7 +38,8 @@ class UsageRecord:
     time: str
     """When the request ended: ISO 8601 in UTC, with milliseconds."""
     gateway: str = ""
-    """The gateway that served it, by the name of its key; empty in a gateway's own log."""
+    """The gateway that served it, by the name of its key, with a store of its own by that of its
+    machine; empty in a gateway's own log."""
     request_id: str = ""
     """The id that the client's response has; clients may choose it, so it may come twice."""
     client: str
