@@ -69,7 +69,8 @@ def run(
         (("providers", "list", "--url", "h:hidden"), "--url: must begin with http:// or https://"),
         (("providers", "list", "--url", "http://"), "--url: names no host"),
         (("providers", "list", "--url", "http://127.0.0.1:1"), "not answer (Connection refused)"),
-        (("providers", "add", "a"), "the option --type is missing, or has no value."),
+        (("providers", "add", "a"), "the option --type is missing."),
+        (("gateways", "--wait"), "the option --wait has no value."),
         (("audit", "--before", "x"), 'Invalid value "x" for --before: is not an integer.'),
         (("gateways", "--wait", "x"), 'Invalid value "x" for --wait: is not a number.'),
         (("gateways", "--wait", "-1"), "Must be a number of seconds, 0 or more."),
@@ -256,6 +257,14 @@ def test_a_long_reason_is_readable_on_a_narrow_terminal(
     assert first.startswith("front-gateway-1  0123456789abcdef  rejected  12345     openai: the")
     assert rest
     assert all(line.startswith(" " * 55) for line in rest)
+
+
+def test_a_value_is_shown_as_people_write_it(capsys: pytest.CaptureFixture[str]) -> None:
+    values = [10.0, 0.2, ("a", "b"), (), "", None, True, "a\nb"]
+    print_table(("VALUE",), [(value,) for value in values])
+    assert capsys.readouterr().out.split("\n")[1:-1] == [
+        *("10", "0.2", "a, b", "-", "-", "-", "yes", "a\\nb"),
+    ]
 
 
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]

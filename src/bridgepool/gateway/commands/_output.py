@@ -58,13 +58,14 @@ def value_text(value: object) -> str:
 
 def _cell(value: object) -> str:
     """Return the text of a cell, with its control characters escaped."""
-    if value is None or value == "":
+    if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value_text(value))
+    text = value_text(value)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text) or "-"
 
 
 class Change(Protocol):

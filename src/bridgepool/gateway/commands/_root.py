@@ -37,7 +37,8 @@ def _usage_error(error: CycloptsError) -> Text:
         if argument.field_info.is_positional and not argument.tokens:
             text = f"the argument {argument.name.removeprefix('--').upper()} is missing"
         elif not argument.tokens:
-            text = f"the option {argument.name} is missing, or has no value"
+            lacks = "is missing" if error.keyword is None else "has no value"
+            text = f"the option {argument.name} {lacks}"
     elif isinstance(error, CoercionError) and error.token is not None and error.argument:
         wanted = _WANTED.get(error.target_type, "what it takes")
         text = f'Invalid value "{error.token.value}" for {error.argument.name}: is not {wanted}'
