@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import urllib.parse
@@ -43,6 +44,59 @@ async def test_promtool_finds_no_fault_and_prometheus_scrapes_both_programs(
 async def test_promtool_accepts_the_alert_rules_and_the_configuration() -> None:
     await promtool("check", "rules", str(ALERTS))
     await promtool("check", "config", str(ALERTS.with_name("prometheus.yml")))
+
+
+REQUESTS = 'bridgepool_requests_total{instance="i",provider="ai",outcome="%s",status="%s"}'
+REFUSALS = 'bridgepool_refusals_total{instance="i",provider="ai",code="%s"}'
+EVERY = "0+6x30"  # six more each minute, for half an hour
+DISABLED = {REQUESTS % ("refused", "5xx"): EVERY, REFUSALS % "provider_disabled": EVERY}
+OVERLOADED = {REQUESTS % ("refused", "5xx"): EVERY, REFUSALS % "provider_overloaded": EVERY}
+REFUSED = {REQUESTS % ("refused", "4xx"): "0+600x30", REFUSALS % "rate_limited": "0+600x30"}
+UNREACHABLE = {REQUESTS % ("refused", "5xx"): EVERY, REFUSALS % "upstream_unreachable": EVERY}
+ANSWERED = {REQUESTS % ("complete", "2xx"): EVERY}
+BROKEN = {REQUESTS % ("complete", "5xx"): EVERY}
+BUG = {REQUESTS % ("failed", "5xx"): "_x15 1x15"}
+FIRING = 'alertstate="firing"'
+FAILING, BUGS = "BridgepoolUpstreamFailing", "BridgepoolInternalErrors"
+
+
+async def test_an_alert_on_upstreams_counts_no_own_refusal(
+    tmp_path: Path,
+) -> None:
+    cases = [
+        (DISABLED, FAILING, 0),
+        (ANSWERED | DISABLED, FAILING, 0),
+        (OVERLOADED, FAILING, 0),
+        (ANSWERED, FAILING, 0),
+        (UNREACHABLE, FAILING, 1),
+        (ANSWERED | UNREACHABLE, FAILING, 1),
+        (REFUSED | BROKEN, FAILING, 1),
+        (ANSWERED | BROKEN, FAILING, 1),
+        (BUG, FAILING, 0),
+        (BUG, BUGS, 1),
+        (ANSWERED | BROKEN | DISABLED, BUGS, 0),
+    ]
+    document = {
+        "rule_files": [str(ALERTS)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": to} for name, to in series.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f'count(ALERTS{{alertname="{alert}",{FIRING}}}) or vector(0)',
+                        "eval_time": "20m",
+                        "exp_samples": [{"labels": "{}", "value": count}],
+                    }
+                ],
+            }
+            for series, alert, count in cases
+        ],
+    }
+    path = tmp_path / "tests.yml"
+    path.write_text(json.dumps(document))  # which is YAML, too
+    await promtool("test", "rules", str(path))
 
 
 async def promtool(*arguments: str, text: str = "") -> None:

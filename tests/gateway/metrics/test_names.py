@@ -15,6 +15,8 @@ from bridgepool.gateway.metrics._declarations import (
     GATEWAY_METRICS,
     Metric,
 )
+from bridgepool.gateway.proxy import _refusals
+from bridgepool.gateway.proxy._upstream_failures import _OWN_REFUSALS
 from tools.metric_tables import PAGE, with_tables
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "monitoring"
@@ -39,19 +41,22 @@ OTHERS = {"up"}
 def names_in(expression: str) -> set[str]:
     """Return the names of series in a query."""
     without_text = re.sub(r'"[^"]*"|\{[^}]*\}|\b(?:by|without|on) ?\([^)]*\)', " ", expression)
-    without_ranges = re.sub(r"\[[^\]]*\]", " ", without_text)
+    without_ranges = re.sub(r"\[[^\]]*\]|offset \w+", " ", without_text)
     words = set(re.findall(r"[a-z_][a-z0-9_]*", without_ranges))
     functions = set(re.findall(r"([a-z_][a-z0-9_]*) *\(", without_ranges))
     operators = {"by", "without", "on", "or", "and", "unless", "bool", "offset"}
     return words - functions - operators
 
 
-def labels_in(expression: str) -> set[str]:
-    """Return the labels that a query selects or groups by."""
+def check_labels(expression: str) -> None:
+    """Check that each series has the labels that a query selects it by, and those it groups by."""
     lists = re.findall(r"\b(?:by|without|on) ?\(([^)]*)\)", expression)
-    matchers = " ".join(re.findall(r"\{([^}]*)\}", expression))
     grouped = {label.strip() for each in lists for label in each.split(",")}
-    return grouped | set(re.findall(r"([a-z_]+) *[=!]", matchers))
+    for name in names_in(expression) - OTHERS:
+        assert grouped <= LABELS[name], expression
+    for name, matchers in re.findall(r"([a-z_]+)\{([^}]*)\}", expression):
+        selected = set(re.findall(r"([a-z_]+) *[=!]", matchers))
+        assert selected <= LABELS.get(name, {"job", "instance"}), expression
 
 
 @pytest.mark.parametrize("metrics", [GATEWAY_METRICS, CONTROL_PLANE_METRICS])
@@ -98,8 +103,17 @@ def test_alerts_and_dashboard_use_metrics_that_exist() -> None:
             names = names_in(expression)
             assert names, expression
             assert names <= SERIES | OTHERS, expression
-            for name in names - OTHERS:
-                assert labels_in(expression) <= LABELS[name], expression
+            check_labels(expression)
+
+
+def test_the_alert_on_upstreams_counts_the_refusals_that_mean_that_one_failed() -> None:
+    known = {one.code for one in vars(_refusals).values() if isinstance(one, _refusals.Refusal)}
+    failures = {code for code in known if code.startswith("upstream_")} - _OWN_REFUSALS.keys()
+    [expression] = [
+        text for text in alert_expressions() if "refusals_total" in text and "/" in text
+    ]
+    for pattern in re.findall(r'code=~"([^"]*)"', expression):
+        assert {code for code in known if re.fullmatch(pattern, code)} == failures
 
 
 def test_every_metric_has_an_alert_or_a_panel() -> None:
