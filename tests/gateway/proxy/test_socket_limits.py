@@ -236,7 +236,7 @@ async def test_messages_that_are_held_have_a_limit_over_all_websockets(
 ) -> None:
     async with opened(nursery) as both:
         both.rules(models=("gpt-*",))
-        both.rig.gateway._uses.bodies = ReplayBudget(100_000)
+        both.rig.gateway._uses.bodies = ReplayBudget(200_000)
         async with connected(both) as socket:
             await socket.send_text(create(input="x" * 200_000))
             assert await events(socket, 1) == ["too_many_bodies"]

@@ -33,7 +33,7 @@ from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._model_bodies import read_models
 from bridgepool.gateway.proxy._refusals import Refusal
-from bridgepool.gateway.proxy._replay import ReplayBudget
+from bridgepool.gateway.proxy._replay import ClientBudget, ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody, has_body
 from bridgepool.gateway.usage._tokens import Usage
 from bridgepool.http import (
@@ -58,6 +58,8 @@ class ClientUse:
 
     _uses: ClientUses
     _permissions: Permissions | None
+    bodies: ClientBudget
+    """For its body, if that is read."""
     lists_models: bool = False
     """The answer is a list of models, of which the client sees those that it may use."""
     body: bytes | BegunBody | None = None
@@ -101,7 +103,7 @@ class ClientUse:
             grant.end(self._used(record) if self.counts_tokens else None)
 
     def _release(self) -> None:
-        self._uses.bodies.release(self._held)
+        self.bodies.release(self._held)
         self._held, self.body = 0, None
 
     def _used(self, record: AccessRecord) -> Amounts:
@@ -155,6 +157,10 @@ class ClientUses:
             return self.shared.limiter
         return Limiter(trio.current_time, wall_clock)
 
+    def bodies_of(self, caller: Caller) -> ClientBudget:
+        """Return what a client may hold of `bodies`."""
+        return ClientBudget(self.bodies, caller.client_id)
+
     async def admit(
         self,
         caller: Caller,
@@ -176,7 +182,7 @@ class ClientUses:
         """
         rules = rules_of(caller)
         judged = rules.permissions
-        use = ClientUse(self, judged)
+        use = ClientUse(self, judged, self.bodies_of(caller))
         refusal: Refusal | None = None
         try:
             if judged is not None:
@@ -214,7 +220,7 @@ class ClientUses:
             asks = request.method == b"POST" and match.names_model
             return refusals.MODEL_MISSING if asks else None
         try:
-            read = await read_models(match, exchange, record, self.bodies)
+            read = await read_models(match, exchange, record, use.bodies)
         except RemoteProtocolError as error:
             return refusals.bad_body(error)
         if isinstance(read, Refusal):

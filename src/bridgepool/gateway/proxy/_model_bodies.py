@@ -18,7 +18,7 @@ from bridgepool.gateway.providers import RouteMatch
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._refusals import Refusal
-from bridgepool.gateway.proxy._replay import ReplayBudget
+from bridgepool.gateway.proxy._replay import ClientBudget
 from bridgepool.gateway.proxy._request_body import BegunBody
 from bridgepool.http import Exchange, Headers, get_header
 
@@ -42,7 +42,7 @@ class ReadBody:
 
 
 async def read_models(
-    match: RouteMatch, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
+    match: RouteMatch, exchange: Exchange, record: AccessRecord, budget: ClientBudget
 ) -> ReadBody | Refusal:
     """Receive a request body, and find the models that it names.
 

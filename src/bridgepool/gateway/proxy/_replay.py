@@ -23,6 +23,7 @@ class ReplayBudget:
     limit: int
     used: int = 0
     """Bytes that are kept now."""
+    _by_client: dict[str, int] = attrs.field(factory=dict, init=False)  # of `ClientBudget`
 
     def reserve(self, size: int) -> bool:
         """Reserve some bytes; False if that would exceed the limit."""
@@ -34,6 +35,32 @@ class ReplayBudget:
     def release(self, size: int) -> None:
         """Return reserved bytes."""
         self.used -= size
+
+
+@attrs.frozen(eq=False)
+class ClientBudget:
+    """The part of a budget that one client may use: half, so that none has it all."""
+
+    _budget: ReplayBudget
+    _client: str
+
+    def reserve(self, size: int) -> bool:
+        """Reserve some bytes; False if that would exceed the client's part, or the limit."""
+        held = self._budget._by_client.get(self._client, 0) + size
+        if held > self._budget.limit // 2 or not self._budget.reserve(size):
+            return False
+        self._budget._by_client[self._client] = held
+        return True
+
+    def release(self, size: int) -> None:
+        """Return reserved bytes."""
+        if not size:
+            return
+        self._budget.release(size)
+        clients = self._budget._by_client
+        clients[self._client] -= size
+        if not clients[self._client]:
+            del clients[self._client]
 
 
 class ReadsBody(Protocol):

@@ -114,10 +114,11 @@ class LimitLeases:
     async def _report(self) -> None:
         """Report once, and take the shares that come of it."""
         lease, asked = self._lease, tuple(self._demands())
+        self._reported = trio.current_time()
         if lease is None or self._alone or not asked:
             await trio.lowlevel.checkpoint()
             return
-        self._reporting, self._reported = trio.Event(), trio.current_time()
+        self._reporting = trio.Event()
         try:
             with trio.fail_after(_ANSWER_TIMEOUT):
                 answer = await lease(LeaseShares(tuple(one for _scope, one in asked)))

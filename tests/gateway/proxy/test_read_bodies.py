@@ -1,0 +1,54 @@
+"""Bodies that are held whole because of rules on models: how much of them, and of whom."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from bridgepool.gateway.providers import Client, ClientRules, hash_key
+from bridgepool.gateway.proxy._replay import ReplayBudget
+from tests.gateway.proxy.raw import connect, post
+from tests.gateway.proxy.test_client_use import CHAT, KEY, OTHER, opened
+
+
+async def test_a_body_that_is_too_large_to_be_read_is_refused(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(nursery) as both:
+        both.rules({"models": ("gpt-5",)})
+        body = {"messages": "a" * 1000, "model": "gpt-5"}
+        both.rig.gateway._uses.bodies = ReplayBudget(100)
+        busy = await both.ask(body=body)
+        assert (busy.status, busy.code) == (503, "too_many_bodies")
+        assert b"retry-after" in busy.headers
+        monkeypatch.setattr("bridgepool.gateway.proxy._model_bodies.MAX_BODY_BYTES", 500)
+        large = await both.ask(body=body)
+        assert (large.status, large.code) == (413, "model_not_readable")
+        assert both.rig.gateway._uses.bodies.used == 0
+
+
+async def test_a_client_that_sends_slowly_leaves_others_the_memory_for_theirs(
+    nursery: trio.Nursery,
+) -> None:
+    """One client could hold all of it, and others were refused for as long as it liked."""
+    async with opened(nursery) as both:
+        rules = ClientRules(models=("gpt-5",))
+        both.rig.set_clients(
+            Client(id="ada", key_hashes=(hash_key(KEY),), rules=rules),
+            Client(id="eve", key_hashes=(hash_key(OTHER),), rules=rules),
+        )
+        bodies = both.rig.gateway._uses.bodies = ReplayBudget(100_000)
+        body = {"messages": "a" * 30_000, "model": "gpt-5"}
+        own = b"authorization: Bearer %b\r\ncontent-type: application/json\r\n"
+        async with connect(both.rig.address) as slow:
+            sent = post(CHAT, b" " * 30_000, own % OTHER.reveal().encode())
+            await slow.send(sent[:-1])
+            with trio.fail_after(30):
+                while bodies.used < 29_000:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.001)
+            refused = await both.ask(body=body, key=OTHER)
+            assert (refused.status, refused.code) == (503, "too_many_bodies")
+            assert (await both.ask(body=body)).status == 200
+        await both.rig.wait_records(3)
+        assert bodies.used == 0
+        assert (await both.ask(body=body, key=OTHER)).status == 200
