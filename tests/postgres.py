@@ -34,7 +34,7 @@ from psycopg import sql
 
 PASSWORD = "pg-password-of-the-tests"
 _USER = "bridgepool"
-_PATIENCE = 30.0
+_PATIENCE = 90.0
 _names = itertools.count(1)
 
 

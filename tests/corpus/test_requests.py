@@ -31,7 +31,7 @@ async def exchange(program: Program, case: Case, mark: bytes) -> tuple[bytes, in
     methods = ["HEAD" if raw.startswith(b"HEAD") else "POST"]
     data, sent = b"", False
     async with await trio.open_tcp_stream(host, int(port)) as stream:
-        with trio.fail_after(10), suppress(trio.BrokenResourceError):
+        with trio.fail_after(60), suppress(trio.BrokenResourceError):
             await stream.send_all(raw)
             while case.complete and len(answers_in(data, methods)[0]) < case.messages:
                 piece = await stream.receive_some()

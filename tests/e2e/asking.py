@@ -46,7 +46,7 @@ async def ready(url: str) -> Asked:
 
 async def wait_ready(url: str, **fields: object) -> Asked:
     """Wait until `/readyz` says all that."""
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         while True:
             answer = await ready(url)
             if fields.items() <= answer.document.items():
@@ -56,7 +56,7 @@ async def wait_ready(url: str, **fields: object) -> Asked:
 
 async def wait_model(url: str, key: str, model: str, name: str = "ai") -> None:
     """Wait until that upstream answers."""
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         while (await ask(url, key, name)).model != model:  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.005)
 

@@ -84,7 +84,7 @@ class Plane:
     async def wait_receipt(self, revision: int) -> Acknowledge:
         """Wait until a gateway has acknowledged this revision."""
         assert self.service is not None
-        with trio.fail_after(30), self.service.subscribe() as noted:
+        with trio.fail_after(90), self.service.subscribe() as noted:
             while True:
                 for receipt in self.service.receipts.values():
                     if receipt.revision == revision:

@@ -39,7 +39,7 @@ class Output:
         self._wake()
 
     async def wait_end(self) -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             while not self.ended:
                 await self._changed.wait()
 
@@ -49,7 +49,7 @@ class Output:
 
     async def wait_for(self, wanted: Callable[[str], bool], *, after: int = 0) -> str:
         """Return the first line from number `after` on that is wanted."""
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             while True:
                 for line in self.lines[after:]:
                     if wanted(line):
@@ -110,7 +110,7 @@ class GatewayProcess:
         self.process.send_signal(number)
 
     async def wait(self) -> int:
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             return await self.process.wait()
 
     @property

@@ -41,7 +41,7 @@ class Example:
     async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the exit status."""
         self.process.send_signal(number)
-        with trio.fail_after(30):
+        with trio.fail_after(90):
             return await self.process.wait()
 
 

@@ -51,7 +51,7 @@ async def test_a_gateway_inside_an_application_follows_its_file_while_it_streams
         async with streaming(url, "/ai/ai/v1/chat/completions", CHAT) as stream:
             answer = await stream.receive_some()
             providers.write_text(PROVIDER.format(url=south.openai_url))
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while b"@south" not in await ask(url, "/ai/ai/v1/models"):
                     pass
             held.go_on.set()

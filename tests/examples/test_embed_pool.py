@@ -21,7 +21,7 @@ async def start_echo(nursery: trio.Nursery, name: bytes) -> str:
 
 
 async def say(stream: trio.SocketStream, word: bytes) -> bytes:
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await stream.send_all(word)
         return bytes(await stream.receive_some())
 

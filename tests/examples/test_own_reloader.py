@@ -38,7 +38,7 @@ class Endpoint:
 
 async def wait_shown(example: Example, url: str, *wanted: bytes) -> bytes:
     """Give notice, and ask until the program shows all that is wanted."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             example.process.send_signal(signal.SIGHUP)
             shown = await ask(url, "/")
@@ -81,7 +81,7 @@ async def test_it_waits_for_the_first_good_answer(nursery: trio.Nursery) -> None
     endpoint.status = 500
     source = await endpoint.start(nursery)
     async with running("own_reloader.py", source, "0") as program:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while endpoint.asked < 2:  # noqa: ASYNC110 -- no event in another process
                 await trio.sleep(0.01)
         endpoint.give(1, "10.0.0.1:80")

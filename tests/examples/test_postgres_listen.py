@@ -53,7 +53,7 @@ async def test_a_notice_comes_for_each_notification_and_after_a_reconnect(
     postgres_server: PostgresServer,
 ) -> None:
     run = trio.to_thread.run_sync
-    with trio.fail_after(60), ChangeBus() as bus, bus.subscribe() as changes:
+    with trio.fail_after(180), ChangeBus() as bus, bus.subscribe() as changes:
         async with trio.open_nursery() as nursery:
             await nursery.start(keep_subscribed, partial(example().listen, url), bus)
             await changes.receive()  # it is open

@@ -155,7 +155,7 @@ async def test_plain_text_on_a_tls_port_ends_that_connection_only(
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the run go on until something is so; the sockets involved are the test's own."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not condition():
             await trio.lowlevel.checkpoint()
 

@@ -30,7 +30,7 @@ async def _connect(
 ) -> AsyncIterator[tuple[ForeignClient, RemoteService[ProviderRow]]]:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with (
             open_gateway_service(backend, max_message_bytes=most) as service,
             trio.open_nursery() as nursery,

@@ -34,7 +34,7 @@ async def _pair(
     methods: Mapping[str, Method[Any]], notices: Mapping[str, NoticeHandler[Any]] | None = None
 ) -> AsyncIterator[tuple[RpcPeer, RpcPeer]]:
     left, right = open_memory_channel_pair()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with (
             open_rpc(left) as here,
             open_rpc(right, methods=methods, notices=notices) as there,
@@ -46,7 +46,7 @@ async def _pair(
 async def _raw(methods: Mapping[str, Method[Any]]) -> AsyncIterator[tuple[MemoryChannel, RpcPeer]]:
     """One end as bytes."""
     left, right = open_memory_channel_pair()
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_rpc(right, methods=methods) as there:
             yield left, there
 
@@ -152,7 +152,7 @@ async def test_every_caller_learns_of_a_lost_connection_by_an_error_of_its_own()
     left, right = open_memory_channel_pair()
     caught: list[ConnectionLostError] = []
     methods = {"m": Method(Acknowledge, forever)}
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_rpc(left) as here, open_rpc(right, methods=methods) as there:
 
             async def call() -> None:
@@ -192,7 +192,7 @@ async def test_a_frame_that_is_none_ends_the_connection_and_both_sides_know_why(
     data: bytes, code: str
 ) -> None:
     left, right = open_memory_channel_pair(max_message_bytes=32 << 20)
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async with open_rpc(right) as there:
             await left.send(data)
             frame = codec.decode_frame(await left.receive())

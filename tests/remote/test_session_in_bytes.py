@@ -92,7 +92,7 @@ async def test_a_control_plane_answers_the_bytes_of_the_page_as_the_page_says() 
     )
     own = {"session": "", "software": ""}  # of each session, and of each version
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with (
             trio.open_nursery() as nursery,
             open_foreign_client(listeners[0].socket.getsockname()[1]) as client,

@@ -49,7 +49,7 @@ async def serve(owner: Owner, port: int = 0) -> AsyncIterator[Served]:
 @asynccontextmanager
 async def follow(url: str, key: Secret) -> AsyncIterator[RemoteProviders[Depot]]:
     connect = websocket_connector(url, key)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_remote_providers(connect, ROWS, name="front", limits=QUICK) as remote:
             yield remote
 
@@ -86,7 +86,7 @@ async def test_a_revoked_key_ends_the_session_with_the_reason_and_a_new_one_is_r
         began = trio.current_time()
         owner.revoke(session.identity.key_id)
         await served.wait_noted(lambda service: not service.sessions)
-        assert trio.current_time() - began < 1
+        assert trio.current_time() - began < 10
         while remote.status.refused is None:  # noqa: ASYNC110 -- the status has no event
             await trio.sleep(0.01)
         assert remote.status.refused.code == "unknown_key"

@@ -15,7 +15,7 @@ from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import Headers, UpstreamResponse, open_upstream_client
 from tests.e2e.asking import Asked, ask, ready, wait_ready
 
-GENEROUS = 20.0
+GENEROUS = 60.0
 """Seconds that anything may take here: many tests share two cores."""
 
 

@@ -57,7 +57,7 @@ AUTHORIZATION = AuthorizationLimits(
     retry_after=0.2,
     answer_timeout=1,
 )
-GENEROUS = 15.0  # seconds: many tests share two cores
+GENEROUS = 60.0  # seconds: many tests share two cores
 
 
 @attrs.define(eq=False)

@@ -31,7 +31,7 @@ class Load:
     async def wait_more(self, count: int) -> None:
         """Wait until so many more have ended, of each kind."""
         answered, streamed = self.answered + count, self.streamed + count
-        with trio.fail_after(15):
+        with trio.fail_after(60):
             while self.answered < answered or self.streamed < streamed:  # noqa: ASYNC110
                 await trio.sleep(0.005)
 

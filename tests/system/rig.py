@@ -88,7 +88,7 @@ async def open_home_store(home: Home) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def open_plane(
-    home: Home, *, line: WebSocketLimits = _LINE, poll_interval: float = 60.0
+    home: Home, *, line: WebSocketLimits = _LINE, poll_interval: float = 600.0
 ) -> AsyncIterator[Plane]:
     """Run a control plane in this process, its API and its service of gateways on real sockets.
 

@@ -112,7 +112,7 @@ async def open_store_child(home: Home, action: str, base_url: str = "") -> Async
     )
     child = Child(process)
     try:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert await child.hear() == "opened"
         yield child
     finally:

@@ -27,7 +27,7 @@ async def test_a_change_on_the_store_is_served_when_a_killed_control_plane_is_st
 ) -> None:
     north.before_word = south.before_word = slowly
     home = await make_home(tmp_path)
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with AsyncExitStack() as stack:
             plane = await stack.enter_async_context(run_plane(home))
             await home.add("ai", north)

@@ -109,7 +109,7 @@ async def test_each_change_is_served_without_a_restart_and_no_stream_is_cut(
     north.before_word, south.before_word = gates.values()
     steady.before_word = slowly
     home = await make_home(tmp_path, database_url)
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_plane(home) as plane:
             await home.add("ai", steady)
             await home.add("first", north, "sk-first")
@@ -124,7 +124,7 @@ async def test_each_change_is_served_without_a_restart_and_no_stream_is_cut(
                 assert told == (["applied"] if opener is standalone else [])
     listed = ", ".join(f"{what} {took * 1000:.0f} ms" for what, took in story.took.items())
     print(f"from the API's answer to the first request served by it: {listed}")
-    assert max(story.took.values()) < 10
+    assert max(story.took.values()) < 60  # a poll comes after minutes
 
 
 async def _tell(

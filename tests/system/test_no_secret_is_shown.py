@@ -172,7 +172,7 @@ async def _misuse_the_api(run: Run) -> None:
 
 async def _make_requests(run: Run, gateway: GatewayProcess) -> None:
     vault, key = run.vault, run.home.client_key
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while (  # noqa: ASYNC110 -- it follows the control plane
             await run.ask(gateway.url, "POST", "/ai/v1/chat/completions", key, json=CHAT)
         ).status_code != 200:

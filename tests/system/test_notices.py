@@ -22,7 +22,7 @@ async def test_a_poll_finds_what_lost_notices_did_not_tell(tmp_path: Path) -> No
             session.watch = None  # it gets no notice any more
         await world.point_at(world.south)
         took = await front.converge(world.south, "a change whose notice was lost")
-        assert took < 5
+        assert took < 60, "without it, the poll comes after five minutes"
         assert world.proxy.statistics().accepted == 1, "no new session has helped"
 
 

@@ -128,7 +128,7 @@ async def test_of_a_seeder_that_is_killed_nothing_is_seen_and_nobody_waits_any_m
             world.seeder.process.kill()
             began = trio.current_time()
         print(f"converged: {trio.current_time() - began:.3f} s after the seeder was killed")
-        assert trio.current_time() - began < 5
+        assert trio.current_time() - began < 25  # who waits for the lock gives up after 30
         assert listed == [1]
         assert world.in_force() == 1
         # The next seeder is not kept out, and its seed is whole.

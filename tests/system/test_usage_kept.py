@@ -74,7 +74,7 @@ async def test_no_record_is_lost_or_doubled_when_both_programs_are_killed(
     home = await make_home(tmp_path)
     spool = ("--store-usage", "--usage-spool", str(tmp_path / "spool"))
     answered: set[str] = set()
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
             plane = await stack.enter_async_context(run_plane(home))
             await home.add("ai", north)
@@ -127,7 +127,7 @@ async def test_a_disk_that_takes_no_more_records_makes_the_gateway_not_ready_unt
     home = await make_home(tmp_path)
     spool = ("--store-usage", "--usage-spool", str(tmp_path / "spool"))
     small = ("--usage-spool-bytes", "262144", "--usage-on-full", "refuse")
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with run_plane(home), run_front(home, *home.standalone(), *spool, *small) as both:
             front, gateway = both
             await home.add("ai", north)
@@ -157,7 +157,7 @@ async def test_an_embedded_gateway_stores_its_records_itself(
     tmp_path: Path, north: SimulatedUpstream
 ) -> None:
     home = await make_home(tmp_path)
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with run_plane(home):
             await home.add("ai", north)
             options = (*home.embedded(), "--name", "inside", "--store-usage")

@@ -28,7 +28,7 @@ async def proxied() -> AsyncIterator[FaultProxy]:
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, echo, listeners)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 async with open_fault_proxy("127.0.0.1", port) as proxy:
                     yield proxy
             nursery.cancel_scope.cancel()

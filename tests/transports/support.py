@@ -50,7 +50,7 @@ class Server:
 
     async def accepted(self) -> Channel:
         """Return the server's end of the next connection."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             return (await self.given.receive())[0]
 
 

@@ -35,7 +35,7 @@ async def test_the_order_is_kept_with_pauses_cancellations_and_mixed_sizes(to_cl
         one, other = await server.accepted(), client
         sender, receiver = (one, other) if to_client else (other, one)
         nursery.start_soon(send, sender)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while len(received) < len(sent):
                 with trio.move_on_after(0.01):
                     received.append(await receiver.receive())
@@ -66,7 +66,7 @@ async def test_a_message_that_begins_in_the_same_read_as_the_handshake_ends_is_r
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with open_websocket_channel(f"ws://127.0.0.1:{port}/", limits=LIMITS) as client:
                 nursery.start_soon(set_when_quiet)
                 assert await client.receive() == b"head" + inner

@@ -33,7 +33,7 @@ class Link:
 
 @asynccontextmanager
 async def linked(limits: WebSocketLimits = QUICK) -> AsyncIterator[Link]:
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         async with (
             running(limits=limits) as serving,
             open_fault_proxy("127.0.0.1", serving.port) as proxy,
@@ -114,7 +114,7 @@ async def test_a_message_larger_than_the_receiver_accepts_breaks_the_connection(
     async with running() as serving, open_websocket_channel(serving.url, limits=more) as client:
         server = await serving.accepted()
         await client.send(bytes(more.max_message_bytes))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             for end in (server, client):
                 assert (await why(end)).reason is BreakReason.OVERSIZED
 
@@ -149,7 +149,7 @@ async def test_a_text_message_is_a_protocol_error() -> None:
     async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
         server = await serving.accepted()
         await ws.send_message("text")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert (await why(server)).reason is BreakReason.PROTOCOL
 
 
@@ -157,7 +157,7 @@ async def test_another_close_code_breaks_the_channel() -> None:
     async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
         server = await serving.accepted()
         await ws.aclose(4001, "bad\nday")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             error = await why(server)
         assert error.reason is BreakReason.REFUSED
         assert str(error) == "the other side ended the connection: 4001 bad?day"
@@ -173,7 +173,7 @@ async def test_an_exception_of_a_handler_ends_its_own_connection_only(
         await channel.send(await channel.receive())
         await channel.receive()  # raises EndOfChannel, which is no error of the handler
 
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         async with running(handler=handler) as serving:
             async with open_websocket_channel(serving.url, limits=QUICK) as good:
                 async with open_websocket_channel(serving.url + "raise", limits=QUICK) as bad:
@@ -197,7 +197,7 @@ async def test_a_cancelled_server_closes_its_channels() -> None:
         server = await serving.accepted()
         await server.send(b"last words")
         serving.stop()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert await client.receive() == b"last words"
             with pytest.raises(trio.EndOfChannel):
                 await client.receive()
@@ -211,7 +211,7 @@ async def test_a_cancelled_client_closes_its_channel() -> None:
                 await client.send(b"last words")
                 scope.cancel()
                 await trio.sleep_forever()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert await server.receive() == b"last words"
             with pytest.raises(trio.EndOfChannel):
                 await server.receive()
@@ -231,7 +231,7 @@ async def test_closing_into_a_black_hole_is_bounded() -> None:
         began = trio.current_time()
         await link.client.aclose()
         await link.server.aclose()
-        assert trio.current_time() - began < 5
+        assert trio.current_time() - began < 15  # of the heartbeat it is 20
 
 
 async def test_only_bytes_are_sent() -> None:

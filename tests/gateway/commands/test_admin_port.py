@@ -124,7 +124,7 @@ async def test_a_control_planes_admin_port_shows_its_store_and_the_gateways(
         async with control.gateway("front"):
             assert (await ask(url, "/healthz"))[0] == 200
             assert (await ask(url, "/readyz"))[1]["status"] == "ready"
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while True:
                     document = (await ask(url, "/status"))[1]
                     if document["gateways"]:

@@ -50,7 +50,7 @@ async def stream(gateway: GatewayProcess, result: list[bytes], broken: list[Exce
 async def refused(address: str) -> None:
     """Wait until nobody listens there any more."""
     host, _, port = address.partition(":")
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while True:
             try:
                 await (await trio.open_tcp_stream(host, int(port))).aclose()

@@ -157,13 +157,13 @@ async def wait_epoch(hub: Hub, before: str) -> None:
 
 async def wait_revision(hub: Hub, revision: int) -> None:
     """Wait until the hub serves by a revision."""
-    with trio.fail_after(10), hub.subscribe() as changes:
+    with trio.fail_after(60), hub.subscribe() as changes:
         while hub.revisions.revision < revision:
             await changes.receive()
 
 
 async def wait_for(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something is so that nobody tells of."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not await condition():  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -135,7 +135,7 @@ async def test_the_port_for_gateways_takes_one_path_and_no_web_page_of_another_h
             lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await stream.send_all("\r\n".join([*lines, "", ""]).encode())
-                with trio.fail_after(10):
+                with trio.fail_after(60):
                     data = await stream.receive_some()
                     while not data.startswith(b"HTTP/1.1 101") and b"}" not in data:
                         data += await stream.receive_some()

@@ -60,7 +60,7 @@ class Following:
         return {one.hint: one for one in found.key_usage}
 
     async def wait_usage(self, hint: str, holds: Callable[[KeyUsage], bool]) -> KeyUsage:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while (found := (await self.usage()).get(hint)) is None or not holds(found):  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.005)
         return found
@@ -101,7 +101,7 @@ async def following(url: str, upstream: Keyed, nursery: trio.Nursery) -> AsyncIt
             ) as gateway,
         ):
             plane.report_keys(gateway.key_report)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while gateway.why_not_ready():  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.001)
             await nursery.start(partial(serve_http, gateway.handle, listeners))
@@ -183,7 +183,7 @@ async def test_a_gateway_with_the_store_itself_tells_when_a_key_is_safe_to_revok
             usage = (await StoreAdmin(store, ADA).do(get_provider, "ai")).key_usage
             assert [one.unknown for one in usage] == [(name,)]  # it is not open yet
             source.follow_keys(gateway.key_report)
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while gateway.why_not_ready():  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.001)
             await nursery.start(partial(serve_http, gateway.handle, listeners))

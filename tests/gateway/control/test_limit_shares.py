@@ -134,7 +134,7 @@ async def test_a_control_plane_that_stops_gives_back_what_nobody_holds(database_
 
 
 async def wait_part(shares: LimitShares, part: tuple[int, int]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while shares._ledger.part != part:  # noqa: ASYNC110 -- no event tells
             await trio.sleep(0.01)
 

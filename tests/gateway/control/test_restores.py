@@ -202,7 +202,7 @@ async def check(system: System) -> None:
     """Wait until the gateway is at the store's revision, and ask it about all keys."""
     good = {key.reveal() for _, key in system.clients.values()}
     present, remote = await system.store.revisions(), system.gateway.providers
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             present = await system.store.revisions()
             assert system.hub is not None
@@ -212,7 +212,7 @@ async def check(system: System) -> None:
                     break
             await trio.sleep(0.005)
     for key in system.keys:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while (answer := await system.accepts(key)) is None:  # noqa: ASYNC110 -- asked later
                 await trio.sleep(0.05)
         assert answer == (key.reveal() in good), present

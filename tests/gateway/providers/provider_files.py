@@ -36,7 +36,7 @@ async def follow_until(
     source: ProviderFileSource, done: Callable[[list[str] | ProviderFileError], bool]
 ) -> None:
     """Reload at each notice until the outcome is as wanted."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             await source.changes.receive()
             try:

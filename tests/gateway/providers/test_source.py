@@ -268,7 +268,7 @@ async def test_a_pool_follows_the_file_and_keeps_the_last_good_providers(file: P
     send, outcomes = trio.open_memory_channel[str](1000)
 
     async def wait_for(wanted: str) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while wanted not in await outcomes.receive():
                 pass
 

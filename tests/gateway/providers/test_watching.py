@@ -25,7 +25,7 @@ async def test_a_change_of_a_neighbour_is_looked_at_and_is_no_news(tmp_path: Pat
 
     watcher = FileWatcher(file, count, look_interval=3600)
     events = watcher._events.subscribe()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await watcher.look_first()
             nursery.start_soon(watcher.run)
@@ -53,7 +53,7 @@ async def test_an_event_about_the_file_is_news_though_it_looks_the_same(tmp_path
     watcher = FileWatcher(file, news.set, look_interval=3600)
     await watcher.look_first()
     scene = look(file)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watcher._follow_scene, scene)
             await trio.testing.wait_all_tasks_blocked()
@@ -71,13 +71,13 @@ async def test_when_events_cannot_be_had_the_looks_go_on_and_it_is_said_once(
         names=frozenset(), directories=(str(tmp_path / "gone"),), places=((0, 0),), identity=None
     )
     for _ in range(2):
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await watcher._follow_events(nowhere)
         assert watcher._blind
     assert len(caplog.records) == 1
     assert "polling every 0.01 s" in caplog.text
     # At the next look the watches are set up anew.
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         assert await watcher._follow_scene(look(watcher.path)) == look(watcher.path)
 
 

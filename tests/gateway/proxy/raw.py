@@ -71,7 +71,7 @@ class RawClient:
 
     async def read_until(self, mark: bytes) -> bytes:
         """Read until `mark` is in all that was said so far; return all of it."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while mark not in self.data:
                 piece = await self.stream.receive_some()
                 assert piece, self.data
@@ -80,7 +80,7 @@ class RawClient:
 
     async def read_to_end(self) -> bytes:
         """Read until the gateway closes; a reset is an end too."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             try:
                 while piece := await self.stream.receive_some():
                     self.data += piece

@@ -68,14 +68,14 @@ class Rig:
 
     async def wait_records(self, count: int) -> list[AccessRecord]:
         """Wait until so many requests have ended."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.records) < count:
                 await self._record.wait()
         return self.records
 
     async def wait_requests(self, count: int) -> None:
         """Wait until so many requests are being served, and wait for something."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while self.gateway.statistics().requests < count:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
         await trio.testing.wait_all_tasks_blocked()
@@ -88,7 +88,7 @@ class Rig:
         """Change the providers, and wait until that is in force."""
         snapshot = ProviderSnapshot(providers, allow_empty=True)
         self.source.replace(snapshot)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while self.gateway.pool.snapshot is not snapshot:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
 

@@ -39,7 +39,7 @@ async def test_a_request_whose_client_leaves_before_the_answer_is_charged_its_in
 
         async with trio.open_nursery() as asking:
             asking.start_soon(ask)
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 await both.upstream.arrived.wait()
             asking.cancel_scope.cancel()
         [record] = await both.rig.wait_records(1)

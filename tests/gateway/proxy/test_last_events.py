@@ -118,7 +118,7 @@ async def test_the_end_of_a_shutdown_before_any_answer_is_a_503(nursery: trio.Nu
     async with open_rig(openai(url), nursery=nursery) as rig:
         client = await again(rig.address)
         await client.send(post("/ai/v1/responses"))
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await asked.wait()
     data = await client.read_to_end()
     assert data.startswith(b"HTTP/1.1 503 ")

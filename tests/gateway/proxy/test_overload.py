@@ -37,7 +37,7 @@ class Gate:
             self._permits.release()
 
     async def wait_arrived(self, count: int) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len(self.arrived) < count:  # noqa: ASYNC110 -- no event tells
                 await trio.sleep(0.001)
 
@@ -108,7 +108,7 @@ async def test_a_new_limit_holds_at_once_and_requests_from_before_keep_it(
         await admission.enter()
 
         async def wait_for(waiting: int) -> None:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 while admission.waiting != waiting:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.001)
 

@@ -28,7 +28,7 @@ async def test_unknown_keys_are_refused_ever_later_and_a_good_one_is_served_at_o
         async with trio.open_nursery() as guessing:
             for number in range(30):
                 guessing.start_soon(guess, number)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while refused.count < 30:  # noqa: ASYNC110 -- no event tells
                     await trio.sleep(0.005)
             assert (await rig.ask("/ai/v1/models", headers=bearer(key))).status == 200

@@ -190,7 +190,7 @@ async def test_a_client_that_leaves_ends_its_upstreams_socket(nursery: trio.Nurs
     async with open_rig(openai(north.url), nursery=nursery) as rig:
         async with connect_socket(rig.address):
             pass
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await gone.wait()
         [record] = await rig.wait_records(1)
     assert record.outcome is Outcome.CLIENT_GONE
@@ -206,17 +206,24 @@ async def test_silent_peers_are_pinged_at_both_ends_and_dead_ones_ended(
         await socket.next_event()
 
     north = await start_upstream(nursery, quiet)
+    patient = limited(ping_interval=0.05, ping_timeout=60)
+    async with (
+        open_rig(openai(north.url), nursery=nursery, settings=patient) as rig,
+        connect_socket(rig.address) as (socket, _),
+        trio.open_nursery() as reading,
+    ):
+        reading.start_soon(socket.next_event)
+        with trio.fail_after(30):
+            while not sockets or min(socket.pings, sockets[0].pings) <= 2:  # noqa: ASYNC110 -- no event
+                await trio.sleep(0.001)
+        assert not rig.records, "both are alive"
+        reading.cancel_scope.cancel()
     settings = limited(ping_interval=0.05, ping_timeout=0.2)
     async with (
         open_rig(openai(north.url), nursery=nursery, settings=settings) as rig,
-        connect_socket(rig.address) as (socket, _),
+        connect_socket(rig.address),
     ):
-        with trio.move_on_after(0.5):
-            await socket.next_event()
-        assert socket.pings > 2
-        assert sockets[0].pings > 2
-        assert not rig.records, "both are alive"
-        [record] = await rig.wait_records(1)  # the client answers no more
+        [record] = await rig.wait_records(1)  # the client answers none
     assert record.outcome is Outcome.CLIENT_GONE
 
 
@@ -282,7 +289,7 @@ async def test_a_disabled_provider_begins_no_new_response_on_a_socket(
     async with open_rig(openai(north.url), nursery=nursery) as rig:
         async with connect_socket(rig.address) as (socket, _):
             await socket.send_text(CREATE)
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 await began.wait()
             await rig.replace(openai(north.url, enabled=False))
             await socket.send_text(CREATE)

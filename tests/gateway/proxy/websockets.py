@@ -36,7 +36,7 @@ class Socket:
 
     async def next_event(self) -> Event | None:
         """Return the next event but pings, which are answered, and pongs; None at the end."""
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while True:
                 while self.events:
                     event = self.events.pop(0)

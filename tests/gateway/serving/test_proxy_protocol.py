@@ -158,7 +158,7 @@ async def serving(
 
 async def read_all(stream: trio.abc.Stream) -> bytes:
     data = b""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         try:
             while piece := await stream.receive_some():
                 data += piece
@@ -230,7 +230,7 @@ async def test_connections_are_limited_by_client_and_not_by_proxy() -> None:
         await trio.open_tcp_stream("127.0.0.1", port) as held,
     ):
         await held.send_all(binary() + REQUEST[:10])
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not limiter.open:  # noqa: ASYNC110 -- nothing tells of it
                 await trio.sleep(0.001)
         assert await exchanged(port, binary() + REQUEST) == b""

@@ -29,7 +29,7 @@ async def test_the_port_of_the_api_refuses_a_gateway_and_names_the_option_of_the
 ) -> None:
     async with open_plane(str(tmp_path / "store.db")) as plane:
         async with open_control_source(options(tmp_path, plane.url)) as source:
-            with trio.fail_after(30):
+            with trio.fail_after(60):
                 reason = await source.wait_refused()
             with pytest.raises(ReloadError, match="the control plane cannot be asked: refused"):
                 await source.reloader.reload()
@@ -47,7 +47,7 @@ async def test_what_another_server_says_is_shown_with_the_option_and_is_no_refus
         open_rig(nursery=nursery) as rig,  # a gateway
         open_control_source(options(tmp_path, f"http://{rig.address}")) as source,
     ):
-        with pytest.raises(ReloadError) as caught, trio.fail_after(30):
+        with pytest.raises(ReloadError) as caught, trio.fail_after(60):
             await source.reloader.reload()
         assert source.report().problem is None
     for text in (str(caught.value), caplog.text):

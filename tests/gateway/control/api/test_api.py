@@ -127,7 +127,7 @@ async def test_gateways_and_what_they_made_of_a_revision(database_url: str) -> N
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 told = await plane.good("GET", f"{path}?wait=30")
         assert told == {
             "revision": 1,
@@ -203,7 +203,7 @@ async def test_running_requests_end_before_the_server_does(tmp_path: Path) -> No
         assert not told["complete"]
         plane.graceful.begin(10)
 
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_plane(str(tmp_path / "store.db")) as plane:
             plane.hub.session_opened(session("front"))
             await plane.key()

@@ -14,7 +14,7 @@ from tests.gateway.control.database.child import TABLES, increment, parts
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_database(database_url, migrations=TABLES) as opened:
             yield opened
 
@@ -71,7 +71,7 @@ async def test_what_a_work_raises_undoes_all_of_it(database: Database) -> None:
 
 async def _drain(changes: trio.abc.ReceiveChannel[None]) -> None:
     """Take the notice that an engine gives when it begins to listen, however late it comes."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         await changes.receive()
 
 

@@ -64,7 +64,7 @@ _LISTENS = "SELECT COUNT(*)::int FROM pg_stat_activity WHERE query LIKE 'LISTEN%
 
 
 async def _wait_for(server: PostgresServer, query: str, answer: list[tuple[object, ...]]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while await trio.to_thread.run_sync(server.execute, query) != answer:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
@@ -121,7 +121,7 @@ async def test_after_a_failover_the_store_works_on_without_a_restart(
     ports = [own_postgres_server.port, standby.port]
     if reverse:
         ports.reverse()
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_database(_url(*ports), migrations=TABLES) as database:
             with database.subscribe() as changes:
                 await changes.receive()
@@ -203,7 +203,7 @@ async def test_a_server_that_is_set_to_read_only_is_read_and_written_when_it_may
     async with open_database(server.url(), migrations=TABLES) as database:
         await database.write(increment)
         await trio.to_thread.run_sync(set_read_only, "on")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not await _is_refused(database):  # a server reads its settings when it likes
                 pass
         assert await _count(database) == 1
@@ -212,7 +212,7 @@ async def test_a_server_that_is_set_to_read_only_is_read_and_written_when_it_may
             # The next may find one that can be written.
             assert await other.read(_backend) != await other.read(_backend)
         await trio.to_thread.run_sync(set_read_only, "off")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while await _is_refused(database):
                 pass
         await database.write(increment)

@@ -37,7 +37,7 @@ async def _write_until_killed(url: str, acknowledged: int, delay: int) -> int:
 
 
 async def _check(url: str, writers: list[tuple[int, int]]) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_database(url, migrations=TABLES) as database:
             before = await _count(database)
             acknowledged: list[int] = []

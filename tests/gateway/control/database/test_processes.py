@@ -20,7 +20,7 @@ def _versions(tx: Transaction) -> list[Row]:
 async def test_of_processes_that_start_together_each_step_is_made_once(
     database_url: str, action: str
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with AsyncExitStack() as stack:
             children = [await stack.enter_async_context(open_child(database_url, action))
                         for _ in range(4)]  # fmt: skip
@@ -38,7 +38,7 @@ async def test_of_processes_that_start_together_each_step_is_made_once(
 async def test_a_reader_that_comes_during_a_seed_waits_and_sees_all_of_it(
     database_url: str,
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(180):
         async with open_database(database_url, migrations=TABLES) as database:
             async with open_child(database_url, "seed") as seeder:
                 assert await seeder.hear() == "half"
@@ -60,7 +60,7 @@ async def test_a_reader_that_comes_during_a_seed_waits_and_sees_all_of_it(
 
 
 async def test_a_writer_keeps_no_reader_waiting(database_url: str) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         async with open_database(database_url, migrations=TABLES) as database:
             async with open_child(database_url, "write") as writer:
                 assert await writer.hear() == "half"
@@ -72,7 +72,7 @@ async def test_a_writer_keeps_no_reader_waiting(database_url: str) -> None:
 
 @pytest.mark.parametrize("action", ["seed", "write"])
 async def test_what_a_killed_process_held_is_free(database_url: str, action: str) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         async with open_database(database_url, migrations=TABLES) as database:
             async with open_child(database_url, action) as child:
                 assert await child.hear() == "half"
@@ -82,7 +82,7 @@ async def test_what_a_killed_process_held_is_free(database_url: str, action: str
 
 
 async def test_a_change_is_noticed_in_another_process(database_url: str) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         async with open_database(database_url, migrations=TABLES) as database:
             async with open_child(database_url, "listen") as child:
                 assert await child.hear() == "listening"
@@ -92,7 +92,7 @@ async def test_a_change_is_noticed_in_another_process(database_url: str) -> None
 
 
 async def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> None:
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         newer = (*TABLES, ("CREATE TABLE more (n INTEGER)",))
         async with open_database(database_url, migrations=newer):
             pass
@@ -105,7 +105,7 @@ async def test_a_newer_store_is_refused_and_left_as_it_is(database_url: str) -> 
 
 async def test_a_migration_that_fails_leaves_the_version_before(database_url: str) -> None:
     broken = (*TABLES, ("CREATE TABLE more (n INTEGER)", "NO SUCH STATEMENT"))
-    with trio.fail_after(30):
+    with trio.fail_after(90):
         async with open_database(database_url, migrations=TABLES[:1]) as database:
             with pytest.raises(Exception, match="syntax error"):
                 async with open_database(database_url, migrations=broken):

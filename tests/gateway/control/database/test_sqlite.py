@@ -157,7 +157,7 @@ async def test_a_full_disk_is_said_and_the_store_lives_on(database: Database, pa
 async def test_watching_goes_on_when_the_file_is_back(
     database: Database, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with trio.fail_after(20), database.subscribe() as changes:
+    with trio.fail_after(60), database.subscribe() as changes:
         moved = _move(path, "moved.db")
         while "notices of other processes unavailable" not in caplog.text:  # noqa: ASYNC110 -- a log line has no event
             await trio.sleep(0.01)

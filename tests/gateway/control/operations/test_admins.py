@@ -183,7 +183,7 @@ async def test_gateways_and_receipts_are_told(way: str) -> None:
         hub.session_opened(one)
         hub.session_opened(two)
         hub.acknowledged(one.id, receipt(change.revision))
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while len((await admin.do(list_gateways)).gateways) < 2:  # noqa: ASYNC110 -- nobody tells
                 await trio.sleep(0.01)
         listed = await admin.do(list_gateways)
