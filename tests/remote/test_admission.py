@@ -102,7 +102,7 @@ def test_a_server_serves_its_major_version_up_to_its_own_minor(
 def test_a_refused_version_says_which_end_has_to_be_upgraded() -> None:
     newer = check_version("1.2", ProtocolVersion(1, 1))
     assert isinstance(newer, Refused)
-    assert newer.reason.endswith("upgrade the server")
+    assert newer.reason.endswith("upgrade the owner")
     older = check_version("1.2", ProtocolVersion(2, 0))
     assert isinstance(older, Refused)
-    assert older.reason.endswith("upgrade the client")
+    assert older.reason.endswith("upgrade the follower")

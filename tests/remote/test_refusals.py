@@ -39,7 +39,7 @@ async def test_a_wrong_version_is_told_with_who_has_to_be_upgraded(
         async with open_remote_providers(plane.connect, ROWS, name="front") as remote:
             refusal = await remote.wait_refused()
             assert refusal.code == "version_refused"
-            assert "upgrade the server" in refusal.reason
+            assert "upgrade the owner" in refusal.reason
 
 
 async def test_a_refused_follower_tries_again_seldom_and_recovers_when_it_is_let_in(

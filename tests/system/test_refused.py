@@ -93,7 +93,8 @@ async def test_a_newer_gateway_is_told_to_wait_for_the_control_plane(
             with trio.fail_after(60):
                 refusal = await plane.providers.wait_refused()
     assert (refusal.status, refusal.code) == (426, "version_refused")
-    reason = f"the client speaks protocol {version}, the server 1.0; upgrade the server"
+    reason = f"the gateway speaks protocol {version}, the control plane 1.0; "
+    reason += "upgrade the control plane"
     assert refusal.reason == reason
     refusals = [vars(r) for r in caplog.records if r.message == "gateway refused"]
     assert refusals[0]["reason"] == reason
@@ -111,7 +112,7 @@ async def test_a_gateway_program_ends_when_it_is_refused_before_it_had_providers
             assert await gateway.wait() == 2
             await gateway.stderr.wait_end()
     last = gateway.stderr.lines[-1]
-    assert "the client speaks protocol 1.0, the server 0.9; upgrade the server" in last
+    assert "the follower speaks protocol 1.0, the owner 0.9; upgrade the owner" in last
 
 
 async def test_a_version_that_is_refused_later_costs_no_request(
@@ -123,7 +124,7 @@ async def test_a_version_that_is_refused_later_costs_no_request(
         await front.converge(world.south, "a change before the session was lost")
         world.proxy.cut()
         answer = await front.wait_ready(ready=False, connected=False)
-        assert "upgrade the server" in str(answer.document["reason"])
+        assert "upgrade the owner" in str(answer.document["reason"])
         await world.point_at(world.north)
         await world.wait_heard()
         assert (await front.ask()).model == "m@south"

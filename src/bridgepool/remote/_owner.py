@@ -73,7 +73,8 @@ class RemoteService(Generic[P]):
     _hello_timeout: float
     _goodbye_timeout: float
     _max_message_bytes: int
-    _follower: str  # what log lines call one
+    _owner: str  # what log lines and refusals call this end
+    _follower: str  # and the other
     _current: EncodedRows | None = attrs.field(default=None, init=False)
     _open: set["OwnerSession[P]"] = attrs.field(factory=set, init=False)
     _has_rows: trio.Event = attrs.field(factory=trio.Event, init=False)
@@ -109,7 +110,9 @@ class RemoteService(Generic[P]):
         return outcome
 
     async def _decide(self, handshake: Handshake) -> Admitted | Refused:
-        version = check_version(handshake.query.get("version"))
+        version = check_version(
+            handshake.query.get("version"), owner=self._owner, follower=self._follower
+        )
         if isinstance(version, Refused):
             return version
         try:
@@ -276,6 +279,7 @@ async def open_remote_service(
     hello_timeout: float = 10.0,
     goodbye_timeout: float = 0.5,
     max_message_bytes: int = codec.MAX_FRAME_BYTES,
+    owner_name: str = "owner",
     follower_name: str = "follower",
 ) -> AsyncIterator[RemoteService[P]]:
     """Open a service that sends the providers of a source to followers, and their changes.
@@ -303,8 +307,9 @@ async def open_remote_service(
         hello_timeout: Seconds after which a session without a hello is ended.
         goodbye_timeout: Seconds that a follower has to take the reason why its session is ended.
         max_message_bytes: The largest message that the channels take.
-        follower_name: What log lines call a follower, for operators of your application who know
-            it by another name.
+        owner_name: What log lines and refusals call this end, for operators of your application
+            who know it by another name.
+        follower_name: The same for a follower.
 
     Resource handling:
         Leaving the block ends all sessions with a goodbye, and waits for none of them: the tasks
@@ -320,6 +325,7 @@ async def open_remote_service(
         hello_timeout,
         goodbye_timeout,
         max_message_bytes,
+        owner_name,
         follower_name,
     )
     async with open_service_nursery() as nursery:

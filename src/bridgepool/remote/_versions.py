@@ -46,12 +46,20 @@ def parse_version(text: str) -> ProtocolVersion:
     return ProtocolVersion(int(match[1]), int(match[2]))
 
 
-def check_version(text: str | None, own: ProtocolVersion = PROTOCOL) -> ProtocolVersion | Refused:
+def check_version(
+    text: str | None,
+    own: ProtocolVersion = PROTOCOL,
+    *,
+    owner: str = "owner",
+    follower: str = "follower",
+) -> ProtocolVersion | Refused:
     """Return the version that a follower asks for, or why it is refused.
 
     Args:
         text: The value of ``version`` in the query; None when there is none.
         own: The version of this owner.
+        owner: What the reason calls this end.
+        follower: What it calls the other.
     """
     try:
         asked = parse_version(text or "")
@@ -61,9 +69,9 @@ def check_version(text: str | None, own: ProtocolVersion = PROTOCOL) -> Protocol
         )
     if own.serves(asked):
         return asked
-    older = "server" if asked > own else "client"
+    older = owner if asked > own else follower
     return Refused(
         426,
         "version_refused",
-        f"the client speaks protocol {asked}, the server {own}; upgrade the {older}",
+        f"the {follower} speaks protocol {asked}, the {owner} {own}; upgrade the {older}",
     )

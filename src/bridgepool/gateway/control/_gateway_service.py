@@ -343,6 +343,7 @@ async def open_gateway_service(
             services=[clients] if keep_usage is None else [clients, _Usage(keep_usage)],
             observer=observer,
             max_message_bytes=max_message_bytes,
+            owner_name="control plane",
             follower_name="gateway",
         ) as service:
             yield service
