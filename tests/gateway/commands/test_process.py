@@ -198,7 +198,7 @@ async def test_saving_the_file_changes_the_running_gateway(
             model, headers = await ask()
             assert model == "m@south"
             assert headers[b"x-bridgepool-generation"] == b"2"
-            file.write_text("[[providers]]\nname = 5")
+            write(file, "[[providers]]\nname = 5")
             await gateway.wait_event("reload failed", level="warning")
             assert (await ask())[0] == "m@south"
         served = [line["generation"] for line in await gateway.stop()]
@@ -304,7 +304,7 @@ async def test_no_secret_is_ever_printed(north: SimulatedUpstream, tmp_path: Pat
                         continue
                     assert token.encode() not in answer
         seen = len(gateway.stderr.lines)
-        file.write_text(f'[[providers]]\nname = "ai"\nkeys = ["{secrets["central"]}')
+        write(file, f'[[providers]]\nname = "ai"\nkeys = ["{secrets["central"]}')
         await gateway.wait_event("reload failed", after=seen)
         seen = len(gateway.stderr.lines)
         write(file, provider("ai", "openai", north.openai_url, key=f"{secrets['central']} x"))
