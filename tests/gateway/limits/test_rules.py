@@ -1,8 +1,10 @@
 """What the rules of a client and of its key allow together."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bridgepool.gateway.limits._rules import permissions
+from bridgepool.gateway.limits._rules import compile_patterns, permissions
 from bridgepool.gateway.providers import ClientRules
 from bridgepool.gateway.providers._client_rules import NO_RULES
 
@@ -41,6 +43,28 @@ def test_a_pattern_fits_the_whole_name(patterns: tuple[str, ...], name: str, all
     assert by_route is not None
     assert (by_provider.allow_provider(name), by_provider.allow_model("x")) == (allowed, True)
     assert (by_route.allow_route(name), by_route.restrict_models) == (allowed, False)
+
+
+@given(
+    st.lists(st.text("ab*?", min_size=1, max_size=8), min_size=1, max_size=3),
+    st.text("abc\n*", max_size=10),
+)
+def test_stars_and_question_marks_stand_for_what_they_say(patterns: list[str], name: str) -> None:
+    def fits(pattern: str, rest: str) -> bool:
+        if not pattern or not rest:
+            return not rest and not pattern.strip("*")
+        if pattern[0] == "*":
+            return fits(pattern[1:], rest) or fits(pattern, rest[1:])
+        return pattern[0] in ("?", rest[0]) and fits(pattern[1:], rest[1:])
+
+    found = compile_patterns(patterns).fullmatch(name) is not None
+    assert found is any(fits(pattern, name) for pattern in patterns)
+
+
+def test_no_name_makes_a_pattern_slow() -> None:
+    """Clients choose the names of models. With three stars it took 0.3 s, with more for ever."""
+    for pattern in ("*-" * 90 + "latest", "*a?" * 60, "a*" * 90 + "b"):
+        assert not compile_patterns([pattern]).fullmatch("a-" * 250 + "--")
 
 
 def test_a_key_only_narrows_what_its_client_may() -> None:

@@ -109,6 +109,21 @@ def _patterns(lists: Iterable[tuple[str, ...] | None]) -> _Patterns:
 
 def compile_patterns(patterns: Iterable[str]) -> re.Pattern[str]:
     """Return what fits any of some patterns: `*` is any text, `?` one character."""
-    words = {"*": ".*", "?": "."}
-    texts = ("".join(words.get(char) or re.escape(char) for char in one) for one in patterns)
-    return re.compile("|".join(texts) or r"(?!)", re.DOTALL)
+    return re.compile("|".join(map(_expression, patterns)) or r"(?!)", re.DOTALL)
+
+
+def _expression(pattern: str) -> str:
+    """Return a pattern as a regular expression that is matched in linear time.
+
+    Clients choose the names. What stands between two stars is taken where it comes first, which is
+    as good as anywhere later, and is not tried again: the groups are atomic.
+    """
+    first, *others = map(_plain, pattern.split("*"))
+    if not others:
+        return first
+    inner = "".join(f"(?>.*?{one})" for one in others[:-1] if one)
+    return f"{first}{inner}.*{others[-1]}"
+
+
+def _plain(text: str) -> str:
+    return "".join("." if char == "?" else re.escape(char) for char in text)
