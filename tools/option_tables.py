@@ -70,9 +70,7 @@ def _placeholder(argument: Argument) -> str:
 
 def _default(argument: Argument) -> str:
     default, show = argument.field_info.default, argument.parameter.show_default
-    if default is None and callable(show):
-        return str(show(default))
-    if default is None or default == "":
+    if default in (None, "", ()) and not callable(show):
         return ""
     if default is False:
         return "off"

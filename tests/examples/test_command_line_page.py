@@ -36,8 +36,7 @@ def _commands(group: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, App
             command = group[name]
             if command.default_command is not None:
                 yield " ".join((*path, name)), command
-            else:
-                yield from _commands(command, (*path, name))
+            yield from _commands(command, (*path, name))
 
 
 def _options(command: App) -> set[str]:

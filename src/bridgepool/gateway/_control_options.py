@@ -71,7 +71,9 @@ class ControlPlaneOptions:
     """The private key (PEM) of `--tls-cert`."""
     insecure: bool = False
     """Allow addresses that are not loopback without TLS, because something else encrypts."""
-    max_connections: Annotated[int, Parameter(metavar="COUNT")] = 10_000
+    max_connections: Annotated[
+        int | None, Parameter(metavar="COUNT", show_default=lambda _: "10000")
+    ] = None
     """Maximum number of connections to the API, and of gateways. Less if the limit of open files
     is lower than one for each of both."""
     max_connections_per_peer: Annotated[int | None, Parameter(metavar="COUNT")] = None

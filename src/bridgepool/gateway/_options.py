@@ -224,7 +224,9 @@ class GatewayOptions:
     max_replay_memory: Annotated[int, Parameter(metavar="BYTES")] = _POLICY.max_replay_memory
     """Bytes of all request bodies together that are kept to be sent again with another key of a
     provider, beside those of up to 64 kB. A body that finds no room is sent once."""
-    max_connections: Annotated[int, Parameter(metavar="COUNT")] = 10_000
+    max_connections: Annotated[
+        int | None, Parameter(metavar="COUNT", show_default=lambda _: "10000")
+    ] = None
     """Maximum number of client connections; further ones are answered with 503 and closed, except
     for `/healthz` and `/readyz`. Less if the limit of open files is lower than two for each."""
     max_connections_per_peer: Annotated[int | None, Parameter(metavar="COUNT")] = None

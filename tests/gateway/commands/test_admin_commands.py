@@ -378,3 +378,22 @@ def test_the_encryption_key_is_rotated(shell: Shell, tmp_path: Path) -> None:
     shown = shell.run("providers", "show", "openai", "--json")
     assert shown.status == 2 or shown.json()["problem"] is not None
     assert nowhere.run("encryption", "add-key", str(tmp_path / "none")).status == 2
+
+
+def test_a_change_warns_of_what_requests_will_not_like(shell: Shell) -> None:
+    """A provider without a key, or a fallback that cannot be used, was accepted in silence."""
+    base = ("--base-url", "https://api.example.com/v1")
+    done = shell.good("providers", "add", "bare", "--type", "openai", *base)
+    assert "warning: bare has no key: requests are sent to it without one" in done.err
+    add_openai_with_key(shell)
+    done = shell.good("providers", "update", "openai", "--fallback", "bare", "--fallback", "gone")
+    assert done.err == (
+        "warning: openai: its fallback gone cannot be used: there is no provider of that name\n"
+    )
+    assert shell.good("providers", "update", "openai", "--retries", "1").err == ""
+    done = shell.good("providers", "remove", "bare")
+    assert done.err == (
+        "warning: openai: its fallback bare cannot be used: there is no provider of that name\n"
+    )
+    done = shell.good("providers", "update", "openai", "--no-keys", "--no-fallback")
+    assert done.err.startswith("warning: openai has no key")

@@ -40,6 +40,20 @@ def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
     assert "rules" in shell.run("keys", "create", "admin", "boss", "--max-concurrent", "1").err
 
 
+def test_a_client_is_created_with_its_rules_at_once(shell: Shell) -> None:
+    """In between it could do everything."""
+    done = shell.good("clients", "create", "web", "--models", "gpt-5*", "--money-per-day", "2")
+    assert done.out.startswith("bp_")
+    shown = shell.good("clients", "show", "web", "--json").json()
+    assert (shown["rules"]["models"], shown["rules"]["money_per_day"]) == (["gpt-5*"], 2)
+    [key] = shown["keys"]
+    assert (key["id"] in done.out, key["rules"]["models"]) == (True, None)
+    assert f"client web: key {key['id']}, shown only now (revision 1)" in done.err
+    assert shell.run("clients", "create", "web").status == 2
+    refused = shell.run("clients", "create", "other", "--routes", "models")
+    assert (refused.status, refused.out) == (2, "")
+
+
 def test_a_rule_is_not_both_set_and_removed(shell: Shell) -> None:
     shell.good("keys", "create", "client", "ada")
     shell.good("clients", "update", "ada", "--models", "a")

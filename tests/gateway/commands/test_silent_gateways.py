@@ -1,14 +1,17 @@
-"""`bridgepool providers show` where a gateway does not report its keys."""
+"""The commands where gateways do not report their keys, or were stopped."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+import attrs
 import pytest
 import trio
 
 from bridgepool.gateway.control import find_encryption_keys, open_store
 from tests.gateway.commands.commands import Shell
+from tests.gateway.control.store.test_gateways import session
 
 
 def test_a_gateway_that_reports_no_keys_is_marked_and_the_mark_explained(
@@ -29,3 +32,31 @@ def test_a_gateway_that_reports_no_keys_is_marked_and_the_mark_explained(
     done = shell.good("providers", "show", "openai")
     assert "eu-1?" in done.out
     assert explained in done.out
+
+
+def test_a_stopped_gateway_is_shown_as_stopped_by_all_commands_and_can_be_forgotten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One command called it stopped, the other offline; and one printed no table."""
+    path = str(tmp_path / "store.db")
+    shell = Shell(capsys, monkeypatch, ("--store", path, "--create"))
+    shell.good("keys", "create", "client", "web")
+
+    async def record() -> None:
+        now = datetime.now(UTC)
+        row = session(connected=False, stopped=True, since=now, last_contact=now)
+        async with open_store(path, find_encryption_keys(path)) as store:
+            await store.record_gateways([row, attrs.evolve(row, instance="i2", stopped=False)])
+
+    trio.run(record)
+    made = shell.run("keys", "create", "client", "web", "--wait", "0")
+    assert (made.status, len(made.out.splitlines())) == (1, 1)
+    assert [line.split()[:3] for line in made.err.splitlines()[-2:]] == [
+        ["edge", "i1", "stopped"],
+        ["edge", "i2", "offline"],
+    ]
+    assert "stopped" in shell.good("gateways").out
+    assert shell.good("gateways", "forget", "i1").out == "forgot i1: 1 process\n"
+    assert shell.good("gateways", "forget", "edge").out == "forgot edge: 1 process\n"
+    assert shell.good("gateways", "--json").json()["gateways"] == []
+    assert shell.run("gateways", "forget", "edge").status == 2

@@ -36,8 +36,8 @@ def test_a_gateway_that_is_reconnecting_counts_as_pending() -> None:
 
 
 def test_gateways_that_are_offline_are_not_waited_for() -> None:
-    told = report(HERE, GONE)
-    assert [one.state for one in told.gateways] == ["applied", "offline"]
+    told = report(HERE, GONE, attrs.evolve(GONE, stopped=True))
+    assert [one.state for one in told.gateways] == ["applied", "offline", "stopped"]
     assert (told.complete, told.applied, told.connected) == (True, True, 1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from bridgepool.gateway.control._gateway_session import GatewaySession
@@ -92,6 +93,15 @@ def test_the_reports_of_all_gateways_are_added_up() -> None:
     assert new.last_used == NOW - timedelta(seconds=3)
     assert (old.in_flight, old.gateways, old.cooling_until) == (1, ("north",), None)
     assert old.last_used == NOW - timedelta(seconds=60)
+
+
+def test_a_gateway_that_has_not_used_a_provider_yet_can_still_use_its_key() -> None:
+    """The key was not safe to revoke, and no gateway was named."""
+    gateways = (gateway("idle"), gateway("new", provider_keys=None), gateway("gone", **STOPPED))
+    [new] = key_usage(PROVIDER, gateways, "e")
+    assert (new.gateways, new.unknown, new.safe_to_revoke) == (("idle",), ("new",), "no")
+    [disabled] = key_usage(attrs.evolve(PROVIDER, enabled=False), gateways, "e")
+    assert (disabled.gateways, disabled.safe_to_revoke) == ((), "no")
 
 
 def test_a_gateway_that_stopped_still_tells_when_a_key_was_used_last() -> None:

@@ -34,7 +34,23 @@ def test_the_limit_of_open_files_bounds_the_connections_with_two_for_each(
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4500, 4500))
     limiter = make_limiter(LOGGER, 10_000, None, ())
     assert (limiter.max_connections, limiter.max_per_peer) == (2000, 500)
-    assert "too low for --max-connections" in caplog.text
+    [warning] = caplog.records
+    assert "too low for --max-connections" in warning.message
+
+
+def test_a_limit_of_open_files_below_the_default_number_of_connections_is_no_warning(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start warned where the limit was 20,000 files, though nobody asked for as many."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (20_000, 20_000))
+    limiter = make_limiter(LOGGER, None, None, ())
+    assert limiter.max_connections == 9750
+    [line] = caplog.records
+    assert (line.levelname, line.message) == (
+        "INFO",
+        "open-file limit too low for --max-connections",
+    )
 
 
 def test_a_limit_of_open_files_that_is_high_enough_changes_nothing(

@@ -20,6 +20,7 @@ from bridgepool.gateway.commands._output import (
     print_json,
     print_table,
     report_change,
+    report_key,
     value_text,
 )
 from bridgepool.gateway.commands._root import app, fail
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 clients = App(
     name="clients",
-    help="Read clients, and change what they may. Clients are made with `bridgepool keys`.",
+    help="Make and read clients, and change what they may. Further keys: `bridgepool keys`.",
     default_parameter=Parameter(negative=""),
 )
 app.command(clients)
@@ -95,6 +96,27 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
     rows += [("revision", found.revision), ("rules", _shown(found.rules))]
     rows += [(f"key {key.id}", _shown(key.rules)) for key in found.keys]
     print_table(("FIELD", "VALUE"), rows)
+
+
+@clients.command
+def create(
+    name: str,
+    *,
+    rules: NewRules = NO_NEW_RULES,
+    wait: Wait = NO_WAIT,
+    where: Where = WHERE_DEFAULT,
+) -> None:
+    """Add a client with its rules, and print its first key on standard output, this once.
+
+    Args:
+        name: The id of the client.
+        rules: What it may; without any it may everything.
+    """
+    from bridgepool.gateway.control.operations._clients import add_client
+
+    given = read_rules(rules)
+    made = administer(where, lambda admin: admin.do(add_client, name, rules=given))
+    sys.exit(report_key(where, f"client {name}", made, wait))
 
 
 @clients.command

@@ -87,7 +87,8 @@ def forget(name: str, *, where: Where = WHERE_DEFAULT) -> None:
     from bridgepool.gateway.control.operations._gateways import forget_gateway
 
     found = administer(where, lambda admin: admin.do(forget_gateway, name))
-    print(f"forgot {name}: {found.forgotten} processes")
+    processes = "process" if found.forgotten == 1 else "processes"
+    print(f"forgot {name}: {found.forgotten} {processes}")
 
 
 def _connection(session: GatewaySession) -> str | bool:

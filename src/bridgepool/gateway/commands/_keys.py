@@ -16,7 +16,7 @@ from bridgepool.gateway.commands._connecting import (
     Where,
     administer,
 )
-from bridgepool.gateway.commands._output import print_json, print_table, report_change, wait_for
+from bridgepool.gateway.commands._output import print_json, print_table, report_change, report_key
 from bridgepool.gateway.commands._root import app, fail
 
 if TYPE_CHECKING:
@@ -90,12 +90,11 @@ def create(
     Args:
         kind: Whose key: `client` for a program that calls gateways, `gateway` for a gateway that
             follows a control plane, `admin` for the API and these commands. A client that does not
-            exist yet is added.
+            exist yet is added; `bridgepool clients create` adds one with rules of its own.
         name: The id of the client, or the name of the gateway or admin.
         role: The role of an admin key: read, or write.
         rules: What the client may with this key, beside the client's own rules.
     """
-    from bridgepool.gateway.control._records import NewClient
     from bridgepool.gateway.control.operations import _clients, _keys
 
     given = read_rules(rules)
@@ -114,19 +113,7 @@ def create(
             return await admin.do(_clients.add_client_key, name, given)
         return await admin.do(_clients.add_client, name, key_rules=given)
 
-    made = administer(where, make)
-    if made.key is None:
-        fail("the control plane made no key for that client")
-    key_id = made.client.keys[0].id if isinstance(made, NewClient) else made.access_key.id
-    shown = f"key {key_id}, shown only now (revision {made.revision})"
-    print(f"{kind} {name}: {shown}", file=sys.stderr)
-    print(made.key.reveal(), flush=True)
-    if wait.wait is not None:
-        report = wait_for(where, made.revision, wait)
-        live = sum(one.state in ("applied", "rejected") for one in report.gateways)
-        pending = sum(one.state in ("pending", "reconnecting") for one in report.gateways)
-        print(f"live on {live} gateways, pending on {pending}", file=sys.stderr)
-        sys.exit(0 if report.complete and live else 1)
+    sys.exit(report_key(where, f"{kind} {name}", administer(where, make), wait))
 
 
 @keys.command

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 from bridgepool.gateway.commands._connecting import AdminOptions, WaitOptions, administer
+from bridgepool.gateway.commands._root import fail
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._applied import AppliedReport
+    from bridgepool.gateway.control._records import NewClient, NewKey
 
 _UNLIMITED_WIDTH: Final = 10_000  # columns
 _LEAST_WRAPPED: Final = 30  # columns for the last one, below which the terminal wraps whole rows
@@ -23,8 +25,10 @@ def print_json(value: object) -> None:
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns, one line each.
+def print_table(
+    heads: Sequence[str], rows: Iterable[Sequence[object]], file: TextIO | None = None
+) -> None:
+    """Print rows in columns, one line each; on standard output, unless another file is given.
 
     On a terminal the last column, which may hold a sentence, is wrapped, if there is room for it.
     """
@@ -46,7 +50,7 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with console.capture() as capture:
         console.print(table, crop=False)
     for line in capture.get().splitlines():
-        print(line.rstrip())  # without the padding of the last column
+        print(line.rstrip(), file=file)  # without the padding of the last column
 
 
 def value_text(value: object) -> str:
@@ -91,7 +95,24 @@ def report_change(options: AdminOptions, change: Change, what: str, wait: WaitOp
     return 0 if wait.wait is None else report_applied(options, change.revision, wait)
 
 
-def wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> AppliedReport:
+def report_key(
+    options: AdminOptions, whose: str, made: NewKey | NewClient, wait: WaitOptions
+) -> int:
+    """Print a key that was made, alone on standard output; returns the exit status."""
+    from bridgepool.gateway.control._records import NewClient
+
+    if made.key is None:
+        fail("the control plane made no key for that client")
+    key_id = made.client.keys[0].id if isinstance(made, NewClient) else made.access_key.id
+    shown = f"key {key_id}, shown only now (revision {made.revision})"
+    print(f"{whose}: {shown}", file=sys.stderr)
+    print(made.key.reveal(), flush=True)
+    if wait.wait is None:
+        return 0
+    return report_applied(options, made.revision, wait, file=sys.stderr)
+
+
+def _wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> AppliedReport:
     """Wait until a revision is live; then warn of the gateways that are not there."""
     from bridgepool.gateway.control.operations._gateways import wait_long
 
@@ -107,10 +128,15 @@ def wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> Applied
 
 
 def report_applied(
-    options: AdminOptions, revision: int, wait: WaitOptions, *, as_json: bool = False
+    options: AdminOptions,
+    revision: int,
+    wait: WaitOptions,
+    *,
+    as_json: bool = False,
+    file: TextIO | None = None,
 ) -> int:
     """Wait until a revision is live and report where; returns the exit status."""
-    report = wait_for(options, revision, wait)
+    report = _wait_for(options, revision, wait)
     if as_json:
         print_json(report)
     elif report.gateways:
@@ -126,5 +152,6 @@ def report_applied(
                 )
                 for one in report.gateways
             ),
+            file,
         )
     return 0 if report.applied else 1

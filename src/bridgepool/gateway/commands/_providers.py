@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,10 +23,12 @@ from bridgepool.gateway.commands._connecting import (
 )
 from bridgepool.gateway.commands._field_options import given_values, make_options, without
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
+from bridgepool.gateway.commands._provider_problems import change_providers
 from bridgepool.gateway.commands._root import app, fail
 from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
 
 if TYPE_CHECKING:
+    from bridgepool.gateway.control._key_usage import KeyUsage
     from bridgepool.gateway.control._records import HeaderValue, KeyChange, ProviderView
 
 providers = App(
@@ -100,7 +103,7 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
                     one.id or "(taken out)",
                     one.in_flight,
                     one.last_used,
-                    one.cooling and f"{one.cooling} until {one.cooling_until:%Y-%m-%d %H:%M:%S}",
+                    _cooling(one),
                     ", ".join((*one.gateways, *(f"{name}?" for name in one.unknown))),
                     one.safe_to_revoke,
                 )
@@ -157,7 +160,7 @@ def add(
         headers=_headers(header_from_env),
         enabled=not disabled,
     )
-    change = administer(where, lambda admin: admin.do(add_provider, draft))
+    change = change_providers(where, lambda admin: admin.do(add_provider, draft))
     sys.exit(report_change(where, change, f"added {name}", wait))
 
 
@@ -215,7 +218,7 @@ def update(
         headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
         changed["headers"] = headers | _headers(header_from_env)
     patch = ProviderPatch(**changed)
-    change = administer(where, lambda admin: admin.do(update_provider, name, patch))
+    change = change_providers(where, lambda admin: admin.do(update_provider, name, patch))
     sys.exit(report_change(where, change, f"updated {name}", wait))
 
 
@@ -268,7 +271,7 @@ def remove(
     """
     from bridgepool.gateway.control.operations._providers import remove_provider
 
-    change = administer(
+    change = change_providers(
         where, lambda admin: admin.do(remove_provider, name, allow_empty=allow_empty)
     )
     sys.exit(report_change(where, change, f"removed {name}", wait))
@@ -295,7 +298,7 @@ def apply(
     from bridgepool.gateway.control.operations._providers import apply_providers
 
     drafts = read_drafts(file)
-    result = administer(
+    result = change_providers(
         where,
         lambda admin: admin.do(apply_providers, drafts, prune, dry_run, allow_empty),
     )
@@ -341,6 +344,15 @@ def _headers(pairs: list[str] | None) -> dict[str, HeaderValue]:
             fail("--header-from-env: is not NAME=VARIABLE")
         headers[name.lower()] = secret_from_environment(variable)
     return headers
+
+
+def _cooling(key: KeyUsage) -> str:
+    """Show why no request takes a key; a refused one whose time has passed waits to be tried."""
+    if key.cooling_until is None:
+        return key.cooling
+    if key.cooling_until <= datetime.now(UTC):
+        return f"{key.cooling}; the next request tries it" if key.cooling == "refused" else ""
+    return f"{key.cooling} until {key.cooling_until:%Y-%m-%d %H:%M:%S}"
 
 
 def _keys(view: ProviderView) -> str:

@@ -12,7 +12,9 @@ from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.remote import RejectedRow
 
-AppliedState: TypeAlias = Literal["applied", "rejected", "pending", "reconnecting", "offline"]
+AppliedState: TypeAlias = Literal[
+    "applied", "rejected", "pending", "reconnecting", "offline", "stopped"
+]
 
 
 STALE_AFTER: Final = 35.0
@@ -28,7 +30,8 @@ class GatewayApplied:
     state: AppliedState
     """``applied``: it serves this revision or a later one; ``rejected``: the same, except for some
     providers; ``pending``: it is connected and has not acknowledged it yet; ``reconnecting``: it
-    lost its connection, and is expected back; ``offline``: not connected."""
+    lost its connection, and is expected back; ``offline``: not connected; ``stopped``: it
+    ended its session itself."""
     revision: int | None
     """The last one that it acknowledged; None before its first receipt."""
     rejected: tuple[RejectedRow, ...] = ()
@@ -115,7 +118,9 @@ def as_of(session: GatewaySession, now: datetime) -> GatewaySession:
 
 
 def _judge(revision: int, session: GatewaySession, latest: Revisions) -> GatewayApplied:
-    state: AppliedState = "reconnecting" if session.reconnecting else "offline"
+    state: AppliedState = "stopped" if session.stopped else "offline"
+    if session.reconnecting:
+        state = "reconnecting"
     rejected: tuple[RejectedRow, ...] = ()
     if session.connected:
         state = "pending"

@@ -96,6 +96,8 @@ def _usage(
             unknown.add(row.gateway)
         elif key_id is None and not _has_revision(report, provider.revision, epoch):
             using.add(row.gateway)  # it has the key still
+        elif key_id is not None and provider.enabled:
+            using.add(row.gateway)  # for its next request
     using |= {row.gateway for row, key in seen if row.connected and (key.usable or key.in_flight)}
     used = [_since(row, key.unused_for) for row, key in seen if key.unused_for is not None]
     cooling = [(_since(row, -key.cooling_for), key.cooling) for row, key in seen if key.cooling]

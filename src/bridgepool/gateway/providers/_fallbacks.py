@@ -1,10 +1,28 @@
 """Which names of a `fallback` lead to no provider that could stand in. Pure."""
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import attrs
 
-from bridgepool.gateway.providers._provider import Provider
+
+class HasFallback(Protocol):
+    """What is looked at of a provider, whichever form of it that is."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def type(self) -> str:
+        """Its type."""
+        ...
+
+    @property
+    def fallback(self) -> tuple[str, ...]:
+        """The names of those that may stand in for it."""
+        ...
 
 
 @attrs.frozen
@@ -24,7 +42,7 @@ class UnusableFallback:
         return "it is of another type" if self.is_known else "there is no provider of that name"
 
 
-def unusable_fallbacks(providers: Iterable[Provider]) -> Iterator[UnusableFallback]:
+def unusable_fallbacks(providers: Iterable[HasFallback]) -> Iterator[UnusableFallback]:
     """Find the names in the `fallback` of providers that cannot be used, among all of a set."""
     known = tuple(providers)
     asking = [provider for provider in known if provider.fallback]

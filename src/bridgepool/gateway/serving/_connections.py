@@ -14,6 +14,7 @@ from bridgepool.gateway.serving._listening import StartError
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 UNAUTHENTICATED_TIMEOUT: Final = 15.0  # seconds that a connection lives without a valid key
+_DEFAULT: Final = 10_000  # connections
 # Files that are open for anything but connections: logs, databases, connections over the limits,
 # and those that were just accepted.
 _OTHER_FILES: Final = 500
@@ -22,14 +23,14 @@ _MAX_OPEN_FILES: Final = 1 << 20
 
 
 def check_connection_options(
-    max_connections: int, max_per_peer: int | None, trusted_proxies: Sequence[str]
+    max_connections: int | None, max_per_peer: int | None, trusted_proxies: Sequence[str]
 ) -> None:
     """Check the options of `make_limiter`.
 
     Raises:
         StartError: One cannot be used; the text names it.
     """
-    if max_connections < 1:
+    if max_connections is not None and max_connections < 1:
         raise StartError("--max-connections must be at least 1")
     if max_per_peer is not None and max_per_peer < 1:
         raise StartError("--max-connections-per-peer must be at least 1")
@@ -39,15 +40,15 @@ def check_connection_options(
 
 def make_limiter(
     logger: logging.Logger,
-    max_connections: int,
+    max_connections: int | None,
     max_per_peer: int | None,
     trusted_proxies: Sequence[str],
 ) -> ConnectionLimiter:
     """Return the limiter of a program's connections; raise its limit of open files.
 
     Args:
-        logger: Gets a warning if the limit of open files is too low.
-        max_connections: The option; the limit of open files can make it less.
+        logger: Gets a warning if the limit of open files is too low for the option.
+        max_connections: The option; None for 10,000. The limit of open files can make it less.
         max_per_peer: The option; None for a quarter of the connections.
         trusted_proxies: Networks whose addresses have no limit of their own.
     """
@@ -92,13 +93,15 @@ def raise_open_files_limit() -> float:
     return soft
 
 
-def _within_open_files(logger: logging.Logger, wanted: int) -> int:
-    """Return how many connections the process can have files for, at most `wanted`."""
+def _within_open_files(logger: logging.Logger, option: int | None) -> int:
+    """Return how many connections the process can have files for, at most those of the option."""
+    wanted = _DEFAULT if option is None else option
     files = raise_open_files_limit()
     possible = max((files - _OTHER_FILES) / _FILES_PER_CONNECTION, files / 8, 1)
     if possible >= wanted:
         return wanted
-    logger.warning(
+    logger.log(
+        logging.INFO if option is None else logging.WARNING,
         "open-file limit too low for --max-connections",
         extra={"open_files": files, "max_connections": wanted, "accepted": int(possible)},
     )

@@ -1,0 +1,45 @@
+"""What a change of providers leaves behind that the store accepts and requests may not like."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from bridgepool.gateway.commands._connecting import AdminOptions, administer
+
+if TYPE_CHECKING:
+    from bridgepool.gateway.control._records import ProviderView
+    from bridgepool.gateway.control.operations import Admin
+
+T = TypeVar("T")
+
+
+def change_providers(options: AdminOptions, change: Callable[[Admin], Awaitable[T]]) -> T:
+    """Carry out a change; then warn of the problems that providers did not have before it."""
+    from bridgepool.gateway.control.operations._providers import list_providers
+
+    async def work(admin: Admin) -> tuple[T, list[str]]:
+        before = set(_problems((await admin.do(list_providers)).providers))
+        changed = await change(admin)
+        after = (await admin.do(list_providers)).providers
+        return changed, [problem for problem in _problems(after) if problem not in before]
+
+    changed, problems = administer(options, work)
+    for problem in problems:
+        print(f"warning: {problem}", file=sys.stderr)
+    return changed
+
+
+def _problems(providers: Iterable[ProviderView]) -> Iterator[str]:
+    from bridgepool.gateway.providers._fallbacks import unusable_fallbacks
+
+    known = tuple(providers)
+    for one in known:
+        if not (one.keys or one.key_env or one.client_keys or one.problem):
+            yield (
+                f"{one.name} has no key: requests are sent to it without one; --keys-stdin, "
+                "--key-env or --client-keys give it one"
+            )
+    for found in unusable_fallbacks(known):
+        yield f"{found.provider}: its fallback {found.fallback} cannot be used: {found.reason}"
