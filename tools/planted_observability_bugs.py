@@ -47,6 +47,16 @@ OBSERVABILITY_BUGS: tuple[Bug, ...] = (
         "if is_local_program(headers):", "if True:",
     ),
     bug(
+        "a proxy on this machine opens an anonymous gateway to others",
+        ("tests/gateway/proxy/test_auth.py",),
+        "gateway/proxy/_auth.py:_refuse_foreign",
+        "if comes_from_elsewhere(headers):", "if False:",
+    ),
+    bug(
+        "a gateway of trusted proxies needs no clients", ("tests/gateway/test_options.py",),
+        "gateway/_options.py:GatewayOptions.settings", " and not self.trusted_proxy", "",
+    ),
+    bug(
         "any token opens the admin port", _ADMIN, "gateway/serving/_admin.py:AdminPages._admit",
         'if hmac.compare_digest(given, self._token.secret.reveal().encode("ascii")):', "if given:",
     ),
