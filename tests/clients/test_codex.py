@@ -62,5 +62,9 @@ async def test_turns_of_codex_pass_on_one_websocket_and_on_another_after_a_provi
         log = await gateway.stop()
     assert said_on(north)[1:] == [(1, "Two.", True), (2, "Five.", False)]
     assert said_on(south) == [(1, "Three.", False), (1, "Four.", True), (1, "Five.", True)]
-    sockets = [(line["status"], line["code"]) for line in log if line["route"] == "/responses"]
-    assert sockets == [(101, ""), (101, "drain_deadline"), (101, "")]
+    sockets = {
+        line["generation"]: (line["status"], line["code"])
+        for line in log
+        if line["route"] == "/responses"
+    }
+    assert sockets == {1: (101, ""), 2: (101, "drain_deadline"), 3: (101, "")}

@@ -110,6 +110,7 @@ async def test_messages_after_the_last_one_of_a_realtime_response_come_before_th
         with suppress(AssertionError):  # it is closed
             while True:
                 got.append(await socket.receive())
+                await socket.send_text("an answer")
 
     north = await start_upstream(nursery, realtime)
     mock_clock.rate = 1
