@@ -61,6 +61,10 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         f"{_SHARES}:_Pool.turn", "now - holder.gone >= RESERVED_FOR", "True",
     ),
     bug(
+        "a request that seems to cost nothing asks for no share", _SHARE_TESTS,
+        "gateway/limits/_leased.py:_Part.want", "max(cost, _LEAST_COST * self.limit)", "cost",
+    ),
+    bug(
         "what was taken of a rate is given away", _SHARE_TESTS,
         "gateway/limits/_leased.py:LeasedScope.apply", "max(given.share, taken)", "given.share",
     ),

@@ -43,10 +43,14 @@ async def test_the_store_gives_what_is_left_of_a_budget_and_takes_it_back(
         # One who has seen more knows that the store was restored.
         [seen] = await budgets_of(store).draw([attrs.evolve(DRAW, seen=9.0, wanted=5)])
         assert (seen.amount, seen.spent) == (1, 10)
+        # What is drawn in small parts is counted as it was given.
+        small = attrs.evolve(DRAW, id="cid", owed=1.5e-7, wanted=2e-7)
+        drawn = [one for _ in range(5) for one in await budgets_of(store).draw([small] * 5)]
+        assert sum(one.amount for one in drawn) == pytest.approx(drawn[-1].spent) == 25e-6
         clock.now += 5 * DAY
         assert await budgets_of(store).forget_old() == 0
         clock.now += 5 * DAY
-        assert await budgets_of(store).forget_old() == 2
+        assert await budgets_of(store).forget_old() == 3
 
 
 @attrs.define(eq=False)

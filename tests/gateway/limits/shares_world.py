@@ -54,7 +54,7 @@ class Gateway:
             ends, grant, tokens = request
             if ends <= world.now:
                 self.running.remove(request)
-                grant.end(Amounts(tokens, 0.0))
+                grant.end(world.amounts(tokens))
         if self.asking is not None and self.asking[0] <= world.now:
             asked = self.asking[1]
             shares = world.lease(self, asked)
@@ -83,7 +83,8 @@ class Gateway:
                 if self.asking is None and self.answer is None:
                     self.next_report = min(self.next_report, self.world.now)
                 return False
-        found = self.limiter.admit(self.world.caller, Amounts(tokens, 0.0))
+        estimate = self.world.amounts(tokens * self.world.estimated)
+        found = self.limiter.admit(self.world.caller, estimate)
         if isinstance(found, Exceeded):
             return False
         self.running.append((self.world.now + duration, found, tokens))
@@ -103,11 +104,18 @@ class World:
     ledgers: list[ShareLedger] = attrs.field(init=False)
     skews: list[float] = attrs.field(init=False)
     """How much the clocks of control planes are wrong."""
+    price: float = 0.0
+    """Of a token."""
+    estimated: float = 1.0
+    """What part of it a request is estimated to use when it begins."""
     plane_is_there: bool = True
     gone: dict[str, float] = attrs.field(factory=dict)
     """When which gateways were killed."""
     gateways: list[Gateway] = attrs.field(factory=list)
     started: int = 0
+
+    def amounts(self, tokens: float) -> Amounts:
+        return Amounts(tokens, tokens * self.price)
 
     def delay(self) -> float:
         return self.random.choice((0.0, 0.0, 0.05, 0.3))
@@ -179,6 +187,8 @@ def run(
     stored: dict[object, float] | None = None,
     moves: float = 0.0,
     turns: float = 0.0,
+    price: float = 0.0,
+    estimated: float = 1.0,
 ) -> tuple[list[tuple[float, float]], int]:
     """Return when how much was admitted, and the most requests that ran at the same time."""
     world = World(
@@ -187,6 +197,8 @@ def run(
         loss,
         count=planes,
         stored=stored,
+        price=price,
+        estimated=estimated,
     )
     for _ in range(GATEWAYS):
         world.start()

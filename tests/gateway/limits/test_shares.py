@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bridgepool.gateway.limits._kinds import BUDGETS, RATES
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, Grant, Limiter
+from bridgepool.gateway.limits._limiter import Amounts, Grant, Limiter, costs_of
 from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
 from bridgepool.gateway.providers import Caller, ClientRules
 from tests.gateway.limits.shares_world import (
@@ -79,6 +79,35 @@ def test_a_budget_in_a_store_holds_whatever_is_killed(seed: int) -> None:
         )
         total = sum(amount for _at, amount in admitted)
         assert least * 5000 <= total <= 1.05 * 5000
+
+
+@settings(max_examples=10, deadline=None, phases=[Phase.generate])
+@given(
+    st.integers(0, 2**32),
+    st.floats(-6, 3).map(lambda exponent: 10.0**exponent),
+    st.sampled_from([0.0, 0.01, 1.0, 3.0]),
+)
+def test_a_budget_of_money_holds_and_can_be_spent_whatever_a_request_costs(
+    seed: int, price: float, estimated: float
+) -> None:
+    """A request that cost less than a thousandth of the currency asked for no share."""
+    budgets: dict[object, float] = {}
+    limit = 500 * price
+    admitted, _ = run(
+        {"money_per_day": limit},
+        seed,
+        kills=0.001,
+        restarts=True,
+        stored=budgets,
+        price=price,
+        estimated=estimated,
+    )
+    assert 0.75 * 500 <= len(admitted) <= 1.05 * 500 + GATEWAYS
+    [spent] = budgets.values()  # of what was not reported before a kill, nothing can be known
+    assert len(admitted) * price * 0.98 <= spent + 1e-9 <= 1.05 * limit + GATEWAYS * price
+    # Of a budget that is larger than what is asked for, nothing is refused.
+    many, _ = run({"money_per_day": limit}, seed, 60, stored={}, price=price / 1e4)
+    assert len(many) >= 0.9 * 60 / TICK * 4
 
 
 def test_of_a_budget_in_a_store_only_what_was_drawn_is_given_and_what_is_held_is_no_spare() -> None:
@@ -256,6 +285,38 @@ def test_a_budget_that_is_raised_lowered_or_made_again_goes_on() -> None:
     assert spend(None) == 160
     assert spend(1500) == 0
     assert spend(0) == 0
+
+
+@pytest.mark.parametrize("limit", [1e-5, 1.0, 1e7])
+def test_a_budget_that_is_spent_to_the_last_request_is_spent(limit: float) -> None:
+    """Ten times 0.1 is less than 1: a hair was left that no gateway could be given."""
+    ledger, now = ShareLedger(-100.0, (), True), 100.0
+    ledger.begin("g")
+    scope = LeasedScope(ClientRules(money_per_day=limit))
+    scope.set_rules(scope.rules, now)
+    costs, stored, done = costs_of(Amounts(0.0, limit / 10)), 0.0, 0
+
+    def report() -> None:
+        nonlocal stored
+        asked = scope.demands("client", "ada", now)
+        noted = ledger.note("g", asked, now, NEW_YEAR)
+        for draw in ledger.draws(now, 10):
+            drawn = draw.take_from(stored)
+            stored = drawn.spent
+            ledger.drew([draw], [drawn], now)
+        for one, share in zip(asked, ledger.give(noted, now), strict=True):
+            scope.apply(one, share, now)
+
+    for _ in range(20):
+        now += 10.0
+        scope.expect(costs, now)
+        report()
+        if scope.exceeded(costs, now, NEW_YEAR) is None:
+            scope.take(costs, now, NEW_YEAR)
+            done += 1
+    assert done == 10
+    assert stored == pytest.approx(limit)
+    assert scope.exceeded(costs, now, NEW_YEAR) == ("money_per_day", 86400, True)
 
 
 def test_a_gateway_that_is_gone_keeps_its_share_for_a_while() -> None:

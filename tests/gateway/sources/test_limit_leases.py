@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,14 +17,24 @@ import trio.testing
 
 from bridgepool.gateway import ControlPlane, open_control_plane, open_gateway
 from bridgepool.gateway._protocol import LeasedShares, LeaseShares
-from bridgepool.gateway.control import MemoryBackend, open_gateway_service
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded
+from bridgepool.gateway.control import (
+    MemoryBackend,
+    open_gateway_service,
+    open_hub,
+)
+from bridgepool.gateway.control.store import budgets_of
+from bridgepool.gateway.limits._budgets import period_start
+from bridgepool.gateway.limits._draws import Draw
+from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant
 from bridgepool.gateway.limits._shares import ShareDemand
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
+from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.gateway.proxy._client_use import SharedLimits
 from bridgepool.gateway.sources._limit_leases import LimitLeases
-from bridgepool.remote import Identity, RemoteError
+from bridgepool.remote import Identity, RemoteError, RemoteService
+from tests.gateway.control.stores import ADA
+from tests.gateway.control.stores import opened as opened_store
 from tests.gateway.control.test_gateway_service import Open, talk
 
 DEMAND = ShareDemand(scope="client", id="a", rule="tokens_per_minute", limit=10, held=0, demand=1)
@@ -32,13 +44,24 @@ def ada(**rules: Any) -> Caller:
     return Caller("ada", "k1", ClientRules(**rules))
 
 
-async def admits(limits: SharedLimits, caller: Caller, tokens: float = 0.0) -> str:
-    """Make a request as a gateway does; return the rule that refuses it, or ""."""
-    await limits.prepare(caller, Amounts(tokens))
-    found = limits.limiter.admit(caller, Amounts(tokens))
+async def ask(
+    limits: SharedLimits, caller: Caller, tokens: float = 0.0, money: float = 0.0
+) -> Grant | Exceeded:
+    """Ask for a request as a gateway does."""
+    cost = Amounts(tokens, money)
+    await limits.prepare(caller, cost)
+    found = limits.limiter.admit(caller, cost)
     refused = isinstance(found, Exceeded) and not found.is_budget
     if refused and await limits.refresh(caller):
-        found = limits.limiter.admit(caller, Amounts(tokens))
+        found = limits.limiter.admit(caller, cost)
+    return found
+
+
+async def admits(
+    limits: SharedLimits, caller: Caller, tokens: float = 0.0, money: float = 0.0
+) -> str:
+    """Make a request; return the rule that refuses it, or ""."""
+    found = await ask(limits, caller, tokens, money)
     return found.rule if isinstance(found, Exceeded) else ""
 
 
@@ -48,18 +71,28 @@ async def opened() -> AsyncIterator[tuple[ControlPlane, ControlPlane]]:
     async with open_gateway_service(backend) as service:
         await trio.sleep(10)  # it has settled
 
-        def connect(name: str) -> Any:
+        def identify(name: str) -> Identity:
             key_id = GATEWAY_KEYS.id_of(backend.add_gateway_key(name).reveal().encode())
-            return service.connect(Identity(name, (key_id or b"").decode()))
+            return Identity(name, (key_id or b"").decode())
 
-        async with (
-            open_control_plane(partial(connect, "one"), name="one") as one,
-            open_control_plane(partial(connect, "two"), name="two") as two,
-        ):
-            for plane in (one, two):
-                while not plane.providers.status.connected:  # noqa: ASYNC110 -- no event tells
-                    await trio.sleep(0.1)
-            yield one, two
+        async with connected(service, identify("one"), identify("two")) as planes:
+            yield planes
+
+
+@asynccontextmanager
+async def connected(
+    service: RemoteService[ProviderRow], *identities: Identity
+) -> AsyncIterator[tuple[ControlPlane, ControlPlane]]:
+    """Connect two gateways."""
+    first, second = identities
+    async with (
+        open_control_plane(partial(service.connect, first), name="one") as one,
+        open_control_plane(partial(service.connect, second), name="two") as two,
+    ):
+        for plane in (one, two):
+            while not plane.providers.status.connected:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.1)
+        yield one, two
 
 
 async def test_two_gateways_admit_together_what_the_limit_says(
@@ -119,6 +152,60 @@ async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(
             found = plane.clients._leases.limiter.admit(caller, Amounts(5))
             assert isinstance(found, Exceeded)
             assert (found.rule, found.is_budget) == ("tokens_per_day", True)
+
+
+@pytest.mark.parametrize(("pause", "each"), [(3.0, 50), (100.0, 15)])
+async def test_requests_that_cost_little_are_served_to_the_end_of_a_budget(
+    autojump_clock: trio.testing.MockClock, pause: float, each: int
+) -> None:
+    """Such a client was refused for good when it had spent a hundredth of its budget."""
+    async with opened() as (one, two):
+        caller, price, done = ada(money_per_day=0.01), 0.009 / each / 2, 0
+        for plane in (one, two) * each:
+            await trio.sleep(pause)
+            grant = await ask(plane.clients._leases, caller, 0, 1e-6)
+            assert isinstance(grant, Grant)
+            grant.end(Amounts(0, price))  # the output costs more
+            done += 1
+        for plane in (one, two) * 20:
+            await trio.sleep(1)
+            found = await ask(plane.clients._leases, caller, 0, price)
+            done += isinstance(found, Grant)
+        assert 2.15 * each <= done <= 2.3 * each + 1
+        assert isinstance(found, Exceeded)
+        assert (found.rule, found.is_budget) == ("money_per_day", True)
+
+
+async def test_small_sums_are_spent_once_by_two_gateways_over_restarts(tmp_path: Path) -> None:
+    """With budgets in a store, at real time: what is refused is tried again."""
+    caller, price, done = ada(money_per_month=2e-3), 4e-5, 0
+    async with opened_store(f"sqlite:{tmp_path / 'store.db'}") as store:
+        keys = [(await store.create_gateway_key(ADA, name)).access_key for name in ("a", "b")]
+        identities = [Identity(key.name, key.id) for key in keys]
+        month = period_start("month", time.time())
+        draw = Draw(
+            scope="client", id="ada", rule="money_per_month", period=month, until=month, limit=1
+        )
+        await budgets_of(store).draw([attrs.evolve(draw, owed=1e-3)])  # half of it
+        for most in (12, 100):
+            async with (
+                open_hub(store) as hub,
+                open_gateway_service(hub, observer=hub, limits=hub.limits) as service,
+                connected(service, *identities) as planes,
+            ):
+                spent = False
+                with trio.fail_after(60):
+                    while done < most and not spent:
+                        for plane in planes:
+                            grant = await ask(plane.clients._leases, caller, 0, price / 20)
+                            if isinstance(grant, Grant):
+                                grant.end(Amounts(0, price))
+                                done += 1
+                            else:
+                                spent = grant.is_budget
+        assert 22 <= done <= 27
+        [row] = await budgets_of(store).draw([draw])
+        assert 2e-3 <= row.spent <= 1.1 * 2e-3
 
 
 async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheless(

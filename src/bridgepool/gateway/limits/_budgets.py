@@ -7,11 +7,13 @@ that it has seen.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import attrs
 
 Period: TypeAlias = Literal["day", "month"]
+ROUNDING: Final = 1e-9
+"""The part of a limit below which what is left is a matter of rounding."""
 
 
 def period_start(period: Period, now: float) -> float:
@@ -42,7 +44,7 @@ class Budget:
     def is_exhausted(self, now: float) -> bool:
         """Return whether nothing is left."""
         self._turn(now)
-        return self.spent >= self.limit
+        return self.limit - self.spent <= ROUNDING * self.limit
 
     def remaining(self, now: float) -> float:
         """Return what is left."""

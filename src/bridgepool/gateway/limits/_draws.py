@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import attrs
+
+UNITS: Final = 1_000_000
+"""What is drawn is a whole number of millionths: so many are one."""
 
 
 @attrs.frozen
@@ -35,7 +41,14 @@ class Draw:
     """What was spent when the store was asked last; one that has less was restored."""
 
     def take_from(self, spent: float) -> Drawn:
-        """Return what is taken of a budget of which so much was spent."""
+        """Return what is taken of a budget of which so much was spent.
+
+        It is rounded up to a whole number of units, so that no sum of small draws is rounded.
+        """
         before = max(spent, self.seen)
         amount = self.owed + min(self.wanted, max(0.0, self.limit - before - self.owed))
-        return Drawn(amount, max(0.0, before + amount))
+        units = amount * UNITS
+        nearest = round(units)
+        # The product of a whole number of units may differ a little from one.
+        whole = nearest if math.isclose(units, nearest, abs_tol=1e-3) else math.ceil(units)
+        return Drawn(whole / UNITS, max(0, round(before * UNITS) + whole) / UNITS)

@@ -13,14 +13,15 @@ from typing import Final
 
 import attrs
 
-from bridgepool.gateway.limits._budgets import period_end, period_start
+from bridgepool.gateway.limits._budgets import ROUNDING, period_end, period_start
 from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, WHOLE_UNITS
 from bridgepool.gateway.limits._rate import MinuteRate
 from bridgepool.gateway.limits._shares import LEAST_SHARE, Share, ShareDemand
 from bridgepool.gateway.providers import ClientRules
 
 _HALF_LIFE: Final = 5.0  # seconds after which a demand counts half
-_LEAST_DEMAND: Final = 1e-3  # below it there is none
+_FORGOTTEN_AFTER: Final = 60.0  # seconds after which it does not count
+_LEAST_COST: Final = 1e-9  # of the limit: so much is asked for by a request that costs nothing
 _RETRY: Final = 1.0  # seconds until there may be a larger share
 
 
@@ -50,13 +51,19 @@ class _Part:
         self.share, self.lent, self.is_known = least, least, False
 
     def want(self, cost: float, now: float) -> None:
-        """Note that so much was asked for, whether it was there or not."""
-        self.demand, self._at = self.demand_at(now) + cost, now
+        """Note that so much was asked for, whether it was there or not.
+
+        What a request costs is known at its end only, so one that is estimated to cost nothing
+        needs a share, too.
+        """
+        self.demand = self.demand_at(now) + max(cost, _LEAST_COST * self.limit)
+        self._at = now
 
     def demand_at(self, now: float) -> float:
         """Return the demand of the last seconds."""
-        demand = self.demand * 0.5 ** (max(0.0, now - self._at) / _HALF_LIFE)
-        return demand if demand >= _LEAST_DEMAND else 0.0
+        since = max(0.0, now - self._at)
+        # A demand is never too small: a unit may be a token, or a large sum of money.
+        return self.demand * 0.5 ** (since / _HALF_LIFE) if since < _FORGOTTEN_AFTER else 0.0
 
 
 def _least(rule: str, limit: float) -> float:
@@ -129,8 +136,8 @@ class LeasedScope:
                 wait = self.rates[name].wait(costs[name], now)
                 if wait > 0:
                     return name, wait, False
-            elif part.share <= 0:
-                spent = min(part.remaining, part.limit) <= 0
+            elif part.share <= ROUNDING * part.limit:
+                spent = min(part.remaining, part.limit) <= ROUNDING * part.limit
                 end = period_end(BUDGETS[name][1], wall) - wall
                 return name, end if spent else _RETRY, spent
         return None
@@ -164,11 +171,16 @@ class LeasedScope:
         """Correct what a request has taken."""
         self.running -= 1
         for name, part in self.parts.items():
+            difference = differences[name]
             if name == "tokens_per_minute":
-                self.rates[name].take(differences[name], now)
+                self.rates[name].take(difference, now)
             elif name in BUDGETS:
-                part.share -= differences[name]
-                part.used += differences[name]
+                part.share -= difference
+                part.used += difference
+            else:
+                continue
+            if difference > 0:
+                part.want(difference, now)
 
     def is_idle(self, now: float, wall: float) -> bool:
         """Return whether it is of no use to remember it."""
@@ -177,12 +189,18 @@ class LeasedScope:
         return not self.running and not any(part.demand_at(now) or part.used for part in parts)
 
     def is_to_be_reported(self, now: float) -> bool:
-        """Return whether it is in use, lacks shares, or holds more than the least share."""
+        """Return whether there is something to report or to ask for.
+
+        That is: it is in use, lacks shares, holds more than the least share, or has spent what no
+        control plane knows.
+        """
         return (
             self.running > 0
             or self.lacks_shares
             or any(
-                part.demand_at(now) or part.share > _least(name, part.limit)
+                part.demand_at(now)
+                or part.share > _least(name, part.limit)
+                or part.used != part.reported
                 for name, part in self.parts.items()
             )
         )

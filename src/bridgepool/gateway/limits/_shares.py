@@ -28,7 +28,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from bridgepool.gateway.limits._budgets import Period, period_end, period_start
+from bridgepool.gateway.limits._budgets import ROUNDING, Period, period_end, period_start
 from bridgepool.gateway.limits._draws import Draw, Drawn
 from bridgepool.gateway.limits._kinds import BUDGETS, RATES, WHOLE_UNITS
 
@@ -44,7 +44,6 @@ MAX_DEMANDS: Final = 2000
 """The most limits of one report."""
 _DRAW_AGAIN: Final = 5.0  # seconds after which more is drawn of a budget that had too little left
 _MAX_POOLS: Final = 100_000
-_ROUNDING: Final = 1e-9
 
 PoolId: TypeAlias = tuple[str, str, str]
 
@@ -180,9 +179,10 @@ class _Pool:
         if self.period is not None:
             target = min(target, BUDGET_CHUNK * self.limit)
         if settling and not self.stored:
-            target = min(target, max(holder.held, LEAST_SHARE * self.limit, 1.0))
-        share = min(math.ceil(target - _ROUNDING) if whole_units else target, free)
-        share = max(0.0, math.floor(share + _ROUNDING) if whole_units else share)
+            small = max(LEAST_SHARE * self.limit, 1.0 if whole_units else 0.0)
+            target = min(target, max(holder.held, small))
+        share = min(math.ceil(target - ROUNDING) if whole_units else target, free)
+        share = max(0.0, math.floor(share + ROUNDING) if whole_units else share)
         holder.held = max(holder.held, share)
         return share
 
@@ -210,7 +210,7 @@ class _Pool:
             unmet = sum(max(0.0, chunk - each.held) for each in asking)
             wanted = unmet + chunk - max(0.0, slack)
         owed = max(0.0, -slack)
-        if owed <= self.limit * _ROUNDING and wanted <= chunk / 2 and self.total is not None:
+        if owed <= self.limit * ROUNDING and wanted <= chunk / 2 and self.total is not None:
             return None
         return self._draw(owed, max(0.0, wanted))
 
@@ -238,7 +238,7 @@ class _Pool:
         if draw.period != self.start:
             return  # of a period that is over
         self.drawn, self.total = self.drawn + drawn.amount, drawn.spent
-        too_little = drawn.amount < draw.owed + draw.wanted - self.limit * _ROUNDING
+        too_little = drawn.amount < draw.owed + draw.wanted - self.limit * ROUNDING
         self.draw_again = now + _DRAW_AGAIN if too_little else -math.inf
 
 

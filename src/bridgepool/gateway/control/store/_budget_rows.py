@@ -7,7 +7,6 @@ restored from a backup, and is set right by the next draw.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -17,9 +16,8 @@ import attrs
 from bridgepool.gateway.control.store._programs import Run
 from bridgepool.gateway.control.store._store import Store
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
-from bridgepool.gateway.limits._draws import Draw, Drawn
+from bridgepool.gateway.limits._draws import UNITS, Draw, Drawn
 
-_UNIT: Final = 1_000_000  # of the column, for one
 _HIGHEST: Final = 2**63 - 1
 _KEPT_FOR: Final = 7 * 86400  # seconds after its end; a clock may be set back
 
@@ -53,13 +51,13 @@ def _draw(tx: StoreTransaction, draw: Draw) -> Drawn:
     row = tx.sql.fetch_one(
         "SELECT spent FROM budgets WHERE period = ? AND scope = ? AND id = ? AND rule = ?", *key
     )
-    drawn = draw.take_from(row[0] / _UNIT if row is not None else 0.0)
+    drawn = draw.take_from(row[0] / UNITS if row is not None else 0.0)
     tx.sql.execute(
         "INSERT INTO budgets (period, scope, id, rule, until, spent) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (period, scope, id, rule) DO UPDATE SET spent = excluded.spent",
         *key,
         int(draw.until),
-        min(math.ceil(drawn.spent * _UNIT), _HIGHEST),
+        min(round(drawn.spent * UNITS), _HIGHEST),
     )
     return drawn
 
