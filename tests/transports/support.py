@@ -21,11 +21,15 @@ from bridgepool.transports.websocket import (
 Channel = trio.abc.Channel[bytes]
 QUICK = WebSocketLimits(
     max_message_bytes=1 << 20,
-    handshake_timeout=2,
+    handshake_timeout=20,
     heartbeat_interval=0.05,
-    heartbeat_timeout=0.4,
+    heartbeat_timeout=20,
     close_timeout=0.5,
 )
+IMPATIENT = attrs.evolve(QUICK, heartbeat_timeout=0.4)
+"""Silent peers are detected soon. A busy machine can make any peer silent for so long."""
+STEADY = attrs.evolve(QUICK, heartbeat_timeout=1.0)
+"""Peers that answer stay connected, also on a busy machine."""
 
 
 async def admit_all(handshake: Handshake) -> Handshake | Refused:

@@ -14,10 +14,11 @@ from wsproto.events import AcceptConnection, Request
 from bridgepool.transports import BreakReason, ChannelBrokenError
 from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
 from tests.http.test_accepting import counting_turns
-from tests.transports.support import QUICK, Channel, running
+from tests.transports.support import IMPATIENT, QUICK, STEADY, Channel, running
 
 # Never asks unless in doubt.
-SELDOM = WebSocketLimits(heartbeat_interval=3600, heartbeat_timeout=0.4, close_timeout=0.5)
+SELDOM = attrs.evolve(IMPATIENT, heartbeat_interval=3600)
+RARE = attrs.evolve(STEADY, heartbeat_interval=3600)
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -77,7 +78,7 @@ async def is_given_up(end: Channel) -> None:
 
 async def test_a_frozen_client_is_detected() -> None:
     with trio.fail_after(60):
-        async with running() as serving, raw_client(serving.port):
+        async with running(limits=IMPATIENT) as serving, raw_client(serving.port):
             await is_given_up(await serving.accepted())
 
 
@@ -113,7 +114,7 @@ async def test_clients_that_are_silent_together_are_broken_off_a_few_at_a_time()
 
 async def test_a_client_that_sends_data_but_no_pong_is_dead_once_it_is_silent() -> None:
     with trio.fail_after(60):
-        async with running() as serving, raw_client(serving.port) as stream:
+        async with running(limits=IMPATIENT) as serving, raw_client(serving.port) as stream:
             server = await serving.accepted()
             assert (await read(stream, 2))[:1] == b"\x89"
             await stream.send_all(masked(0x82, b"no pong"))
@@ -122,7 +123,7 @@ async def test_a_client_that_sends_data_but_no_pong_is_dead_once_it_is_silent() 
 
 
 async def test_a_frozen_server_is_detected() -> None:
-    async with client_of_frozen_server(QUICK) as client:
+    async with client_of_frozen_server(IMPATIENT) as client:
         await is_given_up(client)
 
 
@@ -134,14 +135,17 @@ async def test_a_server_that_is_silent_after_a_message_is_detected_early() -> No
 
 async def test_a_client_that_only_answers_pings_stays_connected() -> None:
     with trio.fail_after(60):
-        async with running() as serving, trio_websocket.open_websocket_url(serving.url) as ws:
+        async with (
+            running(limits=STEADY) as serving,
+            trio_websocket.open_websocket_url(serving.url) as ws,
+        ):
             server = await serving.accepted()
-            await trio.sleep(2 * QUICK.heartbeat_timeout)
+            await trio.sleep(1.5 * STEADY.heartbeat_timeout)
             await ws.send_message(b"1")
             assert await server.receive() == b"1"
 
 
-@pytest.mark.parametrize(("of_server", "of_client"), [(QUICK, SELDOM), (SELDOM, QUICK)])
+@pytest.mark.parametrize(("of_server", "of_client"), [(STEADY, RARE), (RARE, STEADY)])
 async def test_ends_that_ping_at_different_intervals_stay_connected(
     of_server: WebSocketLimits, of_client: WebSocketLimits
 ) -> None:
@@ -152,7 +156,7 @@ async def test_ends_that_ping_at_different_intervals_stay_connected(
         ):
             server = await serving.accepted()
             await client.send(b"1")  # to which nothing is said
-            await trio.sleep(2 * QUICK.heartbeat_timeout)
+            await trio.sleep(1.5 * STEADY.heartbeat_timeout)
             await server.send(b"2")
             assert (await server.receive(), await client.receive()) == (b"1", b"2")
 

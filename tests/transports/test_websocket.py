@@ -16,7 +16,15 @@ from bridgepool.transports.websocket import (
     WebSocketLimits,
     open_websocket_channel,
 )
-from tests.transports.support import QUICK, Channel, Server, messages_logged, running
+from tests.transports.support import (
+    IMPATIENT,
+    QUICK,
+    STEADY,
+    Channel,
+    Server,
+    messages_logged,
+    running,
+)
 
 
 @attrs.frozen
@@ -54,8 +62,8 @@ async def why(end: Channel) -> ChannelBrokenError:
 
 
 async def test_an_idle_connection_is_kept_by_its_heartbeats() -> None:
-    async with linked() as link:
-        await trio.sleep(QUICK.heartbeat_timeout * 3)
+    async with linked(STEADY) as link:
+        await trio.sleep(STEADY.heartbeat_timeout * 1.5)
         await link.client.send(b"1")
         await link.server.send(b"2")
         assert (await link.server.receive(), await link.client.receive()) == (b"1", b"2")
@@ -84,7 +92,7 @@ async def test_half_a_message_is_never_received() -> None:
 
 @pytest.mark.parametrize("toward", [Toward.BOTH, Toward.CLIENT, Toward.TARGET])
 async def test_a_black_hole_is_detected_by_both_ends(toward: Toward) -> None:
-    async with linked() as link:
+    async with linked(IMPATIENT) as link:
         link.proxy.black_hole(toward)
         for end in link.ends:
             error = await why(end)
@@ -93,12 +101,12 @@ async def test_a_black_hole_is_detected_by_both_ends(toward: Toward) -> None:
 
 
 async def test_the_remaining_end_of_a_half_open_connection_detects_it() -> None:
-    async with linked() as link:
+    async with linked(IMPATIENT) as link:
         link.proxy.cut(Toward.TARGET)
         assert (await why(link.server)).reason is BreakReason.CUT
         error = await why(link.client)
         assert error.reason is BreakReason.HEARTBEAT
-        assert str(error).startswith("the other side sent nothing for 0.")
+        assert str(error).startswith("the other side sent nothing for ")
 
 
 async def test_damaged_bytes_break_the_connection() -> None:
@@ -125,7 +133,7 @@ async def flood(end: Channel) -> None:
 
 
 async def test_an_end_that_does_not_receive_breaks_as_unread() -> None:
-    async with linked() as link:
+    async with linked(IMPATIENT) as link:
         with pytest.raises(trio.BrokenResourceError):
             await flood(link.client)
         assert (await why(link.server)).reason is BreakReason.UNREAD

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from bridgepool.gateway.control._applied import AppliedReport, Expected
+from bridgepool.gateway.control._hub import Hub
 from bridgepool.gateway.control.api import console_line, json_line
 from bridgepool.gateway.control.api._access_log import ApiRecord, redact_path
 from tests.e2e.process import as_json
@@ -63,12 +65,25 @@ async def test_health_checks_have_no_line(tmp_path: Path) -> None:
         assert [record.route for record in plane.records] == ["/openapi.json"]
 
 
-async def test_a_client_that_leaves_before_the_response_has_a_line(tmp_path: Path) -> None:
+async def test_a_client_that_leaves_before_the_response_has_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = trio.Event()
+    wait_applied = Hub.wait_applied
+
+    async def note_wait(hub: Hub, revision: int, wait: float, expected: Expected) -> AppliedReport:
+        waits.set()
+        return await wait_applied(hub, revision, wait, expected)
+
+    monkeypatch.setattr(Hub, "wait_applied", note_wait)
     async with open_plane(str(tmp_path / "store.db")) as plane:
         plane.hub.session_opened(session("front"))
         await plane.key()
-        with trio.move_on_after(0.2):
-            await plane.ask("GET", "/api/v1/revisions/0/applied?wait=60")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(plane.ask, "GET", "/api/v1/revisions/0/applied?wait=60")
+            with trio.fail_after(60):
+                await waits.wait()
+            nursery.cancel_scope.cancel()
 
         async def is_logged() -> bool:
             await trio.lowlevel.checkpoint()
