@@ -33,6 +33,7 @@ from bridgepool.http import HttpLimits, UpstreamLimits
 _POLICY = GatewaySettings()
 _MAX_DAYS = 100_000
 _LEAST_SPOOL = 65_536
+_OTLP_PATHS = ("/v1/traces", "/v1/metrics")  # which the exporters add
 _SOURCES = Group("Source of the providers (exactly one)", sort_key=1)
 _WITH_CONTROL = Group("With --control", sort_key=2)
 _WITH_STORE = Group("With --store", sort_key=3)
@@ -62,9 +63,9 @@ def check_shutdown(delay: float | None, drain_timeout: float) -> None:
 def _is_http_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
-    except ValueError:
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # also of a port that is none
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 @Parameter(name="*", group=_ALWAYS)
@@ -282,6 +283,8 @@ class GatewayOptions:
             raise StartError("--proxy-protocol requires --trusted-proxy")
         if self.otel_endpoint is not None and not _is_http_url(self.otel_endpoint):
             raise StartError("--otel-endpoint: is not a URL such as http://localhost:4318")
+        if self.otel_endpoint is not None and self.otel_endpoint.endswith(_OTLP_PATHS):
+            raise StartError("--otel-endpoint: leave out its last part, /v1/traces or /v1/metrics")
         if not self.name.strip():
             raise StartError("--name must not be empty")
         if not 0 <= self.otel_sample <= 1:

@@ -27,6 +27,8 @@ GATEWAY = [
     (("--body-log-provider", "ai"), "require --body-log"),
     (("--body-log-bytes", "0"), "--body-log-bytes must be from 1"),
     (("--otel-endpoint", "collector:4318"), "--otel-endpoint: is not a URL such as"),
+    (("--otel-endpoint", "http://c:4318/v1/traces"), "--otel-endpoint: leave out its last part"),
+    (("--otel-endpoint", "http://c:99999"), "--otel-endpoint: is not a URL such as"),
     (("--otel-endpoint", "http://"), "--otel-endpoint: is not a URL such as"),
     (("--name", ""), "--name must not be empty"),
 ]
