@@ -322,7 +322,7 @@ def test_a_budget_that_is_spent_to_the_last_request_is_spent(limit: float) -> No
 def test_a_gateway_that_is_gone_keeps_its_share_for_a_while() -> None:
     ledger = ShareLedger(-100.0)
 
-    def lease(name: str, held: float, now: float, demand: float = 1.0) -> float:
+    def lease(name: str, held: float, now: float, demand: float = 100.0) -> float:
         asked = ShareDemand(
             scope="client", id="a", rule="tokens_per_minute", limit=100, held=held, demand=demand
         )

@@ -117,6 +117,17 @@ async def test_two_gateways_admit_together_what_the_limit_says(
         assert 10 <= done.count("") <= 12  # all of it can be used at the other gateway
 
 
+async def test_a_burst_over_two_gateways_by_turns_is_served_up_to_the_limit(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The first gateway got all of it, and the other refused nearly all of its requests."""
+    async with opened() as (one, two):
+        caller = ada(requests_per_minute=30, max_concurrent=40)
+        done = [await admits(plane.clients._leases, caller) for plane in (one, two) * 23]
+        assert done[:28] == [""] * 28
+        assert 30 <= done.count("") <= 31
+
+
 async def test_the_first_request_at_each_gateway_waits_for_a_share_and_has_a_place(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

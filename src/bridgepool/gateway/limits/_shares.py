@@ -8,7 +8,9 @@ given is still counted in full until the gateway has confirmed it in its next qu
 that is lost, late or doubled never makes the sum larger than the limit.
 
 Shares follow demand; a gateway without any keeps the least share, so that its next request need
-not wait. What a gateway held that is gone stays taken for a while, since it may go on with it while
+not wait. Beyond what was asked for in the last seconds, a share of a rate grows by an even part of
+what nobody holds only: so the first requests of a burst that goes to all gateways find a share at
+each. What a gateway held that is gone stays taken for a while, since it may go on with it while
 its connection is away; then it comes back, but for what it held of a budget, which counts as spent.
 After the start of a control plane shares hardly grow for a moment, until all gateways have
 reported what they hold. A gateway that was there before and does not report may have used its share
@@ -68,7 +70,7 @@ class ShareDemand:
     period: float = 0.0
     """When its current day or month began, in seconds since the epoch."""
     demand: float
-    """How much of it is asked for; only its proportion to that of others counts."""
+    """How much of it was asked for in the last seconds."""
 
 
 @attrs.frozen
@@ -164,8 +166,8 @@ class _Pool:
         holder.held, holder.demand, holder.gone = max(0.0, asked.held), asked.demand, None
         return holder
 
-    def give(self, holder: _Holder, *, settling: bool) -> float:
-        """Return the next share of a gateway."""
+    def give(self, holder: _Holder, gateways: int, *, settling: bool) -> float:
+        """Return the next share of a gateway, of so many."""
         whole_units = self.rule in WHOLE_UNITS
         pool = self.remaining
         living = [each for each in self.holders.values() if each.gone is None] or [holder]
@@ -178,6 +180,9 @@ class _Pool:
             target += (pool - least * len(living)) * holder.demand / demand
         if self.period is not None:
             target = min(target, BUDGET_CHUNK * self.limit)
+        else:  # something is left for gateways that were not asked yet
+            unheld = (free - holder.held) / max(1, gateways)
+            target = min(target, holder.held + max(unheld, holder.demand))
         if settling and not self.stored:
             small = max(LEAST_SHARE * self.limit, 1.0 if whole_units else 0.0)
             target = min(target, max(holder.held, small))
@@ -313,7 +318,7 @@ class ShareLedger:
         shares = []
         for pool, holder in noted:
             held, free = holder.held, pool.limit - pool.held
-            share = pool.give(holder, settling=since < SETTLING_TIME)
+            share = pool.give(holder, len(self._sessions), settling=since < SETTLING_TIME)
             taken = pool.taken(free, share - held, since, missing=missing)
             shares.append(Share(share, pool.remaining, taken))
         return tuple(shares)
