@@ -64,7 +64,7 @@ async def test_with_a_snapshot_file_those_who_are_in_it_are_served_from_the_star
             assert (await front.ask("bp_stranger")).status == 401
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "other file"])
+@pytest.mark.parametrize("damage", ["cut", "changed"])
 async def test_a_damaged_snapshot_file_is_said_and_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -74,7 +74,7 @@ async def test_a_damaged_snapshot_file_is_said_and_ignored(
         data = file.read_bytes()
         middle = len(data) // 2
         changed = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-        file.write_bytes({"cut": data[:-1], "changed": changed, "other file": b"[]\n"}[damage])
+        file.write_bytes({"cut": data[:-1], "changed": changed}[damage])
         down(world)
         async with world.front(snapshot_file=file) as front:
             assert (await front.ask()).code == "not_ready"
