@@ -55,6 +55,7 @@ coverage: setup ## the test suite, with every branch of the core accounted for
 
 docs: setup     ## build docs/ into docs/_build, warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "the pages are in docs/_build/index.html"
 
 drawings:       ## make the SVG drawings of the docs from their sources (needs graphviz)
 	set -e; for dot in docs/drawings/*.dot; do \

@@ -7,6 +7,8 @@ import hashlib
 import inspect
 import json
 import re
+import shlex
+import tomllib
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +25,7 @@ import bridgepool.remote
 import bridgepool.transports
 import bridgepool.transports.websocket
 from bridgepool import PoolStatistics, ReloadStatus, open_bridge_pool, watch_providers
+from bridgepool.gateway.commands import app as command_app
 from bridgepool.gateway.proxy._refusals import _INVALID_CODES
 from tests.examples.support import EXAMPLES, ROOT
 from tests.test_layers import LEVELS
@@ -173,3 +176,22 @@ def test_every_code_of_a_refusal_stands_on_a_page() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs" / "howto").glob("*.md"))
     assert len(codes) > 40
     assert [code for code in sorted(codes) if f"`{code}`" not in pages] == []
+
+
+def test_one_page_tells_how_to_install_and_no_other_names_the_distribution() -> None:
+    """`pip install 'bridgepool[gateway]'` found no such distribution."""
+    named = re.compile(r"pip install [^`\n]*bridgepool(?:\[|\b)")
+    pages = {path for path in DOCS.rglob("*.md") if named.search(path.read_text(encoding="utf-8"))}
+    assert pages == {DOCS / "index.md"}
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = set(declared["project"]["optional-dependencies"]) - {"docs", "dev"}
+    assert set(re.findall(r"^\| `([a-z]+)` \|", page("index.md"), re.MULTILINE)) == extras
+
+
+def test_the_unit_for_systemd_runs_a_command_that_exists_and_gives_it_time_to_drain() -> None:
+    text = (EXAMPLES / "bridgepool-gateway.service").read_text(encoding="utf-8")
+    unit = text.replace("\\\n", " ")
+    [command] = re.findall(r"^ExecStart=\S+/bridgepool (.*)$", unit, re.MULTILINE)
+    options = command_app.parse_args(shlex.split(command))[1].arguments["options"]
+    [stop] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(stop) > options.shutdown_delay + options.drain_timeout

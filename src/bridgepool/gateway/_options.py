@@ -86,11 +86,6 @@ class GatewayOptions:
     key_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
     """Required with `--control`: the file with the key of this gateway, on one line. It is read
     for each connection."""
-    name: Annotated[
-        str,
-        Parameter(group=_WITH_CONTROL, metavar="NAME", show_default=lambda _: "the machine's name"),
-    ] = attrs.field(factory=socket.gethostname)
-    """The name of this gateway."""
     ca_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
     """Certificates (PEM) to trust for a `wss://` URL in place of the system's."""
     snapshot_file: Annotated[Path | None, Parameter(group=_WITH_CONTROL)] = None
@@ -103,6 +98,12 @@ class GatewayOptions:
     encryption_key_file: Annotated[Path | None, Parameter(group=_WITH_STORE)] = None
     """The encryption keys of the store. Default: those in `BRIDGEPOOL_ENCRYPTION_KEYS`; else, for
     an SQLite file, `PATH.key`."""
+    name: Annotated[
+        str,
+        Parameter(group=_WITH_STORE, metavar="NAME", show_default=lambda _: "the machine's name"),
+    ] = attrs.field(factory=socket.gethostname)
+    """The name of this gateway in its usage records. With `--control`, a gateway has the name of
+    its key there and everywhere else."""
 
     config: Path | None = None
     """A file (TOML) that gives options, in its table `[gateway]`. Flags and environment variables
