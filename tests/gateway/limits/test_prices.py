@@ -13,16 +13,22 @@ from tests.examples.support import ROOT
 ROW = '[[models]]\nmodel = "a*"\ninput = 1\noutput = 2\n'
 
 
-def test_the_table_of_the_page_is_one() -> None:
-    page = (ROOT / "docs" / "howto" / "client-limits.md").read_text(encoding="utf-8")
-    [text] = [
-        one for one in re.findall(r"^```toml\n(.*?)^```", page, re.S | re.M) if "input" in one
-    ]
-    table = parse_prices(text)
+def test_the_sample_has_a_price_for_each_model_of_the_pages_at_their_providers() -> None:
+    """Its provider was a type, and it had no row for the model of the README."""
+    table = parse_prices((ROOT / "examples" / "prices.toml").read_text(encoding="utf-8"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "howto" / "providers-file.md").read_text(encoding="utf-8")
+    asked = re.findall(r'"model": "(gpt[^"]*)"', readme)
+    names = re.findall(r'name = "(.*?)".*\ntype = "(.*?)"', page)
+    assert asked
+    assert {kind for _name, kind in names} == {"openai", "anthropic"}
+    for name, kind in names:
+        for model in asked if kind == "openai" else ["claude-sonnet-5"]:
+            assert table.price_of(name, model) is not table.unknown, (name, model)
     million = 10**6
     assert table.currency == "USD"
     assert table.cost("openai", "gpt-5-mini-2026", million, million) == pytest.approx(2.25)
-    with_cache = table.cost("anthropic-eu", "claude-sonnet-5", million, 0, 500_000, 250_000)
+    with_cache = table.cost("claude-eu", "claude-sonnet-5", million, 0, 500_000, 250_000)
     assert with_cache == pytest.approx(0.25 * 3 + 0.5 * 0.3 + 0.25 * 3.75)
     assert table.cost("other", "claude-sonnet-5", million, million) == pytest.approx(50)
     assert table.cost("openai", "", million, 0) == pytest.approx(10)
@@ -33,7 +39,7 @@ def test_without_a_price_for_others_they_cost_as_much_as_the_dearest() -> None:
     assert table.cost("p", "a", 10**6, 10**6) == 3
     assert table.cost("p", "b", 10**6, 0, cached_read=10**6) == 0
     assert table.cost("p", "unknown", 10**6, 10**6) == 5
-    assert table.find_price("p", "unknown") is None
+    assert table.price_of("p", "unknown") is table.unknown
 
 
 @pytest.mark.parametrize(

@@ -295,8 +295,8 @@ def test_a_request_has_a_cost_if_it_is_known_and_else_none() -> None:
         (ended(usage=usage, upstream_status=101, websocket=True), 0.0022),
         (ended(usage=embedded), 0.002),
         (ended(usage=attrs.evolve(embedded, model=""), model="m"), 0.002),
-        (ended(usage=other), None),
-        (ended(usage=other, model="m"), None),
+        (ended(usage=other), 0.0011),  # by [unknown], as a budget is charged
+        (ended(usage=other, model="m"), 0.0011),
         (ended(usage=cut), None),
         (ended(), None),
         (ended(upstream_status=0), None),

@@ -70,9 +70,14 @@ class PriceTable:
                 return row.price
         return None
 
-    def find_price(self, provider: str, model: str) -> Price | None:
-        """Return the price of the row that is for a model; None if no row is."""
-        return self._cached(provider, model)
+    def price_of(self, provider: str, model: str) -> Price:
+        """Return what a model costs, for budgets and for reports.
+
+        Args:
+            provider: The name of the provider.
+            model: The model that answered, else the one that was asked for; "" if unknown.
+        """
+        return self._cached(provider, model) or self.unknown
 
     def cost(
         self,
@@ -83,17 +88,17 @@ class PriceTable:
         cached_read: int = 0,
         cached_write: int = 0,
     ) -> float:
-        """Return what so many tokens cost, for budgets: also of a model that no row is for.
+        """Return what so many tokens cost.
 
         Args:
-            provider: The name of the provider.
-            model: The model that answered, else the one that was asked for; "" if unknown.
+            provider: As for `price_of`.
+            model: As for `price_of`.
             input: Tokens of the whole input.
             output: Tokens of the whole output.
             cached_read: Part of the input that was read from a cache.
             cached_write: Part of the input that was written to one.
         """
-        price = self.find_price(provider, model) or self.unknown
+        price = self.price_of(provider, model)
         return price.of(input, output, cached_read, cached_write)
 
 

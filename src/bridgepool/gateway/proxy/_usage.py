@@ -100,20 +100,20 @@ class UsageReporter:
 def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:
     """Return what the tokens of a request cost; None if that is not known.
 
-    It is known if the counts are final and a row of the table is for the model. What reached no
-    provider, or was refused by one, costs nothing, and neither does what runs no model.
+    It is known if the counts are final. What reached no provider, or was refused by one, costs
+    nothing, and neither does what runs no model.
     """
     runs_model = record.websocket or record.method not in _METHODS_WITHOUT_MODEL
     was_sent = record.attempts and record.code not in _UNSENT
     if not was_sent or not runs_model or record.upstream_status >= 400:
         return 0.0
     usage = record.usage
-    price = prices.find_price(record.provider, usage.model or record.model)
-    if price is None or not usage.complete:
+    if not usage.complete:
         return None
-    tokens = usage.tokens
+    tokens, model = usage.tokens, usage.model or record.model
     cached = (tokens.cached_read or 0, tokens.cached_write or 0)
-    return round(price.of(tokens.input or 0, tokens.output or 0, *cached), 9)
+    cost = prices.cost(record.provider, model, tokens.input or 0, tokens.output or 0, *cached)
+    return round(cost, 9)
 
 
 def usage_record(record: AccessRecord, prices: PriceTable | None = None) -> UsageRecord:
