@@ -101,6 +101,8 @@ def test_usage_is_shown_for_people_and_for_programs(
     assert "FALLBACK FROM  MODEL  SESSION" in heads
     assert " ".join(one.split()) == "2026-01-03T10:00:00.000Z late ai - m0 - refused 503 - - no - 3"
 
+    [heads, *_] = shell.good("usage", "--by", "session,key,client").out.splitlines()
+    assert heads.split()[:4] == ["SESSION", "KEY", "CLIENT", "REQUESTS"]
     spaced = shell.good("usage", "--by", "model, client,client", "--csv").out
     assert spaced.startswith("model,client,requests,")
     nothing = shell.good("usage", "--client", "nobody")

@@ -59,8 +59,8 @@ def usage(
     """Sum what requests have used, or list the records with --each. Days are those of UTC.
 
     Args:
-        by: What to sum by: some of day, client, provider, model, gateway and client_kind, joined
-            by commas; "" for one sum.
+        by: What to sum by: some of day, client, key, provider, model, gateway, client_kind and
+            session, joined by commas; "" for one sum.
         each: List the records, the newest first, instead of sums.
         since: The first day, as YYYY-MM-DD.
         until: The day after the last one.

@@ -9,7 +9,9 @@ import attrs
 
 from bridgepool.gateway.usage._records import UsageRecord
 
-Grouping: TypeAlias = Literal["day", "client", "provider", "model", "gateway", "client_kind"]
+Grouping: TypeAlias = Literal[
+    "day", "client", "key", "provider", "model", "gateway", "client_kind", "session"
+]
 GROUPINGS: Final[tuple[str, ...]] = get_args(Grouping)
 """What sums can be made by, in the order of their columns."""
 MAX_SUMS: Final = 10_000
@@ -45,10 +47,13 @@ class UsageSum:
     day: str | None = None
     """`YYYY-MM-DD` in UTC."""
     client: str | None = None
+    key: str | None = None
+    """The id of the client's key."""
     provider: str | None = None
     model: str | None = None
     gateway: str | None = None
     client_kind: str | None = None
+    session: str | None = None
     requests: int
     """All requests."""
     refused: int

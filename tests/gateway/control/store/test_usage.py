@@ -91,7 +91,7 @@ async def test_a_record_is_kept_as_it_was_sent_and_only_once(database_url: str) 
 async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
     records = [
         record(1, 1),
-        record(2, 1, client="app", cached_read_tokens=4, reasoning_tokens=1),
+        record(2, 1, client="app", key="k2", cached_read_tokens=4, reasoning_tokens=1),
         record(3, 2, answered_model="", model="m2", complete=False, output_tokens=None),
         record(4, 3, provider="claude", outcome="refused", input_tokens=None, complete=False),
         record(5, 3, client_kind="codex", session="s-1", cached_write_tokens=2**53),
@@ -125,6 +125,12 @@ async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
             ("m1", "front-1", 2),
             ("m1", "front-2", 2),
             ("m2", "front-1", 1),
+        ]
+        by_key = (await store.usage.sums(["key", "session"], ALL)).sums
+        assert [(sum.key, sum.session, sum.client, sum.requests) for sum in by_key] == [
+            ("-", "", None, 3),
+            ("-", "s-1", None, 1),
+            ("k2", "", None, 1),
         ]
         for which, count in (
             (UsageFilter(since="2026-01-02"), 3),
