@@ -19,6 +19,7 @@ from tests.transports.support import IMPATIENT, QUICK, STEADY, Channel, running
 # Never asks unless in doubt.
 SELDOM = attrs.evolve(IMPATIENT, heartbeat_interval=3600)
 RARE = attrs.evolve(STEADY, heartbeat_interval=3600)
+NO_PINGS = attrs.evolve(QUICK, heartbeat_interval=3600)
 UPGRADE = (
     b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -181,7 +182,7 @@ async def test_a_reader_held_up_by_an_estimate_goes_on_whatever_the_heartbeat_in
 
 async def test_a_server_answers_pings_before_between_and_in_messages() -> None:
     with trio.fail_after(60):
-        async with running() as serving, raw_client(serving.port) as stream:
+        async with running(limits=NO_PINGS) as serving, raw_client(serving.port) as stream:
             server = await serving.accepted()
             for turn in range(3):
                 await stream.send_all(masked(0x89, b"a"))
@@ -200,7 +201,7 @@ async def test_a_server_answers_pings_before_between_and_in_messages() -> None:
 async def test_a_server_answers_no_ping_after_its_close_frame() -> None:
     with trio.fail_after(60):
         async with (
-            running() as serving,
+            running(limits=NO_PINGS) as serving,
             raw_client(serving.port) as stream,
             trio.open_nursery() as nursery,
         ):

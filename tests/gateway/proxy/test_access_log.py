@@ -88,11 +88,11 @@ def test_a_line_costs_microseconds() -> None:
     """At most 15 µs is the promise; the bound is loose because machines are shared."""
     one = record()
     rounds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(1000):
+    for _ in range(25):
+        start = time.thread_time()  # others run meanwhile
+        for _ in range(200):
             json_line(one)
-        rounds.append((time.perf_counter() - start) / 1000)
+        rounds.append((time.thread_time() - start) / 200)
     assert min(rounds) < 50e-6
 
 
