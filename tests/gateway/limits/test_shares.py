@@ -18,6 +18,7 @@ from bridgepool.gateway.limits._kinds import BUDGETS, RATES
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Amounts, Grant, Limiter, costs_of
 from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+from bridgepool.gateway.limits._whole_units import divide_units
 from bridgepool.gateway.providers import Caller, ClientRules
 from tests.gateway.limits.shares_world import (
     GATEWAYS,
@@ -219,6 +220,32 @@ def test_a_small_limit_is_whole_somewhere(limit: int) -> None:
     admitted, _ = run({"requests_per_minute": limit}, 7, seconds=240)
     assert worst(admitted, limit) <= 1e-6 or len(admitted) <= limit * 4 + GATEWAYS
     assert len(admitted) >= limit
+
+
+def test_a_unit_that_an_idle_gateway_holds_moves_to_one_that_is_asked() -> None:
+    """It stayed for as long as there was the least demand: 50 s, with nothing running there."""
+    world = World(Caller("ada", "k", ClientRules(max_concurrent=1)), random.Random(1))
+    for _ in range(2):
+        world.start()
+    done: list[int] = []
+    for turn in range(round(40 / TICK)):
+        world.now += TICK
+        for gateway in world.gateways:
+            gateway.turn()
+        place = int(turn * TICK > 15)
+        if turn % 10 == 0 and world.gateways[place].ask(1.0, 0.0):
+            done.append(place)
+    assert done.count(0) >= 12
+    assert done.count(1) >= 12
+
+
+def test_units_are_given_by_demand_and_stay_where_it_is_alike() -> None:
+    assert divide_units(3, [(1, 0)] * 10) == [1] * 3 + [0] * 7
+    assert divide_units(1, [(1, 1), (1.9, 0)]) == [1, 0]
+    assert divide_units(1, [(1, 1), (2.1, 0)]) == [0, 1]
+    assert divide_units(6, [(0.01, 1), (9, 5)]) == [0, 6]
+    assert divide_units(7, [(2, 0), (1, 0), (0, 0)]) == [5, 2, 0]
+    assert divide_units(5, [(0, 3), (0, 2)]) == [0, 0]
 
 
 def test_a_share_of_a_budget_ends_with_its_day_and_what_was_not_reported_counts_in_the_next() -> (

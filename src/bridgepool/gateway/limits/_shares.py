@@ -33,6 +33,7 @@ import attrs
 from bridgepool.gateway.limits._budgets import ROUNDING, Period, period_end, period_start
 from bridgepool.gateway.limits._draws import Draw, Drawn
 from bridgepool.gateway.limits._kinds import BUDGETS, RATES, WHOLE_UNITS
+from bridgepool.gateway.limits._whole_units import divide_units
 
 LEAST_SHARE: Final = 0.01
 """The part of a limit that a gateway may use without asking."""
@@ -168,16 +169,18 @@ class _Pool:
 
     def give(self, holder: _Holder, gateways: int, *, settling: bool) -> float:
         """Return the next share of a gateway, of so many."""
-        whole_units = self.rule in WHOLE_UNITS
         pool = self.remaining
         living = [each for each in self.holders.values() if each.gone is None] or [holder]
         available = min(pool, self.drawn - self.spent) if self.stored else pool
         free = available - (self.held - holder.held)
-        least = 0.0 if whole_units else min(LEAST_SHARE, 1 / len(living)) * pool
-        demand = sum(each.demand for each in living)
-        target = least
-        if demand > 0:
-            target += (pool - least * len(living)) * holder.demand / demand
+        if whole_units := self.rule in WHOLE_UNITS:
+            units = divide_units(int(pool), [(each.demand, each.held) for each in living])
+            target = float(units[living.index(holder)])
+        else:
+            least = min(LEAST_SHARE, 1 / len(living)) * pool
+            demand = sum(each.demand for each in living)
+            part = holder.demand / demand if demand > 0 else 0.0
+            target = least + (pool - least * len(living)) * part
         if self.period is not None:
             target = min(target, BUDGET_CHUNK * self.limit)
         else:  # something is left for gateways that were not asked yet
