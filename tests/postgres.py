@@ -17,7 +17,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -31,6 +30,8 @@ import attrs
 import psycopg
 import pytest
 from psycopg import sql
+
+from tests.ports import free_port
 
 PASSWORD = "pg-password-of-the-tests"
 _USER = "bridgepool"
@@ -136,14 +137,6 @@ def _empty_cluster() -> Path:
         f"--pwfile={password}", "--no-sync", "--encoding=UTF8", "--locale=C", folder=folder,
     )  # fmt: skip
     return folder / "data"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _die_with_parent() -> None:

@@ -23,7 +23,7 @@ TEXT = "".join(WORDS)
 async def test_a_fallback_is_not_noticed_and_an_open_breaker_raises_the_errors_of_the_sdks(
     north: SimulatedUpstream, tmp_path: Path
 ) -> None:
-    dead = await closed_port()
+    dead = closed_port()
     file = tmp_path / "providers.toml"
     fast: dict[str, Any] = {"breaker": True, "breaker_failures": 1}
     write(

@@ -39,17 +39,10 @@ from bridgepool.remote import RemoteService
 from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports.websocket import serve_websockets
 from tests.e2e.process import GatewayProcess, run_command, run_gateway_of
+from tests.ports import free_port
 from tests.system.asking import Front, Home
 
 _LINE = WebSocketLimits()
-
-
-async def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port: int = listener.socket.getsockname()[1]
-    await listener.aclose()
-    return port
 
 
 async def make_home(folder: Path, url: str | None = None) -> Home:
@@ -59,7 +52,7 @@ async def make_home(folder: Path, url: str | None = None) -> Home:
         folder: For its files, and for the store, if that is SQLite's.
         url: Of the store; an SQLite file in the folder if it is not given.
     """
-    home = Home(folder, url or str(folder / "store.db"), await free_port(), await free_port())
+    home = Home(folder, url or str(folder / "store.db"), free_port(), free_port())
     home.encryption_file.write_text(generate_encryption_key().reveal() + "\n")
     home.encryption_file.chmod(0o600)
     return home

@@ -20,8 +20,8 @@ from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.process import Output
 from tests.examples.support import EXAMPLES, ROOT
+from tests.ports import free_port
 from tests.system.asking import Gate, used_key
-from tests.system.rig import free_port
 
 if shutil.which("curl") is None and not os.environ.get("CI"):
     pytest.skip("curl is not installed here; CI has it", allow_module_level=True)
@@ -135,7 +135,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path, {port: await free_port() for port in ("8080", "8180", "8181")})
+    return Desk(tmp_path, {port: free_port() for port in ("8080", "8180", "8181")})
 
 
 async def test_three_commands_serve_a_client_and_a_fourth_disables_its_provider_while_it_streams(
@@ -171,7 +171,7 @@ async def test_three_commands_serve_a_client_and_a_fourth_disables_its_provider_
 async def test_the_stand_in_needs_no_key(desk: Desk) -> None:
     plane, gateway, curl, disable = commands()
     stand_in, seed = re.findall(r"`(python examples/\S+ [^`]+|--seed [^`]+)`", _section())
-    port = await free_port()
+    port = free_port()
     name = seed.removeprefix("--seed examples/")
     text = (EXAMPLES / name).read_text(encoding="utf-8")
     assert "127.0.0.1:9001/" in text

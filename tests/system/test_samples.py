@@ -25,12 +25,13 @@ from bridgepool.gateway.sources._snapshot_file import decode_snapshot, read_snap
 from bridgepool.http import Headers, open_upstream_client, serve_http
 from tests.e2e.asking import ask, ready, wait_model
 from tests.e2e.process import run_gateway, run_gateway_of
+from tests.ports import free_port
 from tests.postgres import PostgresServer
 from tests.samples import samples
 from tests.samples.samples import SampleProvider
 from tests.system.asking import Home
 from tests.system.command import run_to_end
-from tests.system.rig import free_port, run_plane
+from tests.system.rig import run_plane
 
 _GATEWAY_ENVIRON = {
     "SAMPLE_FILE_KEY": "sk-of-the-file-in-the-environment",
@@ -68,7 +69,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 async def home(store_url: str, tmp_path: Path) -> Home:
     """Where a control plane of the sample store has everything."""
-    home = Home(tmp_path, store_url, await free_port(), await free_port())
+    home = Home(tmp_path, store_url, free_port(), free_port())
     copy("store.key", tmp_path, home.encryption_file.name)
     write_key(home.admin_file, samples.ADMIN_KEYS["writer"][1])
     write_key(home.gateway_file, samples.GATEWAY_KEYS["north"])
@@ -377,7 +378,7 @@ async def _snapshot_options(name: str, folder: Path) -> list[str]:
     """Return the options of a gateway whose control plane is not there."""
     key_file = folder / "gateway.key"
     write_key(key_file, samples.GATEWAY_KEYS["north"])
-    control = f"ws://127.0.0.1:{await free_port()}"
+    control = f"ws://127.0.0.1:{free_port()}"
     options: list[str] = ["--control", control, "--key-file", str(key_file), "--name", "front"]
     options += ["--snapshot-file", str(copy(name, folder, "snapshot"))]
     if name == "snapshot.encrypted":

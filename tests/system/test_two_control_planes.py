@@ -18,6 +18,7 @@ from bridgepool.gateway.control.store import GatewayExpiry
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.serving._listening import Address, open_listeners
 from bridgepool.transports.websocket import serve_websockets
+from tests.ports import free_port
 from tests.postgres import PostgresServer
 from tests.system.asking import GENEROUS, Home
 from tests.system.command import run_to_end
@@ -25,7 +26,6 @@ from tests.system.load import open_load
 from tests.system.rig import (
     Plane,
     control_source,
-    free_port,
     make_home,
     open_front,
     open_plane,
@@ -40,7 +40,7 @@ def url(postgres_server: PostgresServer) -> str:
 
 async def another(home: Home) -> Home:
     """Return another control plane's home on the same store, with the same keys."""
-    return attrs.evolve(home, api_port=await free_port(), rpc_port=await free_port())
+    return attrs.evolve(home, api_port=free_port(), rpc_port=free_port())
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from tests.gateway.proxy.raw import raw_upstream, read_head
+from tests.ports import free_port
 
 HANG = b"hang"
 CUT = b""
@@ -69,9 +70,6 @@ async def start_dying(nursery: trio.Nursery, *answers: bytes, then: bytes = answ
     return upstream
 
 
-async def closed_port() -> str:
+def closed_port() -> str:
     """Return the base URL of an upstream that refuses connections."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
-    return f"http://127.0.0.1:{port}/v1"
+    return f"http://127.0.0.1:{free_port()}/v1"

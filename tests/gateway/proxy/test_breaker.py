@@ -73,7 +73,7 @@ async def test_the_model_of_a_refused_request_is_known_where_its_body_was_receiv
     nursery: trio.Nursery,
 ) -> None:
     usage: list[UsageRecord] = []
-    upstream = await closed_port()
+    upstream = closed_port()
     broken = openai(upstream, breaker=True, breaker_failures=1)
     body = {"model": "gpt-5", "input": ""}
     async with open_rig(broken, nursery=nursery, on_usage=usage.append) as rig:
@@ -92,7 +92,7 @@ async def test_the_model_of_a_refused_request_is_known_where_its_body_was_receiv
 
 
 async def test_a_refusal_is_in_the_dialect_of_the_provider(nursery: trio.Nursery) -> None:
-    provider = anthropic(await closed_port(), breaker=True, breaker_failures=1)
+    provider = anthropic(closed_port(), breaker=True, breaker_failures=1)
     async with open_rig(provider, nursery=nursery) as rig:
         await rig.ask("/claude/v1/messages", {})
         found = await rig.ask("/claude/v1/messages", {})
@@ -112,7 +112,7 @@ async def test_each_of_these_is_a_failure(nursery: trio.Nursery, said: bytes) ->
 
 
 async def test_a_refused_connection_is_a_failure(nursery: trio.Nursery) -> None:
-    provider = openai(await closed_port(), breaker=True, breaker_failures=2)
+    provider = openai(closed_port(), breaker=True, breaker_failures=2)
     async with open_rig(provider, nursery=nursery) as rig:
         assert await ask(rig, 2) == [502, 502]
         assert (await rig.ask(AI, {})).code == "circuit_open"

@@ -152,9 +152,9 @@ async def test_a_storm_of_failures_is_not_multiplied_by_retries(
 async def broken(nursery: trio.Nursery, how: str) -> dict[str, Any]:
     """Return the fields of a provider that cannot serve, after one request."""
     if how == "refuses":
-        return {"base_url": await closed_port()}
+        return {"base_url": closed_port()}
     if how == "open":
-        return {"base_url": await closed_port(), "breaker": True, "breaker_failures": 1}
+        return {"base_url": closed_port(), "breaker": True, "breaker_failures": 1}
     said = {"503": answer(503), "cut": CUT, "429": answer(429), "401": answer(401)}[how]
     return {"base_url": (await start_dying(nursery, then=said)).url}
 
@@ -213,7 +213,7 @@ async def test_fallbacks_are_tried_in_order_after_the_retries_and_none_has_its_o
 async def test_what_cannot_stand_in_is_passed_over(nursery: trio.Nursery) -> None:
     upstream = await start_dying(nursery, then=answer(503, body='{"their": 1}'))
     off, own = await start_dying(nursery), await start_dying(nursery)
-    hurt = await closed_port()
+    hurt = closed_port()
     async with open_rig(
         openai(upstream.url, fallback=["gone", "off", "claude", "own", "hurt"]),
         openai(off.url, "off", enabled=False),

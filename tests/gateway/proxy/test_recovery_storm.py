@@ -49,7 +49,7 @@ async def test_nothing_is_lost_or_left_behind_in_a_storm(
     first, second = await start_dying(nursery), await start_dying(nursery)
     for upstream in (first, second):
         upstream.answers.extend(draw.choices(ANSWERS, WEIGHTS, k=2 * REQUESTS))
-    closed = await closed_port()
+    closed = closed_port()
     settings = GatewaySettings(
         allow_anonymous=True, min_reload_interval=0.001, max_concurrent=30, max_waiting=500
     )

@@ -14,7 +14,8 @@ from bridgepool import Secret
 from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.database import Database, Transaction, open_database
 from tests.gateway.control.database.child import TABLES, increment, parts
-from tests.postgres import PASSWORD, PostgresServer, free_port
+from tests.ports import free_port
+from tests.postgres import PASSWORD, PostgresServer
 
 
 @pytest.fixture
