@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,15 @@ def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
     assert (shown["rules"]["models"], shown["rules"]["max_concurrent"]) == (None, 3)
     assert shown["keys"][0]["rules"]["expires"] is None
     shell.good("clients", "update", "ada", "--money-per-day", "0", "--money-per-month", "12.5")
-    assert "money_per_day 0; money_per_month 12.5" in shell.good("clients", "show", "ada").out
+    out = shell.good("clients", "show", "ada").out
+    assert "money_per_day 0; money_per_month 12.5" in out
+    assert re.search(
+        r"money_per_month +0 spent or lent, 12.5 left until \d{4}-\d\d-01T00:00:00Z", out
+    )
+    budgets = shell.good("clients", "show", "ada", "--json").json()["budgets"]
+    assert [(one["rule"], one["remaining"]) for one in budgets] == [
+        ("money_per_day", 0), ("money_per_month", 12.5),
+    ]  # fmt: skip
     assert "max_concurrent" in shell.run("clients", "update", "ada", "--max-concurrent", "0").err
     assert "expires" in shell.run("clients", "update", "ada", "--expires", "soon").err
     assert "rules" in shell.run("keys", "create", "admin", "boss", "--max-concurrent", "1").err

@@ -17,7 +17,7 @@ from bridgepool.gateway.control._limit_shares import (
 from bridgepool.gateway.control.store import budgets_of
 from bridgepool.gateway.limits._draws import Draw
 from bridgepool.gateway.limits._shares import ShareDemand
-from tests.gateway.control.stores import NEW_YEAR, Clock, opened
+from tests.gateway.control.stores import ADA, NEW_YEAR, Clock, opened
 
 DAY = 86400.0
 DRAW = Draw(
@@ -110,6 +110,41 @@ async def test_what_was_spent_of_a_budget_outlives_the_control_plane(database_ur
             assert 940 <= one.used + two.used <= 1000
             [share] = await lease_shares(following, "two", [two.report()])
             assert (share.share, share.remaining) == (0, 0)
+
+
+async def test_what_is_spent_and_left_of_each_budget_of_a_client_is_shown(
+    database_url: str,
+) -> None:
+    """An operator could not see it anywhere."""
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        rules = {"money_per_day": 10.0, "tokens_per_month": 5000}
+        made = await store.add_client(ADA, "ada", rules=rules, key_rules={"money_per_day": 1e-3})
+        [key] = made.client.keys
+        budgets = budgets_of(store)
+
+        async def shown() -> list[tuple[object, ...]]:
+            found = await budgets.list_of(await store.get_client("ada"))
+            return [
+                (one.id, one.rule, one.limit, one.spent, one.remaining, f"{one.ends:%m-%d}")
+                for one in found
+            ]
+
+        months = ("ada", "tokens_per_month", 5000, 0, 5000, "02-01")
+        assert await shown() == [
+            months,
+            ("ada", "money_per_day", 10, 0, 10, "01-02"),
+            (key.id, "money_per_day", 1e-3, 0, 1e-3, "01-02"),
+        ]
+        small = attrs.evolve(DRAW, scope="key", id=key.id, limit=1e-3, owed=2e-5)
+        await budgets.draw([attrs.evolve(DRAW, owed=10.5), small])
+        assert await shown() == [
+            months,
+            ("ada", "money_per_day", 10, 10.5, 0, "01-02"),
+            (key.id, "money_per_day", 1e-3, 2e-5, 0.00098, "01-02"),
+        ]
+        clock.now += DAY
+        assert (await shown())[1] == ("ada", "money_per_day", 10, 0, 10, "01-03")
 
 
 async def test_control_planes_on_one_store_give_a_budget_once(database_url: str) -> None:

@@ -81,20 +81,28 @@ def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
 
 @clients.command
 def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
-    """Show a client, its keys, and the rules of both.
+    """Show a client, its keys, the rules of both, and what is left of their budgets.
 
     Args:
         name: The id of the client.
     """
     from bridgepool.gateway.control.operations._clients import get_client
 
-    found = administer(where, lambda admin: admin.do(get_client, name)).client
+    one = administer(where, lambda admin: admin.do(get_client, name))
+    found = one.client
     if as_json:
-        print_json(found)
+        import msgspec
+
+        print_json(msgspec.to_builtins(found) | {"budgets": msgspec.to_builtins(one.budgets)})
         return
     rows: list[tuple[str, object]] = [("id", found.id), ("created", found.created)]
     rows += [("revision", found.revision), ("rules", _shown(found.rules))]
     rows += [(f"key {key.id}", _shown(key.rules)) for key in found.keys]
+    for budget in one.budgets:
+        whose = "" if budget.scope == "client" else f" of key {budget.id}"
+        spent, left = value_text(budget.spent), value_text(budget.remaining)
+        ends = f"{budget.ends:%Y-%m-%dT%H:%M:%SZ}"
+        rows.append((f"{budget.rule}{whose}", f"{spent} spent or lent, {left} left until {ends}"))
     print_table(("FIELD", "VALUE"), rows)
 
 

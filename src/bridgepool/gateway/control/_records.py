@@ -254,6 +254,26 @@ class ClientView:
 
 
 @attrs.frozen(kw_only=True)
+class BudgetView:
+    """What is spent and left of a budget of a client, or of a key of one, in the current period."""
+
+    scope: str
+    """``client`` or ``key``."""
+    id: str
+    """The id of the client or key."""
+    rule: str
+    """Such as ``money_per_day``."""
+    limit: float
+    spent: float
+    """What was spent or is lent to gateways, which is at most 2 % for each gateway and each control
+    plane, or what a request beyond it took."""
+    remaining: float
+    """What can be lent yet."""
+    ends: datetime
+    """When the next period begins."""
+
+
+@attrs.frozen(kw_only=True)
 class ClientChange:
     """What a write did to a client; see `ProviderChange`."""
 

@@ -12,6 +12,7 @@ from msgspec import Meta
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import (
     AccessKeyChange,
+    BudgetView,
     ClientChange,
     ClientView,
     NewClient,
@@ -93,6 +94,8 @@ class OneClient:
     """One client."""
 
     client: ClientView
+    budgets: tuple[BudgetView, ...] = ()
+    """What is spent and left of its budgets, and of those of its keys."""
 
 
 @operation("GET", "/clients")
@@ -119,7 +122,11 @@ async def add_client(
 @operation("GET", "/clients/{client_id}")
 async def get_client(context: Context, client_id: PathName) -> OneClient:
     """Return one client."""
-    return OneClient(await context.store.get_client(client_id))
+    # The commands load this module for the names of operations, without the store.
+    from bridgepool.gateway.control.store import budgets_of
+
+    client = await context.store.get_client(client_id)
+    return OneClient(client, await budgets_of(context.store).list_of(client))
 
 
 @operation("PATCH", "/clients/{client_id}")

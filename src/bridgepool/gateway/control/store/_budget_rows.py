@@ -7,16 +7,20 @@ restored from a backup, and is set right by the next draw.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 import attrs
 
+from bridgepool.gateway.control._records import BudgetView, ClientView
 from bridgepool.gateway.control.store._programs import Run
 from bridgepool.gateway.control.store._store import Store
 from bridgepool.gateway.control.store._transaction import PROGRAM, StoreTransaction
+from bridgepool.gateway.limits._budgets import period_end, period_start
 from bridgepool.gateway.limits._draws import UNITS, Draw, Drawn
+from bridgepool.gateway.limits._kinds import BUDGETS
 
 _HIGHEST: Final = 2**63 - 1
 _KEPT_FOR: Final = 7 * 86400  # seconds after its end; a clock may be set back
@@ -26,7 +30,12 @@ _KEPT_FOR: Final = 7 * 86400  # seconds after its end; a clock may be set back
 class StoredBudgets:
     """The budgets of a store. Every method is a checkpoint."""
 
+    _read: Run
     _write: Run
+
+    async def list_of(self, client: ClientView) -> tuple[BudgetView, ...]:
+        """Return what is spent and left of the budgets of a client and its keys."""
+        return await self._read(_list_of, client)
 
     async def draw(self, draws: Iterable[Draw]) -> tuple[Drawn, ...]:
         """Draw what is left, and return how much that was, in the order of the draws."""
@@ -39,7 +48,41 @@ class StoredBudgets:
 
 def budgets_of(store: Store) -> StoredBudgets:
     """Return the budgets of a store."""
-    return StoredBudgets(partial(store._write, PROGRAM))
+    return StoredBudgets(store._read, partial(store._write, PROGRAM))
+
+
+def _list_of(tx: StoreTransaction, client: ClientView) -> tuple[BudgetView, ...]:
+    return tuple(_views(tx, client))
+
+
+def _views(tx: StoreTransaction, client: ClientView) -> Iterator[BudgetView]:
+    now = tx.now.timestamp()
+    scopes = [("client", client.id, client.rules)]
+    scopes += [("key", key.id, key.rules) for key in client.keys]
+    for scope, name, rules in scopes:
+        for rule, (_unit, period) in BUDGETS.items():
+            limit = getattr(rules, rule)
+            if limit is None:
+                continue
+            row = tx.sql.fetch_one(
+                "SELECT spent, until FROM budgets WHERE scope = ? AND id = ? AND rule = ? "
+                "AND period >= ? ORDER BY period DESC LIMIT 1",
+                scope,
+                name,
+                rule,
+                int(period_start(period, now)),
+            )
+            units, ends = row if row is not None else (0, period_end(period, now))
+            spent = units / UNITS
+            yield BudgetView(
+                scope=scope,
+                id=name,
+                rule=rule,
+                limit=limit,
+                spent=spent,
+                remaining=max(0.0, round(limit - spent, 6)),
+                ends=datetime.fromtimestamp(ends, UTC),
+            )
 
 
 def _draw_all(tx: StoreTransaction, draws: tuple[Draw, ...]) -> tuple[Drawn, ...]:
