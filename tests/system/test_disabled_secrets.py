@@ -4,6 +4,7 @@ a gateway's memory. Enabling a provider sends them, and disabling it forgets the
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -62,6 +63,7 @@ class Planted:
         )
         draft = path.with_suffix(".new")
         draft.write_text(text)
+        os.utime(draft, (1, 1))  # else its write and its rename can fall into one tick of the clock
         draft.replace(path)
 
 
