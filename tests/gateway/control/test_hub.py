@@ -162,7 +162,7 @@ async def test_receipts_tell_who_serves_what(database_url: str) -> None:
         hub.acknowledged("session-c-1", receipt(change.revision - 1))
         hub.session_closed("session-c-1", "left")
         pending = await hub.wait_applied(change.revision, 0)
-        assert [one.state for one in pending.gateways] == ["pending", "pending", "offline"]
+        assert [one.state for one in pending.gateways] == ["pending", "pending", "stopped"]
         assert not pending.complete
 
         async def answer() -> None:
@@ -174,7 +174,7 @@ async def test_receipts_tell_who_serves_what(database_url: str) -> None:
             nursery.start_soon(answer)
             with trio.fail_after(60):
                 report = await hub.wait_applied(change.revision)
-        assert [one.state for one in report.gateways] == ["applied", "rejected", "offline"]
+        assert [one.state for one in report.gateways] == ["applied", "rejected", "stopped"]
         assert report.gateways[1].rejected[0].reason == "base_url: no"
         assert report.gateways[2].revision == change.revision - 1
         assert report.complete
