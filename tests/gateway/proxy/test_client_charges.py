@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
+from bridgepool.gateway import parse_prices
 from tests.gateway.proxy.rig import openai
-from tests.gateway.proxy.test_client_use import CHAT, JSON, KEY, Pieces, opened
+from tests.gateway.proxy.test_client_use import CHAT, JSON, KEY, MODELS, Pieces, opened
 
 
 async def test_requests_that_the_provider_refuses_cost_no_tokens(nursery: trio.Nursery) -> None:
@@ -46,6 +47,23 @@ async def test_a_request_whose_client_leaves_before_the_answer_is_charged_its_in
         assert (record.outcome.value, record.upstream_status) == ("client_gone", 0)
         both.upstream.gate.set()
         assert (await both.ask(body={})).code == "budget_exceeded"
+
+
+async def test_lists_of_models_are_no_use_of_tokens_and_money(nursery: trio.Nursery) -> None:
+    """They were charged by their size, and refused when a budget was spent."""
+    prices = parse_prices('[[models]]\nmodel = "*"\ninput = 1e6\noutput = 1e6')
+    async with opened(nursery, prices) as both:
+        both.rules({"money_per_day": 30, "tokens_per_minute": 1000, "requests_per_minute": 4})
+        both.upstream.document = MODELS
+        for count in range(2):
+            assert (await both.ask("/ai/v1/models")).status == 200
+            await both.rig.wait_records(count + 1)
+        both.upstream.document = {"usage": {"prompt_tokens": 30, "completion_tokens": 10}}
+        assert (await both.ask(body={})).status == 200
+        await both.rig.wait_records(3)
+        assert (await both.ask(body={})).code == "budget_exceeded"
+        assert (await both.ask("/ai/v1/models")).status == 200
+        assert (await both.ask("/ai/v1/models")).code == "rate_limited"  # the fifth request
 
 
 async def test_a_request_that_does_not_reach_its_provider_costs_no_tokens(

@@ -187,6 +187,21 @@ async def test_requests_that_cost_little_are_served_to_the_end_of_a_budget(
         assert (found.rule, found.is_budget) == ("money_per_day", True)
 
 
+async def test_a_request_that_runs_no_model_needs_nothing_of_a_budget(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with opened() as (one, _two):
+        caller, limits = ada(money_per_day=0, requests_per_minute=3), one.clients._leases
+        assert await admits(limits, caller) == "money_per_day"
+        for expected in (Grant, Grant, Grant, Exceeded):
+            cost = Amounts(runs_model=False)
+            await limits.prepare(caller, cost)
+            found = limits.limiter.admit(caller, cost)
+            assert isinstance(found, expected)
+            if isinstance(found, Grant):
+                found.end(None)
+
+
 async def test_small_sums_are_spent_once_by_two_gateways_over_restarts(tmp_path: Path) -> None:
     """With budgets in a store, at real time: what is refused is tried again."""
     caller, price, done = ada(money_per_month=2e-3), 4e-5, 0

@@ -115,20 +115,23 @@ class LeasedScope:
                 rate = self.rates.setdefault(name, MinuteRate(limit))
                 rate.set_limit(limit, part.share, now)
 
+    def _parts_of(self, costs: dict[str, float]) -> list[tuple[str, _Part]]:
+        return [(name, part) for name, part in self.parts.items() if name in costs]
+
     def expect(self, costs: dict[str, float], now: float) -> None:
         """Note that a request comes which waits for shares."""
-        for name, part in self.parts.items():
+        for name, part in self._parts_of(costs):
             part.want(costs[name], now)
 
     def exceeded(
         self, costs: dict[str, float], now: float, wall: float
     ) -> tuple[str, float, bool] | None:
         """Return the rule that a request would exceed, the seconds to wait, and if it is spent."""
-        for name, part in self.parts.items():
+        for name, part in self._parts_of(costs):
             part.want(costs[name], now)
             if name in BUDGETS:
                 self._turn(name, part, period_start(BUDGETS[name][1], wall))
-        for name, part in self.parts.items():
+        for name, part in self._parts_of(costs):
             if name == "max_concurrent":
                 if self.running >= part.share:
                     return name, _RETRY, False
@@ -145,7 +148,7 @@ class LeasedScope:
     def take(self, costs: dict[str, float], now: float, wall: float) -> dict[str, float]:
         """Take what a request is estimated to use."""
         self.running += 1
-        for name, part in self.parts.items():
+        for name, part in self._parts_of(costs):
             if name in self.rates:
                 self.rates[name].take(costs[name], now)
             elif name in BUDGETS:
@@ -170,7 +173,7 @@ class LeasedScope:
     def settle(self, differences: dict[str, float], periods: dict[str, float], now: float) -> None:
         """Correct what a request has taken."""
         self.running -= 1
-        for name, part in self.parts.items():
+        for name, part in self._parts_of(differences):
             difference = differences[name]
             if name == "tokens_per_minute":
                 self.rates[name].take(difference, now)

@@ -61,6 +61,8 @@ class Amounts:
     tokens: float = 0.0
     money: float = 0.0
     requests: float = 1.0
+    runs_model: bool = True
+    """Whether limits of tokens and money are about it."""
 
 
 class Scope(Protocol):
@@ -124,10 +126,10 @@ class _Scope:
         if most is not None and self.running >= most:
             return "max_concurrent", 1.0, False
         for name, budget in self.budgets.items():
-            if budget.is_exhausted(wall):
+            if name in costs and budget.is_exhausted(wall):
                 return name, budget.ends_in(wall), True
         for name, rate in self.rates.items():
-            wait = rate.wait(costs[name], now)
+            wait = rate.wait(costs[name], now) if name in costs else 0.0
             if wait > 0:
                 return name, wait, False
         return None
@@ -136,14 +138,18 @@ class _Scope:
         """Take what a request is estimated to use; return in which period each budget took it."""
         self.running += 1
         for name, rate in self.rates.items():
-            rate.take(costs[name], now)
-        return {name: budget.spend(costs[name], wall) for name, budget in self.budgets.items()}
+            rate.take(costs.get(name, 0.0), now)
+        return {
+            name: budget.spend(costs[name], wall)
+            for name, budget in self.budgets.items()
+            if name in costs
+        }
 
     def settle(self, differences: Costs, periods: dict[str, float], now: float) -> None:
         """Correct what a request has taken."""
         self.running -= 1
         tokens = self.rates.get("tokens_per_minute")
-        if tokens is not None:
+        if tokens is not None and "tokens_per_minute" in differences:
             tokens.take(differences["tokens_per_minute"], now)
         for name, start in periods.items():
             if name in self.budgets:
@@ -159,11 +165,12 @@ class _Scope:
 
 
 def costs_of(amounts: Amounts) -> Costs:
-    """Return what amounts are of each limit."""
+    """Return what amounts are of each limit that is about them."""
     tokens, money = amounts.tokens, amounts.money
-    return {
-        "max_concurrent": 1.0,
-        "requests_per_minute": amounts.requests,
+    costs = {"max_concurrent": 1.0, "requests_per_minute": amounts.requests}
+    if not amounts.runs_model:
+        return costs
+    return costs | {
         "tokens_per_minute": tokens,
         "tokens_per_day": tokens,
         "tokens_per_month": tokens,
@@ -186,7 +193,8 @@ class Grant:
         """Settle what the request used; None if that is what was estimated."""
         now, taken = self._limiter.clock(), self._taken
         used = taken if used is None else used
-        differences = costs_of(Amounts(used.tokens - taken.tokens, used.money - taken.money))
+        tokens, money = used.tokens - taken.tokens, used.money - taken.money
+        differences = costs_of(Amounts(tokens, money, runs_model=taken.runs_model))
         for scope, periods in self._scopes:
             scope.settle(differences, periods, now)
         self._scopes = ()

@@ -66,6 +66,8 @@ class ClientUse:
     """The request body, if it was read."""
     headers: Headers = ()
     """What is left of the client's rates, for the response."""
+    runs_model: bool = True
+    """It is no request for models, which limits of tokens and money are not about."""
     counts_tokens: bool = False
     """What the answer tells of tokens is wanted."""
     _held: int = 0  # bytes of the body
@@ -183,6 +185,7 @@ class ClientUses:
         rules = rules_of(caller)
         judged = rules.permissions
         use = ClientUse(self, judged, self.bodies_of(caller))
+        use.runs_model = kind.models_path is None or match.route.path != kind.models_path
         refusal: Refusal | None = None
         try:
             if judged is not None:
@@ -210,7 +213,7 @@ class ClientUses:
         if refusal is not None or not judged.restrict_models:
             return refusal
         request = exchange.request
-        if kind.models_path is not None and match.route.path == kind.models_path:
+        if kind.models_path is not None and not use.runs_model:
             model = _text(match.path[len(kind.models_path) + 1 :])
             use.lists_models = not model
             return self._judge_model(judged, model, record) if model else None
@@ -287,9 +290,9 @@ class ClientUses:
         exchange: Exchange,
         record: AccessRecord,
     ) -> Refusal | None:
-        use.counts_tokens = bool(rules.counted)
+        use.counts_tokens = bool(rules.counted) and use.runs_model
         use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
-        cost = Amounts()
+        cost = Amounts(runs_model=use.runs_model)
         if use.counts_tokens:
             cost = self.amounts_of(Usage(), record.provider, record.model, use._input, 0.0)
         grant = await self.take(caller, rules, kind, cost)
