@@ -343,6 +343,18 @@ def test_a_budget_that_is_spent_to_the_last_request_is_spent(limit: float) -> No
     assert scope.exceeded(costs, now, NEW_YEAR) == ("money_per_day", 86400, True)
 
 
+def test_a_request_that_is_estimated_to_cost_nothing_asks_for_a_share() -> None:
+    """A gateway without a share never asked for one, and refused all such requests."""
+    scope, costs = LeasedScope(ClientRules(money_per_day=5.0)), costs_of(Amounts())
+    scope.set_rules(scope.rules, 0.0)
+    assert scope.exceeded(costs, 0.0, NEW_YEAR) is None  # the period begins
+    [asked] = scope.demands("client", "ada", 0.0)
+    scope.apply(asked, Share(0.0, 4.0), 0.0)
+    assert scope.exceeded(costs, 1000.0, NEW_YEAR) == ("money_per_day", 1.0, False)
+    [asked] = scope.demands("client", "ada", 1000.0)
+    assert asked.demand > 0
+
+
 def test_a_gateway_that_is_gone_keeps_its_share_for_a_while() -> None:
     ledger = ShareLedger(-100.0)
 
