@@ -111,9 +111,15 @@ STORE_BUGS: tuple[Bug, ...] = (
         '("pending", "reconnecting")', '("pending",)',
     ),
     bug(
-        "a gateway that the network cut off has left",
-        ("tests/remote/test_owner.py", "tests/system/test_gateway_away.py"),
-        "remote/_owner_session.py:OwnerSession._end", "self.loss.code == CLOSED", "self.loss.code",
+        "a gateway whose connection somebody closed has left", ("tests/remote/test_owner.py",),
+        "remote/_owner_session.py:OwnerSession._end",
+        "loss.by_peer and loss.code == FOLLOWER_ENDED", "not loss.by_peer",
+    ),
+    bug(
+        "a gateway that ends says nothing", ("tests/system/test_gateway_away.py",),
+        "remote/_follower.py:RemoteProviders._serve",
+        "await session.rpc.send_goodbye(FOLLOWER_ENDED, \"the follower has ended\")",
+        "await trio.lowlevel.checkpoint()",
     ),
     bug(
         "an expected gateway is not waited for", _APPLIED,

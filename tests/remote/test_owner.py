@@ -318,19 +318,22 @@ async def test_sessions_and_receipts_are_shown_to_an_observer(
                 await rpc.notify("acknowledge", Acknowledge(1))
                 await rpc.call("get_rows", GetRows(), RowSet)
                 assert list(service.receipts.values()) == [Acknowledge(1)]
+                await rpc.send_goodbye("follower_ended", "it has ended")
             await trio.sleep(1)
             assert seen == ["front-1", Acknowledge(1), "left"]
             assert not service.receipts
             assert not service.sessions
-            for end in ("lost", "revoked"):
+            for end in ("closed", "lost", "revoked"):
                 async with open_rpc(channel := await link(plane)) as rpc:
                     await rpc.call("hello", HELLO, Welcome)
-                    if end == "lost":
+                    if end == "closed":  # by a proxy in between, perhaps
+                        await channel.aclose()
+                    elif end == "lost":
                         channel.break_link()
                     else:
                         owner.revoke(next(iter(owner.keys.values())).key_id)
                     await trio.sleep(1)
-                assert seen[-1] == end
+                assert seen[-1] == ("revoked" if end == "revoked" else "lost")
             nursery.cancel_scope.cancel()
 
 

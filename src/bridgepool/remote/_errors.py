@@ -17,6 +17,8 @@ MALFORMED_FRAME: Final = "malformed_frame"
 FRAME_TOO_LARGE: Final = "frame_too_large"
 TOO_MANY_CALLS: Final = "too_many_calls"
 DUPLICATE_ID: Final = "duplicate_id"
+# The code of the goodbye of a follower that ends; it is not expected back.
+FOLLOWER_ENDED: Final = "follower_ended"
 # Codes of connections that were lost without a goodbye; they are not sent.
 CLOSED: Final = "closed"
 BROKEN: Final = "broken"

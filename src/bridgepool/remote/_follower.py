@@ -36,7 +36,12 @@ from bridgepool._secret import Secret, require_secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
-from bridgepool.remote._errors import InvalidMessageError, RemoteError, UnsendableError
+from bridgepool.remote._errors import (
+    FOLLOWER_ENDED,
+    InvalidMessageError,
+    RemoteError,
+    UnsendableError,
+)
 from bridgepool.remote._follower_session import FollowerSession, open_follower_session
 from bridgepool.remote._messages import Acknowledge, Hello, RejectedRow, RowSet
 from bridgepool.remote._rows import RowFormat, RowTable
@@ -53,6 +58,7 @@ Connect = Callable[[], AbstractAsyncContextManager[trio.abc.Channel[bytes]]]
 
 _log = logging.getLogger("bridgepool.remote")
 _DEFAULT_LIMITS: Final = RemoteLimits()
+_GOODBYE_TIMEOUT: Final = 2.0  # seconds for the reason why a session is ended
 # How a session ends, or does not come about, when nothing is wrong with this program.
 _EXPECTED_ERRORS: Final = (
     ConnectError,
@@ -232,11 +238,15 @@ class RemoteProviders(Generic[P]):
         return attrs.evolve(self._hello, revision=seen.revision, epoch=seen.epoch)
 
     async def _serve(self, session: FollowerSession) -> None:
-        """Send receipts until the session is lost; raise why."""
+        """Send receipts until the session is lost; raise why. Cancelled, say goodbye."""
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._send_receipts, session)
             try:
                 raise await session.rpc.wait_lost()
+            except trio.Cancelled:
+                with trio.move_on_after(_GOODBYE_TIMEOUT, shield=True):
+                    await session.rpc.send_goodbye(FOLLOWER_ENDED, "the follower has ended")
+                raise
             finally:
                 nursery.cancel_scope.cancel()
 

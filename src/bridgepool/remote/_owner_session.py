@@ -17,7 +17,7 @@ from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
 from bridgepool.remote import _codec as codec
-from bridgepool.remote._errors import CLOSED, ConnectionLostError, RemoteError
+from bridgepool.remote._errors import FOLLOWER_ENDED, ConnectionLostError, RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
     GetRows,
@@ -55,9 +55,9 @@ class Admitted:
 
 
 SessionEnd: TypeAlias = Literal["left", "lost", "revoked"]
-"""How a session ended. ``left``: the follower closed it, as at its own end. ``lost``: the
-connection was lost, or the owner ended it, so the follower is expected back. ``revoked``: its key
-was revoked."""
+"""How a session ended. ``left``: the follower said that it has ended. ``lost``: the connection was
+lost, or somebody closed it, or the owner ended it, so the follower is expected back. ``revoked``:
+its key was revoked."""
 
 
 class SessionObserver(Protocol):
@@ -146,7 +146,10 @@ class OwnerSession(Generic[P]):
     def _end(self) -> SessionEnd:
         if self.goodbye is _KEY_REVOKED:
             return "revoked"
-        return "left" if self.loss is not None and self.loss.code == CLOSED else "lost"
+        loss = self.loss
+        # A close alone tells nothing: a proxy in between may make one.
+        is_said = loss is not None and loss.by_peer and loss.code == FOLLOWER_ENDED
+        return "left" if is_said else "lost"
 
     async def run(self, channel: trio.abc.Channel[bytes]) -> None:
         """Talk until one end ends it."""

@@ -77,4 +77,5 @@ async def open_rpc(
             if peer._sends_goodbye:  # which has a deadline
                 with trio.CancelScope(shield=True):
                     await peer._closed.wait()
+            peer._writing.cancel()
             nursery.cancel_scope.cancel()

@@ -69,7 +69,10 @@ class RpcPeer:
     _loss: ConnectionLostError | None = attrs.field(default=None, init=False)
     _left: bool = attrs.field(default=False, init=False)
     _sends_goodbye: bool = attrs.field(default=False, init=False)  # its last frame is one
-    _writing: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    # Shielded: a goodbye goes out, too, when everything is cancelled at once. `_end` ends it.
+    _writing: trio.CancelScope = attrs.field(
+        factory=lambda: trio.CancelScope(shield=True), init=False
+    )
     _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
 
     async def call(
