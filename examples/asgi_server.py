@@ -8,7 +8,6 @@ PROVIDERS=providers.toml python asgi_server.py
 
 import os
 import signal
-from functools import partial
 
 import hypercorn.trio
 import trio
@@ -46,8 +45,11 @@ async def main() -> None:
             gateway.start_draining()
             gateway.close_websockets()
 
-        serve = partial(hypercorn.trio.serve, shutdown_trigger=wait_for_shutdown)
-        await serve(app, config)  # type: ignore[arg-type] # its own names for the same messages
+        await hypercorn.trio.serve(  # pyright: ignore[reportUnknownMemberType]
+            app,  # type: ignore[arg-type] # its own names for the same messages
+            config,
+            shutdown_trigger=wait_for_shutdown,
+        )
 
 
 if __name__ == "__main__":
