@@ -8,6 +8,7 @@ from tools.planted_remote_bugs import bug
 
 _READER_TESTS = ("tests/gateway/limits/test_model_reader.py",)
 _LIMITER_TESTS = ("tests/gateway/limits/test_limiter.py",)
+_LEASE_TESTS = ("tests/gateway/sources/test_limit_leases.py",)
 _SHARE_TESTS = ("tests/gateway/limits/test_shares.py",)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
 _READER = "gateway/limits/_model_reader.py:ModelReader"
@@ -81,6 +82,14 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "a share of a budget is used on the next day", _SHARE_TESTS,
         "gateway/limits/_leased.py:LeasedScope._turn",
         "part.lend(_least(name, part.limit))", "pass",
+    ),
+    bug(
+        "a gateway that has started serves a request of a budget that is spent", _LEASE_TESTS,
+        "gateway/limits/_leased.py:LeasedScope.demands", "period=part.period", "period=0",
+    ),
+    bug(
+        "what the last requests of a gateway used is not reported", _LEASE_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases.report_last", "last=True", "last=self._alone",
     ),
     bug(
         "more of a budget is given than was drawn", _SHARE_TESTS, f"{_SHARES}:_Pool.give",

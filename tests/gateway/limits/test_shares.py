@@ -333,7 +333,7 @@ def test_a_budget_that_is_spent_to_the_last_request_is_spent(limit: float) -> No
 
     for _ in range(20):
         now += 10.0
-        scope.expect(costs, now)
+        scope.expect(costs, now, NEW_YEAR)
         report()
         if scope.exceeded(costs, now, NEW_YEAR) is None:
             scope.take(costs, now, NEW_YEAR)

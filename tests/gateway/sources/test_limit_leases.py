@@ -47,8 +47,11 @@ def ada(**rules: Any) -> Caller:
 async def ask(
     limits: SharedLimits, caller: Caller, tokens: float = 0.0, money: float = 0.0
 ) -> Grant | Exceeded:
-    """Ask for a request as a gateway does."""
-    cost = Amounts(tokens, money)
+    """Ask for a request of so much as a gateway does."""
+    return await ask_for(limits, caller, Amounts(tokens, money))
+
+
+async def ask_for(limits: SharedLimits, caller: Caller, cost: Amounts) -> Grant | Exceeded:
     await limits.prepare(caller, cost)
     found = limits.limiter.admit(caller, cost)
     refused = isinstance(found, Exceeded) and not found.is_budget
@@ -194,9 +197,7 @@ async def test_a_request_that_runs_no_model_needs_nothing_of_a_budget(
         caller, limits = ada(money_per_day=0, requests_per_minute=3), one.clients._leases
         assert await admits(limits, caller) == "money_per_day"
         for expected in (Grant, Grant, Grant, Exceeded):
-            cost = Amounts(runs_model=False)
-            await limits.prepare(caller, cost)
-            found = limits.limiter.admit(caller, cost)
+            found = await ask_for(limits, caller, Amounts(runs_model=False))
             assert isinstance(found, expected)
             if isinstance(found, Grant):
                 found.end(None)
@@ -232,6 +233,30 @@ async def test_small_sums_are_spent_once_by_two_gateways_over_restarts(tmp_path:
         assert 22 <= done <= 27
         [row] = await budgets_of(store).draw([draw])
         assert 2e-3 <= row.spent <= 1.1 * 2e-3
+
+
+async def test_what_the_last_request_before_a_stop_used_is_charged(tmp_path: Path) -> None:
+    """It was reported a second later at most, and not at all by a gateway that had stopped."""
+    caller, done = ada(money_per_month=1.0), 0
+    async with opened_store(f"sqlite:{tmp_path / 'store.db'}") as store:
+        keys = [(await store.create_gateway_key(ADA, name)).access_key for name in ("a", "b")]
+        identities = [Identity(key.name, key.id) for key in keys]
+        async with (
+            open_hub(store) as hub,
+            open_gateway_service(hub, observer=hub, limits=hub.limits) as service,
+        ):
+            spent = False
+            while not spent and done < 30:
+                async with connected(service, *identities) as (one, _):
+                    leases = one.clients._leases
+                    grant = await ask(leases, caller, 0, 1e-3)
+                    if isinstance(grant, Grant):
+                        grant.end(Amounts(0, 0.1))
+                        done += 1
+                        await leases.report_last()
+                    else:
+                        spent = grant.is_budget
+    assert done == 10
 
 
 async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheless(

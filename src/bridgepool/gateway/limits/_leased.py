@@ -118,19 +118,18 @@ class LeasedScope:
     def _parts_of(self, costs: dict[str, float]) -> list[tuple[str, _Part]]:
         return [(name, part) for name, part in self.parts.items() if name in costs]
 
-    def expect(self, costs: dict[str, float], now: float) -> None:
-        """Note that a request comes which waits for shares."""
+    def expect(self, costs: dict[str, float], now: float, wall: float) -> None:
+        """Note that a request comes; what is reported next is of its period and asks for it."""
         for name, part in self._parts_of(costs):
             part.want(costs[name], now)
+            if name in BUDGETS:
+                self._turn(name, part, period_start(BUDGETS[name][1], wall))
 
     def exceeded(
         self, costs: dict[str, float], now: float, wall: float
     ) -> tuple[str, float, bool] | None:
         """Return the rule that a request would exceed, the seconds to wait, and if it is spent."""
-        for name, part in self._parts_of(costs):
-            part.want(costs[name], now)
-            if name in BUDGETS:
-                self._turn(name, part, period_start(BUDGETS[name][1], wall))
+        self.expect(costs, now, wall)
         for name, part in self._parts_of(costs):
             if name == "max_concurrent":
                 if self.running >= part.share:

@@ -169,6 +169,8 @@ class _Pool:
 
     def give(self, holder: _Holder, gateways: int, *, settling: bool) -> float:
         """Return the next share of a gateway, of so many."""
+        if not holder.held and not holder.demand:
+            return 0.0  # it has ended, or will ask
         pool = self.remaining
         living = [each for each in self.holders.values() if each.gone is None] or [holder]
         available = min(pool, self.drawn - self.spent) if self.stored else pool

@@ -21,6 +21,7 @@ import trio
 
 from bridgepool import BridgePoolError
 from bridgepool.gateway._protocol import LeasedShares, LeaseShares
+from bridgepool.gateway.limits._kinds import RATES
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Amounts, Limiter, costs_of, wall_clock
 from bridgepool.gateway.limits._shares import MAX_DEMANDS, ShareDemand
@@ -33,6 +34,7 @@ _INTERVAL: Final = 1.0  # seconds between two reports
 _LEAST_INTERVAL: Final = 0.1  # seconds between two that requests cause
 _PATIENCE: Final = 0.5  # seconds that a request waits for one
 _ANSWER_TIMEOUT: Final = 5.0
+_LAST_REPORT_TIMEOUT: Final = 2.0
 _UNKNOWN_METHOD: Final = "unknown_method"
 
 Lease: TypeAlias = Callable[[LeaseShares], Awaitable[LeasedShares]]
@@ -69,6 +71,16 @@ class LimitLeases:
             if self._reporting is None:
                 await self._report()
 
+    async def report_last(self) -> None:
+        """Report what the last requests used, and give shares back, at the end of a gateway.
+
+        A checkpoint. Waits for the control plane for two seconds at most; not for one that is away.
+        """
+        with trio.move_on_after(_LAST_REPORT_TIMEOUT):
+            while self._reporting is not None:  # it may have begun before they ended
+                await self._reporting.wait()
+            await self._report(last=True)
+
     async def prepare(self, caller: Caller, cost: Amounts) -> None:
         """Wait a moment for shares of limits that this gateway has none of yet.
 
@@ -79,7 +91,7 @@ class LimitLeases:
             return
         now, costs = trio.current_time(), costs_of(cost)
         for scope in lacking:
-            scope.expect(costs, now)
+            scope.expect(costs, now, wall_clock())
         with trio.move_on_after(_PATIENCE):
             # A report that is under way may be of before.
             while any(scope.lacks_shares for scope in lacking) and await self._report_soon():
@@ -111,9 +123,11 @@ class LimitLeases:
             return True
         return False
 
-    async def _report(self) -> None:
+    async def _report(self, *, last: bool = False) -> None:
         """Report once, and take the shares that come of it."""
         lease, asked = self._lease, tuple(self._demands())
+        if last:
+            asked = tuple((scope, _given_back(one)) for scope, one in asked)
         self._reported = trio.current_time()
         if lease is None or self._alone or not asked:
             await trio.lowlevel.checkpoint()
@@ -152,3 +166,10 @@ class LimitLeases:
         for scope in self.limiter.scopes.values():
             if isinstance(scope, LeasedScope):
                 scope.set_alone(alone, trio.current_time())
+
+
+def _given_back(one: ShareDemand) -> ShareDemand:
+    """Return the report of a gateway that needs nothing more."""
+    if one.rule in RATES:
+        return one  # what was taken of the share comes back with time only
+    return attrs.evolve(one, held=min(0.0, one.held), demand=0.0)
