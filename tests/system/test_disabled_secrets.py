@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -86,9 +87,10 @@ class Recorder:
     async def _pass_on(
         self, source: trio.SocketStream, sink: trio.SocketStream, seen: bytearray
     ) -> None:
-        async for data in source:
-            seen += data
-            await sink.send_all(data)
+        with suppress(trio.BrokenResourceError):  # who ends first may reset the connection
+            async for data in source:
+                seen += data
+                await sink.send_all(data)
 
 
 async def wait_for(holds: Callable[[], bool]) -> None:
