@@ -146,7 +146,7 @@ def default_dial(base_url: str, *, ssl_context: ssl.SSLContext | None = None) ->
     Args:
         base_url: As for `open_upstream_client`.
         ssl_context: Settings for TLS; None for `upstream_ssl_context`. Its
-            `OP_IGNORE_UNEXPECTED_EOF` is cleared, since with it nobody notices a cut body.
+            `OP_IGNORE_UNEXPECTED_EOF` is cleared: with it, a cut body looks complete.
 
     Raises:
         ValueError: `base_url` is not an absolute http or https URL of host, port and path alone.
