@@ -6,16 +6,16 @@ As in `planted_bugs`; each names the tests that must catch it.
 from tools.planted_bugs import Bug
 from tools.planted_remote_bugs import bug
 
-_RELAY_TESTS = ("tests/gateway/proxy/test_websockets.py",)
-_LIMIT_TESTS = ("tests/gateway/proxy/test_socket_limits.py",)
-_GUARD_TESTS = ("tests/gateway/proxy/test_socket_guard.py",)
-_RECOVERY_TESTS = ("tests/gateway/proxy/test_socket_recovery.py",)
-_RECORD_TESTS = ("tests/gateway/proxy/test_socket_record.py",)
+_RELAY_TESTS = ("tests/gateway/proxy/websockets/test_websockets.py",)
+_LIMIT_TESTS = ("tests/gateway/proxy/websockets/test_limits.py",)
+_GUARD_TESTS = ("tests/gateway/proxy/websockets/test_guard.py",)
+_RECOVERY_TESTS = ("tests/gateway/proxy/websockets/test_recovery.py",)
+_RECORD_TESTS = ("tests/gateway/proxy/websockets/test_record.py",)
 _CORS_TESTS = ("tests/gateway/proxy/test_cors.py",)
-_RELAY = "gateway/proxy/_websocket_relay.py"
-_PEER = "gateway/proxy/_websocket_peer.py"
-_HANDSHAKE = "gateway/proxy/_websocket.py"
-_USE = "gateway/proxy/_socket_use.py:SocketUse"
+_RELAY = "gateway/proxy/websockets/_relay.py"
+_PEER = "gateway/proxy/websockets/_peer.py"
+_HANDSHAKE = "gateway/proxy/websockets/_handshake.py"
+_USE = "gateway/proxy/websockets/_use.py:SocketUse"
 _CORS = "gateway/proxy/_cors.py"
 
 WEBSOCKET_BUGS: tuple[Bug, ...] = (
@@ -53,21 +53,21 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a pong that comes while a frame is written waits for the next message",
-        ("tests/gateway/proxy/test_websocket_peer.py",), f"{_PEER}:Peer._send_all",
+        ("tests/gateway/proxy/websockets/test_peer.py",), f"{_PEER}:Peer._send_all",
         "data = self._take_own()", 'data = b""',
     ),
     bug(
         "a websocket outlives its key", _GUARD_TESTS,
-        "gateway/proxy/_socket_guard.py:SocketGuard.check",
+        "gateway/proxy/websockets/_guard.py:SocketGuard.check",
         "None if found.code == AUTHORIZATION_UNAVAILABLE.code else found", "None",
     ),
     bug(
         "a websocket keeps the rules that it began with", _GUARD_TESTS,
-        "gateway/proxy/_socket_guard.py:SocketGuard.check", "self.judge(found.ruled)", "None",
+        "gateway/proxy/websockets/_guard.py:SocketGuard.check", "self.judge(found.ruled)", "None",
     ),
     bug(
         "rules that come while a websocket is open give a response for nothing", _GUARD_TESTS,
-        "gateway/proxy/_socket_guard.py:SocketGuard.judge", "is_first=opened", "is_first=True",
+        "gateway/proxy/websockets/_guard.py:SocketGuard.judge", "is_first=opened", "is_first=True",
     ),
     bug(
         "a disabled provider begins responses on a websocket", _RELAY_TESTS,
@@ -79,31 +79,31 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a websocket is closed within a response although there was time",
-        ("tests/gateway/proxy/test_socket_lifetime.py",),
-        "gateway/proxy/_socket_lifetime.py:Lifetime.why_close", "return reason", 'return ""',
+        ("tests/gateway/proxy/websockets/test_lifetime.py",),
+        "gateway/proxy/websockets/_lifetime.py:Lifetime.why_close", "return reason", 'return ""',
     ),
     bug(
         "messages after the end of a response are lost when its websocket is closed",
-        ("tests/gateway/proxy/test_socket_lifetime.py",),
-        "gateway/proxy/_socket_closing.py:SocketClosing.note_provider",
+        ("tests/gateway/proxy/websockets/test_lifetime.py",),
+        "gateway/proxy/websockets/_closing.py:SocketClosing.note_provider",
         "ended and not self._trails", "ended",
     ),
     bug(
         "a response is begun on a websocket that is to be closed, and cut",
-        ("tests/gateway/proxy/test_socket_lifetime.py",),
-        "gateway/proxy/_socket_closing.py:SocketClosing.note_client",
+        ("tests/gateway/proxy/websockets/test_lifetime.py",),
+        "gateway/proxy/websockets/_closing.py:SocketClosing.note_client",
         "and self._ended < inf", "and False",
     ),
     bug(
         "a shutdown closes all idle websockets in the same moment",
-        ("tests/gateway/proxy/test_socket_lifetime.py",),
-        "gateway/proxy/_socket_lifetime.py:Shutdown.turn",
+        ("tests/gateway/proxy/websockets/test_lifetime.py",),
+        "gateway/proxy/websockets/_lifetime.py:Shutdown.turn",
         "self._since + place * self._spread", "self._since",
     ),
     bug(
         "a shutdown closes a websocket within a response",
-        ("tests/gateway/proxy/test_socket_responses.py",),
-        "gateway/proxy/_socket_responses.py:SocketResponses.none_running",
+        ("tests/gateway/proxy/websockets/test_responses.py",),
+        "gateway/proxy/websockets/_responses.py:SocketResponses.none_running",
         "self.under_way", "self._asked",
     ),
     bug(
@@ -132,12 +132,12 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a response on a websocket has no model, and so no price", _RECORD_TESTS,
-        "gateway/proxy/_socket_log.py:SocketLog._make", "model=response.model,",
+        "gateway/proxy/websockets/_log.py:SocketLog._make", "model=response.model,",
         'model="",',
     ),
     bug(
         "the prompts of a websocket are not recorded", _RECORD_TESTS,
-        "gateway/proxy/_socket_log.py:SocketLog.note_client", "_keep(recording.request, piece)",
+        "gateway/proxy/websockets/_log.py:SocketLog.note_client", "_keep(recording.request, piece)",
         "pass",
     ),
     bug(

@@ -10,7 +10,7 @@ from bridgepool.gateway.demo._upstream import WORDS
 from tests.e2e.talking import start_talking_upstream
 from tests.examples.support import Example, ask, running, streaming
 from tests.examples.test_gateway_server import CHAT, Held
-from tests.gateway.proxy.websockets import connect_socket
+from tests.gateway.proxy.websockets.peers import connect_socket
 
 RESPONSES = "/ai/ai/v1/responses"
 CREATE = '{"type": "response.create", "model": "m", "input": "Hello."}'

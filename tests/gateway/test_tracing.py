@@ -33,9 +33,9 @@ from bridgepool.gateway.tracing._spans import GenAiMetrics
 from bridgepool.gateway.usage._tokens import Tokens, Usage
 from bridgepool.http import Exchange, serve_http
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
-from tests.gateway.proxy.socket_rig import SERVED, TOKENS, Upstream, create, events
-from tests.gateway.proxy.websockets import connect_socket
-from tests.gateway.proxy.websockets import start_upstream as start_socket_upstream
+from tests.gateway.proxy.websockets.peers import connect_socket
+from tests.gateway.proxy.websockets.peers import start_upstream as start_socket_upstream
+from tests.gateway.proxy.websockets.rig import SERVED, TOKENS, Upstream, create, events
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "observability.md"
 CHAT = "/ai/v1/chat/completions"

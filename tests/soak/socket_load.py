@@ -18,7 +18,7 @@ from wsproto.connection import Connection
 from wsproto.events import AcceptConnection, CloseConnection, TextMessage
 
 from bridgepool.http import Exchange, get_header, websocket_accept
-from tests.gateway.proxy.websockets import Socket, connect_socket
+from tests.gateway.proxy.websockets.peers import Socket, connect_socket
 from tests.soak.run import Run
 
 DELTAS: Final = 3

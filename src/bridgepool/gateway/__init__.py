@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.proxy._status import GatewayStatistics
     from bridgepool.gateway.proxy._tracing import RequestTrace
     from bridgepool.gateway.proxy._usage import OnUsage
-    from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
+    from bridgepool.gateway.proxy.websockets._limits import WebSocketLimits
     from bridgepool.gateway.serving._line_writer import LineWriter
     from bridgepool.gateway.sources._authorization import (
         AuthorizationLimits,
@@ -135,7 +135,7 @@ _MODULES = (
     "proxy._status",
     "proxy._settings",
     "proxy._tracing",
-    "proxy._websocket_limits",
+    "proxy.websockets._limits",
     "proxy._usage",
     "serving._line_writer",
     "sources._authorization",

@@ -19,7 +19,7 @@ from cyclopts import Group, Parameter
 
 from bridgepool.gateway.proxy._cors import parse_origin
 from bridgepool.gateway.proxy._settings import GatewaySettings
-from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
+from bridgepool.gateway.proxy.websockets._limits import WebSocketLimits
 from bridgepool.gateway.serving._connections import (
     UNAUTHENTICATED_TIMEOUT,
     check_connection_options,

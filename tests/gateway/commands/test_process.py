@@ -15,7 +15,7 @@ from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import GatewayProcess, as_json, run_command, run_gateway
-from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
 

@@ -47,7 +47,7 @@ from bridgepool.gateway.proxy._upstream_failures import (
     log_upstream_failure,
     refusal_for,
 )
-from bridgepool.gateway.proxy._websocket import WebSockets
+from bridgepool.gateway.proxy.websockets._handshake import WebSockets
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.gateway.upstreams._admission import Admission, OverloadedError
 from bridgepool.http import (

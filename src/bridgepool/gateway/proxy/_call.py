@@ -12,7 +12,7 @@ from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._client_use import ClientUse
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal
-from bridgepool.gateway.proxy._websocket import WebSocketCall
+from bridgepool.gateway.proxy.websockets._handshake import WebSocketCall
 from bridgepool.http import Headers
 
 

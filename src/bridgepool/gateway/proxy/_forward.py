@@ -51,13 +51,13 @@ from bridgepool.gateway.proxy._request_id import (
     return_request_id,
     send_request_id,
 )
-from bridgepool.gateway.proxy._socket_guard import SocketGuard
 from bridgepool.gateway.proxy._stripped_response import Response, begin_reading, usage_headers
 from bridgepool.gateway.proxy._uploaded_body import UploadedBody
 from bridgepool.gateway.proxy._upstream_failures import log_upstream_failure, refusal_for
 from bridgepool.gateway.proxy._usage import reads_answer
-from bridgepool.gateway.proxy._websocket import WebSocketCall, refusal_of_upstream
-from bridgepool.gateway.proxy._websocket_relay import relay_websocket
+from bridgepool.gateway.proxy.websockets._guard import SocketGuard
+from bridgepool.gateway.proxy.websockets._handshake import WebSocketCall, refusal_of_upstream
+from bridgepool.gateway.proxy.websockets._relay import relay_websocket
 from bridgepool.gateway.usage._bodies import KeptBody
 from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json

@@ -10,7 +10,7 @@ import attrs
 
 from bridgepool._options import amount, count, positive_seconds, seconds
 from bridgepool.gateway.proxy._cors import parse_origin
-from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
+from bridgepool.gateway.proxy.websockets._limits import WebSocketLimits
 from bridgepool.http import UpstreamLimits
 
 _WEBSOCKET_LIMITS: Final = WebSocketLimits()

@@ -15,8 +15,8 @@ from bridgepool.gateway.metrics._gateway import RequestMetrics
 from bridgepool.gateway.proxy._access_log import json_line
 from tests.gateway.metrics.test_gateway_metrics import scrape
 from tests.gateway.proxy.rig import open_rig, openai
-from tests.gateway.proxy.socket_rig import SERVED, TOKENS, Upstream, create, events
-from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.rig import SERVED, TOKENS, Upstream, create, events
 
 CLOSED = "bridgepool_websockets_closed_total"
 

@@ -19,7 +19,8 @@ from bridgepool.gateway.providers import (
 )
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from tests.gateway.proxy.rig import open_rig, openai
-from tests.gateway.proxy.socket_rig import (
+from tests.gateway.proxy.websockets.peers import Socket, start_upstream
+from tests.gateway.proxy.websockets.rig import (
     REALTIME,
     RESPONSES,
     SERVED,
@@ -32,7 +33,6 @@ from tests.gateway.proxy.socket_rig import (
     events,
     opened,
 )
-from tests.gateway.proxy.websockets import Socket, start_upstream
 
 
 async def test_rules_and_limits_are_judged_before_the_101_and_refused_as_http(

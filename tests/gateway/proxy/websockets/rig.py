@@ -20,7 +20,7 @@ from bridgepool.gateway.providers import (
     new_client_key,
 )
 from tests.gateway.proxy.rig import Rig, open_rig, openai
-from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
 
 KEY = new_client_key()
 BEARER = [(b"authorization", b"Bearer " + KEY.reveal().encode())]

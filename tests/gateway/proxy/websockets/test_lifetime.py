@@ -16,10 +16,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from wsproto.events import Request
 
 from bridgepool.gateway import GatewaySettings, Outcome, WebSocketLimits
-from bridgepool.gateway.proxy import _socket_lifetime as lifetimes
+from bridgepool.gateway.proxy.websockets import _lifetime as lifetimes
 from tests.gateway.proxy.rig import Rig, open_rig, openai
-from tests.gateway.proxy.socket_rig import SERVED, Upstream, create, events
-from tests.gateway.proxy.websockets import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.rig import SERVED, Upstream, create, events
 
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 

@@ -36,12 +36,12 @@ from bridgepool.gateway.proxy._refusals import (
     UPSTREAM_CUT,
     Refusal,
 )
-from bridgepool.gateway.proxy._socket_closing import SocketClosing
-from bridgepool.gateway.proxy._socket_guard import CHECK_INTERVAL, SocketGuard
-from bridgepool.gateway.proxy._socket_lifetime import MAX_AGE
-from bridgepool.gateway.proxy._socket_responses import SocketResponses
-from bridgepool.gateway.proxy._socket_use import SocketUse
-from bridgepool.gateway.proxy._websocket_peer import Peer
+from bridgepool.gateway.proxy.websockets._closing import SocketClosing
+from bridgepool.gateway.proxy.websockets._guard import CHECK_INTERVAL, SocketGuard
+from bridgepool.gateway.proxy.websockets._lifetime import MAX_AGE
+from bridgepool.gateway.proxy.websockets._peer import Peer
+from bridgepool.gateway.proxy.websockets._responses import SocketResponses
+from bridgepool.gateway.proxy.websockets._use import SocketUse
 from bridgepool.http import (
     ControlFrame,
     DataPiece,

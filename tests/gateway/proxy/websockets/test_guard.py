@@ -21,7 +21,8 @@ from bridgepool.gateway.providers import (
 )
 from bridgepool.http.asgi import asgi_app
 from tests.gateway.proxy.rig import open_rig, openai
-from tests.gateway.proxy.socket_rig import (
+from tests.gateway.proxy.websockets.peers import Socket, start_upstream
+from tests.gateway.proxy.websockets.rig import (
     SERVED,
     SETTINGS,
     Opened,
@@ -31,7 +32,6 @@ from tests.gateway.proxy.socket_rig import (
     events,
     opened,
 )
-from tests.gateway.proxy.websockets import Socket, start_upstream
 from tests.http.test_asgi import hypercorn_serving
 
 
@@ -39,7 +39,7 @@ async def test_a_key_that_is_revoked_or_expires_ends_its_websocket(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It begins no new response, and is closed between two messages."""
-    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr("bridgepool.gateway.proxy.websockets._relay.CHECK_INTERVAL", 0.02)
     async with opened(nursery) as both:
         for rules, reason in (
             (None, "invalid_api_key"),
@@ -87,7 +87,7 @@ async def asked_often(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Opened, Authority, Socket]]:
     """Open a websocket whose key is often looked up, at an authority that tests answer for."""
-    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr("bridgepool.gateway.proxy.websockets._relay.CHECK_INTERVAL", 0.02)
     authority = Authority()
     async with opened(nursery) as both:
         both.rig.gateway._authorizer = authority
@@ -139,8 +139,8 @@ async def test_a_client_that_reads_nothing_does_not_keep_its_websocket(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never comes between two messages, so the one that is under way is cut."""
-    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
-    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay._LEAVE_TIMEOUT", 0.1)
+    monkeypatch.setattr("bridgepool.gateway.proxy.websockets._relay.CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr("bridgepool.gateway.proxy.websockets._relay._LEAVE_TIMEOUT", 0.1)
 
     async def flood(socket: Socket, _request: Request) -> None:
         with suppress(trio.BrokenResourceError):
@@ -163,7 +163,7 @@ async def test_a_client_that_reads_nothing_does_not_keep_its_websocket(
 async def test_rules_and_revocations_hold_under_an_asgi_server_as_well(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridgepool.gateway.proxy._websocket_relay.CHECK_INTERVAL", 0.02)
+    monkeypatch.setattr("bridgepool.gateway.proxy.websockets._relay.CHECK_INTERVAL", 0.02)
     async with (
         opened(nursery) as both,
         hypercorn_serving(asgi_app(both.rig.gateway.handle)) as port,

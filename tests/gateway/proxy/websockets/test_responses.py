@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from bridgepool.gateway.providers import WebSocketMessages
-from bridgepool.gateway.proxy._socket_responses import SocketResponses
+from bridgepool.gateway.proxy.websockets._responses import SocketResponses
 from bridgepool.http import DataPiece, FrameScanner, Opcode, encode_frame
 
 # ">" and "<": of the client, and of the provider.

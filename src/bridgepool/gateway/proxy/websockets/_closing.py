@@ -16,8 +16,8 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool.gateway.proxy._socket_lifetime import Lifetime
-from bridgepool.gateway.proxy._socket_responses import SocketResponses
+from bridgepool.gateway.proxy.websockets._lifetime import Lifetime
+from bridgepool.gateway.proxy.websockets._responses import SocketResponses
 from bridgepool.http import DataPiece
 
 _MAX_TRAIL: Final = 5.0  # seconds for messages after the end of a response

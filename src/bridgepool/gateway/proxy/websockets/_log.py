@@ -17,7 +17,7 @@ import attrs
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
 from bridgepool.gateway.providers import RouteMatch, WebSocketMessages
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.gateway.proxy._socket_responses import type_of
+from bridgepool.gateway.proxy.websockets._responses import type_of
 from bridgepool.gateway.usage._bodies import KeptBody
 from bridgepool.gateway.usage._request_reader import RequestReader, plain_name
 from bridgepool.gateway.usage._socket_reader import SocketEvent

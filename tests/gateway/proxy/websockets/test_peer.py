@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
 
-from bridgepool.gateway.proxy._websocket_peer import Peer
+from bridgepool.gateway.proxy.websockets._peer import Peer
 from bridgepool.http import ControlFrame, DataPiece, FrameScanner, Opcode, encode_frame
 
 

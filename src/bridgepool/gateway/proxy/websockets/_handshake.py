@@ -34,9 +34,9 @@ from bridgepool.gateway.proxy._refusals import (
 )
 from bridgepool.gateway.proxy._runtimes import UnavailableProvider
 from bridgepool.gateway.proxy._settings import GatewaySettings
-from bridgepool.gateway.proxy._socket_lifetime import Lifetime, Shutdown
-from bridgepool.gateway.proxy._socket_use import can_be_judged, is_limited
-from bridgepool.gateway.proxy._websocket_limits import WebSocketLimits
+from bridgepool.gateway.proxy.websockets._lifetime import Lifetime, Shutdown
+from bridgepool.gateway.proxy.websockets._limits import WebSocketLimits
+from bridgepool.gateway.proxy.websockets._use import can_be_judged, is_limited
 from bridgepool.http import Exchange, Headers, get_header, websocket_accept
 
 # What an upstream without websockets on this route answers with.

@@ -23,7 +23,7 @@ from bridgepool.gateway import GatewaySettings, Outcome, WebSocketLimits
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
 from bridgepool.http.asgi import asgi_app
 from tests.gateway.proxy.rig import open_rig, openai, own_refusals
-from tests.gateway.proxy.websockets import Socket, connect_socket, echo, start_upstream
+from tests.gateway.proxy.websockets.peers import Socket, connect_socket, echo, start_upstream
 from tests.http.test_asgi import hypercorn_serving
 
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)

@@ -12,7 +12,7 @@ from wsproto.events import AcceptConnection, CloseConnection, RejectConnection
 from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.proxy import _recovery
 from tests.gateway.proxy.rig import Rig, open_rig, openai
-from tests.gateway.proxy.websockets import connect_socket, echo, start_upstream
+from tests.gateway.proxy.websockets.peers import connect_socket, echo, start_upstream
 
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 

@@ -21,9 +21,9 @@ from bridgepool.gateway.proxy._refusals import (
     WRONG_CLIENT_KEY,
     Refusal,
 )
-from bridgepool.gateway.proxy._socket_log import SocketLog, model_of_query
-from bridgepool.gateway.proxy._socket_use import SocketUse, is_limited
-from bridgepool.gateway.proxy._websocket import WebSocketCall
+from bridgepool.gateway.proxy.websockets._handshake import WebSocketCall
+from bridgepool.gateway.proxy.websockets._log import SocketLog, model_of_query
+from bridgepool.gateway.proxy.websockets._use import SocketUse, is_limited
 from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.http import DataPiece
 
