@@ -59,7 +59,7 @@ LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("_control_options",),
         ("control",),
         ("sources",),
-        ("_opening", "_usage_sinks"),
+        ("_opening", "_price_file", "_usage_sinks"),
         ("",),
         ("_process",),
         ("demo",),

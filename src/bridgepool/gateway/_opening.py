@@ -30,6 +30,7 @@ from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey, open_bridge
 from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._key_report import KeyReporter
+from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._provider_runtime import check_provider, open_provider_runtime
 from bridgepool.gateway.proxy._readiness import Readiness, SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied, ReceiptReporter
@@ -103,7 +104,7 @@ async def open_gateway(
             `UsageRecord`. Must not block. Without it, and without `settings.reads_usage`, answers
             are not read.
         prices: What tokens cost, for usage records, and for clients with a budget of money; see
-            `parse_prices`. Without it those are refused.
+            `parse_prices` and `Gateway.replace_prices`. Without it those are refused.
         usage_full: Returns whether usage records cannot be taken now, such as `UsageSpool.full`;
             then requests are refused with 503 `usage_unavailable`, and `/readyz` answers 503.
             Called for each request.
@@ -121,11 +122,11 @@ async def open_gateway(
         exception of the block comes out unchanged.
     """
     require_trio()
-    status, known = ReloadStatus(), tuple(types)
+    status, known, in_force = ReloadStatus(), tuple(types), Prices(prices)
     response_observers: tuple[RequestObserver, ...] = ()
     if on_usage is not None:
         settings = attrs.evolve(settings, reads_usage=True)
-        reporter = UsageReporter(on_usage, prices)
+        reporter = UsageReporter(on_usage, in_force)
         observers = (*observers, reporter.observe)
         response_observers = (reporter.report,)
     if bodies is not None:
@@ -186,7 +187,7 @@ async def open_gateway(
                                 response_observers,
                             ), known,
                             ReplayBudget(settings.max_replay_memory), keys,
-                            ClientUses(prices, leases), _admission(settings), usage_full,
+                            ClientUses(in_force, leases), _admission(settings), usage_full,
                         )  # fmt: skip
                         try:
                             yield gateway

@@ -146,7 +146,7 @@ class GatewayOptions:
     standard output."""
     price_table: Path | None = None
     """A file (TOML) with what tokens cost, for usage records, and for clients with a budget of
-    money. Read once."""
+    money. SIGHUP reads it again."""
     body_log: Annotated[Path | None, Parameter(metavar="PATH")] = None
     """Record prompts and answers, the bodies of requests, in this file, as lines of JSON: of the
     clients and providers that `--body-log-client` and `--body-log-provider` name."""

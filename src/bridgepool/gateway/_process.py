@@ -16,7 +16,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -24,13 +23,13 @@ from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
+from bridgepool.gateway._price_file import PriceFile, load_price_table
 from bridgepool.gateway._usage_sinks import (
     enter_usage_spool,
     make_body_recorder,
     send_the_rest,
     usage_sink,
 )
-from bridgepool.gateway.limits._prices import PriceTable, PriceTableError, parse_prices
 from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.proxy._access_log import RequestObserver, console_line, json_line
@@ -94,7 +93,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
-        prices = await read_price_table(options.price_table)
+        prices = load_price_table(options.price_table)
         spool = await enter_usage_spool(stack, options) if options.store_usage else None
         requests = RequestMetrics(options.metrics_by_client)
         observers: list[RequestObserver] = [] if access_log is None else [access_log]
@@ -129,8 +128,11 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         )
         source.follow_keys(gateway.key_report)
 
+        table = options.price_table
+        price_file = PriceFile(table, gateway.replace_prices) if table is not None else None
+
         async def look_again() -> None:
-            for file in (certificate, admin.token, source):
+            for file in (certificate, admin.token, source, price_file):
                 if file is not None:
                     await file.look_again()
 
@@ -151,24 +153,6 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         return await _serve(
             gateway, source, listeners, limiter, look_again, shutdown, options, logs
         )
-
-
-async def read_price_table(path: Path | None) -> PriceTable | None:
-    """Read what tokens cost.
-
-    Raises:
-        StartError: It cannot be used.
-    """
-    if path is None:
-        return None
-    try:
-        return parse_prices(await trio.Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StartError(f"--price-table {path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise StartError(f"--price-table {path}: is not UTF-8") from None
-    except PriceTableError as error:
-        raise StartError(f"--price-table {path}: {error}") from None
 
 
 async def _enter_tracing(stack: AsyncExitStack, options: GatewayOptions) -> Tracing | None:

@@ -14,7 +14,7 @@ import trustme
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.gateway.providers import open_provider_file
 from bridgepool.http import open_upstream_client
-from tests.e2e.files import provider, write
+from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.plane import make_plane
 from tests.e2e.process import GatewayProcess, run_gateway, run_gateway_of
 from tests.gateway.control.test_process import run_control
@@ -166,6 +166,62 @@ async def test_a_ca_file_is_read_again_at_hangup(north: SimulatedUpstream, tmp_p
         gateway.signal(signal.SIGHUP)
         await gateway.wait_event("connected to the control plane")
         assert await gateway.stop() == []
+
+
+def write_prices(file: Path, price: str, currency: str = "USD") -> None:
+    """Write a table by which each token costs so much, in millionths."""
+    row = f'[[models]]\nmodel = "*"\ninput = {price}\noutput = {price}\n'
+    file.write_text(f'currency = "{currency}"\n{row}')
+
+
+async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
+    """It was read once: new prices needed a restart, which begins the budgets of a file anew."""
+    file, prices, log = (tmp_path / name for name in ("providers.toml", "prices.toml", "usage"))
+    row, key = client_row_and_key("web")
+    write(file, provider("ai", "openai", north.openai_url), f"{row}\nmoney_per_day = 100")
+    write_prices(prices, "1e6")
+    options = ("--price-table", str(prices), "--usage-log", str(log))
+    own = ((b"authorization", f"Bearer {key}".encode()),)
+    async with run_gateway(file, *options) as gateway:
+
+        async def ask() -> int:
+            async with (
+                open_upstream_client(gateway.url) as client,
+                client.request(
+                    b"POST", b"/ai/v1/chat/completions", own, b'{"model": "m"}'
+                ) as response,
+            ):
+                while await response.receive_some():
+                    pass
+            return response.status
+
+        async def hang_up(event: str, **fields: str) -> None:
+            seen = len(gateway.stderr.lines)
+            gateway.signal(signal.SIGHUP)
+            line = await gateway.wait_event(event, after=seen)
+            assert fields.items() <= line.items(), line
+
+        kept = "price table cannot be used; keeping the previous one"
+        assert await ask() == 200
+        write_prices(prices, "-1")
+        why = "[[models]] row 1: {}: is not a number, 0 or more"
+        errors = "; ".join(map(why.format, ("input", "output")))
+        await hang_up(kept, path=str(prices), error=errors, level="error")
+        assert await ask() == 200
+        write_prices(prices, "1e7", currency="EUR")
+        error = "currency: is EUR, but budgets are counted in USD until the gateway is restarted"
+        await hang_up(kept, error=error)
+        prices.unlink()
+        await hang_up(kept, error="cannot be read: No such file or directory")
+        assert await ask() == 200
+        write_prices(prices, "1e7")
+        await hang_up("price table read again", path=str(prices))
+        assert [await ask(), await ask()] == [200, 429]  # three times 8, and 80
+        await gateway.stop()
+    costs = [json.loads(line)["cost"] for line in log.read_text().splitlines()]
+    assert costs == [8, 8, 8, 80, 0]
 
 
 async def test_looking_again_at_a_provider_file_sends_a_notice(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridgepool.gateway._process import read_price_table
+from bridgepool.gateway._price_file import load_price_table
 from bridgepool.gateway.limits._prices import PriceTableError, parse_prices
 from bridgepool.gateway.serving._listening import StartError
 from tests.examples.support import ROOT
@@ -87,12 +87,12 @@ def test_all_that_is_wrong_with_a_table_is_reported_at_once() -> None:
         (b"", "has no [[models]]"),
     ],
 )
-async def test_a_price_table_that_cannot_be_used_is_named(
+def test_a_price_table_that_cannot_be_used_is_named(
     content: bytes | None, problem: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "prices.toml"
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(StartError) as refused:
-        await read_price_table(file)
+        load_price_table(file)
     assert str(refused.value) == f"--price-table {file}: {problem}"

@@ -81,7 +81,7 @@ async def opened(nursery: trio.Nursery, prices: PriceTable | None = None) -> Asy
     async with open_rig(
         openai(f"{url}/v1"), anthropic(url), openai(f"{url}/v1", "other"), nursery=nursery
     ) as rig:
-        rig.gateway._uses.prices = prices
+        rig.gateway._uses.prices.table = prices
         yield Both(rig, upstream)
     nursery.cancel_scope.cancel()
 
@@ -327,7 +327,7 @@ async def test_a_budget_counts_what_answers_tell_and_is_not_retried(nursery: tri
             assert (await both.ask(body={}, key=OTHER)).status == 200
             await both.rig.wait_records(count + 5)
         assert (await both.ask(body={}, key=OTHER)).code == "budget_exceeded"
-        both.rig.gateway._uses.prices = None
+        both.rig.gateway._uses.prices.table = None
         assert (await both.ask(body={}, key=OTHER)).code == "no_price_table"
         assert (await both.ask(body={})).status == 200
 

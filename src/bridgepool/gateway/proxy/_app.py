@@ -20,6 +20,7 @@ import attrs
 import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
+from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy import _refusals as refusals
@@ -161,6 +162,14 @@ class Gateway:
     def close_websockets(self) -> None:
         """Close each websocket with 1012, between two responses; many not all at once."""
         self._sockets.close_all()
+
+    def replace_prices(self, table: PriceTable) -> None:
+        """Put another price table in force: it prices each request that ends from now on.
+
+        Raises:
+            PriceTableError: It has another currency.
+        """
+        self._uses.prices.replace(table)
 
     @property
     def staleness(self) -> float:

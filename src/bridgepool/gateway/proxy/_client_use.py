@@ -25,13 +25,13 @@ from bridgepool.gateway.limits._limiter import (
     wall_clock,
 )
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
-from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.limits._rules import CallerRules, Permissions, rules_of
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
 from bridgepool.gateway.providers._rate_status import RateStatus
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._model_bodies import read_models
+from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy._replay import ClientBudget, ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody, has_body
@@ -143,7 +143,7 @@ class SharedLimits(Protocol):
 class ClientUses:
     """What clients have used of a gateway; it survives every change of providers and clients."""
 
-    prices: PriceTable | None = None
+    prices: Prices = attrs.field(factory=Prices)
     """For budgets of money."""
     shared: SharedLimits | None = None
     """The limits, if they are shared with other gateways."""
@@ -313,7 +313,7 @@ class ClientUses:
             kind: The type of the provider.
             cost: The estimate.
         """
-        if self.prices is None and "money" in rules.counted:
+        if self.prices.table is None and "money" in rules.counted:
             if not self._no_prices_logged:
                 self._no_prices_logged = True
                 logger.error("no price table: clients with a budget of money are refused")
@@ -360,10 +360,11 @@ class ClientUses:
             told = tokens.input is not None and usage.complete
             count_output = known if told else max(known, round(estimated))
         money = 0.0
-        if self.prices is not None:
+        table = self.prices.table
+        if table is not None:
             cached = (tokens.cached_read or 0, tokens.cached_write or 0)
             model = usage.model or model
-            money = self.prices.cost(provider, model, count_input, count_output, *cached)
+            money = table.cost(provider, model, count_input, count_output, *cached)
         return Amounts(float(count_input + count_output), money)
 
 

@@ -15,6 +15,7 @@ from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import Headers, ProviderType
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.proxy._access_log import AccessRecord, milliseconds
+from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._refusals import (
     CLIENT_SHARE_EXCEEDED,
     UPSTREAM_BUSY,
@@ -85,7 +86,7 @@ class UsageReporter:
     """Makes the usage record of each request to a provider, and of each response on a websocket."""
 
     _on_usage: OnUsage
-    _prices: PriceTable | None
+    _prices: Prices
 
     def observe(self, record: AccessRecord) -> None:
         """Report a request that has ended; a `RequestObserver`."""
@@ -94,7 +95,7 @@ class UsageReporter:
 
     def report(self, record: AccessRecord) -> None:
         """Report one record; a `RequestObserver`."""
-        self._on_usage(usage_record(record, self._prices))
+        self._on_usage(usage_record(record, self._prices.table))
 
 
 def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:

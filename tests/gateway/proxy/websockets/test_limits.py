@@ -102,7 +102,7 @@ async def test_responses_are_charged_what_they_tell(nursery: trio.Nursery) -> No
             assert await both.refusal() == (429, "budget_exceeded")
         both.rules(money_per_day=1.0)
         row = '[[models]]\nmodel = "gpt-5"\ninput = 30000\noutput = 20000\n'
-        both.rig.gateway._uses.prices = parse_prices(f'currency = "EUR"\n{row}')
+        both.rig.gateway._uses.prices.table = parse_prices(f'currency = "EUR"\n{row}')
         async with connected(both) as socket:
             await socket.send_text(create())  # 30 and 10 tokens: 0.9 + 0.2
             assert await events(socket, 2) == SERVED
@@ -118,7 +118,9 @@ async def test_a_budget_of_money_pays_for_the_model_of_each_response_without_rul
     async with opened(nursery) as both:
         both.rules(money_per_day=1.0)
         row = '[[models]]\nmodel = "gpt-5"\ninput = 13000\noutput = 13000\n'
-        both.rig.gateway._uses.prices = parse_prices(f"{row}[unknown]\ninput = 1e6\noutput = 1e6")
+        both.rig.gateway._uses.prices.table = parse_prices(
+            f"{row}[unknown]\ninput = 1e6\noutput = 1e6"
+        )
         async with connected(both, target) as socket:
             for _ in range(2):
                 await socket.send_text(create())  # 40 tokens: 0.52
