@@ -52,17 +52,19 @@ EVERY = "0+6x30"  # six more each minute, for half an hour
 DISABLED = {REQUESTS % ("refused", "5xx"): EVERY, REFUSALS % "provider_disabled": EVERY}
 OVERLOADED = {REQUESTS % ("refused", "5xx"): EVERY, REFUSALS % "provider_overloaded": EVERY}
 REFUSED = {REQUESTS % ("refused", "4xx"): "0+600x30", REFUSALS % "rate_limited": "0+600x30"}
+NO_BUDGET = {REFUSALS % "budget_exceeded": EVERY}
 UNREACHABLE = {REQUESTS % ("refused", "5xx"): EVERY, REFUSALS % "upstream_unreachable": EVERY}
 ANSWERED = {REQUESTS % ("complete", "2xx"): EVERY}
 BROKEN = {REQUESTS % ("complete", "5xx"): EVERY}
+BUDGETS = 'bridgepool_client_budgets{instance="i",rule="money_per_day",state="%s"}'
+SPENT = {BUDGETS % "spent": "1x30", BUDGETS % "nearly_spent": "0x30"}
+NEARLY = {BUDGETS % "spent": "0x30", BUDGETS % "nearly_spent": "2x30"}
 BUG = {REQUESTS % ("failed", "5xx"): "_x15 1x15"}
 FIRING = 'alertstate="firing"'
 FAILING, BUGS = "BridgepoolUpstreamFailing", "BridgepoolInternalErrors"
 
 
-async def test_an_alert_on_upstreams_counts_no_own_refusal(
-    tmp_path: Path,
-) -> None:
+async def test_alerts_fire_for_what_they_are_about_and_for_nothing_else(tmp_path: Path) -> None:
     cases = [
         (DISABLED, FAILING, 0),
         (ANSWERED | DISABLED, FAILING, 0),
@@ -75,6 +77,11 @@ async def test_an_alert_on_upstreams_counts_no_own_refusal(
         (BUG, FAILING, 0),
         (BUG, BUGS, 1),
         (ANSWERED | BROKEN | DISABLED, BUGS, 0),
+        (SPENT, "BridgepoolBudgetsSpent", 1),  # though nobody is refused
+        (NO_BUDGET, "BridgepoolBudgetsSpent", 1),
+        (NEARLY, "BridgepoolBudgetsSpent", 0),
+        (NEARLY, "BridgepoolBudgetsNearlySpent", 1),
+        (SPENT, "BridgepoolBudgetsNearlySpent", 0),
     ]
     document = {
         "rule_files": [str(ALERTS)],

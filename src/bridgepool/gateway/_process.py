@@ -34,6 +34,7 @@ from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.proxy._access_log import RequestObserver, console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
+from bridgepool.gateway.proxy._budget_status import budgets_document, find_nearly_spent
 from bridgepool.gateway.proxy._recorder import Tracing
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
@@ -53,7 +54,7 @@ from bridgepool.gateway.serving._shutdown import Shutdown, shutdown_delay
 from bridgepool.gateway.serving._signals import SignalActions, follow_signals
 from bridgepool.gateway.sources._source import Source, open_file_source
 from bridgepool.gateway.usage._spool import UsageSpool
-from bridgepool.http import serve_http
+from bridgepool.http import Headers, serve_http
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -172,15 +173,19 @@ async def _enter_tracing(stack: AsyncExitStack, options: GatewayOptions) -> Trac
 
 
 def _admin_pages(gateway: Gateway, source: Source, metrics: GatewayMetrics) -> Mapping[str, Page]:
-    def status() -> tuple[int, object]:
+    async def status() -> tuple[int, Headers, bytes]:
+        budgets = await find_nearly_spent(gateway._uses.limiter)
         document = {"program": "gateway", "version": __version__, **gateway.status()}
+        document["budgets"] = budgets_document(budgets)
         connection = source.connection()
-        return 200, document if connection is None else {**document, "control": connection}
+        if connection is not None:
+            document["control"] = connection
+        return await json_page(lambda: (200, document))()
 
     return {
         "/healthz": json_page(lambda: (200, {"status": "listening"})),
         "/readyz": json_page(gateway.readiness),
-        "/status": json_page(status),
+        "/status": status,
         "/metrics": lambda: metrics.page(source.report().connected),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import ssl
 from pathlib import Path
@@ -17,6 +18,8 @@ from bridgepool.http import open_upstream_client
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.plane import make_plane
 from tests.e2e.process import GatewayProcess, run_gateway, run_gateway_of
+from tests.gateway.commands.test_admin_port import ADMIN, admin_url, raw
+from tests.gateway.commands.test_admin_port import ask as ask_admin
 from tests.gateway.control.test_process import run_control
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
@@ -182,7 +185,7 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
     row, key = client_row_and_key("web")
     write(file, provider("ai", "openai", north.openai_url), f"{row}\nmoney_per_day = 100")
     write_prices(prices, "1e6")
-    options = ("--price-table", str(prices), "--usage-log", str(log))
+    options = ("--price-table", str(prices), "--usage-log", str(log), *ADMIN)
     own = ((b"authorization", f"Bearer {key}".encode()),)
     async with run_gateway(file, *options) as gateway:
 
@@ -218,7 +221,19 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
         assert await ask() == 200
         write_prices(prices, "1e7")
         await hang_up("price table read again", path=str(prices))
+        url = await admin_url(gateway)
+        assert (await ask_admin(url, "/status"))[1]["budgets"]["most_spent"] == []
         assert [await ask(), await ask()] == [200, 429]  # three times 8, and 80
+        budgets = (await ask_admin(url, "/status"))[1]["budgets"]
+        assert (budgets["spent"], budgets["nearly_spent"]) == (1, 0)
+        [budget] = budgets["most_spent"]
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT00:00:00Z", budget.pop("ends"))
+        named = {"scope": "client", "id": "web", "rule": "money_per_day"}
+        assert budget == named | {"limit": 100, "spent": 104}
+        metrics = (await raw(url, "/metrics")).splitlines()
+        for state, count in (("spent", 1), ("nearly_spent", 0)):
+            labels = f'rule="money_per_day",state="{state}"'
+            assert f"bridgepool_client_budgets{{{labels}}} {count}" in metrics
         await gateway.stop()
     costs = [json.loads(line)["cost"] for line in log.read_text().splitlines()]
     assert costs == [8, 8, 8, 80, 0]

@@ -14,6 +14,8 @@ import attrs
 Period: TypeAlias = Literal["day", "month"]
 ROUNDING: Final = 1e-9
 """The part of a limit below which what is left is a matter of rounding."""
+NEARLY_SPENT: Final = 0.8
+"""The part of a limit from which on operators see a budget."""
 
 
 def period_start(period: Period, now: float) -> float:
@@ -28,6 +30,29 @@ def period_end(period: Period, now: float) -> float:
     if period == "day":
         return (start + timedelta(days=1)).timestamp()
     return (start + timedelta(days=32)).replace(day=1).timestamp()
+
+
+@attrs.frozen
+class BudgetUse:
+    """What is spent of one budget, in the current period."""
+
+    scope: str
+    """``client`` or ``key``."""
+    id: str
+    """The id of the client or key."""
+    rule: str
+    """Such as ``money_per_day``."""
+    limit: float
+    """More than 0."""
+    spent: float
+    """With what running requests are estimated to spend."""
+    ends: float
+    """When the next period begins, in seconds since the epoch."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether nothing is left."""
+        return self.limit - self.spent <= ROUNDING * self.limit
 
 
 @attrs.define(eq=False)
@@ -61,6 +86,15 @@ class Budget:
         """Correct what was spent in a period, if that is still the current one."""
         if start == self._start:
             self.spent = max(0.0, self.spent + difference)
+
+    def nearly_spent(self, now: float) -> tuple[float, float, float] | None:
+        """Return limit, what is spent, and the end of the period, if little is left.
+
+        Changes nothing. A budget of 0 has nothing that could be spent.
+        """
+        spent = self.spent if now < self._until else 0.0
+        nearly = 0 < NEARLY_SPENT * self.limit <= spent
+        return (self.limit, spent, self._until) if nearly else None
 
     def ends_in(self, now: float) -> float:
         """Return in how many seconds the next period begins."""

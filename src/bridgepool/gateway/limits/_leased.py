@@ -9,11 +9,12 @@ here first.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Final
 
 import attrs
 
-from bridgepool.gateway.limits._budgets import ROUNDING, period_end, period_start
+from bridgepool.gateway.limits._budgets import NEARLY_SPENT, ROUNDING, period_end, period_start
 from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, WHOLE_UNITS
 from bridgepool.gateway.limits._rate import MinuteRate
 from bridgepool.gateway.limits._shares import LEAST_SHARE, Share, ShareDemand
@@ -189,6 +190,22 @@ class LeasedScope:
         parts = (*self.parts.values(), *self._parked.values())
         # What was spent is reported as a sum, which must not begin again.
         return not self.running and not any(part.demand_at(now) or part.used for part in parts)
+
+    def nearly_spent(self, wall: float) -> Iterator[tuple[str, float, float, float]]:
+        """Yield rule, limit, what is spent, and the end of each budget of which little is left.
+
+        What all gateways have spent, as far as is known.
+        """
+        for name, part in self.parts.items():
+            if name not in BUDGETS:
+                continue
+            spent = part.used
+            if part.remaining < part.limit:
+                spent = max(spent, part.limit - part.remaining + part.used - part.reported)
+            if 0 < NEARLY_SPENT * part.limit <= spent:
+                period = BUDGETS[name][1]
+                if part.period >= period_start(period, wall):
+                    yield name, part.limit, spent, period_end(period, max(wall, part.period))
 
     def is_to_be_reported(self, now: float) -> bool:
         """Return whether there is something to report or to ask for.

@@ -12,7 +12,7 @@ Nothing here waits. Rates use a clock that never goes back, budgets that of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, Protocol, TypeAlias
 
 import attrs
@@ -91,6 +91,10 @@ class Scope(Protocol):
         """Return whether it need not be remembered."""
         ...
 
+    def nearly_spent(self, wall: float) -> Iterator[tuple[str, float, float, float]]:
+        """Yield rule, limit, what is spent, and the end of each budget of which little is left."""
+        ...
+
 
 @attrs.define(eq=False)
 class _Scope:
@@ -162,6 +166,12 @@ class _Scope:
             and all(rate.taken(now) == 0 for rate in self.rates.values())
             and all(budget.remaining(wall) == budget.limit for budget in self.budgets.values())
         )
+
+    def nearly_spent(self, wall: float) -> Iterator[tuple[str, float, float, float]]:
+        for name, budget in self.budgets.items():
+            found = budget.nearly_spent(wall)
+            if found is not None:
+                yield name, *found
 
 
 def costs_of(amounts: Amounts) -> Costs:

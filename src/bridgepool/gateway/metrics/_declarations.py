@@ -216,6 +216,14 @@ ADMISSION_REFUSED: Final = Metric(
     ("provider",),
 )
 
+BUDGETS: Final = Metric(
+    "bridgepool_client_budgets",
+    "gauge",
+    "Budgets of clients and keys that used this gateway in the current day or month, of which at "
+    "least 80 % is spent; not those of 0. `rule` is such as `money_per_day`, `state` is `spent` or "
+    "`nearly_spent`.",
+    ("rule", "state"),
+)
 SPOOL_RECORDS: Final = Metric(
     "bridgepool_usage_spool_records",
     "gauge",
@@ -326,6 +334,7 @@ GATEWAY_METRICS: Final = (
     FALLBACKS,
     ADMISSION,
     ADMISSION_REFUSED,
+    BUDGETS,
     SPOOL_RECORDS,
     SPOOL_BYTES,
     SPOOL_STORED,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter as CountBy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import attrs
 import trio
 
+from bridgepool.gateway.limits._budgets import BudgetUse
+from bridgepool.gateway.limits._kinds import BUDGETS
 from bridgepool.gateway.metrics import _declarations as names
 from bridgepool.gateway.metrics._cells import Counter, Counters, Histogram, Histograms
 from bridgepool.gateway.metrics._exposition import CONTENT_TYPE, family, write
@@ -17,6 +19,7 @@ from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.metrics._resilience import resilience_lines
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._app import Gateway
+from bridgepool.gateway.proxy._budget_status import find_nearly_spent
 from bridgepool.gateway.proxy._runtimes import ProviderEntry, ProviderState
 from bridgepool.gateway.usage._spool import UsageSpool
 from bridgepool.http import Headers
@@ -151,9 +154,15 @@ class GatewayMetrics:
         self._requests.forget_providers(
             [entry.provider.name for entry in entries], trio.current_time()
         )
-        return 200, (CONTENT_TYPE,), await write(self._lines(entries, connected))
+        budgets = await find_nearly_spent(self._gateway._uses.limiter)
+        return 200, (CONTENT_TYPE,), await write(self._lines(entries, connected, budgets))
 
-    def _lines(self, entries: Sequence[ProviderEntry], connected: bool | None) -> Iterator[str]:
+    def _lines(
+        self,
+        entries: Sequence[ProviderEntry],
+        connected: bool | None,
+        budgets: Iterable[BudgetUse],
+    ) -> Iterator[str]:
         gateway = self._gateway
         reloads = gateway.reload_status
         yield from self._program.lines(
@@ -181,6 +190,7 @@ class GatewayMetrics:
             yield from family(names.CONTROL_CONNECTED, [((), connected)])
         yield from _provider_lines(entries)
         yield from resilience_lines(gateway._admission, entries, trio.current_time())
+        yield from family(names.BUDGETS, _budgets(budgets))
         if self._spool is not None:
             spool = self._spool.statistics()
             yield from family(names.SPOOL_RECORDS, [((), spool.pending)])
@@ -216,6 +226,13 @@ def _label(text: str) -> str:
 
 def _by_key(values: Mapping[str, int]) -> Iterator[tuple[tuple[str], int]]:
     return (((key,), value) for key, value in values.items())
+
+
+def _budgets(found: Iterable[BudgetUse]) -> Iterator[tuple[tuple[str, str], int]]:
+    counts = CountBy((budget.rule, budget.is_spent) for budget in found)
+    for rule in BUDGETS:
+        yield (rule, "spent"), counts[rule, True]
+        yield (rule, "nearly_spent"), counts[rule, False]
 
 
 def _provider_lines(entries: Sequence[ProviderEntry]) -> Iterator[str]:
