@@ -117,8 +117,8 @@ STORE_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a gateway that ends says nothing", ("tests/system/test_gateway_away.py",),
-        "remote/_follower.py:RemoteProviders._serve",
-        "await session.rpc.send_goodbye(FOLLOWER_ENDED, \"the follower has ended\")",
+        "remote/_follower_session.py:open_follower_session",
+        "await rpc.send_goodbye(FOLLOWER_ENDED, \"the follower has ended\", deadline=deadline)",
         "await trio.lowlevel.checkpoint()",
     ),
     bug(

@@ -96,7 +96,7 @@ async def open_plane(
         await ensure_key(store, "client", home.client_file)
         async with (
             open_hub(store, gather=0.01, poll_interval=poll_interval) as hub,
-            open_gateway_service(hub, observer=hub) as service,
+            open_gateway_service(hub, observer=hub, limits=hub.limits) as service,
             open_service_nursery() as nursery,
         ):
             rpc = await open_listeners([Address("127.0.0.1", home.rpc_port)], None)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import trio
 
+from bridgepool.gateway.control.store import budgets_of
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.process import GatewayProcess
 from tests.system.asking import Front, Home
-from tests.system.rig import make_home, run_front, run_plane
+from tests.system.rig import make_home, open_home_store, open_plane, run_front, run_plane
 
 TOKENS = 8  # that an answer of the simulated upstream tells
 
@@ -101,3 +102,24 @@ async def test_two_gateways_keep_a_limit_whatever_is_killed(
                     for front in fronts:
                         await front.wait_ready(connected=True)
             assert done >= 2  # the killed control plane has its part for half a minute
+
+
+async def test_what_a_program_used_just_before_sigterm_is_charged(
+    tmp_path: Path, north: SimulatedUpstream
+) -> None:
+    """It reported each second, and what came after the last report was served for nothing."""
+    home = await make_home(tmp_path)
+    with trio.fail_after(100):
+        async with open_plane(home), run_front(home, *home.standalone()) as (front, gateway):
+            await home.add("ai", north)
+            await set_rules(home, tokens_per_month=100_000)
+            await front.wait_outcome("north")
+            before = len(north.received)
+            while len(north.received) < before + 5:
+                assert (await front.ask()).status == 200
+            gateway.signal(signal.SIGTERM)
+            assert await gateway.wait() == 0
+        async with open_home_store(home) as store:
+            [client] = await store.list_clients()
+            [budget] = await budgets_of(store).list_of(client)
+    assert budget.spent == TOKENS * len(north.received)

@@ -103,9 +103,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         source = await stack.enter_async_context(
             open_source(options, allow_anonymous=settings.allow_anonymous, usage=spool)
         )
-        # When the gateway has closed:
-        stack.push_async_callback(source.report_last)
-        if spool is not None:
+        if spool is not None:  # when the gateway has closed
             stack.push_async_callback(send_the_rest, spool, source)
         gateway = await stack.enter_async_context(
             open_gateway(

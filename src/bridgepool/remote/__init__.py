@@ -5,6 +5,7 @@ A follower has a reloader from `open_remote_providers`, an owner serves any sour
 ``pip install 'bridgepool[remote]'``.
 """
 
+from bridgepool.remote._connector import Connect, websocket_connector
 from bridgepool.remote._errors import (
     ConnectionLostError,
     InvalidMessageError,
@@ -12,12 +13,7 @@ from bridgepool.remote._errors import (
     UnsendableError,
     UnusableRowError,
 )
-from bridgepool.remote._follower import (
-    Connect,
-    RemoteProviders,
-    open_remote_providers,
-    websocket_connector,
-)
+from bridgepool.remote._follower import RemoteProviders, open_remote_providers
 from bridgepool.remote._messages import Acknowledge, RejectedRow, Row
 from bridgepool.remote._owner import Admit, CatchUp, RemoteService, open_remote_service
 from bridgepool.remote._owner_session import Admitted, SessionEnd, SessionObserver

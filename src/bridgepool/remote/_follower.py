@@ -18,10 +18,8 @@ cannot be mistaken for the one before.
 
 import logging
 import secrets
-import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -31,34 +29,31 @@ import trio
 from bridgepool._backoff import Backoff, shorten
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._errors import ReloadError
-from bridgepool._network import parse_websocket_url
-from bridgepool._secret import Secret, require_secret
 from bridgepool._services import open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
+from bridgepool.remote._connector import Connect
 from bridgepool.remote._errors import (
-    FOLLOWER_ENDED,
     InvalidMessageError,
     RemoteError,
     UnsendableError,
 )
-from bridgepool.remote._follower_session import FollowerSession, open_follower_session
+from bridgepool.remote._follower_session import (
+    LEAVE_TIMEOUT,
+    FollowerSession,
+    open_follower_session,
+)
 from bridgepool.remote._messages import Acknowledge, Hello, RejectedRow, RowSet
 from bridgepool.remote._rows import RowFormat, RowTable
 from bridgepool.remote._session import Service, wanted
 from bridgepool.remote._status import RemoteLimits, RemoteStatus, refusal
-from bridgepool.remote._versions import PROTOCOL
 from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
-from bridgepool.transports._handshake import Refused, WebSocketLimits
+from bridgepool.transports._handshake import Refused
 
 P = TypeVar("P")
 
-Connect = Callable[[], AbstractAsyncContextManager[trio.abc.Channel[bytes]]]
-"""Opens a connection to the owner, such as what `websocket_connector` returns."""
-
 _log = logging.getLogger("bridgepool.remote")
 _DEFAULT_LIMITS: Final = RemoteLimits()
-_GOODBYE_TIMEOUT: Final = 2.0  # seconds for the reason why a session is ended
 # How a session ends, or does not come about, when nothing is wrong with this program.
 _EXPECTED_ERRORS: Final = (
     ConnectError,
@@ -96,6 +91,13 @@ class RemoteProviders(Generic[P]):
     _hurried: trio.Event = attrs.field(factory=trio.Event, init=False)  # by `reconnect`
     _began: float = attrs.field(default=-inf, init=False)  # the present session, or the last one
     _first_refusal: Refused | None = attrs.field(default=None, init=False)
+    # Shielded: a session ends with its services and a goodbye, too, when everything is cancelled at
+    # once. `_leave` ends it.
+    _keeping: trio.CancelScope = attrs.field(
+        factory=lambda: trio.CancelScope(shield=True), init=False
+    )
+    _serving: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)  # the session
+    _leaving: bool = attrs.field(default=False, init=False)
     # the last problem in the log, and how many sessions there had been
     _logged: tuple[str, int] = attrs.field(default=("", 0), init=False)
 
@@ -180,8 +182,21 @@ class RemoteProviders(Generic[P]):
             await self._refused_first.wait()
         return self._first_refusal
 
+    async def _run(self, connect: Connect) -> None:
+        """Have a session whenever one can be had, until `_leave` (runs as a task)."""
+        with self._keeping:
+            await self._keep(connect)
+
+    def _leave(self) -> None:
+        """End the session, or the tries to get one."""
+        self._leaving = True
+        if self._session is None:
+            self._keeping.cancel()
+        else:
+            self._keeping.deadline = trio.current_time() + LEAVE_TIMEOUT
+            self._serving.cancel()
+
     async def _keep(self, connect: Connect) -> None:
-        """Have a session whenever one can be had, until cancelled."""
         limits, status = self._limits, self.status
         backoff = Backoff(limits.first_delay, limits.max_delay)
         while True:
@@ -201,6 +216,8 @@ class RemoteProviders(Generic[P]):
                     f"unexpected {type(error).__name__}; its traceback is in the log"
                 )
             self._tried.set()
+            if self._leaving:
+                return
             if status.sessions > sessions and status.since - self._began >= limits.steady_after:
                 backoff.reset()
             if status.refused is not None:
@@ -213,7 +230,7 @@ class RemoteProviders(Generic[P]):
                 backoff.reset()
 
     async def _have_session(self, connect: Connect) -> None:
-        """Connect, and serve until the session is lost; return or raise why."""
+        """Connect, and serve until this follower leaves, or the session is lost; then raise why."""
         timeout = self._limits.connect_timeout
         with trio.CancelScope(deadline=trio.current_time() + timeout) as scope:
             async with (
@@ -238,15 +255,12 @@ class RemoteProviders(Generic[P]):
         return attrs.evolve(self._hello, revision=seen.revision, epoch=seen.epoch)
 
     async def _serve(self, session: FollowerSession) -> None:
-        """Send receipts until the session is lost; raise why. Cancelled, say goodbye."""
+        """Send receipts until this follower leaves, or the session is lost; then raise why."""
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._send_receipts, session)
             try:
-                raise await session.rpc.wait_lost()
-            except trio.Cancelled:
-                with trio.move_on_after(_GOODBYE_TIMEOUT, shield=True):
-                    await session.rpc.send_goodbye(FOLLOWER_ENDED, "the follower has ended")
-                raise
+                with trio.CancelScope() as self._serving:
+                    raise await session.rpc.wait_lost()
             finally:
                 nursery.cancel_scope.cancel()
 
@@ -343,7 +357,10 @@ async def open_remote_providers(
             know it by another name.
 
     Resource handling:
-        Leaving the block ends the session. What the block raises comes out as it is.
+        Leaving the block ends the session within two seconds, whatever the network does, also when
+        the block is cancelled. First the services are closed, which may still call the owner, for
+        all but half a second of that; then the owner gets a goodbye. What the block raises comes
+        out as it is.
     """
     services = tuple(services)
     hello = Hello(
@@ -358,43 +375,8 @@ async def open_remote_providers(
             remote = RemoteProviders(
                 changes, RemoteStatus(), hello, limits, bus, services, table, seen, owner_name
             )
-            nursery.start_soon(remote._keep, connect)
+            nursery.start_soon(remote._run, connect)
             try:
                 yield remote
             finally:
-                nursery.cancel_scope.cancel()
-
-
-def websocket_connector(
-    url: str,
-    key: Secret,
-    *,
-    ssl_context: ssl.SSLContext | None = None,
-    limits: WebSocketLimits | None = None,
-) -> Connect:
-    """Return what connects `open_remote_providers` to an owner over a websocket.
-
-    Args:
-        url: Where it listens: ``wss://host:port``, or ``ws://…`` on a network that nobody else is
-            on, since keys and providers go over it.
-        key: What the owner's `admit` decides by.
-        ssl_context: For ``wss``, where the system's certificates are not the right ones.
-        limits: Of the connection; give both ends the same.
-
-    Raises:
-        ValueError: The URL is not one of a websocket, or has a query or a fragment.
-        TypeError: `key` is not a `Secret`.
-    """
-    from bridgepool.transports.websocket import open_websocket_channel  # needs the extra
-
-    require_secret(key, "key")
-    _, target = parse_websocket_url(url)
-    if "?" in target:
-        raise ValueError("the URL of an owner must not have a query")
-    return partial(
-        open_websocket_channel,
-        f"{url}?version={PROTOCOL}",
-        bearer=key,
-        ssl_context=ssl_context,
-        limits=limits or WebSocketLimits(),
-    )
+                remote._leave()

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import attrs
 import trio
 
 from bridgepool._errors import ReloadError
-from bridgepool.remote._errors import InvalidMessageError, RemoteError
+from bridgepool.remote._errors import FOLLOWER_ENDED, InvalidMessageError, RemoteError
 from bridgepool.remote._messages import (
     Acknowledge,
     GetRows,
@@ -18,6 +19,10 @@ from bridgepool.remote._messages import (
 )
 from bridgepool.remote._rpc import NoticeHandler, RpcPeer, open_rpc
 from bridgepool.remote._session import Service, ServiceSession
+
+LEAVE_TIMEOUT: Final = 2.0
+"""Seconds in which a follower ends its session: its services, the goodbye, the connection."""
+_GOODBYE_TIME: Final = 0.5  # seconds of them that services leave for the goodbye
 
 
 @attrs.define(eq=False)
@@ -93,6 +98,9 @@ async def open_follower_session(
 ) -> AsyncIterator[FollowerSession]:
     """Begin a session on a channel: hello, services, notices.
 
+    Leaving the block without an exception closes the services, which may still call the owner, and
+    ends the session with a goodbye, all within `LEAVE_TIMEOUT`.
+
     Args:
         channel: A connection to an owner; closed in the end.
         hello: Who we are.
@@ -111,14 +119,19 @@ async def open_follower_session(
             on_changed(notice)
 
     notices = {"changed": NoticeHandler(RowSet, changed)}
-    async with open_rpc(channel, notices=notices) as rpc, AsyncExitStack() as stack:
-        welcome = await rpc.call("hello", hello, Welcome)
-        for service in services:
-            opened = ServiceSession(welcome.session, None, service.name, rpc)
-            await stack.enter_async_context(service.open(opened))
-        watching = await rpc.call("watch", Watch(send=True), RowSet)
-        session = FollowerSession(rpc, welcome, watching.revision, owner)
-        for notice in early:
-            session.note_changed(notice)
-        early.clear()
-        yield session
+    async with open_rpc(channel, notices=notices) as rpc:
+        with trio.CancelScope() as closing:
+            async with AsyncExitStack() as stack:
+                welcome = await rpc.call("hello", hello, Welcome)
+                for service in services:
+                    opened = ServiceSession(welcome.session, None, service.name, rpc)
+                    await stack.enter_async_context(service.open(opened))
+                watching = await rpc.call("watch", Watch(send=True), RowSet)
+                session = FollowerSession(rpc, welcome, watching.revision, owner)
+                for notice in early:
+                    session.note_changed(notice)
+                early.clear()
+                yield session
+                deadline = trio.current_time() + LEAVE_TIMEOUT
+                closing.deadline = deadline - _GOODBYE_TIME
+        await rpc.send_goodbye(FOLLOWER_ENDED, "the follower has ended", deadline=deadline)

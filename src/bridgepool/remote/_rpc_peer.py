@@ -1,6 +1,7 @@
 """One side of a connection; see the theory of operation in `bridgepool.remote._rpc`."""
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -69,8 +70,12 @@ class RpcPeer:
     _loss: ConnectionLostError | None = attrs.field(default=None, init=False)
     _left: bool = attrs.field(default=False, init=False)
     _sends_goodbye: bool = attrs.field(default=False, init=False)  # its last frame is one
-    # Shielded: a goodbye goes out, too, when everything is cancelled at once. `_end` ends it.
+    # Shielded: a goodbye goes out, too, when everything is cancelled at once. `_end` gives both of
+    # them a deadline.
     _writing: trio.CancelScope = attrs.field(
+        factory=lambda: trio.CancelScope(shield=True), init=False
+    )
+    _closing: trio.CancelScope = attrs.field(
         factory=lambda: trio.CancelScope(shield=True), init=False
     )
     _closed: trio.Event = attrs.field(factory=trio.Event, init=False)  # the channel
@@ -168,14 +173,18 @@ class RpcPeer:
         self._latest[method] = make
         self._work.unpark()
 
-    async def send_goodbye(self, code: str, reason: str) -> None:
-        """Send the reason why the connection ends, and end it within seconds.
+    async def send_goodbye(self, code: str, reason: str, *, deadline: float = math.inf) -> None:
+        """Send the reason why the connection ends, and end it within two seconds.
+
+        Args:
+            code: The reason, for programs.
+            reason: The reason, for people.
+            deadline: The connection is cut at this time, if it has not ended before.
 
         Resource handling: The channel is closed; pending calls fail at both ends.
         """
-        self._end(ConnectionLostError(code, reason), goodbye=True)
-        with trio.move_on_after(2 * _CLOSE_TIMEOUT):
-            await self._closed.wait()
+        self._end(ConnectionLostError(code, reason), goodbye=True, deadline=deadline)
+        await self._closed.wait()
 
     async def wait_lost(self) -> ConnectionLostError:
         """Wait until the connection has ended; return why."""
@@ -212,7 +221,7 @@ class RpcPeer:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._end(lost_error(error))
         finally:
-            with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            with self._closing:
                 await channel.aclose()
             self._closed.set()
 
@@ -339,11 +348,14 @@ class RpcPeer:
         self._outbox.append((frame, is_answer))
         self._work.unpark()
 
-    def _end(self, why: ConnectionLostError, *, goodbye: bool = False) -> None:
+    def _end(
+        self, why: ConnectionLostError, *, goodbye: bool = False, deadline: float = math.inf
+    ) -> None:
         if self._loss is not None:
             return
         self._loss = why
-        self._writing.deadline = trio.current_time() + _CLOSE_TIMEOUT
+        deadline = min(deadline, trio.current_time() + _CLOSE_TIMEOUT)
+        self._writing.deadline = self._closing.deadline = deadline
         self._outbox.clear()
         self._latest.clear()
         self._sends_goodbye = goodbye

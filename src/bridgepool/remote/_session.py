@@ -139,6 +139,9 @@ class Service(Protocol):
 
         Register what the other end may call before the first ``await``. At the follower this is
         the place for calls that must be answered before the session counts as begun.
+
+        When a follower ends, its services are closed before its session, without an exception, and
+        may still call the owner: within 1.5 seconds, after which they are cancelled.
         """
         ...
 

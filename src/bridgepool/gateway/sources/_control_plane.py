@@ -128,6 +128,7 @@ class _ClientsService:
             nursery.start_soon(self._clients._leases.run)
             try:
                 yield
+                await self._clients._leases.report_last()  # this gateway ends
             finally:
                 self._clients._note_session(None)
                 self._clients._leases.note_session(None)

@@ -282,7 +282,6 @@ async def open_control_source(
                 first_age=loaded.age if loaded is not None else 0.0,
                 on_applied=plane.note_applied,
                 follow_keys=control.report_keys,
-                report_last=control.clients._leases.report_last,
                 reconnect=remote.reconnect,
                 look_again=look_again,
                 wait_refused=plane.wait_refused,

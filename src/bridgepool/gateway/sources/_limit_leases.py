@@ -34,7 +34,6 @@ _INTERVAL: Final = 1.0  # seconds between two reports
 _LEAST_INTERVAL: Final = 0.1  # seconds between two that requests cause
 _PATIENCE: Final = 0.5  # seconds that a request waits for one
 _ANSWER_TIMEOUT: Final = 5.0
-_LAST_REPORT_TIMEOUT: Final = 2.0
 _UNKNOWN_METHOD: Final = "unknown_method"
 
 Lease: TypeAlias = Callable[[LeaseShares], Awaitable[LeasedShares]]
@@ -74,12 +73,11 @@ class LimitLeases:
     async def report_last(self) -> None:
         """Report what the last requests used, and give shares back, at the end of a gateway.
 
-        A checkpoint. Waits for the control plane for two seconds at most; not for one that is away.
+        A checkpoint. Waits for the control plane, but not for one that is away.
         """
-        with trio.move_on_after(_LAST_REPORT_TIMEOUT):
-            while self._reporting is not None:  # it may have begun before they ended
-                await self._reporting.wait()
-            await self._report(last=True)
+        while self._reporting is not None:  # it may have begun before they ended
+            await self._reporting.wait()
+        await self._report(last=True)
 
     async def prepare(self, caller: Caller, cost: Amounts) -> None:
         """Wait a moment for shares of limits that this gateway has none of yet.

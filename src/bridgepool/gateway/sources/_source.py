@@ -50,8 +50,6 @@ class Source:
     """Called with each receipt."""
     follow_keys: Callable[[Callable[[], KeyReport]], None] = lambda _read: None
     """Called with what reads the use of the providers' keys, once the gateway is open."""
-    report_last: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
-    """Reports what the last requests used of shared limits, when the gateway has closed."""
     reconnect: Callable[[], None] = lambda: None
     """Has it try at once to reach its control plane, if it waits for the next try."""
     look_again: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
