@@ -175,6 +175,7 @@ def _admin_pages(gateway: Gateway, source: Source, metrics: GatewayMetrics) -> M
         budgets = await find_nearly_spent(gateway._uses.limiter)
         document = {"program": "gateway", "version": __version__, **gateway.status()}
         document["budgets"] = budgets_document(budgets)
+        document["prices"] = gateway._uses.prices.document()
         connection = source.connection()
         if connection is not None:
             document["control"] = connection

@@ -9,7 +9,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool.gateway import GatewaySettings
-from bridgepool.gateway.metrics._declarations import GATEWAY_METRICS, TOKENS, WEBSOCKETS_CLOSED
+from bridgepool.gateway.metrics._declarations import (
+    GATEWAY_METRICS,
+    MODELS_WITHOUT_PRICE,
+    TOKENS,
+    WEBSOCKETS_CLOSED,
+)
 from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
@@ -102,6 +107,7 @@ async def test_requests_pool_providers_and_reloads_are_counted(nursery: trio.Nur
             if re.search("_(breaker|retries|fallbacks|admission|usage)_", name)
         ),
         TOKENS.name,
+        MODELS_WITHOUT_PRICE.name,
         WEBSOCKETS_CLOSED.name,
         "bridgepool_certificate_end_timestamp_seconds",
         "bridgepool_revision",

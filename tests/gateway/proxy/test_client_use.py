@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from bridgepool import Secret
+from bridgepool.gateway import OnUsage
 from bridgepool.gateway.limits._prices import PriceTable, parse_prices
 from bridgepool.gateway.providers import Client, ClientRules, hash_key, new_client_key
 from bridgepool.gateway.providers._access_keys import parse_hash
@@ -73,15 +74,15 @@ class Both:
 
 
 @asynccontextmanager
-async def opened(nursery: trio.Nursery, prices: PriceTable | None = None) -> AsyncIterator[Both]:
+async def opened(
+    nursery: trio.Nursery, prices: PriceTable | None = None, on_usage: OnUsage | None = None
+) -> AsyncIterator[Both]:
     upstream = Upstream({"usage": {"prompt_tokens": 30, "completion_tokens": 10}, "model": "gpt-5"})
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     url = f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
     await nursery.start(partial(serve_http, upstream.handle, listeners))
-    async with open_rig(
-        openai(f"{url}/v1"), anthropic(url), openai(f"{url}/v1", "other"), nursery=nursery
-    ) as rig:
-        rig.gateway._uses.prices.table = prices
+    providers = openai(f"{url}/v1"), anthropic(url), openai(f"{url}/v1", "other")
+    async with open_rig(*providers, nursery=nursery, prices=prices, on_usage=on_usage) as rig:
         yield Both(rig, upstream)
     nursery.cancel_scope.cancel()
 

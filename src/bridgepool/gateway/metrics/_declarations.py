@@ -224,6 +224,13 @@ BUDGETS: Final = Metric(
     "`nearly_spent`.",
     ("rule", "state"),
 )
+MODELS_WITHOUT_PRICE: Final = Metric(
+    "bridgepool_models_without_price",
+    "gauge",
+    "Models that answered and have no row in the price table, so `[unknown]` prices them; at most "
+    "100 in all. Missing if there are none.",
+    ("provider",),
+)
 SPOOL_RECORDS: Final = Metric(
     "bridgepool_usage_spool_records",
     "gauge",
@@ -335,6 +342,7 @@ GATEWAY_METRICS: Final = (
     ADMISSION,
     ADMISSION_REFUSED,
     BUDGETS,
+    MODELS_WITHOUT_PRICE,
     SPOOL_RECORDS,
     SPOOL_BYTES,
     SPOOL_STORED,

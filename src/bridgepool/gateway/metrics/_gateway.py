@@ -191,6 +191,8 @@ class GatewayMetrics:
         yield from _provider_lines(entries)
         yield from resilience_lines(gateway._admission, entries, trio.current_time())
         yield from family(names.BUDGETS, _budgets(budgets))
+        unpriced = CountBy(provider for provider, _model in gateway._uses.prices.without_price)
+        yield from family(names.MODELS_WITHOUT_PRICE, _by_key(unpriced))
         if self._spool is not None:
             spool = self._spool.statistics()
             yield from family(names.SPOOL_RECORDS, [((), spool.pending)])

@@ -365,6 +365,8 @@ class ClientUses:
             cached = (tokens.cached_read or 0, tokens.cached_write or 0)
             model = usage.model or model
             money = table.cost(provider, model, count_input, count_output, *cached)
+            if usage.complete or usage.model:
+                self.prices.note_answer(provider, model)
         return Amounts(float(count_input + count_output), money)
 
 

@@ -1,10 +1,19 @@
-"""The price table in force."""
+"""The price table in force, and the models that it has no price for."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
 
 import attrs
 
 from bridgepool.gateway.limits._prices import PriceTable, PriceTableError
+
+logger = logging.getLogger("bridgepool.gateway")
+
+MAX_MODELS: Final = 100
+"""How many models without a price are listed."""
 
 
 @attrs.define(eq=False)
@@ -16,6 +25,8 @@ class Prices:
     """
 
     table: PriceTable | None = None
+    without_price: dict[tuple[str, str], None] = attrs.field(factory=dict, init=False)
+    """Provider and model of answers that were priced by ``[unknown]``; the first ones."""
 
     def replace(self, table: PriceTable) -> None:
         """Put another table in force.
@@ -29,3 +40,25 @@ class Prices:
                 "until the gateway is restarted"
             )
         self.table = table
+        self.without_price.clear()
+
+    def note_answer(self, provider: str, model: str) -> None:
+        """Note which model has answered; log it once if it has no price of its own.
+
+        Models that were only asked for are not noted: clients can name any.
+        """
+        table = self.table
+        if table is None or table.price_of(provider, model) is not table.unknown:
+            return
+        known = self.without_price
+        if (provider, model) not in known and len(known) < MAX_MODELS:
+            known[provider, model] = None
+            fields = {"provider": provider, "model": model}
+            logger.warning("model without a price; priced as unknown", extra=fields)
+
+    def document(self) -> Mapping[str, object] | None:
+        """Return the part of `/status` about prices; None without a table."""
+        if self.table is None:
+            return None
+        models = [{"provider": provider, "model": model} for provider, model in self.without_price]
+        return {"currency": self.table.currency, "models_without_price": models}

@@ -95,7 +95,10 @@ class UsageReporter:
 
     def report(self, record: AccessRecord) -> None:
         """Report one record; a `RequestObserver`."""
-        self._on_usage(usage_record(record, self._prices.table))
+        made = usage_record(record, self._prices.table)
+        if made.complete:
+            self._prices.note_answer(made.provider, made.answered_model or made.model)
+        self._on_usage(made)
 
 
 def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:
