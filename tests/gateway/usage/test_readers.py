@@ -105,6 +105,13 @@ def test_a_cut_stream_is_incomplete_with_what_it_told() -> None:
     assert (found.complete, found.tokens.output) == (False, 45)
 
 
+def test_a_response_has_ended_with_its_last_event_also_if_that_tells_no_status() -> None:
+    last = {"type": "response.completed", "response": {"id": "r", "usage": {"output_tokens": 5}}}
+    answer = next(answer for answer in ANSWERS if answer.name == "responses stream")
+    found = _read(_reader(answer), [events([*RESPONSE_EVENTS[:-1], last])])
+    assert (found.complete, found.tokens) == (True, Tokens(output=5))
+
+
 _quoted = st.text('"\\{[,:a', max_size=12)
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=200) | _quoted,

@@ -98,6 +98,7 @@ _USAGE: Final = UsageFields(
             "image_generation.completed",
             "speech.audio.done",
             "transcript.text.done",
+            *WebSocketMessages().ends,  # some compatible endpoints tell no status
         }
     ),
 )

@@ -34,8 +34,9 @@ def create(model: str | None = "gpt-5", **fields: Any) -> str:
     return json.dumps({"type": "response.create", **named, **fields})
 
 
-def response(kind: str, number: int, status: str, **fields: Any) -> str:
-    document = {"id": f"resp_{number}", "status": status, **fields}
+def response(kind: str, number: int, status: str | None, **fields: Any) -> str:
+    told = {} if status is None else {"status": status}
+    document = {"id": f"resp_{number}", **told, **fields}
     return json.dumps({"type": kind, "response": document})
 
 
@@ -47,6 +48,7 @@ class Upstream:
     hold: trio.Event | None = None  # before the end of a response
     fails: bool = False
     unasked: bool = False  # it begins a response after any message
+    tells_status: bool = True
 
     async def serve(self, socket: Socket, request: Request) -> None:
         number, realtime = 0, "/realtime" in request.target
@@ -68,7 +70,8 @@ class Upstream:
                 if self.hold is not None:
                     await self.hold.wait()
                 usage = {"input_tokens": TOKENS - 10, "output_tokens": 10}
-                done = response("response.completed", number, "completed", usage=usage, **model)
+                status = "completed" if self.tells_status else None
+                done = response("response.completed", number, status, usage=usage, **model)
                 await socket.send_text(done)
 
 

@@ -90,8 +90,13 @@ async def test_each_response_on_a_websocket_is_a_request_of_the_limits(
         assert len(both.upstream.got) == 3
 
 
-async def test_responses_are_charged_what_they_tell(nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize("tells_status", [True, False], ids=["status", "no status"])
+async def test_responses_are_charged_what_they_tell(
+    nursery: trio.Nursery, tells_status: bool
+) -> None:
+    """Without a status none had ended until the websocket did, so the next ones cost nothing."""
     async with opened(nursery) as both:
+        both.upstream.tells_status = tells_status
         both.rules(tokens_per_day=TOKENS + 1)
         async with connected(both) as socket:
             for _ in range(2):
