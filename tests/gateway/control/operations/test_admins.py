@@ -294,13 +294,21 @@ async def test_a_url_with_a_path_that_the_api_does_not_have_is_told() -> None:
         (404, b'{"error": {"code": "unknown_provider", "message": "of a gateway"}}'),
         (404, b'{"error": {"code": "not_found", "message": "the pages are /healthz"}}'),
         (400, b'{"error": {"code": 1, "message": null}}'),
+        # Programs that answer as the API does.
+        (404, b'{"error": {"code": "not_found", "message": "there is no such client"}}'),
+        (401, b'{"error": {"code": "unauthorized", "message": "of a proxy"}}'),
+        (409, b'{"error": {"code": "conflict", "message": "of a proxy"}}'),
+        (200, b'{"providers": [], "revision": 1}'),
     ],
 )
 async def test_what_is_no_control_plane_is_told_apart(
     status: int, body: bytes, nursery: trio.Nursery
 ) -> None:
+    """It was told by the text of the API's 404."""
+
     async def answer(exchange: Exchange) -> None:
-        await exchange.answer(status, ((b"content-type", b"application/json"),), body)
+        fields = ((b"content-type", b"application/json"), (b"x-request-id", b"its-own"))
+        await exchange.answer(status, fields, body)
 
     listeners = await open_listeners([Address("127.0.0.1", 0)], None)
     await nursery.start(serve_http, answer, listeners)

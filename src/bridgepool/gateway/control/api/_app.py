@@ -26,13 +26,21 @@ from bridgepool.gateway.control.api._openapi import (
     describe,
 )
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
-from bridgepool.gateway.control.operations._operation import PREFIX, REQUIRED, Place
-from bridgepool.gateway.control.operations._requests import NO_SUCH_ROUTE, ApiError, read_request
+from bridgepool.gateway.control.operations._operation import (
+    NO_ROUTE,
+    PREFIX,
+    REQUIRED,
+    SIGN,
+    Place,
+)
+from bridgepool.gateway.control.operations._requests import ApiError, read_request
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
-_NO_ROUTE: Final = error_response(404, "not_found", NO_SUCH_ROUTE)
+_NOT_FOUND: Final = error_response(
+    404, "not_found", "there is no such route", headers={SIGN: NO_ROUTE}
+)
 _NO_JSON: Final = error_response(
     400, "bad_request", "the request cannot be read; a body has to be JSON"
 )
@@ -102,7 +110,7 @@ class Routes:
         }
         answer = answers.get(request.segments)
         if answer is None:
-            return _NO_ROUTE
+            return _NOT_FOUND
         return answer() if request.method == "GET" else _wrong_method("GET")
 
     def _readiness(self) -> ApiResponse:

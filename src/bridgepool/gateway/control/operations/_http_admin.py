@@ -16,19 +16,13 @@ from bridgepool._errors import BridgePoolError
 from bridgepool._network import describe_failure
 from bridgepool._secret import Secret
 from bridgepool.gateway.control.operations import Operation
-from bridgepool.gateway.control.operations._operation import PREFIX
-from bridgepool.gateway.control.operations._requests import (
-    NO_SUCH_ROUTE,
-    ApiErrorBody,
-    write_request,
-)
+from bridgepool.gateway.control.operations._operation import API_VERSION, PREFIX, SIGN
+from bridgepool.gateway.control.operations._requests import ApiErrorBody, write_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _TIMEOUT: Final = 30.0
-# A gateway refuses with these statuses, too, but with codes of its own.
-_CODES_OF_STATUSES: Final = {401: "unauthorized", 404: "not_found"}
 
 
 class AdminError(BridgePoolError):
@@ -71,15 +65,11 @@ class HttpAdmin:
                 f"the control plane at {self._client.base_url} did not answer "
                 f"({_why(error)}); is it running, and is that its --listen address?",
             ) from None
+        if response.headers.get(SIGN) != API_VERSION:
+            raise _not_understood(response)
         if response.is_success:
             return cast("T", _decode(response, operation.answer))
         refusal = _decode(response, ApiErrorBody).error
-        if refusal.code != _CODES_OF_STATUSES.get(response.status_code, refusal.code):
-            raise _not_understood(response)
-        # Every route is one that an API of this version has, and it gives each answer an id.
-        is_api = refusal.message != NO_SUCH_ROUTE and "x-request-id" in response.headers
-        if response.status_code == 404 and not is_api:
-            raise _not_understood(response)
         raise AdminError(refusal.code, refusal.message, refusal.problems or ())
 
 

@@ -42,7 +42,12 @@ if TYPE_CHECKING:  # a client of the API needs no store
 P = ParamSpec("P")
 T = TypeVar("T")
 
-PREFIX: Final = "/api/v1"
+API_VERSION: Final = "v1"
+PREFIX: Final = f"/api/{API_VERSION}"
+SIGN: Final = "x-bridgepool-api"
+"""The header of all responses of the API: its version. No proxy and no other program gives it."""
+NO_ROUTE: Final = "no-route"
+"""Its value for a path that is not one of the API."""
 REQUIRED: Final = inspect.Parameter.empty
 
 

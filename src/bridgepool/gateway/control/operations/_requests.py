@@ -30,8 +30,6 @@ MAX_TEXT: Final = 8192
 """The most characters of a text in a request."""
 NAME_PATTERN: Final = "^[A-Za-z0-9._@-]+$"
 """The characters of names and ids."""
-NO_SUCH_ROUTE: Final = "there is no such route"
-"""The message of the API for a path that it does not have."""
 NAME_CHARACTERS: Final = "letters, digits and . _ @ -"
 
 PathName: TypeAlias = Annotated[
