@@ -42,6 +42,11 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "self.fields.input_without_cached", "False",
     ),
     bug(
+        "a message of a socket like the one before has no type", _READERS,
+        "gateway/usage/_tokens.py:Findings.take_event",
+        'self._event, "", None', 'self._event, "", self._last',
+    ),
+    bug(
         "a cut answer counts as complete", _READERS,
         "gateway/usage/_tokens.py:Findings.result",
         "self.ended and told", "told",

@@ -3,6 +3,7 @@
 import gzip
 import json
 import random
+import re
 import tracemalloc
 from collections.abc import Iterable, Iterator
 
@@ -13,8 +14,11 @@ from hypothesis import strategies as st
 
 from bridgepool.gateway.providers import ANTHROPIC, OPENAI, PROVIDER_TYPES, UsageFields
 from bridgepool.gateway.usage import _json_reader
+from bridgepool.gateway.usage._event_reader import EventReader
+from bridgepool.gateway.usage._json_reader import JsonReader
 from bridgepool.gateway.usage._reader import UsageReader, make_usage_reader, readable_encodings
 from bridgepool.gateway.usage._scanner import Scanner
+from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.gateway.usage._tokens import Findings, Tokens, Usage
 from tests.gateway.usage.answers import (
     ANSWERS,
@@ -198,6 +202,40 @@ def test_what_cannot_be_a_count_or_a_name_is_left_out() -> None:
     calls = [{"function": {"name": f"tool-{n % 40}"}} for n in range(400)]
     many = {"choices": [{"message": {"tool_calls": calls}}]}
     assert len(_read(_reader(answer), [json.dumps(many).encode()]).tools) == 32
+
+
+def test_paths_may_have_any_names_and_documents_any_values_at_them() -> None:
+    fields = UsageFields(
+        answers=re.compile(rb""),
+        input=("usage-data.in tokens",),
+        model=("class", "0.*.model"),
+        tools=("*.*.name",),
+    )
+
+    def read(*documents: object) -> Usage:
+        stream = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in documents)
+        return _read(EventReader.of(fields), [stream])
+
+    told = {"usage-data": {"in tokens": 7, "more": 1}, "class": "m"}
+    assert read(told) == Usage(Tokens(7), model="m")
+    for value in (None, True, 3, 1.5, "x", [], {}, [told, 1], {"*": 1}, [[{"name": ["x"]}, 2]]):
+        documents = [told, {"class": value}, {"usage-data": value}, {"0": value}, value, told]
+        assert read(*documents).tokens == Tokens(7)
+    assert read([[{"name": "a"}], [3, {"name": "b"}]], {"0": [{"model": "n"}]}).tools == ("a", "b")
+    answer = b'{"class":"m","text":"\xff","usage-data":{"in tokens":7}}'  # not UTF-8, and not read
+    assert _read(JsonReader.of(fields), [answer]) == Usage(Tokens(7), True, "m")
+    for depth in range(10, 1200, 70):
+        deep = b'data: {"class":%b%b}\n' % (b"[" * depth, b"]" * depth)
+        assert _read(EventReader.of(fields), [deep, deep]) == Usage()
+
+
+def test_each_message_of_a_socket_has_its_own_type() -> None:
+    assert OPENAI.usage is not None
+    reader, types = SocketReader(OPENAI.usage), []
+    for message in (b'{"type":"a"}', b'{"type":"a"}', b"{}", b'{"type":"a"}', b"x"):
+        reader.feed(message)
+        types.append(reader.end_message().type)
+    assert types == ["a", "a", "", "a", ""]
 
 
 def test_answers_of_any_length_are_read_in_bounded_memory() -> None:

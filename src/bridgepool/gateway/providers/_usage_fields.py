@@ -6,10 +6,12 @@ A provider type declares it as data (`UsageFields`); `bridgepool.gateway.usage` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from types import GenericAlias
+from typing import Any, Final
 
 import attrs
+import msgspec
 
 TEXTS: Final = ("model", "response_id", "finish", "event")
 COUNTS: Final = ("input", "output", "total", "cached_read", "cached_write", "reasoning")
@@ -26,6 +28,9 @@ class PathNode:
     """By the names in an object."""
     each: PathNode | None
     """For every element of a list."""
+    kept: Any
+    """The type that a value here is decoded to. Every JSON value fits; of an object, only what is
+    at `names` is kept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +78,7 @@ class UsageFields:
     final_events: frozenset[str] = frozenset()
     """The types of events that are the last of a stream."""
     _tree: PathNode = attrs.field(init=False, repr=False, eq=False)
+    _decode: Callable[[bytes | bytearray], object] = attrs.field(init=False, repr=False, eq=False)
 
     @_tree.default
     def _grow(self) -> PathNode:
@@ -83,10 +89,19 @@ class UsageFields:
         }
         return _node(paths)
 
+    @_decode.default
+    def _make_decoder(self) -> Callable[[bytes | bytearray], object]:
+        return msgspec.json.Decoder(self._tree.kept).decode
+
 
 def tree_of(fields: UsageFields) -> PathNode:
     """Return all paths as one tree."""
     return fields._tree
+
+
+def decoder_of(fields: UsageFields) -> Callable[[bytes | bytearray], object]:
+    """Return what decodes a JSON document, with structs of what is at the paths for objects."""
+    return fields._decode
 
 
 def _node(paths: Mapping[Paths, str]) -> PathNode:
@@ -96,4 +111,14 @@ def _node(paths: Mapping[Paths, str]) -> PathNode:
             below.setdefault(path[0], {})[path[1:]] = field
     nodes = {name: _node(inner) for name, inner in below.items()}
     each = nodes.pop("*", None)
-    return PathNode(paths.get(()), nodes, each)
+    return PathNode(paths.get(()), nodes, each, _kept(nodes, each))
+
+
+def _kept(names: Mapping[str, PathNode], each: PathNode | None) -> Any:
+    fields = [
+        (f"value_{number}", node.kept, msgspec.field(name=name, default=None))
+        for number, (name, node) in enumerate(names.items())
+    ]
+    objects: Any = msgspec.defstruct("Kept", fields, omit_defaults=True) if fields else dict
+    lists: Any = list if each is None else GenericAlias(list, each.kept)
+    return objects | lists | str | int | float | bool | None

@@ -8,21 +8,20 @@ import attrs
 import msgspec
 
 from bridgepool.gateway.providers import UsageFields
+from bridgepool.gateway.providers._usage_fields import decoder_of
 from bridgepool.gateway.usage._scanner import Scanner
 from bridgepool.gateway.usage._tokens import Findings, Usage
 
 MAX_DECODED_BYTES: Final = 32 * 1024
 """The longest document that is kept and decoded; a longer one is scanned as it passes."""
-_decode: Final = msgspec.json.Decoder().decode
 
 
 def decode_into(findings: Findings, document: bytes | bytearray) -> bool:
     """Take what a whole document tells; return whether it is JSON."""
     try:
-        value = _decode(document)
+        findings.read(decoder_of(findings.fields)(document))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
-    findings.read(findings.tree, value)
     return True
 
 

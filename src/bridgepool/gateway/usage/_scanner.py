@@ -18,7 +18,7 @@ from typing import Any, Final
 import attrs
 import msgspec
 
-from bridgepool.gateway.providers._usage_fields import PathNode
+from bridgepool.gateway.providers._usage_fields import PathNode, tree_of
 from bridgepool.gateway.usage._tokens import Findings
 
 _MAX_TOKEN: Final = 2048  # bytes of a name or a value that is wanted
@@ -51,7 +51,7 @@ class Scanner:
 
     def __attrs_post_init__(self) -> None:
         """Begin at the root."""
-        self._node = self._findings.tree
+        self._node = tree_of(self._findings.fields)
 
     def feed(self, data: bytes) -> None:
         """Scan one piece."""

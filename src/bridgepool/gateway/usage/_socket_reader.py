@@ -47,7 +47,7 @@ class SocketReader:
     def end_message(self) -> SocketEvent:
         """Take the end of a message."""
         self._reader.feed(b"\n")
-        event, self._findings.event = self._findings.event, ""
+        event = self._findings.take_event()
         if not self._findings.ended:
             self._reader.feed(b"data:")
             return SocketEvent(event, None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import attrs
+import msgspec
 
 from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.providers._usage_fields import COUNTS, PathNode, tree_of
 
+_COUNTS: Final = frozenset(COUNTS)
 _MAX_COUNT: Final = 10**12  # of tokens in one answer; what is more is an error
 _MAX_TEXT: Final = 128  # characters of a name or an id; what is longer is not taken
 MAX_TOOLS: Final = 32
@@ -52,50 +54,48 @@ class Findings:
     """What was found so far in one answer."""
 
     fields: UsageFields
-    tree: PathNode = attrs.field(init=False, repr=False)
-    """The paths of `fields`."""
     ended: bool = False
     """Whether the output has come to its end."""
-    event: str = ""
-    """The type of the last event."""
+    _event: str = attrs.field(default="", init=False)
+    _last: object = attrs.field(default=None, init=False)  # document that was read
     _counts: dict[str, int] = attrs.field(factory=dict, init=False)
     _texts: dict[str, str] = attrs.field(factory=dict, init=False)
     _tools: dict[str, None] = attrs.field(factory=dict, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Look the paths up."""
-        self.tree = tree_of(self.fields)
+    def read(self, document: object) -> None:
+        """Take what a document tells; it is decoded by `decoder_of`."""
+        if document != self._last:  # most events of a stream tell what the one before did
+            self._last = document
+            self._read(tree_of(self.fields), msgspec.to_builtins(document))
 
-    def read(self, node: PathNode, value: Any) -> None:
-        """Take what a decoded value has of the paths below `node`."""
-        kind = type(value)
-        if kind is dict:
-            names = node.names
+    def _read(self, node: PathNode, value: object) -> None:
+        """Take what a value has of the paths at `node` and below."""
+        if isinstance(value, dict):
             for name, inner in value.items():
-                below = names.get(name)
-                if below is None or inner is None:
+                below = node.names.get(name)
+                if below is None:
                     continue
                 if below.names or below.each is not None:
-                    self.read(below, inner)
+                    self._read(below, inner)
                 elif below.field is not None:
                     self.note(below.field, inner)
-        elif kind is list:
+        elif isinstance(value, list):
             if node.each is not None:
                 for inner in value:
-                    self.read(node.each, inner)
+                    self._read(node.each, inner)
         elif node.field is not None:
             self.note(node.field, value)
 
     def note(self, field: str, value: object) -> None:
         """Take one value of a field; one that cannot be of it is left out."""
-        if field in COUNTS:
+        if field in _COUNTS:
             if type(value) is float and value.is_integer():
                 value = int(value)  # JSON has one kind of number
-            if type(value) is int and 0 <= value <= _MAX_COUNT:
-                self._counts[field] = max(value, self._counts.get(field, 0))
+            if type(value) is int and self._counts.get(field, -1) < value <= _MAX_COUNT:
+                self._counts[field] = value
         elif isinstance(value, str) and 0 < len(value) <= _MAX_TEXT:
             if field == "event":
-                self.event = value
+                self._event = value
                 self.ended = self.ended or value in self.fields.final_events
             elif field == "tools":
                 if len(self._tools) < MAX_TOOLS:
@@ -106,21 +106,33 @@ class Findings:
                 self._texts[field] = value
                 self.ended = True
 
+    def take_event(self) -> str:
+        """Return the type of the last event, and forget that event."""
+        event, self._event, self._last = self._event, "", None
+        return event
+
     def text(self, field: str) -> str:
         """Return the text of a field; empty if none was found."""
         return _printable(self._texts.get(field, ""))
 
     def result(self) -> Usage:
         """Return what was found."""
-        counts = dict(self._counts)
-        total = counts.pop("total", None)
-        if total is not None and "input" not in counts and "output" not in counts:
-            counts["input"] = total
-        if self.fields.input_without_cached and "input" in counts:
-            counts["input"] += counts.get("cached_read", 0) + counts.get("cached_write", 0)
-        texts = {name: _printable(text) for name, text in self._texts.items()}
-        told = "input" in counts or "output" in counts
-        return Usage(Tokens(**counts), self.ended and told, tools=tuple(self._tools), **texts)
+        counts = self._counts.get
+        input_, output = counts("input"), counts("output")
+        if input_ is None and output is None:
+            input_ = counts("total")
+        told = input_ is not None or output is not None
+        cached_read, cached_write = counts("cached_read"), counts("cached_write")
+        if self.fields.input_without_cached and input_ is not None:
+            input_ += (cached_read or 0) + (cached_write or 0)
+        return Usage(
+            Tokens(input_, output, cached_read, cached_write, counts("reasoning")),
+            self.ended and told,
+            self.text("model"),
+            self.text("response_id"),
+            self.text("finish"),
+            tuple(self._tools),
+        )
 
 
 def _printable(text: str) -> str:
