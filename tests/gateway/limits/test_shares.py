@@ -108,6 +108,14 @@ def test_a_budget_of_money_holds_and_can_be_spent_whatever_a_request_costs(
     assert len(many) >= 0.9 * 60 / TICK * 4
 
 
+def test_a_store_has_all_that_was_wanted_but_for_rounding() -> None:
+    """What is drawn are whole units. A part of a unit less was taken for a store with too little
+    left, and nothing was drawn for five seconds: of a budget of 500 units, requests were refused.
+    """
+    many, _ = run({"money_per_day": 0.0005}, 319, 60, stored={}, price=1e-10)
+    assert len(many) >= 0.9 * 60 / TICK * 4
+
+
 def test_of_a_budget_in_a_store_only_what_was_drawn_is_given_and_what_is_held_is_no_spare() -> None:
     """Each gateway holds 2 % of the budget, and as much is drawn for the next one."""
     ledger = ShareLedger(0.0, (), True)

@@ -7,8 +7,11 @@ from typing import Final
 
 import attrs
 
+from bridgepool.gateway.limits._budgets import ROUNDING
+
 UNITS: Final = 1_000_000
 """What is drawn is a whole number of millionths: so many are one."""
+_TOLERANCE: Final = 1e-3  # of a unit
 
 
 @attrs.frozen
@@ -40,6 +43,11 @@ class Draw:
     seen: float = 0.0
     """What was spent when the store was asked last; one that has less was restored."""
 
+    def is_met_by(self, drawn: Drawn) -> bool:
+        """Return whether that is all, but for rounding."""
+        missing = self.owed + self.wanted - drawn.amount
+        return missing <= max(ROUNDING * self.limit, _TOLERANCE / UNITS)
+
     def take_from(self, spent: float) -> Drawn:
         """Return what is taken of a budget of which so much was spent.
 
@@ -50,5 +58,5 @@ class Draw:
         units = amount * UNITS
         nearest = round(units)
         # The product of a whole number of units may differ a little from one.
-        whole = nearest if math.isclose(units, nearest, abs_tol=1e-3) else math.ceil(units)
+        whole = nearest if math.isclose(units, nearest, abs_tol=_TOLERANCE) else math.ceil(units)
         return Drawn(whole / UNITS, max(0, round(before * UNITS) + whole) / UNITS)

@@ -248,8 +248,7 @@ class _Pool:
         if draw.period != self.start:
             return  # of a period that is over
         self.drawn, self.total = self.drawn + drawn.amount, drawn.spent
-        too_little = drawn.amount < draw.owed + draw.wanted - self.limit * ROUNDING
-        self.draw_again = now + _DRAW_AGAIN if too_little else -math.inf
+        self.draw_again = -math.inf if draw.is_met_by(drawn) else now + _DRAW_AGAIN
 
 
 @attrs.define(eq=False)
