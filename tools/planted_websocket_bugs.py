@@ -136,6 +136,10 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         'model="",',
     ),
     bug(
+        "a response on a websocket that is answered with an error has no record", _RECORD_TESTS,
+        "gateway/proxy/websockets/_log.py:SocketLog.note_provider", "self._report(made)", "pass",
+    ),
+    bug(
         "the prompts of a websocket are not recorded", _RECORD_TESTS,
         "gateway/proxy/websockets/_log.py:SocketLog.note_client", "_keep(recording.request, piece)",
         "pass",

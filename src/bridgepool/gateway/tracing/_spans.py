@@ -80,7 +80,8 @@ class SpanMaker:
     def make(self, record: AccessRecord, trace: RequestTrace) -> None:
         """Make and end the spans of a request, or the one of a response on a websocket."""
         if record.is_response:
-            self._make_response(record, trace)
+            if record.attempts:  # it was sent
+                self._make_response(record, trace)
             return
         clock = _Clock()
         self._ids.trace_id, self._ids.span_id = trace.trace_id, trace.span_id
@@ -124,8 +125,9 @@ class SpanMaker:
             attributes=attributes | _answer_attributes(record),
             start_time=clock.at(record.started),
         )
-        if record.outcome is not Outcome.COMPLETE:
-            error = record.code or record.outcome.value
+        failed = record.upstream_status >= 400
+        if failed or record.outcome is not Outcome.COMPLETE:
+            error = str(record.upstream_status) if failed else record.code or record.outcome.value
             span.set_attribute("error.type", error)
             span.set_status(Status(StatusCode.ERROR, error))
         span.end(clock.at(record.ended))

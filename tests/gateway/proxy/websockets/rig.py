@@ -47,8 +47,18 @@ class Upstream:
     got: list[str | bytes] = attrs.field(factory=list)
     hold: trio.Event | None = None  # before the end of a response
     fails: bool = False
+    error: str = '{"type": "error", "status": 400, "error": {}}'
+    mute: bool = False  # it answers nothing
     unasked: bool = False  # it begins a response after any message
     tells_status: bool = True
+
+    _arrived: trio.Event = attrs.field(factory=trio.Event)
+
+    async def wait_messages(self, count: int) -> None:
+        """Wait until so many messages have come."""
+        with trio.fail_after(60):
+            while len(self.got) < count:
+                await self._arrived.wait()
 
     async def serve(self, socket: Socket, request: Request) -> None:
         number, realtime = 0, "/realtime" in request.target
@@ -56,10 +66,14 @@ class Upstream:
             while True:
                 message = await socket.receive()
                 self.got.append(message)
+                self._arrived.set()
+                self._arrived = trio.Event()
+                if self.mute:
+                    continue
                 if not self.unasked and "create" not in str(message):
                     continue
                 if self.fails:
-                    await socket.send_text('{"type": "error", "status": 400, "error": {}}')
+                    await socket.send_text(self.error)
                     continue
                 number += 1
                 named = re.search('"model": "([^"]*)"', str(message))

@@ -12,11 +12,12 @@ from wsproto.events import AcceptConnection, CloseConnection, Request
 from bridgepool.gateway import BodyRecorder, GatewaySettings, RecordedBodies, UsageRecord
 from bridgepool.gateway.limits._prices import parse_prices
 from bridgepool.gateway.metrics._gateway import RequestMetrics
+from bridgepool.gateway.providers import Client, ClientRules, hash_key
 from bridgepool.gateway.proxy._access_log import json_line
 from tests.gateway.metrics.test_gateway_metrics import scrape
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
-from tests.gateway.proxy.websockets.rig import SERVED, TOKENS, Upstream, create, events
+from tests.gateway.proxy.websockets.rig import BEARER, KEY, SERVED, TOKENS, Upstream, create, events
 
 CLOSED = "bridgepool_websockets_closed_total"
 
@@ -136,16 +137,19 @@ async def test_each_response_on_a_websocket_has_a_usage_record_when_it_has_ended
         async with connect_socket(rig.address):
             pass
         await rig.wait_records(2)
-    assert (record.usage.tokens.input, record.responses) == (2 * (TOKENS - 10), 2)
+    assert (record.usage.tokens.input, record.responses) == (2 * (TOKENS - 10), 3)
     found = [(each.response_id, each.complete, each.input_tokens, each.outcome) for each in made]
     assert found == [
         ("resp_1", True, TOKENS - 10, "complete"),
         ("resp_2", True, TOKENS - 10, "complete"),
+        ("", False, None, "refused"),
         ("resp_3", False, None, "client_gone"),
         ("", False, None, "client_gone"),
     ]
-    assert {each.request_id for each in made[:3]} == {record.request_id}
-    assert len({each.id for each in made}) == 4
+    assert {each.request_id for each in made[:4]} == {record.request_id}
+    assert len({each.id for each in made}) == 5
+    refused = made[2]
+    assert (refused.status, refused.code, refused.cost) == (503, "usage_unavailable", None)
     assert all(0 < each.duration_ms < 10_000 for each in made)
 
 
@@ -191,6 +195,57 @@ async def test_each_response_has_the_model_that_it_was_asked_of_and_its_price(
         ("dear", "", True, dear),
     ]
     assert all(0 < (each.first_byte_ms or 0) <= each.duration_ms < 10_000 for each in made)
+
+
+async def test_a_response_that_is_answered_with_an_error_has_a_record_as_a_request_has(
+    nursery: trio.Nursery,
+) -> None:
+    """It had none: who was refused by the provider all day showed in no report."""
+    made: list[UsageRecord] = []
+    found: list[RecordedBodies] = []
+    upstream = Upstream(fails=True)
+    north = await start_upstream(nursery, upstream.serve)
+    recorder = BodyRecorder(on_bodies=found.append, providers=["ai"])
+    async with open_rig(
+        openai(north.url), nursery=nursery, on_usage=made.append, prices=PRICES, bodies=recorder
+    ) as rig:
+        rules = ClientRules(models=("cheap",))
+        rig.set_clients(Client(id="ada", key_hashes=(hash_key(KEY),), rules=rules))
+        async with connect_socket(rig.address, headers=BEARER) as (socket, _):
+            for error in (
+                '{"type": "error", "status": 429, "error": {"message": "\\"status\\": 500"}}',
+                '{"type": "error", "error": {"type": "invalid_request_error"}}',
+                '{"type": "error", "error": {"type": "server_error"}}',
+            ):
+                upstream.error = error
+                await socket.send_text(create("cheap"))
+                assert await events(socket, 1) == ["error"]
+            await socket.send_text(create("dear"))
+            assert await events(socket, 1) == ["model_not_allowed"]
+            await socket.send_text('{"type": "session.update", "model": "dear"}')
+            assert await events(socket, 1) == ["model_not_allowed"]  # asks for none
+            upstream.fails = False
+            await socket.send_text(create("cheap"))
+            assert await events(socket, 2) == SERVED
+            upstream.mute = True
+            await socket.send_text(create("cheap"))  # it does not begin
+            await upstream.wait_messages(5)
+        await rig.wait_records(1)
+    assert [
+        (each.status, each.outcome, each.code, each.model, each.cost, each.complete, each.attempts)
+        for each in made
+    ] == [
+        (429, "complete", "", "cheap", 0, False, 1),
+        (400, "complete", "", "cheap", 0, False, 1),
+        (500, "complete", "", "cheap", 0, False, 1),
+        (403, "refused", "model_not_allowed", "", 0, False, 0),
+        (101, "complete", "", "cheap", TOKENS / 1e6, True, 1),
+        (101, "client_gone", "", "cheap", None, False, 1),
+    ]
+    assert all((each.first_byte_ms is None) == (at in (3, 5)) for at, each in enumerate(made))
+    assert [each.status for each in found] == [429, 400, 500, 101, 101]
+    assert all(create("cheap").encode() in each.request for each in found)
+    assert b"dear" not in b"".join(each.request for each in found)
 
 
 async def test_prompts_and_answers_on_a_websocket_are_recorded_for_each_response(

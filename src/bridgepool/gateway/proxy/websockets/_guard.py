@@ -122,6 +122,11 @@ class SocketGuard:
         if self._log is not None:
             self._log.read_client()
 
+    def note_refused(self, refusal: Refusal) -> None:
+        """Note that a message which asks for a response was refused."""
+        if self._log is not None:
+            self._log.note_refused(refusal)
+
     async def note_provider(self, pieces: Iterable[DataPiece]) -> Refusal | None:
         """Note pieces of the provider's messages, which have gone to the client.
 
@@ -140,7 +145,7 @@ class SocketGuard:
             if piece.ends:
                 event = reader.end_message()
                 if log is not None:
-                    log.note_provider(event)
+                    log.note_provider(event, piece)
                 if self.use is not None:
                     refusal = await self.use.note(event) or refusal
         return refusal

@@ -3,11 +3,14 @@
 Theory of operation. Only where somebody wants them. A response that the client asks for waits for
 the provider to begin it; those that wait are begun in their order, and one that begins while none
 waits was not asked for. Its record is made when it has ended, with the model that was asked for,
-the times from then on, and the messages of both sides since the end of the response before.
+the times from then on, and the messages of both sides since the end of the response before. An
+error in place of a response makes a record, too, from the provider or from the gateway: that of a
+request with such an answer.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -16,7 +19,8 @@ import attrs
 
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
 from bridgepool.gateway.providers import RouteMatch, WebSocketMessages
-from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy.websockets._responses import type_of
 from bridgepool.gateway.usage._bodies import KeptBody
 from bridgepool.gateway.usage._request_reader import RequestReader, plain_name
@@ -25,6 +29,8 @@ from bridgepool.gateway.usage._tokens import Usage
 from bridgepool.http import DataPiece
 
 _MAX_WAITING: Final = 100  # responses that were asked for and have not begun
+_status = re.compile(rb'"status(?:_code)?"\s*:\s*([45][0-9]{2})\b')
+_INVALID: Final = b'"invalid_request_error"'
 
 
 @attrs.define(eq=False)
@@ -94,11 +100,16 @@ class SocketLog:
         if recording is not None:
             _keep(recording.response, piece)
 
-    def note_provider(self, event: SocketEvent) -> None:
-        """Note what a message of the provider says that has gone on."""
+    def note_provider(self, event: SocketEvent, last: DataPiece) -> None:
+        """Note what a message of the provider says that has gone on.
+
+        Args:
+            event: What it says.
+            last: Its last piece; mostly its only one.
+        """
         messages = self._messages
         if event.ended is not None:
-            self._report(self._take_ended(), event.ended)
+            self._report(self._make(self._take_ended(), event.ended))
             self._since = time.perf_counter()
         elif messages is None:
             return
@@ -108,7 +119,22 @@ class SocketLog:
             self._record.model = response.model
             self._running.append(response)
         elif event.type == messages.fails and self._asked:
-            del self._asked[0]
+            response = self._asked.pop(0)
+            response.begun = time.perf_counter()
+            made = self._make(response, Usage())
+            made.status = made.upstream_status = _error_status(last.payload)
+            made.is_stream = False
+            if self._running:  # the messages are those of another response
+                made._recording = None
+            self._report(made)
+            self._since = time.perf_counter()
+
+    def note_refused(self, refusal: Refusal) -> None:
+        """Note that a message which asks for a response was refused, and did not go on."""
+        made = self._make(self._new_response(), Usage())
+        made.attempts, made.upstream_status, made._recording = 0, 0, None  # nothing was sent
+        made.status, made.outcome, made.code = refusal.status, Outcome.REFUSED, refusal.code
+        self._report(made)
 
     def _take_ended(self) -> _Response:
         waiting = self._running or self._asked
@@ -118,11 +144,10 @@ class SocketLog:
         response.started = self._since
         return response
 
-    def _report(self, response: _Response, usage: Usage) -> None:
-        record = self._record
-        record.responses += 1
-        if record.on_response is not None:
-            record.on_response(self._make(response, usage))
+    def _report(self, made: AccessRecord) -> None:
+        self._record.responses += 1
+        if self._record.on_response is not None:
+            self._record.on_response(made)
 
     def _make(self, response: _Response, usage: Usage) -> AccessRecord:
         record = self._record
@@ -146,16 +171,25 @@ class SocketLog:
         """Note the end of the websocket.
 
         Args:
-            unfinished: What a response told that has not ended; None if there is none.
+            unfinished: What a response told that has not ended; None if none told anything.
         """
-        if unfinished is not None:
-            self._record.unfinished = self._make(self._take_ended(), unfinished)
+        if unfinished is not None or self._running or self._asked:
+            made = self._make(self._take_ended(), unfinished or Usage())
+            self._record.unfinished = made
 
 
 def _keep(body: KeptBody, piece: DataPiece) -> None:
     body.feed(piece.payload)
     if piece.ends:
         body.feed(b"\n")
+
+
+def _error_status(message: bytes) -> int:
+    """Return the status of a provider's error; not all of them name one."""
+    found = _status.search(message)
+    if found is not None:
+        return int(found[1])
+    return 400 if _INVALID in message else 500
 
 
 def model_of_query(match: RouteMatch, target: bytes) -> str:

@@ -109,6 +109,7 @@ class _Relay:
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
     _refusal: Refusal | None = None  # why the current message of the client goes nowhere
+    _asks: bool = False  # whether that asks for a response, if it is judged
     _told: Refusal | None = None  # the client was told so
     _use: SocketUse | None = None  # that judges the current message of the client
     _leaving: _End | None = None  # when no message to the client is under way
@@ -215,8 +216,10 @@ class _Relay:
     async def _judge(self, piece: DataPiece) -> tuple[DataPiece, ...]:
         """Return what goes on with a piece of the client's; answer a message that does not."""
         refusal = self._refusal
+        if piece.begins:
+            self._asks = _asks_response.search(piece.payload) is not None
         if refusal is not None:
-            if piece.begins and (refusal != self._told or _asks_response.search(piece.payload)):
+            if piece.begins and (refusal != self._told or self._asks):
                 self._told = refusal
                 await self._send_error(refusal)
             return ()
@@ -230,6 +233,8 @@ class _Relay:
 
     async def _send_error(self, refusal: Refusal) -> None:
         """Send the client an error as a message, when one may begin."""
+        if self._asks:
+            self._guard.note_refused(refusal)
         details = ErrorDetails(
             refusal.status, refusal.code, refusal.message, self._record.request_id
         )
