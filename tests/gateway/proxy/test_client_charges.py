@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+
 import pytest
 import trio
 
 from bridgepool.gateway import parse_prices
+from tests.examples.support import ROOT
 from tests.gateway.proxy.rig import openai
 from tests.gateway.proxy.test_client_use import CHAT, JSON, KEY, MODELS, Pieces, opened
 
@@ -99,3 +103,35 @@ async def test_an_answer_that_tells_no_tokens_is_estimated(nursery: trio.Nursery
         assert (await both.ask(body={})).status == 200
         await both.rig.wait_records(1)
         assert (await both.ask(body={})).code == "budget_exceeded"
+
+
+async def test_the_routes_of_the_page_close_what_budgets_do_not_count(
+    nursery: trio.Nursery,
+) -> None:
+    page = (ROOT / "docs" / "howto" / "client-limits.md").read_text(encoding="utf-8")
+    section = page.partition("### What is not counted\n")[2].partition("\n### ")[0]
+    [text] = re.findall(r"^```toml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    async with opened(nursery) as both:
+        both.rules({"routes": tuple(tomllib.loads(text)["routes"])})
+        body = {"model": "gpt-5", "background": True}
+        for target in (
+            CHAT,
+            "/ai/v1/responses",
+            "/ai/v1/models",
+            "/claude/v1/messages",
+            "/claude/v1/models",
+        ):
+            method = "GET" if target.endswith("models") else "POST"
+            sent = None if method == "GET" else body
+            assert (await both.ask(target, sent, method=method)).status == 200, target
+        for target, method in (
+            ("/ai/v1/responses/resp_1", "GET"),
+            ("/ai/v1/responses/resp_1/cancel", "POST"),
+            ("/claude/v1/messages/batches", "POST"),
+            ("/claude/v1/messages/batches/b_1/results", "GET"),
+        ):
+            sent = None if method == "GET" else body
+            refused = await both.ask(target, sent, method=method)
+            assert refused.code == "route_not_allowed", target
+        refused = await both.ask("/ai/v1/batches", body)
+        assert refused.code == "unknown_route"
