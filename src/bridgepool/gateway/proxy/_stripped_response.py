@@ -97,6 +97,9 @@ def begin_reading(
     encoding = get_header(response.headers, b"content-encoding") or b"identity"
     if not strips or encoding.lower() != b"identity":  # it was asked not to
         return response
+    media_type = get_header(response.headers, b"content-type") or b""
+    if media_type.partition(b";")[0].strip().lower() == b"application/json":  # such as a refusal
+        return response
     stripped = StrippedResponse(response, record.usage_reader)
     record.usage_reader = stripped
     return stripped
