@@ -7,6 +7,8 @@ import pytest
 import trio
 
 from bridgepool.gateway import AccessRecord, Outcome, console_line, json_line
+from bridgepool.gateway.proxy import _access_log
+from bridgepool.gateway.proxy._usage import usage_record
 from bridgepool.gateway.usage._tokens import Tokens, Usage
 from tests.gateway.proxy.rig import open_rig
 
@@ -76,6 +78,19 @@ def test_an_answer_that_never_began_has_no_time_of_its_first_byte() -> None:
     gone = record()
     gone.first_byte, gone.outcome = 0.0, Outcome.CLIENT_GONE
     assert json.loads(json_line(gone))["first_byte_ms"] is None
+
+
+def test_the_logs_of_a_request_have_the_same_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([f"2026-11-29T00:00:0{second}.000Z" for second in range(10)])
+    monkeypatch.setattr(_access_log, "timestamp", lambda: next(clock))
+    one = record()
+    line, used = json.loads(json_line(one)), usage_record(one)
+    assert [used.time, used.first_byte_ms, used.duration_ms] == [
+        line["time"],
+        line["first_byte_ms"],
+        line["duration_ms"],
+    ]
+    assert usage_record(record()).time != used.time
 
 
 def test_the_line_for_people_holds_no_control_characters() -> None:

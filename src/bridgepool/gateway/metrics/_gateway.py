@@ -95,16 +95,17 @@ class RequestMetrics:
     def _bind(
         self, provider: str, route: str, outcome: Outcome, status: int, client: str
     ) -> Counter:
-        values = [_label(provider), route, outcome.value, f"{status}xx" if status else ""]
-        return self._requests.child(*values, *([_label(client)] if self.by_client else []))
+        values = (_label(provider), route, outcome.value, f"{status}xx" if status else "")
+        of_client = (_label(client),) if self.by_client else ()
+        return self._requests.child(*values, *of_client)
 
     def _count_tokens(self, record: AccessRecord, client: str) -> None:
+        provider, tokens = _label(record.provider), record.usage.tokens
+        of_client = (_label(client),) if self.by_client else ()
         for kind in _TOKEN_TYPES:
-            count = getattr(record.usage.tokens, kind)
+            count = getattr(tokens, kind)
             if count:
-                values = [_label(record.provider), kind]
-                values += [_label(client)] if self.by_client else []
-                self._tokens.child(*values).value += count
+                self._tokens.child(provider, kind, *of_client).value += count
 
     def lines(self) -> Iterator[str]:
         """Yield the lines for Prometheus."""

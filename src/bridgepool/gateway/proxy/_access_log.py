@@ -140,6 +140,8 @@ class AccessRecord:
     code: str = ""
     """The code of the refusal, or of the error that cut the response."""
 
+    _times: tuple[str, float | None, float] | None = attrs.field(default=None, init=False)
+
     def note_sent(self) -> None:
         """Note that all of an attempt was sent to the upstream."""
         self.sent = True
@@ -163,9 +165,9 @@ RequestObserver = Callable[[AccessRecord], None]
 
 def json_line(record: AccessRecord) -> bytes:
     """Format one record as a line of JSON. Every field is always there, in this order."""
-    first, duration = milliseconds(record)
+    time_, first, duration = times_of(record)
     fields = {
-        "time": timestamp(),
+        "time": time_,
         "event": "request",
         "request_id": record.request_id,
         "peer": record.peer,
@@ -198,17 +200,24 @@ def json_line(record: AccessRecord) -> bytes:
 
 def console_line(record: AccessRecord) -> bytes:
     """Format one record for people."""
-    _, duration = milliseconds(record)
+    time_, _, duration = times_of(record)
     path, method = ascii(record.path)[1:-1], ascii(record.method)[1:-1]
     code = f" ({record.code})" if record.code else ""
     return (
-        f"{timestamp()[11:23]} {record.client:<12} {record.provider}@{record.generation} "
+        f"{time_[11:23]} {record.client:<12} {record.provider}@{record.generation} "
         f"{method} {path} {record.status or '---'} {record.bytes_sent} B "
         f"{duration:.1f} ms {record.outcome.value}{code}\n"
     ).encode()
 
 
-def milliseconds(record: AccessRecord) -> tuple[float | None, float]:
-    """Return the time to the first byte, if one was sent, and to the end."""
-    first = round((record.first_byte - record.started) * 1e3, 3) if record.first_byte else None
-    return first, round((record.ended - record.started) * 1e3, 3)
+def times_of(record: AccessRecord) -> tuple[str, float | None, float]:
+    """Return the times of a request that has ended, the same for all its observers.
+
+    Returns:
+        The wall clock; the milliseconds to the first byte, if one was sent, and to the end.
+    """
+    if record._times is None:
+        first = round((record.first_byte - record.started) * 1e3, 3) if record.first_byte else None
+        duration = round((record.ended - record.started) * 1e3, 3)
+        record._times = timestamp(), first, duration
+    return record._times

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from bridgepool.gateway.providers import Headers
-from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._access_log import AccessRecord, times_of
 from bridgepool.gateway.proxy._call import Call
-from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._bodies import BodyRecording, RecordedBodies
 
 
@@ -36,8 +35,9 @@ def report_bodies(record: AccessRecord) -> None:
         return
     if record.has_responses and recording.is_empty:
         return
+    time, _, _ = times_of(record)
     bodies = RecordedBodies(
-        time=timestamp(),
+        time=time,
         request_id=record.request_id,
         client=record.client,
         provider=record.provider,

@@ -94,8 +94,10 @@ def begin_reading(
 ) -> Response:
     """Set the record's reader for a response; return the response as the client gets it."""
     record.usage_reader = reader_for(kind, response.status, response.headers)
+    if not strips:
+        return response
     encoding = get_header(response.headers, b"content-encoding") or b"identity"
-    if not strips or encoding.lower() != b"identity":  # it was asked not to
+    if encoding.lower() != b"identity":  # it was asked not to
         return response
     media_type = get_header(response.headers, b"content-type") or b""
     if media_type.partition(b";")[0].strip().lower() == b"application/json":  # such as a refusal

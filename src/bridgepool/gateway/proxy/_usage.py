@@ -14,14 +14,13 @@ import attrs
 from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import Headers, ProviderType
 from bridgepool.gateway.providers._access_keys import holds_access_key
-from bridgepool.gateway.proxy._access_log import AccessRecord, milliseconds
+from bridgepool.gateway.proxy._access_log import AccessRecord, times_of
 from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._refusals import (
     CLIENT_SHARE_EXCEEDED,
     UPSTREAM_BUSY,
     UPSTREAM_UNREACHABLE,
 )
-from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._reader import UsageReader, make_usage_reader
 from bridgepool.gateway.usage._records import UsageRecord
 
@@ -122,12 +121,12 @@ def cost_of(record: AccessRecord, prices: PriceTable) -> float | None:
 
 def usage_record(record: AccessRecord, prices: PriceTable | None = None) -> UsageRecord:
     """Return what a request has used, at its end."""
-    first, duration = milliseconds(record)
+    time, first, duration = times_of(record)
     usage = record.usage
     tokens = usage.tokens
     cost = None if prices is None else cost_of(record, prices)
     return UsageRecord(
-        time=timestamp(),
+        time=time,
         request_id=record.request_id,
         client=record.client,
         key=record.key,

@@ -14,7 +14,7 @@ import msgspec
 
 from bridgepool.gateway.providers import Headers, UsageFields
 from bridgepool.gateway.usage._scanner import Scanner
-from bridgepool.gateway.usage._tokens import Findings
+from bridgepool.gateway.usage._tokens import Findings, kept_text
 
 _MAX_DECODED: Final = 64 * 1024  # bytes of a whole body; others are scanned
 _MAX_STEPS: Final = 20_000
@@ -43,18 +43,14 @@ class RequestReader:
 
     _body: bytes | None = None
     _in_message: bool = attrs.field(default=False, kw_only=True)
-    _findings: Findings = attrs.field(init=False)
     _scanner: Scanner | None = attrs.field(default=None, init=False)
-
-    @_findings.default
-    def _begin(self) -> Findings:
-        return Findings(_MESSAGE_FIELDS if self._in_message else _FIELDS)
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body. Does not raise."""
         if self._scanner is None:
-            self._scanner = Scanner(self._findings, _MAX_STEPS)
-        if not self._findings.text("model"):
+            fields = _MESSAGE_FIELDS if self._in_message else _FIELDS
+            self._scanner = Scanner(Findings(fields), _MAX_STEPS)
+        if not self._scanner.findings.text("model"):
             self._scanner.feed(data)
 
     def result(self) -> str:
@@ -62,23 +58,16 @@ class RequestReader:
         body, self._body = self._body, None
         if body is not None:
             if len(body) <= _MAX_DECODED:
-                return self._decode(body)
+                return _model_in(body)
             self.feed(body)
-        return self._findings.text("model")
-
-    def _decode(self, body: bytes) -> str:
-        try:
-            self._findings.note("model", _decode(body).model)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return ""
-        return self._findings.text("model")
+        return "" if self._scanner is None else self._scanner.findings.text("model")
 
 
-def plain_name(name: str) -> str:
-    """Return the name of a model as a reader would; empty if it would not take it."""
-    findings = Findings(_FIELDS)
-    findings.note("model", name)
-    return findings.text("model")
+def _model_in(body: bytes) -> str:
+    try:
+        return kept_text(_decode(body).model)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def is_plain_json(headers: Headers) -> bool:

@@ -32,7 +32,7 @@ _decode: Final = msgspec.json.Decoder().decode
 class Scanner:
     """Scans one document, in pieces, for the paths of its findings."""
 
-    _findings: Findings
+    findings: Findings
     _max_steps: int = _MAX_STEPS
     """Then the document is given up: none may occupy the program."""
     ended: bool = attrs.field(default=False, init=False)
@@ -51,7 +51,7 @@ class Scanner:
 
     def __attrs_post_init__(self) -> None:
         """Begin at the root."""
-        self._node = tree_of(self._findings.fields)
+        self._node = tree_of(self.findings.fields)
 
     def feed(self, data: bytes) -> None:
         """Scan one piece."""
@@ -154,7 +154,7 @@ class Scanner:
             names = self._open[-1][0].names
             self._at_name, self._node = False, names.get(text) if text is not None else None
         elif text is not None and self._node is not None and self._node.field is not None:
-            self._findings.note(self._node.field, text)
+            self.findings.note(self._node.field, text)
 
     def _begin_literal(self, token: bytes) -> None:
         wanted = self._node is not None and self._node.field is not None
@@ -171,7 +171,7 @@ class Scanner:
         if self._kept is not None and self._node is not None and self._node.field is not None:
             value = _value(bytes(self._kept))
             if value is not None:
-                self._findings.note(self._node.field, value)
+                self.findings.note(self._node.field, value)
         self._kept = None
 
 

@@ -135,6 +135,11 @@ class Findings:
         )
 
 
+def kept_text(text: str) -> str:
+    """Return a name or an id as a record has it; empty if it is too long."""
+    return _printable(text) if len(text) <= _MAX_TEXT else ""
+
+
 def _printable(text: str) -> str:
     """Return a text that does no harm on a terminal and in a database."""
     if text.isprintable():

@@ -23,9 +23,9 @@ from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy.websockets._responses import type_of
 from bridgepool.gateway.usage._bodies import KeptBody
-from bridgepool.gateway.usage._request_reader import RequestReader, plain_name
+from bridgepool.gateway.usage._request_reader import RequestReader
 from bridgepool.gateway.usage._socket_reader import SocketEvent
-from bridgepool.gateway.usage._tokens import Usage
+from bridgepool.gateway.usage._tokens import Usage, kept_text
 from bridgepool.http import DataPiece
 
 _MAX_WAITING: Final = 100  # responses that were asked for and have not begun
@@ -201,4 +201,4 @@ def model_of_query(match: RouteMatch, target: bytes) -> str:
         model = read_parameter(target.partition(b"?")[2], messages.model_parameter)
     except AmbiguousBodyError:
         return ""
-    return plain_name(model or "")
+    return kept_text(model or "")
