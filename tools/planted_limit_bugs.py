@@ -51,7 +51,7 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     bug(
         "what a request used is not settled", _LIMITER_TESTS,
         "gateway/limits/_limiter.py:_Scope.settle",
-        'tokens.take(differences["tokens_per_minute"], now)', "pass",
+        "self.rates[name].take(used[name] - taken[name], now)", "pass",
     ),
     bug(
         "a smaller share counts before the gateway has it", _SHARE_TESTS,
@@ -114,7 +114,7 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a body that was read stays in memory", _USE_TESTS, f"{_USE}:ClientUse._release",
-        "self.bodies.release(self._held)", "pass",
+        "self._read.release()", "pass",
     ),
     bug(
         "a provider that the client may not use stands in", _USE_TESTS,

@@ -170,11 +170,17 @@ class LeasedScope:
         else:
             part.lend(_least(name, part.limit))
 
-    def settle(self, differences: dict[str, float], periods: dict[str, float], now: float) -> None:
-        """Correct what a request has taken."""
+    def settle(
+        self,
+        taken: dict[str, float],
+        used: dict[str, float],
+        periods: dict[str, float],
+        now: float,
+    ) -> None:
+        """Correct what a request has taken to what it used."""
         self.running -= 1
-        for name, part in self._parts_of(differences):
-            difference = differences[name]
+        for name, part in self._parts_of(taken):
+            difference = used[name] - taken[name]
             if name == "tokens_per_minute":
                 self.rates[name].take(difference, now)
             elif name in BUDGETS:

@@ -83,8 +83,8 @@ class Scope(Protocol):
         """Take what a request is estimated to use; what is returned is given to `settle`."""
         ...
 
-    def settle(self, differences: Costs, periods: dict[str, float], now: float) -> None:
-        """Correct what a request has taken."""
+    def settle(self, taken: Costs, used: Costs, periods: dict[str, float], now: float) -> None:
+        """Correct what a request has taken to what it used; it has ended."""
         ...
 
     def is_idle(self, now: float, wall: float) -> bool:
@@ -142,22 +142,23 @@ class _Scope:
         """Take what a request is estimated to use; return in which period each budget took it."""
         self.running += 1
         for name, rate in self.rates.items():
-            rate.take(costs.get(name, 0.0), now)
+            if name in costs:
+                rate.take(costs[name], now)
         return {
             name: budget.spend(costs[name], wall)
             for name, budget in self.budgets.items()
             if name in costs
         }
 
-    def settle(self, differences: Costs, periods: dict[str, float], now: float) -> None:
-        """Correct what a request has taken."""
+    def settle(self, taken: Costs, used: Costs, periods: dict[str, float], now: float) -> None:
+        """Correct what a request has taken to what it used."""
         self.running -= 1
-        tokens = self.rates.get("tokens_per_minute")
-        if tokens is not None and "tokens_per_minute" in differences:
-            tokens.take(differences["tokens_per_minute"], now)
+        name = "tokens_per_minute"
+        if name in self.rates and name in taken:
+            self.rates[name].take(used[name] - taken[name], now)
         for name, start in periods.items():
             if name in self.budgets:
-                self.budgets[name].settle(differences[name], start)
+                self.budgets[name].settle(used[name] - taken[name], start)
 
     def is_idle(self, now: float, wall: float) -> bool:
         """Return whether it is like one that was never used."""
@@ -177,10 +178,11 @@ class _Scope:
 def costs_of(amounts: Amounts) -> Costs:
     """Return what amounts are of each limit that is about them."""
     tokens, money = amounts.tokens, amounts.money
-    costs = {"max_concurrent": 1.0, "requests_per_minute": amounts.requests}
     if not amounts.runs_model:
-        return costs
-    return costs | {
+        return {"max_concurrent": 1.0, "requests_per_minute": amounts.requests}
+    return {
+        "max_concurrent": 1.0,
+        "requests_per_minute": amounts.requests,
         "tokens_per_minute": tokens,
         "tokens_per_day": tokens,
         "tokens_per_month": tokens,
@@ -194,20 +196,18 @@ class Grant:
     """A request that was admitted; end it once."""
 
     _limiter: Limiter
-    _scopes: tuple[tuple[Scope, dict[str, float]], ...]
-    _taken: Amounts
+    _scopes: list[tuple[Scope, dict[str, float]]]
+    _taken: Costs
     rates: RateStatus
     """What is left after it."""
 
     def end(self, used: Amounts | None) -> None:
         """Settle what the request used; None if that is what was estimated."""
         now, taken = self._limiter.clock(), self._taken
-        used = taken if used is None else used
-        tokens, money = used.tokens - taken.tokens, used.money - taken.money
-        differences = costs_of(Amounts(tokens, money, runs_model=taken.runs_model))
+        costs = taken if used is None else costs_of(used)
         for scope, periods in self._scopes:
-            scope.settle(differences, periods, now)
-        self._scopes = ()
+            scope.settle(taken, costs, periods, now)
+        self._scopes = []
 
 
 @attrs.define(eq=False)
@@ -240,8 +240,8 @@ class Limiter:
             if found is not None:
                 limit = getattr(scope.rules, found[0])
                 return Exceeded(*found, limit, rate_status(scopes, now))
-        periods = tuple((scope, scope.take(costs, now, wall)) for scope in scopes)
-        return Grant(self, periods, cost, rate_status(scopes, now))
+        taken = [(scope, scope.take(costs, now, wall)) for scope in scopes]
+        return Grant(self, taken, costs, rate_status(scopes, now))
 
     def scopes_of(self, caller: Caller) -> list[Scope]:
         """Return the scopes that a client's requests belong to."""
@@ -255,17 +255,21 @@ class Limiter:
         return [scope for scope in found if scope is not None]
 
     def _scope(self, scope_id: ScopeId, rules: ClientRules, now: float) -> Scope | None:
+        if rules is NO_RULES:
+            return None
         scope = self.scopes.get(scope_id)
         if scope is not None and scope.rules is rules:
             return scope
-        if rules is NO_RULES or all(getattr(rules, name) is None for name in LIMITS):
+        if all(getattr(rules, name) is None for name in LIMITS):
             return None
         if scope is None:
             scope = self.scopes[scope_id] = self._make(rules)
             scope.set_rules(rules, now)
             if len(self.scopes) > _MAX_SCOPES:
                 self._forget(scope, now)
-        elif scope.rules != rules:
+        elif scope.rules == rules:
+            scope.rules = rules  # so that they need not be compared again
+        else:
             scope.set_rules(rules, now)
         return scope
 

@@ -180,7 +180,6 @@ def _checked_model(name: str | None) -> str:
 
 def _checked_name(name: str, node: _Node, seen: set[str]) -> _Node | None:
     """Return the node of a field; None if it is not on the way to a model."""
-    near = name
     if name not in node.names:
         # What any parser could take for the name: it may drop what it cannot read.
         near = "".join(filter(str.isprintable, name[:_MAX_NAME])).strip().casefold()

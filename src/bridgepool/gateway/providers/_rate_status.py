@@ -35,12 +35,13 @@ def openai_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[bytes,
     https://platform.openai.com/docs/guides/rate-limits
     """
     headers: list[tuple[bytes, bytes]] = []
-    for name, rate in _kinds(status):
-        headers += [
-            (b"x-ratelimit-limit-" + name, b"%d" % rate.limit),
-            (b"x-ratelimit-remaining-" + name, b"%d" % rate.remaining),
-            (b"x-ratelimit-reset-" + name, _duration(rate.reset)),
-        ]
+    for name, rate in ((b"requests", status.requests), (b"tokens", status.tokens)):
+        if rate is not None:
+            headers += (
+                (b"x-ratelimit-limit-" + name, b"%d" % rate.limit),
+                (b"x-ratelimit-remaining-" + name, b"%d" % rate.remaining),
+                (b"x-ratelimit-reset-" + name, _duration(rate.reset)),
+            )
     return tuple(headers)
 
 
@@ -50,20 +51,16 @@ def anthropic_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[byt
     https://docs.anthropic.com/en/api/rate-limits
     """
     headers: list[tuple[bytes, bytes]] = []
-    for name, rate in _kinds(status):
-        reset = (now + timedelta(seconds=rate.reset)).astimezone(UTC).replace(microsecond=0)
-        text = reset.isoformat().replace("+00:00", "Z").encode("ascii")
-        headers += [
-            (b"anthropic-ratelimit-" + name + b"-limit", b"%d" % rate.limit),
-            (b"anthropic-ratelimit-" + name + b"-remaining", b"%d" % rate.remaining),
-            (b"anthropic-ratelimit-" + name + b"-reset", text),
-        ]
+    for name, rate in ((b"requests", status.requests), (b"tokens", status.tokens)):
+        if rate is not None:
+            reset = (now + timedelta(seconds=rate.reset)).astimezone(UTC).replace(microsecond=0)
+            text = reset.isoformat().replace("+00:00", "Z").encode("ascii")
+            headers += (
+                (b"anthropic-ratelimit-" + name + b"-limit", b"%d" % rate.limit),
+                (b"anthropic-ratelimit-" + name + b"-remaining", b"%d" % rate.remaining),
+                (b"anthropic-ratelimit-" + name + b"-reset", text),
+            )
     return tuple(headers)
-
-
-def _kinds(status: RateStatus) -> list[tuple[bytes, Rate]]:
-    kinds = ((b"requests", status.requests), (b"tokens", status.tokens))
-    return [(name, rate) for name, rate in kinds if rate is not None]
 
 
 def _duration(seconds: float) -> bytes:

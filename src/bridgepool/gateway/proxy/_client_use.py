@@ -30,7 +30,7 @@ from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
 from bridgepool.gateway.providers._rate_status import RateStatus
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.gateway.proxy._model_bodies import read_models
+from bridgepool.gateway.proxy._model_bodies import ReadBody, read_models
 from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy._replay import ClientBudget, ReplayBudget
@@ -50,6 +50,8 @@ _MAX_READ_BODIES: Final = 256 * 1024 * 1024  # bytes of bodies that are held who
 _BYTES_PER_TOKEN: Final = 4.0
 _STREAM_BYTES_PER_TOKEN: Final = 150.0  # an event holds about one token
 _UNKNOWN_INPUT: Final = 1000.0  # tokens of a body of unknown length
+_ONE_REQUEST: Final = Amounts()
+_ONE_LIST: Final = Amounts(runs_model=False)  # of models
 
 
 @attrs.define(eq=False)
@@ -58,8 +60,6 @@ class ClientUse:
 
     _uses: ClientUses
     _permissions: Permissions | None
-    bodies: ClientBudget
-    """For its body, if that is read."""
     lists_models: bool = False
     """The answer is a list of models, of which the client sees those that it may use."""
     body: bytes | BegunBody | None = None
@@ -70,7 +70,7 @@ class ClientUse:
     """It is no request for models, which limits of tokens and money are not about."""
     counts_tokens: bool = False
     """What the answer tells of tokens is wanted."""
-    _held: int = 0  # bytes of the body
+    _read: ReadBody | None = None  # the same, as long as it is held
     _grant: Grant | None = None
     _input: float = 0.0  # tokens, estimated
     _bytes_per_token: float = _BYTES_PER_TOKEN
@@ -105,8 +105,9 @@ class ClientUse:
             grant.end(self._used(record) if self.counts_tokens else None)
 
     def _release(self) -> None:
-        self.bodies.release(self._held)
-        self._held, self.body = 0, None
+        if self._read is not None:
+            self._read.release()
+            self._read = self.body = None
 
     def _used(self, record: AccessRecord) -> Amounts:
         unanswered = record.sent and not record.upstream_status  # the provider may have served it
@@ -184,12 +185,12 @@ class ClientUses:
         """
         rules = rules_of(caller)
         judged = rules.permissions
-        use = ClientUse(self, judged, self.bodies_of(caller))
+        use = ClientUse(self, judged)
         use.runs_model = kind.models_path is None or match.route.path != kind.models_path
         refusal: Refusal | None = None
         try:
             if judged is not None:
-                refusal = await self._judge(use, judged, kind, match, exchange, record)
+                refusal = await self._judge(use, caller, judged, kind, match, exchange, record)
             if refusal is None and rules.has_limits:
                 refusal = await self._grant(use, caller, rules, kind, exchange, record)
         except BaseException:
@@ -203,6 +204,7 @@ class ClientUses:
     async def _judge(
         self,
         use: ClientUse,
+        caller: Caller,
         judged: Permissions,
         kind: ProviderType,
         match: RouteMatch,
@@ -223,12 +225,12 @@ class ClientUses:
             asks = request.method == b"POST" and match.names_model
             return refusals.MODEL_MISSING if asks else None
         try:
-            read = await read_models(match, exchange, record, use.bodies)
+            read = await read_models(match, exchange, record, self.bodies_of(caller))
         except RemoteProtocolError as error:
             return refusals.bad_body(error)
         if isinstance(read, Refusal):
             return read
-        use.body, use._held = read.body, read.size
+        use.body, use._read = read.body, read
         if not read.models and match.names_model:
             return refusals.MODEL_MISSING
         for name in read.models:
@@ -291,10 +293,11 @@ class ClientUses:
         record: AccessRecord,
     ) -> Refusal | None:
         use.counts_tokens = bool(rules.counted) and use.runs_model
-        use._input = self._estimate(exchange, record) if use.counts_tokens else 0.0
-        cost = Amounts(runs_model=use.runs_model)
+        cost = _ONE_REQUEST if use.runs_model else _ONE_LIST
         if use.counts_tokens:
-            cost = self.amounts_of(Usage(), record.provider, record.model, use._input, 0.0)
+            use._input = self._estimate(exchange, record)
+            tokens = round(use._input)
+            cost = Amounts(float(tokens), self._cost(record.provider, record.model, tokens, 0))
         grant = await self.take(caller, rules, kind, cost)
         if isinstance(grant, Refusal):
             return grant
@@ -334,11 +337,10 @@ class ClientUses:
     def _estimate(self, exchange: Exchange, record: AccessRecord) -> float:
         """Return the estimated tokens of the input."""
         headers = exchange.request.headers
-        if not has_body(headers):
-            return 0.0
-        length = get_header(headers, b"content-length")
-        size = record.bytes_received or (int(length) if length is not None else 0)
-        return size / _BYTES_PER_TOKEN if size else _UNKNOWN_INPUT
+        size = record.bytes_received or int(get_header(headers, b"content-length") or 0)
+        if not size:
+            return _UNKNOWN_INPUT if has_body(headers) else 0.0
+        return size / _BYTES_PER_TOKEN
 
     def amounts_of(
         self, usage: Usage, provider: str, model: str, estimated_input: float, estimated: float
@@ -359,15 +361,17 @@ class ClientUses:
             known = count_output or 0
             told = tokens.input is not None and usage.complete
             count_output = known if told else max(known, round(estimated))
-        money = 0.0
-        table = self.prices.table
-        if table is not None:
-            cached = (tokens.cached_read or 0, tokens.cached_write or 0)
-            model = usage.model or model
-            money = table.cost(provider, model, count_input, count_output, *cached)
-            if usage.complete or usage.model:
-                self.prices.note_answer(provider, model)
+        model = usage.model or model
+        if usage.complete or usage.model:
+            self.prices.note_answer(provider, model)
+        cached = (tokens.cached_read or 0, tokens.cached_write or 0)
+        money = self._cost(provider, model, count_input, count_output, *cached)
         return Amounts(float(count_input + count_output), money)
+
+    def _cost(self, provider: str, model: str, *counts: int) -> float:
+        """Return what so many tokens cost, as `PriceTable.cost`; 0 without a table."""
+        table = self.prices.table
+        return 0.0 if table is None else table.cost(provider, model, *counts)
 
 
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:

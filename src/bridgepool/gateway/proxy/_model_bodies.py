@@ -10,7 +10,6 @@ import re
 from typing import Final
 
 import attrs
-import trio
 
 from bridgepool.gateway.limits._form_reader import MODEL_FIELD, find_boundary, read_form
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, ModelReader, read_whole
@@ -36,9 +35,14 @@ class ReadBody:
 
     body: bytes | BegunBody
     """As it is sent."""
-    size: int
     models: tuple[str, ...]
     """The models that it names."""
+    _size: int
+    _budget: ClientBudget
+
+    def release(self) -> None:
+        """Return what it holds of the budget; call it once."""
+        self._budget.release(self._size)
 
 
 async def read_models(
@@ -50,21 +54,17 @@ async def read_models(
         match: the route of the request.
         exchange: the client's; its request has a body.
         record: gets the number of bytes.
-        budget: what all such bodies may hold; the caller releases `size` of the result.
+        budget: what such bodies of the client may hold; the caller releases the result.
 
     Raises:
         RemoteProtocolError: The body is malformed, too large or too slow.
     """
     headers, body = exchange.request.headers, exchange.body
-    boundary = _form_boundary(match, headers)
-    why = None if boundary is not None else _why_unreadable(headers)
-    if why is not None:
-        await trio.lowlevel.checkpoint()
-        return refusals.model_not_readable(why)
     reader: ModelReader | None = None  # of a long body
     pieces, size = list[bytes](), 0
     refusal: Refusal | None = None
     try:
+        boundary = _find_boundary(match, headers)
         while piece := await body.receive_some():
             if size + len(piece) > MAX_BODY_BYTES:
                 refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
@@ -96,30 +96,30 @@ async def read_models(
         if refusal is not None:
             budget.release(size)
     known_length = get_header(headers, b"content-length") is not None
-    return ReadBody(data if known_length else BegunBody(body, record, data), size, models)
+    sent = data if known_length else BegunBody(body, record, data)
+    return ReadBody(sent, models, size, budget)
 
 
-def _form_boundary(match: RouteMatch, headers: Headers) -> bytes | None:
-    """Return the boundary of a form that can be read, on a route where a form names the model."""
-    types = [value for name, value in headers if name == b"content-type"]
-    if len(types) != 1 or not _is_plain(headers) or match.route.models != ((MODEL_FIELD,),):
+def _find_boundary(match: RouteMatch, headers: Headers) -> bytes | None:
+    """Return the boundary of a form, on a route where a form names the model; None for JSON.
+
+    Raises:
+        AmbiguousBodyError: A body with this head is neither.
+    """
+    content_type: bytes | None = None
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in _PLAIN:
+            raise AmbiguousBodyError("its content-encoding is not identity")
+        if name == b"content-type":
+            if content_type is not None:
+                raise AmbiguousBodyError("it has more than one content-type")
+            content_type = value
+    if content_type is None or _JSON.fullmatch(content_type.strip()):
         return None
-    return find_boundary(types[0])
-
-
-def _is_plain(headers: Headers) -> bool:
-    return all(
-        value.strip().lower() in _PLAIN for name, value in headers if name == b"content-encoding"
-    )
-
-
-def _why_unreadable(headers: Headers) -> str | None:
-    """Return why a body with this head cannot be read."""
-    types = [value for name, value in headers if name == b"content-type"]
-    if not _is_plain(headers):
-        return "its content-encoding is not identity"
-    if len(types) > 1:
-        return "it has more than one content-type"
-    if types and not _JSON.fullmatch(types[0].strip()):
-        return "its content-type is neither application/json in UTF-8 nor a plain form"
-    return None
+    names_model = match.route.models == ((MODEL_FIELD,),)
+    boundary = find_boundary(content_type) if names_model else None
+    if boundary is None:
+        raise AmbiguousBodyError(
+            "its content-type is neither application/json in UTF-8 nor a plain form"
+        )
+    return boundary
