@@ -34,6 +34,7 @@ async def _add(path: str) -> None:
             fallback_from="main",
             cost=0.25,
             currency="USD",
+            priced_as_unknown=True,
         )
         odd = attrs.evolve(
             first,
@@ -42,6 +43,7 @@ async def _add(path: str) -> None:
             answered_model=_MODEL,
             cost=None,
             currency="",
+            priced_as_unknown=False,
         )
         await store.usage.add("front-1", [first, odd])
 
@@ -66,17 +68,17 @@ def test_usage_is_shown_for_people_and_for_programs(
     table = shell.good("usage").out.splitlines()
     assert " ".join(table[0].split()) == (
         "CLIENT MODEL REQUESTS REFUSED COMPLETE INPUT OUTPUT CACHED READ CACHED WRITE REASONING "
-        "COST USD UNPRICED"
+        "COST USD UNPRICED PRICED AS UNKNOWN"
     )
-    assert " ".join(table[1].split()).endswith(" 1 0 1 10 3 0 0 0 - 1")  # not 0: it is unknown
-    assert " ".join(table[-1].split()) == "web m1 1 0 1 10 3 0 0 0 0.250000 0"
+    assert " ".join(table[1].split()).endswith(" 1 0 1 10 3 0 0 0 - 1 0")  # not 0: it is unknown
+    assert " ".join(table[-1].split()) == "web m1 1 0 1 10 3 0 0 0 0.250000 0 1"
     [whole] = shell.good("usage", "--by", "", "--json").json()
     assert (whole["requests"], whole["input_tokens"], whole["client"]) == (2, 20, None)
     days = list(csv.reader(io.StringIO(shell.good("usage", "--by", "day", "--csv").out)))
     assert days[0][:2] == ["day", "requests"]
     assert [row[:2] for row in days[1:]] == [["2026-01-01", "1"], ["2026-01-02", "1"]]
-    assert days[0][-2:] == ["cost_USD", "unpriced"]
-    assert [row[-2:] for row in days[1:]] == [["0.25", "0"], ["", "1"]]
+    assert days[0][-3:] == ["cost_USD", "unpriced", "priced_as_unknown"]
+    assert [row[-3:] for row in days[1:]] == [["0.25", "0", "1"], ["", "1", "0"]]
     [since] = shell.good("usage", "--by", "day", "--since", "2026-01-02", "--json").json()
     assert since["day"] == "2026-01-02"
 

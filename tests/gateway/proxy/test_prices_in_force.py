@@ -78,4 +78,7 @@ async def test_models_that_are_priced_as_unknown_are_shown_once_they_have_answer
         both.rig.gateway.replace_prices(parse_prices(table.format("*")))
         await ask("gpt-5", "gpt-7")
         assert prices.without_price == {}
-        assert len(records) == (9 if counts == "usage" else 0)
+        guessed = [record.answered_model for record in records if record.priced_as_unknown]
+        assert (len(records), guessed) == (
+            (9, ["gpt-5", "gpt-5", "gpt-6", "gpt-7"]) if counts == "usage" else (0, [])
+        )

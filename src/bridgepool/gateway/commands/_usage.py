@@ -109,13 +109,14 @@ def usage(
 def _print_sums(groups: Sequence[str], sums: Sequence[UsageSum], *, as_csv: bool) -> None:
     """Print sums, with a column for the costs in each currency."""
     currencies = sorted({currency for one in sums for currency in one.costs})
-    heads = [*groups, *_SUM_HEADS, *(f"cost_{currency}" for currency in currencies), "unpriced"]
+    money = [f"cost_{currency}" for currency in currencies]
+    heads = [*groups, *_SUM_HEADS, *money, "unpriced", "priced_as_unknown"]
     rows = []
     for one in sums:
         costs = [one.costs.get(currency) for currency in currencies]
         shown = costs if as_csv else map(_amount, costs)
         known = [getattr(one, head) for head in (*groups, *_SUM_HEADS)]
-        rows.append([*known, *shown, one.unpriced])
+        rows.append([*known, *shown, one.unpriced, one.priced_as_unknown])
     if as_csv:
         _print_csv(heads, rows)
     else:

@@ -69,6 +69,8 @@ class UsageSum:
     """Currency -> the sum of the costs that are known. Those of two currencies are never added."""
     unpriced: int = 0
     """Requests whose cost is not known; see `UsageRecord.cost`."""
+    priced_as_unknown: int = 0
+    """Requests of models that the price table has no row for."""
 
 
 @attrs.frozen

@@ -95,7 +95,7 @@ class UsageReporter:
     def report(self, record: AccessRecord) -> None:
         """Report one record; a `RequestObserver`."""
         made = usage_record(record, self._prices.table)
-        if made.complete:
+        if made.priced_as_unknown:
             self._prices.note_answer(made.provider, made.answered_model or made.model)
         self._on_usage(made)
 
@@ -124,7 +124,12 @@ def usage_record(record: AccessRecord, prices: PriceTable | None = None) -> Usag
     time, first, duration = times_of(record)
     usage = record.usage
     tokens = usage.tokens
-    cost = None if prices is None else cost_of(record, prices)
+    cost, as_unknown = None, False
+    if prices is not None:
+        cost = cost_of(record, prices)
+        if usage.complete:
+            price = prices.price_of(record.provider, usage.model or record.model)
+            as_unknown = price is prices.unknown
     return UsageRecord(
         time=time,
         request_id=record.request_id,
@@ -149,6 +154,7 @@ def usage_record(record: AccessRecord, prices: PriceTable | None = None) -> Usag
         reasoning_tokens=tokens.reasoning,
         cost=cost,
         currency="" if cost is None or prices is None else prices.currency,
+        priced_as_unknown=as_unknown,
         complete=usage.complete,
         tools=usage.tools,
         finish=usage.finish,

@@ -85,6 +85,8 @@ class UsageRecord:
     """What the tokens cost by the price table of the gateway at that time; 0 if none were used."""
     currency: str = ""
     """The currency of the cost."""
+    priced_as_unknown: bool = False
+    """Whether the price table has no row for the model, so that `[unknown]` made the cost."""
     complete: bool = False
     """Whether these are the final counts: the answer came to its end, and has told tokens."""
     tools: tuple[str, ...] = ()

@@ -159,7 +159,7 @@ async def test_costs_are_summed_by_currency_and_unknown_ones_are_counted(
     """No sum adds two currencies, and none takes an unknown cost for nothing."""
     records = [
         record(1, cost=0.1, currency="USD"),
-        record(2, cost=0.2, currency="USD", client="app"),
+        record(2, cost=0.2, currency="USD", client="app", priced_as_unknown=True),
         record(3, cost=1.5, currency="EUR"),
         record(4, cost=0.0, currency="USD", client="free", outcome="refused"),
         record(5),
@@ -172,7 +172,9 @@ async def test_costs_are_summed_by_currency_and_unknown_ones_are_counted(
         await store.usage.add("front-1", records)
         one = total(await store.usage.sums((), ALL))
         assert (one.costs, one.unpriced) == ({"USD": 0.3, "EUR": 1.5}, 5)
+        assert one.priced_as_unknown == 1
         by_client = (await store.usage.sums(["client"], ALL)).sums
+        assert [sum.client for sum in by_client if sum.priced_as_unknown] == ["app"]
         assert [(sum.client, sum.costs, sum.unpriced) for sum in by_client] == [
             ("app", {"USD": 0.2}, 0),
             ("free", {"USD": 0.0}, 0),

@@ -189,5 +189,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         # What a gateway with the store itself does with the providers' keys.
         "ALTER TABLE programs ADD COLUMN provider_keys TEXT",
+        # Whether the price of a record is that of unknown models.
+        "ALTER TABLE usage ADD COLUMN priced_as_unknown INTEGER NOT NULL DEFAULT 0",
     ),
 )

@@ -47,6 +47,7 @@ _COUNTED: Final = (
     "complete",
     *_SUMMED,
     "CASE WHEN cost IS NULL THEN 1 ELSE 0 END",
+    "priced_as_unknown",
 )
 _EXPRESSIONS: Final = {name: name for name in GROUPINGS} | {
     "day": "SUBSTR(time, 1, 10)",
@@ -160,7 +161,7 @@ def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> Usage
     sums = tx.sql.fetch_all(statement, *values, _MOST_COSTS + 1)
     for *group, currency, cost in sums[:_MOST_COSTS]:
         costs.setdefault(tuple(group), {})[str(currency)] = cost / _BILLION
-    fields = (*names, "requests", "refused", "complete", *_SUMMED, "unpriced")
+    fields = (*names, "requests", "refused", "complete", *_SUMMED, "unpriced", "priced_as_unknown")
     found = tuple(
         UsageSum(**dict(zip(fields, row, strict=True)), costs=costs.get(row[: len(names)], {}))
         for row in rows[:MAX_SUMS]
