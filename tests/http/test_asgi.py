@@ -304,6 +304,7 @@ async def test_the_handshake_of_a_websocket_is_answered_as_far_as_the_server_can
 ) -> None:
     async def handler(exchange: Exchange) -> None:
         assert is_websocket_handshake(exchange.request)
+        assert exchange.body.take_buffered() == b""
         assert await exchange.body.receive_some() == b""
         async with exchange.respond(426, data=b"use ") as stream:
             await stream.send_all(b"HTTP")

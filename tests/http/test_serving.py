@@ -67,6 +67,34 @@ async def test_a_body_of_known_length_is_streamed_in_pieces() -> None:
     assert pieces == [b"abc", b"def"]
 
 
+async def test_what_was_received_of_a_body_can_be_taken_without_waiting() -> None:
+    async def handler(exchange: Exchange) -> None:
+        body = exchange.body
+        with trio.testing.assert_no_checkpoints():
+            taken = [body.take_buffered(), body.take_buffered()]
+        taken.append(await body.receive_some())
+        with trio.testing.assert_no_checkpoints():
+            taken.append(body.take_buffered())
+        await exchange.answer(200, (), b"|".join(taken))
+
+    five = POST + b"Content-Length: 5\r\n\r\n"
+    chunks = POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n"
+    async with serving(handler) as server:
+        client = server.connect()
+        assert (await client.ask(GET)).body == b"|||"
+        assert (await client.ask(five + b"hello")).body == b"hello|||"  # its end with it
+        await client.send(five + b"hel")
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await client.ask(b"lo")).body == b"hel||lo|"
+        await client.send(chunks)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await client.ask(b"0\r\n\r\n")).body == b"hello|||"
+        await client.send(EXPECT)
+        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert (await client.ask(b"hello")).body == b"||hello|"  # taking asked for nothing
+        assert (await client.ask(chunks.replace(b"\n2", b"\nx"))).status == 400
+
+
 @pytest.mark.parametrize("handler", [hello, stream_hello])
 async def test_head_is_answered_like_get_without_the_body(handler: Handler) -> None:
     async with serving(handler) as server:

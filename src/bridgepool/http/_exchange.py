@@ -36,6 +36,13 @@ class ExchangePort(Protocol):
         """Whether the client disconnected."""
         ...
 
+    def take_buffered(self) -> tuple[bytes, EndOfMessage | None]:
+        """Return what was received of the request's body; an empty piece, and no end, if nothing.
+
+        There are no calls after the end.
+        """
+        ...
+
     async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
         """Return the next piece of the request's body, and its end if that was received too.
 
@@ -96,6 +103,22 @@ class RequestBody:
     def trailers(self) -> Headers:
         """The trailer fields; empty until the end of the body was read."""
         return self._end.trailers if self._end is not None else ()
+
+    def take_buffered(self) -> bytes:
+        """Return the part of the body that was received but not yet returned; never waits.
+
+        A short body mostly comes together with its head. Does not send `100-continue`.
+
+        Returns:
+            b"" if nothing is buffered, and at the end.
+
+        Raises:
+            RemoteProtocolError: As for `receive_some`.
+        """
+        if self._end is not None:
+            return b""
+        piece, self._end = self._port.take_buffered()
+        return piece
 
     async def receive_some(self) -> bytes:
         """Return the next bytes of the body; b"" at the end.

@@ -255,16 +255,12 @@ class ServerConnection:
 
     # The methods of `ExchangePort`
 
-    async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
+    def take_buffered(self) -> tuple[bytes, EndOfMessage | None]:
         """See `ExchangePort`."""
-        wire, stream = self.wire, self.stream
-        await trio.lowlevel.checkpoint()  # before the read: a piece that was taken must not be lost
-        while (event := wire.next_event()) is None:
-            if wire.expects_continue:
-                await stream.send_interim(wire.send_interim(100))
-                continue
-            await self._wait_body()
-        stream.resume_reading()
+        event = self.wire.next_event()
+        if event is None:
+            return b"", None
+        self.stream.resume_reading()
         if isinstance(event, EndOfMessage):
             self._body_ended = True
             return b"", event
@@ -272,6 +268,19 @@ class ServerConnection:
             raise AssertionError("a request inside a body")
         self._body_bytes += len(event)
         return event, self._take_end()
+
+    async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
+        """See `ExchangePort`."""
+        wire = self.wire
+        await trio.lowlevel.checkpoint()  # before the read: a piece that was taken must not be lost
+        while True:
+            piece, end = self.take_buffered()
+            if piece or end is not None:
+                return piece, end
+            if wire.expects_continue:
+                await self.stream.send_interim(wire.send_interim(100))
+            else:
+                await self._wait_body()
 
     async def _wait_body(self) -> None:
         """Wait for more of the body, for as long as the limits leave."""

@@ -86,7 +86,7 @@ async def begin_body(exchange: Exchange, record: AccessRecord) -> bytes | BegunB
     if not (whole or chunked):
         return None
     wanted = 1 if whole is None else min(whole, _BEGINNING_BYTES)
-    data = await body.receive_some()
+    data = body.take_buffered()
     if len(data) < wanted:
         data = await _receive_rest(body, data, wanted)
     record.bytes_received += len(data)
@@ -97,7 +97,7 @@ async def begin_body(exchange: Exchange, record: AccessRecord) -> bytes | BegunB
 async def _receive_rest(body: RequestBody, data: bytes, wanted: int) -> bytes:
     """Receive more, until there is as much as is wanted or the body ends."""
     pieces, size = [data], len(data)
-    while pieces[-1] and size < wanted:
-        pieces.append(await body.receive_some())
-        size += len(pieces[-1])
+    while size < wanted and (piece := await body.receive_some()):
+        pieces.append(piece)
+        size += len(piece)
     return b"".join(pieces)
