@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from types import GenericAlias
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import attrs
 import msgspec
@@ -100,7 +100,7 @@ def tree_of(fields: UsageFields) -> PathNode:
 
 
 def decoder_of(fields: UsageFields) -> Callable[[bytes | bytearray], object]:
-    """Return what decodes a JSON document, with structs of what is at the paths for objects."""
+    """Return what decodes a JSON document, without what is at none of the paths."""
     return fields._decode
 
 
@@ -115,10 +115,7 @@ def _node(paths: Mapping[Paths, str]) -> PathNode:
 
 
 def _kept(names: Mapping[str, PathNode], each: PathNode | None) -> Any:
-    fields = [
-        (f"value_{number}", node.kept, msgspec.field(name=name, default=None))
-        for number, (name, node) in enumerate(names.items())
-    ]
-    objects: Any = msgspec.defstruct("Kept", fields, omit_defaults=True) if fields else dict
+    inside = {name: node.kept for name, node in names.items()}
+    objects: Any = TypedDict("Kept", inside, total=False) if inside else dict  # type: ignore[operator]
     lists: Any = list if each is None else GenericAlias(list, each.kept)
     return objects | lists | str | int | float | bool | None

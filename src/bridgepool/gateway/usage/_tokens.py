@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import attrs
-import msgspec
 
 from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.providers._usage_fields import COUNTS, PathNode, tree_of
@@ -66,14 +65,14 @@ class Findings:
         """Take what a document tells; it is decoded by `decoder_of`."""
         if document != self._last:  # most events of a stream tell what the one before did
             self._last = document
-            self._read(tree_of(self.fields), msgspec.to_builtins(document))
+            self._read(tree_of(self.fields), document)
 
     def _read(self, node: PathNode, value: object) -> None:
         """Take what a value has of the paths at `node` and below."""
         if isinstance(value, dict):
             for name, inner in value.items():
                 below = node.names.get(name)
-                if below is None:
+                if below is None or inner is None:
                     continue
                 if below.names or below.each is not None:
                     self._read(below, inner)
