@@ -183,7 +183,7 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
     """It was read once: new prices needed a restart, which begins the budgets of a file anew."""
     file, prices, log = (tmp_path / name for name in ("providers.toml", "prices.toml", "usage"))
     row, key = client_row_and_key("web")
-    write(file, provider("ai", "openai", north.openai_url), f"{row}\nmoney_per_day = 100")
+    write(file, provider("ai", "openai", north.openai_url), f"{row}\nmoney_per_month = 100")
     write_prices(prices, "1e6")
     options = ("--price-table", str(prices), "--usage-log", str(log), *ADMIN)
     own = ((b"authorization", f"Bearer {key}".encode()),)
@@ -227,12 +227,12 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
         budgets = (await ask_admin(url, "/status"))[1]["budgets"]
         assert (budgets["spent"], budgets["nearly_spent"]) == (1, 0)
         [budget] = budgets["most_spent"]
-        assert re.fullmatch(r"20\d\d-\d\d-\d\dT00:00:00Z", budget.pop("ends"))
-        named = {"scope": "client", "id": "web", "rule": "money_per_day"}
+        assert re.fullmatch(r"20\d\d-\d\d-01T00:00:00Z", budget.pop("ends"))
+        named = {"scope": "client", "id": "web", "rule": "money_per_month"}
         assert budget == named | {"limit": 100, "spent": 104}
         metrics = (await raw(url, "/metrics")).splitlines()
         for state, count in (("spent", 1), ("nearly_spent", 0)):
-            labels = f'rule="money_per_day",state="{state}"'
+            labels = f'rule="money_per_month",state="{state}"'
             assert f"bridgepool_client_budgets{{{labels}}} {count}" in metrics
         await gateway.stop()
     costs = [json.loads(line)["cost"] for line in log.read_text().splitlines()]
