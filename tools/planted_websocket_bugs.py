@@ -57,6 +57,17 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "data = self._take_own()", 'data = b""',
     ),
     bug(
+        "a message that came as the gateway ended is lost",
+        ("tests/gateway/proxy/websockets/test_closing.py",), f"{_PEER}:Peer.send",
+        "await trio.lowlevel.checkpoint_if_cancelled()", "pass",
+    ),
+    bug(
+        "a close waits for the upstream to take its own",
+        ("tests/gateway/proxy/websockets/test_closing.py",), f"{_RELAY}:_Relay.close",
+        "nursery.start_soon(self._upstream.close, end.to_upstream)",
+        "await self._upstream.close(end.to_upstream)",
+    ),
+    bug(
         "a websocket outlives its key", _GUARD_TESTS,
         "gateway/proxy/websockets/_guard.py:SocketGuard.check",
         "None if found.code == AUTHORIZATION_UNAVAILABLE.code else found", "None",

@@ -142,6 +142,25 @@ async def test_a_client_that_does_not_read_holds_the_handler_back() -> None:
         await stream.aclose()
 
 
+async def test_more_can_be_sent_after_a_send_that_was_cancelled_before_it_began() -> None:
+    """Nothing could, as if half of it had been sent."""
+
+    async def speak(exchange: Exchange) -> None:
+        stream = await exchange.upgrade(SWITCH)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await stream.send_all(b"LOST")
+        await stream.send_all(b"END")
+
+    async with serving(speak) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: echo\r\n\r\n")
+        received = b""
+        with trio.fail_after(60):
+            while data := await stream.receive_some():
+                received += data
+    assert received.endswith(b"\r\n\r\nEND")
+
+
 async def websocket_echo(exchange: Exchange) -> None:
     """Send a message back, then a ping, then close when its pong has come."""
     key = get_header(exchange.request.headers, b"sec-websocket-key")

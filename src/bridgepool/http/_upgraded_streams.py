@@ -38,7 +38,11 @@ class UpgradedServerStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of `data`; cancels the handler if the client receives no more."""
+        """Send all of `data`; cancels the handler if the client receives no more.
+
+        Cancellation: If the caller was cancelled before, nothing was sent, and more can be sent.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self._stream.send(bytes(data))
 
     async def wait_send_all_might_not_block(self) -> None:

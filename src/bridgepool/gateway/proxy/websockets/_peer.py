@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool.http import DataPiece, FrameScanner, Opcode, encode_frame
+from bridgepool.http import DataPiece, FrameScanner, Opcode, UpstreamError, encode_frame
 
 _MAX_LATER: Final = 16  # errors that wait for the end of a message
 
@@ -26,6 +26,7 @@ class Peer:
     in_message: bool = False  # a message to it is under way
     closed: bool = False  # a close was sent to it
     has_closed: bool = False  # it has sent a close, or the end of its stream
+    unsent: bool = False  # the last `send` was cancelled before it began
     _in_frame: bool = False
     _waiting: list[bytes] = attrs.field(factory=list)  # our frames, until a frame has ended
     _later: list[bytes] = attrs.field(factory=list)  # our messages, until a message has ended
@@ -37,11 +38,17 @@ class Peer:
         return self.in_message or self.scanner.in_message or self._lock.locked()
 
     async def send(self, data: bytes, last: DataPiece) -> None:
-        """Send pieces of messages, of which `last` is the last."""
+        """Send pieces of messages, of which `last` is the last.
+
+        Cancellation: `unsent` tells if nothing was sent.
+        """
+        self.unsent = True
+        await trio.lowlevel.checkpoint_if_cancelled()
         try:
             self._lock.acquire_nowait()
         except trio.WouldBlock:
             await self._lock.acquire()
+        self.unsent = False
         try:
             self._in_frame, self.in_message = not last.ends_frame, not last.ends
             await self._send_all(data)
@@ -79,11 +86,11 @@ class Peer:
         return b"".join(own)
 
     async def close(self, payload: bytes) -> None:
-        """Send a close, once; nothing follows it. Errors mean that it is closed already."""
+        """Send a close, once; nothing follows it. Errors mean that it has ended already."""
         if self.closed or self._in_frame or self._lock.locked():
             return
         self.closed = True
-        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError, UpstreamError):
             await self.stream.send_all(self._frame(Opcode.CLOSE, payload))
 
     def _frame(self, opcode: Opcode, payload: bytes) -> bytes:

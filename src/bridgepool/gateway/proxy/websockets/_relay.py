@@ -55,7 +55,8 @@ from bridgepool.http import (
     encode_close,
 )
 
-_CLOSE_TIMEOUT: Final = 1.0  # seconds for the last frames, and for a message that is under way
+_CLOSE_TIMEOUT: Final = 1.0  # seconds for the last frames
+_MESSAGE_TIMEOUT: Final = 1.0  # seconds for a message that is under way
 _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
@@ -115,6 +116,7 @@ class _Relay:
     _leaving: _End | None = None  # when no message to the client is under way
     _leave_by: float = 0.0
     _checked: float = attrs.field(factory=trio.current_time)  # whether the client may go on
+    _taken: list[DataPiece] = attrs.field(factory=list)  # the last from the provider
 
     async def run(self) -> _End:
         """Relay until one side ends it."""
@@ -181,6 +183,8 @@ class _Relay:
             else:
                 if from_client:  # before the answer can come
                     self._guard.note_client(pieces)
+                else:
+                    self._taken = pieces
                 await target.send(raw, pieces[-1])
                 await self._note(pieces, len(raw), from_client=from_client)
         if close is not None:
@@ -295,7 +299,12 @@ class _Relay:
 
     async def end_message(self) -> None:
         """Pass the rest of the message to the client on that is under way."""
-        with suppress(UpstreamError):
+        # Broken is also a client in whose message a send was cancelled.
+        with suppress(UpstreamError, trio.BrokenResourceError):
+            if self._client.unsent:
+                raw = b"".join([each.raw for each in self._taken])
+                await self._client.send(raw, self._taken[-1])
+                await self._note(self._taken, len(raw), from_client=False)
             while self._client.in_message and not self._client.closed:
                 data = await self._upstream.stream.receive_some()
                 if not data:
@@ -314,10 +323,11 @@ class _Relay:
             client.has_closed = not data or any(closes) or client.scanner.error is not None
 
     async def close(self, end: _End) -> None:
-        """Close both sides."""
-        await self._upstream.close(end.to_upstream)
-        if end.to_client or end.outcome is Outcome.COMPLETE:
-            await self._client.close(end.to_client)
+        """Close both sides; neither waits for the other to take its close."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._upstream.close, end.to_upstream)
+            if end.to_client or end.outcome is Outcome.COMPLETE:
+                await self._client.close(end.to_client)
 
 
 async def relay_websocket(
@@ -367,7 +377,7 @@ async def relay_websocket(
         if not exchange.disconnected:
             refusal = why_cancelled()
             code = _RESTART if refusal is DRAIN_DEADLINE else _GOING_AWAY
-            with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+            with trio.move_on_after(_MESSAGE_TIMEOUT, shield=True):
                 await relay.end_message()
             end = _end(code, refusal, Outcome.COMPLETE)
             record.close_code = code
