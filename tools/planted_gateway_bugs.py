@@ -58,7 +58,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "403 counts as a refused key", _FAILOVER, "gateway/proxy/_attempts.py:_Judge.__call__",
-        "response.status == 401", "response.status in (401, 403)",
+        "status == 401", "status in (401, 403)",
     ),
     bug(
         "what a body has sent is not sent again", _FAILOVER,

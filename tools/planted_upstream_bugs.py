@@ -12,6 +12,7 @@ _ADMISSION_TESTS = ("tests/gateway/upstreams/test_admission.py",)
 _SERVED = ("tests/gateway/proxy/test_breaker.py",)
 _RECOVERY_TESTS = ("tests/gateway/proxy/test_recovery.py",)
 _RECOVERY = "gateway/proxy/_recovery.py"
+_STAND_INS = "gateway/proxy/_stand_ins.py"
 _BREAKER = "gateway/upstreams/_breaker.py:Breaker"
 _BUDGET = "gateway/upstreams/_retry_budget.py:RetryBudget"
 _ADMISSION = "gateway/upstreams/_admission.py:Admission"
@@ -60,34 +61,34 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "resilience_of(provider, type(state.resilience)())",
     ),
     bug(
-        "a rate limit closes a breaker", _SERVED, f"{_RECOVERY}:_Trial.accept",
+        "a rate limit closes a breaker", _SERVED, f"{_RECOVERY}:_Run._accept",
         "if status != 429:", "if True:",
     ),
     bug(
-        "a client that leaves holds a probe", _SERVED, f"{_RECOVERY}:_Trial.end",
+        "a client that leaves holds a probe", _SERVED, f"{_RECOVERY}:_Run._release_permit",
         "self._breaker.release(self._permit)", "pass",
     ),
     bug(
         "an upstream's wish for no retry is ignored", _RECOVERY_TESTS,
-        f"{_RECOVERY}:_Trial._may_retry",
+        f"{_RECOVERY}:_Run._may_retry",
         'get_header(response.headers, b"x-should-retry") == b"false"', "False",
     ),
     bug(
-        "retries have no budget", _RECOVERY_TESTS, f"{_RECOVERY}:_Trial._may_retry",
+        "retries have no budget", _RECOVERY_TESTS, f"{_RECOVERY}:_Run._may_retry",
         "not resilience.state.budget.take(resilience.retry_budget, trio.current_time())", "False",
     ),
     bug(
-        "a client's key goes to another provider", _RECOVERY_TESTS, f"{_RECOVERY}:_call_on",
+        "a client's key goes to another provider", _RECOVERY_TESTS, f"{_STAND_INS}:call_on",
         "own_key=False,\n        extra", "extra",
     ),
     bug(
         "what one provider keeps is asked of another", _RECOVERY_TESTS,
-        f"{_RECOVERY}:_stand_ins", "match.route_class == STORED", "False",
+        f"{_STAND_INS}:StandIns._find_all", "match.route_class == STORED", "False",
     ),
     bug(
         "an answer is given up for a provider that takes no request", _RECOVERY_TESTS,
-        f"{_RECOVERY}:_Run.has_ready_other",
-        "any(_is_ready(one, route_class) for one in self.others)", "bool(self.others)",
+        f"{_STAND_INS}:StandIns.next_ready",
+        "not _is_ready(self._left[0], self._call.match.route_class)", "False",
     ),
     bug(
         "a request holds its place after its end", _RECOVERY_TESTS, f"{_RECOVERY}:_Run.serve",

@@ -182,13 +182,16 @@ async def test_a_request_that_a_provider_cannot_serve_goes_to_its_fallback(
     assert len(other.bodies[0]) > 100
 
 
-async def test_a_healthy_provider_has_no_fallback(nursery: trio.Nursery) -> None:
+async def test_a_healthy_provider_has_no_fallback_and_does_not_look_for_one(
+    nursery: trio.Nursery,
+) -> None:
     upstream, other = await start_dying(nursery), await start_dying(nursery)
     providers = (openai(upstream.url, fallback=["b"]), openai(other.url, "b"))
     async with open_rig(*providers, nursery=nursery) as rig:
         found = await ask(rig)
         assert b"x-bridgepool-fallback" not in found.headers
         [record] = await rig.wait_records(1)
+        assert rig.gateway._runtimes.in_force.get("b") is None  # opened when it is needed
     assert (record.fallback_from, other.count) == ("", 0)
 
 

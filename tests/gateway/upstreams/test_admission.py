@@ -15,8 +15,9 @@ from bridgepool.gateway.upstreams._admission import Admission, AdmissionRules, O
 
 async def test_without_a_limit_everything_runs_and_nothing_waits() -> None:
     admission = Admission()
-    for _ in range(1000):
+    for _ in range(500):
         await admission.enter()
+        admission.enter_nowait()
     assert admission.document() == {"running": 1000, "waiting": 0, "limit": None, "refused": 0}
 
 
@@ -28,6 +29,8 @@ async def test_beyond_the_limit_and_the_queue_requests_are_refused_at_once() -> 
         await wait_all_tasks_blocked()
         with pytest.raises(OverloadedError, match="1 requests run and 1 wait"):
             await admission.enter()
+        with pytest.raises(trio.WouldBlock):
+            admission.enter_nowait()
         assert admission.document() == {"running": 1, "waiting": 1, "limit": 1, "refused": 1}
         admission.leave()
     assert (admission.running, admission.waiting) == (1, 0)

@@ -25,7 +25,6 @@ from bridgepool.gateway.proxy._forward import (
     Accept,
     Attempt,
     ResponseWithheldError,
-    accept_all,
     forward,
 )
 from bridgepool.gateway.proxy._include_usage import receive_asking, wants_usage
@@ -128,7 +127,7 @@ async def forward_with_keys(
     body: RequestBodies,
     exchange: Exchange,
     record: AccessRecord,
-    accept: Accept = accept_all,
+    accept: Accept | None = None,
 ) -> None:
     """Forward a request and its response, with as many keys of its provider as it takes.
 
@@ -137,7 +136,7 @@ async def forward_with_keys(
         body: its body.
         exchange: the client's exchange; no response has begun.
         record: gets what `forward` notes, and the key.
-        accept: called with a response that no other key would change.
+        accept: awaited with a response that no other key would change; None if all pass.
 
     Raises:
         KeysOutError: no key of the provider is left.
@@ -146,8 +145,9 @@ async def forward_with_keys(
     ring = call.runtime._keys
     if ring is None or call.own_key:
 
-        def judge(response: UpstreamResponse) -> None:
-            accept(response)
+        async def judge(response: UpstreamResponse) -> None:
+            if accept is not None:
+                await accept(response)
             body.forget()
 
         attempt = Attempt(None, body.attempt(), judge, body.asks_for_usage)
@@ -171,7 +171,7 @@ async def _try_keys(
     body: RequestBodies,
     exchange: Exchange,
     record: AccessRecord,
-    accept: Accept,
+    accept: Accept | None,
 ) -> None:
     used: tuple[KeyState, ...] = ()
     while True:
@@ -199,17 +199,18 @@ class _Judge:
     _ring: KeyRing
     _use: KeyUse
     _body: RequestBodies
-    _accept: Accept
+    _accept: Accept | None
     _record: AccessRecord
 
-    def __call__(self, response: UpstreamResponse) -> None:
-        if response.status == 429:
+    async def __call__(self, response: UpstreamResponse) -> None:
+        status = response.status
+        if status == 429:
             fields = self._call.runtime.kind.reset_fields
             seconds = cooldown(response.headers, fields, time.time())
             self._use.rate_limited(trio.current_time(), seconds)
             if len(self._ring.keys) > 1 and self._body.can_be_sent:
                 raise _KeyFailedError
-        elif response.status == 401:
+        elif status == 401:
             if self._use.refused(trio.current_time()):
                 _log_refused_key(self._call, self._use.key.state, self._record)
             if self._body.can_be_sent:
@@ -217,7 +218,8 @@ class _Judge:
             raise ResponseWithheldError(_REFUSED_ONCE)
         else:
             self._use.accepted()
-        self._accept(response)
+        if self._accept is not None:
+            await self._accept(response)
         self._body.forget()
 
 

@@ -14,7 +14,7 @@ upstream's head are sent with ours, in one write.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import attrs
@@ -75,13 +75,9 @@ _LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is
 _UNSENT = b"?"  # stands for a piece that may have been sent in part
 
 
-Accept = Callable[[UpstreamResponse], None]
-"""Called with a response whose head has come, before anything of it goes to the client; raises what
-is to happen in its place."""
-
-
-def accept_all(_response: UpstreamResponse) -> None:
-    """Let every response pass."""
+Accept = Callable[[UpstreamResponse], Awaitable[None]]
+"""Awaited with a response whose head has come, before anything of it goes to the client; raises
+what is to happen in its place."""
 
 
 @attrs.define(eq=False)
@@ -92,7 +88,7 @@ class Attempt:
     """The provider's key; None if the request has the client's own, or none."""
     body: bytes | ReadsBody | None
     """The body, from its beginning."""
-    accept: Accept = accept_all
+    accept: Accept
     """Decides whether the response goes to the client."""
     asks_for_usage: bool = False
     """The body asks for usage and the client's did not, so it does not get it."""
@@ -185,7 +181,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         if reads_usage:
             response = begin_reading(call.runtime.kind, received, record, attempt.asks_for_usage)
         data = response.take_buffered()
-        attempt.accept(received)
+        await attempt.accept(received)
         if call.socket is not None and await _relay(call, call.socket, exchange, received, record):
             return
         if 300 <= response.status < 400 and response.status != 304:

@@ -24,14 +24,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 import trio
 
 from bridgepool._backoff import Backoff
-from bridgepool.gateway.providers._routes import STORED
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._attempts import (
     KeysOutError,
@@ -39,14 +37,13 @@ from bridgepool.gateway.proxy._attempts import (
     forward_with_keys,
     receive_body,
 )
-from bridgepool.gateway.proxy._call import Call, upstream_target
+from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._forward import ResponseWithheldError
-from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import PROVIDER_OVERLOADED, UPSTREAM_FAILED, circuit_open
 from bridgepool.gateway.proxy._replay import ReplayBudget
-from bridgepool.gateway.proxy._runtimes import UnavailableProvider
+from bridgepool.gateway.proxy._stand_ins import FindRuntime, StandIns, call_on
 from bridgepool.gateway.proxy._usage import reads_answer
-from bridgepool.gateway.upstreams._admission import OverloadedError
+from bridgepool.gateway.upstreams._admission import Admission, OverloadedError
 from bridgepool.gateway.upstreams._breaker import Breaker, BreakerState, Permit
 from bridgepool.gateway.upstreams._key_cooldown import retry_after
 from bridgepool.gateway.upstreams._resilience import Resilience
@@ -66,15 +63,9 @@ logger = logging.getLogger("bridgepool.gateway")
 
 FAILING_STATUSES: Final = frozenset({502, 503, 504, 529})
 """The statuses that count as a failure of the provider."""
-_PROVIDER_HEADER: Final = b"x-bridgepool-provider"
-_FALLBACK_HEADER: Final = b"x-bridgepool-fallback"
-_NAMES: Final = (_PROVIDER_HEADER, _FALLBACK_HEADER)
 _FIRST_DELAY: Final = 0.25  # seconds; the limit of the first delay, doubled each time
 _LONGEST_DELAY: Final = 2.0
 _LONGEST_RETRY_AFTER: Final = 5.0  # seconds that an upstream may ask for
-
-FindRuntime: TypeAlias = Callable[[str], Awaitable[ProviderRuntime | UnavailableProvider | None]]
-"""Returns what serves a provider that this client may use, by its name."""
 
 
 class _AgainError(Exception):
@@ -115,18 +106,17 @@ async def forward_request(
         if not resilience.in_use:
             await forward_with_keys(call, body, exchange, record)
             return
-        target, others = call, await _stand_ins(call, find)
+        target, others = call, StandIns(call, find)
         while True:
             try:
                 await _Run(target, others, body, exchange, record).serve()
                 return
             except _UnservedError as unserved:
                 failure = unserved.failure
-            while others and not _is_ready(others[0], call.match.route_class):
-                others = others[1:]
-            if not others or not body.can_be_sent:
+            other = await others.take() if body.can_be_sent else None
+            if other is None:
                 raise failure
-            target, others = _call_on(target, others[0]), others[1:]
+            target = call_on(target, other)
             _note_fallback(record, target, failure)
     finally:
         if not record.attempts and not record.model and _reads_model(call, exchange):
@@ -138,55 +128,6 @@ def _reads_model(call: Call, exchange: Exchange) -> bool:
     request = exchange.request
     reads = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
     return reads and is_plain_json(request.headers)
-
-
-async def _stand_ins(call: Call, find: FindRuntime) -> tuple[ProviderRuntime, ...]:
-    """Return the providers that may stand in, in order."""
-    match, names = call.match, call.runtime._resilience.fallback
-    if not names or match.route_class == STORED or match.path != match.route.path:
-        return ()  # it may be about something that only this provider has
-    runtimes: list[ProviderRuntime] = []
-    for name in names:
-        found = await find(name)
-        if not isinstance(found, ProviderRuntime) or found.kind is not call.runtime.kind:
-            continue
-        if call.use is not None and not call.use.allow_provider(name):
-            continue
-        if found.provider.client_keys and found._keys is None:
-            continue  # it is called with clients' keys only, and the client brought none for it
-        runtimes.append(found)
-    return tuple(runtimes)
-
-
-def _call_on(call: Call, runtime: ProviderRuntime) -> Call:
-    """Return a request as it goes to a provider that stands in; without the client's own key."""
-    provider = runtime.provider
-    name = provider.name.encode("ascii")
-    headers = [(key, value) for key, value in call.extra_headers if key not in _NAMES]
-    if len(headers) < len(call.extra_headers):
-        headers.append((_PROVIDER_HEADER, name))
-    headers.append((_FALLBACK_HEADER, name))
-    return attrs.evolve(
-        call,
-        runtime=runtime,
-        target=upstream_target(call.match, call.query, provider, own_key=False),
-        own_key=False,
-        extra_headers=tuple(headers),
-    )
-
-
-def _is_ready(runtime: ProviderRuntime, route_class: str) -> bool:
-    """Return whether a provider would take a request now."""
-    resilience, ring, now = runtime._resilience, runtime._keys, trio.current_time()
-    breaker = resilience.breaker(route_class)
-    if breaker is not None and not _admits(resilience, breaker):
-        return False
-    if ring is not None and not any(key.state.can_be_taken(now) for key in ring.keys):
-        return False
-    limits, admission = resilience.admission_rules, resilience.state.admission
-    if limits is None or admission.running < limits.limit:
-        return True
-    return admission.waiting < limits.max_waiting
 
 
 def _note_fallback(record: AccessRecord, call: Call, failure: Exception) -> None:
@@ -208,11 +149,25 @@ class _Run:
     """A request at one provider."""
 
     call: Call
-    others: Sequence[ProviderRuntime]
-    """The providers that may stand in for this one, in order."""
+    others: StandIns
+    """The providers that may stand in for this one."""
     body: RequestBodies
     exchange: Exchange
     record: AccessRecord
+    _resilience: Resilience = attrs.field(init=False)
+    _breaker: Breaker | None = attrs.field(init=False)
+    _permit: Permit | None = None  # of the current attempt, until it is settled
+    _retries: int = 0  # so far
+    _delays: Backoff | None = None  # since the first retry
+    _delay: float = 0.0  # seconds until the next attempt
+
+    @_resilience.default
+    def _find_resilience(self) -> Resilience:
+        return self.call.runtime._resilience
+
+    @_breaker.default
+    def _find_breaker(self) -> Breaker | None:
+        return self._resilience.breaker(self.call.match.route_class)
 
     async def serve(self) -> None:
         """Serve the request.
@@ -221,34 +176,40 @@ class _Run:
             _UnservedError: this provider does not serve it.
             Exception: see `forward`.
         """
-        resilience = self.call.runtime._resilience
-        breaker = resilience.breaker(self.call.match.route_class)
-        if breaker is not None and not _admits(resilience, breaker):
-            raise _refused_by(breaker)
-        limits, admission = resilience.admission_rules, resilience.state.admission
-        if limits is None:
-            await self._try(resilience, breaker)
+        resilience = self._resilience
+        if resilience.admission_rules is None:
+            await self._try()
             return
+        admission = resilience.state.admission
+        try:
+            admission.enter_nowait()
+        except trio.WouldBlock:
+            await self._wait_for_turn(admission)
+        try:
+            await self._try()
+        finally:
+            admission.leave()
+
+    async def _wait_for_turn(self, admission: Admission) -> None:
+        """Wait until the provider may run another request; raises `_UnservedError`."""
+        breaker = self._breaker
+        if breaker is not None and not self._admits():
+            raise _refused_by(breaker)  # it would wait in vain
         try:
             await admission.enter()
         except OverloadedError:
             raise _UnservedError(ResponseWithheldError(PROVIDER_OVERLOADED)) from None
-        try:
-            await self._try(resilience, breaker)
-        finally:
-            admission.leave()
 
-    async def _try(self, resilience: Resilience, breaker: Breaker | None) -> None:
+    async def _try(self) -> None:
         """Send the request until it is served or there is no other attempt."""
+        resilience, now = self._resilience, trio.current_time()
         if resilience.retries:
-            resilience.state.budget.count_request(trio.current_time())
-        delays = Backoff(_FIRST_DELAY, _LONGEST_DELAY)
-        for left in range(resilience.retries, -1, -1):
-            trial = _Trial(self, resilience, breaker, left, delays)
-            trial.begin()
+            resilience.state.budget.count_request(now)
+        while True:
+            self._get_permit(now)
             try:
                 await forward_with_keys(
-                    self.call, self.body, self.exchange, self.record, trial.accept
+                    self.call, self.body, self.exchange, self.record, self._accept
                 )
                 return
             except _AgainError:
@@ -256,68 +217,48 @@ class _Run:
             except KeysOutError as error:
                 raise _UnservedError(error) from error
             except UpstreamError as error:
-                trial.fail(error)
+                self._fail(error)
             finally:
-                trial.end()
-            await trio.sleep(trial.delay)
+                self._release_permit()
+            await trio.sleep(self._delay)
+            now = trio.current_time()
 
-    def has_ready_other(self) -> bool:
-        """Return whether another provider would serve the request now."""
-        route_class = self.call.match.route_class
-        return self.body.can_be_sent and any(_is_ready(one, route_class) for one in self.others)
-
-
-def _admits(resilience: Resilience, breaker: Breaker) -> bool:
-    rules = resilience.breaker_rules
-    return rules is None or breaker.would_admit(rules, trio.current_time())
-
-
-def _refused_by(breaker: Breaker) -> _UnservedError:
-    remaining = breaker.remaining(trio.current_time())
-    return _UnservedError(ResponseWithheldError(circuit_open(remaining)))
-
-
-@attrs.define(eq=False)
-class _Trial:
-    """One attempt of a request at a provider, with all keys that it takes."""
-
-    _run: _Run
-    _resilience: Resilience
-    _breaker: Breaker | None
-    _left: int  # attempts after this one
-    _delays: Backoff
-    _permit: Permit | None = None
-    delay: float = 0.0
-    """The seconds until the next attempt."""
-
-    def begin(self) -> None:
-        """Get the breaker's permit; raises `_UnservedError`."""
+    def _get_permit(self, now: float) -> None:
+        """Get the breaker's permit for an attempt; raises `_UnservedError`."""
         breaker, rules = self._breaker, self._resilience.breaker_rules
         if breaker is not None and rules is not None:
-            self._permit = breaker.admit(rules, trio.current_time())
+            self._permit = breaker.admit(rules, now)
             if self._permit is None:
                 raise _refused_by(breaker)
 
-    def end(self) -> None:
+    def _admits(self) -> bool:
+        """Return whether the breaker would admit a request now."""
+        return self._resilience.admits(self.call.match.route_class, trio.current_time())
+
+    def _release_permit(self) -> None:
         """Release the permit, if nothing came back that says anything about the upstream."""
         if self._breaker is not None and self._permit is not None:
             self._breaker.release(self._permit)
 
-    def accept(self, response: UpstreamResponse) -> None:
+    async def _accept(self, response: UpstreamResponse) -> None:
         """Judge a response whose head has come; raises if it does not go to the client."""
-        status, runtime = response.status, self._run.call.runtime
+        status, runtime = response.status, self.call.runtime
         failing = status in FAILING_STATUSES
         if status != 429:
             self._settle(good=not failing)
         failure = str(status)
         if self._may_retry(failure, response):
             raise _AgainError
-        keys_out = status == 429 and runtime._keys is not None and not self._run.call.own_key
+        keys_out = status == 429 and runtime._keys is not None and not self.call.own_key
         unserved = failing or keys_out or failure in self._resilience.retry_on
-        if unserved and self._run.has_ready_other():
+        if unserved and await self._has_ready_other():
             raise _UnservedError(ResponseWithheldError(UPSTREAM_FAILED))
 
-    def fail(self, error: UpstreamError) -> None:
+    async def _has_ready_other(self) -> bool:
+        """Return whether another provider would serve the request now."""
+        return self.body.can_be_sent and await self.others.next_ready() is not None
+
+    def _fail(self, error: UpstreamError) -> None:
         """Judge a failure without a response; returns if there is another attempt.
 
         Raises:
@@ -336,11 +277,12 @@ class _Trial:
         breaker, permit = self._breaker, self._permit
         if breaker is None or permit is None:
             return
+        self._permit = None
         now = trio.current_time()
         changed = breaker.succeed(permit, now) if good else breaker.fail(permit, now)
         if changed is None:
             return
-        call = self._run.call
+        call = self.call
         fields = {
             "provider": call.runtime.provider.name,
             "route_class": call.match.route_class,
@@ -354,9 +296,11 @@ class _Trial:
     def _may_retry(self, failure: str, response: UpstreamResponse | None) -> bool:
         """Decide whether there is another attempt, and when."""
         resilience = self._resilience
-        if not self._left or failure not in resilience.retry_on or not self._run.body.can_be_sent:
+        if failure not in resilience.retry_on or self._retries >= resilience.retries:
             return False
-        if self._breaker is not None and not _admits(resilience, self._breaker):
+        if not self.body.can_be_sent:
+            return False
+        if not self._admits():
             return False  # it has just opened
         asked = 0.0
         if response is not None:
@@ -367,16 +311,23 @@ class _Trial:
                 return False
         if not resilience.state.budget.take(resilience.retry_budget, trio.current_time()):
             return False
-        self.delay = max(self._delays.next_delay(), asked)
-        record = self._run.record
+        self._retries += 1
+        self._delays = self._delays or Backoff(_FIRST_DELAY, _LONGEST_DELAY)
+        self._delay = max(self._delays.next_delay(), asked)
+        record = self.record
         fields = {
             "request_id": record.request_id,
             "provider": record.provider,
             "failure": failure,
-            "retry_in": round(self.delay, 3),
+            "retry_in": round(self._delay, 3),
         }
         logger.warning("upstream attempt failed", extra=fields)
         return True
+
+
+def _refused_by(breaker: Breaker) -> _UnservedError:
+    remaining = breaker.remaining(trio.current_time())
+    return _UnservedError(ResponseWithheldError(circuit_open(remaining)))
 
 
 def _failure_of(error: UpstreamError) -> str:

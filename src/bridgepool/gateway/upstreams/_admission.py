@@ -68,6 +68,16 @@ class Admission:
         self.rules = rules
         self._grant_turns()
 
+    def enter_nowait(self) -> None:
+        """Admit a request that need not wait; `leave` exactly once afterwards.
+
+        Raises:
+            trio.WouldBlock: It would have to wait.
+        """
+        if not self._has_room:
+            raise trio.WouldBlock
+        self.running += 1
+
     async def enter(self) -> None:
         """Admit a request; `leave` exactly once afterwards. Only a checkpoint if it must wait.
 

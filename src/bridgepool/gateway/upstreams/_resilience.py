@@ -58,6 +58,11 @@ class Resilience:
             return None
         return self.state.breakers.get(self.endpoint, route_class)
 
+    def admits(self, route_class: str, now: float) -> bool:
+        """Return whether the breaker of a class of its routes would admit a request."""
+        rules, breaker = self.breaker_rules, self.breaker(route_class)
+        return rules is None or breaker is None or breaker.would_admit(rules, now)
+
     def breakers(self) -> list[tuple[str, Breaker]]:
         """Return the breakers that there are, with the classes of their routes, in order."""
         if self.breaker_rules is None:
