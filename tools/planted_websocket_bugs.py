@@ -45,7 +45,7 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a message that was held stays in memory", _LIMIT_TESTS, f"{_USE}._release",
-        "self._uses.bodies_of(self.caller).release(held.reserved)", "pass",
+        "self._uses.bodies.release_for(self.caller.client_id, held.reserved)", "pass",
     ),
     bug(
         "an error is lost while a message is under way", _LIMIT_TESTS, f"{_PEER}:Peer._take_own",

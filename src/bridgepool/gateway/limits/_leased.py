@@ -44,6 +44,8 @@ class _Part:
     reported: float = 0.0
     """What of that a control plane knows."""
     period: float = 0.0
+    until: float = 0.0
+    """When that ends."""
     demand: float = 0.0
     _at: float = 0.0  # when the demand was so much
 
@@ -123,8 +125,9 @@ class LeasedScope:
         """Note that a request comes; what is reported next is of its period and asks for it."""
         for name, part in self._parts_of(costs):
             part.want(costs[name], now)
-            if name in BUDGETS:
-                self._turn(name, part, period_start(BUDGETS[name][1], wall))
+            # A period that the clock was set back to does not begin again.
+            if name in BUDGETS and wall >= part.until:
+                self._turn(name, part, wall)
 
     def exceeded(
         self, costs: dict[str, float], now: float, wall: float
@@ -156,14 +159,11 @@ class LeasedScope:
                 part.used += costs[name]
         return {}
 
-    def _turn(self, name: str, part: _Part, start: float) -> None:
-        """Begin a period; one that the clock was set back to does not begin again.
-
-        A share is one of the period in which it was given.
-        """
-        if start <= part.period:
-            return
-        part.period, part.remaining = start, math.inf
+    def _turn(self, name: str, part: _Part, wall: float) -> None:
+        """Begin a period. A share is one of the period in which it was given."""
+        period = BUDGETS[name][1]
+        part.period, part.until = period_start(period, wall), period_end(period, wall)
+        part.remaining = math.inf
         part.used, part.reported = part.used - part.reported, 0.0
         if self.alone:
             part.share, part.used = part.limit, 0.0

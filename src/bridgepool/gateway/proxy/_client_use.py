@@ -33,7 +33,7 @@ from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._model_bodies import ReadBody, read_models
 from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._refusals import Refusal
-from bridgepool.gateway.proxy._replay import ClientBudget, ReplayBudget
+from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody, has_body
 from bridgepool.gateway.usage._tokens import Usage
 from bridgepool.http import (
@@ -160,10 +160,6 @@ class ClientUses:
             return self.shared.limiter
         return Limiter(trio.current_time, wall_clock)
 
-    def bodies_of(self, caller: Caller) -> ClientBudget:
-        """Return what a client may hold of `bodies`."""
-        return ClientBudget(self.bodies, caller.client_id)
-
     async def admit(
         self,
         caller: Caller,
@@ -190,7 +186,7 @@ class ClientUses:
         refusal: Refusal | None = None
         try:
             if judged is not None:
-                refusal = await self._judge(use, caller, judged, kind, match, exchange, record)
+                refusal = await self._judge(use, judged, kind, match, exchange, record)
             if refusal is None and rules.has_limits:
                 refusal = await self._grant(use, caller, rules, kind, exchange, record)
         except BaseException:
@@ -204,7 +200,6 @@ class ClientUses:
     async def _judge(
         self,
         use: ClientUse,
-        caller: Caller,
         judged: Permissions,
         kind: ProviderType,
         match: RouteMatch,
@@ -225,7 +220,7 @@ class ClientUses:
             asks = request.method == b"POST" and match.names_model
             return refusals.MODEL_MISSING if asks else None
         try:
-            read = await read_models(match, exchange, record, self.bodies_of(caller))
+            read = await read_models(match, exchange, record, self.bodies)
         except RemoteProtocolError as error:
             return refusals.bad_body(error)
         if isinstance(read, Refusal):

@@ -232,9 +232,10 @@ def _answer_headers(call: Call, response: Response, record: AccessRecord) -> Hea
     headers = answer_headers(response.headers, own_key=call.passes_own_key)
     if call.use is not None:
         call.use.note_response(headers)
-        own = {name for name, _value in call.use.headers}
+    if call.use is not None and call.use.headers:
+        own = dict(call.use.headers)
         # The operator's other limits beside the client's own would be taken for the client's.
-        others = RATE_HEADER_PREFIXES if own and not call.passes_own_key else ()
+        others = () if call.passes_own_key else RATE_HEADER_PREFIXES
         headers = tuple(
             [field for field in headers if field[0] not in own and not field[0].startswith(others)]
         )

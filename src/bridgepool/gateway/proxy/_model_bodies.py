@@ -17,7 +17,7 @@ from bridgepool.gateway.providers import RouteMatch
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._refusals import Refusal
-from bridgepool.gateway.proxy._replay import ClientBudget
+from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody
 from bridgepool.http import Exchange, Headers, get_header
 
@@ -29,7 +29,7 @@ _JSON: Final = re.compile(rb"(?i:application/json(?:[ \t]*;[ \t]*charset=(?:utf-
 _PLAIN: Final = frozenset((b"", b"identity"))
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class ReadBody:
     """A body that was received whole."""
 
@@ -37,24 +37,25 @@ class ReadBody:
     """As it is sent."""
     models: tuple[str, ...]
     """The models that it names."""
+    _client: str
     _size: int
-    _budget: ClientBudget
+    _budget: ReplayBudget
 
     def release(self) -> None:
         """Return what it holds of the budget; call it once."""
-        self._budget.release(self._size)
+        self._budget.release_for(self._client, self._size)
 
 
 async def read_models(
-    match: RouteMatch, exchange: Exchange, record: AccessRecord, budget: ClientBudget
+    match: RouteMatch, exchange: Exchange, record: AccessRecord, budget: ReplayBudget
 ) -> ReadBody | Refusal:
     """Receive a request body, and find the models that it names.
 
     Args:
         match: the route of the request.
         exchange: the client's; its request has a body.
-        record: gets the number of bytes.
-        budget: what such bodies of the client may hold; the caller releases the result.
+        record: has the client; gets the number of bytes.
+        budget: what all such bodies may hold; the caller releases the result.
 
     Raises:
         RemoteProtocolError: The body is malformed, too large or too slow.
@@ -68,7 +69,7 @@ async def read_models(
         while piece := await body.receive_some():
             if size + len(piece) > MAX_BODY_BYTES:
                 refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
-            elif not budget.reserve(len(piece)):
+            elif not budget.reserve_for(record.client, len(piece)):
                 refusal = refusals.TOO_MANY_BODIES
             if refusal is not None:
                 return refusal
@@ -94,10 +95,10 @@ async def read_models(
         raise
     finally:
         if refusal is not None:
-            budget.release(size)
+            budget.release_for(record.client, size)
     known_length = get_header(headers, b"content-length") is not None
     sent = data if known_length else BegunBody(body, record, data)
-    return ReadBody(sent, models, size, budget)
+    return ReadBody(sent, models, record.client, size, budget)
 
 
 def _find_boundary(match: RouteMatch, headers: Headers) -> bytes | None:

@@ -23,7 +23,7 @@ class ReplayBudget:
     limit: int
     used: int = 0
     """Bytes that are kept now."""
-    _by_client: dict[str, int] = attrs.field(factory=dict, init=False)  # of `ClientBudget`
+    _by_client: dict[str, int] = attrs.field(factory=dict, init=False)  # of `reserve_for`
 
     def reserve(self, size: int) -> bool:
         """Reserve some bytes; False if that would exceed the limit."""
@@ -36,31 +36,22 @@ class ReplayBudget:
         """Return reserved bytes."""
         self.used -= size
 
-
-@attrs.frozen(eq=False)
-class ClientBudget:
-    """The part of a budget that one client may use: half, so that none has it all."""
-
-    _budget: ReplayBudget
-    _client: str
-
-    def reserve(self, size: int) -> bool:
-        """Reserve some bytes; False if that would exceed the client's part, or the limit."""
-        held = self._budget._by_client.get(self._client, 0) + size
-        if held > self._budget.limit // 2 or not self._budget.reserve(size):
+    def reserve_for(self, client: str, size: int) -> bool:
+        """Reserve bytes for one client, which may have half of all, so that none has it all."""
+        held = self._by_client.get(client, 0) + size
+        if held > self.limit // 2 or not self.reserve(size):
             return False
-        self._budget._by_client[self._client] = held
+        self._by_client[client] = held
         return True
 
-    def release(self, size: int) -> None:
-        """Return reserved bytes."""
+    def release_for(self, client: str, size: int) -> None:
+        """Return bytes that were reserved for a client."""
         if not size:
             return
-        self._budget.release(size)
-        clients = self._budget._by_client
-        clients[self._client] -= size
-        if not clients[self._client]:
-            del clients[self._client]
+        self.release(size)
+        self._by_client[client] -= size
+        if not self._by_client[client]:
+            del self._by_client[client]
 
 
 class ReadsBody(Protocol):

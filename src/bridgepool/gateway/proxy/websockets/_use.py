@@ -161,7 +161,7 @@ class SocketUse:
             held.readers = [ModelReader(_TYPE), ModelReader(self._messages.models)]
         if held.size + len(payload) > MAX_BODY_BYTES:
             held.refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
-        elif not self._uses.bodies_of(self.caller).reserve(len(payload)):
+        elif not self._uses.bodies.reserve_for(self.caller.client_id, len(payload)):
             held.refusal = refusals.TOO_MANY_BODIES
         if held.refusal is not None:
             self._release()
@@ -171,7 +171,7 @@ class SocketUse:
 
     def _release(self) -> None:
         held = self._held
-        self._uses.bodies_of(self.caller).release(held.reserved)
+        self._uses.bodies.release_for(self.caller.client_id, held.reserved)
         held.reserved, held.pieces = 0, []
 
     async def _judge(self, held: _Held, payload: bytes) -> Refusal | None:
