@@ -185,8 +185,7 @@ async def open_gateway(
                                 find_peer_behind(settings.trusted_proxies),
                                 tracing.begin if tracing is not None else None, bodies,
                                 response_observers,
-                            ), known,
-                            ReplayBudget(settings.max_replay_memory), keys,
+                            ), ReplayBudget(settings.max_replay_memory), keys,
                             ClientUses(in_force, leases), _admission(settings), usage_full,
                         )  # fmt: skip
                         try:

@@ -34,7 +34,6 @@ from bridgepool.gateway.metrics._gateway import GatewayMetrics, RequestMetrics
 from bridgepool.gateway.metrics._program import ProgramMetrics
 from bridgepool.gateway.proxy._access_log import RequestObserver, console_line, json_line
 from bridgepool.gateway.proxy._app import Gateway
-from bridgepool.gateway.proxy._budget_status import budgets_document, find_nearly_spent
 from bridgepool.gateway.proxy._recorder import Tracing
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
@@ -172,10 +171,8 @@ async def _enter_tracing(stack: AsyncExitStack, options: GatewayOptions) -> Trac
 
 def _admin_pages(gateway: Gateway, source: Source, metrics: GatewayMetrics) -> Mapping[str, Page]:
     async def status() -> tuple[int, Headers, bytes]:
-        budgets = await find_nearly_spent(gateway._uses.limiter)
         document = {"program": "gateway", "version": __version__, **gateway.status()}
-        document["budgets"] = budgets_document(budgets)
-        document["prices"] = gateway._uses.prices.document()
+        document["budgets"] = await gateway.budgets()
         connection = source.connection()
         if connection is not None:
             document["control"] = connection

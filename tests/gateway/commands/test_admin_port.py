@@ -182,6 +182,7 @@ def check(text: str, metrics: tuple[Metric, ...]) -> None:
     assert missing <= {
         "bridgepool_certificate_end_timestamp_seconds",
         "bridgepool_control_connected",
+        "bridgepool_models_without_price",
         "bridgepool_refusals",
         "bridgepool_revision",
         "bridgepool_tokens",

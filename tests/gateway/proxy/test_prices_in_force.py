@@ -62,11 +62,13 @@ async def test_models_that_are_priced_as_unknown_are_shown_once_they_have_answer
         both.rules({"money_per_day": 1000} if counts == "budget" else {})
         await ask("o4", status=200)
         await ask("none", status=404)
-        assert prices.document() == {"currency": "USD", "models_without_price": []}
+        shown: list[dict[str, str]] = []
+        known = {"currency": "USD", "models_without_price": shown}
+        assert both.rig.gateway.status()["prices"] == known
         assert "bridgepool_models_without_price" not in await scrape(both.rig, requests)
         await ask("gpt-5", "gpt-5", "o4", "gpt-6", "gpt-7")
-        shown = [{"provider": "ai", "model": model} for model in ("gpt-5", "gpt-6")]
-        assert prices.document() == {"currency": "USD", "models_without_price": shown}
+        shown += [{"provider": "ai", "model": model} for model in ("gpt-5", "gpt-6")]
+        assert both.rig.gateway.status()["prices"] == known
         found = await scrape(both.rig, requests)
         assert found["bridgepool_models_without_price"] == {("ai",): 2}
         line = "model without a price; priced as unknown"

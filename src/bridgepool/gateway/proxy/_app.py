@@ -21,12 +21,13 @@ import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.limits._prices import PriceTable
-from bridgepool.gateway.providers import ErrorForm, Provider, ProviderType, split_target
+from bridgepool.gateway.providers import ErrorForm, Provider, split_target
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+from bridgepool.gateway.proxy._budget_status import budgets_document, find_nearly_spent
 from bridgepool.gateway.proxy._call import Call, route_headers, upstream_target
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
@@ -37,7 +38,7 @@ from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_
 from bridgepool.gateway.proxy._readiness import Readiness
 from bridgepool.gateway.proxy._recorder import Recorder
 from bridgepool.gateway.proxy._recovery import forward_request
-from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render
+from bridgepool.gateway.proxy._refusals import Refusal, render
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy._routing import find_route
 from bridgepool.gateway.proxy._runtimes import Runtimes
@@ -78,7 +79,6 @@ class Gateway:
     _authorizer: Authorizer
     _readiness: Readiness
     _recorder: Recorder
-    _types: tuple[ProviderType, ...]
     _replay_budget: ReplayBudget
     _keys: KeyReporter
     _uses: ClientUses
@@ -189,8 +189,8 @@ class Gateway:
     def status(self) -> Mapping[str, object]:
         """Return what the gateway is doing, for operators: a document for JSON.
 
-        It has the readiness, the pool, the reloads, the providers, and the requests that are being
-        served. It shows keys masked, and no address of a provider.
+        It has the readiness, the pool, the reloads, the providers, the requests that are being
+        served, and the models without a price. It shows keys masked, and no address of a provider.
         """
         return status_document(
             self.readiness()[1],
@@ -200,19 +200,16 @@ class Gateway:
             self._keys.statuses(),
             self._recorder.running,
             self._admission,
+            self._uses.prices,
         )
+
+    async def budgets(self) -> Mapping[str, object]:
+        """Return which budgets of clients are spent, or nearly so: a document for JSON."""
+        return budgets_document(await find_nearly_spent(self._uses.limiter))
 
     def key_report(self) -> KeyReport:
         """Return what the gateway does with the keys of its providers; cheap."""
         return self._keys.report()
-
-    def _error_form(self, exchange: Exchange, record: AccessRecord) -> ErrorForm:
-        """Return the error form of the provider's type, else one guessed from the request."""
-        for kind in self._types:
-            if kind.name == record.provider_type:
-                return kind.errors
-        request = exchange.request
-        return find_error_form(self._types, request.target.partition(b"?")[0], request.headers)
 
     async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
         """Authenticate and admit a request."""
@@ -384,7 +381,7 @@ class Gateway:
     ) -> None:
         """Answer with a refusal; without `errors` in the form of the provider's type."""
         refusal = with_status(refusal, exchange.request.headers, self._settings.no_retry_status)
-        form = errors or self._error_form(exchange, record)
+        form = errors or self._recorder.error_form(exchange.request, record)
         headers, body = render(refusal, form, record.request_id)
         record.outcome, record.code = Outcome.REFUSED, refusal.code
         record.status, record.bytes_sent = refusal.status, len(body)

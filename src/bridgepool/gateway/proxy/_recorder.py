@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from bridgepool.gateway.providers import ProviderType
+from bridgepool.gateway.providers import ErrorForm, ProviderType
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome, RequestObserver
 from bridgepool.gateway.proxy._recorded_bodies import report_bodies
 from bridgepool.gateway.proxy._redaction import PathRedactor, redact_method
@@ -19,7 +19,7 @@ from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.proxy._usage import note_client
 from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.gateway.usage._bodies import BodyRecorder
-from bridgepool.http import Headers, InvalidRequest
+from bridgepool.http import Headers, InvalidRequest, Request
 
 logger = logging.getLogger("bridgepool.gateway")
 
@@ -84,6 +84,13 @@ class Recorder:
             record.trace = self._begin_trace(headers)
         self.running.add(record)
         return record
+
+    def error_form(self, request: Request, record: AccessRecord) -> ErrorForm:
+        """Return the error form of the provider's type, else one guessed from the request."""
+        for kind in self._types:
+            if kind.name == record.provider_type:
+                return kind.errors
+        return find_error_form(self._types, request.target.partition(b"?")[0], request.headers)
 
     def end(self, record: AccessRecord, path: bytes) -> None:
         """Complete a record, and pass it to the observers.

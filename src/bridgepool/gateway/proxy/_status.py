@@ -14,6 +14,7 @@ from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.providers._key_status import KeyStatus
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._bridge import Bridge, BridgeKey
+from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._runtimes import ProviderEntry
 from bridgepool.gateway.upstreams._admission import Admission
 
@@ -40,6 +41,7 @@ def status_document(
     keys: Iterable[KeyStatus],
     running: Iterable[AccessRecord],
     admission: Admission,
+    prices: Prices,
 ) -> Mapping[str, object]:
     """Return the document of `/status`, from that of `/readyz` and the parts of a gateway."""
     by_provider: dict[str, list[KeyStatus]] = {}
@@ -55,6 +57,7 @@ def status_document(
         ],
         "requests": _requests_document(running),
         "admission": admission.document() if admission.rules.limit else None,
+        "prices": prices.document(),
     }
 
 
