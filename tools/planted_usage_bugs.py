@@ -7,7 +7,7 @@ from tools.planted_bugs import Bug
 from tools.planted_remote_bugs import bug
 
 _READERS = ("tests/gateway/usage/test_readers.py",)
-_OPTION = ("tests/gateway/usage/test_stream_option.py",)
+_OPTION = ("tests/gateway/usage/test_stream_option.py", "tests/gateway/proxy/test_include_usage.py")
 _SPOOL = ("tests/gateway/usage/test_spool.py",)
 _SERVED = ("tests/gateway/proxy/test_usage.py",)
 _STORE = ("tests/gateway/control/store/test_usage.py",)
@@ -62,7 +62,7 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "record.take_usage()", "pass",
     ),
     bug(
-        "the chunk with the usage reaches a client that did not ask", _OPTION + _SERVED,
+        "the chunk with the usage reaches a client that did not ask", _OPTION,
         "gateway/usage/_stream_option.py:_is_it",
         'chunk.get("choices") == []', "False",
     ),
