@@ -96,6 +96,12 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "min(pool, self.drawn - self.spent) if self.stored else pool", "pool",
     ),
     bug(
+        "a gateway keeps what a request did not use of a large estimate",
+        ("tests/gateway/limits/test_large_estimates.py",),
+        "gateway/limits/_leased.py:LeasedScope.settle",
+        "min(part.share - difference, most)", "part.share - difference",
+    ),
+    bug(
         "what gateways hold of a budget is taken for a spare", _SHARE_TESTS,
         f"{_SHARES}:_Pool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
     ),

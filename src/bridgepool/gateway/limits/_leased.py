@@ -17,7 +17,7 @@ import attrs
 from bridgepool.gateway.limits._budgets import NEARLY_SPENT, ROUNDING, period_end, period_start
 from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, WHOLE_UNITS
 from bridgepool.gateway.limits._rate import MinuteRate
-from bridgepool.gateway.limits._shares import LEAST_SHARE, Share, ShareDemand
+from bridgepool.gateway.limits._shares import BUDGET_CHUNK, LEAST_SHARE, Share, ShareDemand
 from bridgepool.gateway.providers import ClientRules
 
 _HALF_LIFE: Final = 5.0  # seconds after which a demand counts half
@@ -184,7 +184,9 @@ class LeasedScope:
             if name == "tokens_per_minute":
                 self.rates[name].take(difference, now)
             elif name in BUDGETS:
-                part.share -= difference
+                most = max(part.share, part.limit if self.alone else BUDGET_CHUNK * part.limit)
+                # What was taken beyond the share was drawn for it: the next report returns it.
+                part.share = min(part.share - difference, most)
                 part.used += difference
             else:
                 continue

@@ -214,12 +214,13 @@ class _Pool:
             return None
         chunk = BUDGET_CHUNK * self.limit
         asking = [each for each in self.holders.values() if each.demand > 0 and each.gone is None]
+        unmet = sum(max(0.0, chunk - each.held) for each in asking)
         slack = self.drawn - self.spent - self.held
-        wanted = 0.0
+        if (spare := slack - unmet - chunk) > chunk:  # estimates were larger than what was used
+            return self._draw(-spare, 0.0)
+        owed, wanted = max(0.0, -slack), 0.0
         if asking and now >= self.draw_again:
-            unmet = sum(max(0.0, chunk - each.held) for each in asking)
             wanted = unmet + chunk - max(0.0, slack)
-        owed = max(0.0, -slack)
         if owed <= self.limit * ROUNDING and wanted <= chunk / 2 and self.total is not None:
             return None
         return self._draw(owed, max(0.0, wanted))
