@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import attrs
 import trio
@@ -15,9 +16,11 @@ from bridgepool.gateway.proxy._runtimes import Runtimes, RuntimeTable, Snapshot,
 from bridgepool.http import Exchange
 
 
-@attrs.frozen
-class BridgeKey:
-    """The key of a bridge: a client and one of its keys."""
+class BridgeKey(NamedTuple):
+    """The key of a bridge: a client and one of its keys.
+
+    A plain tuple, since each request hashes and compares it several times.
+    """
 
     client_id: str
     key_id: str
