@@ -12,8 +12,10 @@ import attrs
 import openai as openai_sdk
 import pytest
 import trio
+import trio.testing
 
 from bridgepool.gateway import GatewaySettings, Outcome
+from tests.gateway.proxy.at_once import AtOnce, host
 from tests.gateway.proxy.raw import RawClient, connect, post, raw_upstream, says, silence
 from tests.gateway.proxy.rig import anthropic, open_rig, openai
 
@@ -105,6 +107,32 @@ async def test_a_drain_deadline_and_a_shutdown_give_their_last_event(
         (Outcome.DRAIN_DEADLINE, "drain_deadline"),
         (Outcome.SHUTDOWN, "shutting_down"),
     ]
+
+
+async def test_a_stream_of_which_a_piece_came_as_it_was_ended_has_its_last_event(
+    nursery: trio.Nursery,
+) -> None:
+    """The send of that piece counted as interrupted, so nothing could follow it."""
+    go_on = trio.Event()
+
+    async def speak(stream: trio.SocketStream) -> None:
+        await go_on.wait()
+        await stream.send_all(chunk('{"sequence_number":4}'))
+        await trio.sleep_forever()
+
+    url = await raw_upstream(nursery, says(HEAD + chunk('{"sequence_number":3}'), then=speak))
+    serving: trio.Nursery = await nursery.start(host)
+    async with open_rig(openai(url), nursery=serving) as rig, connect(rig.address) as client:
+        await read_first(client, "/ai/v1/responses")
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        at_once = AtOnce("_accepting._run_handler", serving.cancel_scope)
+        trio.lowlevel.add_instrument(at_once)
+        go_on.set()
+        name, document = last_event(await client.read_to_end())
+        trio.lowlevel.remove_instrument(at_once)
+        assert (name, document["code"]) == (b"error", "shutting_down")
+        assert document["sequence_number"] == 4
+    assert at_once.has_cancelled
 
 
 async def test_the_end_of_a_shutdown_before_any_answer_is_a_503(nursery: trio.Nursery) -> None:

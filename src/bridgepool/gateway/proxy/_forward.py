@@ -326,8 +326,11 @@ async def _stream_response(
                     failure = error
                     break
                 if data:
-                    before, tail = tail, _UNSENT
+                    before = tail
                     try:
+                        # Else a send that has not begun counts as one that was interrupted.
+                        await trio.lowlevel.checkpoint_if_cancelled()
+                        tail = _UNSENT
                         await stream.send_all(data)
                     finally:
                         for reader in readers:

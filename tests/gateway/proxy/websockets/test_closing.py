@@ -12,6 +12,7 @@ from wsproto.events import CloseConnection, Request, TextMessage
 
 from bridgepool.gateway import Outcome
 from bridgepool.http import UpstreamLimits
+from tests.gateway.proxy.at_once import AtOnce, host
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
 from tests.gateway.proxy.websockets.test_websockets import OPEN
@@ -72,26 +73,6 @@ async def test_a_client_gets_its_close_while_its_upstream_takes_no_data(
         sending.cancel_scope.cancel()
 
 
-@attrs.define(eq=False)
-class AtOnce(trio.abc.Instrument):
-    """Cancels the gateway when a relay has received data and has not passed it on."""
-
-    scope: trio.CancelScope
-    has_cancelled: bool = False
-
-    def task_scheduled(self, task: trio.lowlevel.Task) -> None:
-        if task.name.endswith("_Relay._pass_on") and not self.has_cancelled:
-            self.has_cancelled = True
-            self.scope.cancel()
-
-
-async def host(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """Hold what is cancelled."""
-    async with trio.open_nursery() as nursery:
-        task_status.started(nursery)
-        await trio.sleep_forever()
-
-
 async def test_a_message_that_came_as_the_gateway_ended_is_passed_on_and_a_close_follows(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,7 +97,7 @@ async def test_a_message_that_came_as_the_gateway_ended_is_passed_on_and_a_close
     ):
         assert isinstance(await socket.next_event(), TextMessage)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        at_once = AtOnce(serving.cancel_scope)
+        at_once = AtOnce("_Relay._pass_on", serving.cancel_scope)
         trio.lowlevel.add_instrument(at_once)
         go_on.set()
         assert await socket.receive() == "12"
