@@ -26,13 +26,11 @@ class UpgradedServerStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return received bytes; b"" at the end, also after a reset."""
         stream, size = self._stream, max_bytes or _MAX_READ_BYTES
-        await trio.lowlevel.checkpoint_if_cancelled()
-        waited = False
-        while not (data := stream.wire.take_rest(size)) and not stream.ended:
+        if stream.wire.buffered or stream.ended:
+            await trio.lowlevel.checkpoint()  # before bytes are taken, so that none are lost
+        while not (stream.wire.buffered or stream.ended):
             await stream.wait_received(math.inf)
-            waited = True
-        if not waited:  # shielded: bytes that were taken must not be lost
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        data = stream.wire.take_rest(size)
         if data:
             stream.resume_reading()
         return data
@@ -68,14 +66,11 @@ class UpgradedUpstreamStream(trio.abc.Stream):
             UpstreamCut: The connection broke.
         """
         connection, size = self._connection, max_bytes or _MAX_READ_BYTES
-        await trio.lowlevel.checkpoint_if_cancelled()
-        waited = False
-        while not (data := connection.wire.take_rest(size)) and not connection.ended:
+        if connection.wire.buffered or connection.ended:
+            await trio.lowlevel.checkpoint()  # as above
+        while not (connection.wire.buffered or connection.ended):
             await connection.receive()
-            waited = True
-        if not waited:  # as above
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return data
+        return connection.wire.take_rest(size)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`.

@@ -30,12 +30,13 @@ class Peer:
     _in_frame: bool = False
     _waiting: list[bytes] = attrs.field(factory=list)  # our frames, until a frame has ended
     _later: list[bytes] = attrs.field(factory=list)  # our messages, until a message has ended
-    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+    _sending: bool = False  # a task is sending to it
+    _sent: trio.Event | None = None  # a task waits for the end of that
 
     @property
     def busy(self) -> bool:
         """Whether a message to it or from it is under way."""
-        return self.in_message or self.scanner.in_message or self._lock.locked()
+        return self.in_message or self.scanner.in_message or self._sending
 
     async def send(self, data: bytes, last: DataPiece) -> None:
         """Send pieces of messages, of which `last` is the last.
@@ -44,37 +45,38 @@ class Peer:
         """
         self.unsent = True
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
-            self._lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._lock.acquire()
+        while self._sending:
+            self._sent = self._sent or trio.Event()
+            await self._sent.wait()
         self.unsent = False
-        try:
-            self._in_frame, self.in_message = not last.ends_frame, not last.ends
-            await self._send_all(data)
-        finally:
-            self._lock.release()
+        self._in_frame, self.in_message = not last.ends_frame, not last.ends
+        await self._send_all(data)
 
     async def send_own(self, opcode: Opcode, payload: bytes) -> None:
         """Send a frame of ours, or keep it until one may be sent."""
         frame = self._frame(opcode, payload)
-        if opcode is Opcode.TEXT and (self.in_message or self._lock.locked()):
+        if opcode is Opcode.TEXT and (self.in_message or self._sending):
             if len(self._later) < _MAX_LATER:
                 self._later.append(frame)
             return
-        if self._in_frame or self._lock.locked():
+        if self._in_frame or self._sending:
             if len(self._waiting) < 4:  # a peer that asks more often gets fewer answers
                 self._waiting.append(frame)
             return
-        async with self._lock:
-            await self._send_all(frame)
+        await self._send_all(frame)
 
     async def _send_all(self, data: bytes) -> None:
         """Send this, then frames of ours that may follow it, also those that come meanwhile."""
-        while data:
-            own = self._take_own()
-            await self.stream.send_all(data + own if own else data)
-            data = self._take_own()
+        self._sending = True
+        try:
+            while data:
+                await self.stream.send_all(data + self._take_own())
+                data = self._take_own()
+        finally:
+            self._sending = False
+            if self._sent is not None:
+                self._sent.set()
+                self._sent = None
 
     def _take_own(self) -> bytes:
         """Return the frames of ours that may be sent now; they wait no longer."""
@@ -87,7 +89,7 @@ class Peer:
 
     async def close(self, payload: bytes) -> None:
         """Send a close, once; nothing follows it. Errors mean that it has ended already."""
-        if self.closed or self._in_frame or self._lock.locked():
+        if self.closed or self._in_frame or self._sending:
             return
         self.closed = True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, UpstreamError):
