@@ -28,7 +28,9 @@ async def test_a_bare_name_is_answered_without_a_key_and_tells_nothing(
         assert {answer.body for answer in answers} == {b'{"status": "listening"}\n', b""}
         for record, answer in zip(await rig.wait_records(6), answers, strict=True):
             assert record.bytes_sent == len(answer.body), "a HEAD has none"
-        for target, method in (("/ai", "POST"), ("/ai/v1", "GET"), ("/", "GET")):
+        others = [("/ai", "POST")]
+        others += [(target, "GET") for target in ("/ai/v1", "/", "//", "/ai//", "/AI", "/?/ai")]
+        for target, method in others:
             assert (await rig.ask(target, {}, method=method)).status == 401
     assert {record.outcome for record in rig.records[:6]} == {Outcome.COMPLETE}
 

@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 
-from bridgepool.gateway.providers import split_target
 from bridgepool.gateway.providers._fields import NAME_PATTERN
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._cors import is_preflight, preflight_headers
@@ -17,7 +16,7 @@ from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.http import Exchange, Headers, Request
 
 _JSON: Final = ((b"content-type", b"application/json"),)
-_NAME: Final = re.compile(NAME_PATTERN)
+_BARE: Final = re.compile(rb"/%b/?(?:\?.*)?" % NAME_PATTERN.encode("ascii"))
 _LISTENING: Final = b'{"status": "listening"}\n'
 
 
@@ -65,13 +64,8 @@ def _is_bare(request: Request) -> bool:
     Clients send it at their start, often without a key, to see whether something answers at their
     base URL. It is answered whatever the name is, so the answer tells strangers nothing.
     """
-    if request.method not in (b"GET", b"HEAD"):
-        return False
-    target = split_target(request.target)
-    if target is None or target.path not in (b"", b"/"):
-        return False
-    # Anything else, such as a key, is told that it is wrong.
-    return _NAME.fullmatch(target.provider) is not None
+    # Anything else than a name, such as a key, is told that it is wrong.
+    return request.method in (b"GET", b"HEAD") and _BARE.fullmatch(request.target) is not None
 
 
 async def _answer(
