@@ -22,9 +22,9 @@ Pool = ConnectionSlots[Connection]
 async def test_take_grants_new_connections_up_to_the_limit() -> None:
     slots = Pool(2, 0)
     assert await slots.take() is None
-    assert slots.has_room()
-    assert await slots.take() is None
-    assert not slots.has_room()
+    assert slots.take_nowait() is None
+    with pytest.raises(trio.WouldBlock):
+        slots.take_nowait()
     with pytest.raises(PoolFull):
         await slots.take()
     assert (slots.taken, slots.idle, slots.waiting) == (2, 0, 0)
@@ -249,30 +249,31 @@ async def _run_script(steps: list[Step], limit: int) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def hold(slots: Pool, tenant: str, count: int) -> None:
+def hold(slots: Pool, tenant: str, count: int) -> None:
     """Take all that a tenant gets without waiting, and no more than that."""
     for _ in range(count):
-        assert slots.has_room(tenant)
-        await slots.take(tenant)
-    assert not slots.has_room(tenant)
+        assert slots.take_nowait(tenant) is None
+    with pytest.raises(trio.WouldBlock):
+        slots.take_nowait(tenant)
 
 
 async def test_a_tenant_gets_its_share_of_what_the_others_leave() -> None:
     slots = Pool(12, 12, share=0.5)
-    await hold(slots, "a", 6)
-    await hold(slots, "b", 3)
-    await hold(slots, "c", 2)
-    await hold(slots, "d", 1)
+    hold(slots, "a", 6)
+    hold(slots, "b", 3)
+    hold(slots, "c", 2)
+    hold(slots, "d", 1)
     assert slots.taken == 12
     slots.release("a")
-    assert not slots.has_room("a")  # it has five of the six that the others leave
-    assert slots.has_room("e")
+    with pytest.raises(trio.WouldBlock):
+        slots.take_nowait("a")  # it has five of the six that the others leave
+    assert slots.take_nowait("e") is None
 
 
 async def test_a_tenant_without_a_slot_can_always_take_a_free_one() -> None:
     slots = Pool(3, 0, share=0.01)
     for tenant in "abc":
-        await hold(slots, tenant, 1)
+        hold(slots, tenant, 1)
 
 
 async def test_places_in_the_queue_are_shared_too() -> None:
@@ -341,7 +342,7 @@ class CheckedPool(ConnectionSlots[Connection]):
     """Checks the share when a slot is granted: by the time that its holder runs, others may too."""
 
     def _grant(self, tenant: Hashable) -> Connection | None:
-        held = self._held[tenant]
+        held = self._held.get(tenant, 0)
         assert held < self.share * (self.limit - (self.taken - held))
         return super()._grant(tenant)
 

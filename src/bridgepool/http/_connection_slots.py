@@ -30,8 +30,9 @@ that, Trio calls `abandon` and the slot stays with the others; if after, the wai
 from `take` with its slot and is cancelled at its next checkpoint.
 """
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import attrs
@@ -70,7 +71,7 @@ class ConnectionSlots(Generic[C]):
     waiting: int = 0
     closed: bool = False  # drained: no slot is granted any more
     _idle: list[C] = attrs.field(factory=list)  # least recently used first
-    _held: Counter[Hashable] = attrs.field(factory=Counter)  # tenant -> slots taken
+    _held: dict[Hashable, int] = attrs.field(factory=dict)  # tenant -> slots taken, if any
     # tenant -> its waiters, the first of them next; the first tenant is next
     _queues: OrderedDict[Hashable, OrderedDict[_Waiter[C], None]] = attrs.field(factory=OrderedDict)
 
@@ -79,21 +80,30 @@ class ConnectionSlots(Generic[C]):
         """The number of kept connections that wait for a request."""
         return len(self._idle)
 
-    def has_room(self, tenant: Hashable = None) -> bool:
-        """Return whether `take` would return, or raise, without waiting."""
-        return self.closed or (self._has_slot and not self.has_share(tenant))
-
     @property
     def _has_slot(self) -> bool:
         return bool(self._idle) or self.taken < self.limit
 
     def has_share(self, tenant: Hashable) -> bool:
         """Return whether a tenant holds as many slots as it may."""
-        held = self._held[tenant]
+        held = self._held.get(tenant, 0)
         return held >= self.share * (self.limit - (self.taken - held))
 
-    async def take(self, tenant: Hashable = None) -> C | None:
+    def take_nowait(self, tenant: Hashable = None) -> C | None:
         """Take a slot; return its idle connection, or None to open one in it.
+
+        Raises:
+            trio.WouldBlock: There is none, or the tenant has its share.
+            trio.ClosedResourceError: The pool was drained.
+        """
+        if self.closed:
+            raise trio.ClosedResourceError("the upstream client is closed")
+        if not self._has_slot or self.has_share(tenant):
+            raise trio.WouldBlock
+        return self._grant(tenant)
+
+    async def take(self, tenant: Hashable = None) -> C | None:
+        """Take a slot, and wait for a turn if there is none; otherwise as `take_nowait`.
 
         Only a checkpoint if it must wait: using the connection is one.
 
@@ -102,10 +112,8 @@ class ConnectionSlots(Generic[C]):
             ShareExceeded: The tenant has its share of the places in the queue.
             trio.ClosedResourceError: The pool was drained.
         """
-        if self.closed:
-            raise trio.ClosedResourceError("the upstream client is closed")
-        if self.has_room(tenant):
-            return self._grant(tenant)
+        with suppress(trio.WouldBlock):
+            return self.take_nowait(tenant)
         if self.waiting >= self.max_waiting:
             raise PoolFull(f"{self.waiting} requests are already waiting for a connection")
         own = len(self._queues.get(tenant, ()))
@@ -115,7 +123,7 @@ class ConnectionSlots(Generic[C]):
 
     def _grant(self, tenant: Hashable) -> C | None:
         self.taken += 1
-        self._held[tenant] += 1
+        self._held[tenant] = self._held.get(tenant, 0) + 1
         return self._idle.pop() if self._idle else None
 
     async def _wait_for_turn(self, tenant: Hashable) -> C | None:

@@ -77,9 +77,10 @@ class UpstreamPool:
             trio.ClosedResourceError: The client is closed.
         """
         slots = self._slots
-        connection = await (
-            slots.take(tenant) if slots.has_room(tenant) else self._wait_for_slot(tenant)
-        )
+        try:
+            connection = slots.take_nowait(tenant)
+        except trio.WouldBlock:
+            connection = await self._wait_for_slot(tenant)
         try:
             while connection is not None and connection.is_dead:
                 self._found_dead += 1
