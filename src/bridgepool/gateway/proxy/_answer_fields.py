@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from bridgepool.gateway.providers._credentials import ACCOUNT_HEADERS
+from bridgepool.gateway.providers._rate_status import RATE_HEADER_PREFIXES
 from bridgepool.http import Headers, forward_response_headers, forward_trailers
 
 _DROPPED: Final = frozenset(
@@ -25,19 +26,20 @@ _DROPPED: Final = frozenset(
     x-sourcemap
     """.split()
 )
-_DROPPED_PREFIXES: Final = (b"access-control-", b"x-accel-")
+_DROPPED_PREFIXES: Final[tuple[bytes, ...]] = (b"access-control-", b"x-accel-")
 # About the operator's account, where the key is the operator's.
 _DROPPED_CENTRAL: Final = _DROPPED | ACCOUNT_HEADERS | {b"www-authenticate"}
 
 
-def answer_headers(headers: Headers, *, own_key: bool) -> Headers:
+def answer_headers(headers: Headers, *, own_key: bool, rates: Headers = ()) -> Headers:
     """Return the fields of an upstream's head that go to the client.
 
     Args:
         headers: As received.
         own_key: The request was made with the client's own upstream key.
+        rates: What is left of the client's limits, which is sent in place of such fields.
     """
-    return _passing(forward_response_headers(headers), own_key)
+    return _passing(forward_response_headers(headers), own_key, rates)
 
 
 def answer_trailers(trailers: Headers, *, own_key: bool) -> Headers:
@@ -45,12 +47,12 @@ def answer_trailers(trailers: Headers, *, own_key: bool) -> Headers:
     return _passing(forward_trailers(trailers), own_key) if trailers else ()
 
 
-def _passing(fields: Headers, own_key: bool) -> Headers:
-    dropped = _DROPPED if own_key else _DROPPED_CENTRAL
+def _passing(fields: Headers, own_key: bool, rates: Headers = ()) -> Headers:
+    dropped, prefixes = _DROPPED if own_key else _DROPPED_CENTRAL, _DROPPED_PREFIXES
+    if rates:
+        dropped = dropped.union(dict(rates))
+        # The operator's other limits beside the client's own would be taken for the client's.
+        prefixes += () if own_key else RATE_HEADER_PREFIXES
     return tuple(
-        [
-            field
-            for field in fields
-            if field[0] not in dropped and not field[0].startswith(_DROPPED_PREFIXES)
-        ]
+        [field for field in fields if field[0] not in dropped and not field[0].startswith(prefixes)]
     )

@@ -25,7 +25,6 @@ from bridgepool.gateway.providers import (
     UrlField,
     swap_credentials,
 )
-from bridgepool.gateway.providers._rate_status import RATE_HEADER_PREFIXES
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._answer_urls import (
@@ -229,16 +228,10 @@ async def _relay(
 
 def _answer_headers(call: Call, response: Response, record: AccessRecord) -> Headers:
     """Return the fields of a response's head that go to the client, with the request's id."""
-    headers = answer_headers(response.headers, own_key=call.passes_own_key)
+    rates = call.use.headers if call.use is not None else ()
+    headers = answer_headers(response.headers, own_key=call.passes_own_key, rates=rates)
     if call.use is not None:
         call.use.note_response(headers)
-    if call.use is not None and call.use.headers:
-        own = dict(call.use.headers)
-        # The operator's other limits beside the client's own would be taken for the client's.
-        others = () if call.passes_own_key else RATE_HEADER_PREFIXES
-        headers = tuple(
-            [field for field in headers if field[0] not in own and not field[0].startswith(others)]
-        )
     return return_request_id(headers, record.request_id)
 
 
