@@ -18,6 +18,7 @@ from bridgepool.gateway.providers import (
     Route,
 )
 from bridgepool.gateway.proxy._replay import ReplayBudget
+from bridgepool.gateway.proxy.websockets import _use
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, start_upstream
 from tests.gateway.proxy.websockets.rig import (
@@ -252,6 +253,28 @@ async def test_messages_that_are_held_have_a_limit_over_all_websockets(
         async with connected(both) as socket:
             await socket.send(TextMessage("x" * 70_000, message_finished=False))
         await both.rig.wait_records(2)
+        assert both.rig.gateway._uses.bodies.used == 0
+
+
+@pytest.mark.parametrize("code", ["too_many_bodies", "model_not_readable"])
+async def test_empty_frames_of_a_message_that_is_held_take_no_memory_without_end(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """They counted as nothing: 200 bytes of memory for 6 that were sent."""
+    async with opened(nursery) as both:
+        both.rules(models=("gpt-*",))
+        if code == "too_many_bodies":
+            both.rig.gateway._uses.bodies = ReplayBudget(100_000)
+        else:
+            monkeypatch.setattr(_use, "MAX_BODY_BYTES", 100_000)
+        async with connected(both) as socket:
+            for count in (1000, 10):
+                await socket.send(TextMessage(create(), message_finished=False))
+                await socket.send(*[TextMessage("", message_finished=False)] * count)
+                await socket.send(TextMessage(""))
+                expected = [code] if count == 1000 else SERVED
+                assert await events(socket, len(expected)) == expected
+        await both.rig.wait_records(1)
         assert both.rig.gateway._uses.bodies.used == 0
 
 

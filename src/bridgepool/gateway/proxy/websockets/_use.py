@@ -41,6 +41,7 @@ _TYPE: Final[tuple[ModelPath, ...]] = (("type",),)
 _BYTES_PER_TOKEN: Final = 4.0  # of what a client sends
 _EVENT_BYTES_PER_TOKEN: Final = 150.0  # a message of the provider holds about one token
 _MAX_ASKED: Final = 100  # responses that were asked for and have not begun
+_PIECE_BYTES: Final = 200  # that a piece takes beside its content
 
 
 def is_limited(caller: Caller) -> bool:
@@ -159,14 +160,17 @@ class SocketUse:
             return
         if not held.readers:
             held.readers = [ModelReader(_TYPE), ModelReader(self._messages.models)]
+        size = len(payload) + _PIECE_BYTES
         if held.size + len(payload) > MAX_BODY_BYTES:
             held.refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
-        elif not self._uses.bodies.reserve_for(self.caller.client_id, len(payload)):
+        elif held.reserved + size > MAX_BODY_BYTES:
+            held.refusal = refusals.model_not_readable("it has too many frames", status=413)
+        elif not self._uses.bodies.reserve_for(self.caller.client_id, size):
             held.refusal = refusals.TOO_MANY_BODIES
         if held.refusal is not None:
             self._release()
             return
-        held.reserved += len(payload)
+        held.reserved += size
         held.feed(payload)
 
     def _release(self) -> None:
