@@ -26,6 +26,11 @@ class Opcode(enum.IntEnum):
     PONG = 10
 
 
+# Plain numbers: comparing with members of an enum takes a quarter of the time of a scan.
+_OPCODES = frozenset(int(opcode) for opcode in Opcode)
+_CONTINUATION, _TEXT, _CLOSE = int(Opcode.CONTINUATION), int(Opcode.TEXT), int(Opcode.CLOSE)
+
+
 @attrs.frozen
 class DataPiece:
     """A part of a message: a frame, or what was received of one."""
@@ -140,16 +145,16 @@ class FrameScanner:
         if self.error is not None or position > len(data):
             return begin
         opcode, end = first & 0x0F, position + length
-        if opcode >= Opcode.CLOSE:
+        if opcode >= _CLOSE:
             if end > len(data):
                 return begin
             payload = data[position:end]
             payload = _apply_mask(payload, mask) if mask else payload
             found.append(ControlFrame(Opcode(opcode), payload))
             return end
-        begins = opcode != Opcode.CONTINUATION
+        begins = opcode != _CONTINUATION
         if begins:
-            self._is_text, self._message_bytes = opcode == Opcode.TEXT, 0
+            self._is_text, self._message_bytes = opcode == _TEXT, 0
         self._message_bytes += length
         self._is_last_frame, self._mask = first >= 0x80, mask
         end = min(end, len(data))
@@ -167,19 +172,16 @@ class FrameScanner:
             reason = "unknown opcode"
         elif (second >= 0x80) is not self._masked:
             reason = "a frame of a client must be masked, and no other"
-        elif opcode >= Opcode.CLOSE:
+        elif opcode >= _CLOSE:
             if first < 0x80 or second & 0x7F > _MAX_CONTROL_BYTES:
                 reason = "a control frame is too long or in parts"
-        elif (opcode == Opcode.CONTINUATION) is not self.in_message:
+        elif (opcode == _CONTINUATION) is not self.in_message:
             reason = "a message begins in another, or goes on without a beginning"
         elif length + self._message_bytes * self.in_message > self._max_message_bytes:
             self.error = WebSocketError(1009, "the message is too long")
             return
         if reason:
             self.error = WebSocketError(1002, reason)
-
-
-_OPCODES = frozenset(Opcode)
 
 
 def encode_frame(opcode: Opcode, payload: bytes, *, mask: bytes = b"") -> bytes:
