@@ -59,7 +59,7 @@ class UpstreamConnection:
         One system call, about a microsecond. Always false for streams without a socket, except
         for what TLS has received already.
         """
-        if self.failure is not None or any(_holds_data(layer) for layer in self._tls):
+        if self.failure is not None or any(map(_holds_data, self._tls)):
             return True
         return self._poll is not None and bool(self._poll(0))
 

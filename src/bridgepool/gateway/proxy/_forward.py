@@ -146,7 +146,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     recording = begin_recording(call, record) if record._body_recorder is not None else None
     if body is not None and not isinstance(body, bytes):
         body = UploadedBody(body, call, reader, recording)
-    url_fields = url_fields_of(call.runtime.kind, call.target.partition(b"?")[0])
+    url_fields = url_fields_of(call.runtime.kind, call.match.path)
     lists_models = call.use is not None and call.use.lists_models
     if url_fields or lists_models:
         headers = ask_for_plain_json(headers)

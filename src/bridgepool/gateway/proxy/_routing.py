@@ -64,7 +64,7 @@ def find_route(
         similar = find_similar_route(kind, request.method, target.path)
         return refusals.unknown_route(provider.name, record.method, path, similar)
     record.route = match.pattern
-    if has_body(request.headers) and request.method not in match.route.bodies:
+    if request.method not in match.route.bodies and has_body(request.headers):
         return refusals.unexpected_body(record.method)
     own_key = identity.own_key and uses_own_key(request.headers, provider, kind)
     if provider.client_keys and not own_key and found._keys is None:
