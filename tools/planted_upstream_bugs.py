@@ -94,4 +94,8 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "a request holds its place after its end", _RECOVERY_TESTS, f"{_RECOVERY}:_Run.serve",
         "admission.leave()", "pass",
     ),
+    bug(
+        "a request waits for a provider whose breaker is open", _RECOVERY_TESTS,
+        f"{_RECOVERY}:_Run._wait_for_turn", "not self._admits()", "False",
+    ),
 )  # fmt: skip

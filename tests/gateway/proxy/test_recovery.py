@@ -361,3 +361,22 @@ async def test_requests_that_wait_run_in_their_order(nursery: trio.Nursery) -> N
         assert done == list(range(5))
         await wait_all_tasks_blocked()
         assert admission.document() == {"running": 0, "waiting": 0, "limit": 1, "refused": 1}
+
+
+async def test_a_request_that_a_breaker_refuses_does_not_wait_for_its_turn(
+    nursery: trio.Nursery,
+) -> None:
+    upstream = await start_dying(nursery, *[answer(503)] * 5)
+    patient: dict[str, Any] = {"breaker_window": 300, "breaker_open": 300, "wait_timeout": 60}
+    provider = openai(upstream.url, breaker=True, max_concurrent=1, max_waiting=5, **patient)
+    async with open_rig(provider, nursery=nursery) as rig:
+        for _ in range(5):
+            assert (await ask(rig)).status == 503
+        runtime: Any = rig.gateway._runtimes.in_force.get("ai")
+        admission = runtime._resilience.state.admission
+        await admission.enter()
+        with trio.fail_after(30):
+            assert (await ask(rig)).code == "circuit_open"
+        admission.leave()
+        assert (await ask(rig)).code == "circuit_open"
+        assert (upstream.count, admission.running, admission.refused) == (5, 0, 0)
