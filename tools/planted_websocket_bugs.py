@@ -20,6 +20,11 @@ _CORS = "gateway/proxy/_cors.py"
 
 WEBSOCKET_BUGS: tuple[Bug, ...] = (
     bug(
+        "frames of a message that is held count by their content alone", _LIMIT_TESTS,
+        "gateway/proxy/websockets/_use.py:SocketUse._keep",
+        "size = len(payload) + _PIECE_BYTES", "size = len(payload)",
+    ),
+    bug(
         "a response beyond a limit is begun on a websocket", _LIMIT_TESTS, f"{_USE}._ask",
         "if self._is_limited():", "if False:",
     ),
