@@ -240,4 +240,4 @@ async def test_content_length_is_written_anew_in_both_directions(nursery: trio.N
                 answer = await client.read_until(b"\r\n\r\n")
             assert b"content-length: 12\r\n" in answer
             assert b"content-length: 2\r\n" in asked or method == b"HEAD"
-            assert b"000" not in answer + asked
+            assert b": 000" not in answer + asked  # which an id or a port may have
