@@ -107,7 +107,7 @@ class RequestBody:
     def take_buffered(self) -> bytes:
         """Return the part of the body that was received but not yet returned; never waits.
 
-        A short body mostly comes together with its head. Does not send `100-continue`.
+        A short body usually comes together with its head. Does not send `100 Continue`.
 
         Returns:
             b"" if nothing is buffered, and at the end.

@@ -67,7 +67,7 @@ class UpgradedUpstreamStream(trio.abc.Stream):
         """
         connection, size = self._connection, max_bytes or _MAX_READ_BYTES
         if connection.wire.buffered or connection.ended:
-            await trio.lowlevel.checkpoint()  # as above
+            await trio.lowlevel.checkpoint()  # before bytes are taken, so that none are lost
         while not (connection.wire.buffered or connection.ended):
             await connection.receive()
         return connection.wire.take_rest(size)

@@ -91,8 +91,8 @@ class RemoteProviders(Generic[P]):
     _hurried: trio.Event = attrs.field(factory=trio.Event, init=False)  # by `reconnect`
     _began: float = attrs.field(default=-inf, init=False)  # the present session, or the last one
     _first_refusal: Refused | None = attrs.field(default=None, init=False)
-    # Shielded: a session ends with its services and a goodbye, too, when everything is cancelled at
-    # once. `_leave` ends it.
+    # Shielded, so that a session ends with its services and a goodbye also when everything is
+    # cancelled at once. `_leave` ends it.
     _keeping: trio.CancelScope = attrs.field(
         factory=lambda: trio.CancelScope(shield=True), init=False
     )
@@ -183,7 +183,7 @@ class RemoteProviders(Generic[P]):
         return self._first_refusal
 
     async def _run(self, connect: Connect) -> None:
-        """Have a session whenever one can be had, until `_leave` (runs as a task)."""
+        """Connect whenever no session is open, until `_leave` (runs as a task)."""
         with self._keeping:
             await self._keep(connect)
 

@@ -70,8 +70,8 @@ class RpcPeer:
     _loss: ConnectionLostError | None = attrs.field(default=None, init=False)
     _left: bool = attrs.field(default=False, init=False)
     _sends_goodbye: bool = attrs.field(default=False, init=False)  # its last frame is one
-    # Shielded: a goodbye goes out, too, when everything is cancelled at once. `_end` gives both of
-    # them a deadline.
+    # Both shielded, so that a goodbye goes out also when everything is cancelled at once. `_end`
+    # gives both a deadline.
     _writing: trio.CancelScope = attrs.field(
         factory=lambda: trio.CancelScope(shield=True), init=False
     )

@@ -15,7 +15,7 @@ Period: TypeAlias = Literal["day", "month"]
 ROUNDING: Final = 1e-9
 """The part of a limit below which what is left is a matter of rounding."""
 NEARLY_SPENT: Final = 0.8
-"""The part of a limit from which on operators see a budget."""
+"""The part of a limit that is spent when operators begin to see a budget."""
 
 
 def period_start(period: Period, now: float) -> float:
@@ -45,7 +45,7 @@ class BudgetUse:
     limit: float
     """More than 0."""
     spent: float
-    """With what running requests are estimated to spend."""
+    """It includes the estimates of running requests."""
     ends: float
     """When the next period begins, in seconds since the epoch."""
 
@@ -90,7 +90,7 @@ class Budget:
     def nearly_spent(self, now: float) -> tuple[float, float, float] | None:
         """Return limit, what is spent, and the end of the period, if little is left.
 
-        Changes nothing. A budget of 0 has nothing that could be spent.
+        Begins no period, unlike `remaining`. A budget of 0 is never returned.
         """
         spent = self.spent if now < self._until else 0.0
         nearly = 0 < NEARLY_SPENT * self.limit <= spent

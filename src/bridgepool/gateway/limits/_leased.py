@@ -45,7 +45,7 @@ class _Part:
     """What of that a control plane knows."""
     period: float = 0.0
     until: float = 0.0
-    """When that ends."""
+    """When `period` ends."""
     demand: float = 0.0
     _at: float = 0.0  # when the demand was so much
 
@@ -160,7 +160,7 @@ class LeasedScope:
         return {}
 
     def _turn(self, name: str, part: _Part, wall: float) -> None:
-        """Begin a period. A share is one of the period in which it was given."""
+        """Begin a period. A share counts only in the period in which it was given."""
         period = BUDGETS[name][1]
         part.period, part.until = period_start(period, wall), period_end(period, wall)
         part.remaining = math.inf
@@ -185,7 +185,8 @@ class LeasedScope:
                 self.rates[name].take(difference, now)
             elif name in BUDGETS:
                 most = max(part.share, part.limit if self.alone else BUDGET_CHUNK * part.limit)
-                # What was taken beyond the share was drawn for it: the next report returns it.
+                # The control plane drew what was taken beyond the share, so that is not kept: the
+                # next report returns it.
                 part.share = min(part.share - difference, most)
                 part.used += difference
             else:

@@ -37,7 +37,8 @@ def answer_headers(headers: Headers, *, own_key: bool, rates: Headers = ()) -> H
     Args:
         headers: As received.
         own_key: The request was made with the client's own upstream key.
-        rates: What is left of the client's limits, which is sent in place of such fields.
+        rates: The fields with what is left of the client's limits; those of the upstream about
+            limits are left out for them.
     """
     return _passing(forward_response_headers(headers), own_key, rates)
 

@@ -70,7 +70,7 @@ class ClientUse:
     """It is no request for models, which limits of tokens and money are not about."""
     counts_tokens: bool = False
     """What the answer tells of tokens is wanted."""
-    _read: ReadBody | None = None  # the same, as long as it is held
+    _read: ReadBody | None = None  # holds memory for `body`, until it is released
     _grant: Grant | None = None
     _input: float = 0.0  # tokens, estimated
     _bytes_per_token: float = _BYTES_PER_TOKEN

@@ -64,7 +64,7 @@ def _is_bare(request: Request) -> bool:
     Clients send it at their start, often without a key, to see whether something answers at their
     base URL. It is answered whatever the name is, so the answer tells strangers nothing.
     """
-    # Anything else than a name, such as a key, is told that it is wrong.
+    # What is not a name, such as a key, is refused with the reason.
     return request.method in (b"GET", b"HEAD") and _BARE.fullmatch(request.target) is not None
 
 

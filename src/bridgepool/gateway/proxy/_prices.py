@@ -20,8 +20,9 @@ MAX_MODELS: Final = 100
 class Prices:
     """What tokens cost now, for usage records and for budgets; it is replaced while requests run.
 
-    A request costs what the table in force at its end says. What its budget held until then, by
-    that of its beginning, is given back in full. So no request is counted by two tables.
+    A request is priced by the table in force at its end. The estimate that its budget held until
+    then, by the table at its beginning, is given back in full. So no request is priced by two
+    tables.
     """
 
     table: PriceTable | None = None
@@ -32,7 +33,7 @@ class Prices:
         """Put another table in force.
 
         Raises:
-            PriceTableError: It has another currency, in which budgets have spent nothing yet.
+            PriceTableError: It has another currency than the one that budgets are counted in.
         """
         if self.table is not None and table.currency != self.table.currency:
             raise PriceTableError(

@@ -42,7 +42,7 @@ class StandIns:
         return self._left[0] if self._left else None
 
     async def take(self) -> ProviderRuntime | None:
-        """Return that one, and leave those after it."""
+        """Return the one of `next_ready`, and remove it."""
         runtime = await self.next_ready()
         if self._left:
             del self._left[0]

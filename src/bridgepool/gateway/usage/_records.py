@@ -37,8 +37,8 @@ class UsageRecord:
     id: str = attrs.field(factory=new_record_id)
     """Unique; ids made later sort later, within a clock's precision."""
     time: str
-    """When the request ended: ISO 8601 in UTC, with milliseconds; for HTTP the `time` in the access
-    log."""
+    """When the request ended: ISO 8601 in UTC, with milliseconds. The same as in its line of the
+    access log; a response on a websocket has no line there."""
     gateway: str = ""
     """The gateway that served it, by the name of its key, with a store of its own by that of its
     machine; empty in a gateway's own log."""

@@ -63,7 +63,7 @@ class Findings:
 
     def read(self, document: object) -> None:
         """Take what a document tells; it is decoded by `decoder_of`."""
-        if document != self._last:  # most events of a stream tell what the one before did
+        if document != self._last:  # most events of a stream repeat what the previous one had
             self._last = document
             self._read(tree_of(self.fields), document)
 

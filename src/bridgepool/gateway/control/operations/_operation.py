@@ -45,9 +45,9 @@ T = TypeVar("T")
 API_VERSION: Final = "v1"
 PREFIX: Final = f"/api/{API_VERSION}"
 SIGN: Final = "x-bridgepool-api"
-"""The header of all responses of the API: its version. No proxy and no other program gives it."""
+"""The header of all responses of the API: its version. No proxy or other program sends it."""
 NO_ROUTE: Final = "no-route"
-"""Its value for a path that is not one of the API."""
+"""The value of `SIGN` for a path that is not one of the API."""
 REQUIRED: Final = inspect.Parameter.empty
 
 

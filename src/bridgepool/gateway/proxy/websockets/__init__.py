@@ -1,5 +1,5 @@
 """Websockets through the data plane: the handshake, the relay of frames, limits and records.
 
-Clients' frames go to the provider and back as they are; beside them a guard reads the messages, so
-that rules, limits and usage hold for each response as they do for a request of HTTP.
+Frames pass unchanged in both directions. A guard reads the messages in them, so that rules, limits
+and usage apply to each response as to a request over HTTP.
 """

@@ -4,8 +4,8 @@ Theory of operation. Only where somebody wants them. A response that the client 
 the provider to begin it; those that wait are begun in their order, and one that begins while none
 waits was not asked for. Its record is made when it has ended, with the model that was asked for,
 the times from then on, and the messages of both sides since the end of the response before. An
-error in place of a response makes a record, too, from the provider or from the gateway: that of a
-request with such an answer.
+error of the provider or the gateway in place of a response makes a record, too, as of a request
+that was answered with that error.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class SocketLog:
 
         Args:
             event: What it says.
-            last: Its last piece; mostly its only one.
+            last: Its last piece, usually the only one.
         """
         messages = self._messages
         if event.ended is not None:

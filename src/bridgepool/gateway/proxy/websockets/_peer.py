@@ -41,7 +41,7 @@ class Peer:
     async def send(self, data: bytes, last: DataPiece) -> None:
         """Send pieces of messages, of which `last` is the last.
 
-        Cancellation: `unsent` tells if nothing was sent.
+        Cancellation: If nothing was sent, `unsent` is true.
         """
         self.unsent = True
         await trio.lowlevel.checkpoint_if_cancelled()

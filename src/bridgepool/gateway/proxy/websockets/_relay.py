@@ -298,8 +298,8 @@ class _Relay:
                     await self._closing.begun.wait()
 
     async def end_message(self) -> None:
-        """Pass the rest of the message to the client on that is under way."""
-        # Broken is also a client in whose message a send was cancelled.
+        """Pass on the rest of the message to the client that is under way."""
+        # A client is also broken if a send to it was cancelled in the middle of a message.
         with suppress(UpstreamError, trio.BrokenResourceError):
             if self._client.unsent:
                 raw = b"".join([each.raw for each in self._taken])
