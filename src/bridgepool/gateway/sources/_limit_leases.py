@@ -73,7 +73,8 @@ class LimitLeases:
     async def report_last(self) -> None:
         """Report what the last requests used, and give shares back, at the end of a gateway.
 
-        A checkpoint. Waits for the control plane, but not for one that is away.
+        A checkpoint. Waits for the control plane if there is a session; the end of the session
+        sets the deadline.
         """
         while self._reporting is not None:  # it may have begun before they ended
             await self._reporting.wait()

@@ -110,7 +110,7 @@ class _Relay:
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
     _refusal: Refusal | None = None  # why the current message of the client goes nowhere
-    _asks: bool = False  # whether that asks for a response, if it is judged
+    _asks: bool = False  # whether that message asks for a response; known if it is judged
     _told: Refusal | None = None  # the client was told so
     _use: SocketUse | None = None  # that judges the current message of the client
     _leaving: _End | None = None  # when no message to the client is under way
