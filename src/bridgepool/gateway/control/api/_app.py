@@ -27,10 +27,10 @@ from bridgepool.gateway.control.api._openapi import (
 )
 from bridgepool.gateway.control.operations import OPERATIONS, Context, Operation
 from bridgepool.gateway.control.operations._operation import (
+    API_HEADER,
     NO_ROUTE,
     PREFIX,
     REQUIRED,
-    SIGN,
     Place,
 )
 from bridgepool.gateway.control.operations._requests import ApiError, read_request
@@ -39,7 +39,7 @@ from bridgepool.gateway.serving._peer import FindPeer
 from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
 _NOT_FOUND: Final = error_response(
-    404, "not_found", "there is no such route", headers={SIGN: NO_ROUTE}
+    404, "not_found", "there is no such route", headers={API_HEADER: NO_ROUTE}
 )
 _NO_JSON: Final = error_response(
     400, "bad_request", "the request cannot be read; a body has to be JSON"

@@ -20,7 +20,7 @@ from bridgepool.gateway.control._errors import (
     StoreError,
     StoreUnavailableError,
 )
-from bridgepool.gateway.control.operations._operation import API_VERSION, SIGN
+from bridgepool.gateway.control.operations._operation import API_HEADER, API_VERSION
 from bridgepool.gateway.control.operations._requests import ApiError, ApiErrorBody
 from bridgepool.http import Exchange, Headers
 
@@ -51,7 +51,7 @@ class ApiResponse:
 
     def fields(self, request_id: str | None = None) -> Headers:
         """Return the fields of its head."""
-        fields = {"content-type": "application/json", SIGN: API_VERSION, **self.headers}
+        fields = {"content-type": "application/json", API_HEADER: API_VERSION, **self.headers}
         if request_id is not None:
             fields["x-request-id"] = request_id
         return tuple((name.lower().encode(), text.encode()) for name, text in fields.items())

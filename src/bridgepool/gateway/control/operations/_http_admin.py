@@ -16,7 +16,7 @@ from bridgepool._errors import BridgePoolError
 from bridgepool._network import describe_failure
 from bridgepool._secret import Secret
 from bridgepool.gateway.control.operations import Operation
-from bridgepool.gateway.control.operations._operation import API_VERSION, PREFIX, SIGN
+from bridgepool.gateway.control.operations._operation import API_HEADER, API_VERSION, PREFIX
 from bridgepool.gateway.control.operations._requests import ApiErrorBody, write_request
 
 P = ParamSpec("P")
@@ -65,7 +65,7 @@ class HttpAdmin:
                 f"the control plane at {self._client.base_url} did not answer "
                 f"({_why(error)}); is it running, and is that its --listen address?",
             ) from None
-        if response.headers.get(SIGN) != API_VERSION:
+        if response.headers.get(API_HEADER) != API_VERSION:
             raise _not_understood(response)
         if response.is_success:
             return cast("T", _decode(response, operation.answer))

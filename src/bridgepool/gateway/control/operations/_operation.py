@@ -44,10 +44,10 @@ T = TypeVar("T")
 
 API_VERSION: Final = "v1"
 PREFIX: Final = f"/api/{API_VERSION}"
-SIGN: Final = "x-bridgepool-api"
+API_HEADER: Final = "x-bridgepool-api"
 """The header of all responses of the API: its version. No proxy or other program sends it."""
 NO_ROUTE: Final = "no-route"
-"""The value of `SIGN` for a path that is not one of the API."""
+"""The value of `API_HEADER` for a path that is not one of the API."""
 REQUIRED: Final = inspect.Parameter.empty
 
 

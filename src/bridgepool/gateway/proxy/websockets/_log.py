@@ -29,7 +29,7 @@ from bridgepool.gateway.usage._tokens import Usage, kept_text
 from bridgepool.http import DataPiece
 
 _MAX_WAITING: Final = 100  # responses that were asked for and have not begun
-_status = re.compile(rb'"status(?:_code)?"\s*:\s*([45][0-9]{2})\b')
+_STATUS: Final = re.compile(rb'"status(?:_code)?"\s*:\s*([45][0-9]{2})\b')
 _INVALID: Final = b'"invalid_request_error"'
 
 
@@ -186,7 +186,7 @@ def _keep(body: KeptBody, piece: DataPiece) -> None:
 
 def _error_status(message: bytes) -> int:
     """Return the status of a provider's error; not all of them name one."""
-    found = _status.search(message)
+    found = _STATUS.search(message)
     if found is not None:
         return int(found[1])
     return 400 if _INVALID in message else 500

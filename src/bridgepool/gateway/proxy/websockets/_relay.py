@@ -61,7 +61,7 @@ _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
 _NO_CODE, _NO_CLOSE = 1005, 1006  # never sent
-_asks_response = re.compile(rb'"type"\s*:\s*"response\.create"')
+_ASKS_RESPONSE: Final = re.compile(rb'"type"\s*:\s*"response\.create"')
 
 
 @attrs.frozen
@@ -221,7 +221,7 @@ class _Relay:
         """Return what goes on with a piece of the client's; answer a message that does not."""
         refusal = self._refusal
         if piece.begins:
-            self._asks = _asks_response.search(piece.payload) is not None
+            self._asks = _ASKS_RESPONSE.search(piece.payload) is not None
         if refusal is not None:
             if piece.begins and (refusal != self._told or self._asks):
                 self._told = refusal
