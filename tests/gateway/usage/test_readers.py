@@ -16,7 +16,12 @@ from bridgepool.gateway.providers import ANTHROPIC, OPENAI, PROVIDER_TYPES, Usag
 from bridgepool.gateway.usage import _json_reader
 from bridgepool.gateway.usage._event_reader import EventReader
 from bridgepool.gateway.usage._json_reader import JsonReader
-from bridgepool.gateway.usage._reader import UsageReader, make_usage_reader, readable_encodings
+from bridgepool.gateway.usage._reader import (
+    GzipReader,
+    UsageReader,
+    make_usage_reader,
+    readable_encodings,
+)
 from bridgepool.gateway.usage._scanner import Scanner
 from bridgepool.gateway.usage._socket_reader import SocketReader
 from bridgepool.gateway.usage._tokens import Findings, Tokens, Usage
@@ -273,6 +278,21 @@ def test_answers_of_any_length_are_read_in_bounded_memory() -> None:
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
     assert reader.result() == Usage()
+
+
+def test_a_piece_that_expands_without_end_is_given_up_soon() -> None:
+    lines, zipped = 0, gzip.compress(b"data:\n" * 10_000_000)[:65536]
+
+    class Counting:
+        def feed(self, data: bytes) -> None:
+            nonlocal lines
+            lines += data.count(b"\n")
+
+        def result(self) -> Usage:
+            return Usage()
+
+    GzipReader(Counting()).feed(zipped)
+    assert 100_000 < lines < 1_000_000
 
 
 def test_only_answers_that_can_be_read_get_a_reader() -> None:

@@ -82,9 +82,11 @@ class EventReader:
         if len(line) > MAX_DECODED_BYTES:
             Scanner(self._findings).feed(line[len(_DATA) :])
             return
-        document = line[len(_DATA) :]
-        if not decode_into(self._findings, document) and document.strip() == b"[DONE]":
+        document = line[len(_DATA) :].strip()
+        if document == b"[DONE]":
             self._findings.ended = True
+        elif document:
+            decode_into(self._findings, document)
 
     def result(self) -> Usage:
         """Return what was read; call it once, at the end."""

@@ -19,7 +19,7 @@ from bridgepool.gateway.usage._tokens import Usage
 _GZIP: Final = 31  # zlib's number for a gzip header
 _PIECE: Final = 65536  # bytes that are decompressed at a time
 _MOST: Final = 2**20  # bytes that may come of any answer; beyond them, so many for each byte of it:
-_RATIO: Final = 200
+_RATIO: Final = 64  # streams of models are at 30; what is read at once holds everything else up
 
 
 class UsageReader(Protocol):
