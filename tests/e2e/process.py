@@ -149,6 +149,9 @@ async def run_command(
             nursery.start_soon(run.stderr.read_from, process.stderr)
         try:
             yield run
+        except Exception as error:
+            error.add_note("\n".join(["the program's standard error:", *run.stderr.lines[-20:]]))
+            raise
         finally:
             if process.returncode is None:
                 process.kill()
