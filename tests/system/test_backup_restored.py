@@ -116,12 +116,15 @@ async def test_in_sqlite_under_what_runs_by_the_two_commands_of_the_page(
     path, backup = tmp_path / "store.db", tmp_path / "backup.db"
     home = await make_home(tmp_path, str(path))
     async with (
-        open_plane(home),
+        open_plane(home) as plane,
         open_front(home, control_source(home)) as (standalone, _),
         open_front(home, store_source(home)) as (embedded, _),
         AsyncExitStack() as stack,
     ):
         await home.add("ai", north, "sk-1")
+        with trio.fail_after(60):  # the store that comes back knows the gateway
+            while not await plane.store.list_gateways():  # noqa: ASYNC110
+                await trio.sleep(0.01)
         copy_store(path, backup)
         for upstream in (south, north, south):
             new = await home.change("ai", base_url=upstream.openai_url)
