@@ -77,7 +77,7 @@ async def test_alerts_fire_for_what_they_are_about_and_for_nothing_else(tmp_path
         (BUG, FAILING, 0),
         (BUG, BUGS, 1),
         (ANSWERED | BROKEN | DISABLED, BUGS, 0),
-        (SPENT, "BridgepoolBudgetsSpent", 1),  # though nobody is refused
+        (SPENT, "BridgepoolBudgetsSpent", 1),  # no refusal is needed
         (NO_BUDGET, "BridgepoolBudgetsSpent", 1),
         (NEARLY, "BridgepoolBudgetsSpent", 0),
         (NEARLY, "BridgepoolBudgetsNearlySpent", 1),

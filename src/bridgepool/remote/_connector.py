@@ -26,8 +26,8 @@ def websocket_connector(
     """Return what connects `open_remote_providers` to an owner over a websocket.
 
     Args:
-        url: Where it listens: ``wss://host:port``, or ``ws://…`` on a network that nobody else is
-            on, since keys and providers go over it.
+        url: Where it listens: ``wss://host:port``, or ``ws://…`` on a private network only, since
+            keys and providers are sent unencrypted.
         key: What the owner's `admit` decides by.
         ssl_context: For ``wss``, where the system's certificates are not the right ones.
         limits: Of the connection; give both ends the same.

@@ -259,6 +259,7 @@ class RemoteProviders(Generic[P]):
         async with open_service_nursery() as nursery:
             nursery.start_soon(self._send_receipts, session)
             try:
+                # No checkpoint since `_session` was set: `_leave` cancels this scope, no older one.
                 with trio.CancelScope() as self._serving:
                     raise await session.rpc.wait_lost()
             finally:

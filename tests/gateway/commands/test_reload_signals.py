@@ -180,7 +180,7 @@ def write_prices(file: Path, price: str, currency: str = "USD") -> None:
 async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
     north: SimulatedUpstream, tmp_path: Path
 ) -> None:
-    """It was read once: new prices needed a restart, which begins the budgets of a file anew."""
+    """It was read once. New prices needed a restart, and budgets in memory began anew with it."""
     file, prices, log = (tmp_path / name for name in ("providers.toml", "prices.toml", "usage"))
     row, key = client_row_and_key("web")
     write(file, provider("ai", "openai", north.openai_url), f"{row}\nmoney_per_month = 100")

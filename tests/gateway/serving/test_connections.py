@@ -41,7 +41,7 @@ def test_the_limit_of_open_files_bounds_the_connections_with_two_for_each(
 def test_a_limit_of_open_files_below_the_default_number_of_connections_is_no_warning(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each start warned where the limit was 20,000 files, though nobody asked for as many."""
+    """Each start warned where the limit was 20,000 files, also without --max-connections."""
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (20_000, 20_000))
     limiter = make_limiter(LOGGER, None, None, ())

@@ -9,12 +9,12 @@ that is lost, late or doubled never makes the sum larger than the limit.
 
 Shares follow demand; a gateway without any keeps the least share, so that its next request need not
 wait. A share of a rate grows at once by what was asked for in the last seconds. Beyond that it
-grows only by an even part of what nobody holds, so that a burst which goes to all gateways finds a
-share at each. What a gateway held that is gone stays taken for a while, since it may go on with it
-while its connection is away; then it comes back, but for what it held of a budget, which counts as
-spent. After the start of a control plane shares hardly grow for a moment, until all gateways have
-reported what they hold. A gateway that was there before and does not report may have used its share
-of a rate. That share is given to others, but counts as taken, and comes back within a minute.
+grows only by an even part of what nobody holds. So each gateway has a share when a burst is spread
+over all of them. What a gateway held that is gone stays taken for a while, since it may go on with
+it while its connection is away; then it comes back, but for what it held of a budget, which counts
+as spent. After the start of a control plane shares hardly grow for a moment, until all gateways
+have reported what they hold. A gateway that was there before and does not report may have used its
+share of a rate. That share is given to others, but counts as taken, and comes back within a minute.
 
 Of a budget that is kept in a store, only what was *drawn* from there is given: what is drawn counts
 as spent in the store. So what gateways hold outlives the control plane that gave it, and the next

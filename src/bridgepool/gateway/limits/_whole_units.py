@@ -14,8 +14,8 @@ _STAYS: Final = 1 / 3  # of a unit, for the one that has it
 def divide_units(units: int, asking: Sequence[tuple[float, float]]) -> list[int]:
     """Return how many of some units each gets: by demand, the largest remainders first.
 
-    One that has a unit keeps it unless the demand elsewhere is much larger: a unit is of no use on
-    its way.
+    One that has a unit keeps it unless the demand elsewhere is much larger: while a unit moves,
+    nobody can use it.
 
     Args:
         units: The units.

@@ -116,6 +116,7 @@ def _node(paths: Mapping[Paths, str]) -> PathNode:
 
 def _kept(names: Mapping[str, PathNode], each: PathNode | None) -> Any:
     inside = {name: node.kept for name, node in names.items()}
+    # mypy knows typed dicts only by names that stand in the source; these come from the paths.
     objects: Any = TypedDict("Kept", inside, total=False) if inside else dict  # type: ignore[operator]
     lists: Any = list if each is None else GenericAlias(list, each.kept)
     return objects | lists | str | int | float | bool | None

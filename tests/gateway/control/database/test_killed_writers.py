@@ -48,7 +48,7 @@ async def _check(url: str, writers: list[tuple[int, int]]) -> None:
             async with trio.open_nursery() as nursery:
                 for writer in writers:
                     nursery.start_soon(write, *writer)
-            # Nobody holds a lock any more; it waits for a server that still commits for one killed.
+            # The server may still be committing for a killed writer; this waits for its lock.
             await database.write(increment)
             made = await _count(database) - before - 1
             # Of each writer, at most one change was made and not acknowledged.
