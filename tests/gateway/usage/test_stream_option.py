@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -81,6 +82,14 @@ def test_whole_events_pass_at_once_and_long_ones_are_not_held_back() -> None:
     assert stripper.feed(b"\n\n" + one) == b"\n\n" + one
     usage = events([{"choices": [], "usage": CHAT_USAGE}])
     assert stripper.feed(usage) == b""
+
+
+def test_many_small_events_in_one_piece_take_no_longer_than_as_many_pieces() -> None:
+    """Each event was cut off a copy of all that followed it: seconds for 64 kB of line breaks."""
+    piece = b"\n\n" * 400_000
+    begun = time.perf_counter()
+    assert _strip([piece]) == piece
+    assert time.perf_counter() - begun < 30
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ it, so it never gets it.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import attrs
@@ -15,6 +16,7 @@ import msgspec
 MAX_HELD_BYTES: Final = 16 * 1024
 """The longest beginning of an event that is held back until its end has come."""
 _DATA: Final = b"data:"
+_end_of_event: Final = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 _request: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _options: Final = msgspec.json.Decoder(dict[str, Any])
 _chunk: Final = msgspec.json.Decoder()
@@ -57,38 +59,26 @@ class UsageStripper:
 
     def feed(self, data: bytes) -> bytes:
         """Take a piece of the stream; return what goes to the client now."""
-        data = self._held + data
-        self._held = b""
-        passed = []
-        while data:
-            end = _end_of_event(data)
-            if end is None:
-                if self._passing or not _may_be_it(data):
-                    self._passing = True
-                    passed.append(data)
-                else:
-                    self._held = data
-                break
-            event, data = data[:end], data[end:]
+        held, self._held = self._held, b""
+        data, passed, begin = held + data, list[bytes](), 0
+        for found in _end_of_event.finditer(data, max(0, len(held) - 3)):
+            event = data[begin : found.end()]
+            begin = found.end()
             if self._passing or not _is_it(event):
                 passed.append(event)
             self._passing = False
+        rest = data[begin:]
+        if rest and not self._passing and _may_be_it(rest):
+            self._held = rest
+        elif rest:
+            self._passing = True
+            passed.append(rest)
         return b"".join(passed)
 
     def rest(self) -> bytes:
         """Return what is held back, at the end of the stream."""
         held, self._held = self._held, b""
         return b"" if _is_it(held) else held
-
-
-def _end_of_event(data: bytes) -> int | None:
-    """Return where the first event ends; None if it does not end here."""
-    ends = [
-        found + len(mark)
-        for mark in (b"\n\n", b"\r\n\r\n", b"\r\r")
-        if (found := data.find(mark)) >= 0
-    ]
-    return min(ends) if ends else None
 
 
 def _may_be_it(data: bytes) -> bool:
