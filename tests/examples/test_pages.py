@@ -10,7 +10,7 @@ import re
 import shlex
 import tomllib
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -165,17 +165,39 @@ def test_the_page_of_clients_names_the_versions_that_the_tests_run() -> None:
         assert f"`{name}` {package['dependencies'][name]}" in text, name
 
 
-def test_every_code_of_a_refusal_stands_on_a_page() -> None:
-    proxy = ROOT / "src" / "bridgepool" / "gateway" / "proxy"
-    codes = {"bad_request", *_INVALID_CODES.values()}
-    for file in proxy.glob("*.py"):
+def _refusals() -> Iterator[tuple[str, str, str]]:
+    """Yield the code, the status and the retry of each refusal, as its source has them."""
+    for file in (ROOT / "src" / "bridgepool" / "gateway" / "proxy").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
-                case ast.Call(func=ast.Name(id="Refusal"), args=[_, ast.Constant(value=code), *_]):
-                    codes.add(str(code))
-    pages = "".join(page.read_text() for page in (ROOT / "docs" / "howto").glob("*.md"))
-    assert len(codes) > 40
-    assert [code for code in sorted(codes) if f"`{code}`" not in pages] == []
+                case ast.Call(
+                    func=ast.Name(id="Refusal"), args=[status, ast.Constant(value=code), *_]
+                ):
+                    retry = re.search(r"Retry\.(\w+)", ast.unparse(node))
+                    yield str(code), ast.unparse(status), retry[1] if retry else "CLIENT_DECIDES"
+
+
+def test_every_refusal_stands_in_a_table_with_its_status_and_whether_to_retry() -> None:
+    """Codes stood on the pages; statuses and retries were compared by nobody."""
+    rows: dict[str, list[tuple[str, str]]] = {}
+    for name, status_at, code_at in (("clients", 1, 2), ("client-limits", 0, 1)):
+        for line in page(f"howto/{name}.md").splitlines():
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            if len(cells) == 4 and re.match(r"\d{3}", cells[status_at]):
+                for code in re.findall(r"`(\w+)`", cells[code_at]):
+                    rows.setdefault(code, []).append((cells[status_at], cells[3]))
+    advice = {
+        "USELESS": "no",
+        "SOON": r"after (?:a second|`Retry-After`)|yes",
+        "CLIENT_DECIDES": "by their own rules",
+    }
+    found = list(_refusals())
+    assert len(found) > 40
+    for code, status, retry in found:
+        for shown, retries in rows[code]:
+            assert not status.isdigit() or status in shown, (code, status)
+            assert re.match(advice[retry], retries), (code, retry)
+    assert {"bad_request", *_INVALID_CODES.values()} <= rows.keys()
 
 
 def test_one_page_tells_how_to_install_and_no_other_names_the_distribution() -> None:

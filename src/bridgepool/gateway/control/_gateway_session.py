@@ -39,6 +39,6 @@ class GatewaySession:
     rejected: tuple[RejectedRow, ...] = ()
     """Rows of that revision that it could not use, and why."""
     provider_keys: KeyReport | None = None
-    """What it does with the providers' keys; None if it has not told."""
+    """What it does with the providers' keys; None if it reported nothing."""
     keys_reported: datetime | None = None
-    """When it told; what is relative in the report is relative to it."""
+    """When it reported; times in the report are relative to it."""

@@ -83,8 +83,8 @@ FIRST_BYTE: Final = Metric(
 TOKENS: Final = Metric(
     "bridgepool_tokens_total",
     "counter",
-    "Tokens that answers told, where usage is read. `type` is `input`, `output`, `cached_read`, "
-    "`cached_write` or `reasoning`; the last three are parts of the first two.",
+    "Tokens that answers reported, where usage is read. `type` is `input`, `output`, "
+    "`cached_read`, `cached_write` or `reasoning`; the last three are parts of the first two.",
     ("provider", "type"),
 )
 WEBSOCKETS: Final = Metric(

@@ -2,7 +2,7 @@
 
 What is dropped speaks to one browser, to a proxy in front of a server or about a host name, decides
 which web pages may read the answer, or makes a client call an address that the upstream chose: SDKs
-send their gateway key along. The page on the gateway lists each with its reason.
+send their gateway key along. `docs/reference/forwarding.md` lists each with its reason.
 """
 
 from __future__ import annotations

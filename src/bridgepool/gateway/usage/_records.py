@@ -89,7 +89,7 @@ class UsageRecord:
     priced_as_unknown: bool = False
     """Whether the price table has no row for the model, so that `[unknown]` made the cost."""
     complete: bool = False
-    """Whether these are the final counts: the answer came to its end, and has told tokens."""
+    """Whether these are the final counts: the answer came to its end, and reported tokens."""
     tools: tuple[str, ...] = ()
     """Names of the tools that the model called, each once; the first 32."""
     finish: str = ""
