@@ -69,6 +69,11 @@ class Gateway:
             lost = world.random.random() <= world.loss
             self.asking = None if lost else (world.now + world.delay(), asked)
 
+    def lose_session(self) -> None:
+        self.asking = self.answer = None
+        for scope in self.limiter.scopes.values():
+            scope.lend_least(self.world.now)  # type: ignore[attr-defined]  # leased
+
     def demands(self) -> list[ShareDemand]:
         return [
             one
@@ -159,7 +164,7 @@ class World:
         gateway = self.random.choice(self.gateways)
         self.ledgers[gateway.plane].end(gateway.name, self.now)
         gateway.plane = self.random.randrange(self.count)
-        gateway.asking = gateway.answer = None
+        gateway.lose_session()
         self.ledgers[gateway.plane].begin(gateway.name)
 
     def restart_plane(self) -> None:
@@ -170,7 +175,7 @@ class World:
         for gateway in self.gateways:
             if gateway.plane == number:
                 self.ledgers[number].begin(gateway.name)
-                gateway.asking = gateway.answer = None
+                gateway.lose_session()
 
 
 def run(

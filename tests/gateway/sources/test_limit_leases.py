@@ -286,6 +286,30 @@ async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheles
         nursery.cancel_scope.cancel()
 
 
+async def test_a_client_that_paused_is_served_while_the_control_plane_is_away(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its share of whole requests had gone back, and 0 was held on to: each request got 429."""
+    async with opened() as (one, _two):
+        caller, leases = ada(requests_per_minute=200, max_concurrent=5), one.clients._leases
+        for _ in range(3):
+            found = await ask(leases, caller)
+            assert isinstance(found, Grant)
+            found.end(None)
+        await trio.sleep(100)
+        leases.note_session(None)
+        grants = []
+        for _ in range(2):  # the least share: of requests at a time one, of 200 a minute two
+            found = await ask(leases, caller)
+            assert isinstance(found, Grant)
+            refused = await ask(leases, caller)
+            assert isinstance(refused, Exceeded)
+            grants.append(refused.rule)
+            found.end(None)
+        assert grants == ["max_concurrent", "max_concurrent"]
+        assert await admits(leases, caller) == "requests_per_minute"
+
+
 @pytest.mark.parametrize(
     "demand",
     [

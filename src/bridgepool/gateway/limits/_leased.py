@@ -245,6 +245,20 @@ class LeasedScope:
 
     # -- shares
 
+    def lend_least(self, now: float) -> None:
+        """Use the least share of each limit of which less is held; no control plane gives more.
+
+        Shares of whole requests go back when they are not used. Budgets stay: what is left of
+        their shares is all that may be spent.
+        """
+        for name, part in self.parts.items():
+            least = _least(name, part.limit)
+            if name in BUDGETS or self.alone or part.share >= least:
+                continue
+            part.lend(least)
+            if name in self.rates:
+                self.rates[name].set_limit(part.limit, part.share, now)
+
     def demands(self, scope: str, scope_id: str, now: float) -> list[ShareDemand]:
         """Return what is to be reported of each limit."""
         return [

@@ -3,7 +3,8 @@
 Theory of operation. About every second the gateway reports what it holds and uses, and gets its
 next shares (`limits/_shares`). A request of a client that nothing is held for yet waits for a
 report, for a moment; so does one that would be refused, since a larger share may be free. There is
-one report at a time. While there is no session, the gateway goes on with what it holds.
+one report at a time. While there is no session, the gateway goes on with what it holds, or with the
+least share where it holds less.
 
 A control plane of an earlier version does not know of shares. Then this gateway uses the whole
 limits, as one that is alone does.
@@ -60,7 +61,10 @@ class LimitLeases:
     def note_session(self, lease: Lease | None) -> None:
         """Note that a session has begun, on which shares are leased; or, None, ended."""
         self._lease = lease
-        if lease is not None and self._alone:
+        if lease is None:
+            for scope in self._all_scopes():
+                scope.lend_least(trio.current_time())
+        elif self._alone:
             self._set_alone(False)
 
     async def run(self) -> None:
@@ -162,9 +166,13 @@ class LimitLeases:
 
     def _set_alone(self, alone: bool) -> None:
         self._alone = alone
+        for scope in self._all_scopes():
+            scope.set_alone(alone, trio.current_time())
+
+    def _all_scopes(self) -> Iterator[LeasedScope]:
         for scope in self.limiter.scopes.values():
             if isinstance(scope, LeasedScope):
-                scope.set_alone(alone, trio.current_time())
+                yield scope
 
 
 def _given_back(one: ShareDemand) -> ShareDemand:
