@@ -1,5 +1,6 @@
 """The end of a follower: its services, its goodbye, and how long both take."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -36,6 +37,8 @@ class Works:
     """A service of which a follower reports its last work, and waits for the answer."""
 
     answers_after: float = 0.0
+    raises: bool = False
+    """The follower's end of it raises when it is closed."""
     seen: list[str] = attrs.field(factory=list)
     name: str = "works"
     version: ProtocolVersion = ProtocolVersion(1, 0)  # noqa: RUF009 -- frozen
@@ -47,6 +50,8 @@ class Works:
             yield
             return
         yield
+        if self.raises:
+            raise ValueError("planted")
         try:
             await session.call("report", Work(7), Work)
             self.seen.append("answered")
@@ -115,9 +120,9 @@ class Ending:
 
 
 @asynccontextmanager
-async def following(answers_after: float = 0.0) -> AsyncIterator[Ending]:
+async def following(answers_after: float = 0.0, *, raises: bool = False) -> AsyncIterator[Ending]:
     """Follow an owner that lives longer; the block's end is the follower's."""
-    owner, works, links = Owner(), Works(answers_after), list[Link]()
+    owner, works, links = Owner(), Works(answers_after, raises), list[Link]()
     owner.set_rows([row(1)])
 
     @asynccontextmanager
@@ -154,6 +159,18 @@ async def test_the_services_of_a_follower_that_ends_can_call_before_its_goodbye(
         if cancels:
             ending.scope.cancel()
     assert ending.works.seen == ["opened", "reported 7", "answered", "left"]
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+async def test_a_follower_of_which_a_service_raises_at_the_end_says_goodbye(
+    cancels: bool, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The owner took it for a lost connection, and expected the follower back."""
+    with caplog.at_level(logging.CRITICAL):
+        async with following(raises=True) as ending:
+            if cancels:
+                ending.scope.cancel()
+    assert ending.works.seen == ["opened", "left"]
 
 
 async def test_an_owner_that_is_too_slow_for_the_services_gets_the_goodbye(

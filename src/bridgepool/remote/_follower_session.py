@@ -99,7 +99,7 @@ async def open_follower_session(
     """Begin a session on a channel: hello, services, notices.
 
     Leaving the block without an exception closes the services, which may still call the owner, and
-    ends the session with a goodbye, all within `LEAVE_TIMEOUT`.
+    ends the session with a goodbye, also if one of them raises; all within `LEAVE_TIMEOUT`.
 
     Args:
         channel: A connection to an owner; closed in the end.
@@ -119,19 +119,26 @@ async def open_follower_session(
             on_changed(notice)
 
     notices = {"changed": NoticeHandler(RowSet, changed)}
+    deadline: float | None = None  # of the end, once the body has ended without an exception
     async with open_rpc(channel, notices=notices) as rpc:
-        with trio.CancelScope() as closing:
-            async with AsyncExitStack() as stack:
-                welcome = await rpc.call("hello", hello, Welcome)
-                for service in services:
-                    opened = ServiceSession(welcome.session, None, service.name, rpc)
-                    await stack.enter_async_context(service.open(opened))
-                watching = await rpc.call("watch", Watch(send=True), RowSet)
-                session = FollowerSession(rpc, welcome, watching.revision, owner)
-                for notice in early:
-                    session.note_changed(notice)
-                early.clear()
-                yield session
-                deadline = trio.current_time() + LEAVE_TIMEOUT
-                closing.deadline = deadline - _GOODBYE_TIME
-        await rpc.send_goodbye(FOLLOWER_ENDED, "the follower has ended", deadline=deadline)
+        try:
+            with trio.CancelScope() as closing:
+                async with AsyncExitStack() as stack:
+                    welcome = await rpc.call("hello", hello, Welcome)
+                    for service in services:
+                        opened = ServiceSession(welcome.session, None, service.name, rpc)
+                        await stack.enter_async_context(service.open(opened))
+                    watching = await rpc.call("watch", Watch(send=True), RowSet)
+                    session = FollowerSession(rpc, welcome, watching.revision, owner)
+                    for notice in early:
+                        session.note_changed(notice)
+                    early.clear()
+                    yield session
+                    deadline = trio.current_time() + LEAVE_TIMEOUT
+                    closing.deadline = deadline - _GOODBYE_TIME
+        finally:
+            if deadline is not None:
+                # It goes out, by its deadline, also when this wait is cancelled.
+                await rpc.send_goodbye(  # noqa: ASYNC102
+                    FOLLOWER_ENDED, "the follower has ended", deadline=deadline
+                )
