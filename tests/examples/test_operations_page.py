@@ -15,7 +15,6 @@ from bridgepool.gateway.control._hub import HubStatus
 from bridgepool.gateway.control.api._openapi import Readiness
 from bridgepool.http import HttpCounters
 from bridgepool.remote import RemoteStatus
-from bridgepool.remote._rpc_handlers import RpcCounters
 from bridgepool.transports.websocket import WebSocketCounters
 from tests.examples.support import ROOT
 
@@ -122,7 +121,6 @@ def test_every_line_of_the_page_is_one_that_is_logged() -> None:
         ("`RemoteStatus`", RemoteStatus),
         ("`HubStatus`", HubStatus),
         ("`WebSocketCounters`", WebSocketCounters),
-        ("`RpcCounters`", RpcCounters),
     ],
 )
 def test_every_count_stands_in_its_table(title: str, kind: type[attrs.AttrsInstance]) -> None:

@@ -1,6 +1,5 @@
 """Calls and notices between two ends of a memory channel."""
 
-import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -93,7 +92,6 @@ async def test_a_callers_cancellation_cancels_the_handler_over_there() -> None:
             nursery.cancel_scope.cancel()
         await cancelled.wait()
         assert (await here.call("n", Acknowledge(5), RowSet)).revision == 5
-        assert here.counters.late_answers == 1
 
 
 async def test_an_unexpected_exception_is_logged_there_and_told_as_internal(
@@ -110,11 +108,8 @@ async def test_an_unexpected_exception_is_logged_there_and_told_as_internal(
         "refuse": Method(Acknowledge, refuse),
         "odd": Method(Acknowledge, _same),
     }
-    async with _pair(methods) as (here, there):
-        with (
-            caplog.at_level(logging.CRITICAL),
-            pytest.raises(RemoteError, match="internal") as failed,
-        ):
+    async with _pair(methods) as (here, _):
+        with pytest.raises(RemoteError, match="internal") as failed:
             await here.call("fail", Acknowledge(1), Watch)
         assert "callers" not in str(failed.value)
         with pytest.raises(RemoteError, match=r"later \(busy\)"):
@@ -125,7 +120,7 @@ async def test_an_unexpected_exception_is_logged_there_and_told_as_internal(
             await here.call("odd", Goodbye("a", "b"), Watch)
         with pytest.raises(InvalidMessageError, match="Hello"):
             await here.call("odd", Acknowledge(1), Hello)
-        assert there.counters.handler_errors == 1
+    assert [record.getMessage() for record in caplog.records] == ["handler of fail raised"]
 
 
 async def test_notices_come_in_order_and_unknown_ones_are_ignored() -> None:
@@ -222,7 +217,6 @@ async def test_an_id_in_use_is_a_violation_and_a_late_answer_is_not() -> None:
         for _ in range(2):
             await left.send(codec.encode_request(1, "m", Acknowledge(1)))
         assert (await there.wait_lost()).code == "duplicate_id"
-        assert there.counters.late_answers == 1
 
 
 async def test_the_bodys_exception_comes_out_as_it_is_and_handlers_are_cancelled() -> None:

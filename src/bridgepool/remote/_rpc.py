@@ -27,10 +27,10 @@ from bridgepool._services import open_service_nursery
 from bridgepool.remote import _codec as codec
 from bridgepool.remote import _errors as errors
 from bridgepool.remote._errors import ConnectionLostError
-from bridgepool.remote._rpc_handlers import MAX_CALLS_IN_FLIGHT, Method, NoticeHandler, RpcCounters
+from bridgepool.remote._rpc_handlers import MAX_CALLS_IN_FLIGHT, Method, NoticeHandler
 from bridgepool.remote._rpc_peer import RpcPeer
 
-__all__ = ["MAX_CALLS_IN_FLIGHT", "Method", "NoticeHandler", "RpcCounters", "RpcPeer", "open_rpc"]
+__all__ = ["MAX_CALLS_IN_FLIGHT", "Method", "NoticeHandler", "RpcPeer", "open_rpc"]
 
 
 @asynccontextmanager
@@ -40,7 +40,6 @@ async def open_rpc(
     methods: Mapping[str, Method[Any]] | None = None,
     notices: Mapping[str, NoticeHandler[Any]] | None = None,
     max_frame_bytes: int = codec.MAX_FRAME_BYTES,
-    counters: RpcCounters | None = None,
 ) -> AsyncIterator[RpcPeer]:
     """Exchange calls and notices with the other side of a channel.
 
@@ -51,20 +50,13 @@ async def open_rpc(
         notices: How its notices are handled; others are ignored. ``cancel`` and ``goodbye`` are
             handled here.
         max_frame_bytes: The largest frame that is sent or accepted.
-        counters: Where to count; by default each connection has counters of its own.
 
     Cancellation:
         Leaving the block cancels the handlers and closes the channel, within two seconds. The
         body's own exception comes out unchanged. The block is not cancelled when the connection
         is lost; see `RpcPeer.wait_lost`.
     """
-    peer = RpcPeer(
-        channel,
-        dict(methods or {}),
-        dict(notices or {}),
-        max_frame_bytes,
-        counters or RpcCounters(),
-    )
+    peer = RpcPeer(channel, dict(methods or {}), dict(notices or {}), max_frame_bytes)
     async with open_service_nursery() as nursery:
         peer._nursery = nursery
         nursery.start_soon(peer._read)

@@ -1,4 +1,4 @@
-"""How a side of a connection handles calls and notices, and what it counts."""
+"""How a side of a connection handles calls and notices."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
@@ -37,30 +37,11 @@ class NoticeHandler(Generic[P]):
 
 
 @attrs.define(eq=False)
-class RpcCounters:
-    """What happened on a connection; may be shared by several."""
-
-    calls_sent: int = 0
-    """Calls that were made here."""
-    calls_received: int = 0
-    """Calls that the other side made."""
-    handler_errors: int = 0
-    """Unexpected exceptions of handlers."""
-    invalid_messages: int = 0
-    """Calls and notices whose parameters did not fit, and unknown methods of calls."""
-    late_answers: int = 0
-    """Answers to calls that were cancelled."""
-    violations: int = 0
-    """Connections that were ended because the other side broke the protocol."""
-
-
-@attrs.define(eq=False)
 class PendingCall:
     """A call that was made here."""
 
     answered: trio.Event = attrs.field(factory=trio.Event)
     answer: Response | None = None
-    given_up: bool = False
 
 
 def lost_error(error: Exception) -> ConnectionLostError:

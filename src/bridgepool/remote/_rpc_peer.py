@@ -24,7 +24,6 @@ from bridgepool.remote._rpc_handlers import (
     Method,
     NoticeHandler,
     PendingCall,
-    RpcCounters,
     check_size,
     lost_error,
 )
@@ -49,8 +48,6 @@ class RpcPeer:
     notices: dict[str, NoticeHandler[Any]]
     """How its notices are handled."""
     _max_frame_bytes: int
-    counters: RpcCounters
-    """What happened so far."""
     _nursery: trio.Nursery = attrs.field(init=False)
     _outbox: deque[tuple[bytes, bool]] = attrs.field(factory=deque, init=False)  # frame, is answer
     # method -> what makes the frame of its latest notice, or None; sent when the outbox is empty
@@ -118,13 +115,11 @@ class RpcPeer:
             self._places.release()
             raise
         call = self._calls[call_id] = PendingCall()
-        self.counters.calls_sent += 1
         self._enqueue(frame)
         try:
             await call.answered.wait()
         except trio.Cancelled:
             if call_id in self._calls and not self._is_over():
-                call.given_up = True
                 self._enqueue(codec.encode_notice("cancel", Cancel(call_id)))
             raise
         if (answer := call.answer) is None:
@@ -231,7 +226,6 @@ class RpcPeer:
         try:
             self._handle_frame(data)
         except InvalidMessageError as error:
-            self.counters.violations += 1
             _log.warning("protocol violation by the other side: %s", error)
             self._end(ConnectionLostError(error.code, error.reason), goodbye=True)
 
@@ -246,15 +240,12 @@ class RpcPeer:
 
     def _handle_answer(self, frame: codec.Response) -> None:
         call = self._calls.pop(frame.id, None)
-        if call is None or call.given_up:
-            self.counters.late_answers += 1
         if call is not None:
             self._places.release()
             call.answer = frame
             call.answered.set()
 
     def _handle_call(self, frame: codec.Request) -> None:
-        self.counters.calls_received += 1
         if frame.id in self._handlers:
             raise InvalidMessageError(errors.DUPLICATE_ID, f"call {frame.id} is not answered yet")
         if self._unanswered >= MAX_CALLS_IN_FLIGHT:
@@ -263,13 +254,11 @@ class RpcPeer:
         self._unanswered += 1
         method = self.methods.get(frame.method)
         if method is None:
-            self.counters.invalid_messages += 1
             self._answer_error(frame.id, errors.UNKNOWN_METHOD, "there is no such method")
             return
         try:
             params = codec.decode(frame.params[0], method.params)
         except InvalidMessageError as error:
-            self.counters.invalid_messages += 1
             self._answer_error(frame.id, error.code, error.reason)
             return
         scope = self._handlers[frame.id] = trio.CancelScope()
@@ -308,7 +297,6 @@ class RpcPeer:
             handler = self.notices.get(frame.method)
             params = None if handler is None else codec.decode(frame.params[0], handler.params)
         except InvalidMessageError as error:
-            self.counters.invalid_messages += 1
             _log.warning("notice ignored: %s", error)
             return
         if handler is None:
@@ -316,7 +304,6 @@ class RpcPeer:
         try:
             handler.handle(params)
         except Exception:  # the handler's: there is no answer, and the connection goes on
-            self.counters.handler_errors += 1
             _log.exception("handler of notice %s raised", frame.method)
 
     def _answer(self, call_id: int, name: str, result: object) -> None:
@@ -334,7 +321,6 @@ class RpcPeer:
         if isinstance(error, RemoteError):
             self._answer_error(call_id, error.code, error.message)
             return
-        self.counters.handler_errors += 1
         _log.error("handler of %s raised", name, exc_info=error)
         self._answer_error(call_id, errors.INTERNAL, "unexpected error; see the log over there")
 
