@@ -26,7 +26,7 @@ from ._errors import PoolClosedError, ReloadError
 from ._ledger import ReplaceOutcome
 from ._options import WatchOptions
 from ._pool import Replacement
-from ._services import open_service_nursery
+from ._services import open_background_nursery
 from ._snapshot import ProviderSnapshot, require_snapshot
 from ._statistics import JSON, as_json
 
@@ -178,14 +178,11 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
         retry_delay=retry_delay,
         max_retry_delay=max_retry_delay,
     )
-    async with open_service_nursery() as nursery:
+    async with open_background_nursery() as nursery:
         status = ReloadStatus() if status is None else status
         watcher = _Watcher(pool, reloader, options, status, task_status)
         nursery.start_soon(watcher.take_notices, changes)
-        try:
-            await watcher.reload_until_closed()
-        finally:
-            nursery.cancel_scope.cancel()
+        await watcher.reload_until_closed()
     if not watcher.has_started:
         raise PoolClosedError("the pool was closed before a snapshot was in force")
 

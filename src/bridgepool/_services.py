@@ -31,6 +31,16 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
             del raised  # its traceback refers to this frame
 
 
+@asynccontextmanager
+async def open_background_nursery() -> AsyncIterator[trio.Nursery]:
+    """Open a service nursery whose tasks are cancelled when the body has ended."""
+    async with open_service_nursery() as nursery:
+        try:
+            yield nursery
+        finally:
+            nursery.cancel_scope.cancel()
+
+
 def require_trio() -> None:
     """Raise a `RuntimeError` that says what to do, unless the caller is a Trio task."""
     if trio.lowlevel.in_trio_task():

@@ -29,7 +29,7 @@ import trio
 from bridgepool._backoff import Backoff, shorten
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._errors import ReloadError
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery, open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
 from bridgepool.remote._connector import Connect
@@ -256,14 +256,11 @@ class RemoteProviders(Generic[P]):
 
     async def _serve(self, session: FollowerSession) -> None:
         """Send receipts until this follower leaves, or the session is lost; then raise why."""
-        async with open_service_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             nursery.start_soon(self._send_receipts, session)
-            try:
-                # No checkpoint since `_session` was set: `_leave` cancels this scope, no older one.
-                with trio.CancelScope() as self._serving:
-                    raise await session.rpc.wait_lost()
-            finally:
-                nursery.cancel_scope.cancel()
+            # No checkpoint since `_session` was set: `_leave` cancels this scope, no older one.
+            with trio.CancelScope() as self._serving:
+                raise await session.rpc.wait_lost()
 
     async def _send_receipts(self, session: FollowerSession) -> None:
         sent = None

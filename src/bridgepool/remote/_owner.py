@@ -20,7 +20,7 @@ from bridgepool._ledger import ReplaceOutcome
 from bridgepool._pool import Replacement
 from bridgepool._refusal_log import RefusalLog
 from bridgepool._reload import ProviderReloader, watch_providers
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.remote import _codec as codec
 from bridgepool.remote._errors import RemoteError
@@ -177,13 +177,10 @@ class RemoteService(Generic[P]):
                 ...
         """
         near, far = open_memory_channel_pair(max_message_bytes=self._max_message_bytes)
-        async with near, open_service_nursery() as nursery:
+        async with near, open_background_nursery() as nursery:
             admitted = Admitted(identity, peer="memory")
             nursery.start_soon(self.serve, far, admitted)  # noqa: ASYNC113 -- the channel waits
-            try:
-                yield near
-            finally:
-                nursery.cancel_scope.cancel()
+            yield near
 
     def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
         """Put a snapshot in force: mark all sessions to be sent it. Not async.
@@ -328,7 +325,7 @@ async def open_remote_service(
         owner_name,
         follower_name,
     )
-    async with open_service_nursery() as nursery:
+    async with open_background_nursery() as nursery:
         nursery.start_soon(service._notify_sessions)
         nursery.start_soon(
             partial(watch_providers, service, source, changes, min_interval=_MIN_INTERVAL)
@@ -338,4 +335,3 @@ async def open_remote_service(
         finally:
             for session in tuple(service._open):
                 session.end(_SHUTTING_DOWN)
-            nursery.cancel_scope.cancel()

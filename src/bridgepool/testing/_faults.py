@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from .._services import open_service_nursery
+from .._services import open_background_nursery
 
 _PIECE = 16 << 10
 
@@ -319,9 +319,6 @@ async def open_fault_proxy(target_host: str, target_port: int) -> AsyncIterator[
     """
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     proxy = FaultProxy(target_host, target_port, listeners[0])
-    async with open_service_nursery() as nursery:
+    async with open_background_nursery() as nursery:
         await nursery.start(trio.serve_listeners, proxy._serve, listeners)
-        try:
-            yield proxy
-        finally:
-            nursery.cancel_scope.cancel()
+        yield proxy

@@ -27,7 +27,7 @@ import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
 from bridgepool._secret import Secret
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.control._applied import (
     NOBODY_EXPECTED,
@@ -381,7 +381,7 @@ async def open_hub(
                     registered(
                         store, "control plane", name, interval=write_interval, writing=hub._writing
                     ),
-                    open_service_nursery() as nursery,
+                    open_background_nursery() as nursery,
                 ):
                     nursery.start_soon(hub._reading.keep_trying, hub._look, wait_notice)
                     nursery.start_soon(sessions.run_writer)
@@ -390,7 +390,6 @@ async def open_hub(
                         yield hub
                     finally:
                         hub.end_waits()
-                        nursery.cancel_scope.cancel()
         finally:
             with trio.move_on_after(2, shield=True):
                 await sessions.flush()

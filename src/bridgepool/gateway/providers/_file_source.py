@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool._services import open_service_nursery, require_trio
+from bridgepool._services import open_background_nursery, require_trio
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._clients import Clients
 from bridgepool.gateway.providers._errors import ProviderFileError
@@ -162,12 +162,9 @@ async def open_provider_file(
         )
         watcher = FileWatcher(source._absolute, bus.publish, look_interval)
         await watcher.look_first()
-        async with open_service_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             nursery.start_soon(watcher.run)
-            try:
-                yield source
-            finally:
-                nursery.cancel_scope.cancel()
+            yield source
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

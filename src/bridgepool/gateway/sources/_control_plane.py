@@ -11,7 +11,7 @@ import trio
 
 from bridgepool import ProviderSnapshot, open_singleflight
 from bridgepool._secret import Secret
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool.gateway._protocol import (
     CLIENTS,
     CLIENTS_VERSION,
@@ -123,7 +123,7 @@ class _ClientsService:
         note(await session.call("watch", self._clients._seen(), ClientsRevision))
         self._clients._note_session(ask)
         self._clients._leases.note_session(lease)
-        async with open_service_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             nursery.start_soon(self._key_reports.run, session)
             nursery.start_soon(self._clients._leases.run)
             try:
@@ -132,7 +132,6 @@ class _ClientsService:
             finally:
                 self._clients._note_session(None)
                 self._clients._leases.note_session(None)
-                nursery.cancel_scope.cancel()
 
 
 @attrs.frozen
@@ -153,12 +152,9 @@ class _UsageService:
             except (RemoteError, InvalidMessageError, ConnectionLostError) as error:
                 raise NotStoredError(str(error)) from None
 
-        async with open_service_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             nursery.start_soon(self._spool.send, store)
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel()
+            yield
 
 
 @attrs.frozen(eq=False)

@@ -26,7 +26,7 @@ import trio
 from bridgepool import ProviderSnapshot
 from bridgepool._network import parse_websocket_url
 from bridgepool._secret import Secret
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, other_kind
@@ -261,7 +261,7 @@ async def open_control_source(
             authorization=authorization,
             usage=usage,
         ) as control,
-        open_service_nursery() as nursery,
+        open_background_nursery() as nursery,
     ):
         remote, clients = control.providers, control.clients
         if file is not None:
@@ -271,23 +271,20 @@ async def open_control_source(
         if loaded is not None:
             clients.remember_clients(loaded.clients, epoch=loaded.snapshot.epoch)
         plane = _ControlSource(remote, file, loaded is not None, control._key_reports.wake)
-        try:
-            yield Source(
-                reloader=plane,
-                changes=remote.changes,
-                clients=clients,
-                report=plane.report,
-                connection=plane.connection,
-                first=loaded.snapshot if loaded is not None else None,
-                first_age=loaded.age if loaded is not None else 0.0,
-                on_applied=plane.note_applied,
-                follow_keys=control.report_keys,
-                reconnect=remote.reconnect,
-                look_again=look_again,
-                wait_refused=plane.wait_refused,
-            )
-        finally:
-            nursery.cancel_scope.cancel()
+        yield Source(
+            reloader=plane,
+            changes=remote.changes,
+            clients=clients,
+            report=plane.report,
+            connection=plane.connection,
+            first=loaded.snapshot if loaded is not None else None,
+            first_age=loaded.age if loaded is not None else 0.0,
+            on_applied=plane.note_applied,
+            follow_keys=control.report_keys,
+            reconnect=remote.reconnect,
+            look_again=look_again,
+            wait_refused=plane.wait_refused,
+        )
 
 
 def _name_right_port(error: HandshakeRefusedError) -> HandshakeRefusedError:

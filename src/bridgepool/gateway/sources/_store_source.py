@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from bridgepool import BridgePoolError
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._errors import EncryptionError, StoreError
@@ -127,8 +127,7 @@ async def open_store_source(
             except StoreError as error:
                 raise NotStoredError(str(error)) from None
 
-        nursery = await stack.enter_async_context(open_service_nursery())
-        stack.callback(nursery.cancel_scope.cancel)
+        nursery = await stack.enter_async_context(open_background_nursery())
         if usage is not None:
             nursery.start_soon(usage.send, store_usage)
         yield Source(

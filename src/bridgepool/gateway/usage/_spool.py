@@ -21,7 +21,7 @@ import trio
 
 from bridgepool._backoff import Backoff
 from bridgepool._errors import BridgePoolError
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool.gateway.usage._journal import Journal
 from bridgepool.gateway.usage._records import UsageRecord
 
@@ -250,14 +250,11 @@ async def open_usage_spool(
     if found:
         logger.info("usage records of before found", extra={"records": len(found)})
     try:
-        async with open_service_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             if journal is not None:
                 journal.made_room = spool._write_waiting
                 nursery.start_soon(journal.run)
-            try:
-                yield spool
-            finally:
-                nursery.cancel_scope.cancel()
+            yield spool
     finally:
         left = sum(not in_journal for _, in_journal in spool._pending)
         if left:

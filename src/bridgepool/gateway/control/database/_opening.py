@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 
 from bridgepool._secret import Secret
-from bridgepool._services import open_service_nursery
+from bridgepool._services import open_background_nursery
 from bridgepool._version import __version__
 from bridgepool.gateway.control._errors import (
     NewerSchemaError,
@@ -50,12 +50,9 @@ async def open_database(url: str | Secret, migrations: Migrations) -> AsyncItera
         # Only read, if it is up to date: a replica, or a server set to read-only, is of use, too.
         if await database.read(partial(_find_version, migrations, engine)) < len(migrations):
             await database.write(partial(_migrate, migrations, engine), seeding=True)
-        async with open_service_nursery() as nursery:
+        async with open_background_nursery() as nursery:
             nursery.start_soon(engine.watch, database.notices)
-            try:
-                yield database
-            finally:
-                nursery.cancel_scope.cancel()
+            yield database
     finally:
         await database.aclose()
 
