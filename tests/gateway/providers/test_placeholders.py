@@ -34,7 +34,18 @@ PLACEHOLDERS = [
     "op://vault/openai/key",
     "<OPENAI_API_KEY>",
 ]
-KEYS = ["sk-proj-Ab_9", "sk-ant-api03-a-b_c", "AIzaSyA-1", "a.b.c", "key$", "pa$$word", "100%", "<"]
+KEYS = [
+    "sk-proj-Ab_9",
+    "sk-ant-api03-a-b_c",
+    "AIzaSyA-1",
+    "a.b.c",
+    "key$",
+    "pa$$word",
+    "100%",
+    "<",
+    '"',
+    "it's",
+]
 
 
 def provider(**fields: object) -> Provider:
@@ -73,6 +84,16 @@ def test_a_variable_that_holds_a_placeholder_makes_its_provider_unusable(text: s
     with pytest.raises(ProviderKeyError, match="variable KEY holds a placeholder") as caught:
         provider(key_env="KEY").resolve_keys({"KEY": text})
     assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['"sk-5ecre7"', "'sk-5ecre7'"])
+def test_a_key_in_quotes_is_refused_and_not_sent_with_them(text: str) -> None:
+    """`docker run --env-file` and other readers of such files keep the quotes of a value."""
+    with pytest.raises(InvalidProviderError, match=r"^keys: has a key in quotes") as of_row:
+        provider(keys=["sk-good", text])
+    with pytest.raises(ProviderKeyError, match="variable KEY holds a key in quotes") as of_variable:
+        provider(key_env="KEY").resolve_keys({"KEY": text})
+    assert "5ecre7" not in f"{of_row.value} {of_variable.value}"
 
 
 def test_a_provider_file_with_a_placeholder_names_the_row_and_the_field() -> None:

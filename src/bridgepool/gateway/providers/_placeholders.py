@@ -1,5 +1,5 @@
 """Placeholders: values that other tools replace by a variable or a secret, and that are sent as
-they stand here. Pure.
+they stand here; and the quotes that other tools take off. Pure.
 """
 
 import re
@@ -37,6 +37,13 @@ HEADER_IS_PLACEHOLDER: Final = (
 """What is wrong with a header's value that is one, after its name."""
 VARIABLE_IS_PLACEHOLDER: Final = f"holds a placeholder ({_FORMS}) that nothing replaced"
 """What is wrong with an environment variable that holds one."""
+KEY_IN_QUOTES: Final = "a key in quotes, which would be sent with it; take them out"
+"""What a list of keys or an environment variable has or holds; see `is_quoted`."""
+
+
+def is_quoted(text: str) -> bool:
+    """Return whether a key stands in the quotes of a file whose reader kept them."""
+    return len(text) > 2 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def is_placeholder(text: str) -> bool:

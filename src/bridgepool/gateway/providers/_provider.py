@@ -19,9 +19,11 @@ from bridgepool.gateway.providers._fields import (
 )
 from bridgepool.gateway.providers._placeholders import (
     HEADER_IS_PLACEHOLDER,
+    KEY_IN_QUOTES,
     KEY_IS_PLACEHOLDER,
     VARIABLE_IS_PLACEHOLDER,
     is_placeholder,
+    is_quoted,
 )
 from bridgepool.gateway.providers._provider_type import ProviderType, find_type
 
@@ -120,7 +122,7 @@ class Provider(ProviderFields):
             environ: Usually ``os.environ``.
 
         Raises:
-            ProviderKeyError: The variable is not set, empty, or cannot be sent in a header.
+            ProviderKeyError: The variable is not set or empty, or what it holds is not a key.
         """
         if self.key_env is None:
             return self.keys
@@ -133,6 +135,8 @@ class Provider(ProviderFields):
             )
         if is_placeholder(value):
             raise ProviderKeyError(self.name, self.key_env, VARIABLE_IS_PLACEHOLDER)
+        if is_quoted(value):
+            raise ProviderKeyError(self.name, self.key_env, f"holds {KEY_IN_QUOTES}")
         return (Secret(value),)
 
 
@@ -186,6 +190,8 @@ def _key_problems(provider: Provider) -> Iterator[tuple[str, str]]:
             yield "keys", "has a key with a space, a control character or one outside ASCII"
         elif is_placeholder(key.reveal()):
             yield "keys", KEY_IS_PLACEHOLDER
+        elif is_quoted(key.reveal()):
+            yield "keys", f"has {KEY_IN_QUOTES}"
     if len(keys) > 1 and len(set(keys)) < len(keys):
         yield "keys", "has the same key twice"
     if key_env is not None:
