@@ -1,16 +1,24 @@
 """Who is let in, and what the others are told."""
 
 import logging
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from bridgepool import Secret
-from bridgepool.remote import PROTOCOL, Admitted, Handshake, ProtocolVersion, Refused
+from bridgepool import MemoryReloader, ProviderSnapshot, Secret
+from bridgepool.remote import (
+    PROTOCOL,
+    Admitted,
+    Handshake,
+    ProtocolVersion,
+    Refused,
+    open_remote_service,
+)
 from bridgepool.remote._versions import check_version, parse_version
 
-from .rig import Owner, open_plane
+from .rig import ROWS, Owner, open_plane, row
 
 
 def handshake(bearer: Secret | None, version: str | None = str(PROTOCOL)) -> Handshake:
@@ -62,6 +70,28 @@ async def test_an_admit_that_fails_is_no_refusal_of_the_key(
         outcome = await plane.service.admit(handshake(plane.key))
         assert isinstance(outcome, Refused)
         assert outcome.status == 503
+
+
+@pytest.mark.parametrize("answer", [None, True, "front-1"])
+async def test_an_admit_that_forgets_to_answer_lets_nobody_in(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever connects gets the providers' secrets: only a whole answer opens."""
+
+    async def admit(_: Handshake) -> Any:
+        await trio.lowlevel.checkpoint()
+        return answer
+
+    source = MemoryReloader(ProviderSnapshot([row()]))
+    async with open_remote_service(ROWS, source, source.subscribe(), admit=admit) as service:
+        outcome = await service.admit(handshake(Secret("anything")))
+        assert isinstance(outcome, Refused)
+        assert outcome.status == 503
+        kind = type(answer).__name__
+        assert f"admit must return an Identity or Refused, not a {kind}" in caplog.text
+        with pytest.raises(TypeError, match=f"connect needs an Identity, not a {kind}"):
+            async with service.connect(answer):
+                raise AssertionError("it was connected")
 
 
 async def test_a_missing_version_is_told_how_to_give_it_before_the_key_is_looked_at() -> None:

@@ -9,8 +9,15 @@ import hypothesis.strategies as st
 import msgspec
 import pytest
 
-from bridgepool import Secret
-from bridgepool.remote import RowFormat, RowTable, UnusableRowError
+from bridgepool import MemoryReloader, ProviderSnapshot, Secret
+from bridgepool.remote import (
+    RowFormat,
+    RowTable,
+    UnsendableError,
+    UnusableRowError,
+    open_remote_providers,
+    open_remote_service,
+)
 
 from .rig import ROWS, Depot, row
 
@@ -247,3 +254,60 @@ def test_whatever_comes_names_are_unique_and_every_row_is_accounted_for(
         if len(ids) == len(rows) == len(unique):
             assert len(table.rejected) == len(rows) - len(good)
             assert set(good) <= set(table.providers)
+
+
+# -- what is wrong with a class is said where it is written
+
+
+@attrs.frozen
+class Numbered:
+    """Identified by what is not a text."""
+
+    name: int
+    link: Any = None
+
+
+@attrs.frozen
+class Loose:
+    """Its annotation does not say what a follower should make of the field."""
+
+    name: str
+    link: Any = None
+
+
+def test_an_id_that_is_no_text_is_refused_at_the_owner_and_not_by_every_follower() -> None:
+    with pytest.raises(UnsendableError, match="the id of a Numbered is a int, not a text"):
+        RowFormat.of(Numbered).write(Numbered(7))
+    with pytest.raises(UnsendableError, match="the name of a Loose is a NoneType, not a text"):
+        RowFormat.of(Loose, name="link").write(Loose("north"))
+
+
+def test_a_value_that_cannot_be_sent_is_named_by_its_type() -> None:
+    with pytest.raises(UnsendableError, match="complex is not a type that can be sent") as caught:
+        RowFormat.of(Loose).write(Loose("north", 17j))
+    assert "17" not in str(caught.value)
+
+
+def test_a_row_that_becomes_something_unhashable_costs_that_row_alone() -> None:
+    """A tuple arrives as a list where the class does not say which it is."""
+    rows = RowFormat.of(Loose)
+    table = RowTable(rows.read).updated(
+        (each.id, each.id, each.body)
+        for each in (rows.write(Loose("north")), rows.write(Loose("south", ("a",))))
+    )
+    assert table.providers == (Loose("north"),)
+    (rejected,) = table.rejected
+    assert rejected.name == "south"
+    assert rejected.reason == "it is not hashable: give its fields types such as tuple[str, ...]"
+
+
+async def test_a_class_in_place_of_its_format_is_refused() -> None:
+    loose: Any = Loose
+    source = MemoryReloader[Loose](ProviderSnapshot(()))
+    nothing: Any = None
+    with pytest.raises(TypeError, match=r"service needs a RowFormat, not Loose: write RowFormat"):
+        async with open_remote_service(loose, source, source.subscribe(), admit=nothing):
+            raise AssertionError("it was opened")
+    with pytest.raises(TypeError, match=r"providers needs a RowFormat, not Loose: write RowFormat"):
+        async with open_remote_providers(nothing, loose, name="front"):
+            raise AssertionError("it was opened")

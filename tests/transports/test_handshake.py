@@ -50,6 +50,23 @@ async def test_a_refusal_has_status_code_and_reason() -> None:
         assert server.counters.admitted == 0
 
 
+async def test_an_admission_that_forgets_to_answer_lets_nobody_in(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def admit(handshake: Handshake) -> Any:
+        await trio.lowlevel.checkpoint()
+
+    async with running(admit=admit) as server:
+        with pytest.raises(HandshakeRefusedError) as refused:
+            async with open_websocket_channel(server.url, limits=QUICK):
+                pass
+        assert (refused.value.status, refused.value.code) == (500, "internal_error")
+        assert server.counters.admitted == 0
+    assert messages_logged(caplog) == [
+        "websocket admission check returned None, not an identity or Refused"
+    ]
+
+
 async def test_an_admission_that_raises_or_times_out_refuses_that_client_only(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -91,10 +91,14 @@ class Encoded:
     _notices: dict[str, bytes] = attrs.field(factory=dict, repr=False)  # frames of it, by method
 
 
+class _UnknownTypeError(TypeError):
+    """A value is of no type that can be sent; the text names the type alone."""
+
+
 def _to_wire(value: object) -> str:
     if isinstance(value, Secret):
         return value.reveal()
-    raise NotImplementedError
+    raise _UnknownTypeError(f"{type(value).__name__} is not a type that can be sent")
 
 
 def _from_wire(kind: type, value: object) -> object:
@@ -183,9 +187,10 @@ def decode(raw: msgspec.Raw, kind: type[T]) -> T:
 def _to_bytes(message: object) -> bytes:
     try:
         return _encoder.encode(message)
-    except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         # A lone surrogate is a ValueError that quotes the text; so only its type is reported.
-        reason = f"a {type(message).__name__} cannot be encoded: {type(error).__name__}"
+        why = str(error) if isinstance(error, _UnknownTypeError) else type(error).__name__
+        reason = f"a {type(message).__name__} cannot be encoded: {why}"
     raise UnsendableError(reason)
 
 

@@ -44,7 +44,7 @@ from bridgepool.remote._follower_session import (
     open_follower_session,
 )
 from bridgepool.remote._messages import Acknowledge, Hello, RejectedRow, RowSet
-from bridgepool.remote._rows import RowFormat, RowTable
+from bridgepool.remote._rows import RowFormat, RowTable, require_row_format
 from bridgepool.remote._session import Service, wanted
 from bridgepool.remote._status import RemoteLimits, RemoteStatus, refusal
 from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
@@ -359,7 +359,11 @@ async def open_remote_providers(
         the block is cancelled. First the services are closed, which may still call the owner, for
         all but half a second of that; then the owner gets a goodbye. What the block raises comes
         out as it is.
+
+    Raises:
+        TypeError: `rows` is not a `RowFormat`.
     """
+    require_row_format(rows, "open_remote_providers")
     services = tuple(services)
     hello = Hello(
         name=name,

@@ -31,7 +31,7 @@ from bridgepool.remote._messages import (
     RowSet,
 )
 from bridgepool.remote._owner_session import Admitted, EncodedRows, OwnerSession, SessionObserver
-from bridgepool.remote._rows import RowFormat
+from bridgepool.remote._rows import RowFormat, require_row_format
 from bridgepool.remote._session import Identity, Seen, Service, SessionInfo
 from bridgepool.remote._versions import check_version
 from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
@@ -122,6 +122,11 @@ class RemoteService(Generic[P]):
             return _UNAVAILABLE
         if isinstance(identity, Refused):
             return identity
+        # A forgotten `return` must not let anybody in.
+        if not isinstance(identity, Identity):
+            kind = type(identity).__name__
+            _log.error("admit must return an Identity or Refused, not a %s", kind)
+            return _UNAVAILABLE
         return Admitted(identity, version, handshake.peer)
 
     async def serve(self, channel: trio.abc.Channel[bytes], admitted: Admitted) -> None:
@@ -175,7 +180,12 @@ class RemoteService(Generic[P]):
             connect = partial(service.connect, Identity("local"))
             async with open_remote_providers(connect, rows, name="local") as remote:
                 ...
+
+        Raises:
+            TypeError: It is not an `Identity`.
         """
+        if not isinstance(identity, Identity):
+            raise TypeError(f"connect needs an Identity, not a {type(identity).__name__}")
         near, far = open_memory_channel_pair(max_message_bytes=self._max_message_bytes)
         async with near, open_background_nursery() as nursery:
             admitted = Admitted(identity, peer="memory")
@@ -293,7 +303,8 @@ async def open_remote_service(
         rows: How providers are sent.
         source: Where they come from: a `MemoryReloader`, say.
         changes: Notices that the source changed. It is not closed.
-        admit: Decides who is let in. When it raises, the follower is asked to come again later.
+        admit: Decides who is let in. When it raises, or returns anything else, the follower is
+            asked to come again later, and this is logged as an error.
         is_live: Tells whether the key of a session is good still. Asked when a session begins and
             after each reload; a session for which it returns False is ended. Must be fast.
         catch_up: Called when a follower that begins a session has seen a later revision than that
@@ -311,7 +322,11 @@ async def open_remote_service(
     Resource handling:
         Leaving the block ends all sessions with a goodbye, and waits for none of them: the tasks
         that run `RemoteService.serve` are the caller's.
+
+    Raises:
+        TypeError: `rows` is not a `RowFormat`.
     """
+    require_row_format(rows, "open_remote_service")
     service = RemoteService(
         rows,
         admit,

@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from bridgepool.remote import _codec as codec
-from bridgepool.remote._errors import InvalidMessageError, UnusableRowError
+from bridgepool.remote._errors import InvalidMessageError, UnsendableError, UnusableRowError
 from bridgepool.remote._messages import RejectedRow, Row
 
 B = TypeVar("B")
@@ -100,9 +100,14 @@ class RowFormat(Generic[P]):
         """Return the row of a provider.
 
         Raises:
-            UnsendableError: It cannot be encoded.
+            UnsendableError: It cannot be encoded, or its id or name is not a text.
         """
         which, name = self.id(provider), self.name(provider)
+        # Followers could read none of the rows.
+        for what, found in (("id", which), ("name", name)):
+            if not isinstance(found, str):
+                kind, got = type(provider).__name__, type(found).__name__
+                raise UnsendableError(f"the {what} of a {kind} is a {got}, not a text")
         body = codec.encode(self.to_row(provider)).raw
         return Row(id=which, name="" if name == which else name, body=body)
 
@@ -114,11 +119,18 @@ class RowFormat(Generic[P]):
         """
         row = self._decode(body)
         try:
-            return self.from_row(row)
+            provider = self.from_row(row)
         except UnusableRowError as error:
             reason = error.reason
         except Exception as error:  # their function: it costs this row
             reason = f"it cannot be used ({type(error).__name__})"
+        else:
+            try:
+                hash(provider)  # or no snapshot takes it, nor any row beside it
+            except TypeError:
+                reason = "it is not hashable: give its fields types such as tuple[str, ...]"
+            else:
+                return provider
         raise UnusableRowError(reason)
 
     def kept(self, last: P, body: bytes) -> P | None:
@@ -163,6 +175,13 @@ def _getter(kind: type[P], field: str | Callable[[P], str]) -> Callable[[P], str
             "as in RowFormat.of(Upstream, id='host')"
         )
     return attrgetter(field)
+
+
+def require_row_format(value: object, who: str) -> None:
+    """Raise `TypeError` unless `value` is a format; `who` names the function that needs one."""
+    if not isinstance(value, RowFormat):
+        name = value.__name__ if isinstance(value, type) else f"a {type(value).__name__}"
+        raise TypeError(f"{who} needs a RowFormat, not {name}: write RowFormat.of(...)")
 
 
 @attrs.frozen

@@ -115,13 +115,16 @@ class _WebSocketServer(Generic[T]):
             max_message_size=self.limits.max_message_bytes,
             receive_buffer_size=None,
         )
-        answer: T | Refused = _ADMISSION_TIMEOUT
+        answer: T | Refused | None = _ADMISSION_TIMEOUT
         with trio.move_on_after(self.limits.handshake_timeout / 2):
             try:
                 answer = await self.admit(_parse_request(request, peer))
             except Exception:
                 _log.exception("websocket admission check raised")
                 answer = _ADMISSION_FAILED
+        if answer is None:  # a forgotten `return` must not let anybody in
+            _log.error("websocket admission check returned None, not an identity or Refused")
+            answer = _ADMISSION_FAILED
         if isinstance(answer, Refused):
             self.counters.refused += 1
             body = json.dumps({"code": answer.code, "reason": answer.reason}).encode()
@@ -200,8 +203,8 @@ async def serve_websockets(  # noqa: ASYNC114, ASYNC128 -- serve_streams calls s
         handler: Receives the channel, and what `admit` returned for it.
         listeners: TCP, TLS (`trio.SSLListener`) or other stream listeners.
         admit: Decides on each handshake: returns an identity of any type, or `Refused`. It may
-            take half of `handshake_timeout`. When it takes longer or raises, the client is refused
-            with status 503 or 500.
+            take half of `handshake_timeout`. When it takes longer, the client is refused with
+            status 503; when it raises or returns None, with 500.
         limits: Sizes and timeouts.
         counters: Where to count; servers may share one.
         limiter: Limits the number of connections; servers may share one, also with
