@@ -72,6 +72,16 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "await trio.lowlevel.checkpoint_if_cancelled()", "pass",
     ),
     bug(
+        "a message that came with a ping as the gateway ended is lost",
+        ("tests/gateway/proxy/websockets/test_closing.py",), f"{_RELAY}:_Relay._take",
+        "self._taken, target.unsent = pieces, True", "self._taken = pieces",
+    ),
+    bug(
+        "all frames that come at once are passed on in one turn",
+        ("tests/gateway/proxy/websockets/test_peer.py",), f"{_PEER}:Peer.receive",
+        "self.scanner.feed(data, _MAX_FRAMES)", "self.scanner.feed(data)",
+    ),
+    bug(
         "a close waits for the upstream to take its own",
         ("tests/gateway/proxy/websockets/test_closing.py",), f"{_RELAY}:_Relay.close",
         "nursery.start_soon(self._upstream.close, end.to_upstream)",

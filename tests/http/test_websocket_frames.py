@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -41,16 +42,23 @@ def _sent(events: list[Event], kind: ConnectionType) -> bytes:
     return data + (connection.send(TextMessage("", message_finished=True)) if open_message else b"")
 
 
-@given(st.lists(_EVENTS, max_size=6), st.booleans(), st.lists(st.integers(1, 200), min_size=1))
+@given(
+    st.lists(_EVENTS, max_size=6),
+    st.booleans(),
+    st.lists(st.integers(1, 200), min_size=1),
+    st.sampled_from([1, 2, 3, math.inf]),
+)
 def test_whatever_is_split_how_the_bytes_pass_and_the_content_is_known(
-    events: list[Event], from_client: bool, sizes: list[int]
+    events: list[Event], from_client: bool, sizes: list[int], most: float
 ) -> None:
     data = _sent(events, ConnectionType.CLIENT if from_client else ConnectionType.SERVER)
     scanner = FrameScanner(from_client, 10**6)
     found: list[DataPiece | ControlFrame] = []
     position = 0
     for size in itertools.cycle([*sizes, 5000]):
-        found += scanner.feed(data[position : position + size])
+        found += scanner.feed(data[position : position + size], most)
+        while scanner.has_more:
+            found += scanner.feed(b"", most)
         position += size
         if position >= len(data):
             break

@@ -8,6 +8,7 @@ supported: who relays does not pass them on in the handshake, and a reserved bit
 import base64
 import enum
 import hashlib
+import math
 
 import attrs
 
@@ -90,20 +91,30 @@ class FrameScanner:
     """Set when the peer has sent something that is not acceptable; nothing follows."""
     in_message: bool = False
     """A message has begun, and not ended."""
-    _rest: bytes = b""  # the beginning of a frame's head, or of a control frame
+    has_more: bool = False
+    """The last `feed` has returned as many frames as it may; the next one goes on."""
+    _rest: bytes = b""  # what was not read yet, such as the beginning of a frame's head
     _left: int = 0  # bytes of the current frame that are to come
     _is_last_frame: bool = False  # the current frame ends its message
     _is_text: bool = False
     _message_bytes: int = 0  # of the current message, announced so far
     _mask: bytes = b""  # of the current frame, from the next byte of its payload on
 
-    def feed(self, data: bytes) -> list[DataPiece | ControlFrame]:
-        """Take received bytes; return what they complete, and the beginning of a long frame."""
+    def feed(self, data: bytes, most: float = math.inf) -> list[DataPiece | ControlFrame]:
+        """Take received bytes; return what they complete, and the beginning of a long frame.
+
+        Args:
+            data: The bytes; empty to go on with those that came before.
+            most: How many frames to return. Tens of thousands fit into what is received at once.
+        """
         data = self._rest + data if self._rest else data
-        self._rest = b""
+        self._rest, self.has_more = b"", False
         found: list[DataPiece | ControlFrame] = []
         position = 0
         while position < len(data) and self.error is None:
+            if len(found) >= most:
+                self._rest, self.has_more = data[position:], True
+                break
             if self._left:
                 begin, position = position, min(len(data), position + self._left)
                 found.append(self._go_on(data[begin:position]))

@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from wsproto.events import CloseConnection, Request, TextMessage
+from wsproto.events import CloseConnection, Event, Ping, Request, TextMessage
 
 from bridgepool.gateway import Outcome
 from bridgepool.http import UpstreamLimits
@@ -73,17 +73,21 @@ async def test_a_client_gets_its_close_while_its_upstream_takes_no_data(
         sending.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("before", [(), (Ping(),)], ids=["message", "ping_and_message"])
 async def test_a_message_that_came_as_the_gateway_ended_is_passed_on_and_a_close_follows(
-    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    before: tuple[Event, ...], nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was lost, also out of the middle of a message, and there was no close."""
+    """It was lost, also out of the middle of a message, and there was no close.
+
+    It was still lost where a ping had come with it.
+    """
     monkeypatch.setattr(f"{_RELAY}._MESSAGE_TIMEOUT", 60)
     go_on = trio.Event()
 
     async def speak(socket: Socket, _request: Request) -> None:
         await socket.send(TextMessage("0", message_finished=False))
         await go_on.wait()
-        await socket.send(TextMessage("1", message_finished=False))
+        await socket.send(*before, TextMessage("1", message_finished=False))
         await trio.testing.wait_all_tasks_blocked(0.05)
         await socket.send(TextMessage("2", message_finished=True))
         event = await socket.next_event()

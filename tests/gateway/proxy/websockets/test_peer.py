@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import trio
-from trio.testing import MockClock, lockstep_stream_pair, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    assert_checkpoints,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
 
 from bridgepool.gateway.proxy.websockets._peer import Peer
 from bridgepool.http import ControlFrame, DataPiece, FrameScanner, Opcode, encode_frame
@@ -65,3 +71,23 @@ async def test_a_frame_that_comes_while_another_is_written_follows_it(
         await peer.send_own(Opcode.TEXT, b"last error")
         assert await read(2) == [(Opcode.PING, b"3"), ("message", b"last error")]
     assert not peer.busy
+
+
+async def test_tens_of_thousands_of_frames_in_one_read_are_taken_a_few_at_a_time() -> None:
+    """All were judged and passed on in one turn: 64 kB of empty messages held the loop for 1 s."""
+    ours, theirs = memory_stream_pair()
+    peer = Peer(ours, FrameScanner(False, 1000), True, trio.current_time())
+    frames = b"\x81\x00" * 30_000 + b"\x89\x01x"
+    await theirs.send_all(frames)
+    await theirs.aclose()
+    found: list[DataPiece | ControlFrame] = []
+    while True:
+        with assert_checkpoints():
+            items = await peer.receive()
+        if items is None:
+            break
+        assert 0 < len(items) <= 100
+        found += items
+    assert peer.has_closed
+    assert len(found) == 30_001
+    assert found[-1] == ControlFrame(Opcode.PING, b"x")

@@ -9,8 +9,16 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool.http import DataPiece, FrameScanner, Opcode, UpstreamError, encode_frame
+from bridgepool.http import (
+    ControlFrame,
+    DataPiece,
+    FrameScanner,
+    Opcode,
+    UpstreamError,
+    encode_frame,
+)
 
+_MAX_FRAMES: Final = 64  # taken at once: what is done with them takes some milliseconds
 _MAX_LATER: Final = 16  # errors that wait for the end of a message
 
 
@@ -37,6 +45,22 @@ class Peer:
     def busy(self) -> bool:
         """Whether a message to it or from it is under way."""
         return self.in_message or self.scanner.in_message or self._sending
+
+    async def receive(self) -> list[DataPiece | ControlFrame] | None:
+        """Return the next frames that it has sent, a few at a time; None at its end.
+
+        Cancellation: Nothing is lost.
+        """
+        data = b""
+        if self.scanner.has_more:
+            await trio.lowlevel.checkpoint()
+        else:
+            data = bytes(await self.stream.receive_some())
+            self.heard, self.asked = trio.current_time(), False
+            if not data:
+                self.has_closed = True
+                return None
+        return self.scanner.feed(data, _MAX_FRAMES)
 
     async def send(self, data: bytes, last: DataPiece) -> None:
         """Send pieces of messages, of which `last` is the last.

@@ -143,12 +143,10 @@ class _Relay:
         """Pass on what one side sends, until it ends."""
         try:
             while self._end is None:
-                data = await source.stream.receive_some()
-                source.heard, source.asked = trio.current_time(), False
-                if not data:
-                    source.has_closed = True
+                items = await source.receive()
+                if items is None:
                     break
-                await self._take(source, target, bytes(data))
+                await self._take(source, target, items)
         except UpstreamError:
             self._finish(self._cut())
             return
@@ -160,22 +158,29 @@ class _Relay:
     def _gone(self) -> _End:
         return _End(b"", encode_close(_GOING_AWAY, ""), Outcome.CLIENT_GONE)
 
-    async def _take(self, source: Peer, target: Peer, data: bytes) -> None:
+    async def _take(
+        self, source: Peer, target: Peer, items: list[DataPiece | ControlFrame]
+    ) -> None:
         """Take what was received from one side."""
         pieces: list[DataPiece] = []
+        ping: ControlFrame | None = None
         close: ControlFrame | None = None
         from_client = source is self._client
-        for item in source.scanner.feed(data):
+        for item in items:
             if isinstance(item, DataPiece):
                 if from_client and not self._passes(item):
                     pieces += await self._judge(item)
                 else:
                     pieces.append(item)
             elif item.opcode is Opcode.PING:
-                await source.send_own(Opcode.PONG, item.payload)
+                ping = item  # of several, the last is answered (RFC 6455 section 5.5.3)
             elif item.opcode is Opcode.CLOSE:
                 close, source.has_closed = item, True
                 break
+        if pieces and not from_client:
+            self._taken, target.unsent = pieces, True
+        if ping is not None:
+            await source.send_own(Opcode.PONG, ping.payload)
         if pieces:
             raw = pieces[0].raw if len(pieces) == 1 else b"".join([each.raw for each in pieces])
             if from_client and self._closing.note_client(pieces):
@@ -183,8 +188,6 @@ class _Relay:
             else:
                 if from_client:  # before the answer can come
                     self._guard.note_client(pieces)
-                else:
-                    self._taken = pieces
                 await target.send(raw, pieces[-1])
                 await self._note(pieces, len(raw), from_client=from_client)
         if close is not None:
@@ -306,21 +309,20 @@ class _Relay:
                 await self._client.send(raw, self._taken[-1])
                 await self._note(self._taken, len(raw), from_client=False)
             while self._client.in_message and not self._client.closed:
-                data = await self._upstream.stream.receive_some()
-                if not data:
+                items = await self._upstream.receive()
+                if items is None:
                     return
-                await self._take(self._upstream, self._client, bytes(data))
+                await self._take(self._upstream, self._client, items)
 
     async def wait_closed(self) -> None:
         """Wait until the client has answered the close, and so has read what came before it."""
         client = self._client
         while client.closed and not client.has_closed:
-            data = await client.stream.receive_some()
-            items = client.scanner.feed(bytes(data))
+            items = await client.receive() or []
             closes = (
                 isinstance(item, ControlFrame) and item.opcode is Opcode.CLOSE for item in items
             )
-            client.has_closed = not data or any(closes) or client.scanner.error is not None
+            client.has_closed |= any(closes) or client.scanner.error is not None
 
     async def close(self, end: _End) -> None:
         """Close both sides; neither waits for the other to take its close."""
