@@ -30,7 +30,7 @@ class ConnectionPlace:
     reserved: bool
     """The connection is over a limit: it may carry one request."""
     peer: str | None
-    """Whom it counts for; None for a peer without a limit of its own."""
+    """The peer that it counts for; None for one without a limit of its own."""
 
 
 @attrs.define(eq=False)

@@ -86,7 +86,7 @@ class PoolClosedError(BridgePoolError, trio.ClosedResourceError):
 
 
 class ReloadError(BridgePoolError):
-    """A reloader could not get a usable snapshot; the providers in force stay so.
+    """A reloader could not get a usable snapshot; the providers in force stay.
 
     Raise it from your own `ProviderReloader.reload` with a message that an operator can act
     on. It must not hold secrets: it is logged and shown in `ReloadStatus`.

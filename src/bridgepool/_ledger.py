@@ -46,7 +46,7 @@ class RetireReason(enum.Enum):
 
 
 class ReplaceOutcome(enum.Enum):
-    """What became of a snapshot given to `replace_providers`."""
+    """The outcome of `replace_providers`."""
 
     APPLIED = "applied"
     """It is in force, as a new generation."""

@@ -86,7 +86,7 @@ class LeaseState(Generic[K, P, B]):
     async def wait_retired(self) -> None:
         """Wait until the bridge is retired, for whatever reason. A checkpoint.
 
-        A crashed bridge is retired too: a long user can watch for that, too.
+        A crashed bridge is retired, too, so a long user can notice that.
         """
         entry = self._held()
         if self._lookup.ledger.is_retired(entry):

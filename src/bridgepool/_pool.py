@@ -31,7 +31,7 @@ B = TypeVar("B")
 
 @attrs.frozen
 class Replacement:
-    """What became of a snapshot given to `CachedBridgePool.replace_providers`."""
+    """The result of `CachedBridgePool.replace_providers`."""
 
     outcome: ReplaceOutcome
     generation: int
@@ -97,9 +97,9 @@ class CachedBridgePool(Generic[K, P, B]):
             RuntimeError: On entering: this lease is in use, by another task for example.
 
         Cancellation:
-            Entering is a checkpoint, on a hit as on a miss, before the look-up; leaving is
-            none and cannot fail. A cancelled caller disturbs no other: the build goes on for
-            those who wait for it.
+            Entering is a checkpoint, on a hit as on a miss, before the look-up; leaving is not
+            one and cannot fail. A cancelled caller does not affect others: the build
+            continues for those that wait for it.
         """
         lease: Lease[K, P, B] = Lease()
         lease._lookup, lease._key, lease._entry = self._lookup, key, None
@@ -120,12 +120,12 @@ class CachedBridgePool(Generic[K, P, B]):
         return lease
 
     def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
-        """Put `snapshot` in force, at once.
+        """Put `snapshot` in force immediately.
 
         Every acquire that gets control from here on uses `snapshot`. The bridges built before
         are retired: those in use close when their last lease ends, or `drain_timeout` later.
         A snapshot with equal providers keeps every bridge; one with a lower revision is
-        refused; a pool being left ignores it. The return value says which.
+        refused; a pool that is being left ignores it. The return value reports which.
 
         Not a checkpoint. The cost does not grow with the number of bridges.
 
@@ -163,7 +163,7 @@ class CachedBridgePool(Generic[K, P, B]):
         return self._ledger.current.number
 
     def statistics(self) -> PoolStatistics:
-        """Return the present state and the counts. Not a checkpoint; cheap, and resets nothing."""
+        """Return the current state and the counts. Not a checkpoint; cheap, and resets nothing."""
         ledger, supervisor = self._ledger, self._supervisor
         listed = len(ledger.current.listed)
         return PoolStatistics(
@@ -256,8 +256,8 @@ async def open_bridge_pool(
         refresh_ahead: Seconds before a bridge is due in which a hit starts the next build in
             the background; 0 to wait for the first miss.
         build_timeout: Seconds after which a build is cancelled.
-        abandon_grace: Seconds for which a build that nobody waits for any more can still be
-            joined, before it is cancelled.
+        abandon_grace: Seconds for which a build without waiting callers can still be joined,
+            before it is cancelled.
         retry_after_error: Seconds after a failed build before the next one of that key may
             begin; callers wait for it.
         drain_timeout: Seconds after a replacement after which bridges of the old providers
@@ -266,10 +266,10 @@ async def open_bridge_pool(
         close_timeout: Seconds that the close of one bridge may take before it is cancelled.
 
     Raises:
-        ValueError: An option makes no sense.
+        ValueError: An option is out of its range.
         TypeError: `snapshot` is not a `ProviderSnapshot`, an option is not a number, or
             `open_bridge` does not return an async context manager.
-        RuntimeError: This is not Trio, but asyncio for example.
+        RuntimeError: It is not called under Trio, but under asyncio, for example.
 
     Cancellation:
         Leaving the block closes admission, cancels builds, lets leases end, closes every

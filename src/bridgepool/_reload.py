@@ -64,7 +64,7 @@ class Replaceable(Protocol[P]):
 
 @attrs.define(eq=False)
 class ReloadStatus:
-    """What a `watch_providers` has done and found: read it for metrics and readiness.
+    """The progress of one `watch_providers`, for metrics and readiness.
 
     Kept up to date by the watcher, in place. Times are `trio.current_time` of its run.
     """
@@ -80,20 +80,20 @@ class ReloadStatus:
     failures: int = 0
     """Reloads that raised, or took too long."""
     failures_in_a_row: int = 0
-    """Failed and out-of-date reloads since the last good one; 0 when all is well."""
+    """Failed and out-of-date reloads since the last good one."""
     last_attempt: float | None = None
     """When the last reload began."""
     last_success: float | None = None
     """When the last good reload began: what is in force was true at the source then."""
     last_error: str | None = None
-    """Why the last bad reload was bad; kept when later ones are good. Holds no secrets as long
-    as the reloader's `ReloadError` texts hold none; of other exceptions it holds the type."""
+    """Why a reload failed or was refused last; kept after later good ones. Holds no secrets as
+    long as the reloader's `ReloadError` texts hold none; of other exceptions it holds the type."""
     last_error_time: float | None = None
-    """When it was found to be bad."""
+    """When that was found."""
     revision: int | None = None
     """The revision in force, as far as the source gives one."""
     following: bool = True
-    """Whether notices can still come; False leaves the poll alone."""
+    """Whether notices can still come; if not, only the poll is left."""
 
     @property
     def staleness(self) -> float:
@@ -134,7 +134,7 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
     status: ReloadStatus | None = None,
     task_status: trio.TaskStatus[ReloadStatus] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Keep `pool` at the providers that `reloader` gives, until cancelled.
+    """Keep `pool` up to date with `reloader`, until cancelled.
 
     ::
 
@@ -143,7 +143,7 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
     Started, with the `ReloadStatus`, when the source has confirmed the providers in force. A reload
     that fails keeps the last good snapshot and is retried until it succeeds; the watcher ends only
     with the pool, or with an answer that is not a snapshot, which is a mistake in the reloader's
-    code. When `changes` ends, it goes on by poll alone.
+    code. When `changes` ends, only the poll is left.
 
     Args:
         pool: The pool to keep up to date.
@@ -168,8 +168,8 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
             watcher returns when the pool is closed.
         TypeError: `reload` returned something that is not a `ProviderSnapshot`; at the first reload
             or at any later one. It is not retried.
-        ValueError: An option makes no sense.
-        RuntimeError: This is not Trio, but asyncio for example.
+        ValueError: An option is out of its range.
+        RuntimeError: It is not called under Trio, but under asyncio, for example.
     """
     options = WatchOptions(
         poll_interval=poll_interval,

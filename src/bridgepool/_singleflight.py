@@ -144,7 +144,7 @@ class FlightScheduler(Generic[K, T]):
 
 
 class VersionedSingleflight:
-    """Share one run of a function among all who ask for the same key and version.
+    """Share one run of a function among all callers of the same key and version.
 
     Made by `open_singleflight`. The pool is built on the same flights.
     """
@@ -198,7 +198,7 @@ class VersionedSingleflight:
         return result
 
     def forget(self, key: Hashable, version: Hashable) -> None:
-        """Let nobody join the present run any more; it goes on for those who wait for it.
+        """Prevent further callers from joining the current run, which continues for its callers.
 
         Not a checkpoint. Does nothing if there is no such run.
         """
@@ -260,8 +260,8 @@ async def open_singleflight(
         build_timeout: Seconds after which a run is cancelled.
 
     Raises:
-        ValueError: An option makes no sense.
-        RuntimeError: This is not Trio, but asyncio for example.
+        ValueError: An option is out of its range.
+        RuntimeError: It is not called under Trio, but under asyncio, for example.
 
     Cancellation:
         Leaving the block cancels the runs, wakes those who wait with `PoolClosedError`, and

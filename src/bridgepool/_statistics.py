@@ -94,7 +94,7 @@ class PoolStatistics:
     close_failures: int
     """Bridges whose close raised."""
     replacements: Mapping[ReplaceOutcome, int]
-    """Calls of `replace_providers`, by what became of them."""
+    """Calls of `replace_providers`, by outcome."""
 
     def as_dict(self) -> dict[str, JSON]:
         """Return all fields as `json.dumps` takes them; enums by their values."""

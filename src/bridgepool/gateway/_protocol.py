@@ -95,7 +95,7 @@ class Authorize:
 
 @attrs.frozen(kw_only=True)
 class Authorization:
-    """The answer to `Authorize`; without ids it is nobody's."""
+    """The answer to `Authorize`; without ids the key is unknown."""
 
     client_id: str | None = None
     key_id: str | None = None
@@ -109,7 +109,7 @@ class Authorization:
     """What it may with this key, if there are rules; both apply."""
 
     def caller(self) -> Caller | None:
-        """Return whose key it is; None if nobody's."""
+        """Return the client that has the key; None if it is unknown."""
         if self.client_id is None or self.key_id is None:
             return None
         rules, key_rules = self.rules or NO_RULES, self.key_rules or NO_RULES

@@ -58,7 +58,7 @@ class UpstreamClient:
         cannot become part of another exchange. It is closed after a chunked request, a body of
         another method than POST, PUT and PATCH, a response that is not 2xx to a request with a
         body, a response that began before the request was sent, and a response to HEAD, 204 or 304.
-        In the first two cases the upstream is told so by ``Connection: close``.
+        In the first two cases the upstream gets ``Connection: close``.
 
         A kept connection that the upstream has closed is detected before anything is written to it,
         and another is used. If it closes at that moment, without sending a byte of a response, the

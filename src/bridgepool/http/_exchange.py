@@ -235,7 +235,7 @@ class Exchange:
 
     @property
     def disconnected(self) -> bool:
-        """Whether the client disconnected; if a handler is cancelled, this is the reason or not."""
+        """Whether the client disconnected, which may be why a handler is cancelled."""
         return self._port.disconnected
 
     def respond(

@@ -16,7 +16,7 @@ _INTERNAL_PREFIX = b"x-bridgepool-"
 
 
 class ForwardedMode(enum.Enum):
-    """What Forwarded (RFC 7239) and X-Forwarded-* tell the upstream about the client."""
+    """What Forwarded (RFC 7239) and X-Forwarded-* report to the upstream about the client."""
 
     APPEND = "append"
     """Append to what the client sent. Only use this behind a proxy that you trust."""
@@ -118,7 +118,7 @@ def forward_request_headers(
         host: The value of Host: the upstream's authority.
         client: The client's address as ``host:port``; ``""`` if unknown.
         scheme: ``http`` or ``https``: how the client connected.
-        forwarded: What to tell the upstream about the client.
+        forwarded: What to report to the upstream about the client.
         via: The proxy's name in Via (RFC 9110 7.6.3); empty for no Via.
         drop: Further names to drop, such as the client's own credentials.
     """

@@ -49,7 +49,7 @@ class HttpLimits:
         idle_timeout: Seconds that a connection may wait for its next request.
         unauthenticated_timeout: Seconds from the beginning of a connection within which a handler
             must call `Exchange.authenticated`; otherwise the connection ends after its current
-            exchange. `math.inf` for handlers that authenticate nobody.
+            exchange. `math.inf` for handlers without authentication.
         body_timeout: Seconds that a handler waits for the next bytes of a body.
         max_body_time: Seconds that a handler waits for all of a body; 408 beyond. Only its waits
             count: a client is not slow because the handler is.

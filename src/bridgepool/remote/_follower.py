@@ -349,7 +349,7 @@ async def open_remote_providers(
         instance: Which process of it; random by default.
         services: What else is asked for on each session; without one of them there is none.
         seen: What the owner sent last, before this program was started; such as from a file. The
-            owner is told its revision and epoch.
+            owner receives its revision and epoch.
         limits: How long to wait for what.
         owner_name: What log lines and errors call the owner, for operators of your application who
             know it by another name.

@@ -53,9 +53,9 @@ class Row:
     """One provider as it is sent."""
 
     id: str
-    """Which one it is, whatever else of it changes."""
+    """Identifies the provider; stays when other fields change."""
     name: str = ""
-    """What people call it; the id, if empty."""
+    """The name that people read; the id, if empty."""
     body: Raw = attrs.field(repr=False)
     """Any value: owner and follower agree on what."""
 

@@ -51,7 +51,7 @@ _MIN_INTERVAL: Final = 0.001
 
 Listener = trio.abc.Listener[trio.abc.Stream]
 Admit = Callable[[Handshake], Awaitable[Identity | Refused]]
-"""Decides who is let in, by what a follower sent in the handshake: mostly by its ``bearer``."""
+"""Admits or refuses a follower by its handshake: mostly by its ``bearer``."""
 CatchUp = Callable[[Seen], Awaitable[Seen]]
 """Brings a source up to what a follower has seen, or renews its epoch; returns where it is then."""
 
@@ -92,7 +92,7 @@ class RemoteService(Generic[P]):
         return self._noted.subscribe()
 
     async def admit(self, handshake: Handshake) -> Admitted | Refused:
-        """Let a follower in, or say why not; for `serve_websockets`.
+        """Admit a follower, or return the reason why not; for `serve_websockets`.
 
         Refusals are logged, at most once a minute for each code.
         """
@@ -156,7 +156,7 @@ class RemoteService(Generic[P]):
             await nursery.start(service.serve_listeners, listeners)
 
         Version and key are checked in the handshake. A session lives until one end closes it, the
-        connection is lost, or its key is good no more: then it is ended within a second, and both
+        connection is lost, or its key is revoked: then it is ended within a second, and both
         ends are given the reason.
 
         Args:
@@ -303,15 +303,15 @@ async def open_remote_service(
         rows: How providers are sent.
         source: Where they come from: a `MemoryReloader`, say.
         changes: Notices that the source changed. It is not closed.
-        admit: Decides who is let in. When it raises, or returns anything else, the follower is
-            asked to come again later, and this is logged as an error.
-        is_live: Tells whether the key of a session is good still. Asked when a session begins and
-            after each reload; a session for which it returns False is ended. Must be fast.
+        admit: Admits or refuses a follower. When it raises, or returns anything else, the
+            follower is asked to retry later, and this is logged as an error.
+        is_live: Returns whether the key of a session is still valid. Called when a session begins
+            and after each reload; a session for which it returns False is ended. Must be fast.
         catch_up: Called when a follower that begins a session has seen a later revision than that
             which is sent here, or one of another epoch. The follower is welcomed when what it
-            returns is sent; if it raises, the follower is asked to come again later.
+            returns is sent; if it raises, the follower is asked to retry later.
         services: What else is offered on each session.
-        observer: Gets to know of sessions and receipts.
+        observer: Is notified of sessions and receipts.
         hello_timeout: Seconds after which a session without a hello is ended.
         goodbye_timeout: Seconds that a follower has to take the reason why its session is ended.
         max_message_bytes: The largest message that the channels take.

@@ -55,13 +55,13 @@ class Admitted:
 
 
 SessionEnd: TypeAlias = Literal["left", "lost", "revoked"]
-"""How a session ended. ``left``: the follower said that it has ended. ``lost``: the connection was
-lost, or somebody closed it, or the owner ended it, so the follower is expected back. ``revoked``:
-its key was revoked."""
+"""How a session ended. ``left``: the follower reported that it has ended. ``lost``: the connection
+was lost, or a third party closed it, or the owner ended it, so the follower is expected back.
+``revoked``: its key was revoked."""
 
 
 class SessionObserver(Protocol):
-    """Gets to know of sessions and their receipts; yours to implement. Must be fast."""
+    """Is notified of sessions and their receipts; implement it yourself. Must be fast."""
 
     def session_opened(self, session: SessionInfo) -> None:
         """Note that a follower has begun a session."""

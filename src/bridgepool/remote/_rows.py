@@ -53,9 +53,9 @@ class RowFormat(Generic[P]):
     """Make the provider of a row. Of an `UnusableRowError` that it raises the text becomes the
     reason why the row is rejected, of any other exception only the name."""
     id: Callable[[P], str] = attrs.field(repr=False, kw_only=True)
-    """Tell which row a provider is, whatever else of it changes."""
+    """Return the id of a provider, which stays when other fields change."""
     name: Callable[[P], str] = attrs.field(repr=False, kw_only=True)
-    """Tell what people call it; two rows of a set cannot have the same."""
+    """Return the name of a provider for people; two rows of a set cannot have the same."""
     keep: Callable[[P, Any], P | None] = attrs.field(default=_as_it_was, repr=False, kw_only=True)
     """Make what stays in force of a row that cannot be used, from its last good form and the row.
     The last good form by default; None forgets it."""
@@ -82,8 +82,8 @@ class RowFormat(Generic[P]):
             kind: An attrs class, a dataclass or a msgspec Struct. A field that is added later has
                 a default, so that rows of an older owner can be read. To reject values with a
                 reason, let the class raise `UnusableRowError`.
-            id: The field that tells which provider it is, or a function that returns it.
-            name: The same for what people call it; its id if not given.
+            id: The field that identifies a provider, or a function that returns its value.
+            name: The same for the name that people read; the id if not given.
 
         Raises:
             TypeError: The class has no such field.
@@ -189,7 +189,7 @@ class GoodRow(Generic[B, P]):
     """A row, and what was made from it."""
 
     name: str
-    """What people call it."""
+    """The name that people read."""
     body: B
     """As it was sent."""
     provider: P

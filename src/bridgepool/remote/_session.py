@@ -86,8 +86,8 @@ class ServiceSession:
         Args:
             method: Its name, without the service's.
             params: The class of what it is called with.
-            handle: Returns the answer, a message. May raise `RemoteError`, which the caller is
-                told; anything else that it raises is logged, and told as ``internal``.
+            handle: Returns the answer, a message. May raise `RemoteError`, which the caller
+                receives; any other exception is logged, and reported as ``internal``.
         """
         self._rpc.methods[f"{self._service}.{method}"] = Method(params, handle)
 

@@ -46,7 +46,7 @@ def refusal(error: HandshakeRefusedError) -> Refused | None:
 
 @attrs.define(eq=False)
 class RemoteStatus:
-    """How the connection to the owner is. Kept up to date in place.
+    """The state of the connection to the owner. Kept up to date in place.
 
     Times are `trio.current_time` of its run.
     """
@@ -54,21 +54,21 @@ class RemoteStatus:
     connected: bool = False
     """Whether there is a session."""
     since: float = attrs.field(factory=trio.current_time)
-    """Since when `connected` is what it is."""
+    """When `connected` changed last."""
     ever_connected: bool = False
-    """Whether there has been a session at all."""
+    """Whether there has been a session."""
     attempts: int = 0
     """Connections that were tried."""
     sessions: int = 0
     """Sessions that have begun."""
     session: str | None = None
-    """The present session's id, which the owner's log has, too."""
+    """The current session's id, which the owner's log has, too."""
     software: str | None = None
     """What the owner runs; of the last session, if there is none."""
     protocol: str | None = None
     """The protocol version it speaks; of the last session, if there is none."""
     revision: int | None = None
-    """The owner's latest, as far as it was heard in the present session, or in the last one."""
+    """The owner's latest that was received in the current session, or in the last one."""
     refused: Refused | None = None
     """Why the last try was refused; None when it was not."""
     last_error: str | None = None

@@ -26,7 +26,7 @@ class ProtocolVersion:
         return f"{self.major}.{self.minor}"
 
     def serves(self, asked: "ProtocolVersion") -> bool:
-        """Tell whether a server of this version serves a follower of the version asked for."""
+        """Return whether a server of this version serves a follower of another version."""
         return asked.major == self.major and asked.minor <= self.minor
 
 

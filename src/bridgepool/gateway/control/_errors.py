@@ -85,7 +85,7 @@ class InvalidChangeError(StoreError):
 class StoreUnavailableError(StoreError):
     """The database cannot be used now: away, locked, full, damaged, not writable.
 
-    The text says what is the matter and what to do. Nothing was changed, and another attempt
+    The text says what is wrong and what to do. Nothing was changed, and another attempt
     may succeed without a restart.
     """
 

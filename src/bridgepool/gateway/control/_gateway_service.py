@@ -118,11 +118,11 @@ class GatewayBackend(Protocol):
         ...
 
     async def authorize(self, token: Secret) -> Caller | None:
-        """Return whose key this is, now or later than `revisions`; None if nobody's."""
+        """Return the client that has this key, at `revisions` or later; None if it is unknown."""
         ...
 
     async def admit(self, key: Secret) -> Identity | None:
-        """Return which gateway's key this is; None when it is nobody's, or revoked."""
+        """Return the gateway that has this key; None if it is unknown or revoked."""
         ...
 
     async def note_refused(self, peer: str) -> None:
@@ -130,7 +130,7 @@ class GatewayBackend(Protocol):
         ...
 
     def is_live(self, key_id: str) -> bool:
-        """Return whether this gateway key is good still. Asked whenever `revisions` move."""
+        """Return whether this gateway key is still valid. Called whenever `revisions` move."""
         ...
 
 
@@ -171,7 +171,7 @@ class _Clients:
         return identity if identity is not None else _UNKNOWN_KEY
 
     def is_live(self, identity: Identity) -> bool:
-        """Return whether the key of a session is good still."""
+        """Return whether the key of a session is still valid."""
         return self.backend.is_live(identity.key_id)
 
     async def reload(self) -> ProviderSnapshot[ProviderRow]:
@@ -324,7 +324,7 @@ async def open_gateway_service(
         backend: The owner of the providers, such as a `MemoryBackend`.
         keep_usage: Keeps the usage records that gateways send. Without it the service ``usage`` is
             not offered.
-        observer: Gets to know of sessions and receipts.
+        observer: Is notified of sessions and receipts.
         on_key_report: Called with the id of a session and what its gateway reports of its
             providers' keys. Must be fast.
         limits: Gives shares of clients' limits, such as `Hub.limits`. By default what was spent of

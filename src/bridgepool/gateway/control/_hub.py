@@ -348,10 +348,10 @@ async def open_hub(
     Args:
         store: The store.
         poll_interval: Seconds after which the store's revision is looked at without a notice.
-        write_interval: Seconds between two signs of life, which also tell whether the store can
+        write_interval: Seconds between two signs of life, which also show whether the store can
             be written.
         gather: Seconds for which changes of sessions are collected into one write.
-        clock: Tells the time since the epoch, for the times that people are shown.
+        clock: Returns the time since the epoch, for the times that people read.
 
     Resource handling:
         Leaving unregisters this control plane, and writes the sessions of gateways, for at most

@@ -140,5 +140,5 @@ class MemoryBackend:
         await trio.lowlevel.checkpoint()
 
     def is_live(self, key_id: str) -> bool:
-        """Tell whether a gateway key is good still."""
+        """Return whether a gateway key is still valid."""
         return key_id in self._keys

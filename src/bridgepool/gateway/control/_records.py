@@ -61,7 +61,7 @@ def _tuple_of(values: Iterable[KeyChange]) -> tuple[KeyChange, ...]:
 
 @attrs.frozen(kw_only=True, slots=False, field_transformer=in_order)
 class ProviderDraft(ProviderFields):
-    """All of a provider, as someone wants it. Not checked before the store is asked."""
+    """All fields of a provider, as it is to be. The store checks it."""
 
     base_url: str = attrs.field(repr=False)
     keys: tuple[KeyChange, ...] = attrs.field(default=(), converter=_tuple_of)

@@ -26,8 +26,8 @@ async def forget_usage(
 
     Args:
         usage: The records.
-        days: Whole days of which the records stay, before the present one; `math.inf` for all.
-        clock: Tells the time since the epoch.
+        days: Whole days of which the records stay, before the current one; `math.inf` for all.
+        clock: Returns the time since the epoch.
     """
     while days < math.inf:
         first = datetime.fromtimestamp(clock(), UTC).date() - timedelta(days=days)

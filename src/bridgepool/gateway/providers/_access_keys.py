@@ -119,7 +119,7 @@ class KeyHash:
     _digest: bytes = attrs.field(repr=False)
 
     def matches(self, token: bytes) -> bool:
-        """Tell whether it is the hash of this token. About 1 µs, in constant time."""
+        """Return whether it is the hash of this token. About 1 µs, in constant time."""
         return hmac.compare_digest(_digest(self._salt, token), self._digest)
 
 

@@ -121,7 +121,7 @@ def parse_base_url(text: str) -> BaseURL:
 
 
 def address_is_private(address: str | IPv4Address | IPv6Address) -> bool:
-    """Tell whether an IP address is anything but a public one.
+    """Return whether an IP address is not a public one.
 
     Loopback, private, link-local (with the cloud's 169.254.169.254), shared, unique-local,
     multicast, reserved and unspecified addresses are private; so are IPv6 forms that carry such

@@ -117,7 +117,7 @@ def websocket_protocols(headers: Headers) -> tuple[bytes, ...]:
 
 
 def uses_own_key(headers: Headers, provider: Provider, kind: ProviderType) -> bool:
-    """Tell whether a client that may bring its own upstream key uses it for this provider.
+    """Return whether a client that may bring its own upstream key uses it for this provider.
 
     With ``client_keys = "prefer"`` that depends on whether the request has one; a gateway key is
     none.
@@ -133,7 +133,7 @@ def uses_own_key(headers: Headers, provider: Provider, kind: ProviderType) -> bo
 
 
 def passes_own_key(provider: Provider, own_key: bool) -> bool:
-    """Tell whether a request is made with the client's own upstream key, not with a central one."""
+    """Return whether a request is made with the client's own upstream key, not a central one."""
     return own_key and provider.client_keys is not False
 
 

@@ -34,7 +34,7 @@ class ProviderKeyError(BridgePoolError):
     """The environment variable that should hold a provider's key is not usable.
 
     Raised by `Provider.resolve_keys`, so when a runtime is built and not when the file is
-    read: a variable that is not set is that provider's own trouble.
+    read: a variable that is not set affects that provider alone.
 
     Args:
         provider: The provider's name.

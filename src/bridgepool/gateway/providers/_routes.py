@@ -154,7 +154,7 @@ def split_target(target: bytes) -> Target | None:
 
 
 def is_safe_tail(tail: bytes) -> bool:
-    """Tell whether every reading of these path segments stays below where they start."""
+    """Return whether every reading of these path segments stays below where they start."""
     return all(_is_safe_segment(segment) for segment in tail.split(b"/"))
 
 

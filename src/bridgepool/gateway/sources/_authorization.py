@@ -57,20 +57,20 @@ class AuthorizationLimits:
     """Seconds after the last confirmation for which a known client is served while the control
     plane cannot be asked."""
     unknown_for: float = attrs.field(default=5.0, validator=seconds)
-    """Seconds for which the answer that a key is nobody's is used without asking."""
+    """Seconds for which the answer that a key is unknown is used without asking."""
     patience: float = attrs.field(default=2.0, validator=positive_seconds)
     """Seconds that the request of an unknown client waits for an answer at most."""
     known_patience: float = attrs.field(default=0.5, validator=positive_seconds)
     """Seconds that the request of a client with a stale answer waits for a fresh one."""
     retry_after: float = attrs.field(default=1.0, validator=seconds)
-    """Seconds without questions after one had no answer, unless a new session begins; and what
-    clients are told to wait."""
+    """Seconds without questions after one had no answer, unless a new session begins; also
+    the `Retry-After` of clients."""
     answer_timeout: float = attrs.field(default=10.0, validator=positive_seconds)
     """Seconds after which a question without an answer is given up."""
     max_known: int = attrs.field(default=20_000, validator=count)
     """Keys of clients that are remembered, about 300 bytes each."""
     max_unknown: int = attrs.field(default=1_000, validator=count)
-    """Keys of nobody that are remembered."""
+    """Unknown keys that are remembered."""
     max_questions: int = attrs.field(default=16, validator=count)
     """Questions at a time about keys that are not known to be a client's."""
 
@@ -191,7 +191,7 @@ class RemoteClients:
                 self._keep(client.digest, _Answer(caller, -1, now - client.age, -1))
 
     async def authorize(self, token: bytes) -> Caller | None:
-        """Return whose key this is; None when it is nobody's.
+        """Return the client that has this key; None if it is unknown.
 
         Not a checkpoint when a fresh answer is cached. See `AuthorizationLimits`.
 
@@ -288,7 +288,7 @@ class RemoteClients:
 
 
 def _as_secret(token: bytes) -> Secret | None:
-    """Return the token as it is sent to the control plane; None if it can be nobody's."""
+    """Return the token as it is sent to the control plane; None if it cannot be a key."""
     if not 0 < len(token) <= _LONGEST_TOKEN:
         return None
     if not all(0x21 <= byte <= 0x7E for byte in token):

@@ -17,7 +17,7 @@ MAX_TOOLS: Final = 32
 
 @attrs.frozen
 class Tokens:
-    """Numbers of tokens; None where the answer did not tell."""
+    """Numbers of tokens; None where the answer did not report them."""
 
     input: int | None = None
     """Of the whole input, with those of a cache."""
@@ -33,11 +33,11 @@ class Tokens:
 
 @attrs.frozen
 class Usage:
-    """What one answer told."""
+    """What one answer reported."""
 
     tokens: Tokens = Tokens()
     complete: bool = False
-    """Whether these are the final counts: the answer came to its end, and has told tokens."""
+    """Whether these are the final counts: the answer came to its end, and reported tokens."""
     model: str = ""
     """The model that answered."""
     response_id: str = ""

@@ -33,7 +33,7 @@ async def open_store(
         keys: The encryption keys, such as `find_encryption_keys` finds.
         max_keys: How many keys a provider may have, at most `KEYS_LIMIT`.
         types: What a provider may be; as those of the gateways.
-        clock: Tells the time since the epoch, for the times that people are shown.
+        clock: Returns the time since the epoch, for the times that people read.
     """
     require_trio()
     rules = Rules(max_keys, tuple(types))

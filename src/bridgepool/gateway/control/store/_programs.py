@@ -38,7 +38,7 @@ class RunningProgram:
     """The names of its encryption keys."""
     last_contact: datetime
     provider_keys: KeyReport | None = None
-    """What a gateway did with the providers' keys then; None if it has not told."""
+    """What a gateway did with the providers' keys then; None if it reported nothing."""
 
 
 PROGRAMS: Final = Table(

@@ -279,7 +279,7 @@ class Store:
 
         Raises:
             NotFoundError: There is no such key.
-            InvalidChangeError: Several good keys have that name; say which by its id.
+            InvalidChangeError: Several valid keys have that name; give the id of one.
         """
         return await self._write(actor, key_rows.revoke, kind, key)
 
@@ -361,7 +361,7 @@ class Store:
         return await Rotation().run(partial(self._write, actor))
 
     async def use_keys(self, actor: Actor, keys: EncryptionKeys) -> None:
-        """Use other keys; raises `EncryptionError` if they read less than the present ones."""
+        """Use other keys; raises `EncryptionError` if they read less than the current ones."""
         await self._keyring.replace(keys, self._read, partial(self._write, actor))
 
     @property
