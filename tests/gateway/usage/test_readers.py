@@ -164,6 +164,27 @@ def test_the_scanner_finds_what_a_decoder_finds(
         assert scanned.result() == decoded.result()
 
 
+def test_a_hostile_answer_is_given_up_before_it_holds_the_program_up() -> None:
+    """Each bracket was a step of a microsecond, and each long event had a million of its own."""
+    fields = _fields(ANSWERS[0])
+    scanner = Scanner(Findings(fields))
+    for _ in range(100):
+        scanner.feed(b'{"x":[' + b"[]," * 20_000)
+    assert not scanner.ended
+    assert scanner.steps < 200_000  # of six million bytes
+    reader = EventReader.of(fields)
+    reader._steps_left = 50_000
+    for _ in range(5):
+        reader.feed(b'data: {"x": [' + b'"",' * 15_000 + b"]}\n")
+    assert reader._steps_left <= 0
+    usage = b'"usage":{"prompt_tokens":3,"input_tokens":3}}\n'
+    reader.feed(b'data: {"x":"' + b"x" * 40_000 + b'",' + usage)
+    assert reader.result().tokens.input is None
+    reader = EventReader.of(fields)
+    reader.feed(b'data: {"x":"' + b"x" * 40_000 + b'",' + usage)
+    assert reader.result().tokens.input == 3
+
+
 _TOKENS = b'data: \n \r " { } [ ] : , \\ "usage" "model" [DONE] \xff 1e999 - null "\\ud800"'.split(
     b" "
 )

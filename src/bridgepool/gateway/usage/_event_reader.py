@@ -12,7 +12,7 @@ import attrs
 
 from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.usage._json_reader import MAX_DECODED_BYTES, decode_into
-from bridgepool.gateway.usage._scanner import Scanner
+from bridgepool.gateway.usage._scanner import MAX_STEPS, Scanner
 from bridgepool.gateway.usage._tokens import Findings, Usage
 
 _DATA: Final = b"data:"
@@ -27,6 +27,7 @@ class EventReader:
     # of a line that is too long to be kept
     _scanner: Scanner | None = attrs.field(default=None, init=False)
     _is_long: bool = attrs.field(default=False, init=False)
+    _steps_left: int = attrs.field(default=MAX_STEPS, init=False)  # for all such lines
 
     @classmethod
     def of(cls, fields: UsageFields) -> EventReader:
@@ -63,7 +64,7 @@ class EventReader:
             self._is_long = True
             self._line.clear()
             if data.startswith(_DATA):
-                self._scanner = Scanner(self._findings)
+                self._scanner = Scanner(self._findings, self._steps_left)
                 data = data[len(_DATA) :]
         if self._scanner is not None:
             self._scanner.feed(data)
@@ -71,6 +72,8 @@ class EventReader:
     def _end_line(self) -> None:
         line = bytes(self._line)
         self._line.clear()
+        if self._scanner is not None:
+            self._steps_left -= self._scanner.steps
         self._scanner, self._is_long = None, False
         if line:
             self._read(line)
@@ -80,7 +83,9 @@ class EventReader:
         if not line.startswith(_DATA):
             return
         if len(line) > MAX_DECODED_BYTES:
-            Scanner(self._findings).feed(line[len(_DATA) :])
+            scanner = Scanner(self._findings, self._steps_left)
+            scanner.feed(line[len(_DATA) :])
+            self._steps_left -= scanner.steps
             return
         document = line[len(_DATA) :].strip()
         if document == b"[DONE]":

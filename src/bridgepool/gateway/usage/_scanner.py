@@ -3,8 +3,8 @@
 Theory of operation. A document that is too long to be decoded is read as it passes. Only objects
 and lists that a wanted path leads through are followed; of everything else, only the ends of
 strings and the brackets are looked for. So a list of a million numbers, or a string of a megabyte,
-costs a search for one byte; each escaped quote costs a step. What is kept between two pieces is a
-token of at most two kilobytes and a stack as deep as the deepest path.
+costs a search for one byte; each string and each escaped quote costs a step. What is kept between
+two pieces is a token of at most two kilobytes and a stack as deep as the deepest path.
 
 It reads every valid document as a decoder does. What it finds in an invalid one is up to the bytes
 that there are, and never an error.
@@ -13,6 +13,7 @@ that there are, and never an error.
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 from typing import Any, Final
 
 import attrs
@@ -22,8 +23,14 @@ from bridgepool.gateway.providers._usage_fields import PathNode, tree_of
 from bridgepool.gateway.usage._tokens import Findings
 
 _MAX_TOKEN: Final = 2048  # bytes of a name or a value that is wanted
-_MAX_STEPS: Final = 1_000_000
-_skipped: Final = re.compile(rb'["{}\[\]]')
+MAX_STEPS: Final = 1_000_000
+"""Steps on all documents of an answer: what would take more is given up."""
+_BYTES_PER_STEP: Final = 32  # that are looked at one by one
+_MAX_FOLLOWED: Final = 100_000  # tokens of objects and lists that a path leads through
+# What each byte changes of the number of open brackets, as signed bytes.
+_BRACKETS: Final = bytes(
+    {0x7B: 1, 0x5B: 1, 0x7D: 255, 0x5D: 255}.get(byte, 0) for byte in range(256)
+)
 _token: Final = re.compile(rb'["{}\[\],:]|[^\s"{}\[\],:]+')
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -33,7 +40,7 @@ class Scanner:
     """Scans one document, in pieces, for the paths of its findings."""
 
     findings: Findings
-    _max_steps: int = _MAX_STEPS
+    _max_steps: int = MAX_STEPS
     """Then the document is given up: none may occupy the program."""
     ended: bool = attrs.field(default=False, init=False)
     """Whether the document is complete."""
@@ -47,7 +54,9 @@ class Scanner:
     # what is kept of a string or a literal that has begun; None if it is not wanted
     _kept: bytearray | None = attrs.field(default=None, init=False)
     _in_literal: bool = attrs.field(default=False, init=False)
-    _steps: int = attrs.field(default=0, init=False)
+    steps: int = attrs.field(default=0, init=False)
+    """How much work it was so far."""
+    _followed: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Begin at the root."""
@@ -62,26 +71,43 @@ class Scanner:
                 continue
             if self._in_literal and data[at] in b' \t\r\n"{}[],:':
                 self._end_literal()
-            pattern = _skipped if self._skipping else _token
-            found = pattern.search(data, at)
+            if not self._step():
+                return
+            if self._skipping:
+                at = self._skip(data, at)
+                continue
+            found = _token.search(data, at)
             if found is None:
                 return
-            self._steps += 1
-            if self._steps > self._max_steps:
-                self.ended = True
-                return
+            self._followed += 1
             at = found.end()
-            if self._skipping:
-                self._skip(found[0])
-            else:
-                self._take(found[0])
+            self._take(found[0])
 
-    def _skip(self, token: bytes) -> None:
-        if token == b'"':
-            self._in_string, self._kept = True, None
+    def _step(self) -> bool:
+        """Count a step; return whether there may be more."""
+        self.steps += 1
+        if self.steps > self._max_steps or self._followed > _MAX_FOLLOWED:
+            self.ended = True
+        return not self.ended
+
+    def _skip(self, data: bytes, at: int) -> int:
+        """Go on where no path leads through, up to a string or the last bracket; return where."""
+        quote = data.find(b'"', at)
+        end = quote if quote >= 0 else len(data)
+        closing = data.count(b"}", at, end) + data.count(b"]", at, end)
+        if closing < self._skipping:
+            self._skipping += data.count(b"{", at, end) + data.count(b"[", at, end) - closing
         else:
-            self._skipping += 1 if token in b"{[" else -1
-            self.ended = not (self._skipping or self._open)
+            changes = memoryview(data[at:end].translate(_BRACKETS)).cast("b")
+            depths = list(accumulate(changes, initial=self._skipping))
+            self.steps += len(depths) // _BYTES_PER_STEP
+            if 0 in depths:
+                self._skipping, self.ended = 0, not self._open
+                return at + depths.index(0)
+            self._skipping = depths[-1]
+        if quote >= 0:
+            self._in_string, self._kept = True, None
+        return end + 1
 
     def _take(self, token: bytes) -> None:
         if token == b'"':
@@ -131,9 +157,7 @@ class Scanner:
                 break
             if not is_escaped:
                 break
-            self._steps += 1
-            if self._steps > self._max_steps:
-                self.ended = True
+            if not self._step():
                 return len(data)
             at += 1
         if self._kept is not None:
