@@ -14,6 +14,7 @@ import trio
 from ._flights import Flight
 from ._generation import Entry, Generation
 from ._ledger import Ledger
+from ._options import seconds
 from ._singleflight import Task
 from ._snapshot import ProviderSnapshot
 
@@ -31,11 +32,16 @@ class ShortLived(Generic[B]):
 
     Args:
         bridge: The bridge; callers of `acquire` get it unwrapped.
-        ttl: Its time to live in seconds. The pool's own applies if that is shorter.
+        ttl: Its time to live in seconds. The pool's own applies if that is shorter. 0 for a bridge
+            of which only those that wait for it get a lease.
+
+    Raises:
+        ValueError: `ttl` is negative, or not a number of seconds.
+        TypeError: `ttl` is not a number.
     """
 
     bridge: B
-    ttl: float
+    ttl: float = attrs.field(validator=seconds)
 
 
 def unwrap(opened: B | ShortLived[B], ttl: float) -> tuple[B, float]:

@@ -94,7 +94,8 @@ class CachedBridgePool(Generic[K, P, B]):
             CircularWaitError: On entering, inside an `open_bridge`: that build would wait for
                 itself, directly or through others.
             PoolClosedError: On entering: the pool's block was left, or is being left.
-            RuntimeError: On entering: this lease is in use, by another task for example.
+            RuntimeError: On entering: this lease is in use, by another task for example; or this
+                is another Trio run than the pool's.
 
         Cancellation:
             Entering is a checkpoint, on a hit as on a miss, before the look-up; leaving is not
@@ -131,8 +132,10 @@ class CachedBridgePool(Generic[K, P, B]):
 
         Raises:
             TypeError: It is not a `ProviderSnapshot`.
+            RuntimeError: This is another thread, or another Trio run, than the pool's.
         """
         require_snapshot(snapshot, "replace_providers")
+        self._supervisor.scheduler.require_own_run()
         number = self._ledger.current.number
         outcome = self._ledger.replace(snapshot, trio.current_time())
         if outcome is ReplaceOutcome.APPLIED:
@@ -148,6 +151,7 @@ class CachedBridgePool(Generic[K, P, B]):
         returns when the last request on the old providers has ended and its bridge is closed.
         For the generation in force it waits until nothing is open at all. A checkpoint.
         """
+        self._supervisor.scheduler.require_own_run()
         await trio.lowlevel.checkpoint()
         while not self._ledger.is_drained(generation):
             await self._supervisor.endings.park()
@@ -254,7 +258,7 @@ async def open_bridge_pool(
         ttl: Seconds from its build after which a bridge is retired, used or not; shortened by
             up to a tenth at random.
         refresh_ahead: Seconds before a bridge is due in which a hit starts the next build in
-            the background; 0 to wait for the first miss.
+            the background, but never in the first half of its life; 0 to wait for the first miss.
         build_timeout: Seconds after which a build is cancelled.
         abandon_grace: Seconds for which a build without waiting callers can still be joined,
             before it is cancelled.

@@ -13,6 +13,7 @@ An out-of-date answer is retried like a failure, since it shows that the source 
 cache) has not caught up, and nobody may give notice when it does.
 """
 
+import inspect
 import logging
 from math import inf
 from typing import Generic, Protocol, TypeVar
@@ -166,8 +167,9 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
     Raises:
         PoolClosedError: The pool was closed before a snapshot was in force. Once started, the
             watcher returns when the pool is closed.
-        TypeError: `reload` returned something that is not a `ProviderSnapshot`; at the first reload
-            or at any later one. It is not retried.
+        TypeError: `reload` returned something that is not a `ProviderSnapshot`, or is not async; at
+            the first reload or at any later one. It is not retried. Or the pool, the reloader or
+            the channel lacks the method that is called.
         ValueError: An option is out of its range.
         RuntimeError: It is not called under Trio, but under asyncio, for example.
     """
@@ -179,12 +181,23 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
         max_retry_delay=max_retry_delay,
     )
     async with open_background_nursery() as nursery:
+        _require(pool, "replace_providers", "the pool")
+        _require(reloader, "reload", "the reloader")
+        _require(changes, "receive", "the channel of changes")
         status = ReloadStatus() if status is None else status
         watcher = _Watcher(pool, reloader, options, status, task_status)
         nursery.start_soon(watcher.take_notices, changes)
         await watcher.reload_until_closed()
     if not watcher.has_started:
         raise PoolClosedError("the pool was closed before a snapshot was in force")
+
+
+def _require(value: object, method: str, what: str) -> None:
+    if not callable(getattr(value, method, None)):
+        raise TypeError(
+            f"watch_providers(pool, reloader, changes): {what} needs a method `{method}`, and a "
+            f"{type(value).__name__} has none"
+        )
 
 
 class _WrongAnswerError(TypeError):
@@ -285,12 +298,16 @@ class _Watcher(Generic[P]):
             self._count_failed(f"unexpected {type(error).__name__}; its traceback is in the log")
 
     async def _ask(self) -> ProviderSnapshot[P]:
+        name = type(self.reloader).__name__
         with trio.move_on_after(self.options.reload_timeout) as timer:
-            snapshot = await self.reloader.reload()
+            answer: object = self.reloader.reload()
+            if not inspect.isawaitable(answer):
+                raise _WrongAnswerError(f"{name}.reload must be async: write `async def reload`")
+            snapshot = await answer
         if timer.cancelled_caught:
             raise ReloadError(f"no answer within {self.options.reload_timeout:g} s")
         if not isinstance(snapshot, ProviderSnapshot):
-            name, got = type(self.reloader).__name__, type(snapshot).__name__
+            got = type(snapshot).__name__
             raise _WrongAnswerError(f"{name}.reload must return a ProviderSnapshot, not a {got}")
         return snapshot
 
@@ -299,8 +316,10 @@ class _Watcher(Generic[P]):
         if outcome is ReplaceOutcome.CLOSED:
             self.is_closed = True
         elif outcome is ReplaceOutcome.OUT_OF_DATE:
+            problem = f"the source is at revision {snapshot.revision}, behind ours"
+            self._log_problem(problem)
             status.out_of_date += 1
-            status._note_bad(f"the source is at revision {snapshot.revision}, behind ours")
+            status._note_bad(problem)
         else:
             if status.failures_in_a_row:
                 _log.info("reload succeeded after %d failed ones", status.failures_in_a_row)
@@ -310,11 +329,13 @@ class _Watcher(Generic[P]):
                 self.task_status.started(status)
 
     def _note_failed(self, problem: str) -> None:
-        status = self.status
-        # The same failure is logged as a warning once, not at each retry.
-        is_known = status.failures_in_a_row and status.last_error == problem
-        _log.log(logging.DEBUG if is_known else logging.WARNING, "reload failed: %s", problem)
+        self._log_problem(problem)
         self._count_failed(problem)
+
+    def _log_problem(self, problem: str) -> None:
+        # The same one is logged as a warning once, not at each retry.
+        is_known = self.status.failures_in_a_row and self.status.last_error == problem
+        _log.log(logging.DEBUG if is_known else logging.WARNING, "reload failed: %s", problem)
 
     def _count_failed(self, problem: str) -> None:
         self.status.failures += 1

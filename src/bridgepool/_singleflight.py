@@ -57,6 +57,19 @@ class FlightScheduler(Generic[K, T]):
         self.table: FlightTable[K, Task] = FlightTable(abandon_grace)
         # Trio's clock, looked up once: it is read several times for each caller.
         self.clock = trio.lowlevel.current_clock()
+        self._run = trio.lowlevel.current_trio_token()
+
+    def require_own_run(self) -> None:
+        """Raise `RuntimeError` in another run or thread, whose tasks cannot be woken from here."""
+        try:
+            is_own = trio.lowlevel.current_trio_token() is self._run
+        except RuntimeError:
+            is_own = False
+        if not is_own:
+            raise RuntimeError(
+                "this is another Trio run, or another thread, than the one that opened this: call "
+                "it there, with trio.from_thread.run or trio.from_thread.run_sync"
+            )
 
     def open(
         self,
@@ -74,7 +87,9 @@ class FlightScheduler(Generic[K, T]):
 
         Raises:
             CircularWaitError: It would wait for the build that it is part of.
+            RuntimeError: This is another run.
         """
+        self.require_own_run()
         build = _own_flight.get()
         if build is None or build.landed:  # the tasks of a bridge outlive its build
             return self._park(flight, moves)
@@ -180,6 +195,7 @@ class VersionedSingleflight:
             BuildTimeoutError: `fn` was cancelled after `build_timeout`.
             CircularWaitError: This is called from within a run that would wait for itself.
             PoolClosedError: The block of `open_singleflight` was left.
+            RuntimeError: This is another Trio run than that of `open_singleflight`.
 
         Cancellation:
             A checkpoint. A result that was handed over is not lost to a late cancellation.
@@ -190,6 +206,7 @@ class VersionedSingleflight:
         now = self._scheduler.clock.current_time()
         flight = self._scheduler.table.find(key, version, now)
         if flight is None:
+            self._scheduler.require_own_run()
             await trio.lowlevel.checkpoint_if_cancelled()
             flight = self._scheduler.open(key, version, now + self._build_timeout)
             self._running[flight] = None

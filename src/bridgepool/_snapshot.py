@@ -15,6 +15,8 @@ def _as_tuple(providers: Iterable[P]) -> tuple[P, ...]:
         raise TypeError(f"providers is a {kind}, not a list of them: write [provider]")
     if isinstance(providers, Mapping):
         raise TypeError(f"providers is a {kind}: give its values, not its keys")
+    if not isinstance(providers, Iterable):
+        raise TypeError(f"providers is a {kind}, not a list of them: write [provider]")
     kept = tuple(providers)
     for number, provider in enumerate(kept):
         try:
@@ -30,6 +32,11 @@ def _as_tuple(providers: Iterable[P]) -> tuple[P, ...]:
 def _check_revision(instance: object, attribute: "attrs.Attribute[int | None]", value: Any) -> None:
     if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
         raise TypeError(f"revision is a {type(value).__name__}, not a whole number or None")
+
+
+def _check_epoch(instance: object, attribute: "attrs.Attribute[str | None]", value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"epoch is a {type(value).__name__}, not a text or None")
 
 
 @attrs.frozen
@@ -52,13 +59,14 @@ class ProviderSnapshot(Generic[P]):
 
     Raises:
         TypeError: The providers are a string or a mapping, or one of them is not hashable: it
-            could be changed in place, which no pool would notice. Or the revision is not an int.
+            could be changed in place, which no pool would notice. Or the revision is not an int,
+            or the epoch not a str.
     """
 
     providers: tuple[P, ...] = attrs.field(converter=_as_tuple)
     revision: int | None = attrs.field(default=None, validator=_check_revision)
     allow_empty: bool = attrs.field(default=False, kw_only=True, eq=False)
-    epoch: str | None = None
+    epoch: str | None = attrs.field(default=None, validator=_check_epoch)
 
     def same_providers(self, other: "ProviderSnapshot[P]") -> bool:
         """Return whether both hold equal providers in the same order, whatever the revisions."""

@@ -95,6 +95,7 @@ class BridgeSupervisor(Generic[K, P, B]):
 
     def launch(self, key: K, now: float, *, background: bool = False) -> PoolFlight[K]:
         """Start a build of `key` for the generation in force; `PoolClosedError` if closed."""
+        self.scheduler.require_own_run()
         self._ledger.check_open()
         generation = self._ledger.current
         scope = trio.CancelScope(shield=True)
@@ -258,8 +259,10 @@ class BridgeSupervisor(Generic[K, P, B]):
             return None
         bridge, ttl = unwrap(opened, self._options.ttl)
         owner = Owner(bridge, flight.scope)
-        expires_at = now + shorten(ttl, _TTL_SPREAD)
-        fresh_until = expires_at - self._options.refresh_ahead
+        life = shorten(ttl, _TTL_SPREAD)
+        expires_at = now + life
+        # Not before half of its life, or each bridge of a short one would be rebuilt at once.
+        fresh_until = max(now + life / 2, expires_at - self._options.refresh_ahead)
         entry: PoolEntry[K, P, B] = Entry(
             flight.key, owner, generation, generation.once, fresh_until, expires_at
         )

@@ -1,6 +1,8 @@
 """Promises 10 and 11: never more than so many bridges, and none too old."""
 
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from math import inf
 
@@ -8,7 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from bridgepool import BuildOutcome, RetireReason, open_bridge_pool
+from bridgepool import (
+    BuildOutcome,
+    ProviderSnapshot,
+    RetireReason,
+    ShortLived,
+    open_bridge_pool,
+)
 from tests.core.rig import Bridges, Callers, providers, use
 
 # -- promise 10: bound ----------------------------------------------------------------------
@@ -254,6 +262,28 @@ async def test_the_next_bridge_is_built_ahead_while_the_old_one_serves(
         holder.release()
         await wait_all_tasks_blocked()
         assert not bridges.made[0].is_open
+
+
+async def test_a_bridge_of_a_short_life_is_not_built_ahead_at_once(mock_clock: MockClock) -> None:
+    """Promise 11: else each hit on the fresh bridge began another build, as fast as they end."""
+
+    @asynccontextmanager
+    async def open_bridge(
+        key: str, _: ProviderSnapshot[int]
+    ) -> AsyncIterator[str | ShortLived[str]]:
+        yield ShortLived(key, 10)
+
+    async with open_bridge_pool(open_bridge, providers(1), refresh_ahead=60) as pool:
+        for _ in range(20):
+            async with pool.acquire("a"):
+                await wait_all_tasks_blocked()
+            mock_clock.jump(0.2)
+        assert pool.statistics().builds[BuildOutcome.OK] == 1
+        mock_clock.jump(4)
+        async with pool.acquire("a"):
+            await wait_all_tasks_blocked()
+        assert pool.statistics().builds[BuildOutcome.OK] == 2
+        assert pool.statistics().misses == 1
 
 
 async def test_a_failed_build_ahead_keeps_the_old_bridge(mock_clock: MockClock) -> None:

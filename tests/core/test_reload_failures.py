@@ -163,8 +163,9 @@ async def test_a_notice_and_a_poll_at_the_same_moment_are_one_reload(
 
 
 async def test_an_out_of_date_snapshot_is_counted_changes_nothing_and_is_retried(
-    nursery: trio.Nursery, autojump_clock: MockClock
+    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It is logged once: else a source that went back would be ignored without a word."""
     bus = ChangeBus()
     reloader = ScriptedReloader(
         [
@@ -185,6 +186,9 @@ async def test_an_out_of_date_snapshot_is_counted_changes_nothing_and_is_retried
         assert pool.snapshot == Snapshot(["c"], 3)
         assert (status.out_of_date, status.failures, status.revision) == (2, 0, 3)
         assert status.last_error == "the source is at revision 1, behind ours"
+        assert [one.message for one in caplog.records if one.levelname == "WARNING"] == [
+            "reload failed: the source is at revision 1, behind ours"
+        ]
         nursery.cancel_scope.cancel()
 
 

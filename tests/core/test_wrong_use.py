@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
+from math import nan
 from typing import Any
 
 import attrs
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from bridgepool import (
     ChangeBus,
     MemoryReloader,
     ProviderSnapshot,
+    ShortLived,
     open_bridge_pool,
     open_singleflight,
     watch_providers,
@@ -156,3 +159,95 @@ async def test_a_number_as_a_text_is_refused_by_its_name() -> None:
     with pytest.raises(TypeError, match=says):
         async with open_bridge_pool(Bridges().open, providers(1), **options):
             raise AssertionError("it was opened")
+
+
+@pytest.mark.parametrize("ttl", [-1, nan])
+async def test_a_short_life_that_is_no_time_is_refused(ttl: float) -> None:
+    with pytest.raises(ValueError, match="ttl must be 0 or more seconds"):
+        ShortLived("bridge", ttl)
+    text: Any = "10"
+    with pytest.raises(TypeError, match="ttl must be a number, not the str '10'"):
+        ShortLived("bridge", text)
+
+
+@pytest.mark.parametrize("given", [Bridges(), None, 5])
+def test_one_provider_in_place_of_a_list_is_told_how_to_be_one(given: Any) -> None:
+    says = rf"providers is a {type(given).__name__}, not a list of them: write \[provider\]"
+    with pytest.raises(TypeError, match=says):
+        ProviderSnapshot(given)
+
+
+def test_an_epoch_that_is_no_text_is_refused() -> None:
+    """No follower could read a set of rows that has it."""
+    number: Any = 7
+    with pytest.raises(TypeError, match="epoch is a int, not a text or None"):
+        ProviderSnapshot(["north"], 1, number)
+
+
+async def test_a_watcher_is_refused_what_it_could_only_retry_for_ever() -> None:
+    nothing: Any = None
+    source = MemoryReloader(ProviderSnapshot(["a"]))
+    changes = source.subscribe()
+    says = "watch_providers.*: {} needs a method `{}`, and a NoneType has none"
+    async with open_pool("a") as pool:
+        with pytest.raises(TypeError, match=says.format("the pool", "replace_providers")):
+            await watch_providers(nothing, source, changes)
+        with pytest.raises(TypeError, match=says.format("the reloader", "reload")):
+            await watch_providers(pool, nothing, changes)
+        with pytest.raises(TypeError, match=says.format("the channel of changes", "receive")):
+            await watch_providers(pool, source, nothing)
+
+
+async def test_a_reload_that_is_not_async_is_refused() -> None:
+    class Source:
+        def reload(self) -> ProviderSnapshot[str]:
+            return ProviderSnapshot(["north"])
+
+    source: Any = Source()
+    async with open_pool("a") as pool:
+        with pytest.raises(TypeError, match=r"Source\.reload must be async: write `async def"):
+            await watch_providers(pool, source, ChangeBus().subscribe())
+
+
+async def _in_another_run(use: Callable[[], Awaitable[object]]) -> None:
+    with pytest.raises(RuntimeError, match=r"another Trio run.* trio\.from_thread\.run"):
+        await trio.to_thread.run_sync(lambda: trio.run(use))
+
+
+async def test_a_pool_used_from_another_run_says_so_and_goes_on() -> None:
+    """A build that nobody runs would block its key, and the end of the pool, for ever."""
+    bridges = Bridges(held=True)
+    async with open_bridge_pool(bridges.open, providers(1)) as pool:
+
+        async def acquire() -> None:
+            async with pool.acquire("a"):
+                raise AssertionError("it was leased")
+
+        await _in_another_run(acquire)  # on a miss
+        async with trio.open_nursery() as nursery:
+
+            async def wait_for_the_build() -> None:
+                async with pool.acquire("a") as bridge:
+                    assert bridge is bridges.last
+
+            nursery.start_soon(wait_for_the_build)
+            await wait_all_tasks_blocked()
+            await _in_another_run(acquire)  # while it is built
+            assert pool.statistics().waiting == 1
+            bridges.last.succeed()
+        with pytest.raises(RuntimeError, match="another thread"):
+            await trio.to_thread.run_sync(pool.replace_providers, providers(2))
+        await _in_another_run(partial(pool.wait_drained, 1))
+        assert pool.generation == 1
+        assert pool.statistics().building == 0
+
+
+async def test_a_singleflight_used_from_another_run_says_so_and_goes_on() -> None:
+    async def fn() -> int:
+        await trio.lowlevel.checkpoint()
+        return 1
+
+    async with open_singleflight() as flights:
+        await _in_another_run(partial(flights.do, "a", 1, fn))
+        assert (flights.running, flights.waiting) == (0, 0)
+        assert await flights.do("a", 1, fn) == 1
