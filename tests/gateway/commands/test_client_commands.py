@@ -38,7 +38,7 @@ def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
     out = shell.good("clients", "show", "ada").out
     assert "money_per_day 0; money_per_month 12.5" in out
     assert re.search(
-        r"money_per_month +0 spent or lent, 12.5 left until \d{4}-\d\d-01T00:00:00Z", out
+        r"money_per_month +0 spent or held, 12.5 left until \d{4}-\d\d-01T00:00:00Z", out
     )
     budgets = shell.good("clients", "show", "ada", "--json").json()["budgets"]
     assert [(one["rule"], one["remaining"]) for one in budgets] == [

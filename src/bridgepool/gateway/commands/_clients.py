@@ -102,7 +102,7 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
         whose = "" if budget.scope == "client" else f" of key {budget.id}"
         spent, left = value_text(budget.spent), value_text(budget.remaining)
         ends = f"{budget.ends:%Y-%m-%dT%H:%M:%SZ}"
-        rows.append((f"{budget.rule}{whose}", f"{spent} spent or lent, {left} left until {ends}"))
+        rows.append((f"{budget.rule}{whose}", f"{spent} spent or held, {left} left until {ends}"))
     print_table(("FIELD", "VALUE"), rows)
 
 

@@ -265,10 +265,9 @@ class BudgetView:
     """Such as ``money_per_day``."""
     limit: float
     spent: float
-    """What was spent or is lent to gateways, which is at most 2 % for each gateway and each control
-    plane, or what a request beyond it took."""
+    """What was spent, or is held by gateways and control planes: mostly up to 2 % by each."""
     remaining: float
-    """What can be lent yet."""
+    """The rest of the limit."""
     ends: datetime
     """When the next period begins."""
 
