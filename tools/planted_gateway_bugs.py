@@ -57,6 +57,11 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         f"{_KEYS}:KeyPool._forget_oldest", "retired[:-MAX_RETIRED]", "retired",
     ),
     bug(
+        "one request that is too large cools all keys down", _FAILOVER,
+        "gateway/proxy/_attempts.py:_is_too_large", "is None:\n        return False",
+        "is None or True:\n        return False",
+    ),
+    bug(
         "403 counts as a refused key", _FAILOVER, "gateway/proxy/_attempts.py:_Judge.__call__",
         "status == 401", "status in (401, 403)",
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from bridgepool._secret import Secret
 from bridgepool.gateway import GatewaySettings
@@ -30,6 +32,8 @@ class Keyed:
     seen: list[str] = attrs.field(factory=list)
     """The keys, in the order in which they came."""
     bodies: list[bytes] = attrs.field(factory=list)
+    message: str = ""
+    """Of its errors."""
     early: bool = False
     """Answer before the body is read, if it is a refusal."""
     arrived: trio.Event = attrs.field(factory=trio.Event)
@@ -47,8 +51,17 @@ class Keyed:
         if status == 200 and self.gate is not None:
             self.arrived.set()
             await self.gate.wait()
-        body = json.dumps({"error": {"code": "theirs"}, "key": key}).encode()
-        await exchange.answer(status, (*extra, (b"content-type", b"application/json")), body)
+        error = {"code": "theirs", "message": self.message}
+        body = json.dumps({"error": error, "key": key}).encode()
+        if (b"content-encoding", b"gzip") in extra:
+            body = gzip.compress(body)
+        answered = (*extra, (b"content-type", b"application/json"))
+        if status != 429:
+            await exchange.answer(status, answered, body)
+            return
+        async with exchange.respond(status, answered) as stream:
+            await trio.testing.wait_all_tasks_blocked()  # the head comes alone
+            await stream.send_all(body)
 
 
 async def start(nursery: trio.Nursery, **answers: int) -> Keyed:
@@ -340,3 +353,35 @@ async def test_the_status_shows_each_key_masked_and_what_it_does(nursery: trio.N
         assert used["unused_for"] == 0
         assert used["fingerprint"] == fingerprint(Secret(second))
         assert not {first, second} & set(str(status).split("'"))
+
+
+_TOO_LARGE = (
+    "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, "
+    "Requested 30601. The input or output tokens must be reduced in order to run successfully."
+)
+_LONG_CONTEXT = "Extra usage is required for long context requests."
+
+
+@pytest.mark.parametrize("extra", [(), ((b"content-encoding", b"gzip"),)])
+@pytest.mark.parametrize(
+    ("provider", "target", "message"),
+    [(openai, CHAT, _TOO_LARGE), (anthropic, "/claude/v1/messages", _LONG_CONTEXT)],
+)
+async def test_a_request_that_is_too_large_by_itself_takes_no_key_from_other_clients(
+    nursery: trio.Nursery, provider: Any, target: str, message: str, extra: Headers
+) -> None:
+    """Its 429 cooled down all keys for a minute, for all clients."""
+    upstream = await start(nursery, a=429, b=429)
+    upstream.answers = dict.fromkeys("ab", (429, extra))
+    upstream.message = message
+    async with open_rig(provider(upstream.url, keys=["a", "b"]), nursery=nursery) as rig:
+        for _ in range(2):
+            answer = await rig.ask(target, {})
+            assert answer.status == 429
+            body = gzip.decompress(answer.body) if extra else answer.body
+            assert json.loads(body)["error"]["message"] == message
+        assert upstream.seen == ["a", "a"]
+        upstream.message = "Rate limit reached for gpt-4o. Please try again in 9s."
+        answer = await rig.ask(target, {})
+        assert (answer.status, answer.code) == (429, "provider_keys_exhausted")
+        assert upstream.seen == ["a", "a", "a", "b"]

@@ -76,6 +76,9 @@ ANTHROPIC: Final = ProviderType(
         )
         for limit in (b"requests", b"tokens", b"input-tokens", b"output-tokens")
     ),
+    request_too_large=re.compile(
+        rb'"message"\s*:\s*"Extra usage is required for long context requests'
+    ),
     url_fields=(
         # Of a batch, alone or in a list; not in the results, which are long and hold any text.
         UrlField(

@@ -140,6 +140,8 @@ OPENAI: Final = ProviderType(
         ResetFields(b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
         ResetFields(b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
     ),
+    # "Request too large for MODEL in organization … on tokens per min (TPM): …"
+    request_too_large=re.compile(rb'"message"\s*:\s*"Request too large for '),
     models_path=b"/models",
     rate_headers=openai_rate_headers,
     routes=(

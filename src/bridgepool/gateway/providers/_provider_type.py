@@ -87,6 +87,9 @@ class ProviderType:
     """Where its answers tell what a request has used; None if that is not read."""
     reset_fields: tuple[ResetFields, ...] = ()
     """What its answers say beside ``Retry-After`` about when a rate-limited key is good again."""
+    request_too_large: re.Pattern[bytes] | None = None
+    """Is found in the body of a 429 that says that the request alone exceeds a limit: other
+    requests are not limited, so its key does not cool down. None if no answer says so."""
     _exact: Mapping[tuple[bytes, bytes], RouteMatch] = attrs.field(init=False, repr=False)
     # (path with its slash, route), the longest path first
     _subtrees: tuple[tuple[bytes, Route], ...] = attrs.field(init=False, repr=False)

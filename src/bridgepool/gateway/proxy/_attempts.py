@@ -6,7 +6,8 @@ tried at once, as long as nothing went to the client and the request can be sent
 client gets when no key is left depends on all of them: if one is rate-limited, 429 with the time
 until the first of those is free again; else the refusal for a refused key. A 429 reaches the client
 as it came where there was nothing to choose: the provider has one key, or the request's body is
-too long to be sent again.
+too long to be sent again; or the 429 says that the request alone exceeds a limit, which moves no
+state: one client could stop all others with it.
 
 A request with the client's own key, or without any, has one attempt, and moves no state.
 """
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Final
 
 import attrs
 import trio
 
+from bridgepool.gateway.providers import ProviderType
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._forward import (
@@ -38,10 +41,13 @@ from bridgepool.gateway.proxy._replay import KeptBody, ReadsBody, ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody, begin_body
 from bridgepool.gateway.upstreams._key_cooldown import cooldown
 from bridgepool.gateway.upstreams._key_pool import KeyRing, KeyState, KeyUse
+from bridgepool.gateway.usage._reader import decompress_beginning
 from bridgepool.gateway.usage._request_reader import RequestReader
 from bridgepool.http import Exchange, UpstreamResponse, get_header
 
 logger = logging.getLogger("bridgepool.gateway")
+
+_MAX_ERROR_BYTES: Final = 4096  # of the body of a 429 that are searched
 
 
 class KeysOutError(ResponseWithheldError):
@@ -145,9 +151,9 @@ async def forward_with_keys(
     ring = call.runtime._keys
     if ring is None or call.own_key:
 
-        async def judge(response: UpstreamResponse) -> None:
+        async def judge(response: UpstreamResponse, beginning: bytes) -> None:
             if accept is not None:
-                await accept(response)
+                await accept(response, beginning)
             body.forget()
 
         attempt = Attempt(None, body.attempt(), judge, body.asks_for_usage)
@@ -202,9 +208,9 @@ class _Judge:
     _accept: Accept | None
     _record: AccessRecord
 
-    async def __call__(self, response: UpstreamResponse) -> None:
+    async def __call__(self, response: UpstreamResponse, beginning: bytes) -> None:
         status = response.status
-        if status == 429:
+        if status == 429 and not _is_too_large(self._call.runtime.kind, response, beginning):
             fields = self._call.runtime.kind.reset_fields
             seconds = cooldown(response.headers, fields, time.time())
             self._use.rate_limited(trio.current_time(), seconds)
@@ -219,8 +225,17 @@ class _Judge:
         else:
             self._use.accepted()
         if self._accept is not None:
-            await self._accept(response)
+            await self._accept(response, beginning)
         self._body.forget()
+
+
+def _is_too_large(kind: ProviderType, response: UpstreamResponse, beginning: bytes) -> bool:
+    """Return whether a 429 says that the request alone exceeds a limit."""
+    if kind.request_too_large is None:
+        return False
+    if get_header(response.headers, b"content-encoding") is not None:
+        beginning = decompress_beginning(beginning, _MAX_ERROR_BYTES)
+    return kind.request_too_large.search(beginning, 0, _MAX_ERROR_BYTES) is not None
 
 
 def _log_refused_key(call: Call, key: KeyState, record: AccessRecord) -> None:

@@ -70,13 +70,14 @@ from bridgepool.http import (
     get_header,
 )
 
+_ERROR_BODY_TIMEOUT = 1.0  # seconds for the beginning of a body that says what was limited
 _LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is cancelled
 _UNSENT = b"?"  # stands for a piece that may have been sent in part
 
 
-Accept = Callable[[UpstreamResponse], Awaitable[None]]
-"""Awaited with a response whose head has come, before anything of it goes to the client; raises
-what is to happen in its place."""
+Accept = Callable[[UpstreamResponse, bytes], Awaitable[None]]
+"""Awaited with a response whose head has come, and with what came of its body, before anything of
+it goes to the client; raises what is to happen in its place. That of a 429 is waited for."""
 
 
 @attrs.define(eq=False)
@@ -180,7 +181,10 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         if reads_usage:
             response = begin_reading(call.runtime.kind, received, record, attempt.asks_for_usage)
         data = response.take_buffered()
-        await attempt.accept(received)
+        if response.status == 429 and not (data or response.ended):
+            with trio.move_on_after(_ERROR_BODY_TIMEOUT):
+                data = await response.receive_some()
+        await attempt.accept(received, data)
         if call.socket is not None and await _relay(call, call.socket, exchange, received, record):
             return
         if 300 <= response.status < 400 and response.status != 304:

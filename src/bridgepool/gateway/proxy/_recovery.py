@@ -240,7 +240,7 @@ class _Run:
         if self._breaker is not None and self._permit is not None:
             self._breaker.release(self._permit)
 
-    async def _accept(self, response: UpstreamResponse) -> None:
+    async def _accept(self, response: UpstreamResponse, _beginning: bytes) -> None:
         """Judge a response whose head has come; raises if it does not go to the client."""
         status, runtime = response.status, self.call.runtime
         failing = status in FAILING_STATUSES

@@ -74,6 +74,14 @@ class GzipReader:
         return self._inner.result()
 
 
+def decompress_beginning(data: bytes, most: int) -> bytes:
+    """Return the first bytes of a body in gzip; empty if they cannot be read."""
+    try:
+        return zlib.decompressobj(_GZIP).decompress(data, most)
+    except zlib.error:
+        return b""
+
+
 def make_usage_reader(fields: UsageFields, headers: Headers) -> UsageReader | None:
     """Return a reader for an answer with this head; None if its usage cannot be read.
 
