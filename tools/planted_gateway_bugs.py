@@ -62,7 +62,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "is None or True:\n        return False",
     ),
     bug(
-        "403 counts as a refused key", _FAILOVER, "gateway/proxy/_attempts.py:_Judge.__call__",
+        "403 counts as a refused key", _FAILOVER, "gateway/proxy/_attempts.py:Attempts._judge_key",
         "status == 401", "status in (401, 403)",
     ),
     bug(

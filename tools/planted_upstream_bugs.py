@@ -11,7 +11,7 @@ _BUDGET_TESTS = ("tests/gateway/upstreams/test_retry_budget.py",)
 _ADMISSION_TESTS = ("tests/gateway/upstreams/test_admission.py",)
 _SERVED = ("tests/gateway/proxy/test_breaker.py",)
 _RECOVERY_TESTS = ("tests/gateway/proxy/test_recovery.py",)
-_RECOVERY = "gateway/proxy/_recovery.py"
+_ATTEMPTS = "gateway/proxy/_attempts.py:Attempts"
 _STAND_INS = "gateway/proxy/_stand_ins.py"
 _BREAKER = "gateway/upstreams/_breaker.py:Breaker"
 _BUDGET = "gateway/upstreams/_retry_budget.py:RetryBudget"
@@ -61,20 +61,20 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "resilience_of(provider, type(state.resilience)())",
     ),
     bug(
-        "a rate limit closes a breaker", _SERVED, f"{_RECOVERY}:_Run._accept",
+        "a rate limit closes a breaker", _SERVED, f"{_ATTEMPTS}._judge_provider",
         "if status != 429:", "if True:",
     ),
     bug(
-        "a client that leaves holds a probe", _SERVED, f"{_RECOVERY}:_Run._release_permit",
+        "a client that leaves holds a probe", _SERVED, f"{_ATTEMPTS}._release_permit",
         "self._breaker.release(self._permit)", "pass",
     ),
     bug(
         "an upstream's wish for no retry is ignored", _RECOVERY_TESTS,
-        f"{_RECOVERY}:_Run._may_retry",
+        f"{_ATTEMPTS}._may_retry",
         'get_header(response.headers, b"x-should-retry") == b"false"', "False",
     ),
     bug(
-        "retries have no budget", _RECOVERY_TESTS, f"{_RECOVERY}:_Run._may_retry",
+        "retries have no budget", _RECOVERY_TESTS, f"{_ATTEMPTS}._may_retry",
         "not resilience.state.budget.take(resilience.retry_budget, trio.current_time())", "False",
     ),
     bug(
@@ -91,11 +91,11 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "not _is_ready(self._left[0], self._call.match.route_class)", "False",
     ),
     bug(
-        "a request holds its place after its end", _RECOVERY_TESTS, f"{_RECOVERY}:_Run.serve",
+        "a request holds its place after its end", _RECOVERY_TESTS, f"{_ATTEMPTS}.serve",
         "admission.leave()", "pass",
     ),
     bug(
         "a request waits for a provider whose breaker is open", _RECOVERY_TESTS,
-        f"{_RECOVERY}:_Run._wait_for_turn", "not self._admits()", "False",
+        f"{_ATTEMPTS}._wait_for_turn", "not self._admits()", "False",
     ),
 )  # fmt: skip

@@ -80,7 +80,7 @@ def test_a_tracestate_goes_on_with_its_own_trace_only() -> None:
         headers = ((b"traceparent", parent), state, (b"accept", b"*/*"))
         trace = begin_trace(headers, 1.0)
         assert trace is not None
-        trace._attempt(openai("http://127.0.0.1:9/v1"), AccessRecord("POST"))
+        trace._begin_attempt(openai("http://127.0.0.1:9/v1"), AccessRecord("POST"))
         sent = dict(trace.propagate(headers))
         assert (state[0] in sent, b"accept" in sent) == (kept, True)
         assert sent[b"traceparent"].startswith(b"00-%032x-" % trace.trace_id)

@@ -12,8 +12,9 @@ import trio
 from bridgepool import MemoryReloader, ProviderSnapshot
 from bridgepool.gateway import Gateway, GatewaySettings, Outcome, open_gateway
 from bridgepool.gateway.proxy import _app as app
+from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._runtimes import Runtimes
-from bridgepool.http import Exchange, UpstreamCut, open_upstream_client, serve_http
+from bridgepool.http import UpstreamCut, open_upstream_client, serve_http
 from tests.gateway.proxy.raw import connect, post, raw_upstream, says, silence_to_end
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
 
@@ -49,8 +50,8 @@ async def test_a_bug_in_mid_stream_cuts_the_stream(
 ) -> None:
     north = await start_upstream(nursery)
 
-    async def broken(_call: object, exchange: Exchange, *_: object) -> None:
-        async with exchange.respond(200) as stream:
+    async def broken(call: Call, *_: object) -> None:
+        async with call.exchange.respond(200) as stream:
             await stream.send_all(b"half of it")
             raise BugError
 

@@ -300,6 +300,8 @@ class Gateway:
                 return
             use = admitted
         call = Call(
+            exchange,
+            record,
             runtime,
             upstream_target(match, target.query, runtime.provider, own_key=routed.own_key),
             match,
@@ -314,15 +316,14 @@ class Gateway:
             socket,
         )
         with self._sockets.count(call.client) if socket is not None else nullcontext():
-            await self._forward_on(bridge, call, exchange, record)
+            await self._forward_on(bridge, call)
 
-    async def _forward_on(
-        self, bridge: Bridge, call: Call, exchange: Exchange, record: AccessRecord
-    ) -> None:
+    async def _forward_on(self, bridge: Bridge, call: Call) -> None:
         """Forward a request, registered with its bridge; answer its failures."""
+        exchange, record = call.exchange, call.record
         bridge.enter(exchange)
         try:
-            await forward_request(call, exchange, record, self._replay_budget, bridge.route)
+            await forward_request(call, self._replay_budget, bridge.route)
             return
         except trio.Cancelled:
             await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself

@@ -13,13 +13,17 @@ from bridgepool.gateway.proxy._client_use import ClientUse
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy.websockets._handshake import WebSocketCall
-from bridgepool.http import Headers
+from bridgepool.http import Exchange, Headers
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class Call:
     """One request as it goes to its provider."""
 
+    exchange: Exchange
+    """The client's."""
+    record: AccessRecord
+    """Its record."""
     runtime: ProviderRuntime
     target: bytes
     """The request target below the provider's base URL, with the query."""

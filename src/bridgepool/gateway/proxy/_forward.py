@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Final
 
-import attrs
 import trio
 
 from bridgepool._secret import Secret
@@ -25,7 +25,7 @@ from bridgepool.gateway.providers import (
     UrlField,
     swap_credentials,
 )
-from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
+from bridgepool.gateway.proxy._access_log import Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._answer_urls import (
     MAX_DOCUMENT_BYTES,
@@ -36,6 +36,7 @@ from bridgepool.gateway.proxy._answer_urls import (
     rewrite,
     url_fields_of,
 )
+from bridgepool.gateway.proxy._attempt_bodies import RequestBodies
 from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._last_event import between_events, last_event
 from bridgepool.gateway.proxy._recorded_bodies import ask_for_plain_bytes, begin_recording
@@ -44,7 +45,6 @@ from bridgepool.gateway.proxy._refusals import (
     UPSTREAM_REDIRECTS,
     Refusal,
 )
-from bridgepool.gateway.proxy._replay import ReadsBody
 from bridgepool.gateway.proxy._request_id import (
     find_upstream_id,
     return_request_id,
@@ -61,7 +61,6 @@ from bridgepool.gateway.usage._bodies import KeptBody
 from bridgepool.gateway.usage._reader import UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
 from bridgepool.http import (
-    Exchange,
     ForwardedMode,
     Headers,
     UpstreamError,
@@ -73,25 +72,11 @@ from bridgepool.http import (
 _ERROR_BODY_TIMEOUT = 1.0  # seconds for the beginning of a body that says what was limited
 _LAST_EVENT_TIMEOUT = 1.0  # seconds to send the last event of a request that is cancelled
 _UNSENT = b"?"  # stands for a piece that may have been sent in part
-
+_NO_SPAN: Final = nullcontext()
 
 Accept = Callable[[UpstreamResponse, bytes], Awaitable[None]]
 """Awaited with a response whose head has come, and with what came of its body, before anything of
 it goes to the client; raises what is to happen in its place. That of a 429 is waited for."""
-
-
-@attrs.define(eq=False)
-class Attempt:
-    """What differs between the attempts of a request."""
-
-    key: Secret | None
-    """The provider's key; None if the request has the client's own, or none."""
-    body: bytes | ReadsBody | None
-    """The body, from its beginning."""
-    accept: Accept
-    """Decides whether the response goes to the client."""
-    asks_for_usage: bool = False
-    """The body asks for usage and the client's did not, so it does not get it."""
 
 
 class ResponseWithheldError(Exception):
@@ -109,52 +94,56 @@ class ResponseCutError(Exception):
     """
 
 
-async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: AccessRecord) -> None:
+async def forward(call: Call, bodies: RequestBodies, key: Secret | None, accept: Accept) -> None:
     """Forward a request and its response.
 
     Args:
-        call: the request as it goes to its provider.
-        attempt: its key and body.
-        exchange: the client's exchange; no response has begun.
-        record: gets the status, the bytes and the time of the first byte.
+        call: the request as it goes to its provider; no response has begun. Its record gets the
+            status, the bytes and the time of the first byte.
+        bodies: its body.
+        key: the provider's key; None if the request has the client's own, or none.
+        accept: decides whether the response goes to the client.
 
     Raises:
         UpstreamError: there is no response; nothing was sent to the client.
         ResponseWithheldError: clients must not see the response; nothing was sent.
         ResponseCutError: the response broke off; the client's is cut.
         RemoteProtocolError: the client's own body is malformed, too large or too slow.
-        Exception: what `attempt.accept` raises; nothing was sent.
+        Exception: what `accept` raises; nothing was sent.
 
     Cancellation: ends the upstream request; a response that has begun is cut.
     """
-    request, client = exchange.request, call.runtime.client
+    request, record, runtime = call.exchange.request, call.record, call.runtime
+    kind, client = runtime.kind, runtime.client
     headers = forward_request_headers(request, host=client.authority, forwarded=ForwardedMode.OMIT)
     headers = swap_credentials(
         send_request_id(headers, record.request_id),
-        call.runtime.provider,
-        call.runtime.kind,
-        attempt.key,
+        runtime.provider,
+        kind,
+        key,
         own_key=call.own_key,
     )
+    span: AbstractContextManager[None] = _NO_SPAN
     if record.trace is not None:
+        span = record.trace._begin_attempt(runtime.provider, record)
         headers = record.trace.propagate(headers)
-    body = attempt.body
-    reads_usage = call.tells_usage and reads_answer(call.runtime.kind, request.method, call.target)
+    body = bodies.attempt()
+    reads_usage = call.tells_usage and reads_answer(kind, request.method, call.target)
     reader = None
     if reads_usage and not record.model and is_plain_json(request.headers):
         reader = RequestReader(body if isinstance(body, bytes) else None)
     record._request_reader = reader
-    recording = begin_recording(call, record) if record._body_recorder is not None else None
+    recording = begin_recording(call) if record._body_recorder is not None else None
     if body is not None and not isinstance(body, bytes):
         body = UploadedBody(body, call, reader, recording)
-    url_fields = url_fields_of(call.runtime.kind, call.match.path)
-    lists_models = call.use is not None and call.use.lists_models
-    if url_fields or lists_models:
+    url_fields = url_fields_of(kind, call.match.path)
+    rewrites = bool(url_fields) or (call.use is not None and call.use.lists_models)
+    if rewrites:
         headers = ask_for_plain_json(headers)
     elif recording is not None:
         headers = ask_for_plain_bytes(headers)
     if reads_usage:
-        headers = usage_headers(headers, strips=attempt.asks_for_usage)
+        headers = usage_headers(headers, strips=bodies.asks_for_usage)
     if call.socket is not None:
         headers = call.socket.request_headers(headers)
     begun = time.perf_counter()
@@ -162,7 +151,7 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
     record.upstream_status, record.upstream_ms, record.upstream_request_id = 0, None, ""
     record.sent = False
     record.usage_reader = None  # of the attempt before
-    async with client.request(
+    upstream = client.request(
         request.method,
         call.target,
         headers,
@@ -170,50 +159,47 @@ async def forward(call: Call, attempt: Attempt, exchange: Exchange, record: Acce
         tenant=call.client,
         upgrade=b"websocket" if call.socket is not None else b"",
         on_sent=record.note_sent if call.use is not None else None,
-    ) as received:
-        response: Response = received
-        record.upstream_status = response.status
-        if recording is not None and isinstance(body, bytes):
-            recording.request.feed(body)
-        record.upstream_ms = round((time.perf_counter() - begun) * 1e3, 3)
-        form = call.runtime.kind.errors
-        record.upstream_request_id = find_upstream_id(response.headers, form, record.request_id)
-        if reads_usage:
-            response = begin_reading(call.runtime.kind, received, record, attempt.asks_for_usage)
-        data = response.take_buffered()
-        if response.status == 429 and not (data or response.ended):
-            with trio.move_on_after(_ERROR_BODY_TIMEOUT):
-                data = await response.receive_some()
-        await attempt.accept(received, data)
-        if call.socket is not None and await _relay(call, call.socket, exchange, received, record):
-            return
-        if 300 <= response.status < 400 and response.status != 304:
-            # An SDK would follow it with its headers, the client's gateway key among them.
-            raise ResponseWithheldError(UPSTREAM_REDIRECTS)
-        if (url_fields or lists_models) and response.status < 300 and request.method != b"HEAD":
-            await _send_rewritten(call, exchange, response, data, url_fields, record)
-            return
-        whole = response.ended and not response.trailers and request.method != b"HEAD"
-        if whole and response.status not in (204, 304):
-            await _send_whole_response(call, exchange, response, data, record)
-        else:
-            await _stream_response(call, exchange, response, data, record)
+    )
+    with span:
+        async with upstream as received:
+            response: Response = received
+            record.upstream_status = response.status
+            if recording is not None and isinstance(body, bytes):
+                recording.request.feed(body)
+            record.upstream_ms = round((time.perf_counter() - begun) * 1e3, 3)
+            record.upstream_request_id = find_upstream_id(
+                response.headers, kind.errors, record.request_id
+            )
+            if reads_usage:
+                response = begin_reading(kind, received, record, bodies.asks_for_usage)
+            data = response.take_buffered()
+            if response.status == 429 and not (data or response.ended):
+                with trio.move_on_after(_ERROR_BODY_TIMEOUT):
+                    data = await response.receive_some()
+            await accept(received, data)
+            if call.socket is not None and await _relay(call, call.socket, received):
+                return
+            if 300 <= response.status < 400 and response.status != 304:
+                # An SDK would follow it with its headers, the client's gateway key among them.
+                raise ResponseWithheldError(UPSTREAM_REDIRECTS)
+            has_body = request.method != b"HEAD" and response.status not in (204, 304)
+            if rewrites and has_body and response.status < 300:
+                await _send_rewritten(call, response, data, url_fields)
+            elif has_body and response.ended and not response.trailers:
+                await _send_whole_response(call, response, data)
+            else:
+                await _stream_response(call, response, data)
 
 
-async def _relay(
-    call: Call,
-    socket: WebSocketCall,
-    exchange: Exchange,
-    response: UpstreamResponse,
-    record: AccessRecord,
-) -> bool:
+async def _relay(call: Call, socket: WebSocketCall, response: UpstreamResponse) -> bool:
     """Relay a websocket; return False if the response is one of HTTP that goes to the client."""
+    exchange, record = call.exchange, call.record
     refusal = refusal_of_upstream(response.status)
     if refusal is not None:
         raise ResponseWithheldError(refusal)
     if response.status != 101:
         return False
-    headers = _answer_headers(call, response, record) + call.response_headers
+    headers = _answer_headers(call, response) + call.response_headers
     if call.use is not None:
         call.use.end_handshake()
     target = exchange.request.target
@@ -230,32 +216,26 @@ async def _relay(
     return True
 
 
-def _answer_headers(call: Call, response: Response, record: AccessRecord) -> Headers:
+def _answer_headers(call: Call, response: Response) -> Headers:
     """Return the fields of a response's head that go to the client, with the request's id."""
     rates = call.use.headers if call.use is not None else ()
     headers = answer_headers(response.headers, own_key=call.passes_own_key, rates=rates)
     if call.use is not None:
         call.use.note_response(headers)
-    return return_request_id(headers, record.request_id)
+    return return_request_id(headers, call.record.request_id)
 
 
 async def _send_whole_response(
-    call: Call,
-    exchange: Exchange,
-    response: Response,
-    data: bytes,
-    record: AccessRecord,
-    *,
-    rewritten: bool = False,
+    call: Call, response: Response, data: bytes, *, rewritten: bool = False
 ) -> None:
     """Send a response that has already ended, head and body in one write."""
-    headers = _answer_headers(call, response, record)
+    record, headers = call.record, _answer_headers(call, response)
     if rewritten:
         headers = headers_of_rewritten(headers)
     headers = tuple([field for field in headers if field[0] != b"content-length"])
     record.status, record.bytes_sent = response.status, len(data)
     try:
-        await exchange.answer(response.status, headers + call.response_headers, data)
+        await call.exchange.answer(response.status, headers + call.response_headers, data)
     finally:  # once the bytes are sent; what a client left behind was used, too
         if record.usage_reader is not None:
             record.usage_reader.feed(data)
@@ -265,12 +245,7 @@ async def _send_whole_response(
 
 
 async def _send_rewritten(
-    call: Call,
-    exchange: Exchange,
-    response: Response,
-    data: bytes,
-    fields: tuple[UrlField, ...],
-    record: AccessRecord,
+    call: Call, response: Response, data: bytes, fields: tuple[UrlField, ...]
 ) -> None:
     """Read a whole document, and send it with own addresses and the models that may be used."""
     while not response.ended and len(data) <= MAX_DOCUMENT_BYTES:
@@ -278,7 +253,7 @@ async def _send_rewritten(
     encoding = get_header(response.headers, b"content-encoding") or b"identity"
     if len(data) > MAX_DOCUMENT_BYTES or encoding.lower() != b"identity":
         raise ResponseWithheldError(UPSTREAM_BAD_ANSWER)
-    address = own_address(exchange)
+    address = own_address(call.exchange)
     runtime = call.runtime
     base = f"{address}/{runtime.provider.name}{runtime.kind.prefix.decode('ascii')}"
     try:
@@ -287,18 +262,12 @@ async def _send_rewritten(
             data = keep_models(data, call.use.allow_model)
     except ValueError as error:
         raise ResponseWithheldError(UPSTREAM_BAD_ANSWER) from error
-    await _send_whole_response(call, exchange, response, data, record, rewritten=True)
+    await _send_whole_response(call, response, data, rewritten=True)
 
 
-async def _stream_response(
-    call: Call,
-    exchange: Exchange,
-    response: Response,
-    data: bytes,
-    record: AccessRecord,
-) -> None:
+async def _stream_response(call: Call, response: Response, data: bytes) -> None:
     """Send a response as it arrives."""
-    headers = _answer_headers(call, response, record)
+    exchange, record, headers = call.exchange, call.record, _answer_headers(call, response)
     content_type = get_header(headers, b"content-type") or b""
     record.is_stream = content_type.lower().startswith(b"text/event-stream")
     record.status, record.bytes_sent = response.status, len(data)

@@ -8,18 +8,18 @@ from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.proxy._replay import ReadsBody, ReplayBudget
 from bridgepool.gateway.proxy._request_body import BegunBody
 from bridgepool.gateway.usage._stream_option import ask_for_usage
-from bridgepool.http import Exchange, get_header
+from bridgepool.http import get_header
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """The longest request that is asked for its usage; longer ones are sent as they are."""
 
 
-def wants_usage(call: Call, exchange: Exchange) -> bool:
+def wants_usage(call: Call) -> bool:
     """Return whether a request is to be asked for its usage, if it is a stream."""
     provider, kind = call.runtime.provider, call.runtime.kind
     if not (provider.include_usage and call.tells_usage) or kind.usage is None:
         return False
-    paths, request = kind.usage.stream_option, exchange.request
+    paths, request = kind.usage.stream_option, call.exchange.request
     if paths is None or request.method != b"POST" or not paths.fullmatch(call.match.path):
         return False
     headers = request.headers

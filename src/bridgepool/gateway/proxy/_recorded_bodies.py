@@ -8,8 +8,9 @@ from bridgepool.gateway.proxy._call import Call
 from bridgepool.gateway.usage._bodies import BodyRecording, RecordedBodies
 
 
-def begin_recording(call: Call, record: AccessRecord) -> BodyRecording | None:
+def begin_recording(call: Call) -> BodyRecording | None:
     """Begin to record an attempt of a request, if that is asked for."""
+    record = call.record
     if record._recording is not None:
         record._recording.restart()
     elif record._body_recorder is not None:

@@ -93,8 +93,8 @@ class RequestTrace:
             return "hit"
         return "miss" if begun >= self.acquire_begun else "joined"
 
-    def _attempt(self, provider: Provider, record: HasUpstreamStatus) -> UpstreamAttempt:
-        """Return the next attempt, to be entered."""
+    def _begin_attempt(self, provider: Provider, record: HasUpstreamStatus) -> UpstreamAttempt:
+        """Begin the next attempt; it ends when it is left."""
         attempt = UpstreamAttempt(provider, new_id(64), record)
         self._attempts.append(attempt)
         return attempt

@@ -10,7 +10,7 @@ import trio
 from wsproto.events import AcceptConnection, CloseConnection, RejectConnection
 
 from bridgepool.gateway import GatewaySettings
-from bridgepool.gateway.proxy import _recovery
+from bridgepool.gateway.proxy import _attempts
 from tests.gateway.proxy.rig import Rig, open_rig, openai
 from tests.gateway.proxy.websockets.peers import connect_socket, echo, start_upstream
 
@@ -81,7 +81,7 @@ async def test_an_open_websocket_is_a_running_request(
 async def test_a_handshake_is_retried_and_falls_back_as_any_request(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_recovery, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(_attempts, "_FIRST_DELAY", 0.001)
     north = await start_upstream(nursery, echo, refuse=503)
     south = await start_upstream(nursery, echo)
     ai = openai(north.url, retries=2, retry_on=["503"], fallback=["other"])
