@@ -59,7 +59,15 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "the share of a gateway that is gone is free at once", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.turn", "now - holder.gone >= RESERVED_FOR", "True",
+        f"{_SHARES}:_Pool.turn", "now - holder.gone >= reserved", "True",
+    ),
+    bug(
+        "what a killed gateway used is given to others", _SHARE_TESTS,
+        f"{_SHARES}:_Pool._forget", "self.lost.add(holder.held, gone)", "pass",
+    ),
+    bug(
+        "a client that paused is refused while the control plane is away", _LEASE_TESTS,
+        "gateway/limits/_leased.py:LeasedScope.lend_least", "part.share >= least", "True",
     ),
     bug(
         "a request that seems to cost nothing asks for no share", _SHARE_TESTS,
@@ -71,7 +79,7 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what killed gateways used is given again after a start", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.taken", "not missing", "True",
+        "gateway/limits/_lost_shares.py:LostShares.taken", "if missing:", "if False:",
     ),
     bug(
         "a budget in a store forgets what was spent",

@@ -286,6 +286,27 @@ async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheles
         nursery.cancel_scope.cancel()
 
 
+async def test_a_client_whose_gateway_stops_is_served_by_the_next_one_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What a gateway could have used of a rate stayed reserved, so for a minute each got 429."""
+    backend, caller = MemoryBackend(), ada(requests_per_minute=200, tokens_per_minute=1000)
+    async with open_gateway_service(backend) as service:
+        await trio.sleep(10)
+        done = []
+        for name in ("one", "two"):
+            key_id = GATEWAY_KEYS.id_of(backend.add_gateway_key(name).reveal().encode())
+            connect = partial(service.connect, Identity(name, (key_id or b"").decode()))
+            async with open_control_plane(connect, name=name) as plane:
+                while not plane.providers.status.connected:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.1)
+                leases = plane.clients._leases
+                done.append([await admits(leases, caller, 5) for _ in range(120)].count(""))
+    # What was used has not come back, and no more than that is kept from the next one.
+    assert done[0] == 120
+    assert 78 <= done[1] <= 86
+
+
 async def test_a_client_that_paused_is_served_while_the_control_plane_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

@@ -275,6 +275,17 @@ class LeasedScope:
             for name, part in self.parts.items()
         ]
 
+    def given_back(self, asked: ShareDemand, now: float) -> ShareDemand:
+        """Return the report of a gateway that serves no more, so that others get its shares.
+
+        What was taken of a rate comes back with time only.
+        """
+        rate = self.rates.get(asked.rule)
+        taken = 0.0 if rate is None else rate.taken(now)
+        if asked.rule in WHOLE_UNITS:
+            taken = math.ceil(taken - 1e-9)
+        return attrs.evolve(asked, held=min(asked.held, taken), demand=0.0)
+
     def _held(self, name: str, part: _Part) -> float:
         if name in BUDGETS:
             return part.share - part.lent

@@ -10,9 +10,10 @@ that is lost, late or doubled never makes the sum larger than the limit.
 Shares follow demand; a gateway without any keeps the least share, so that its next request need not
 wait. A share of a rate grows at once by what was asked for in the last seconds. Beyond that it
 grows only by an even part of what nobody holds. So each gateway has a share when a burst is spread
-over all of them. What a gateway held that is gone stays taken for a while, since it may go on with
-it while its connection is away; then it comes back, but for what it held of a budget, which counts
-as spent. After the start of a control plane shares hardly grow for a moment, until all gateways
+over all of them. What a gateway held that is gone stays reserved for a moment, in which it connects
+again if it still runs. Then it is given to others; of a rate it counts as taken, and comes back
+within a minute (`_lost_shares`). What it held of a budget counts as spent after that minute. After
+the start of a control plane shares hardly grow for a moment, until all gateways
 have reported what they hold. A gateway that was there before and does not report may have used its
 share of a rate. That share is given to others, but counts as taken, and comes back within a minute.
 
@@ -33,14 +34,15 @@ import attrs
 from bridgepool.gateway.limits._budgets import ROUNDING, Period, period_end, period_start
 from bridgepool.gateway.limits._draws import Draw, Drawn
 from bridgepool.gateway.limits._kinds import BUDGETS, RATES, WHOLE_UNITS
+from bridgepool.gateway.limits._lost_shares import RESERVED_FOR, LostShares
 from bridgepool.gateway.limits._whole_units import divide_units
 
 LEAST_SHARE: Final = 0.01
 """The part of a limit that a gateway may use without asking."""
 BUDGET_CHUNK: Final = 0.02
 """The most of a budget that one gateway holds."""
-RESERVED_FOR: Final = 60.0
-"""Seconds for which the share of a gateway that is gone stays taken."""
+RETURNS_WITHIN: Final = 5.0
+"""Seconds within which a gateway whose connection was lost connects again, if it still runs."""
 SETTLING_TIME: Final = 3.0
 """Seconds after the start in which shares hardly grow."""
 MAX_DEMANDS: Final = 2000
@@ -94,6 +96,7 @@ class _Holder:
     used: float = 0.0
     period: float = 0.0
     gone: float | None = None  # since when
+    given: Share = Share(0.0, 0.0)  # in the last answer, which may get lost
 
 
 @attrs.define(eq=False)
@@ -108,7 +111,7 @@ class _Pool:
     drawn: float = 0.0  # of `stored`, in this period: what was spent here, held, or can be given
     total: float | None = None  # what all have drawn, when the store was asked last
     draw_again: float = -math.inf  # when more is to be drawn at the earliest
-    unreported: float | None = None  # of a rate, when gateways had not come back after a start
+    lost: LostShares = attrs.field(factory=LostShares)
     holders: dict[str, _Holder] = attrs.field(factory=dict)
 
     @property
@@ -135,21 +138,26 @@ class _Pool:
             if start > self.start:
                 self.start, self.spent, self.drawn, self.total = start, 0.0, 0.0, None
                 self.draw_again = -math.inf
+        reserved = RETURNS_WITHIN if self.period is None else RESERVED_FOR
         for name, holder in list(self.holders.items()):
-            if holder.gone is not None and now - holder.gone >= RESERVED_FOR:
-                self._forget(name)
+            if holder.gone is not None and now - holder.gone >= reserved:
+                self._forget(name, holder.gone)
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str, gone: float) -> None:
         holder = self.holders.pop(name)
-        self.spent += holder.held if self.period is not None else 0.0
+        if self.period is None:
+            self.lost.add(holder.held, gone)
+        else:
+            self.spent += holder.held
 
-    def note(self, name: str, asked: ShareDemand, limit: float) -> _Holder:
+    def note(self, name: str, asked: ShareDemand, limit: float, now: float) -> _Holder:
         """Take what a gateway reports."""
         if limit != self.limit:
             self.limit, self.draw_again = limit, -math.inf
         holder = self.holders.get(name)
         if self.stored and holder is not None and holder.gone is not None:
-            self._forget(name)  # it may have reported what it spent to another control plane
+            # It may have reported what it spent to another control plane.
+            self._forget(name, holder.gone)
             holder = None
         is_new = holder is None
         if holder is None:
@@ -163,6 +171,9 @@ class _Pool:
             # What a gateway spent before this one started counts, if it was in this period.
             if same or not is_new or asked.period == self.start:
                 self.spent = max(0.0, self.spent + asked.used - (holder.used if same else 0.0))
+        if holder.given.taken and asked.held >= holder.given.share * (1 - ROUNDING):
+            self.lost.pass_on(holder.given.taken, now)
+        holder.given = Share(0.0, 0.0)
         holder.used, holder.period = asked.used, asked.period
         holder.held, holder.demand, holder.gone = max(0.0, asked.held), asked.demand, None
         return holder
@@ -195,18 +206,6 @@ class _Pool:
         share = max(0.0, math.floor(share + ROUNDING) if whole_units else share)
         holder.held = max(holder.held, share)
         return share
-
-    def taken(self, free: float, growth: float, since: float, *, missing: bool) -> float:
-        """Return how much of a share counts as taken that grows so long after the start.
-
-        Gateways that are missing were perhaps killed when they had used all that they held, which
-        is at most what was free when the others had reported.
-        """
-        if not missing or since < SETTLING_TIME or self.rule not in RATES:
-            return 0.0
-        if self.unreported is None:
-            self.unreported = max(0.0, free)
-        return max(0.0, min(growth, self.unreported * (1 - since / RESERVED_FOR)))
 
     def draw(self, now: float) -> Draw | None:
         """Return what is to be drawn from the store, if anything is."""
@@ -294,7 +293,7 @@ class ShareLedger:
                 del pool.holders[holder]
             elif found is not None:
                 found.gone = now
-            if not pool.holders and pool.period is None:
+            if not pool.holders and pool.period is None and not pool.lost.remaining(now):
                 del self._pools[pool_id]
 
     def lease(
@@ -319,13 +318,16 @@ class ShareLedger:
     def give(self, noted: Iterable[tuple[_Pool, _Holder]], now: float) -> tuple[Share, ...]:
         """Return the next shares of a gateway that has reported."""
         since = now - self.started
-        missing = bool(self._missing) and since < RESERVED_FOR
+        missing = bool(self._missing) and SETTLING_TIME <= since < RESERVED_FOR
         shares = []
         for pool, holder in noted:
             held, free = holder.held, pool.limit - pool.held
             share = pool.give(holder, len(self._sessions), settling=since < SETTLING_TIME)
-            taken = pool.taken(free, share - held, since, missing=missing)
-            shares.append(Share(share, pool.remaining, taken))
+            taken = 0.0
+            if pool.rule in RATES:
+                taken = pool.lost.taken(free, share - held, now, since, missing=missing)
+            holder.given = Share(share, pool.remaining, taken)
+            shares.append(holder.given)
         return tuple(shares)
 
     def _note(
@@ -340,7 +342,7 @@ class ShareLedger:
             stored = self._stored and asked.rule in BUDGETS
             pool = self._pools[pool_id] = _Pool(pool_id, limit, stored)
         pool.turn(now, wall)
-        noted = pool.note(holder, asked, limit)
+        noted = pool.note(holder, asked, limit, now)
         if pool.draw(now) is not None:
             self._short[pool_id] = None
         return pool, noted

@@ -22,7 +22,6 @@ import trio
 
 from bridgepool import BridgePoolError
 from bridgepool.gateway._protocol import LeasedShares, LeaseShares
-from bridgepool.gateway.limits._kinds import RATES
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Amounts, Limiter, costs_of, wall_clock
 from bridgepool.gateway.limits._shares import MAX_DEMANDS, ShareDemand
@@ -129,9 +128,9 @@ class LimitLeases:
     async def _report(self, *, last: bool = False) -> None:
         """Report once, and take the shares that come of it."""
         lease, asked = self._lease, tuple(self._demands())
-        if last:
-            asked = tuple((scope, _given_back(one)) for scope, one in asked)
         self._reported = trio.current_time()
+        if last:
+            asked = tuple((scope, scope.given_back(one, self._reported)) for scope, one in asked)
         if lease is None or self._alone or not asked:
             await trio.lowlevel.checkpoint()
             return
@@ -173,10 +172,3 @@ class LimitLeases:
         for scope in self.limiter.scopes.values():
             if isinstance(scope, LeasedScope):
                 yield scope
-
-
-def _given_back(one: ShareDemand) -> ShareDemand:
-    """Return the report of a gateway that needs nothing more."""
-    if one.rule in RATES:
-        return one  # what was taken of the share comes back with time only
-    return attrs.evolve(one, held=min(0.0, one.held), demand=0.0)
