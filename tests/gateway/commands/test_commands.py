@@ -25,13 +25,6 @@ def test_the_version_is_told() -> None:
     assert done.stdout.strip() == __version__
 
 
-def test_help_names_every_command() -> None:
-    done = run("--help")
-    assert done.returncode == 0
-    for command in ("gateway", "hash-key", "demo"):
-        assert command in done.stdout
-
-
 def test_help_does_not_load_what_only_the_commands_need() -> None:
     program = (
         "import sys\n"

@@ -150,7 +150,7 @@ def _paths(at: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     names = [name for name in at if not name.startswith("-")]
     for name in names:
         yield from _paths(at[name], (*path, name))
-    if not names:
+    if path and (not names or at.default_command is not None):
         yield path
 
 
@@ -160,6 +160,7 @@ def test_the_help_of_each_command_names_what_a_value_is_and_not_its_type(
     monkeypatch.setenv("COLUMNS", "200")
     paths = list(_paths(app))
     assert len(paths) > 20
+    assert {("gateway",), ("gateways",), ("providers", "add")} <= set(paths)
     for path in paths:
         shown = run_program(capsys, monkeypatch, *path, "--help")
         assert (shown.status, shown.err) == (0, ""), path

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 clients = App(
     name="clients",
     help="Make and read clients, and change what they may. Further keys: `bridgepool keys`.",
-    default_parameter=Parameter(negative=""),
 )
 app.command(clients)
 

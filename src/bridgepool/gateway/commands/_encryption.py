@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._encryption import EncryptionKeys
     from bridgepool.gateway.control._records import RotationReport
 
-encryption = App(
-    name="encryption",
-    help="Manage the keys that encrypt the secrets of a store.",
-    default_parameter=Parameter(negative=""),
-)
+encryption = App(name="encryption", help="Manage the keys that encrypt the secrets of a store.")
 app.command(encryption)
 
 

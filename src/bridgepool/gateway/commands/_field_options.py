@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field, make_dataclass
 from typing import Annotated, Any, Literal
 
@@ -92,8 +92,3 @@ def given_values(options: object, fields: Mapping[str, PlainField]) -> dict[str,
         elif removed:
             values[name] = fields[name].default
     return values
-
-
-def without(fields: Mapping[str, PlainField], names: Collection[str]) -> list[PlainField]:
-    """Return the fields but for some that commands take in another way."""
-    return [one for name, one in fields.items() if name not in names]

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 
 gateways = App(
-    name="gateways",
-    help="List the gateways, the revision that each serves, and what it rejected.",
-    default_parameter=Parameter(negative=""),
+    name="gateways", help="List the gateways, the revision that each serves, and what it rejected."
 )
 app.command(gateways)
 

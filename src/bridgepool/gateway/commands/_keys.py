@@ -23,11 +23,7 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._records import AccessKeyView, NewClient, NewKey
     from bridgepool.gateway.control.operations import Admin
 
-keys = App(
-    name="keys",
-    help="Make, list and revoke the keys of clients, gateways and admins.",
-    default_parameter=Parameter(negative=""),
-)
+keys = App(name="keys", help="Make, list and revoke the keys of clients, gateways and admins.")
 app.command(keys)
 
 Kind = Literal["client", "gateway", "admin"]

@@ -31,14 +31,7 @@ _CONTROL_PLANE_DEFAULTS = ControlPlaneOptions()
 
 
 def gateway(*, options: GatewayOptions = _GATEWAY_DEFAULTS) -> None:
-    """Serve OpenAI- and Anthropic-style clients; follow every change of the providers.
-
-    Prints one line `listening on URL` for each address once it serves. SIGINT or SIGTERM stops
-    accepting and lets running requests finish; a second signal ends at once.
-
-    Each option can also be given by an environment variable, such as
-    BRIDGEPOOL_GATEWAY_DRAIN_TIMEOUT, or in the file of `--config`.
-    """
+    """Serve clients until it is signalled to end."""
     from bridgepool.gateway._process import serve_gateway
 
     if options.providers is None and options.control is None and options.store is None:
@@ -47,15 +40,7 @@ def gateway(*, options: GatewayOptions = _GATEWAY_DEFAULTS) -> None:
 
 
 def control_plane(*, options: ControlPlaneOptions = _CONTROL_PLANE_DEFAULTS) -> None:
-    """Run a control plane: an API for operators and a service for gateways.
-
-    Prints `listening on URL` for each address of the API and `serving gateways on URL` for each
-    that gateways connect to, once it serves. SIGINT or SIGTERM shuts it down; a second signal
-    ends it at once. Gateways serve on meanwhile.
-
-    Each option can also be given by an environment variable, such as
-    BRIDGEPOOL_CONTROL_PLANE_DRAIN_TIMEOUT, or in the file of `--config`.
-    """
+    """Run a control plane until it is signalled to end."""
     from bridgepool.gateway.control._process import serve_control_plane
 
     if not options.store:
@@ -79,7 +64,7 @@ def _run(serve: Callable[[Options, ProgramLogs], int], options: Options) -> NoRe
 
 
 def demo(*, pace: Annotated[float, Parameter(show=False, validator=Number(gte=0))] = 0.3) -> None:
-    """Show a gateway whose providers change while it streams. Needs no key, takes seconds.
+    """Show a gateway at work.
 
     Args:
         pace: Seconds from word to word of the simulated answers.
@@ -90,10 +75,7 @@ def demo(*, pace: Annotated[float, Parameter(show=False, validator=Number(gte=0)
 
 
 def hash_key(client: str, *, stdin: bool = False) -> None:
-    """Make a client's key and print its row for the provider file.
-
-    The row goes to standard output, so that it can be appended to the file; the new key is
-    shown once, on standard error. Only its hash is kept.
+    """Make a client's key and print its row.
 
     Args:
         client: The client's id, as the access log shows it.

@@ -21,7 +21,7 @@ from bridgepool.gateway.commands._connecting import (
     secrets_from_stdin,
     stdin_holds_data,
 )
-from bridgepool.gateway.commands._field_options import given_values, make_options, without
+from bridgepool.gateway.commands._field_options import given_values, make_options
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._provider_problems import change_providers
 from bridgepool.gateway.commands._root import app, fail
@@ -31,18 +31,13 @@ if TYPE_CHECKING:
     from bridgepool.gateway.control._key_usage import KeyUsage
     from bridgepool.gateway.control._records import HeaderValue, KeyChange, ProviderView
 
-providers = App(
-    name="providers",
-    help="Read and change the providers that gateways follow.",
-    default_parameter=Parameter(negative=""),
-)
+providers = App(name="providers", help="Read and change the providers that gateways follow.")
 app.command(providers)
 
 
 AllowEmpty = Annotated[
     bool, Parameter(help="No enabled provider need be left: no request would be served.")
 ]
-_OWN_WAY = ("name", "enabled")  # an argument; --disabled, and commands
 
 
 if TYPE_CHECKING:
@@ -54,7 +49,8 @@ if TYPE_CHECKING:
         """Options to change the plain fields of a provider."""
 
 else:
-    _SHOWN = without(PLAIN_FIELDS, _OWN_WAY)
+    # The name is an argument; enabled are --disabled, and commands.
+    _SHOWN = [one for name, one in PLAIN_FIELDS.items() if name not in ("name", "enabled")]
     NewFields = make_options("NewFields", _SHOWN, changing=False, module=__name__)
     ChangedFields = make_options("ChangedFields", _SHOWN, changing=True, module=__name__)
 NOTHING_CHANGED = ChangedFields()

@@ -108,21 +108,41 @@ def _program_config(variables: str) -> tuple[Callable[..., None], ...]:
     return _refuse_password, environment, _drop_empty_variables, _read_config_file
 
 
-# Imported when they are run, so that the help of the others does not wait for the data plane.
+# Imported when they are run, so that the help of the others does not wait for the data plane; the
+# help here is shown in place of their docstrings.
 _PACKAGE: Final = "bridgepool.gateway.commands"
 app.command(
     f"{_PACKAGE}._programs:gateway",
     config=_program_config("BRIDGEPOOL_GATEWAY_"),
-    help="Serve OpenAI- and Anthropic-style clients; follow every change of the providers.",
+    help="""Serve OpenAI- and Anthropic-style clients; follow every change of the providers.
+
+    Prints one line `listening on URL` for each address once it serves. SIGINT or SIGTERM stops
+    accepting and lets running requests finish; a second signal ends at once.
+
+    Each option can also be given by an environment variable, such as
+    BRIDGEPOOL_GATEWAY_DRAIN_TIMEOUT, or in the file of `--config`.
+    """,
 )
 app.command(
     f"{_PACKAGE}._programs:hash_key",
-    help="Make a client's key and print its row for the provider file.",
+    help="""Make a client's key and print its row for the provider file.
+
+    The row goes to standard output, so that it can be appended to the file; the new key is
+    shown once, on standard error. Only its hash is kept.
+    """,
 )
 app.command(
     f"{_PACKAGE}._programs:control_plane",
     config=_program_config("BRIDGEPOOL_CONTROL_PLANE_"),
-    help="Run a control plane: an API for operators and a service for gateways.",
+    help="""Run a control plane: an API for operators and a service for gateways.
+
+    Prints `listening on URL` for each address of the API and `serving gateways on URL` for each
+    that gateways connect to, once it serves. SIGINT or SIGTERM shuts it down; a second signal
+    ends it at once. Gateways serve on meanwhile.
+
+    Each option can also be given by an environment variable, such as
+    BRIDGEPOOL_CONTROL_PLANE_DRAIN_TIMEOUT, or in the file of `--config`.
+    """,
 )
 app.command(
     f"{_PACKAGE}._programs:demo",

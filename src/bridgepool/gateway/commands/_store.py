@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, Wait, Where, administer
 from bridgepool.gateway.commands._output import report_change
 from bridgepool.gateway.commands._root import app
 
-store = App(
-    name="store",
-    help="Maintain the store of a control plane.",
-    default_parameter=Parameter(negative=""),
-)
+store = App(name="store", help="Maintain the store of a control plane.")
 app.command(store)
 
 
