@@ -1,7 +1,7 @@
 """A text that must not be shown: keys, tokens, and header values that may hold one."""
 
 import hmac
-from typing import Final, NoReturn, final
+from typing import Final, NoReturn, cast, final
 
 _MASK: Final = "Secret(***)"
 
@@ -78,3 +78,12 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret is not pickled: pickles end in files and on wires")
+
+
+def read_secret(kind: type, value: object) -> object:
+    """Make a secret of a text: the `dec_hook` of what msgspec decodes.
+
+    A value of another type is returned as it is: msgspec checks it. It makes errors of its own of
+    those of `Secret`.
+    """
+    return Secret(cast("str", value)) if kind is Secret else value

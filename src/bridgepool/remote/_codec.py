@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_or
 import attrs
 import msgspec
 
-from bridgepool._secret import Secret
+from bridgepool._secret import Secret, read_secret
 from bridgepool.remote._errors import (
     FRAME_TOO_LARGE,
     INVALID_PARAMS,
@@ -99,12 +99,6 @@ def _to_wire(value: object) -> str:
     if isinstance(value, Secret):
         return value.reveal()
     raise _UnknownTypeError(f"{type(value).__name__} is not a type that can be sent")
-
-
-def _from_wire(kind: type, value: object) -> object:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise NotImplementedError
 
 
 _encoder: Final = msgspec.msgpack.Encoder(enc_hook=_to_wire)
@@ -222,7 +216,7 @@ def _readers(kind: Hashable) -> _Readers:
     twin = _twin(kind)
     return _Readers(
         None if twin is kind else msgspec.msgpack.Decoder(twin),
-        msgspec.msgpack.Decoder[Any](kind, dec_hook=_from_wire),
+        msgspec.msgpack.Decoder[Any](kind, dec_hook=read_secret),
     )
 
 

@@ -26,7 +26,7 @@ import msgspec
 import trio
 
 from bridgepool import BridgePoolError, ProviderSnapshot
-from bridgepool._secret import Secret
+from bridgepool._secret import Secret, read_secret
 from bridgepool.gateway._protocol import named, provider_table
 from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.providers._wire import ProviderRow, row_from_provider
@@ -341,7 +341,7 @@ def _opened(kind: bytes, payload: bytes, keys: EncryptionKeys | None) -> bytes:
 def _parsed(payload: bytes) -> SavedSnapshot | None:
     # Outside of the handler no error is chained that could quote what it read.
     try:
-        return msgspec.msgpack.decode(payload, type=SavedSnapshot, dec_hook=_conceal)
+        return msgspec.msgpack.decode(payload, type=SavedSnapshot, dec_hook=read_secret)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return None
 
@@ -351,9 +351,3 @@ def _is_valid(saved: SavedSnapshot) -> bool:
     moments = (saved.confirmed, saved.written or saved.confirmed)
     clocks = [clock for moment in moments for clock in (moment.wall, moment.uptime)]
     return all(age >= 0 for age in ages) and all(math.isfinite(clock) for clock in clocks)
-
-
-def _conceal(kind: type, value: object) -> object:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise ValueError("is not a secret")  # msgspec makes a ValidationError of it

@@ -14,7 +14,7 @@ import trio
 
 from bridgepool._errors import BridgePoolError
 from bridgepool._network import describe_failure
-from bridgepool._secret import Secret
+from bridgepool._secret import Secret, read_secret
 from bridgepool.gateway.control.operations import Operation
 from bridgepool.gateway.control.operations._operation import API_HEADER, API_VERSION, PREFIX
 from bridgepool.gateway.control.operations._requests import ApiErrorBody, write_request
@@ -110,7 +110,7 @@ def _why(error: httpx2.HTTPError) -> str:
 
 def _decode(response: httpx2.Response, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(response.content, type=kind, dec_hook=_secret)
+        return msgspec.json.decode(response.content, type=kind, dec_hook=read_secret)
     except (ValueError, RecursionError):  # msgspec's errors and those of Unicode are ValueErrors
         pass
     raise _not_understood(response)
@@ -123,8 +123,3 @@ def _not_understood(response: httpx2.Response) -> AdminError:
         f"{where} did not answer like a control plane of this version; is that its --listen "
         "address?",
     )
-
-
-def _secret(kind: type, value: object) -> object:
-    # msgspec checks the type of what is returned, and turns errors of `Secret` into its own.
-    return Secret(cast("str", value)) if kind is Secret else value

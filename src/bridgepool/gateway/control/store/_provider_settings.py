@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import attrs
 import msgspec
 
-from bridgepool._secret import Secret
+from bridgepool._secret import Secret, read_secret
 from bridgepool.gateway.control._documents import fields_of
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import (
@@ -129,7 +129,7 @@ def from_sealed(
             document = migrate(document)
         unknown = {name: value for name, value in document.items() if name not in FIELD_NAMES}
         known = {name: value for name, value in document.items() if name in FIELD_NAMES}
-        content = msgspec.convert({**known, **columns}, Content, dec_hook=_conceal)
+        content = msgspec.convert({**known, **columns}, Content, dec_hook=read_secret)
     except (msgspec.MsgspecError, KeyError, TypeError):
         content = None
     if content is None:  # outside the handler: the error may quote a secret
@@ -251,9 +251,3 @@ def _fields(content: Content) -> dict[str, object]:
 
 def _to_json(value: object) -> bytes:
     return msgspec.json.encode(value, enc_hook=Secret.reveal)
-
-
-def _conceal(kind: type, value: object) -> object:
-    if kind is Secret and isinstance(value, str):
-        return Secret(value)
-    raise ValueError("is not a secret")  # msgspec makes a ValidationError of it
