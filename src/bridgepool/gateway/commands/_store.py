@@ -21,7 +21,7 @@ def restored(*, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> None:
     The store begins a new epoch. Running control planes and gateways follow, whatever revision they
     were at. Streams are not interrupted.
     """
-    from bridgepool.gateway.control.operations._store import store_restored
+    from bridgepool.gateway.control.operations._gateways import store_restored
 
     change = administer(where, lambda admin: admin.do(store_restored))
     sys.exit(report_change(where, change, f"began the epoch {change.epoch}", wait))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as CountBy
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
 import attrs
 import trio
@@ -12,6 +12,7 @@ import trio
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._hub import Hub
+from bridgepool.gateway.control.api import ApiRecord
 from bridgepool.gateway.metrics import _declarations as names
 from bridgepool.gateway.metrics._cells import Counters, Histograms
 from bridgepool.gateway.metrics._exposition import CONTENT_TYPE, family, write
@@ -21,25 +22,6 @@ from bridgepool.http import Headers
 
 _MAX_ROLLOUTS: Final = 100  # revisions that gateways have still to confirm
 _STATES: Final = ("connected", "reconnecting", "disconnected")
-
-
-class ApiRequest(Protocol):
-    """What an ended request of the API tells."""
-
-    @property
-    def method(self) -> str:
-        """Its method."""
-        ...
-
-    @property
-    def pattern(self) -> str:
-        """The pattern of its path."""
-        ...
-
-    @property
-    def status(self) -> int:
-        """The status of the response; 0 if there was none."""
-        ...
 
 
 @attrs.define(eq=False)
@@ -55,7 +37,7 @@ class ControlPlaneMetrics:
     # revision that a gateway has still to confirm -> when it began to be served
     _begun: dict[int, float] = attrs.field(factory=dict, init=False)
 
-    def observe_api(self, request: ApiRequest) -> None:
+    def observe_api(self, request: ApiRecord) -> None:
         """Count an ended request of the API."""
         status = f"{request.status // 100}xx" if request.status else ""
         self._api.child(request.method, request.pattern, status).value += 1

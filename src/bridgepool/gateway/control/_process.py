@@ -23,15 +23,15 @@ import trio
 
 from bridgepool import BridgePoolError
 from bridgepool._connection_limiter import ConnectionLimiter
+from bridgepool._version import __version__
 from bridgepool.gateway._control_options import ControlPlaneOptions
 from bridgepool.gateway.control._encryption import find_encryption_keys
-from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.control._errors import EncryptionError, StoreError
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control._key_renewal import renew_keys
 from bridgepool.gateway.control._metrics import ControlPlaneMetrics
-from bridgepool.gateway.control._status import status_document
 from bridgepool.gateway.control._usage_retention import forget_usage
 from bridgepool.gateway.control.api import ApiRecord, Guard, console_line, json_line, make_api
 from bridgepool.gateway.control.store import Store, open_store
@@ -176,7 +176,16 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
 
 def _admin_pages(api: Guard, hub: Hub, metrics: ControlPlaneMetrics) -> Mapping[str, Page]:
     async def status() -> tuple[int, Headers, bytes]:
-        return 200, JSON_HEADERS, msgspec.json.encode(await status_document(hub)) + b"\n"
+        document: dict[str, object] = {
+            "program": "control plane",
+            "version": __version__,
+            **attrs.asdict(hub.status(), recurse=False),
+        }
+        try:
+            document["gateways"] = await hub.gateways()
+        except StoreError:  # the hub logs it
+            document["gateways"] = None
+        return 200, JSON_HEADERS, msgspec.json.encode(document) + b"\n"
 
     return {
         "/healthz": partial(api.health_page, "healthz"),

@@ -83,15 +83,15 @@ class ApiRequest:
     """Who makes it; None outside of ``/api/``, where no key is needed."""
 
 
-Routes: TypeAlias = Callable[[ApiRequest], Awaitable[ApiResponse]]
-"""What answers a request."""
+Answer: TypeAlias = Callable[[ApiRequest], Awaitable[ApiResponse]]
+"""Answers a request."""
 
 
 @attrs.define(eq=False)
 class Guard:
     """The routes, with a key before them; `handle` serves exchanges."""
 
-    _routes: Routes
+    _routes: Answer
     _store: Store
     _access_log: ApiLog | None
     refused_keys: RefusedKeys

@@ -11,14 +11,13 @@ from bridgepool.gateway.control.operations import (
     _gateways,
     _keys,
     _providers,
-    _store,
     _usage,
 )
 from bridgepool.gateway.control.operations._operation import Admin, Context, Operation
 
 OPERATIONS: tuple[Operation[..., object], ...] = tuple(
     value
-    for module in (_providers, _clients, _keys, _gateways, _audit, _usage, _store)
+    for module in (_providers, _clients, _keys, _gateways, _audit, _usage)
     for value in vars(module).values()
     if isinstance(value, Operation)
 )
@@ -33,6 +32,5 @@ __all__ = [
     "_gateways",
     "_keys",
     "_providers",
-    "_store",
     "_usage",
 ]

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from bridgepool.gateway.control._applied import AppliedReport, Expected
 from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control._records import EpochChange
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.control.operations._operation import Admin, Context, operation
 from bridgepool.gateway.control.operations._requests import (
@@ -63,6 +64,12 @@ async def forget_gateway(context: Context, gateway: PathName) -> ForgottenGatewa
 async def get_revision(context: Context) -> Revisions:
     """Return the current revisions."""
     return await context.store.revisions()
+
+
+@operation("POST", "/store/restored")
+async def store_restored(context: Context) -> EpochChange:
+    """Begin a new epoch, because a backup was restored: all gateways ask for everything anew."""
+    return await context.store.renew_epoch(context.actor)
 
 
 @operation("GET", "/revisions/{revision}/applied")

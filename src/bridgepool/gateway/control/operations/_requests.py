@@ -70,7 +70,7 @@ _WHERE: Final = re.compile(r" - at `\$(.*)`$")
 
 
 @attrs.frozen
-class ApiRequest:
+class RequestParts:
     """The variable parts of a request."""
 
     path: str
@@ -117,7 +117,7 @@ def plain_schema(field: PlainField) -> dict[str, object]:
     return {**schema, "description": field.help}
 
 
-def write_request(operation: Operation[..., Any], arguments: Mapping[str, object]) -> ApiRequest:
+def write_request(operation: Operation[..., Any], arguments: Mapping[str, object]) -> RequestParts:
     """Write the request of an operation. It contains the secrets."""
     path: str = operation.path
     query: dict[str, str] = {}
@@ -137,7 +137,7 @@ def write_request(operation: Operation[..., Any], arguments: Mapping[str, object
             fields[name] = write(value)
             if place is Place.BODY:
                 body = fields[name]
-    return ApiRequest(path, query, body)
+    return RequestParts(path, query, body)
 
 
 def read_request(
