@@ -25,7 +25,6 @@ from bridgepool.gateway.serving._connections import (
 from bridgepool.gateway.serving._listening import StartError
 
 _MAX_DAYS = 100_000
-_LEAST_SPOOL = 65_536
 
 
 @Parameter(name="*")

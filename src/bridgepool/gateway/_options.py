@@ -31,7 +31,6 @@ from bridgepool.gateway.usage._spool import DEFAULT_BYTES
 from bridgepool.http import HttpLimits, UpstreamLimits
 
 _POLICY = GatewaySettings()
-_MAX_DAYS = 100_000
 _LEAST_SPOOL = 65_536
 _OTLP_PATHS = ("/v1/traces", "/v1/metrics")  # which the exporters add
 _SOURCES = Group("Source of the providers (exactly one)", sort_key=1)

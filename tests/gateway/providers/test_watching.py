@@ -7,7 +7,7 @@ import trio.testing
 from bridgepool.gateway.providers._file_watcher import (
     FileWatcher,
     Scene,
-    file_identity,
+    file_version,
     link_chain,
     look,
 )
@@ -68,7 +68,7 @@ async def test_when_events_cannot_be_had_the_looks_go_on_and_it_is_said_once(
 ) -> None:
     watcher = FileWatcher(tmp_path / "x", lambda: None, look_interval=0.01)
     nowhere = Scene(
-        names=frozenset(), directories=(str(tmp_path / "gone"),), places=((0, 0),), identity=None
+        names=frozenset(), directories=(str(tmp_path / "gone"),), places=((0, 0),), version=None
     )
     for _ in range(2):
         with trio.fail_after(60):
@@ -91,10 +91,10 @@ def test_the_chain_of_links_is_followed_to_its_end_and_never_for_ever(tmp_path: 
 
 
 def test_only_a_regular_file_has_an_identity(tmp_path: Path) -> None:
-    assert file_identity(tmp_path) is None
-    assert file_identity(tmp_path / "none") is None
+    assert file_version(tmp_path) is None
+    assert file_version(tmp_path / "none") is None
     (tmp_path / "file").write_text("x")
-    first = file_identity(tmp_path / "file")
+    first = file_version(tmp_path / "file")
     assert first is not None
     (tmp_path / "file").write_text("xy")
-    assert file_identity(tmp_path / "file") != first
+    assert file_version(tmp_path / "file") != first

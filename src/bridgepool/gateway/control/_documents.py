@@ -37,9 +37,9 @@ def parse_draft(row: object, where: str = "") -> ProviderDraft:
     return ProviderDraft(**_fields(row, where, REQUIRED_FIELDS))
 
 
-def parse_patch(row: object, where: str = "") -> ProviderPatch:
+def parse_patch(row: object) -> ProviderPatch:
     """Read what is to be different in a provider; as `parse_draft`, but nothing is required."""
-    return ProviderPatch(**_fields(row, where, ()))
+    return ProviderPatch(**_fields(row, "", ()))
 
 
 def fields_of(change: ProviderDraft | ProviderPatch) -> Mapping[str, object]:

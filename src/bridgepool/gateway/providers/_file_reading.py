@@ -25,6 +25,13 @@ class Version:
     size: int
     modified: int
     changed: int
+    mode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> "Version":
+        """Return the version of a file that was found."""
+        inode = (found.st_dev, found.st_ino)
+        return cls(inode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode)
 
     def was_renamed_here(self, before: "Version | None") -> bool:
         """Return whether this is another file than before, which was complete when it came.
@@ -73,11 +80,9 @@ def _look(path: Path) -> tuple[Version | None, bool]:
         directory = os.stat(path.parent)
     except (OSError, ValueError):
         return None, False
-    inode = (found.st_dev, found.st_ino)
-    version = Version(inode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     # In a directory with the sticky bit, such as /tmp, only owners replace files.
     replaceable = _others_can_write(directory) and not directory.st_mode & stat.S_ISVTX
-    return version, _others_can_write(found) or replaceable
+    return Version.of(found), _others_can_write(found) or replaceable
 
 
 def _others_can_write(found: os.stat_result) -> bool:

@@ -1,10 +1,10 @@
 """Notice that a file changed, whatever way it was changed in.
 
-Theory of operation. The operating system's events make it fast, a look at the file's identity
+Theory of operation. The operating system's events make it fast, a look at the file's version
 every few seconds makes it certain. Watched are directories and not the file, because editors
 and Kubernetes put a new file in the place of the old one: every directory that a link of the
 path's chain stands in. An event about the file itself is news; an event about a neighbour is
-news only if the file's identity (device, inode, size, times) is another than the last one seen.
+news only if the file's `Version` is another than the last one seen.
 When events cannot be had (directory gone, too many watches, a network file system), the looks
 go on alone and the events are asked for again at each of them.
 """
@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus
+from bridgepool.gateway.providers._file_reading import Version
 
 try:
     import watchfiles
@@ -36,25 +37,14 @@ _MAX_LINKS: Final = 40
 _QUIET_MS: Final = 50
 _LONGEST_BATCH_MS: Final = 400
 
-Identity = tuple[int, ...]
 
-
-def file_identity(path: Path) -> Identity | None:
+def file_version(path: Path) -> Version | None:
     """Return what changes whenever the file at the end of `path` does; None without a file."""
     try:
         found = os.stat(path)
     except OSError:
         return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return (
-        found.st_dev,
-        found.st_ino,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-        found.st_mode,
-    )
+    return Version.of(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def link_chain(path: Path) -> list[Path]:
@@ -79,8 +69,8 @@ class Scene:
     """Where they stand, as far as it exists."""
     places: tuple[tuple[int, int], ...]
     """Device and inode of these directories: a directory that was recreated is another place."""
-    identity: Identity | None = attrs.field(eq=False)
-    """The file's own identity."""
+    version: Version | None = attrs.field(eq=False)
+    """That of the file."""
 
 
 def look(path: Path) -> Scene:
@@ -97,7 +87,7 @@ def look(path: Path) -> Scene:
         names=frozenset(map(str, chain)),
         directories=tuple(directories),
         places=tuple(places),
-        identity=file_identity(path),
+        version=file_version(path),
     )
 
 
@@ -113,8 +103,8 @@ class FileWatcher:
     _limiter: trio.CapacityLimiter = attrs.field(
         factory=lambda: trio.CapacityLimiter(1), init=False
     )
-    # the file's identity when `changed` was last called
-    _seen: Identity | None = attrs.field(default=None, init=False)
+    # the file's version when `changed` was last called
+    _seen: Version | None = attrs.field(default=None, init=False)
     # an event about the file itself has come since the last look
     _named: bool = attrs.field(default=False, init=False)
     # a watched directory has gone: watch again at once, if it is back
@@ -125,7 +115,7 @@ class FileWatcher:
 
     async def look_first(self) -> None:
         """Take note of the file as it is: every later change will be noticed."""
-        self._seen = (await self._look()).identity
+        self._seen = (await self._look()).version
 
     async def run(self) -> NoReturn:
         """Watch until cancelled."""
@@ -152,9 +142,9 @@ class FileWatcher:
         events = self._events.subscribe()
         while True:
             fresh = await self._look()
-            if self._named or fresh.identity != self._seen:
+            if self._named or fresh.version != self._seen:
                 self._named = False
-                self._seen = fresh.identity
+                self._seen = fresh.version
                 self.changed()
             if fresh != scene:
                 return fresh
