@@ -55,43 +55,6 @@ async def test_it_listens_at_once_follows_changes_and_tells_what_it_serves(
     assert plane.key_file.read_text().strip() not in gateway.everything
 
 
-async def test_rows_that_cannot_be_used_are_told_with_the_reason_and_the_others_served(
-    plane: Plane, north: SimulatedUpstream, south: SimulatedUpstream
-) -> None:
-    key = plane.client_key.reveal()
-    plane.backend.set_rows([row(north), row(south, "other")])
-    async with plane.up(), run_gateway_of(*plane.options()) as gateway:
-        await wait_model(gateway.url, key, "m@north")
-        changed = row(south, "other", keys=(), key_env="BRIDGEPOOL_TEST_NOT_SET")
-        unusable = row(south, type="not-yet-known")
-        receipt = await plane.wait_receipt(plane.backend.set_rows([unusable, changed]))
-        reasons = {rejection.name: rejection.reason for rejection in receipt.rejected}
-        assert "type" in reasons["ai"]
-        assert "BRIDGEPOOL_TEST_NOT_SET is not set" in reasons["other"]
-        assert (await ask(gateway.url, key)).model == "m@north", "its last good form stays"
-        assert (await ask(gateway.url, key, "other")).model == "m@south", "so does that of this one"
-
-
-async def test_while_the_control_plane_is_away_known_clients_are_served_and_others_told_to_wait(
-    plane: Plane, north: SimulatedUpstream, south: SimulatedUpstream
-) -> None:
-    key = plane.client_key.reveal()
-    plane.backend.set_rows([row(north)])
-    async with run_gateway_of(*plane.options()) as gateway:
-        async with plane.up():
-            await wait_model(gateway.url, key, "m@north")
-        await wait_ready(gateway.url, connected=False, ready=True, source="control plane")
-        for _ in range(5):
-            assert (await ask(gateway.url, key)).model == "m@north"
-        unknown = await ask(gateway.url, "somebody-elses-key")
-        assert (unknown.status, unknown.code) == (503, "authorization_unavailable")
-        assert int(unknown.headers[b"retry-after"]) >= 1
-        plane.backend.set_rows([row(south)])
-        async with plane.up():
-            await wait_model(gateway.url, key, "m@south")
-            assert (await ask(gateway.url, "somebody-elses-key")).status == 401
-
-
 async def test_a_key_that_is_refused_ends_it_with_status_2_and_the_reason(plane: Plane) -> None:
     plane.key_file.write_text("bpg_aaaaaaaaaaaa_" + "5ecre7x" * 6 + "x\n")
     async with plane.up():
@@ -105,19 +68,6 @@ async def test_a_key_that_is_refused_ends_it_with_status_2_and_the_reason(plane:
         assert "unknown_key" in run.stderr.lines[-1]
         assert "5ecre7" not in run.everything
         assert "Traceback" not in run.everything
-
-
-async def test_a_key_that_is_revoked_later_leaves_it_serving_and_not_ready(
-    plane: Plane, north: SimulatedUpstream
-) -> None:
-    key = plane.client_key.reveal()
-    plane.backend.set_rows([row(north)])
-    async with plane.up(), run_gateway_of(*plane.options()) as gateway:
-        await wait_model(gateway.url, key, "m@north")
-        plane.backend.revoke_gateway_key(plane.key_file.read_text().split("_")[1])
-        answer = await wait_ready(gateway.url, ready=False)
-        assert "refused (" in str(answer.document["reason"])
-        assert (await ask(gateway.url, key)).model == "m@north"
 
 
 async def test_over_tls_with_an_authority_of_ones_own(

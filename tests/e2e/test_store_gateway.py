@@ -9,12 +9,12 @@ from pathlib import Path
 import trio
 
 from bridgepool import Secret
-from bridgepool.gateway.control._encryption import find_encryption_keys, generate_encryption_key
+from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._records import Actor, KeyValue, ProviderDraft, ProviderPatch
 from bridgepool.gateway.control.store import Store, open_store
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from tests.e2e.asking import ask, ready, wait_model
-from tests.e2e.process import run_command, run_gateway_of
+from tests.e2e.process import run_gateway_of
 
 ME = Actor("program", "test")
 
@@ -60,15 +60,3 @@ async def test_a_store_is_served_and_followed(
             await gateway.stop()
     assert "5ecre7" not in gateway.everything
     assert key not in gateway.everything
-
-
-async def test_a_store_that_cannot_be_opened_ends_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "bridgepool.db"
-    path.write_text("no database")
-    for message in (f"the store {path} cannot be used: it is not an SQLite file", "--store: "):
-        async with run_command("gateway", "--store", str(path), "--listen", "127.0.0.1:0") as run:
-            assert await run.wait() == 2
-            await run.stderr.wait_end()
-        assert run.stderr.lines[-1].startswith(f"bridgepool: {message}")
-        assert "Traceback" not in run.everything
-        (tmp_path / "bridgepool.db.key").write_text(generate_encryption_key().reveal())

@@ -71,10 +71,13 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(folder: Path, url: str, north: SimulatedUpstream) -> AsyncIterator[World]:
+async def open_world(
+    folder: Path, url: str, north: SimulatedUpstream, *, poll: float = 2.0
+) -> AsyncIterator[World]:
+    """Open both, with a store that is polled so often, in seconds."""
     home = await make_home(folder, url)
-    embedded = GatewayOptions(store=url, drain_timeout=5)
-    async with open_plane(home, poll_interval=2.0) as plane:
+    embedded = GatewayOptions(store=url, drain_timeout=5, max_stale=3 * poll)
+    async with open_plane(home, poll_interval=poll) as plane:
         await home.add("ai", north, "sk-1")
         async with (
             open_front(home, control_source(home)) as (standalone, _),
@@ -146,11 +149,13 @@ async def test_a_gateway_that_has_a_standby_of_the_store_follows_it(
         with own_postgres_server.lend_standby() as standby:
             replica = url.replace(f":{own_postgres_server.port}/", f":{standby.port}/")
             reader = attrs.evolve(home, store_url=f"{replica}?target_session_attrs=any")
-            options = GatewayOptions(store=reader.store_url, drain_timeout=5)
+            options = GatewayOptions(store=reader.store_url, drain_timeout=5, max_stale=3.0)
             async with open_front(reader, store_source(reader), options) as (front, _):
                 await front.wait_outcome("north")
                 await home.change("ai", base_url=south.openai_url)
-                await front.wait_outcome("south")  # by a poll: a standby gives no notices
+                await front.wait_outcome(
+                    "south"
+                )  # by a poll, each second: a standby gives no notices
 
 
 async def test_the_connections_that_listen_are_ended_and_a_change_is_made_meanwhile(
@@ -183,7 +188,7 @@ async def test_a_change_whose_notice_is_lost_is_found_by_the_poll(
     database_url: str, tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
 ) -> None:
     async with (
-        open_world(tmp_path, database_url, north) as world,
+        open_world(tmp_path, database_url, north, poll=1.0) as world,
         open_database(database_url, MIGRATIONS) as database,
     ):
         keys = read_encryption_keys(world.home.encryption_file)
@@ -195,7 +200,7 @@ async def test_a_change_whose_notice_is_lost_is_found_by_the_poll(
             Rules(5, PROVIDER_TYPES),
         )
         await store.update_provider(ADA, "ai", ProviderPatch(base_url=south.openai_url))
-        await world.converge("south", "a change without a notice (polls: 2 s, 5 s)")
+        await world.converge("south", "a change without a notice (polls: 1 s)")
 
 
 LOCK = """

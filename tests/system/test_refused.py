@@ -14,7 +14,6 @@ from bridgepool.gateway import open_control_plane
 from bridgepool.remote import PROTOCOL, ProtocolVersion
 from bridgepool.testing import Toward
 from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
-from tests.e2e.process import run_command
 from tests.gateway.control.conftest import database_url, postgres_server
 from tests.gateway.control.stores import ADA, draft, opened
 from tests.system.faulty import PATIENCE, open_world, wait_for
@@ -99,20 +98,6 @@ async def test_a_newer_gateway_is_told_to_wait_for_the_control_plane(
     refusals = [vars(r) for r in caplog.records if r.message == "gateway refused"]
     assert refusals[0]["reason"] == reason
     assert f"refused by the control plane: {reason}" in caplog.text
-
-
-async def test_a_gateway_program_ends_when_it_is_refused_before_it_had_providers(
-    tmp_path: Path,
-) -> None:
-    async with open_world(tmp_path) as world:
-        world.speaks = ProtocolVersion(0, 9)
-        address = f"ws://127.0.0.1:{world.proxy.port}"
-        options = ("--control", address, "--key-file", str(world.key_file), "--name", "front")
-        async with run_command("gateway", "--listen", "127.0.0.1:0", *options) as gateway:
-            assert await gateway.wait() == 2
-            await gateway.stderr.wait_end()
-    last = gateway.stderr.lines[-1]
-    assert "the follower speaks protocol 1.0, the owner 0.9; upgrade the owner" in last
 
 
 async def test_a_version_that_is_refused_later_costs_no_request(

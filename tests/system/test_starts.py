@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 
+from bridgepool.gateway.sources._snapshot_file import decode_snapshot, encode_snapshot
 from tests.gateway.control.stores import ADA
 from tests.system.faulty import World, open_world, wait_for
 from tests.system.load import open_load
@@ -41,6 +43,7 @@ async def test_without_a_snapshot_file_it_comes_up_by_itself(tmp_path: Path) -> 
                 assert int(stranger.headers[b"retry-after"]) >= 1
                 world.proxy.heal()
                 await front.wait_ready(ready=True, connected=True)
+                assert (await front.ask("bp_stranger_of_whom_nobody_knows")).status == 401
 
 
 async def test_with_a_snapshot_file_those_who_are_in_it_are_served_from_the_start(
@@ -78,7 +81,7 @@ async def test_a_damaged_snapshot_file_is_said_and_ignored(
         down(world)
         async with world.front(snapshot_file=file) as front:
             assert (await front.ask()).code == "not_ready"
-            assert "snapshot file ignored: it" in caplog.text
+            assert "snapshot file ignored: it is damaged" in caplog.text
             world.proxy.heal()
             await front.converge(world.north, "a start with a damaged snapshot file")
         assert "5ecre7" not in caplog.text
@@ -99,6 +102,27 @@ async def test_a_client_who_was_removed_while_the_gateway_was_down_is_refused_on
             world.proxy.heal()
             await front.wait_ready(ready=True, connected=True)
             assert (await front.ask()).status == 401
+
+
+async def test_too_old_a_snapshot_file_is_served_and_not_ready_across_restarts(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "snapshot"
+    async with open_world(tmp_path) as world:
+        await fill(world, file)
+        saved = decode_snapshot(file.read_bytes(), None)
+        file.write_bytes(encode_snapshot(attrs.evolve(saved, known_age=7200.0), None))
+        down(world)
+        for _ in range(2):
+            async with world.front(snapshot_file=file, max_stale=3600.0) as front:
+                answer = await front.ready()
+                assert (answer.status, answer.document["source"]) == (503, "snapshot file")
+                assert answer.document["reason"] == "the providers are too old"
+                assert float(str(answer.document["age"])) >= 7200
+                assert (await front.ask()).status == 200
+        async with world.front(snapshot_file=file, max_stale=3600.0) as front:
+            world.proxy.heal()
+            await front.wait_ready(ready=True, connected=True)
 
 
 async def test_providers_that_were_not_confirmed_for_too_long_make_it_not_ready(

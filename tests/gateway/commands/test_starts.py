@@ -91,3 +91,17 @@ def test_why_a_program_does_not_start(
     assert "pw-of-mine" not in done.err
     if "--admin-key-file" not in options:  # whose key is compared with those of the store
         assert os.listdir() == before
+
+
+def test_a_store_that_is_no_database_ends_the_start_of_a_gateway(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "bridgepool.db"
+    path.write_text("no database")
+    start = ("gateway", "--store", str(path), "--listen", "127.0.0.1:0")
+    for message in (f"the store {path} cannot be used: it is not an SQLite file", "--store: "):
+        done = run_program(capsys, monkeypatch, *start)
+        assert (done.status, done.out) == (2, "")
+        assert done.err.splitlines()[-1].startswith(f"bridgepool: {message}")
+        assert "Traceback" not in done.err
+        (tmp_path / "bridgepool.db.key").write_text(ENCRYPTION_KEY)
