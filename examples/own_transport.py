@@ -14,6 +14,7 @@ from bridgepool.testing import check_transport
 from bridgepool.transports import BreakReason, ChannelBrokenError, MessageTooLargeError
 
 MAX = 1 << 20  # bytes of a message
+PIECE = 1 << 14  # bytes read at once: less than a message, so the check cancels between two pieces
 GOODBYE = b"\xff\xff\xff\xff"  # in place of a length
 CLOSE_TIMEOUT = 2.0
 
@@ -77,7 +78,7 @@ class FramedChannel(trio.abc.Channel[bytes]):
                 del self._unread[: 4 + size]
                 return message
             try:
-                data = await self._stream.receive_some()
+                data = await self._stream.receive_some(PIECE)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 data = b""
             if not data and not self._closed:

@@ -75,6 +75,34 @@ class IsStuckOnceCancelled(Source):
         return snapshot
 
 
+class IsLockedOnceCancelled(Source):
+    _is_reloading = False
+
+    async def reload(self) -> Snapshot:
+        if self._is_reloading:
+            raise RuntimeError("locked")
+        self._is_reloading = True
+        try:
+            snapshot = await super().reload()
+        except ReloadError:
+            self._is_reloading = False
+            raise
+        self._is_reloading = False
+        return snapshot
+
+
+class NeverYields(Source):
+    async def reload(self) -> Snapshot:
+        if self.is_broken:
+            raise ReloadError("the source is broken")
+        return Snapshot([self.number], self.revision)
+
+
+class CountsNothing(Source):
+    async def reload(self) -> Snapshot:
+        return Snapshot((await super().reload()).providers, 1)
+
+
 class ForgetsToTell(Source):
     async def change(self, number: int) -> None:
         self.number, self.is_broken = number, False
@@ -103,6 +131,9 @@ def test_a_good_reloader_passes() -> None:
         (NeverFails, "must raise ReloadError"),
         (GoesBack, "revisions must not go back"),
         (IsStuckOnceCancelled, "a cancelled reload must not affect the next one"),
+        (IsLockedOnceCancelled, r"a reload after a cancelled one: RuntimeError\('locked'\)"),
+        (NeverYields, r"reload\(\) must be a checkpoint"),
+        (CountsNothing, "a revision must grow with each change"),
         (ForgetsToTell, "must reach the source's last state"),
     ],
 )

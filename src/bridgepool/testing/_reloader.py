@@ -13,7 +13,7 @@ from .._errors import ReloadError
 from .._pool import open_bridge_pool
 from .._reload import ProviderReloader, watch_providers
 from .._snapshot import ProviderSnapshot
-from ._running import cancel_after, run_check
+from ._running import cancel_after, naming, run_check
 
 P = TypeVar("P")
 
@@ -58,10 +58,11 @@ def check_reloader(
 ) -> None:
     """Check a reloader against the contract of `ProviderReloader`.
 
-    Its snapshots agree with the source, and are equal while nothing changes. Revisions never go
-    back. While the source is unusable, `reload` raises `ReloadError` and nothing else. `reload` is
-    a checkpoint, and still works after a call was cancelled anywhere. A pool that follows the
-    notices reaches the last state of the source, after any sequence of changes and failures.
+    Its snapshots agree with the source, and are equal while nothing changes. Revisions, if it has
+    any, grow with each change. While the source is unusable, `reload` raises `ReloadError` and
+    nothing else. `reload` is a checkpoint, and still works after a call was cancelled anywhere. A
+    pool that follows the notices reaches the last state of the source, after any sequence of
+    changes and failures.
 
     Args:
         open_rig: Opens a new source with a reloader on it, for one script.
@@ -73,8 +74,8 @@ def check_reloader(
     Raises:
         ReloaderPromiseBrokenError: The reloader breaks the contract.
     """
-    _run(open_rig, make_clock, _check_reloads)
-    _run(open_rig, make_clock, _check_cancellation)
+    _run(open_rig, make_clock, _check_reloads, "reloads of a source that works")
+    _run(open_rig, make_clock, _check_cancellation, "a reload after a cancelled one")
     steps = st.lists(st.sampled_from(("change", "break", "wait")), max_size=12)
 
     @hypothesis.settings(max_examples=max_examples, deadline=None)
@@ -83,7 +84,7 @@ def check_reloader(
         async def check(rig: ReloaderRig[P]) -> None:
             await _check_following(rig, steps)
 
-        _run(open_rig, make_clock, check)
+        _run(open_rig, make_clock, check, "a pool that follows the notices")
 
     followers_converge()
 
@@ -92,10 +93,12 @@ def _run(
     open_rig: OpenRig[P],
     make_clock: Callable[[], trio.abc.Clock],
     check: Callable[[ReloaderRig[P]], Awaitable[None]],
+    part: str,
 ) -> None:
     async def main() -> None:
         async with open_rig() as rig:
-            await check(rig)
+            with naming(part, ReloaderPromiseBrokenError):
+                await check(rig)
 
     run_check(main, make_clock(), ReloaderPromiseBrokenError)
 
@@ -107,8 +110,11 @@ def _must(holds: bool, what: str) -> None:
 
 async def _check_reloads(rig: ReloaderRig[P]) -> None:
     await rig.change(1)
-    with trio.testing.assert_checkpoints():
-        first = await rig.reloader.reload()
+    try:
+        with trio.testing.assert_checkpoints():
+            first = await rig.reloader.reload()
+    except AssertionError:
+        raise ReloaderPromiseBrokenError("reload() must be a checkpoint") from None
     _must(isinstance(first, ProviderSnapshot), "reload() must return a ProviderSnapshot")
     again = await rig.reloader.reload()
     _must(first.same_providers(again), "two reloads without a change must be equal")
@@ -116,6 +122,8 @@ async def _check_reloads(rig: ReloaderRig[P]) -> None:
     changed = await rig.reloader.reload()
     _must(not first.same_providers(changed), "a reload after a change must show it")
     _must(not changed.older_than(first), "revisions must not go back")
+    grows = first.revision is None or first.older_than(changed) or first.epoch != changed.epoch
+    _must(grows, "a revision must grow with each change")
     await rig.break_source()
     try:
         await rig.reloader.reload()

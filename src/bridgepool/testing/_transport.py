@@ -10,7 +10,7 @@ import hypothesis.strategies as st
 import trio
 import trio.testing
 
-from ._running import cancel_after, run_check
+from ._running import cancel_after, naming, run_check
 from ._transport_checks import (
     HANG_TIMEOUT,
     Channel,
@@ -83,12 +83,19 @@ def check_transport(
 def _run(
     open_rig: OpenRig, make_clock: Callable[[], trio.abc.Clock], check: Check, swap: bool
 ) -> None:
+    part = check.__name__.strip("_").replace("_", " ")
+
     async def main() -> None:
-        async with open_rig() as rig:
-            a, b = (rig.right, rig.left) if swap else (rig.left, rig.right)
-            with trio.move_on_after(6 * HANG_TIMEOUT) as scope:
-                await check(rig, a, b)
-            must(not scope.cancelled_caught, f"{check.__name__} hangs")
+        with trio.CancelScope() as whole:
+            async with open_rig() as rig:
+                a, b = (rig.right, rig.left) if swap else (rig.left, rig.right)
+                with naming(part, TransportPromiseBrokenError):
+                    with trio.move_on_after(6 * HANG_TIMEOUT) as scope:
+                        await check(rig, a, b)
+                    must(not scope.cancelled_caught, f"{part}: it hangs")
+                # Most rigs close their ends themselves.
+                whole.deadline = trio.current_time() + HANG_TIMEOUT
+        must(not whole.cancelled_caught, f"{part}: the rig cannot be closed afterwards")
 
     run_check(main, make_clock(), TransportPromiseBrokenError)
 
