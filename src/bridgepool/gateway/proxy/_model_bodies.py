@@ -7,9 +7,11 @@ the first. What all requests together hold in this way is limited.
 from __future__ import annotations
 
 import re
+import time
 from typing import Final
 
 import attrs
+import trio
 
 from bridgepool.gateway.limits._form_reader import MODEL_FIELD, find_boundary, read_form
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, ModelReader, read_whole
@@ -24,6 +26,8 @@ from bridgepool.http import Exchange, Headers, get_header
 MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 """The largest body that is read; Anthropic's limit of a request."""
 _SHORT: Final = 128 * 1024  # bytes; a longer body is read as it arrives
+_FED_BYTES: Final = 4096  # at a time: some milliseconds at most
+_MAX_TURN: Final = 0.005  # seconds of reading, until other tasks run
 # Parsers that know other charsets, such as utf-7, would read other names and models.
 _JSON: Final = re.compile(rb"(?i:application/json(?:[ \t]*;[ \t]*charset=(?:utf-?8|\"utf-?8\"))?)")
 _PLAIN: Final = frozenset((b"", b"identity"))
@@ -77,11 +81,11 @@ async def read_models(
             record.bytes_received += len(piece)
             pieces.append(piece)
             if reader is not None:
-                reader.feed(piece)
+                await feed_models(reader, piece)
             elif size > _SHORT and boundary is None:
                 reader = ModelReader(match.route.models)
                 for before in pieces:
-                    reader.feed(before)
+                    await feed_models(reader, before)
         data = b"".join(pieces)
         if boundary is not None:
             models = read_form(data, boundary)
@@ -99,6 +103,20 @@ async def read_models(
     known_length = get_header(headers, b"content-length") is not None
     sent = data if known_length else BegunBody(body, record, data)
     return ReadBody(sent, models, record.client, size, budget)
+
+
+async def feed_models(reader: ModelReader, data: bytes) -> None:
+    """Feed a reader, and let other tasks run when that takes long: many short values do.
+
+    Raises:
+        AmbiguousBodyError: It is not certain which models the body names.
+    """
+    due = time.perf_counter() + _MAX_TURN
+    for begin in range(0, len(data), _FED_BYTES):
+        reader.feed(data[begin : begin + _FED_BYTES])
+        if time.perf_counter() > due:
+            await trio.lowlevel.checkpoint()
+            due = time.perf_counter() + _MAX_TURN
 
 
 def _find_boundary(match: RouteMatch, headers: Headers) -> bytes | None:

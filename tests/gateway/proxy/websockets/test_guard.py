@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import attrs
 import pytest
 import trio
-from wsproto.events import Ping, Request
+from wsproto.events import Ping, Request, TextMessage
 
 from bridgepool.gateway import Outcome
 from bridgepool.gateway.providers import (
@@ -111,6 +111,26 @@ async def test_rules_that_come_while_a_websocket_is_open_hold_from_then_on(
             await authority.wait_asked()
             await socket.send_text(create())
             assert await events(socket, len(found)) == found
+
+
+async def test_a_message_that_is_held_as_the_rules_go_is_passed_on_whole(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning was dropped, and the provider closed the websocket."""
+    async with asked_often(nursery, monkeypatch) as (both, authority, socket):
+        authority.answer = Caller("ada", "k1", ClientRules(models=("gpt-5",)))
+        await authority.wait_asked()
+        message = create()
+        await socket.send(TextMessage(message[:20], message_finished=False))
+        authority.answer = Caller("ada", "k1")
+        for _ in range(2):
+            await authority.wait_asked()
+        await socket.send(TextMessage(message[20:]))
+        assert await events(socket, 2) == SERVED
+        assert both.upstream.got == [message]
+        for _ in range(2):
+            await authority.wait_asked()
+        assert both.rig.gateway._uses.bodies.used == 0
 
 
 async def test_while_nobody_can_say_whose_a_key_is_nothing_begins_and_nothing_ends(

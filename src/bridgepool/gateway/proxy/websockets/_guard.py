@@ -94,9 +94,9 @@ class SocketGuard:
             opened: The handshake was judged just now, and counted as a request.
         """
         if caller is None:
-            if self.use is not None:
+            if self.use is not None and not self.use.holds_message:
                 self.use.end()
-            self.use = None
+                self.use = None
             return None
         refusal = self.call.uses.judge_socket(caller, self._match, self._target, self._record)
         if refusal is not None:

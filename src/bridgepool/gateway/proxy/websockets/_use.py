@@ -31,7 +31,7 @@ from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSo
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._client_use import ClientUses
-from bridgepool.gateway.proxy._model_bodies import MAX_BODY_BYTES
+from bridgepool.gateway.proxy._model_bodies import MAX_BODY_BYTES, feed_models
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.usage._socket_reader import SocketEvent
 from bridgepool.gateway.usage._tokens import Usage
@@ -67,12 +67,12 @@ class _Held:
     # of its type and its models, if it comes in parts; or why one cannot be read
     readers: list[ModelReader | AmbiguousBodyError] = attrs.field(factory=list)
 
-    def feed(self, data: bytes) -> None:
+    async def feed(self, data: bytes) -> None:
         """Read the next part."""
         for place, reader in enumerate(self.readers):
             if isinstance(reader, ModelReader):
                 try:
-                    reader.feed(data)
+                    await feed_models(reader, data)
                 except AmbiguousBodyError as error:
                     self.readers[place] = error
 
@@ -131,6 +131,11 @@ class SocketUse:
 
     # -- messages of the client
 
+    @property
+    def holds_message(self) -> bool:
+        """Whether a message of the client has begun, and has not gone on yet."""
+        return bool(self._held.pieces)
+
     async def take(self, piece: DataPiece) -> tuple[DataPiece, ...] | Refusal:
         """Take a piece of a message; return what goes on, or why the message does not.
 
@@ -143,7 +148,7 @@ class SocketUse:
             held = self._held = _Held()
         payload = piece.payload
         if not (piece.begins and piece.ends):
-            self._keep(held, payload)
+            await self._keep(held, payload)
         if held.refusal is None:
             held.size += len(payload)
             held.pieces.append(piece)
@@ -154,7 +159,7 @@ class SocketUse:
         self._release()
         return refusal or pieces
 
-    def _keep(self, held: _Held, payload: bytes) -> None:
+    async def _keep(self, held: _Held, payload: bytes) -> None:
         """Keep a part of a message that is not complete, if there is room for it."""
         if held.refusal is not None:
             return
@@ -171,7 +176,7 @@ class SocketUse:
             self._release()
             return
         held.reserved += size
-        held.feed(payload)
+        await held.feed(payload)
 
     def _release(self) -> None:
         held = self._held
