@@ -222,7 +222,8 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
         write_prices(prices, "1e7")
         await hang_up("price table read again", path=str(prices))
         url = await admin_url(gateway)
-        assert (await ask_admin(url, "/status"))[1]["budgets"]["most_spent"] == []
+        budgets = (await ask_admin(url, "/status"))[1]["budgets"]
+        assert (budgets["most_spent"], budgets["in_memory"]) == ([], True)
         assert [await ask(), await ask()] == [200, 429]  # three times 8, and 80
         budgets = (await ask_admin(url, "/status"))[1]["budgets"]
         assert (budgets["spent"], budgets["nearly_spent"]) == (1, 0)

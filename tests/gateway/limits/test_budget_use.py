@@ -34,8 +34,8 @@ async def test_budgets_are_listed_from_80_percent_on_until_their_period_ends(
         BudgetUse("client", "c", "tokens_per_day", 100, 100, midnight),
         BudgetUse("client", "b", "tokens_per_day", 100, 80, midnight),
     ]
-    document = budgets_document(found)
-    assert (document["spent"], document["nearly_spent"]) == (2, 1)
+    document = budgets_document(found, in_memory=True)
+    assert (document["in_memory"], document["spent"], document["nearly_spent"]) == (True, 2, 1)
     most, ends = ("client", "tokens_per_day", 100), "2026-01-02T00:00:00Z"
     assert document["most_spent"] == [
         dict(zip(("scope", "rule", "limit"), most, strict=True))

@@ -153,9 +153,13 @@ async def test_the_first_request_at_each_gateway_waits_for_a_share_and_has_a_pla
 
 
 async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """That it does not outlive this control plane, which has no store, was not logged."""
+    line = "budgets of clients are in memory; a restart begins them anew"
     async with opened() as (one, two):
+        await admits(one.clients._leases, ada(tokens_per_minute=1000), 5)
+        assert line not in caplog.messages
         caller, spent = ada(tokens_per_day=1000), 0
         for _ in range(300):
             await trio.sleep(0.2)
@@ -166,6 +170,7 @@ async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(
             found = plane.clients._leases.limiter.admit(caller, Amounts(5))
             assert isinstance(found, Exceeded)
             assert (found.rule, found.is_budget) == ("tokens_per_day", True)
+    assert [one.name for one in caplog.records if one.message == line] == ["bridgepool.control"]
 
 
 @pytest.mark.parametrize(("pause", "each"), [(3.0, 50), (100.0, 15)])

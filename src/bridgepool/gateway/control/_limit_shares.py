@@ -10,6 +10,7 @@ Of the other limits each running control plane gives an equal part.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -23,7 +24,10 @@ from bridgepool._services import open_service_nursery
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store, budgets_of
+from bridgepool.gateway.limits._kinds import BUDGETS
 from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+
+logger = logging.getLogger("bridgepool.control")
 
 _PATIENCE: Final = 0.3  # seconds that a report waits for what is drawn
 _MOST: Final = 500  # draws of one transaction
@@ -40,6 +44,7 @@ class LimitShares:
     _ledger: ShareLedger = attrs.field(factory=lambda: ShareLedger(trio.current_time()), init=False)
     _wanted: trio.Event = attrs.field(factory=trio.Event, init=False)
     _drawn: trio.Event = attrs.field(factory=trio.Event, init=False)  # of the next transaction
+    _in_memory: bool = attrs.field(default=True, init=False)  # what was spent, and not logged yet
 
     def begin(self, instance: str) -> None:
         """Note that a session with a gateway process has begun."""
@@ -110,7 +115,10 @@ async def lease_shares(
     shares: LimitShares, instance: str, demands: Iterable[ShareDemand]
 ) -> tuple[Share, ...]:
     """Take the report of a gateway process, and return its next shares; a checkpoint."""
-    ledger = shares._ledger
+    ledger, demands = shares._ledger, list(demands)
+    if shares._in_memory and any(asked.rule in BUDGETS for asked in demands):
+        shares._in_memory = False
+        logger.warning("budgets of clients are in memory; a restart begins them anew")
     noted = ledger.note(instance, demands, trio.current_time(), shares._wall())
     if ledger.lacks_draws:
         shares._wanted.set()
@@ -156,6 +164,7 @@ async def open_limit_shares(
     awaited = [row.instance for row in rows if row.connected or row.reconnecting]
     shares = LimitShares(wall)
     shares._ledger = ShareLedger(trio.current_time(), awaited, True)
+    shares._in_memory = False
     async with open_service_nursery() as nursery:
         nursery.start_soon(shares.run_draws, store, pause)
         nursery.start_soon(shares.run_looks, store, control_plane, look_interval)

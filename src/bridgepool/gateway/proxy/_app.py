@@ -205,7 +205,8 @@ class Gateway:
 
     async def budgets(self) -> Mapping[str, object]:
         """Return which budgets of clients are spent, or nearly so: a document for JSON."""
-        return budgets_document(await find_nearly_spent(self._uses.limiter))
+        found = await find_nearly_spent(self._uses.limiter)
+        return budgets_document(found, in_memory=self._uses.shared is None)
 
     def key_report(self) -> KeyReport:
         """Return what the gateway does with the keys of its providers; cheap."""

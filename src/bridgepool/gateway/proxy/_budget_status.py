@@ -36,10 +36,16 @@ async def find_nearly_spent(limiter: Limiter) -> list[BudgetUse]:
     return sorted(found, key=lambda budget: budget.spent / budget.limit, reverse=True)
 
 
-def budgets_document(found: Sequence[BudgetUse]) -> Mapping[str, object]:
-    """Return the part of `/status` about budgets."""
+def budgets_document(found: Sequence[BudgetUse], *, in_memory: bool) -> Mapping[str, object]:
+    """Return the part of `/status` about budgets.
+
+    Args:
+        found: Those of which little is left.
+        in_memory: Whether this gateway counts them alone, so that they end with it.
+    """
     spent = sum(budget.is_spent for budget in found)
     return {
+        "in_memory": in_memory,
         "spent": spent,
         "nearly_spent": len(found) - spent,
         "most_spent": [_document(budget) for budget in found[:MAX_BUDGETS]],
