@@ -104,9 +104,9 @@ class Authorization:
     epoch: str | None = None
     """The epoch of that revision."""
     rules: ClientRules | None = None
-    """What the client may, if there are rules."""
+    """The rules of the client, if there are any."""
     key_rules: ClientRules | None = None
-    """What it may with this key, if there are rules; both apply."""
+    """The rules of this key, if there are any; both apply."""
 
     def caller(self) -> Caller | None:
         """Return the client that has the key; None if it is unknown."""

@@ -1,4 +1,4 @@
-"""`bridgepool clients`: the clients of a control plane, and what they may."""
+"""`bridgepool clients`: the clients of a control plane, and their rules."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 clients = App(
     name="clients",
-    help="Make and read clients, and change what they may. Further keys: `bridgepool keys`.",
+    help="Make and read clients, and change their rules. Further keys: `bridgepool keys`.",
 )
 app.command(clients)
 
@@ -117,7 +117,7 @@ def create(
 
     Args:
         name: The id of the client.
-        rules: What it may; without any it may everything.
+        rules: Its rules; without any, everything is allowed.
     """
     from bridgepool.gateway.control.operations._clients import add_client
 
@@ -135,7 +135,7 @@ def update(
     wait: Wait = NO_WAIT,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """Change what a client may. Rules that no option names stay as they are.
+    """Change rules of a client. Rules that no option names stay as they are.
 
     Args:
         name: The id of the client.

@@ -89,7 +89,7 @@ def create(
             exist yet is added; `bridgepool clients create` adds one with rules of its own.
         name: The id of the client, or the name of the gateway or admin.
         role: The role of an admin key: read, or write.
-        rules: What the client may with this key, beside the client's own rules.
+        rules: The rules of this key, beside those of the client.
     """
     from bridgepool.gateway.control.operations import _clients, _keys
 

@@ -218,7 +218,7 @@ class AccessKeyView:
     role: Role | None = None
     """Of an admin key: ``read``, or ``write``, which includes reading."""
     rules: ClientRules = NO_RULES
-    """Of a client's key: what the client may with it, beside the client's own rules."""
+    """Of a client's key: its rules, which apply beside those of the client."""
 
 
 @attrs.frozen(kw_only=True)
@@ -250,7 +250,7 @@ class ClientView:
     created: datetime
     revision: int
     rules: ClientRules = NO_RULES
-    """What it may."""
+    """Its rules."""
 
 
 @attrs.frozen(kw_only=True)

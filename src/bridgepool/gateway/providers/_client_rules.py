@@ -1,4 +1,4 @@
-"""What a client may: the rules of a client or of one of its keys, declared once.
+"""The rules of a client or of one of its keys, declared once.
 
 To add a rule, add it to `ClientRules` with None as default and a description. The provider file,
 the API, the commands' options, the store, the audit, the wire and `Caller` have it then.
@@ -31,7 +31,7 @@ def _limit(help: str, minimum: float = 1) -> Any:
 
 @attrs.frozen(kw_only=True)  # without a cached hash: those that msgspec decodes have none
 class ClientRules:
-    """What a client, or one key of it, may. None is no rule.
+    """The rules of a client, or of one of its keys. None is no rule.
 
     The rules of a client and of its key both apply, so those of a key can only narrow. In a
     pattern, ``*`` stands for any text and ``?`` for one character.

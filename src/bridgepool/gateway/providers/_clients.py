@@ -64,9 +64,9 @@ class Client:
     key_hashes: tuple[str, ...] = attrs.field(converter=_to_hashes, repr=False)
     """One `hash_key` for each key that is good; two while a key is being changed."""
     rules: ClientRules = attrs.field(default=NO_RULES)
-    """What it may, with any of its keys."""
+    """Its rules, with any of its keys."""
     key_rules: Mapping[str, ClientRules] = attrs.field(factory=dict, hash=False)
-    """What it may with one key, by the id of that key. They can only narrow `rules`."""
+    """The rules of single keys, by the ids of the keys. They can only narrow `rules`."""
 
     @id.validator
     def _check_id(self, _: object, value: str) -> None:
@@ -109,9 +109,9 @@ class Caller:
     key_id: str
     """The public part of the key it used."""
     rules: ClientRules = attrs.field(default=NO_RULES, converter=_same_if_none)
-    """What the client may."""
+    """The rules of the client."""
     key_rules: ClientRules = attrs.field(default=NO_RULES, converter=_same_if_none)
-    """What it may with this key; both apply."""
+    """The rules of this key; both apply."""
 
 
 def _to_rows(values: Iterable[Client]) -> tuple[Client, ...]:

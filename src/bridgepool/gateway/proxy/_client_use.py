@@ -1,4 +1,4 @@
-"""What a client may, applied to its requests: rules and limits before, settlement after.
+"""The rules of a client, applied to its requests: rules and limits before, settlement after.
 
 Theory of operation. Clients without rules never come here. For the others one `ClientUse`
 accompanies the request: what may be used is judged first, then the body is read if there is a rule

@@ -72,7 +72,7 @@ Rules: TypeAlias = Annotated[
         lambda rules: msgspec.to_builtins(dict(rules)),
         {
             "type": "object",
-            "description": "What a client, or a key of it, may.",
+            "description": "The rules of a client, or of one of its keys.",
             "properties": {name: plain_schema(field) for name, field in RULE_FIELDS.items()},
             "additionalProperties": False,
             "example": {"models": ["gpt-5*"], "requests_per_minute": 60},

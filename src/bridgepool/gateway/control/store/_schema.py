@@ -126,7 +126,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
         "ALTER TABLE gateways ADD COLUMN reconnecting INTEGER NOT NULL DEFAULT 0",
     ),
     (
-        # What clients may, and what they may with a key.
+        # The rules of clients, and those of their keys.
         "ALTER TABLE clients ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE access_keys ADD COLUMN rules TEXT NOT NULL DEFAULT '{}'",
         # What requests have used, as gateways report it; see `UsageRecord`. Durations are in

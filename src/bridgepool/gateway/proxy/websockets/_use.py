@@ -1,4 +1,4 @@
-"""What a client may on a websocket: its messages are judged before they go on.
+"""The rules of a client on a websocket: its messages are judged before they are passed on.
 
 Theory of operation. Only for clients with limits or with a rule on models. A message of such a
 client is held until it is complete, and read: whether it asks for a response, and which models it
