@@ -148,8 +148,8 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a websocket is no running request of the gateway", _RECOVERY_TESTS,
-        "gateway/proxy/_app.py:Gateway._serve", "if not self._settings.max_concurrent:",
-        "if not self._settings.max_concurrent or is_websocket_handshake(exchange.request):",
+        "gateway/proxy/_app.py:Gateway._serve", "is_limited = ",
+        "is_limited = not is_websocket_handshake(exchange.request) and ",
     ),
     bug(
         "a websocket that is cut looks like one that was closed", _RECORD_TESTS,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import attrs
 import msgspec
 
+from bridgepool.gateway.providers import ErrorForm
 from bridgepool.gateway.proxy._tracing import RequestTrace
 from bridgepool.gateway.serving._access_log import timestamp
 from bridgepool.gateway.usage._bodies import BodyRecorder, BodyRecording
@@ -108,6 +109,7 @@ class AccessRecord:
     _recording: BodyRecording | None = attrs.field(default=None, init=False)
     provider_type: str = ""
     """The type of the provider."""
+    _errors: ErrorForm | None = attrs.field(default=None, init=False)  # of its route
     trace: RequestTrace | None = None
     """Its trace, if it is traced."""
     websocket: bool = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -21,7 +21,7 @@ import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.limits._prices import PriceTable
-from bridgepool.gateway.providers import ErrorForm, Provider, split_target
+from bridgepool.gateway.providers import Provider, split_target
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
@@ -121,18 +121,22 @@ class Gateway:
         headers, body = self._recorder.refuse_invalid(invalid)
         return headers + self._cors.headers_for(invalid.headers), body
 
-    async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> None:
-        await self._refuse(exchange, refusals.TOO_MANY_CONNECTIONS, record)
+    async def _refuse_connection(self, exchange: Exchange, record: AccessRecord) -> Refusal:
+        return refusals.TOO_MANY_CONNECTIONS
 
     async def _record(
-        self, exchange: Exchange, serve: Callable[[Exchange, AccessRecord], Awaitable[None]]
+        self,
+        exchange: Exchange,
+        serve: Callable[[Exchange, AccessRecord], Awaitable[Refusal | None]],
     ) -> None:
-        """Serve a request, and make its access record."""
+        """Serve or refuse a request, and make its access record."""
         request = exchange.request
         exchange.response_headers = self._cors.headers_for(request.headers)
         record = self._recorder.begin(request.method, request.headers, exchange.client)
         try:
-            await serve(exchange, record)
+            refusal = await serve(exchange, record)
+            if refusal is not None:
+                await self._refuse(exchange, refusal, record)
         except trio.Cancelled:
             await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
                 refusals.SHUTTING_DOWN, exchange, record
@@ -212,34 +216,43 @@ class Gateway:
         """Return what the gateway does with the keys of its providers; cheap."""
         return self._keys.report()
 
-    async def _serve(self, exchange: Exchange, record: AccessRecord) -> None:
-        """Authenticate and admit a request."""
+    async def _serve(self, exchange: Exchange, record: AccessRecord) -> Refusal | None:
+        """Authenticate a request and lease its bridge; return why it is refused, if it is."""
         allowed = self._cors.allowed_origin(exchange.request.headers) is not None
         if await answer_without_key(exchange, record, preflight=allowed):
-            return
+            return None
         if not self._readiness.has_snapshot:
-            await self._refuse(exchange, refusals.NOT_READY, record)
-            return
+            return refusals.NOT_READY
         identity = await self._identify(exchange)
         if isinstance(identity, Refusal):
             if identity is refusals.WRONG_CLIENT_KEY:
                 await trio.sleep(self._refused_keys.refuse(exchange.client, trio.current_time()))
-            await self._refuse(exchange, identity, record)
-            return
+            return identity
         exchange.authenticated()
         record.client, record.key = identity.key.client_id, identity.key.key_id
-        if not self._settings.max_concurrent:
-            await self._serve_admitted(identity, exchange, record)
-            return
+        is_limited = self._settings.max_concurrent > 0
+        if is_limited:
+            try:
+                await self._admission.enter()
+            except OverloadedError:
+                return refusals.GATEWAY_OVERLOADED
         try:
-            await self._admission.enter()
-        except OverloadedError:
-            await self._refuse(exchange, refusals.GATEWAY_OVERLOADED, record)
-            return
-        try:
-            await self._serve_admitted(identity, exchange, record)
+            lease, begun = self.pool.acquire(identity.key), time.perf_counter()
+            async with lease as bridge:
+                record.generation = lease.generation
+                if record.trace is not None:
+                    record.trace.note_acquired(begun, bridge.built)
+                call = await self._admit(bridge, identity, exchange, record)
+                return call if isinstance(call, Refusal) else await self._forward(bridge, call)
+        except PoolClosedError:
+            return refusals.SHUTTING_DOWN
+        except BuildError:
+            fields = {"request_id": record.request_id, "client": record.client}
+            logger.exception("bridge failed", extra=fields)
+            return refusals.BRIDGE_FAILED
         finally:
-            self._admission.leave()
+            if is_limited:
+                self._admission.leave()
 
     async def _identify(self, exchange: Exchange) -> Identity | Refusal:
         """Identify the client of a request; a websocket's again and again."""
@@ -249,114 +262,88 @@ class Gateway:
             headers, self._authorizer, allow_anonymous=anonymous, allowed_origin=allowed
         )
 
-    async def _serve_admitted(
-        self, identity: Identity, exchange: Exchange, record: AccessRecord
-    ) -> None:
-        """Lease the bridge of a client."""
-        lease, begun = self.pool.acquire(identity.key), time.perf_counter()
-        try:
-            async with lease as bridge:
-                record.generation = lease.generation
-                if record.trace is not None:
-                    record.trace.note_acquired(begun, bridge.built)
-                await self._serve_on(bridge, identity, exchange, record)
-        except PoolClosedError:
-            await self._refuse(exchange, refusals.SHUTTING_DOWN, record)
-        except BuildError:
-            fields = {"request_id": record.request_id, "client": record.client}
-            logger.exception("bridge failed", extra=fields)
-            await self._refuse(exchange, refusals.BRIDGE_FAILED, record)
-
-    async def _serve_on(
+    async def _admit(
         self, bridge: Bridge, identity: Identity, exchange: Exchange, record: AccessRecord
-    ) -> None:
-        """Find the provider and the route of a request, and forward it if that is open."""
-        request = exchange.request
+    ) -> Call | Refusal:
+        """Find the provider and the route of a request, and judge it by the client's rules."""
+        request, settings = exchange.request, self._settings
         target = split_target(request.target)
         found = await bridge.route(target.provider) if target is not None else None
-        socket = None
+        socket = use = None
         if is_websocket_handshake(request):
             judged = self._sockets.admit(target, found, identity, exchange)
             if isinstance(judged, Refusal):
-                await self._refuse(exchange, judged, record)
-                return
+                return judged
             socket = judged
         if target is None or found is None:
-            refusal = refusals.unknown_provider(identity.visible(bridge.provider_names))
-            await self._refuse(exchange, refusal, record)
-            return
+            return refusals.unknown_provider(identity.visible(bridge.provider_names))
         routed = find_route(found, target, identity, request, record, self._recorder.redactor)
         if isinstance(routed, Refusal):
-            await self._refuse(exchange, routed, record)
-            return
+            return routed
+        runtime, match, own_key = routed
+        errors = record._errors = match.route.errors or runtime.kind.errors
         if self._usage_full is not None and self._usage_full():
-            await self._refuse(exchange, refusals.USAGE_UNAVAILABLE, record)
-            return
-        runtime, match = routed.runtime, routed.match
-        errors, use = match.route.errors or runtime.kind.errors, None
+            return refusals.USAGE_UNAVAILABLE
         if identity.ruled is not None:
             admitted = await self._uses.admit(identity.ruled, runtime.kind, match, exchange, record)
             if isinstance(admitted, Refusal):
-                await self._refuse(exchange, admitted, record, errors)
-                return
+                return admitted
             use = admitted
-        call = Call(
+        return Call(
             exchange,
             record,
             runtime,
-            upstream_target(match, target.query, runtime.provider, own_key=routed.own_key),
+            upstream_target(match, target.query, runtime.provider, own_key=own_key),
             match,
             target.query,
             identity.tenant(exchange.client),
-            routed.own_key,
+            own_key,
             errors,
             bridge.why_cancelled,
-            route_headers(record) if self._settings.expose_route_headers else (),
-            self._settings.reads_usage,
+            route_headers(record) if settings.expose_route_headers else (),
+            settings.reads_usage,
             use,
             socket,
         )
-        with self._sockets.count(call.client) if socket is not None else nullcontext():
-            await self._forward_on(bridge, call)
 
-    async def _forward_on(self, bridge: Bridge, call: Call) -> None:
-        """Forward a request, registered with its bridge; answer its failures."""
+    async def _forward(self, bridge: Bridge, call: Call) -> Refusal | None:
+        """Forward a request, registered with its bridge; return the refusal if that failed."""
         exchange, record = call.exchange, call.record
         bridge.enter(exchange)
+        if call.socket is not None:
+            self._sockets.enter(call.client)
         try:
             await forward_request(call, self._replay_budget, bridge.route)
-            return
         except trio.Cancelled:
             await self._end_cancelled(  # noqa: ASYNC102 -- it shields itself
-                bridge.why_cancelled(), exchange, record, call.errors
+                bridge.why_cancelled(), exchange, record
             )
             raise
         except UpstreamError as error:
             refusal = refusal_for(error)
             log_unserved(record, refusal, error)
+            return refusal
         except ResponseWithheldError as error:
-            refusal = error.refusal
-            log_unserved(record, refusal, refusal.message)
+            log_unserved(record, error.refusal, error.refusal.message)
+            return error.refusal
         except ResponseCutError as error:
             log_upstream_failure(record, error.__cause__)
-            return
         except RemoteProtocolError as error:
             refusal = refusals.bad_body(error)
-            if exchange.response_started:  # the response had begun before the request was complete
-                record.outcome, record.code = Outcome.CLIENT_GONE, refusal.code
-                return
+            if not exchange.response_started:
+                return refusal
+            # The response had begun before the request was complete.
+            record.outcome, record.code = Outcome.CLIENT_GONE, refusal.code
         finally:
             bridge.leave(exchange)
+            if call.socket is not None:
+                self._sockets.leave(call.client)
             if call.use is not None:
                 call.use.end(record)
-        await self._refuse(exchange, refusal, record, call.errors)
+        return None
 
     async def _end_cancelled(
-        self,
-        refusal: Refusal,
-        exchange: Exchange,
-        record: AccessRecord,
-        errors: ErrorForm | None = None,
+        self, refusal: Refusal, exchange: Exchange, record: AccessRecord
     ) -> None:
         """Record why a request was cancelled, and refuse it if its response has not begun."""
         if record.outcome is not Outcome.COMPLETE:
@@ -369,21 +356,15 @@ class Gateway:
                 trio.move_on_after(_REFUSAL_SEND_TIMEOUT, shield=True),
                 suppress(trio.BrokenResourceError),
             ):
-                await self._refuse(exchange, refusal, record, errors)
+                await self._refuse(exchange, refusal, record)
         at_drain = refusal is refusals.DRAIN_DEADLINE
         record.outcome = Outcome.DRAIN_DEADLINE if at_drain else Outcome.SHUTDOWN
         record.code = refusal.code
 
-    async def _refuse(
-        self,
-        exchange: Exchange,
-        refusal: Refusal,
-        record: AccessRecord,
-        errors: ErrorForm | None = None,
-    ) -> None:
-        """Answer with a refusal; without `errors` in the form of the provider's type."""
+    async def _refuse(self, exchange: Exchange, refusal: Refusal, record: AccessRecord) -> None:
+        """Answer with a refusal."""
         refusal = with_status(refusal, exchange.request.headers, self._settings.no_retry_status)
-        form = errors or self._recorder.error_form(exchange.request, record)
+        form = self._recorder.error_form(exchange.request, record)
         headers, body = render(refusal, form, record.request_id)
         record.outcome, record.code = Outcome.REFUSED, refusal.code
         record.status, record.bytes_sent = refusal.status, len(body)

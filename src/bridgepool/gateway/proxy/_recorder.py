@@ -86,7 +86,9 @@ class Recorder:
         return record
 
     def error_form(self, request: Request, record: AccessRecord) -> ErrorForm:
-        """Return the error form of the provider's type, else one guessed from the request."""
+        """Return the error form of the route, or of the provider's type, or guess it."""
+        if record._errors is not None:
+            return record._errors
         for kind in self._types:
             if kind.name == record.provider_type:
                 return kind.errors

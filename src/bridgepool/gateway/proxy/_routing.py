@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
+from typing import NamedTuple
 
 from bridgepool.gateway.providers import RouteMatch, Target
 from bridgepool.gateway.providers._access_keys import holds_access_key
@@ -19,8 +19,7 @@ from bridgepool.gateway.proxy._runtimes import UnavailableProvider
 from bridgepool.http import Request, is_websocket_handshake
 
 
-@attrs.frozen
-class Routed:
+class Routed(NamedTuple):
     """A request whose provider has a route for it that is open."""
 
     runtime: ProviderRuntime

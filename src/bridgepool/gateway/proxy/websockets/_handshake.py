@@ -11,8 +11,7 @@ import base64
 import binascii
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -116,18 +115,17 @@ class WebSockets:
     ) -> Refusal | None:
         return USAGE_UNAVAILABLE if usage_full() else refuse_now()
 
-    @contextmanager
-    def count(self, client: str) -> Iterator[None]:
-        """Count one websocket of a client."""
+    def enter(self, client: str) -> None:
+        """Count a websocket of a client."""
         self.total += 1
         self._of_client[client] += 1
-        try:
-            yield
-        finally:
-            self.total -= 1
-            self._of_client[client] -= 1
-            if not self._of_client[client]:
-                del self._of_client[client]
+
+    def leave(self, client: str) -> None:
+        """Note the end of one that was counted."""
+        self.total -= 1
+        self._of_client[client] -= 1
+        if not self._of_client[client]:
+            del self._of_client[client]
 
 
 @attrs.frozen(eq=False)
