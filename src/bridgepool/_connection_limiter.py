@@ -13,6 +13,7 @@ from collections import Counter
 
 import attrs
 
+from bridgepool._options import amount
 from bridgepool._refusal_log import RefusalLog
 
 LOOPBACK: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
@@ -41,16 +42,16 @@ class ConnectionLimiter:
     the `over_limit` of `bridgepool.http.serve_http`.
     """
 
-    max_connections: float = math.inf
+    max_connections: float = attrs.field(default=math.inf, validator=amount)
     """Most connections at the same time; `math.inf` for no limit."""
-    max_per_peer: float = math.inf
+    max_per_peer: float = attrs.field(default=math.inf, validator=amount)
     """Most of them from one address. Of IPv6, the addresses of one /64 count as one."""
     unlimited_peers: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = LOOPBACK
     """Networks whose addresses have no limit of their own, such as those of trusted proxies. By
     default this machine's loopback addresses."""
-    reserve: int = 100
+    reserve: int = attrs.field(default=100, validator=amount)
     """Most connections over a limit that are served one request at the same time."""
-    reserve_per_peer: int = 10
+    reserve_per_peer: int = attrs.field(default=10, validator=amount)
     """Most of them from one address."""
     open: int = attrs.field(default=0, init=False)
     """Connections open now, within the limits."""

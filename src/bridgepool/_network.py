@@ -46,6 +46,10 @@ def parse_origin(base_url: str) -> Origin:
     Raises:
         ValueError: It is not an absolute http or https URL of host, port and path alone.
     """
+    if not isinstance(base_url, str):
+        raise TypeError(f"the base URL is a {type(base_url).__name__}, not a text")
+    if any(character <= " " or character == "\x7f" for character in base_url):
+        raise ValueError("invalid base URL: it must not have spaces or control characters")
     try:
         parts = urlsplit(base_url)
         port = parts.port

@@ -189,3 +189,11 @@ async def test_an_exchange_that_another_task_cancels_is_cut_where_the_client_can
         data = await client.read_to_end()
         assert b"begun" in data
         assert not data.endswith(b"0\r\n\r\n"), "it looks complete"
+
+
+@pytest.mark.parametrize("within", [-1, math.nan])
+async def test_a_time_to_close_that_is_no_time_is_refused(within: float) -> None:
+    graceful = GracefulClose()
+    with pytest.raises(ValueError, match="within must be 0 or more seconds"):
+        graceful.begin(within)
+    assert not graceful.begun

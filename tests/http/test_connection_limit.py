@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -221,3 +222,10 @@ async def test_connections_that_time_out_together_are_closed_a_few_at_a_time(
         together = max(ends.count(end) for end in ends)
         assert together <= 16
         assert ends[-1] - ends[0] < 1.0
+
+
+@pytest.mark.parametrize("name", ["max_connections", "max_per_peer", "reserve", "reserve_per_peer"])
+def test_a_limit_that_makes_no_sense_is_refused(name: str) -> None:
+    options: dict[str, Any] = {name: -1}
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        ConnectionLimiter(**options)

@@ -2,7 +2,7 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
-from bridgepool.http import open_upstream_client
+from bridgepool.http import LocalProtocolError, open_upstream_client
 from tests.http_client.support import OK, Peer, answer_all, client_of, read_all
 
 
@@ -44,6 +44,40 @@ async def test_host_and_base_path_are_put_in_front() -> None:
         async with open_upstream_client("https://api.example:8443/v1/", dial=dial) as client:
             await read_all(client, target=b"/models")
     assert heads == [b"GET /v1/models HTTP/1.1\r\nhost: api.example:8443\r\n\r\n"]
+
+
+async def test_the_asterisk_of_options_is_sent_as_it_is() -> None:
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await peer.read_head())
+        await peer.send(OK)
+
+    async with client_of(script) as (client, _):
+        await read_all(client, b"OPTIONS", b"*")
+    assert heads[0].startswith(b"OPTIONS * HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("target", [b"", b"models", b"?a=b", b"@other.example/", b"http://other/"])
+async def test_a_target_without_a_slash_at_its_beginning_is_not_sent(target: bytes) -> None:
+    """Behind a base URL it would be another path or host."""
+    async with client_of(answer_all) as (client, upstream):
+        with pytest.raises(LocalProtocolError, match="the target must begin with a slash"):
+            await read_all(client, target=target)
+        assert upstream.dialled == 0
+
+
+async def test_a_body_that_was_not_read_in_the_block_is_not_an_empty_one_after_it() -> None:
+    async with client_of(answer_all) as (client, _):
+        async with client.request(b"GET", b"/") as response:
+            pass
+        assert not response.ended
+        with pytest.raises(trio.ClosedResourceError, match="the block of this request has ended"):
+            await response.receive_some()
+        async with client.request(b"GET", b"/") as response:
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().reused == 1
+        assert await response.receive_some() == b""  # this one was read to its end
 
 
 async def test_a_connection_is_reused_once_its_response_was_read() -> None:

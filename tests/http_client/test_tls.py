@@ -283,6 +283,10 @@ def test_a_base_url_gives_authority_and_path(url: str, authority: bytes, base_pa
         "http://example.com/\u00fc",
         "http://example.com:99999",
         "http://ex..ample.com",
+        "http://exam ple.com",
+        "http://example.com/v 1",
+        "http://example.com\n/v1",
+        " http://example.com",
     ],
 )
 def test_an_invalid_base_url_is_refused_without_showing_secrets(url: str) -> None:

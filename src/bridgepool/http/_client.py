@@ -10,6 +10,7 @@ import trio
 from bridgepool._network import Dial, Origin, dial_origin, parse_origin
 from bridgepool._services import open_service_nursery
 from bridgepool.http._connection_slots import ConnectionSlots
+from bridgepool.http._errors import LocalProtocolError
 from bridgepool.http._h11_wires import H11ClientWire
 from bridgepool.http._limits import MessageLimits, UpstreamLimits
 from bridgepool.http._messages import Headers, Request, get_header
@@ -68,7 +69,8 @@ class UpstreamClient:
 
         Args:
             method: As it is to be sent; usually upper case.
-            target: Path and query; the path of the base URL is put in front.
+            target: Path and query, with a slash first; the path of the base URL is put in front. Or
+                ``*``, which is sent as it is.
             headers: Names in lower case, without Transfer-Encoding. Host is added when missing, as
                 is Content-Length for a body of type `bytes`.
             body: None, bytes, or an object whose `receive_some()` returns the pieces.
@@ -96,7 +98,12 @@ class UpstreamClient:
         """
         if get_header(headers, b"host") is None:
             headers = ((b"host", self.authority), *headers)
-        request = Request(method, self._origin.base_path + target, headers)
+        if target != b"*":
+            # It would become another path, or another host, together with what is put in front.
+            if target[:1] != b"/":
+                raise LocalProtocolError("the target must begin with a slash")
+            target = self._origin.base_path + target
+        request = Request(method, target, headers)
         return UpstreamCall(self._pool, self._nursery, request, body, tenant, upgrade, on_sent)
 
     def statistics(self) -> UpstreamStatistics:
@@ -131,6 +138,7 @@ async def open_upstream_client(
 
     Raises:
         ValueError: `base_url` is invalid.
+        TypeError: `base_url` is not a str.
     """
     origin = parse_origin(base_url)
     name = origin.authority.decode("ascii")

@@ -65,7 +65,12 @@ class GracefulClose:
 
         Args:
             within: Seconds from now after which running exchanges are cut; `math.inf` for never.
+
+        Raises:
+            ValueError: `within` is negative, or not a number.
         """
+        if not within >= 0:
+            raise ValueError(f"within must be 0 or more seconds, not {within!r}")
         self._begun = True
         self._deadline = min(self._deadline, trio.current_time() + within)
         for server in self._servers:

@@ -214,7 +214,7 @@ class UpstreamResponse:
             UpstreamCut: The connection ended before the body was complete.
             UpstreamProtocolError: The upstream did not send valid HTTP/1.
             UpstreamTimeout: Nothing was received for `read_timeout`.
-            trio.ClosedResourceError: The client was closed.
+            trio.ClosedResourceError: The client was closed, or the block of the request was left.
         """
         data = self.take_buffered()
         if data or self.ended:
@@ -291,6 +291,7 @@ class UpstreamCall:
         if exc is None and self._response is not None and not self._response.ended:
             with suppress(UpstreamError):  # the response is no longer read
                 self._response.take_buffered()  # the rest may be buffered
+            self._response.ended = False  # that rest was not returned
         if self._connection is not None:
             await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
 
@@ -304,10 +305,8 @@ class UpstreamCall:
         content_length = get_header(headers, b"content-length")
         if isinstance(body, bytes):
             if content_length is None:
-                length = b"%d" % len(body)
-                self._request = attrs.evolve(
-                    self._request, headers=(*headers, (b"content-length", length))
-                )
+                headers = (*headers, (b"content-length", b"%d" % len(body)))
+                self._request = attrs.evolve(self._request, headers=headers)
             if len(body) > _MAX_SHORT_BODY or get_header(headers, b"expect") is not None:
                 self._body = _BytesBody(body)
         elif (
