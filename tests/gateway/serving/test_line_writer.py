@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import json
@@ -128,6 +129,26 @@ def test_the_number_of_dropped_lines_is_logged_when_the_sink_is_read_again(
     [record] = caplog.records
     assert record.getMessage() == "log lines dropped"
     assert (vars(record)["log"], vars(record)["lines"]) == ("a log", 5)
+
+
+def test_a_full_disk_is_not_taken_for_one_with_room_when_nothing_is_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The end of a program, and a rotation, logged `log lines dropped`: that it can be written."""
+
+    def write(data: bytes) -> None:
+        if data:
+            raise OSError(errno.ENOSPC, "no space")
+
+    writer = LineWriter(write, name="a log")
+    writer.append(b"lost\n")
+    close_writers([writer])
+    for _ in range(2):
+        writer.start()
+        writer.append(b"")  # as for a rotation
+        close_writers([writer])
+    assert caplog.messages == ["log cannot be written"]
+    assert writer.dropped == 1
 
 
 def test_a_finaliser_may_log_while_a_line_is_appended() -> None:

@@ -137,10 +137,13 @@ class LineWriter:
             self._write(b"".join(_make(lines)))
         except Exception as raised:  # mostly an OSError; the sink may be the user's
             error = raised
+        size = sum(map(len, lines))
+        if error is None and not size:
+            return  # whether lines can be written is not known of that
         with self._lock:
-            self._buffered -= sum(map(len, lines))
+            self._buffered -= size
             if error is not None:
-                self.dropped += len(lines)
+                self.dropped += sum(len(line) > 0 for line in lines)
             unreported = self.dropped - self._reported
             if error is None:
                 self._reported = self.dropped

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-import httpx2
 import pytest
 import trio
 
@@ -317,15 +316,6 @@ async def test_what_is_no_control_plane_is_told_apart(
             await admin.do(list_providers)
         assert caught.value.code == "not_understood"
     nursery.cancel_scope.cancel()
-
-
-async def test_nobody_at_the_address_is_told() -> None:
-    async with open_http_admin("http://127.0.0.1:1", Secret("bpa_x_y")) as admin:
-        refused = r"did not answer \(Connection refused\)"
-        with pytest.raises(AdminError, match=refused) as caught:
-            await admin.do(list_providers)
-        assert caught.value.code == "unreachable"
-    assert not isinstance(caught.value.__cause__, httpx2.HTTPError)
 
 
 async def test_by_the_store_a_gateway_of_a_control_plane_that_was_killed_is_not_connected(

@@ -60,10 +60,10 @@ class HttpAdmin:
                 timeout=_TIMEOUT + wait,
             )
         except httpx2.HTTPError as error:
+            url = self._client.base_url
+            why, what = _why(error, is_encrypted=url.scheme == "https")
             raise AdminError(
-                "unreachable",
-                f"the control plane at {self._client.base_url} did not answer "
-                f"({_why(error)}); is it running, and is that its --listen address?",
+                "unreachable", f"the control plane at {url} did not answer ({why}); {what}"
             ) from None
         if response.headers.get(API_HEADER) != API_VERSION:
             raise _not_understood(response)
@@ -96,16 +96,23 @@ async def open_http_admin(
         yield HttpAdmin(client)
 
 
-def _why(error: httpx2.HTTPError) -> str:
-    """Return why there was no answer."""
+def _why(error: httpx2.HTTPError, *, is_encrypted: bool) -> tuple[str, str]:
+    """Return why there was no answer, and what to do."""
+    what = "is it running, and is that its --listen address?"
     if isinstance(error, httpx2.TimeoutException):
-        return "not in time"
+        return "not in time", what
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError | trio.BrokenResourceError):
-            return describe_failure(cause)
+            if isinstance(cause.__cause__, ssl.SSLCertVerificationError):
+                what = "name its authority with --ca-file, or renew its certificate"
+            elif isinstance(cause.__cause__, ssl.SSLError):
+                what = "if it does not use TLS, the URL begins with http://"
+            return describe_failure(cause), what
         cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
+    if isinstance(error, httpx2.RemoteProtocolError) and not is_encrypted:
+        return "no HTTP", "if it uses TLS, the URL begins with https://"
+    return type(error).__name__, what
 
 
 def _decode(response: httpx2.Response, kind: type[T]) -> T:
