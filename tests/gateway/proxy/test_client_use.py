@@ -353,7 +353,7 @@ async def test_a_budget_of_no_money_is_spent_from_the_first_request(nursery: tri
         both.rules({"money_per_day": 0})
         refused = await both.ask(body={})
         assert refused.code == "budget_exceeded"
-        assert "budget is 0 (money per day), so none of its requests" in str(refused.json)
+        assert "budget is 0 (money per day): only lists of models" in str(refused.json)
         assert "begins" not in str(refused.json)  # as no time helps
         assert both.upstream.asked == []
 

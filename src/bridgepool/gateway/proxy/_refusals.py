@@ -247,7 +247,7 @@ def budget_exceeded(rule: str, next_begins: str, headers: Headers) -> Refusal:
 
 def no_budget(rule: str, headers: Headers) -> Refusal:
     """Refuse any request of a client whose budget is 0."""
-    message = f"This client's budget is 0 ({rule}), so none of its requests is served."
+    message = f"This client's budget is 0 ({rule}): only lists of models are answered."
     return Refusal(429, "budget_exceeded", message, Retry.USELESS, headers=headers)
 
 
