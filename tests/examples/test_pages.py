@@ -200,6 +200,21 @@ def test_every_refusal_stands_in_a_table_with_its_status_and_whether_to_retry() 
     assert {"bad_request", *_INVALID_CODES.values()} <= rows.keys()
 
 
+def test_every_field_of_the_status_of_a_gateway_stands_on_the_page() -> None:
+    section = page("howto/observability.md").partition("## Status\n")[2].partition("\n## ")[0]
+    keys: set[str] = set()
+    for name in ("proxy/_status.py", "proxy/_budget_status.py", "sources/_control_source.py"):
+        source = ROOT / "src" / "bridgepool" / "gateway" / name
+        for function in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            named = isinstance(function, ast.FunctionDef) and function.name
+            if named and re.search("document|connection", named):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Dict):
+                        keys |= {str(k.value) for k in node.keys if isinstance(k, ast.Constant)}
+    assert {"pool", "most_spent", "software", "bytes_received"} <= keys
+    assert [key for key in sorted(keys) if f"`{key}`" not in section] == []
+
+
 def test_one_page_tells_how_to_install_and_no_other_names_the_distribution() -> None:
     """`pip install 'bridgepool[gateway]'` found no such distribution."""
     named = re.compile(r"pip install [^`\n]*bridgepool(?:\[|\b)")

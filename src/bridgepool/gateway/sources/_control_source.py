@@ -98,7 +98,7 @@ class _ControlSource:
         self._report_keys()
 
     def report(self) -> SourceReport:
-        """Say how it goes with the control plane."""
+        """Return the report of a source that is a control plane."""
         status = self._remote.status
         problem = None
         if status.refused is not None:
