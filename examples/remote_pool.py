@@ -68,7 +68,7 @@ async def own() -> None:
         print("port", listeners[0].socket.getsockname()[1], flush=True)
         nursery.start_soon(follow, "owner", partial(service.connect, net.Identity("owner")))
         for number in count(1):
-            source.replace(ProviderSnapshot([Printer("hall", f"10.0.0.{number}", PIN)], number))
+            source.replace(ProviderSnapshot([Printer("hall", f"10.0.0.{number}", PIN)]))
             await trio.sleep(0.5)
 
 

@@ -220,6 +220,8 @@ class _Watcher(Generic[P]):
     backoff: Backoff = attrs.field(init=False)
     # set by a notice; a new one with each reload
     noticed: trio.Event = attrs.field(factory=trio.Event, init=False)
+    # what was logged of the failures since the last good reload
+    logged: str | None = attrs.field(default=None, init=False)
     has_started: bool = attrs.field(default=False, init=False)
     # the pool was closed
     is_closed: bool = attrs.field(default=False, init=False)
@@ -295,6 +297,7 @@ class _Watcher(Generic[P]):
             raise
         except Exception as error:  # their code: a bug there must not end the watcher
             _log.exception("reload failed by an unexpected exception")
+            self.logged = None
             self._count_failed(f"unexpected {type(error).__name__}; its traceback is in the log")
 
     async def _ask(self) -> ProviderSnapshot[P]:
@@ -317,25 +320,28 @@ class _Watcher(Generic[P]):
             self.is_closed = True
         elif outcome is ReplaceOutcome.OUT_OF_DATE:
             problem = f"the source is at revision {snapshot.revision}, behind ours"
-            self._log_problem(problem)
+            # The revision of a source that counts anew is another one each time.
+            self._log_problem(problem, kind="out of date")
             status.out_of_date += 1
             status._note_bad(problem)
         else:
             if status.failures_in_a_row:
                 _log.info("reload succeeded after %d failed ones", status.failures_in_a_row)
             status._note_good(snapshot, outcome)
+            self.logged = None
             if not self.has_started:
                 self.has_started = True
                 self.task_status.started(status)
 
     def _note_failed(self, problem: str) -> None:
-        self._log_problem(problem)
+        self._log_problem(problem, kind=problem)
         self._count_failed(problem)
 
-    def _log_problem(self, problem: str) -> None:
+    def _log_problem(self, problem: str, *, kind: str) -> None:
         # The same one is logged as a warning once, not at each retry.
-        is_known = self.status.failures_in_a_row and self.status.last_error == problem
-        _log.log(logging.DEBUG if is_known else logging.WARNING, "reload failed: %s", problem)
+        level = logging.DEBUG if self.logged == kind else logging.WARNING
+        self.logged = kind
+        _log.log(level, "reload failed: %s", problem)
 
     def _count_failed(self, problem: str) -> None:
         self.status.failures += 1

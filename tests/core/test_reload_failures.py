@@ -170,7 +170,7 @@ async def test_an_out_of_date_snapshot_is_counted_changes_nothing_and_is_retried
     reloader = ScriptedReloader(
         [
             gives("b", revision=2),
-            gives("a", revision=1),
+            gives("a", revision=0),
             gives("a", revision=1),
             gives("c", revision=3),
         ]
@@ -187,7 +187,7 @@ async def test_an_out_of_date_snapshot_is_counted_changes_nothing_and_is_retried
         assert (status.out_of_date, status.failures, status.revision) == (2, 0, 3)
         assert status.last_error == "the source is at revision 1, behind ours"
         assert [one.message for one in caplog.records if one.levelname == "WARNING"] == [
-            "reload failed: the source is at revision 1, behind ours"
+            "reload failed: the source is at revision 0, behind ours"
         ]
         nursery.cancel_scope.cancel()
 

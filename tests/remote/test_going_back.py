@@ -92,6 +92,23 @@ async def test_the_log_of_the_owner_names_a_follower_that_is_ahead_of_it(
     assert record.__dict__["own_revision"] == 5
 
 
+async def test_a_follower_that_is_ahead_is_named_also_if_it_sends_no_receipts(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As one whose owner counts anew after a restart: it keeps what it has until then."""
+    async with open_two() as two:
+        last = two.ahead.owner.set_rows([row(1)])
+        await two.remote.changes.receive()
+        await two.remote.reload()
+        await two.switch()
+        (record,) = [each for each in caplog.records if "follower is ahead" in each.message]
+        two.remote.acknowledge(last)
+        await trio.sleep(0.1)
+    assert [each for each in caplog.records if "follower is ahead" in each.message] == [record]
+    assert record.__dict__["reported_revision"] == last
+    assert record.__dict__["own_revision"] == 5
+
+
 async def test_the_same_revision_by_other_changes_is_not_taken_for_the_one_before(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

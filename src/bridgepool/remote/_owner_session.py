@@ -102,6 +102,7 @@ class OwnerSession(Generic[P]):
     watch: Watch | None = attrs.field(default=None, init=False)
     sent: RowSet | None = attrs.field(default=None, init=False)  # in the last notice; no rows
     running: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
+    was_ahead: bool = attrs.field(default=False, init=False)  # the follower, at some time
     goodbye: Goodbye | None = attrs.field(default=None, init=False)  # why it is ended from here
     loss: ConnectionLostError | None = attrs.field(default=None, init=False)
 
@@ -211,6 +212,9 @@ class OwnerSession(Generic[P]):
             protocol=str(self.admitted.protocol),
         )
         self.running.deadline = inf
+        current = self.service._current
+        if current is not None and hello.epoch == current.snapshot.epoch:
+            self._warn_if_ahead(hello.revision)
         self.service.sessions[self.id] = self.info
         if self.service._observer is not None:
             self.service._observer.session_opened(self.info)
@@ -249,20 +253,27 @@ class OwnerSession(Generic[P]):
         """Take a receipt."""
         if self.info is None or self.goodbye is not None:
             return
-        current, revision = self.service._current, self.service.revision
-        is_epoch = current is not None and receipt.epoch in (None, current.snapshot.epoch)
-        if is_epoch and revision is not None and receipt.revision > revision:
-            facts = {
-                "session": self.id,
-                "reported_by": self.admitted.identity.name,
-                "reported_revision": receipt.revision,
-                "own_revision": revision,
-            }
-            _log.warning("%s is ahead", self.service._follower, extra=facts)
+        current = self.service._current
+        if current is not None and receipt.epoch in (None, current.snapshot.epoch):
+            self._warn_if_ahead(receipt.revision)
         self.service.receipts[self.id] = receipt
         if self.service._observer is not None:
             self.service._observer.acknowledged(self.id, receipt)
         self.service._noted.publish()
+
+    def _warn_if_ahead(self, reported: int | None) -> None:
+        """Log, once, that the follower keeps what it has: it has a later revision than is sent."""
+        revision = self.service.revision
+        if reported is None or revision is None or reported <= revision or self.was_ahead:
+            return
+        self.was_ahead = True
+        facts = {
+            "session": self.id,
+            "reported_by": self.admitted.identity.name,
+            "reported_revision": reported,
+            "own_revision": revision,
+        }
+        _log.warning("%s is ahead", self.service._follower, extra=facts)
 
     def _after_hello(self) -> None:
         if self.info is None:
