@@ -18,7 +18,7 @@ from ._statistics import JSON, as_json
 
 @attrs.frozen
 class ChangeBusStatistics:
-    """A look at a `ChangeBus`."""
+    """Statistics of a `ChangeBus`."""
 
     subscribers: int
     """Subscriptions that are open and still referenced."""

@@ -74,7 +74,7 @@ class RemoteProviders(Generic[P]):
     changes: ChangeSubscription
     """Notices for `watch_providers`: at each change, and at the beginning of each session."""
     status: RemoteStatus
-    """How the connection is."""
+    """The state of the connection."""
     _hello: Hello
     _limits: RemoteLimits
     _bus: ChangeBus
@@ -106,7 +106,7 @@ class RemoteProviders(Generic[P]):
 
         What it sent along with its last notice is returned without asking, once; so a reload
         is at least as new as the last notice that was received. A checkpoint. It waits for the
-        end of the first try to connect, whatever comes of it.
+        end of the first attempt to connect, whether or not it succeeds.
 
         Its revision is that of the owner's source. It may be lower than before, when another owner
         answers that is behind: a pool refuses it, and `watch_providers` asks again later. With
@@ -165,7 +165,7 @@ class RemoteProviders(Generic[P]):
             self._receipt_due.deadline = trio.current_time() + delay
 
     def reconnect(self) -> None:
-        """End the wait for the next try to connect, if there is one. Not async, never fails.
+        """End the wait for the next attempt to connect, if there is one. Not async, never fails.
 
         For a program that ends soon and has something to send; the next waits begin short again.
         """
@@ -176,7 +176,7 @@ class RemoteProviders(Generic[P]):
         """Wait until this follower is refused before it ever had a session.
 
         For a program that ends then, with the reason. Once there has been a session, a refusal
-        is an outage like any other: what is in force stays, and the next tries may succeed.
+        is an outage like any other: what is in force stays, and a later attempt may succeed.
         """
         while self._first_refusal is None:
             await self._refused_first.wait()
@@ -345,12 +345,12 @@ async def open_remote_providers(
         connect: Opens a connection; called again after each loss. What it raises is an outage,
             but for a `HandshakeRefusedError` that refuses.
         rows: How providers are read from rows.
-        name: What this follower calls itself.
-        instance: Which process of it; random by default.
+        name: The name of this follower.
+        instance: Identifies its process; random by default.
         services: What else is asked for on each session; without one of them there is none.
         seen: What the owner sent last, before this program was started; such as from a file. The
             owner receives its revision and epoch.
-        limits: How long to wait for what.
+        limits: Durations of the connection and of its retries.
         owner_name: What log lines and errors call the owner, for operators of your application who
             know it by another name.
 

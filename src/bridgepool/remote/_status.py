@@ -17,20 +17,20 @@ _NO_REASON: Final = "unexpected_status"
 
 @attrs.frozen(kw_only=True)
 class RemoteLimits:
-    """How long to wait, in seconds."""
+    """Durations of a follower, in seconds."""
 
     first_delay: float = attrs.field(default=0.2, validator=positive_seconds)
-    """After a lost connection, before the next try, at most; doubled for each further one, and
-    each wait is a random part of it."""
+    """After a lost connection, before the next attempt, at most; doubled for each further one,
+    and each wait is a random part of it."""
     max_delay: float = attrs.field(default=10.0, validator=positive_seconds)
-    """What no wait between two tries exceeds."""
+    """The longest wait between two attempts."""
     steady_after: float = attrs.field(default=1.0, validator=seconds)
     """How long a session must have lasted for the waits to begin at `first_delay` again, so
     that connections which are made and cut at once do not become a storm."""
     refused_delay: float = attrs.field(default=30.0, validator=positive_seconds)
-    """After a refusal, before the next try: this long, or up to a half less."""
+    """After a refusal, before the next attempt: this long, or up to a half less."""
     connect_timeout: float = attrs.field(default=15.0, validator=positive_seconds)
-    """From the start of a try until the session has begun."""
+    """From the start of an attempt until the session has begun."""
     receipt_delay: float = attrs.field(default=0.06, validator=seconds)
     """Before a receipt is sent, at most; each wait is half of it and a random part of the rest. So
     that a hundred followers of one change do not answer all at once, nor while others are still
@@ -58,7 +58,7 @@ class RemoteStatus:
     ever_connected: bool = False
     """Whether there has been a session."""
     attempts: int = 0
-    """Connections that were tried."""
+    """Connection attempts."""
     sessions: int = 0
     """Sessions that have begun."""
     session: str | None = None
@@ -70,7 +70,7 @@ class RemoteStatus:
     revision: int | None = None
     """The owner's latest that was received in the current session, or in the last one."""
     refused: Refused | None = None
-    """Why the last try was refused; None when it was not."""
+    """Why the last attempt was refused; None if it was not."""
     last_error: str | None = None
     """Why there was no session, or why the last one ended; kept when there is one again. Holds
     no secrets."""

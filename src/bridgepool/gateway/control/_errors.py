@@ -32,7 +32,7 @@ class NotFoundError(StoreError):
 
 
 class NameTakenError(StoreError):
-    """Something living has that name already; remove or rename it first, or take another.
+    """The name is in use: remove or rename what has it, or choose another.
 
     Args:
         kind: What has it, such as ``provider``.
@@ -130,7 +130,7 @@ class StoreBrokenError(StoreError):
 
 
 class NewerSchemaError(StoreError):
-    """The database was brought up to date by a newer bridgepool than this one.
+    """The database was migrated by a newer bridgepool than this one.
 
     Args:
         found: The version of its tables.

@@ -61,7 +61,7 @@ _RENEWALS_PERIOD: Final = 600.0  # seconds
 
 @attrs.frozen
 class HubStatus:
-    """A look at a `Hub`."""
+    """The status of a `Hub`."""
 
     revisions: Revisions
     """What is served."""
@@ -74,7 +74,7 @@ class HubStatus:
     write_problem: str | None
     """Why the store cannot be written now; None when it can."""
     ending: bool
-    """The process is to end; see `Hub.end_waits`."""
+    """The process is shutting down; see `Hub.end_waits`."""
 
 
 @attrs.define(eq=False)
@@ -298,7 +298,7 @@ class Hub:
                         await changes.receive()
 
     def end_waits(self) -> None:
-        """Answer who waits in `wait_applied`, now and from now on: the process is to end."""
+        """End all waits of `wait_applied`, now and from now on: the process is shutting down."""
         self._ending.set()
 
     # -- following the store

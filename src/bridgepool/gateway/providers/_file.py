@@ -55,7 +55,7 @@ _DEFAULTS: Final = {
 
 @attrs.frozen
 class ProviderFile:
-    """What one reading of a provider file said."""
+    """The contents of a provider file, as it was read once."""
 
     providers: tuple[Provider, ...]
     """In the order of the file, the disabled ones too."""

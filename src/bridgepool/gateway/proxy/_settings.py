@@ -27,8 +27,8 @@ class GatewaySettings:
 
     allow_anonymous: bool = False
     """Serve local programs without a key while no clients are configured. For listeners on
-    loopback addresses only, without proxies in front. Web pages of elsewhere are refused, and what
-    a proxy brings with an `X-Forwarded-For` (or its kind) that names another machine."""
+    loopback addresses only, without proxies in front. Web pages from elsewhere are refused, and
+    what a proxy brings with an `X-Forwarded-For` (or the like) that names another machine."""
     cors_origins: tuple[str, ...] = attrs.field(default=(), converter=_to_origins)
     """The origins whose web pages may call the gateway, of the web, of the schemes of apps, and
     `null`; as `--cors-origin` takes them."""

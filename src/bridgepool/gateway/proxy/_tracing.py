@@ -65,7 +65,7 @@ class UpstreamAttempt:
 
 @attrs.define(eq=False)
 class RequestTrace:
-    """What is taken down of one request that is traced; made by `Tracing.begin`."""
+    """The trace of one request; made by `Tracing.begin`."""
 
     trace_id: int
     parent_id: int = 0

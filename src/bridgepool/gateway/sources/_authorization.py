@@ -77,7 +77,7 @@ class AuthorizationLimits:
 
 @attrs.frozen
 class KnownClient:
-    """A client's key that was good when it was last asked about; for keeping it elsewhere."""
+    """A client's key that was valid when it was verified last, to be stored elsewhere."""
 
     digest: bytes = attrs.field(repr=False)
     """The SHA-256 of the key, of which nothing can be guessed: a key is 256 random bits."""

@@ -203,11 +203,11 @@ async def open_control_plane(
 
     Args:
         connect: Opens a connection, with the key of this gateway.
-        name: What this gateway calls itself.
-        instance: Which process of it; random by default.
+        name: The name of this gateway.
+        instance: Identifies its process; random by default.
         types: The provider types that it knows, as for `open_gateway`.
         seen: What the control plane sent last, before this program was started.
-        limits: How long to wait for what.
+        limits: Durations of the connection and of its retries.
         authorization: For how long answers about clients' keys are used.
         key_report_interval: Seconds between two looks at the use of keys; see
             `ControlPlane.report_keys`.

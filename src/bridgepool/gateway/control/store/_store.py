@@ -134,9 +134,9 @@ class Store:
         """Change what the patch says of a provider, found by its name or id.
 
         Args:
-            actor: Who asks for it.
+            actor: Who makes the change, for the audit.
             name: Its name, or its id.
-            patch: What is to be different.
+            patch: The fields that change.
             if_revision: Only if this is still the revision of its row.
             allow_empty: It may be the last enabled provider that is disabled.
 
@@ -174,10 +174,10 @@ class Store:
         dry_run: bool = False,
         allow_empty: bool = False,
     ) -> ApplyResult:
-        """Make the providers as the drafts say: all of them in one revision, or none.
+        """Make the providers match the drafts: all of them in one revision, or none.
 
         Args:
-            actor: Who asks for it.
+            actor: Who makes the change, for the audit.
             drafts: Found by name; a `KeyRef` or a header without a value keeps what is stored.
             prune: Remove the providers that no draft names.
             dry_run: Only report what would be done.

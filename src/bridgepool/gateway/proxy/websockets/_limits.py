@@ -18,7 +18,7 @@ class WebSocketLimits:
     max_message_bytes: float = attrs.field(default=16 * 2**20, validator=amount)
     """Longest message in either direction; the websocket is closed with 1009 beyond."""
     ping_interval: float = attrs.field(default=20.0, validator=positive_seconds)
-    """Silence of a peer after which it is asked for a sign of life."""
+    """Silence of a peer after which it is pinged."""
     ping_timeout: float = attrs.field(default=20.0, validator=positive_seconds)
     """Time that it then has to send anything."""
     max_age: float = attrs.field(default=3600.0, validator=positive_seconds)
