@@ -40,6 +40,8 @@ async def test_a_wrong_version_is_told_with_who_has_to_be_upgraded(
             refusal = await remote.wait_refused()
             assert refusal.code == "version_refused"
             assert "upgrade the owner" in refusal.reason
+            with trio.testing.assert_checkpoints():  # also when it need not wait
+                assert await remote.wait_refused() == refusal
 
 
 async def test_a_refused_follower_tries_again_seldom_and_recovers_when_it_is_let_in(

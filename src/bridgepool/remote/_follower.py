@@ -176,8 +176,10 @@ class RemoteProviders(Generic[P]):
         """Wait until this follower is refused before it ever had a session.
 
         For a program that ends then, with the reason. Once there has been a session, a refusal
-        is an outage like any other: what is in force stays, and a later attempt may succeed.
+        is an outage like any other: what is in force stays, and a later attempt may succeed. A
+        checkpoint.
         """
+        await trio.lowlevel.checkpoint()
         while self._first_refusal is None:
             await self._refused_first.wait()
         return self._first_refusal

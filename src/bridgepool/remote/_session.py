@@ -96,19 +96,21 @@ class ServiceSession:
         self._rpc.notices[f"{self._service}.{method}"] = NoticeHandler(params, handle)
 
     async def call(self, method: str, params: object, result: type[R]) -> R:
-        """Call the other end, and return its answer. See `RpcPeer.call` for what it raises.
+        """Call the other end, and return its answer. A checkpoint.
 
         Raises:
             RemoteError: The other end answered with an error.
             InvalidMessageError: Its answer is not a `result`.
+            UnsendableError: The parameters cannot be encoded, or are too large.
             ConnectionLostError: There will be no answer.
         """
         return await self._rpc.call(f"{self._service}.{method}", params, result)
 
     async def notify(self, method: str, params: object) -> None:
-        """Send a notice; waits while the other end is slow to read.
+        """Send a notice; waits while the other end is slow to read. A checkpoint.
 
         Raises:
+            UnsendableError: The parameters cannot be encoded, or are too large.
             ConnectionLostError: The connection is lost.
         """
         await self._rpc.notify(f"{self._service}.{method}", params)

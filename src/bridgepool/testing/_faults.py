@@ -181,7 +181,10 @@ class FaultProxy:
         )
 
     async def wait_accepted(self, count: int) -> None:
-        """Wait until `count` connections were accepted since the proxy was opened."""
+        """Wait until `count` connections were accepted since the proxy was opened.
+
+        A checkpoint.
+        """
         await trio.lowlevel.checkpoint()
         while self._accepted < count:
             await self._changed.wait()

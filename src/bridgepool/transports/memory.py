@@ -79,7 +79,10 @@ class MemoryChannel(trio.abc.Channel[bytes]):
             self._receiving = False
 
     async def aclose(self) -> None:
-        """Close this end. The other receives what was sent, then `trio.EndOfChannel`."""
+        """Close this end. The other receives what was sent, then `trio.EndOfChannel`.
+
+        A checkpoint, but this end is closed also if it is cancelled.
+        """
         self._closed = True
         self._outgoing.close()
         self._incoming.close()

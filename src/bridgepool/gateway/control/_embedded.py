@@ -32,7 +32,7 @@ class StoreProviders:
     _snapshot: StoreSnapshot | None = attrs.field(default=None, init=False)
 
     async def reload(self) -> ProviderSnapshot[Provider]:
-        """Read the store; only its revision if that has not moved.
+        """Read the store; only its revision if that has not moved. A checkpoint.
 
         `clients` and `rejected` are of the same reading as the snapshot that is returned, from
         the moment it is returned. After an error they are what they were.

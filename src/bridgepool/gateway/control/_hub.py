@@ -244,6 +244,8 @@ class Hub:
     async def gateways(self) -> tuple[GatewaySession, ...]:
         """Return what is known of all gateways, whichever control plane they are connected to.
 
+        A checkpoint.
+
         Raises:
             StoreUnavailableError: The store is away, which has those of others.
         """
@@ -260,7 +262,7 @@ class Hub:
         """Wait until every gateway has acknowledged a revision that is connected or reconnecting.
 
         What gateways of this control plane acknowledge counts at once; what those of others do,
-        when it is in the store.
+        when it is in the store. A checkpoint.
 
         Args:
             revision: One that is in force, or was.
@@ -304,7 +306,7 @@ class Hub:
     # -- following the store
 
     async def refresh(self) -> None:
-        """Read the store; what has changed is in force when this returns.
+        """Read the store; what has changed is in force when this returns. A checkpoint.
 
         Raises:
             StoreError: It cannot be read.

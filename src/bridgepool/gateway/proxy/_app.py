@@ -208,7 +208,10 @@ class Gateway:
         )
 
     async def budgets(self) -> Mapping[str, object]:
-        """Return which budgets of clients are spent, or nearly so: a document for JSON."""
+        """Return which budgets of clients are spent, or nearly so: a document for JSON.
+
+        A checkpoint.
+        """
         found = await find_nearly_spent(self._uses.limiter)
         return budgets_document(found, in_memory=self._uses.shared is None)
 

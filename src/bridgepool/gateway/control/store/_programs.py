@@ -62,7 +62,7 @@ class Run(Protocol):
 
 @attrs.frozen
 class Programs:
-    """The running programs of a store; see `Store.programs`."""
+    """The running programs of a store; see `Store.programs`. Every method is a checkpoint."""
 
     _read: Run
     _write: Run

@@ -70,7 +70,10 @@ Ts = TypeVarTuple("Ts")
 
 @attrs.define(eq=False)
 class Store:
-    """Providers, clients and keys in a database; made by `open_store`."""
+    """Providers, clients and keys in a database; made by `open_store`.
+
+    Every async method is a checkpoint.
+    """
 
     _database: Database
     _keyring: Keyring
