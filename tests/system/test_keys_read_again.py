@@ -18,7 +18,7 @@ from bridgepool.gateway.sources._snapshot_file import BadSnapshotError, decode_s
 from tests.e2e.process import GatewayProcess
 from tests.system.asking import GENEROUS
 from tests.system.command import run_to_end
-from tests.system.rig import open_plane, run_front, run_plane
+from tests.system.rig import control_source, open_front, open_plane, run_front, run_plane
 from tests.system.test_wrong_encryption_key import make_store
 
 
@@ -42,7 +42,7 @@ async def test_the_encryption_keys_of_a_store_are_read_again_at_hangup(
     async with (
         run_plane(home) as plane,
         run_front(home, *home.embedded()) as (embedded, gateway),
-        run_front(home, *home.standalone()) as (front, _),
+        open_front(home, control_source(home)) as (front, _),
     ):
         await front.wait_outcome("north", "newer")
         for one in (front, embedded):
@@ -93,7 +93,7 @@ async def test_the_keys_of_a_snapshot_file_are_read_again_at_hangup(
                     return
 
     key_file.write_text(first.keys[0].reveal())
-    async with run_plane(home), run_front(home, *home.standalone(), *options) as (front, gateway):
+    async with open_plane(home), run_front(home, *home.standalone(), *options) as (front, gateway):
         await front.wait_outcome("north")
         await wait_readable(first)
         key_file.write_text("no key")

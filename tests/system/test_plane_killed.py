@@ -9,11 +9,13 @@ from pathlib import Path
 
 import trio
 
+from bridgepool.gateway.control._records import ProviderPatch
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.http import UpstreamError
+from tests.gateway.control.stores import ADA
 from tests.system.asking import Home, slowly
 from tests.system.load import open_load
-from tests.system.rig import make_home, run_front, run_plane
+from tests.system.rig import make_home, open_home_store, run_front, run_plane
 
 
 async def write_on(home: Home, answered: list[int], urls: list[str]) -> None:
@@ -25,7 +27,7 @@ async def write_on(home: Home, answered: list[int], urls: list[str]) -> None:
             return
 
 
-async def test_what_it_answered_is_kept_and_no_request_fails(
+async def test_what_it_answered_is_kept_and_a_change_meanwhile_is_served_and_no_request_fails(
     database_url: str,
     tmp_path: Path,
     north: SimulatedUpstream,
@@ -50,12 +52,17 @@ async def test_what_it_answered_is_kept_and_no_request_fails(
                 plane.signal(signal.SIGKILL)
             await plane.wait()
             await front.wait_ready(connected=False, ready=True)
+            async with open_home_store(home) as store:  # as a command on the store does
+                patch = ProviderPatch(base_url=south.openai_url, name="changed")
+                await store.update_provider(ADA, "other", patch)
+            assert await front.outcome("changed") == "unknown_provider"
             await load.wait_more(1)
             plane = await stack.enter_async_context(run_plane(home))
             began = trio.current_time()
-            assert (await home.api("GET", "revision"))["revision"] >= answered[-1]
+            assert (await home.api("GET", "revision"))["revision"] > answered[-1]
+            await front.wait_outcome("south", "changed")
             change = await home.api(
-                "PATCH", "providers/other", {"base_url": north.openai_url, "name": "moved"}
+                "PATCH", "providers/changed", {"base_url": north.openai_url, "name": "moved"}
             )
             await front.wait_outcome("north", "moved")
             print(f"served after the start: {trio.current_time() - began:.2f} s")

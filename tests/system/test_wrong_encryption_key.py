@@ -62,11 +62,9 @@ def errors(run: GatewayProcess) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("program", ["control-plane", "gateway"])
 async def test_a_start_in_which_no_provider_can_be_read_ends_with_status_2(
-    tmp_path: Path, north: SimulatedUpstream, database_url: str, program: str
+    tmp_path: Path, north: SimulatedUpstream, program: str
 ) -> None:
-    home = await make_store(
-        tmp_path, north, None if database_url.startswith("sqlite") else database_url
-    )
+    home = await make_store(tmp_path, north)
     replace_key(home)
     options = {
         "control-plane": home.plane_options(),
@@ -175,33 +173,6 @@ async def test_providers_whose_key_is_lost_can_be_set_again_or_removed(
     assert done.status == 0, done.everything
     async with run_plane(home) as plane:
         assert errors(plane) == []
-
-
-@pytest.mark.parametrize("program", ["control-plane", "gateway", "providers list"])
-async def test_a_malformed_encryption_key_is_reported_with_its_variable_or_file(
-    tmp_path: Path, north: SimulatedUpstream, program: str
-) -> None:
-    home = await make_store(tmp_path, north)
-    home.encryption_file.write_text("garbage\n")
-    more = {
-        "control-plane": ("--listen", "127.0.0.1:0", "--rpc-listen", "127.0.0.1:0"),
-        "gateway": ("--listen", "127.0.0.1:0"),
-        "providers list": (),
-    }[program]
-    by_variable = {**home.environ, KEYS: "garbage"}
-    at = ("--encryption-key-file", str(home.encryption_file))
-    for options, env, where in (
-        ((), by_variable, KEYS),
-        (at, home.environ, str(home.encryption_file)),
-    ):
-        async with run_command(*program.split(), *more, *options, env=env) as run:
-            assert await run.wait() == 2
-            await run.stderr.wait_end()
-            message = run.stderr.lines[-1]
-            assert f"{where}: encryption key 1 is not 32 bytes" in message
-            assert "--store" not in message
-            assert "bridgepool encryption new-key" in message
-            assert "garbage" not in message
 
 
 async def test_gateways_answer_misconfigured_for_what_cannot_be_read_and_its_last_good_form_first(

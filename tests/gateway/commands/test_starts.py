@@ -105,3 +105,29 @@ def test_a_store_that_is_no_database_ends_the_start_of_a_gateway(
         assert done.err.splitlines()[-1].startswith(f"bridgepool: {message}")
         assert "Traceback" not in done.err
         (tmp_path / "bridgepool.db.key").write_text(ENCRYPTION_KEY)
+
+
+@pytest.mark.parametrize("program", ["control-plane", "gateway", "providers list"])
+def test_a_malformed_encryption_key_is_reported_with_its_variable_or_file(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    program: str,
+) -> None:
+    store, keys = tmp_path / "store.db", tmp_path / "keys"
+    store.touch()
+    keys.write_text("garbage\n")
+    listen = {"control-plane": ANY, "gateway": ("--listen", "127.0.0.1:0")}.get(program, ())
+    for options, variable, where in (
+        ((), "garbage", KEYS),
+        (("--encryption-key-file", str(keys)), ENCRYPTION_KEY, str(keys)),
+    ):
+        monkeypatch.setenv(KEYS, variable)
+        start = (*program.split(), *listen, "--store", str(store), *options)
+        done = run_program(capsys, monkeypatch, *start)
+        assert done.status == 2
+        message = done.err.splitlines()[-1]
+        assert f"{where}: encryption key 1 is not 32 bytes" in message
+        assert "--store" not in message
+        assert "bridgepool encryption new-key" in message
+        assert "garbage" not in message
