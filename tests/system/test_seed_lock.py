@@ -6,6 +6,8 @@ plane, by the reload of an embedded gateway. A gateway serves on meanwhile.
 
 from __future__ import annotations
 
+import signal
+import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -150,10 +152,10 @@ keys = ["sk-seed"]
 """
 
 
-async def test_no_drift_keeps_a_control_plane_from_starting(
-    database_url: str, tmp_path: Path
+async def test_no_drift_keeps_a_control_plane_from_starting_and_its_keys_are_made_once(
+    tmp_path: Path,
 ) -> None:
-    home = await make_home(tmp_path, database_url)
+    home = await make_home(tmp_path)
     names = ("kept", "changed", "removed", "remade", "left-out")
     url = "https://api.openai.example/v1"
     seed = tmp_path / "seed.toml"
@@ -171,6 +173,11 @@ async def test_no_drift_keeps_a_control_plane_from_starting(
         made = {"name": "remade", "type": "anthropic", "base_url": url, "client_keys": True}
         await home.api("POST", "providers", made)
         await home.api("POST", "providers", made | {"name": "by-hand"})
+        for file in (home.admin_file, home.gateway_file, home.client_file):
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        first = home.admin_file.read_text()
+        plane.signal(signal.SIGKILL)
+        await plane.wait()
     elsewhere = "https://elsewhere.example/v1"
     kept = [*names[:4], "by-hand"]
     many = ", ".join(f'"sk-{number}"' for number in range(6))
@@ -197,3 +204,6 @@ async def test_no_drift_keeps_a_control_plane_from_starting(
         assert rows["kept"]["base_url"] == elsewhere
         assert rows["changed"]["base_url"] == "https://by-hand.example/v1"
         assert rows["remade"]["type"] == "anthropic"
+        assert "sk-seed" not in plane.everything
+        assert home.admin_file.read_text() == first
+        assert len((await home.api("GET", "admin-keys"))["keys"]) == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import ssl
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -203,30 +202,6 @@ async def test_tls_for_both(tmp_path: Path) -> None:
         change = await control.ask("POST", "/api/v1/providers", DRAFT)
         async with control.gateway() as remote:
             assert await follow(remote, change["revision"]) == ["openai"]
-
-
-async def test_a_second_start_makes_no_keys_and_says_how_the_store_drifts_from_the_seed(
-    tmp_path: Path,
-) -> None:
-    seed = tmp_path / "providers.toml"
-    row = '[[providers]]\nname = "ai"\ntype = "openai"\nbase_url = "https://{}.example/v1"\n'
-    seed.write_text(row.format("one") + 'keys = ["sk-of-the-seed-0123456789"]\n')
-    url = str(tmp_path / "store.db")
-    async with run_control(tmp_path, url, "--seed", str(seed)) as control:
-        await control.ask("PATCH", "/api/v1/providers/ai", {"base_url": "https://hand.example/v1"})
-        first = control.admin_key
-        for name in ("admin.key", "gateway.key"):
-            assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
-        control.run.signal(signal.SIGKILL)
-        await control.run.wait()
-    seed.write_text(row.format("two") + 'keys = ["sk-of-the-seed-0123456789"]\n')
-    async with run_control(tmp_path, url, "--seed", str(seed)) as control:
-        await control.run.wait_event("drift from the seed", row="ai")
-        shown = await control.ask("GET", "/api/v1/providers/ai")
-        assert shown["provider"]["base_url"] == "https://hand.example/v1"
-        assert "sk-of-the-seed" not in control.run.everything
-        assert control.admin_key == first
-        assert len((await control.ask("GET", "/api/v1/admin-keys"))["keys"]) == 1
 
 
 async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

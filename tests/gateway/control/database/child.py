@@ -49,8 +49,6 @@ def slow_seed(tx: Transaction) -> None:
 
 async def act(database: Database, action: str) -> None:
     match action:
-        case "migrate":
-            pass
         case "increment":
             for _ in range(50):
                 await database.write(increment)

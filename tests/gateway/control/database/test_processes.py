@@ -16,7 +16,7 @@ def _versions(tx: Transaction) -> list[Row]:
     return tx.fetch_all("SELECT version FROM schema_versions")
 
 
-@pytest.mark.parametrize("action", ["migrate", "seed-if-empty", "increment"])
+@pytest.mark.parametrize("action", ["seed-if-empty", "increment"])
 async def test_of_processes_that_start_together_each_step_is_made_once(
     database_url: str, action: str
 ) -> None:
