@@ -30,11 +30,11 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a response on a websocket is not charged", _LIMIT_TESTS, f"{_USE}._end",
-        "self._amounts(response, usage, sent / _EVENT_BYTES_PER_TOKEN)", "None",
+        "self._costs(response, usage, sent / _EVENT_BYTES_PER_TOKEN)", "None",
     ),
     bug(
         "a response that fails on a websocket keeps its place", _LIMIT_TESTS, f"{_USE}.note",
-        "response.grant.end(Amounts())", "pass",
+        "response.grant.end(costs_of())", "pass",
     ),
     bug(
         "a response that nobody asked for is free", _LIMIT_TESTS, f"{_USE}._begin",

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant, Limiter
+from bridgepool.gateway.limits._limiter import Costs, Exceeded, Grant, Limiter, costs_of
 from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
 from bridgepool.gateway.providers import Caller, ClientRules
 
@@ -54,7 +54,7 @@ class Gateway:
             ends, grant, tokens = request
             if ends <= world.now:
                 self.running.remove(request)
-                grant.end(world.amounts(tokens))
+                grant.end(world.costs(tokens))
         if self.asking is not None and self.asking[0] <= world.now:
             asked = self.asking[1]
             shares = world.lease(self, asked)
@@ -88,7 +88,7 @@ class Gateway:
                 if self.asking is None and self.answer is None:
                     self.next_report = min(self.next_report, self.world.now)
                 return False
-        estimate = self.world.amounts(tokens * self.world.estimated)
+        estimate = self.world.costs(tokens * self.world.estimated)
         found = self.limiter.admit(self.world.caller, estimate)
         if isinstance(found, Exceeded):
             return False
@@ -119,8 +119,8 @@ class World:
     gateways: list[Gateway] = attrs.field(factory=list)
     started: int = 0
 
-    def amounts(self, tokens: float) -> Amounts:
-        return Amounts(tokens, tokens * self.price)
+    def costs(self, tokens: float) -> Costs:
+        return costs_of(tokens, tokens * self.price)
 
     def delay(self) -> float:
         return self.random.choice((0.0, 0.0, 0.05, 0.3))

@@ -7,7 +7,7 @@ import pytest
 
 from bridgepool.gateway.limits._budgets import BudgetUse
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, Limiter
+from bridgepool.gateway.limits._limiter import Limiter, costs_of
 from bridgepool.gateway.limits._shares import Share
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.proxy import _budget_status
@@ -24,9 +24,9 @@ async def test_budgets_are_listed_from_80_percent_on_until_their_period_ends(
     rules = ClientRules(tokens_per_day=100, money_per_month=1000, requests_per_minute=100)
     for name, tokens in {"a": 79, "b": 80, "c": 100, "d": 250}.items():
         caller = Caller(name, f"k{name}", rules, ClientRules(tokens_per_month=1000))
-        admitted(limits.admit(caller, Amounts(tokens, 1.0))).end(None)
+        admitted(limits.admit(caller, costs_of(tokens, 1.0))).end(None)
     blocked = Caller("e", "ke", ClientRules(tokens_per_day=0))  # as the operator wants it
-    limits.admit(blocked, Amounts())
+    limits.admit(blocked, costs_of())
     midnight = NEW_YEAR + DAY
     found = await find_nearly_spent(limits)
     assert found == [
@@ -60,10 +60,10 @@ async def test_a_gateway_with_shares_lists_what_all_gateways_have_spent() -> Non
             left = remaining if asked.rule == "money_per_day" else 60
             scope.apply(asked, Share(min(2, left), left), clocks.now)
 
-    admitted(limits.admit(caller, Amounts(money=1.0))).end(None)
+    admitted(limits.admit(caller, costs_of(money=1.0))).end(None)
     assert await find_nearly_spent(limits) == []
     report(remaining=15)  # others have spent most of it
-    admitted(limits.admit(caller, Amounts(money=1.0))).end(None)
+    admitted(limits.admit(caller, costs_of(money=1.0))).end(None)
     use = BudgetUse("client", "ada", "money_per_day", 100, 86, NEW_YEAR + DAY)
     assert await find_nearly_spent(limits) == [use]
     assert not use.is_spent

@@ -6,7 +6,7 @@ The body of a picture or a recording, or a length that a client claims and does 
 from __future__ import annotations
 
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, costs_of
+from bridgepool.gateway.limits._limiter import costs_of
 from bridgepool.gateway.limits._shares import BUDGET_CHUNK, ShareLedger
 from bridgepool.gateway.providers import ClientRules
 from tests.gateway.limits.shares_world import NEW_YEAR
@@ -41,7 +41,7 @@ def _gateway(plane: _Plane) -> LeasedScope:
 
 def _spend(scope: LeasedScope, cost: float, now: float) -> int:
     """Use what may be used without another report; return how many requests that were."""
-    costs, done = costs_of(Amounts(0.0, cost)), 0
+    costs, done = costs_of(0.0, cost), 0
     while done < 2000 and scope.exceeded(costs, now, NEW_YEAR) is None:
         scope.take(costs, now, NEW_YEAR)
         done += 1
@@ -55,7 +55,7 @@ def test_what_a_request_did_not_use_of_its_estimate_is_returned_to_all() -> None
     stored = [0.0]
     plane, other = _Plane(stored), _Plane(stored)
     scope, elsewhere = _gateway(plane), _gateway(other)
-    small, huge = costs_of(Amounts(0.0, 0.1)), costs_of(Amounts(0.0, 1e6))
+    small, huge = costs_of(0.0, 0.1), costs_of(0.0, 1e6)
     for now in (1.0, 2.0):
         scope.expect(small, now, NEW_YEAR)
         plane.lease(scope, now)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgepool.gateway.limits._budgets import Budget, period_end, period_start
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant, Limiter
+from bridgepool.gateway.limits._limiter import Exceeded, Grant, Limiter, costs_of
 from bridgepool.gateway.limits._rate import MinuteRate
 from bridgepool.gateway.providers import Caller, ClientRules
 
@@ -134,38 +134,38 @@ def test_requests_beyond_the_rate_are_refused_until_there_is_room() -> None:
     clocks = Clocks()
     limits, ada = limiter(clocks), caller({"requests_per_minute": 3})
     for left in (2, 1, 0):
-        status = admitted(limits.admit(ada, Amounts())).rates.requests
+        status = admitted(limits.admit(ada, costs_of())).rates.requests
         assert status is not None
         assert (status.limit, status.remaining) == (3, left)
-    assert refused(limits.admit(ada, Amounts())) == ("requests_per_minute", 20)
+    assert refused(limits.admit(ada, costs_of())) == ("requests_per_minute", 20)
     clocks.turn(20)
-    admitted(limits.admit(ada, Amounts()))
-    assert refused(limits.admit(ada, Amounts())) == ("requests_per_minute", 20)
+    admitted(limits.admit(ada, costs_of()))
+    assert refused(limits.admit(ada, costs_of())) == ("requests_per_minute", 20)
 
 
 def test_what_a_request_did_use_counts_in_place_of_the_estimate() -> None:
     clocks = Clocks()
     limits, ada = limiter(clocks), caller({"tokens_per_minute": 100, "tokens_per_day": 250})
-    admitted(limits.admit(ada, Amounts(tokens=60))).end(Amounts(tokens=10))
-    admitted(limits.admit(ada, Amounts(tokens=90))).end(Amounts(tokens=190))
-    assert refused(limits.admit(ada, Amounts(tokens=1))) == ("tokens_per_minute", 60.6)
+    admitted(limits.admit(ada, costs_of(tokens=60))).end(costs_of(tokens=10))
+    admitted(limits.admit(ada, costs_of(tokens=90))).end(costs_of(tokens=190))
+    assert refused(limits.admit(ada, costs_of(tokens=1))) == ("tokens_per_minute", 60.6)
     clocks.turn(120)
     grant = admitted(
-        limits.admit(ada, Amounts(tokens=1000))
+        limits.admit(ada, costs_of(tokens=1000))
     )  # more than the limit: it is all there
-    assert refused(limits.admit(ada, Amounts(tokens=1))) == ("tokens_per_day", DAY / 2 - 120)
-    grant.end(Amounts(tokens=0))
-    admitted(limits.admit(ada, Amounts(tokens=50))).end(None)
-    assert refused(limits.admit(ada, Amounts())) == ("tokens_per_day", DAY / 2 - 120)
+    assert refused(limits.admit(ada, costs_of(tokens=1))) == ("tokens_per_day", DAY / 2 - 120)
+    grant.end(costs_of(tokens=0))
+    admitted(limits.admit(ada, costs_of(tokens=50))).end(None)
+    assert refused(limits.admit(ada, costs_of())) == ("tokens_per_day", DAY / 2 - 120)
     clocks.turn(DAY / 2)
-    admitted(limits.admit(ada, Amounts()))
+    admitted(limits.admit(ada, costs_of()))
 
 
 def test_money_is_counted_beside_tokens() -> None:
     limits, ada = limiter(Clocks()), caller({"money_per_month": 2})
-    admitted(limits.admit(ada, Amounts(5, 1.5))).end(None)
-    admitted(limits.admit(ada, Amounts(5, 0.1))).end(Amounts(5, 0.5))
-    found = limits.admit(ada, Amounts())
+    admitted(limits.admit(ada, costs_of(5, 1.5))).end(None)
+    admitted(limits.admit(ada, costs_of(5, 0.1))).end(costs_of(5, 0.5))
+    found = limits.admit(ada, costs_of())
     assert refused(found)[0] == "money_per_month"
     assert isinstance(found, Exceeded)
     assert found.is_budget
@@ -173,12 +173,12 @@ def test_money_is_counted_beside_tokens() -> None:
 
 def test_requests_at_the_same_time_are_counted_until_they_end() -> None:
     limits, ada = limiter(Clocks()), caller({"max_concurrent": 2})
-    first, second = (admitted(limits.admit(ada, Amounts())) for _ in range(2))
-    assert refused(limits.admit(ada, Amounts())) == ("max_concurrent", 1)
+    first, second = (admitted(limits.admit(ada, costs_of())) for _ in range(2))
+    assert refused(limits.admit(ada, costs_of())) == ("max_concurrent", 1)
     first.end(None)
     first.end(None)  # once is enough
-    third = admitted(limits.admit(ada, Amounts()))
-    assert refused(limits.admit(ada, Amounts())) == ("max_concurrent", 1)
+    third = admitted(limits.admit(ada, costs_of()))
+    assert refused(limits.admit(ada, costs_of())) == ("max_concurrent", 1)
     second.end(None)
     third.end(None)
 
@@ -187,25 +187,25 @@ def test_a_request_that_the_key_refuses_takes_nothing_from_the_client() -> None:
     limits = limiter(Clocks())
     ada = caller({"requests_per_minute": 3}, requests_per_minute=1)
     other = attrs.evolve(ada, key_id="k2", key_rules=ClientRules())
-    admitted(limits.admit(ada, Amounts()))
+    admitted(limits.admit(ada, costs_of()))
     for _ in range(5):
-        assert refused(limits.admit(ada, Amounts()))[0] == "requests_per_minute"
+        assert refused(limits.admit(ada, costs_of()))[0] == "requests_per_minute"
     for _ in range(2):
-        admitted(limits.admit(other, Amounts()))
-    assert refused(limits.admit(other, Amounts()))[0] == "requests_per_minute"
+        admitted(limits.admit(other, costs_of()))
+    assert refused(limits.admit(other, costs_of()))[0] == "requests_per_minute"
 
 
 def test_rules_that_change_keep_what_was_used() -> None:
     limits = limiter(Clocks())
-    admitted(limits.admit(caller({"requests_per_minute": 2}), Amounts()))
-    running = admitted(limits.admit(caller({"requests_per_minute": 2}), Amounts()))
+    admitted(limits.admit(caller({"requests_per_minute": 2}), costs_of()))
+    running = admitted(limits.admit(caller({"requests_per_minute": 2}), costs_of()))
     for _ in range(3):
-        admitted(limits.admit(caller({"requests_per_minute": 5}), Amounts()))
+        admitted(limits.admit(caller({"requests_per_minute": 5}), costs_of()))
     more = caller({"requests_per_minute": 5, "tokens_per_day": 10})
-    assert refused(limits.admit(more, Amounts()))[0] == "requests_per_minute"
+    assert refused(limits.admit(more, costs_of()))[0] == "requests_per_minute"
     less = caller({"max_concurrent": 1})
-    assert refused(limits.admit(less, Amounts()))[0] == "max_concurrent"
-    running.end(Amounts(tokens=3))
+    assert refused(limits.admit(less, costs_of()))[0] == "max_concurrent"
+    running.end(costs_of(tokens=3))
 
 
 def test_what_is_idle_is_forgotten_when_there_are_too_many(
@@ -215,9 +215,9 @@ def test_what_is_idle_is_forgotten_when_there_are_too_many(
     clocks = Clocks()
     limits, rules = limiter(clocks), ClientRules(requests_per_minute=1)
     for number in range(10):
-        admitted(limits.admit(Caller(f"c{number}", "k", rules), Amounts())).end(None)
+        admitted(limits.admit(Caller(f"c{number}", "k", rules), costs_of())).end(None)
     clocks.turn(61)
-    held = admitted(limits.admit(Caller("c3", "k", rules), Amounts()))
-    admitted(limits.admit(Caller("new", "k", rules), Amounts()))
+    held = admitted(limits.admit(Caller("c3", "k", rules), costs_of()))
+    admitted(limits.admit(Caller("new", "k", rules), costs_of()))
     assert {scope_id[1] for scope_id in limits.scopes} == {"c3", "new"}
     held.end(None)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bridgepool.gateway.limits._kinds import BUDGETS, RATES
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, Grant, Limiter, costs_of
+from bridgepool.gateway.limits._limiter import Grant, Limiter, costs_of
 from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
 from bridgepool.gateway.limits._whole_units import divide_units
 from bridgepool.gateway.providers import Caller, ClientRules
@@ -305,9 +305,9 @@ def test_a_budget_that_is_raised_lowered_or_made_again_goes_on() -> None:
                 for one, share in zip(asked, ledger.lease("g", asked, now, NEW_YEAR), strict=True):
                     scope.apply(one, share, now)
             for _ in range(2):
-                grant = limiter.admit(found, Amounts(tokens))
+                grant = limiter.admit(found, costs_of(tokens))
                 if isinstance(grant, Grant):
-                    grant.end(Amounts(tokens))
+                    grant.end(costs_of(tokens))
                     done += 1
         return done
 
@@ -326,7 +326,7 @@ def test_a_budget_that_is_spent_to_the_last_request_is_spent(limit: float) -> No
     ledger.begin("g")
     scope = LeasedScope(ClientRules(money_per_day=limit))
     scope.set_rules(scope.rules, now)
-    costs, stored, done = costs_of(Amounts(0.0, limit / 10)), 0.0, 0
+    costs, stored, done = costs_of(0.0, limit / 10), 0.0, 0
 
     def report() -> None:
         nonlocal stored
@@ -353,7 +353,7 @@ def test_a_budget_that_is_spent_to_the_last_request_is_spent(limit: float) -> No
 
 def test_a_request_that_is_estimated_to_cost_nothing_asks_for_a_share() -> None:
     """A gateway without a share never asked for one, and refused all such requests."""
-    scope, costs = LeasedScope(ClientRules(money_per_day=5.0)), costs_of(Amounts())
+    scope, costs = LeasedScope(ClientRules(money_per_day=5.0)), costs_of()
     scope.set_rules(scope.rules, 0.0)
     assert scope.exceeded(costs, 0.0, NEW_YEAR) is None  # the period begins
     [asked] = scope.demands("client", "ada", 0.0)

@@ -25,7 +25,7 @@ from bridgepool.gateway.control import (
 from bridgepool.gateway.control.store import budgets_of
 from bridgepool.gateway.limits._budgets import period_start
 from bridgepool.gateway.limits._draws import Draw
-from bridgepool.gateway.limits._limiter import Amounts, Exceeded, Grant
+from bridgepool.gateway.limits._limiter import ONE_REQUEST, Costs, Exceeded, Grant, costs_of
 from bridgepool.gateway.limits._shares import ShareDemand
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
@@ -48,15 +48,15 @@ async def ask(
     limits: SharedLimits, caller: Caller, tokens: float = 0.0, money: float = 0.0
 ) -> Grant | Exceeded:
     """Ask for a request of so much as a gateway does."""
-    return await ask_for(limits, caller, Amounts(tokens, money))
+    return await ask_for(limits, caller, costs_of(tokens, money))
 
 
-async def ask_for(limits: SharedLimits, caller: Caller, cost: Amounts) -> Grant | Exceeded:
-    await limits.prepare(caller, cost)
-    found = limits.limiter.admit(caller, cost)
+async def ask_for(limits: SharedLimits, caller: Caller, costs: Costs) -> Grant | Exceeded:
+    await limits.prepare(caller, costs)
+    found = limits.limiter.admit(caller, costs)
     refused = isinstance(found, Exceeded) and not found.is_budget
     if refused and await limits.refresh(caller):
-        found = limits.limiter.admit(caller, cost)
+        found = limits.limiter.admit(caller, costs)
     return found
 
 
@@ -167,7 +167,7 @@ async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(
                 spent += await admits(plane.clients._leases, caller, 5) == ""
         assert 180 <= spent <= 202
         for plane in (one, two):
-            found = plane.clients._leases.limiter.admit(caller, Amounts(5))
+            found = plane.clients._leases.limiter.admit(caller, costs_of(5))
             assert isinstance(found, Exceeded)
             assert (found.rule, found.is_budget) == ("tokens_per_day", True)
     assert [one.name for one in caplog.records if one.message == line] == ["bridgepool.control"]
@@ -184,7 +184,7 @@ async def test_requests_that_cost_little_are_served_to_the_end_of_a_budget(
             await trio.sleep(pause)
             grant = await ask(plane.clients._leases, caller, 0, 1e-6)
             assert isinstance(grant, Grant)
-            grant.end(Amounts(0, price))  # the output costs more
+            grant.end(costs_of(0, price))  # the output costs more
             done += 1
         for plane in (one, two) * 20:
             await trio.sleep(1)
@@ -202,7 +202,7 @@ async def test_a_request_that_runs_no_model_needs_nothing_of_a_budget(
         caller, limits = ada(money_per_day=0, requests_per_minute=3), one.clients._leases
         assert await admits(limits, caller) == "money_per_day"
         for expected in (Grant, Grant, Grant, Exceeded):
-            found = await ask_for(limits, caller, Amounts(runs_model=False))
+            found = await ask_for(limits, caller, ONE_REQUEST)
             assert isinstance(found, expected)
             if isinstance(found, Grant):
                 found.end(None)
@@ -231,7 +231,7 @@ async def test_small_sums_are_spent_once_by_two_gateways_over_restarts(tmp_path:
                         for plane in planes:
                             grant = await ask(plane.clients._leases, caller, 0, price / 20)
                             if isinstance(grant, Grant):
-                                grant.end(Amounts(0, price))
+                                grant.end(costs_of(0, price))
                                 done += 1
                             else:
                                 spent = grant.is_budget
@@ -260,7 +260,7 @@ async def test_what_the_last_request_before_a_stop_used_is_charged(tmp_path: Pat
                         leases = one.clients._leases
                         grant = await ask(leases, caller, 0, 1e-3)
                         if isinstance(grant, Grant):
-                            grant.end(Amounts(0, 0.1))
+                            grant.end(costs_of(0, 0.1))
                             done += 1
                         else:
                             spent = grant.is_budget

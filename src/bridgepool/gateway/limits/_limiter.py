@@ -13,24 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import attrs
 
 from bridgepool.gateway.limits._budgets import Budget
-from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES
+from bridgepool.gateway.limits._kinds import BUDGETS, RATES
 from bridgepool.gateway.limits._rate import MinuteRate
+from bridgepool.gateway.limits._rules import ScopeId, rules_of
 from bridgepool.gateway.providers import Caller, ClientRules
-from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._rate_status import Rate, RateStatus
 
-ScopeId: TypeAlias = tuple[Literal["client", "key"], str]
 Costs: TypeAlias = dict[str, float]
-"""What a request takes of each limit."""
-_UNITS: Final[dict[str, str]] = {
-    "tokens_per_minute": "tokens",
-    **{name: unit for name, (unit, _) in BUDGETS.items()},
-}
+"""What a request takes of each limit that is about it."""
+ONE_REQUEST: Final[Costs] = {"max_concurrent": 1.0, "requests_per_minute": 1.0}
+"""What a request takes that limits of tokens and money are not about."""
 _MAX_SCOPES: Final = 50_000
 
 
@@ -54,15 +51,17 @@ class Exceeded:
     rates: RateStatus
 
 
-@attrs.frozen
-class Amounts:
-    """What a request uses."""
-
-    tokens: float = 0.0
-    money: float = 0.0
-    requests: float = 1.0
-    runs_model: bool = True
-    """Whether limits of tokens and money are about it."""
+def costs_of(tokens: float = 0.0, money: float = 0.0, requests: float = 1.0) -> Costs:
+    """Return what a request takes that uses so much."""
+    return {
+        "max_concurrent": 1.0,
+        "requests_per_minute": requests,
+        "tokens_per_minute": tokens,
+        "tokens_per_day": tokens,
+        "tokens_per_month": tokens,
+        "money_per_day": money,
+        "money_per_month": money,
+    }
 
 
 class Scope(Protocol):
@@ -175,22 +174,6 @@ class _Scope:
                 yield name, *found
 
 
-def costs_of(amounts: Amounts) -> Costs:
-    """Return what amounts are of each limit that is about them."""
-    tokens, money = amounts.tokens, amounts.money
-    if not amounts.runs_model:
-        return {"max_concurrent": 1.0, "requests_per_minute": amounts.requests}
-    return {
-        "max_concurrent": 1.0,
-        "requests_per_minute": amounts.requests,
-        "tokens_per_minute": tokens,
-        "tokens_per_day": tokens,
-        "tokens_per_month": tokens,
-        "money_per_day": money,
-        "money_per_month": money,
-    }
-
-
 @attrs.define(eq=False)
 class Grant:
     """A request that was admitted; end it once."""
@@ -201,12 +184,11 @@ class Grant:
     rates: RateStatus
     """What is left after it."""
 
-    def end(self, used: Amounts | None) -> None:
+    def end(self, used: Costs | None) -> None:
         """Settle what the request used; None if that is what was estimated."""
         now, taken = self._limiter.clock(), self._taken
-        costs = taken if used is None else costs_of(used)
         for scope, periods in self._scopes:
-            scope.settle(taken, costs, periods, now)
+            scope.settle(taken, taken if used is None else used, periods, now)
         self._scopes = []
 
 
@@ -226,14 +208,14 @@ class Limiter:
     scopes: dict[ScopeId, Scope] = attrs.field(factory=dict, init=False)
     """What each client and key has used."""
 
-    def admit(self, caller: Caller, cost: Amounts) -> Grant | Exceeded:
+    def admit(self, caller: Caller, costs: Costs) -> Grant | Exceeded:
         """Admit one request, or return the limit that it would exceed.
 
         Args:
             caller: Who asks.
-            cost: What it is estimated to use.
+            costs: What it is estimated to take.
         """
-        now, wall, costs = self.clock(), self.wall(), costs_of(cost)
+        now, wall = self.clock(), self.wall()
         scopes = self._scopes_of(caller, now)
         for scope in scopes:
             found = scope.exceeded(costs, now, wall)
@@ -248,20 +230,17 @@ class Limiter:
         return self._scopes_of(caller, self.clock())
 
     def _scopes_of(self, caller: Caller, now: float) -> list[Scope]:
-        found = (
-            self._scope(("client", caller.client_id), caller.rules, now),
-            self._scope(("key", caller.key_id), caller.key_rules, now),
-        )
-        return [scope for scope in found if scope is not None]
+        found = []
+        for scope_id in rules_of(caller).limited:
+            rules = caller.rules if scope_id[0] == "client" else caller.key_rules
+            scope = self.scopes.get(scope_id)
+            if scope is None or scope.rules is not rules:
+                scope = self._set_rules(scope_id, rules, now)
+            found.append(scope)
+        return found
 
-    def _scope(self, scope_id: ScopeId, rules: ClientRules, now: float) -> Scope | None:
-        if rules is NO_RULES:
-            return None
+    def _set_rules(self, scope_id: ScopeId, rules: ClientRules, now: float) -> Scope:
         scope = self.scopes.get(scope_id)
-        if scope is not None and scope.rules is rules:
-            return scope
-        if all(getattr(rules, name) is None for name in LIMITS):
-            return None
         if scope is None:
             scope = self.scopes[scope_id] = self._make(rules)
             scope.set_rules(rules, now)

@@ -60,7 +60,7 @@ class MinuteRate:
         shared, when half of what the gateways of one control plane have of it is.
         """
         needed = min(cost, self._largest)
-        missing = needed - self.remaining(now)
+        missing = needed + self.taken(now) - self.share
         # Below a millionth of the limit it is a matter of rounding.
         if missing <= self.whole * 1e-6:
             return 0.0

@@ -1,7 +1,7 @@
 """What a client may use, judged request by request. Pure.
 
-The rules of a client and those of its key become one `CallerRules`, which is kept for the rules,
-not for the client: a change of rules is another value, and needs no notice.
+The rules of a client and those of its key become one `CallerRules`, which is kept for the caller
+with its rules: a change of rules is another value, and needs no notice.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -17,6 +18,8 @@ from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._plain_fields import moment
 
+ScopeId: TypeAlias = tuple[Literal["client", "key"], str]
+"""Who has limits of its own: a client or a key, by its id."""
 _Patterns = tuple[re.Pattern[str], ...]
 
 
@@ -57,37 +60,40 @@ class CallerRules:
 
     permissions: Permissions | None
     """What may be used; None if that is all."""
-    has_limits: bool
-    """Whether they say how much may be used."""
+    limited: tuple[ScopeId, ...]
+    """Which of the client and its key have limits."""
     counted: frozenset[Unit]
     """What they limit the use of: tokens, money, both, or neither."""
     has_budget: bool
     """Whether there is a limit for a day or a month."""
 
 
-def rules_of(caller: Caller) -> CallerRules:
-    """Return what the rules of a caller come to. They are hashed: call it once for a request."""
-    return _join(caller.rules, caller.key_rules)
-
-
 @lru_cache(maxsize=10_000)
-def _join(rules: ClientRules, key_rules: ClientRules) -> CallerRules:
-    given = {
-        name for name in LIMITS for each in (rules, key_rules) if getattr(each, name) is not None
+def rules_of(caller: Caller) -> CallerRules:
+    """Return what the rules of a caller come to."""
+    limits: dict[ScopeId, set[str]] = {
+        ("client", caller.client_id): _limits_in(caller.rules),
+        ("key", caller.key_id): _limits_in(caller.key_rules),
     }
+    names = set[str]().union(*limits.values())
     units: tuple[Unit, ...] = ("tokens", "money")
     return CallerRules(
-        permissions(rules, key_rules),
-        bool(given),
-        frozenset(unit for unit in units if any(name.startswith(unit) for name in given)),
-        not given.isdisjoint(BUDGETS),
+        permissions(caller.rules, caller.key_rules),
+        tuple(scope_id for scope_id, found in limits.items() if found),
+        frozenset(unit for unit in units if any(name.startswith(unit) for name in names)),
+        not names.isdisjoint(BUDGETS),
     )
+
+
+def _limits_in(rules: ClientRules) -> set[str]:
+    return {name for name in LIMITS if getattr(rules, name) is not None}
 
 
 def _fits(patterns: _Patterns, text: str) -> bool:
     return all(pattern.fullmatch(text) for pattern in patterns)
 
 
+@lru_cache(maxsize=10_000)
 def permissions(rules: ClientRules, key_rules: ClientRules = NO_RULES) -> Permissions | None:
     """Return what a client may use by its rules and those of its key; None if that is all."""
     both = (rules, key_rules)

@@ -100,7 +100,7 @@ def _same_if_none(rules: ClientRules) -> ClientRules:
     return NO_RULES if rules == NO_RULES else rules
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # what its rules come to is kept by it
 class Caller:
     """A client that has sent a valid key, and that key."""
 

@@ -18,14 +18,16 @@ import attrs
 import trio
 
 from bridgepool.gateway.limits._limiter import (
-    Amounts,
+    ONE_REQUEST,
+    Costs,
     Exceeded,
     Grant,
     Limiter,
+    costs_of,
     wall_clock,
 )
 from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
-from bridgepool.gateway.limits._rules import CallerRules, Permissions, rules_of
+from bridgepool.gateway.limits._rules import Permissions, rules_of
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
 from bridgepool.gateway.providers._rate_status import RateStatus
 from bridgepool.gateway.proxy import _refusals as refusals
@@ -50,8 +52,6 @@ _MAX_READ_BODIES: Final = 256 * 1024 * 1024  # bytes of bodies that are held who
 _BYTES_PER_TOKEN: Final = 4.0
 _STREAM_BYTES_PER_TOKEN: Final = 150.0  # an event holds about one token
 _UNKNOWN_INPUT: Final = 1000.0  # tokens of a body of unknown length
-_ONE_REQUEST: Final = Amounts()
-_ONE_LIST: Final = Amounts(runs_model=False)  # of models
 
 
 @attrs.define(eq=False)
@@ -73,7 +73,7 @@ class ClientUse:
     _read: ReadBody | None = None  # holds memory for `body`, until it is released
     _grant: Grant | None = None
     _input: float = 0.0  # tokens, estimated
-    _bytes_per_token: float = _BYTES_PER_TOKEN
+    _answer_headers: Headers = ()
 
     def allow_provider(self, name: str) -> bool:
         """Return whether a provider may be used."""
@@ -86,16 +86,14 @@ class ClientUse:
     def note_response(self, headers: Headers) -> None:
         """Note the head of the answer."""
         self._release()  # there is no other attempt
-        kind = get_header(headers, b"content-type") or b""
-        if kind.lower().startswith(b"text/event-stream"):
-            self._bytes_per_token = _STREAM_BYTES_PER_TOKEN
+        self._answer_headers = headers
 
     def end_handshake(self) -> None:
         """End the request that has become a websocket: the first response on it is that request."""
         self._release()
         grant, self._grant = self._grant, None
         if grant is not None:
-            grant.end(Amounts())
+            grant.end(costs_of())
 
     def end(self, record: AccessRecord) -> None:
         """Settle what the request used. May be called again."""
@@ -109,18 +107,25 @@ class ClientUse:
             self._read.release()
             self._read = self.body = None
 
-    def _used(self, record: AccessRecord) -> Amounts:
+    def _used(self, record: AccessRecord) -> Costs:
         unanswered = record.sent and not record.upstream_status  # the provider may have served it
         if not unanswered and not 200 <= record.upstream_status < 400:
-            return Amounts()  # it did not reach the provider, or that refused it
+            return costs_of()  # it did not reach the provider, or that refused it
         record.take_usage()
         received = record.bytes_received  # in chunks, their number was not known before
         estimated_input = received / _BYTES_PER_TOKEN if received else self._input
-        none = self.lists_models or unanswered
-        estimated = 0.0 if none else record.bytes_sent / self._bytes_per_token
-        return self._uses.amounts_of(
+        estimated = 0.0 if unanswered else self._estimate_output(record)
+        return self._uses.costs_of_answer(
             record.usage, record.provider, record.model, estimated_input, estimated
         )
+
+    def _estimate_output(self, record: AccessRecord) -> float:
+        """Return the estimated tokens of the answer, if they were not read in it."""
+        if record.usage.complete or self.lists_models:
+            return 0.0
+        kind = get_header(self._answer_headers, b"content-type") or b""
+        is_stream = kind.lower().startswith(b"text/event-stream")
+        return record.bytes_sent / (_STREAM_BYTES_PER_TOKEN if is_stream else _BYTES_PER_TOKEN)
 
 
 class SharedLimits(Protocol):
@@ -131,7 +136,7 @@ class SharedLimits(Protocol):
         """What clients have used of this gateway's shares."""
         ...
 
-    async def prepare(self, caller: Caller, cost: Amounts) -> None:
+    async def prepare(self, caller: Caller, costs: Costs) -> None:
         """Wait a moment for shares of limits that this gateway has none of yet."""
         ...
 
@@ -187,8 +192,9 @@ class ClientUses:
         try:
             if judged is not None:
                 refusal = await self._judge(use, judged, kind, match, exchange, record)
-            if refusal is None and rules.has_limits:
-                refusal = await self._grant(use, caller, rules, kind, exchange, record)
+            if refusal is None and rules.limited:
+                use.counts_tokens = bool(rules.counted) and use.runs_model
+                refusal = await self._grant(use, caller, kind, exchange, record)
         except BaseException:
             use.end(record)
             raise
@@ -282,49 +288,46 @@ class ClientUses:
         self,
         use: ClientUse,
         caller: Caller,
-        rules: CallerRules,
         kind: ProviderType,
         exchange: Exchange,
         record: AccessRecord,
     ) -> Refusal | None:
-        use.counts_tokens = bool(rules.counted) and use.runs_model
-        cost = _ONE_REQUEST if use.runs_model else _ONE_LIST
+        costs = ONE_REQUEST
         if use.counts_tokens:
             use._input = self._estimate(exchange, record)
             tokens = round(use._input)
-            cost = Amounts(float(tokens), self._cost(record.provider, record.model, tokens, 0))
-        grant = await self.take(caller, rules, kind, cost)
+            money = self.prices.cost(record.provider, record.model, tokens, 0)
+            costs = costs_of(tokens, money)
+        grant = await self.take(caller, kind, costs)
         if isinstance(grant, Refusal):
             return grant
         use._grant = grant
         use.headers = _rate_headers(kind, grant.rates)
         return None
 
-    async def take(
-        self, caller: Caller, rules: CallerRules, kind: ProviderType, cost: Amounts
-    ) -> Grant | Refusal:
+    async def take(self, caller: Caller, kind: ProviderType, costs: Costs) -> Grant | Refusal:
         """Take what a request is estimated to use. Not a checkpoint if no limit is shared.
 
         Args:
             caller: The client.
-            rules: What its rules come to.
             kind: The type of the provider.
-            cost: The estimate.
+            costs: The estimate.
         """
+        rules = rules_of(caller)
         if self.prices.table is None and "money" in rules.counted:
             if not self._no_prices_logged:
                 self._no_prices_logged = True
                 logger.error("no price table: clients with a budget of money are refused")
             return refusals.NO_PRICE_TABLE
         if self.shared is not None:
-            await self.shared.prepare(caller, cost)
+            await self.shared.prepare(caller, costs)
         elif not self._memory_logged and rules.has_budget:
             self._memory_logged = True
             logger.warning("budgets of clients are in memory; a restart begins them anew")
-        grant = self.limiter.admit(caller, cost)
+        grant = self.limiter.admit(caller, costs)
         refused = isinstance(grant, Exceeded) and not grant.is_budget
         if refused and self.shared is not None and await self.shared.refresh(caller):
-            grant = self.limiter.admit(caller, cost)
+            grant = self.limiter.admit(caller, costs)
         if isinstance(grant, Exceeded):
             return exceeded(grant, _rate_headers(kind, grant.rates))
         return grant
@@ -337,10 +340,10 @@ class ClientUses:
             return _UNKNOWN_INPUT if has_body(headers) else 0.0
         return size / _BYTES_PER_TOKEN
 
-    def amounts_of(
+    def costs_of_answer(
         self, usage: Usage, provider: str, model: str, estimated_input: float, estimated: float
-    ) -> Amounts:
-        """Return what an answer used, in the units of limits.
+    ) -> Costs:
+        """Return what a request has taken of limits, by its answer.
 
         Args:
             usage: What it told.
@@ -360,13 +363,8 @@ class ClientUses:
         if usage.complete or usage.model:
             self.prices.note_answer(provider, model)
         cached = (tokens.cached_read or 0, tokens.cached_write or 0)
-        money = self._cost(provider, model, count_input, count_output, *cached)
-        return Amounts(float(count_input + count_output), money)
-
-    def _cost(self, provider: str, model: str, *counts: int) -> float:
-        """Return what so many tokens cost, as `PriceTable.cost`; 0 without a table."""
-        table = self.prices.table
-        return 0.0 if table is None else table.cost(provider, model, *counts)
+        money = self.prices.cost(provider, model, count_input, count_output, *cached)
+        return costs_of(count_input + count_output, money)
 
 
 def exceeded(found: Exceeded, headers: Headers) -> Refusal:

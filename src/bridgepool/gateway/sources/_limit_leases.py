@@ -23,7 +23,7 @@ import trio
 from bridgepool import BridgePoolError
 from bridgepool.gateway._protocol import LeasedShares, LeaseShares
 from bridgepool.gateway.limits._leased import LeasedScope
-from bridgepool.gateway.limits._limiter import Amounts, Limiter, costs_of, wall_clock
+from bridgepool.gateway.limits._limiter import Costs, Limiter, wall_clock
 from bridgepool.gateway.limits._shares import MAX_DEMANDS, ShareDemand
 from bridgepool.gateway.providers import Caller
 from bridgepool.remote import RemoteError
@@ -83,7 +83,7 @@ class LimitLeases:
             await self._reporting.wait()
         await self._report(last=True)
 
-    async def prepare(self, caller: Caller, cost: Amounts) -> None:
+    async def prepare(self, caller: Caller, costs: Costs) -> None:
         """Wait a moment for shares of limits that this gateway has none of yet.
 
         A checkpoint if something is awaited.
@@ -91,7 +91,7 @@ class LimitLeases:
         lacking = [scope for scope in self._leased_scopes(caller) if scope.lacks_shares]
         if not lacking:
             return
-        now, costs = trio.current_time(), costs_of(cost)
+        now = trio.current_time()
         for scope in lacking:
             scope.expect(costs, now, wall_clock())
         with trio.move_on_after(_PATIENCE):

@@ -10,7 +10,7 @@ import trio
 from wsproto.events import BytesMessage, Request, TextMessage
 
 from bridgepool.gateway import Outcome
-from bridgepool.gateway.limits._limiter import Amounts, Limiter, wall_clock
+from bridgepool.gateway.limits._limiter import Costs, Limiter, wall_clock
 from bridgepool.gateway.limits._prices import parse_prices
 from bridgepool.gateway.providers import (
     OPENAI,
@@ -328,7 +328,7 @@ class Generous:
     limiter: Limiter = attrs.field(factory=lambda: Limiter(trio.current_time, wall_clock))
     asked: int = 0
 
-    async def prepare(self, _caller: Caller, _cost: Amounts) -> None:
+    async def prepare(self, _caller: Caller, _costs: Costs) -> None:
         pass
 
     async def refresh(self, _caller: Caller) -> bool:

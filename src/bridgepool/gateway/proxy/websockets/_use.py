@@ -19,7 +19,7 @@ from typing import Final
 
 import attrs
 
-from bridgepool.gateway.limits._limiter import Amounts, Grant
+from bridgepool.gateway.limits._limiter import Costs, Grant, costs_of
 from bridgepool.gateway.limits._model_reader import (
     AmbiguousBodyError,
     ModelPath,
@@ -48,7 +48,7 @@ def is_limited(caller: Caller) -> bool:
     """Return whether each response of a client is judged."""
     rules = rules_of(caller)
     judged = rules.permissions
-    return rules.has_limits or (judged is not None and judged.restrict_models)
+    return bool(rules.limited) or (judged is not None and judged.restrict_models)
 
 
 def can_be_judged(kind: ProviderType, match: RouteMatch) -> bool:
@@ -214,10 +214,9 @@ class SocketUse:
             return refusals.rate_limited("responses at a time", 1, ())
         response = _Response(None, model, held.size / _BYTES_PER_TOKEN)
         if self._is_limited():
-            cost = attrs.evolve(
-                self._amounts(response, Usage(), 0.0), requests=float(not self._is_first)
-            )
-            found = await self._uses.take(self.caller, rules_of(self.caller), self._kind, cost)
+            costs = self._costs(response, Usage(), 0.0)
+            costs["requests_per_minute"] = float(not self._is_first)
+            found = await self._uses.take(self.caller, self._kind, costs)
             if isinstance(found, Refusal):
                 return found
             response.grant = found
@@ -226,13 +225,13 @@ class SocketUse:
         return None
 
     def _is_limited(self) -> bool:
-        return rules_of(self.caller).has_limits
+        return bool(rules_of(self.caller).limited)
 
-    def _amounts(self, response: _Response, usage: Usage, estimated: float) -> Amounts:
+    def _costs(self, response: _Response, usage: Usage, estimated: float) -> Costs:
         if not rules_of(self.caller).counted:
-            return Amounts()
+            return costs_of()
         record, model = self._record, response.model
-        return self._uses.amounts_of(usage, record.provider, model, response.input, estimated)
+        return self._uses.costs_of_answer(usage, record.provider, model, response.input, estimated)
 
     # -- messages of the provider
 
@@ -253,7 +252,7 @@ class SocketUse:
         elif event.type == self._messages.fails and self._asked:
             response = self._asked.popleft()
             if response.grant is not None:
-                response.grant.end(Amounts())
+                response.grant.end(costs_of())
         return None
 
     async def _begin(self) -> Refusal | None:
@@ -262,8 +261,8 @@ class SocketUse:
         else:
             response = _Response(None, self._model, 0.0)
             if self._is_limited():
-                cost = Amounts(requests=float(not self._is_first))
-                found = await self._uses.take(self.caller, rules_of(self.caller), self._kind, cost)
+                costs = costs_of(requests=float(not self._is_first))
+                found = await self._uses.take(self.caller, self._kind, costs)
                 if isinstance(found, Refusal):
                     return found
                 response.grant = found
@@ -275,7 +274,7 @@ class SocketUse:
     def _end(self, response: _Response, usage: Usage) -> None:
         if response.grant is not None:
             sent = self._record.bytes_sent - response.begun_at
-            response.grant.end(self._amounts(response, usage, sent / _EVENT_BYTES_PER_TOKEN))
+            response.grant.end(self._costs(response, usage, sent / _EVENT_BYTES_PER_TOKEN))
 
     def end(self) -> None:
         """Settle what has not ended, by estimate: the websocket is over."""
