@@ -105,6 +105,17 @@ def test_every_log_line_stands_on_the_page(where: str, event: str, method: str) 
     assert rows, event
     level = LEVELS.get(method, method)
     assert any(row.split(" | ")[1].startswith(level) for row in rows), (event, level)
+    loggers = re.findall(r'getLogger\("([\w.]+)"\)', (PACKAGE / where).read_text(encoding="utf-8"))
+    places = "\n".join((*rows, *_headings_above(event)))  # a row may name another logger
+    assert not loggers or any(f"`{logger}`" in places for logger in loggers), (event, loggers)
+
+
+def _headings_above(event: str) -> Iterator[str]:
+    heading = ""
+    for line in PAGE.splitlines():
+        heading = line if line.startswith("#") else heading
+        if line.startswith(f"| `{event}` |"):
+            yield heading
 
 
 def test_every_line_of_the_page_is_one_that_is_logged() -> None:
