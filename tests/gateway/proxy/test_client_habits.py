@@ -76,17 +76,20 @@ async def test_a_client_that_retries_for_ever_is_stopped_and_one_that_slips_is_h
 @pytest.mark.parametrize(
     ("target", "text"),
     [
-        ("/ai/chat/completions", "'/chat/completions' on this gateway, but '/v1/chat/completions'"),
-        ("/ai/v1//chat/completions", "but '/v1/chat/completions': correct the base URL."),
-        ("/ai/v1/chat/completions/", "but '/v1/chat/completions'"),
-        ("/ai/v1/v1/responses", "but '/v1/responses'"),
-        ("/ai/api/v1/responses", "but '/v1/responses'"),
-        ("/claude/messages", "but '/v1/messages'"),
-        ("/claude/v1/v1/messages", "but '/v1/messages'"),
+        (
+            "/ai/chat/completions",
+            "'/chat/completions' on this gateway. It has '/v1/chat/completions'",
+        ),
+        ("/ai/v1//chat/completions", "It has '/v1/chat/completions': correct the base URL."),
+        ("/ai/v1/chat/completions/", "It has '/v1/chat/completions'"),
+        ("/ai/v1/v1/responses", "It has '/v1/responses'"),
+        ("/ai/api/v1/responses", "It has '/v1/responses'"),
+        ("/claude/messages", "It has '/v1/messages'"),
+        ("/claude/v1/v1/messages", "It has '/v1/messages'"),
         ("/claude/api/event_logging/batch", "no route POST '/api/event_logging/batch' on"),
         ("/claude/v1/skills", "no route POST '/v1/skills' on this gateway."),
         ("/ai/v1beta/models/generate", "'/v1beta/models/generate' on this gateway."),
-        ("/ai/sk-live/v1/responses", "'/*/v1/responses' on this gateway, but '/v1/responses'"),
+        ("/ai/sk-live/v1/responses", "'/*/v1/responses' on this gateway. It has '/v1/responses'"),
         ("/ai/v1/" + "a" * 25, "'/v1/*' on this gateway."),
     ],
 )

@@ -133,7 +133,7 @@ async def test_a_refusal_tells_enough_to_correct_the_path(nursery: trio.Nursery)
     async with open_rig(openai(north), nursery=nursery) as rig:
         answer = await rig.ask("/ai/chat/completions", {})
         assert answer.json["error"]["message"] == (
-            "Provider 'ai' has no route POST '/chat/completions' on this gateway, but "
+            "Provider 'ai' has no route POST '/chat/completions' on this gateway. It has "
             "'/v1/chat/completions': correct the base URL."
         )
         answer = await rig.ask("/v1/chat/completions", {})

@@ -182,11 +182,11 @@ def unknown_route(name: str, method: str, path: str, similar: str | None = None)
         path: below the provider's name, without what may be a key: clients log error messages.
         similar: a route that a client with a slip in its base URL meant.
     """
-    hint = f", but {similar!r}: correct the base URL" if similar is not None else ""
+    hint = f" It has {similar!r}: correct the base URL." if similar is not None else ""
     return Refusal(
         404,
         "unknown_route",
-        f"Provider {name!r} has no route {method} {path!r} on this gateway{hint}.",
+        f"Provider {name!r} has no route {method} {path!r} on this gateway.{hint}",
         Retry.USELESS,
     )
 
