@@ -55,9 +55,13 @@ class Closing(enum.Enum):
     """How a bridge closes."""
 
     QUICK = "quick"
+    """At once."""
     SLOW = "slow"
+    """After 0.3 seconds."""
     RAISES = "raises"
+    """It raises an exception."""
     HANGS = "hangs"
+    """Not before it is cancelled."""
 
 
 # The providers of a script are numbers.
