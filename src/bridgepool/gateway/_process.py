@@ -37,7 +37,7 @@ from bridgepool.gateway.proxy._app import Gateway
 from bridgepool.gateway.proxy._recorder import Tracing
 from bridgepool.gateway.serving._access_log import make_access_log
 from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_page, serve_admin
-from bridgepool.gateway.serving._certificate import load_certificate
+from bridgepool.gateway.serving._certificate import load_certificate, watch_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import make_limiter
 from bridgepool.gateway.serving._listening import (
@@ -93,6 +93,7 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
+        await stack.enter_async_context(watch_certificate(certificate))
         prices = load_price_table(options.price_table)
         spool = await enter_usage_spool(stack, options) if options.store_usage else None
         requests = RequestMetrics(options.metrics_by_client)

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -106,9 +107,11 @@ async def test_a_log_file_that_cannot_be_reopened_goes_on(
         await gateway.stop()
 
 
-def issue(folder: Path, ca: trustme.CA) -> None:
+def issue(
+    folder: Path, ca: trustme.CA, begin: datetime | None = None, end: datetime | None = None
+) -> None:
     """Write a certificate of this CA, and its key."""
-    made = ca.issue_cert("localhost", "127.0.0.1")
+    made = ca.issue_cert("localhost", "127.0.0.1", not_before=begin, not_after=end)
     (folder / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in made.cert_chain_pems))
     made.private_key_pem.write_to_path(folder / "key.pem")
 
@@ -150,6 +153,10 @@ async def test_a_renewed_certificate_is_used_after_hangup_and_a_bad_one_is_not(
         event = "certificate cannot be used; keeping the previous one"
         await gateway.wait_event(event, after=seen, level="error")
         assert await trusts(second, gateway.address)
+
+        issue(tmp_path, second, datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))
+        gateway.signal(signal.SIGHUP)
+        await gateway.wait_event("certificate has ended; clients refuse it", level="error")
         assert await gateway.stop() == []
 
 

@@ -44,7 +44,7 @@ from bridgepool.gateway.serving._admin import (
     enter_admin_listeners,
     serve_admin,
 )
-from bridgepool.gateway.serving._certificate import load_certificate
+from bridgepool.gateway.serving._certificate import load_certificate, watch_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
 from bridgepool.gateway.serving._listening import (
@@ -106,6 +106,7 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
             json_line=json_line,
             console_line=console_line,
         )
+        await stack.enter_async_context(watch_certificate(certificate))
         try:
             find = partial(
                 find_encryption_keys, options.store, key_file=options.encryption_key_file

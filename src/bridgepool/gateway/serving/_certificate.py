@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,12 +14,15 @@ from typing import Final
 import attrs
 import trio
 
+from bridgepool._services import open_background_nursery
 from bridgepool.gateway.serving._listening import StartError
 
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _END: Final = "-----END CERTIFICATE-----"
 _VERSION_TAG: Final = 0xA0
 _UTC_TIME: Final = 0x17
+_DAY: Final = 86400.0
+_LOOK_EVERY: Final = 3600.0  # seconds
 
 logger = logging.getLogger("bridgepool.gateway.serving")
 
@@ -28,9 +34,10 @@ class ServerCertificate:
     _cert: Path
     _key: Path
     _current: ssl.SSLContext
-    _end: float
+    _period: tuple[float, float]
     context: ssl.SSLContext
     """For the listeners: each new connection gets the current certificate."""
+    _logged: str = attrs.field(init=False, default="")  # of the current certificate
     # One look at a time: a file system that hangs must not collect threads.
     _limiter: trio.CapacityLimiter = attrs.field(
         init=False, factory=lambda: trio.CapacityLimiter(1)
@@ -39,7 +46,27 @@ class ServerCertificate:
     @property
     def end(self) -> float:
         """When the current certificate ends, in Unix time."""
-        return self._end
+        return self._period[1]
+
+    def check_period(self, now: float) -> None:
+        """Log that clients refuse the current certificate, or soon will; each of it once.
+
+        Args:
+            now: The time, in Unix time.
+        """
+        begin, end = self._period
+        soon = end - min(7 * _DAY, (end - begin) / 10)
+        state = "early" if now < begin else "ended" if now >= end else "soon" if now > soon else ""
+        if state == self._logged:
+            return
+        self._logged = state
+        fields = {"path": str(self._cert), "begin": _to_text(begin), "end": _to_text(end)}
+        if state == "ended":
+            logger.error("certificate has ended; clients refuse it", extra=fields)
+        elif state == "early":
+            logger.error("certificate is not valid yet; clients refuse it", extra=fields)
+        elif state == "soon":
+            logger.warning("certificate ends soon", extra=fields)
 
     async def look_again(self) -> None:
         """Read the files again, and use them for new connections; keep the previous certificate
@@ -49,7 +76,7 @@ class ServerCertificate:
         """
         fields = {"path": str(self._cert)}
         try:
-            self._current, self._end = await trio.to_thread.run_sync(
+            self._current, self._period = await trio.to_thread.run_sync(
                 _load_again,
                 self._cert,
                 self._key,
@@ -61,6 +88,8 @@ class ServerCertificate:
             logger.error("certificate cannot be used; keeping the previous one", extra=fields)
         else:
             logger.info("certificate read again", extra=fields)
+            self._logged = ""
+            self.check_period(time.time())
 
     def _choose(self, connection: ssl.SSLObject, *_: object) -> None:
         connection.context = self._current
@@ -79,12 +108,12 @@ def load_certificate(cert: Path | None, key: Path | None) -> ServerCertificate |
     if cert is None:
         raise StartError("--tls-key requires --tls-cert")
     try:
-        first, context, end = _load(cert, key), _load(cert, key), _read_end(cert)
+        first, context, period = _load(cert, key), _load(cert, key), _read_period(cert)
     except OSError as error:
         raise StartError(
             f"--tls-cert {cert}, --tls-key {key}: cannot be used: {_describe(error)}"
         ) from None
-    certificate = ServerCertificate(cert, key, first, end, context)
+    certificate = ServerCertificate(cert, key, first, period, context)
     # Called during each handshake, also without a server name: the documented place to switch.
     context.sni_callback = certificate._choose
     return certificate
@@ -99,24 +128,47 @@ def _describe(error: OSError) -> str:
     return str(error)
 
 
-def _load_again(cert: Path, key: Path) -> tuple[ssl.SSLContext, float]:
-    return _load(cert, key, ""), _read_end(cert)
+@asynccontextmanager
+async def watch_certificate(certificate: ServerCertificate | None) -> AsyncIterator[None]:
+    """Log in time that a certificate ends, for as long as the block lasts."""
+
+    async def watch(watched: ServerCertificate) -> None:
+        while True:
+            watched.check_period(time.time())
+            await trio.sleep(_LOOK_EVERY)
+
+    async with open_background_nursery() as nursery:
+        if certificate is not None:
+            nursery.start_soon(watch, certificate)
+        yield
 
 
-def _read_end(cert: Path) -> float:
-    """Return when the first certificate of a file ends, in Unix time.
+def _load_again(cert: Path, key: Path) -> tuple[ssl.SSLContext, tuple[float, float]]:
+    return _load(cert, key, ""), _read_period(cert)
+
+
+def _to_text(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _read_period(cert: Path) -> tuple[float, float]:
+    """Return when the first certificate of a file begins and ends, in Unix time.
 
     Raises:
         OSError: It cannot be read. What it holds has been checked by OpenSSL.
     """
     text = cert.read_text("latin-1")
-    begin = text.index(_BEGIN)
-    der = ssl.PEM_cert_to_DER_cert(text[begin : text.index(_END, begin) + len(_END)])
+    start = text.index(_BEGIN)
+    der = ssl.PEM_cert_to_DER_cert(text[start : text.index(_END, start) + len(_END)])
     # RFC 5280 section 4.1: certificate { tbs { [0] version, serial, algorithm, issuer, validity {
     # notBefore, notAfter } …
     tbs = _elements(_elements(der)[0][1])[0][1]
     fields = [content for tag, content in _elements(tbs) if tag != _VERSION_TAG]
-    tag, value = _elements(fields[3])[1]
+    begin, end = (_read_moment(tag, value) for tag, value in _elements(fields[3]))
+    return begin, end
+
+
+def _read_moment(tag: int, value: bytes) -> float:
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
     moment = datetime.strptime(value.decode("ascii"), form).replace(tzinfo=UTC)
     return moment.timestamp()
