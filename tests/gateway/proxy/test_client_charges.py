@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import tomllib
 
@@ -135,3 +136,29 @@ async def test_the_routes_of_the_page_close_what_budgets_do_not_count(
             assert refused.code == "route_not_allowed", target
         refused = await both.ask("/ai/v1/batches", body)
         assert refused.code == "unknown_route"
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+async def test_a_stream_that_its_client_leaves_is_charged_by_its_events_packed_or_not(
+    nursery: trio.Nursery, encoding: str
+) -> None:
+    """By the bytes of gzip it was a thirtieth: leaving early made 30 budgets of one."""
+    begun = b"".join(
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"gpt-5",'
+        b'"choices":[{"index":0,"delta":{"content":" %d"},"finish_reason":null}]}\\n\\n' % number
+        for number in range(1000)
+    )
+    if encoding == "gzip":
+        begun = gzip.compress(begun)
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_day": 500})
+        both.upstream.begun = begun
+        encodings = ((b"content-encoding", encoding.encode()),)
+        both.upstream.headers = ((b"content-type", b"text/event-stream"), *encodings)
+        own = ((b"authorization", b"Bearer " + KEY.reveal().encode()), *JSON)
+        async with both.rig.client.request(b"POST", CHAT.encode(), own, b"{}") as got:
+            received = 0
+            while received < len(begun):
+                received += len(await got.receive_some())
+        await both.rig.wait_records(1)
+        assert (await both.ask(body={})).code == "budget_exceeded"

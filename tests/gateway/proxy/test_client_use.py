@@ -35,6 +35,8 @@ class Upstream:
     headers: Headers = JSON
     status: int = 200
     gate: trio.Event | None = None
+    begun: bytes = b""
+    """Sent in place of the document; nothing follows."""
     asked: list[tuple[bytes, bytes]] = attrs.field(factory=list)
     arrived: trio.Event = attrs.field(factory=trio.Event)
 
@@ -44,6 +46,9 @@ class Upstream:
         self.arrived.set()
         if self.gate is not None:
             await self.gate.wait()
+        if self.begun:
+            async with exchange.respond(self.status, self.headers, data=self.begun):
+                await trio.sleep_forever()
         await exchange.answer(self.status, self.headers, json.dumps(self.document).encode())
 
 

@@ -9,7 +9,7 @@ import trio
 
 from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
-from bridgepool.gateway.providers import Client, hash_key, new_client_key
+from bridgepool.gateway.providers import Client, ClientRules, hash_key, new_client_key
 from bridgepool.gateway.providers._access_keys import (
     ADMIN_KEYS,
     CLIENT_KEYS,
@@ -78,6 +78,7 @@ async def test_what_overrides_a_method_path_account_or_address_does_not_reach_a_
 
 
 async def test_trailers_obey_the_rules_of_heads(nursery: trio.Nursery) -> None:
+    """Those about the operator's limits passed to a client with limits of its own."""
     seen = b""
 
     async def serve(stream: trio.SocketStream) -> None:
@@ -88,17 +89,25 @@ async def test_trailers_obey_the_rules_of_heads(nursery: trio.Nursery) -> None:
         await stream.send_all(
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nx-sum: down\r\n"
             b"x-accel-redirect: /marked\r\nset-cookie: marked\r\nopenai-organization: marked\r\n"
-            b"x_sum: marked\r\nrefresh: marked\r\n\r\n"
+            b"x_sum: marked\r\nrefresh: marked\r\nx-ratelimit-remaining-tokens: marked\r\n\r\n"
         )
 
     url = await raw_upstream(nursery, serve)
-    key = CLIENT_KEYS.new().reveal()
+    key, own = CLIENT_KEYS.new().reveal(), CLIENT_KEYS.new()
+    limited = Client(
+        id="ada", key_hashes=(hash_key(own),), rules=ClientRules(requests_per_minute=5)
+    )
     lines = "".join(f"{name}: marked\r\n" for name in [*OVERRIDES, *ACCOUNTS, *CLAIMS, "a_b"])
     fixed = openai(url, headers={"X-Fixed": "ours"})
-    async with open_rig(fixed, nursery=nursery) as rig, connect(rig.address) as client:
+    async with (
+        open_rig(fixed, clients=(limited,), nursery=nursery) as rig,
+        connect(rig.address) as client,
+    ):
         await client.send(
             b"POST /ai/v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nte: trailers\r\n"
-            b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-sum: up\r\n"
+            b"x-bridgepool-key: "
+            + own.reveal().encode()
+            + b"\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx-sum: up\r\n"
             + lines.encode()
             + b"x-fixed: marked\r\nx-api-key: marked\r\nx-other: a "
             + key.encode()

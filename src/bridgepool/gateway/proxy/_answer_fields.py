@@ -43,12 +43,12 @@ def answer_headers(headers: Headers, *, own_key: bool, rates: Headers = ()) -> H
     return _passing(forward_response_headers(headers), own_key, rates)
 
 
-def answer_trailers(trailers: Headers, *, own_key: bool) -> Headers:
+def answer_trailers(trailers: Headers, *, own_key: bool, rates: Headers = ()) -> Headers:
     """Return the trailers of an upstream that go to the client; see `answer_headers`."""
-    return _passing(forward_trailers(trailers), own_key) if trailers else ()
+    return _passing(forward_trailers(trailers), own_key, rates) if trailers else ()
 
 
-def _passing(fields: Headers, own_key: bool, rates: Headers = ()) -> Headers:
+def _passing(fields: Headers, own_key: bool, rates: Headers) -> Headers:
     dropped, prefixes = _DROPPED if own_key else _DROPPED_CENTRAL, _DROPPED_PREFIXES
     if rates:
         dropped = dropped.union(dict(rates))

@@ -123,9 +123,12 @@ class ClientUse:
         """Return the estimated tokens of the answer, if they were not read in it."""
         if record.usage.complete or self.lists_models:
             return 0.0
-        kind = get_header(self._answer_headers, b"content-type") or b""
+        headers = self._answer_headers
+        kind = get_header(headers, b"content-type") or b""
         is_stream = kind.lower().startswith(b"text/event-stream")
-        return record.bytes_sent / (_STREAM_BYTES_PER_TOKEN if is_stream else _BYTES_PER_TOKEN)
+        plain = get_header(headers, b"content-encoding") in (None, b"identity")
+        bytes_per_token = _STREAM_BYTES_PER_TOKEN if is_stream and plain else _BYTES_PER_TOKEN
+        return record.bytes_sent / bytes_per_token
 
 
 class SharedLimits(Protocol):

@@ -325,4 +325,6 @@ async def _stream_response(call: Call, response: Response, data: bytes) -> None:
                 await stream.send_all(event)
                 record.bytes_sent += len(event)
             raise ResponseCutError from failure
-        stream.trailers = answer_trailers(response.trailers, own_key=call.passes_own_key)
+        rates = call.use.headers if call.use is not None else ()
+        own_key = call.passes_own_key
+        stream.trailers = answer_trailers(response.trailers, own_key=own_key, rates=rates)

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 import trio
-from wsproto.events import AcceptConnection, RejectConnection, Request
+from wsproto.events import AcceptConnection, RejectConnection, Request, TextMessage
 
 from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.providers import (
@@ -48,6 +48,7 @@ class Upstream:
     hold: trio.Event | None = None  # before the end of a response
     fails: bool = False
     error: str = '{"type": "error", "status": 400, "error": {}}'
+    in_frames: bool = False  # errors come in two frames
     mute: bool = False  # it answers nothing
     unasked: bool = False  # it begins a response after any message
     tells_status: bool = True
@@ -73,7 +74,10 @@ class Upstream:
                 if not self.unasked and "create" not in str(message):
                     continue
                 if self.fails:
-                    await socket.send_text(self.error)
+                    half = len(self.error) // 2 if self.in_frames else 0
+                    if half:
+                        await socket.send(TextMessage(self.error[:half], message_finished=False))
+                    await socket.send_text(self.error[half:])
                     continue
                 number += 1
                 named = re.search('"model": "([^"]*)"', str(message))

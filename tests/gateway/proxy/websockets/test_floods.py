@@ -5,7 +5,13 @@ from __future__ import annotations
 import trio
 from wsproto.events import Ping, Pong, Request, TextMessage
 
-from bridgepool.http import Opcode, encode_frame
+from bridgepool.gateway.providers import OPENAI, Caller, ClientRules
+from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._client_use import ClientUses
+from bridgepool.gateway.proxy.websockets._log import SocketLog
+from bridgepool.gateway.proxy.websockets._use import SocketUse
+from bridgepool.gateway.usage._socket_reader import SocketEvent
+from bridgepool.http import DataPiece, FrameScanner, Opcode, encode_frame
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
 from tests.gateway.proxy.websockets.test_websockets import OPEN
@@ -34,3 +40,26 @@ async def test_of_many_pings_at_once_a_few_are_answered_and_the_last_one_is(
         assert await socket.receive() == "message"
         assert await socket.receive() == "answered"
     assert len(pongs) < 5_000
+
+
+async def test_responses_that_a_provider_begins_and_never_ends_take_no_memory_without_end() -> None:
+    """1 MB of their first messages took 30 MB, for as long as the websocket was open."""
+    [route] = [each for each in OPENAI.routes if each.path == b"/realtime"]
+    messages = route.messages
+    assert messages is not None
+    record = AccessRecord("GET", "r-1", "")
+    caller = Caller("ada", "k1", ClientRules(max_concurrent=1000, tokens_per_minute=10**9))
+    uses = ClientUses()
+    use = SocketUse(caller, uses, OPENAI, messages, record, is_first=True)
+    log = SocketLog(record, messages)
+    [last] = FrameScanner(False, 1000).feed(encode_frame(Opcode.TEXT, b"{}"))
+    assert isinstance(last, DataPiece)
+    for _ in range(2000):
+        assert await use.note(SocketEvent("response.created", None)) is None
+        log.note_provider(SocketEvent("response.created", None), last)
+    assert len(use._running) == len(log._running) == 100
+    use.end()
+    log.end(None)
+    again = SocketUse(caller, uses, OPENAI, messages, record, is_first=True)
+    for _ in range(100):
+        assert await again.note(SocketEvent("response.created", None)) is None

@@ -197,13 +197,17 @@ async def test_each_response_has_the_model_that_it_was_asked_of_and_its_price(
     assert all(0 < (each.first_byte_ms or 0) <= each.duration_ms < 10_000 for each in made)
 
 
+@pytest.mark.parametrize("in_frames", [False, True])
 async def test_a_response_that_is_answered_with_an_error_has_a_record_as_a_request_has(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, in_frames: bool
 ) -> None:
-    """It had none: who was refused by the provider all day showed in no report."""
+    """It had none: who was refused by the provider all day showed in no report.
+
+    Of an error in two frames, only the last was searched for its status.
+    """
     made: list[UsageRecord] = []
     found: list[RecordedBodies] = []
-    upstream = Upstream(fails=True)
+    upstream = Upstream(fails=True, in_frames=in_frames)
     north = await start_upstream(nursery, upstream.serve)
     recorder = BodyRecorder(on_bodies=found.append, providers=["ai"])
     async with open_rig(

@@ -29,6 +29,8 @@ from bridgepool.gateway.usage._tokens import Usage, kept_text
 from bridgepool.http import DataPiece
 
 _MAX_WAITING: Final = 100  # responses that were asked for and have not begun
+_MAX_RUNNING: Final = 100  # that have begun and not ended; the oldest are forgotten
+_MAX_ERROR_BYTES: Final = 4096  # of the beginning of an error in which its status is looked for
 _STATUS: Final = re.compile(rb'"status(?:_code)?"\s*:\s*([45][0-9]{2})\b')
 _INVALID: Final = b'"invalid_request_error"'
 
@@ -67,6 +69,8 @@ class SocketLog:
     _since: float = attrs.field(factory=time.perf_counter)  # the end of the last one
     _asked: list[_Response] = attrs.field(factory=list)
     _running: list[_Response] = attrs.field(factory=list)
+    # the beginning of the provider's message that is under way, if it comes in pieces
+    _beginning: bytearray = attrs.field(factory=bytearray)
 
     def note_client(self, pieces: Iterable[DataPiece]) -> None:
         """Note pieces of the client's messages, before they go on."""
@@ -99,6 +103,12 @@ class SocketLog:
         recording = self._record._recording
         if recording is not None:
             _keep(recording.response, piece)
+        if piece.begins and piece.ends:
+            return
+        if piece.begins:
+            self._beginning.clear()
+        if len(self._beginning) < _MAX_ERROR_BYTES:
+            self._beginning += piece.head(_MAX_ERROR_BYTES - len(self._beginning))
 
     def note_provider(self, event: SocketEvent, last: DataPiece) -> None:
         """Note what a message of the provider says that has gone on.
@@ -117,12 +127,14 @@ class SocketLog:
             response = self._asked.pop(0) if self._asked else self._new_response()
             response.begun = time.perf_counter()
             self._record.model = response.model
+            del self._running[: 1 - _MAX_RUNNING]
             self._running.append(response)
         elif event.type == messages.fails and self._asked:
             response = self._asked.pop(0)
             response.begun = time.perf_counter()
             made = self._make(response, Usage())
-            made.status = made.upstream_status = _error_status(last.payload)
+            message = last.payload if last.begins else bytes(self._beginning)
+            made.status = made.upstream_status = _error_status(message)
             made.is_stream = False
             if self._running:  # the messages are those of another response
                 made._recording = None

@@ -41,6 +41,7 @@ _TYPE: Final[tuple[ModelPath, ...]] = (("type",),)
 _BYTES_PER_TOKEN: Final = 4.0  # of what a client sends
 _EVENT_BYTES_PER_TOKEN: Final = 150.0  # a message of the provider holds about one token
 _MAX_ASKED: Final = 100  # responses that were asked for and have not begun
+_MAX_RUNNING: Final = 100  # that have begun and not ended; the oldest are settled by estimate
 _PIECE_BYTES: Final = 200  # that a piece takes beside its content
 
 
@@ -268,6 +269,8 @@ class SocketUse:
                 response.grant = found
             self._is_first = False
         response.begun_at = self._record.bytes_sent
+        if len(self._running) >= _MAX_RUNNING:
+            self._end(self._running.popleft(), Usage())
         self._running.append(response)
         return None
 
