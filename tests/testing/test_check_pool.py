@@ -81,8 +81,11 @@ async def open_no_bridge(key: str, snapshot: Snapshot) -> AsyncIterator[object]:
     yield
 
 
-def test_a_build_that_fails_has_nothing_to_close() -> None:
-    check_pool(open_no_bridge, max_examples=5)
+def test_a_bridge_that_never_opens_is_not_taken_for_a_sound_one() -> None:
+    """No script would reach it, and each would pass."""
+    says = r"your bridge of 'a' could not be opened: OSError\('the server is down'\)"
+    with pytest.raises(PoolPromiseBrokenError, match=says):
+        check_pool(open_no_bridge, max_examples=5)
 
 
 def test_a_failing_script_tells_its_steps_in_words() -> None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import hypothesis
 import hypothesis.strategies as st
@@ -68,7 +68,8 @@ def check_pool(
     crashes bridges, advances the clock, leaves the block or cancels it; in any order, and within
     one tick. Your `open_bridge` is entered when the script lets a build succeed, and exited when
     the pool closes the bridge. It must not wait for real time or real input. Before the scripts,
-    one of your bridges is opened and closed alone, to check that it closes in time.
+    one of your bridges is opened and closed alone, to check that it opens, and closes in time:
+    builds that always fail would keep every invariant.
 
     Args:
         open_bridge: As `open_bridge_pool` takes it; the key is a `str`, a provider an `int`.
@@ -78,11 +79,11 @@ def check_pool(
         settings: Hypothesis settings to start from, for example a profile of yours.
 
     Raises:
-        PoolPromiseBrokenError: An invariant is broken (with the shortest script found), or the
-            close of your bridge took too long.
+        PoolPromiseBrokenError: An invariant is broken (with the shortest script found), or your
+            bridge could not be opened, or its close took too long.
     """
     if open_bridge is not None:
-        _check_close(open_bridge, close_timeout)
+        _check_alone(open_bridge, close_timeout)
 
     @hypothesis.settings(
         settings or hypothesis.settings(), max_examples=max_examples, deadline=None
@@ -94,18 +95,23 @@ def check_pool(
     scripts_keep_the_invariants()
 
 
-def _check_close(open_bridge: InnerOpen, close_timeout: float) -> None:
+def _check_alone(open_bridge: InnerOpen, close_timeout: float) -> None:
     """Open and close one bridge in a pool of its own, on a clock that jumps when all tasks wait.
 
-    Scripts cannot check this, because their clock also jumps past the end of a quick close.
+    Scripts cannot check the close, because their clock also jumps past the end of a quick one.
     """
 
     async def main() -> int:
         snapshot = ProviderSnapshot([1])
         async with open_bridge_pool(open_bridge, snapshot, close_timeout=close_timeout) as pool:
-            with suppress(BuildError):  # a failed build has nothing to close
+            try:
                 async with pool.acquire("a"):
                     pass
+            except BuildError as error:
+                cause = error.__cause__
+                raise PoolPromiseBrokenError(
+                    f"your bridge of 'a' could not be opened: {cause or error!r}"
+                ) from cause
         return pool.statistics().close_overruns
 
     with _quiet_pool_log():
