@@ -7,14 +7,13 @@ import signal
 import stat
 from pathlib import Path
 
-import pytest
 import trio
 from wsproto.events import Request, TextMessage
 
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import open_upstream_client
 from tests.e2e.files import client_row_and_key, provider, write
-from tests.e2e.process import GatewayProcess, as_json, run_command, run_gateway
+from tests.e2e.process import GatewayProcess, as_json, run_gateway
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
@@ -81,10 +80,7 @@ async def test_a_first_signal_lets_streams_finish(
     assert b"".join(said).endswith(b"data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_second_signal_ends_at_once(
-    north: SimulatedUpstream, tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_a_second_signal_ends_at_once(north: SimulatedUpstream, tmp_path: Path) -> None:
     file, gate = tmp_path / "providers.toml", Gate(north)
     write(file, provider("ai", "openai", north.openai_url))
     said: list[bytes] = []
@@ -93,9 +89,9 @@ async def test_a_second_signal_ends_at_once(
         async with trio.open_nursery() as clients:
             clients.start_soon(stream, gateway, said, broken)
             await gate.reached.wait()
-            gateway.signal(number)
-            await gateway.wait_event("draining")
-            gateway.signal(number)
+            gateway.signal(signal.SIGINT)
+            await gateway.wait_event("draining", signal="SIGINT")
+            gateway.signal(signal.SIGTERM)
             assert await gateway.wait() == 1
         await gateway.wait_event("stopped; running requests were cut", requests_shutdown=1)
     assert len(broken) == 1, "the client's stream looked complete"
@@ -143,35 +139,24 @@ async def test_in_the_shutdown_delay_it_serves_on_and_is_not_ready(
         assert await gateway.wait() == 0, "a second signal ends the delay, too"
 
 
-async def test_after_the_shutdown_delay_it_ends(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    async with run_gateway(file, "--shutdown-delay", "0.2") as gateway:
-        assert await gateway.stop() == []
-        await gateway.wait_event("stopped; every request had ended")
-
-
-async def test_idle_it_ends_at_the_first_signal(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    async with run_gateway(file) as gateway:
-        assert await gateway.stop() == []
-
-
-async def test_every_listener_is_printed_with_its_real_port(
+async def test_it_prints_each_listener_with_its_real_port_and_ends_idle_after_the_shutdown_delay(
     north: SimulatedUpstream, tmp_path: Path
 ) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("ai", "openai", north.openai_url))
     listen = ["127.0.0.1:0", "127.0.0.1:0"]
-    async with run_gateway(file, listen=listen) as gateway:
+    async with run_gateway(file, "--shutdown-delay", "0.2", listen=listen) as gateway:
         assert gateway.stdout.lines[:2] == [f"listening on {url}" for url in gateway.urls]
+        event = "no clients configured; serving every program on this machine"
+        await gateway.wait_event(event, level="warning")
         for url in gateway.urls:
             async with (
                 open_upstream_client(url) as client,
                 client.request(b"GET", b"/readyz") as response,
             ):
                 assert response.status == 200
+        assert await gateway.stop() == []
+        await gateway.wait_event("stopped; every request had ended")
 
 
 async def test_saving_the_file_changes_the_running_gateway(
@@ -205,36 +190,8 @@ async def test_saving_the_file_changes_the_running_gateway(
         assert served == [1, 2, 2]
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (None, "does not exist"),
-        ("providers = \n", "line 1"),
-        ('[[providers]]\nname = "a"\n', "type: is missing"),
-    ],
-)
-async def test_a_bad_file_at_start_ends_it_with_the_reason(
-    tmp_path: Path, text: str | None, why: str
-) -> None:
+async def test_on_other_addresses_it_has_clients(north: SimulatedUpstream, tmp_path: Path) -> None:
     file = tmp_path / "providers.toml"
-    if text is not None:
-        file.write_text(text)
-    async with run_command("gateway", "--providers", str(file), "--listen", "127.0.0.1:0") as run:
-        assert await run.wait() == 2
-        await run.stderr.wait_end()
-    assert run.stderr.lines[-1].startswith(f"bridgepool: {file}: ")
-    assert why in run.everything
-    assert "Traceback" not in run.everything
-
-
-async def test_clients_are_asked_for_on_other_addresses_and_said_to_be_missing_on_loopback(
-    north: SimulatedUpstream, tmp_path: Path
-) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    async with run_gateway(file) as gateway:
-        event = "no clients configured; serving every program on this machine"
-        await gateway.wait_event(event, level="warning")
     write(file, provider("ai", "openai", north.openai_url), client_row_and_key("ada")[0])
     async with run_gateway(file, listen=["0.0.0.0:0"]) as gateway:
         await gateway.wait_event("clients configured", clients=1)

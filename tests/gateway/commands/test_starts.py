@@ -93,6 +93,32 @@ def test_why_a_program_does_not_start(
         assert os.listdir() == before
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "does not exist"),
+        ("providers = \n", "line 1"),
+        ('[[providers]]\nname = "a"\n', "type: is missing"),
+    ],
+)
+def test_a_provider_file_that_cannot_be_used_ends_the_start_with_the_reason(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    text: str | None,
+    why: str,
+) -> None:
+    file = tmp_path / "providers.toml"
+    if text is not None:
+        file.write_text(text)
+    start = ("gateway", "--providers", str(file), "--listen", "127.0.0.1:0")
+    done = run_program(capsys, monkeypatch, *start)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.splitlines()[-1].startswith(f"bridgepool: {file}: ")
+    assert why in done.err
+    assert "Traceback" not in done.err
+
+
 def test_a_store_that_is_no_database_ends_the_start_of_a_gateway(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
