@@ -192,23 +192,18 @@ async def test_a_provider_that_this_version_cannot_use_costs_only_itself(
 
 
 async def test_a_disk_that_does_not_take_it_is_told_once_and_tried_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(snapshot_file, "_GATHER", 0.001)
     caplog.set_level("INFO")
     folder = tmp_path / "folder"
     file = SnapshotFile(folder / "snapshot")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(file.run)
-        for _ in range(3):
-            file.keep(PROVIDERS, Moment.now())
-            await _settle(file)
-        assert caplog.text.count("snapshot file not written") == 1
-        folder.mkdir()
-        file.keep(PROVIDERS, Moment.now())
-        await _settle(file)
-        assert "written again" in caplog.text
-        nursery.cancel_scope.cancel()
+    file.keep(PROVIDERS, Moment.now())
+    for _ in range(3):
+        await file._save()
+    assert caplog.text.count("snapshot file not written") == 1
+    folder.mkdir()
+    await file._save()
+    assert "written again" in caplog.text
     assert await file.load() is not None
 
 
@@ -235,13 +230,6 @@ async def test_a_storm_of_changes_is_few_writes_and_the_last_one_is_kept(
     assert found is not None
     assert found.snapshot.revision == 999
     assert len(writes) <= 5
-
-
-async def _settle(file: SnapshotFile) -> None:
-    """Wait until what is due was written or failed."""
-    with trio.fail_after(60):
-        while file._due.is_set() or file._writing:  # noqa: ASYNC110 -- no event tells
-            await trio.sleep(0.001)
 
 
 async def test_how_old_it_has_become_is_noted_while_nobody_confirms_it(

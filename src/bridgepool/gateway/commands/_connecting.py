@@ -231,12 +231,12 @@ def stdin_holds_data() -> bool:
     return int.from_bytes(waiting, sys.byteorder) > 0
 
 
-def secrets_from_stdin(what: str) -> list[Secret]:
-    """Read secrets from standard input, one per line."""
+def keys_from_stdin() -> list[Secret]:
+    """Read keys from standard input, one per line."""
     lines = [line.strip() for line in sys.stdin]
     found = [checked_secret(line, "standard input") for line in lines if line]
     if not found:
-        fail(f"standard input does not contain a {what}")
+        fail("standard input does not contain a key")
     return found
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
 from bridgepool.gateway.commands._connecting import AdminOptions, WaitOptions, administer
 from bridgepool.gateway.commands._root import fail
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._applied import AppliedReport
-    from bridgepool.gateway.control._records import NewClient, NewKey
+    from bridgepool.gateway.control._records import (
+        AccessKeyChange,
+        ApplyResult,
+        ClientChange,
+        EpochChange,
+        NewClient,
+        NewKey,
+        ProviderChange,
+    )
+
+    Change: TypeAlias = ProviderChange | ClientChange | AccessKeyChange | ApplyResult | EpochChange
 
 _UNLIMITED_WIDTH: Final = 10_000  # columns
 _LEAST_WRAPPED: Final = 30  # columns for the last one, below which the terminal wraps whole rows
@@ -70,20 +80,6 @@ def _cell(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S}"
     text = value_text(value)
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text) or "-"
-
-
-class Change(Protocol):
-    """What every record of a write has."""
-
-    @property
-    def revision(self) -> int:
-        """The store's revision after it."""
-        ...
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was changed."""
-        ...
 
 
 def report_change(options: AdminOptions, change: Change, what: str, wait: WaitOptions) -> int:

@@ -17,8 +17,8 @@ from bridgepool.gateway.commands._connecting import (
     Wait,
     Where,
     administer,
+    keys_from_stdin,
     secret_from_environment,
-    secrets_from_stdin,
     stdin_holds_data,
 )
 from bridgepool.gateway.commands._field_options import given_values, make_options
@@ -329,7 +329,7 @@ def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
 
 def _new_keys(stdin: bool, variables: list[str] | None) -> list[Any]:
     values = [secret_from_environment(variable) for variable in variables or ()]
-    return values + (secrets_from_stdin("key") if stdin else [])
+    return values + (keys_from_stdin() if stdin else [])
 
 
 def _headers(pairs: list[str] | None) -> dict[str, HeaderValue]:

@@ -56,44 +56,31 @@ async def registered(
     Resource handling:
         Leaving unregisters it, for at most a second.
     """
-    registration = _Registration(store, program, name, report)
-    writing = writing or StoreAccess(longest_retry=_LONGEST_RETRY)
-    with trio.move_on_after(_TIMEOUT):
-        await writing.attempt(registration.renew)
-    async with open_service_nursery() as nursery:
-        pause = partial(trio.sleep, interval)
-        nursery.start_soon(writing.keep_trying, registration.renew, pause)
+    warned: set[str] = set()  # names of programs that lack the key
+
+    async def renew() -> None:
         try:
-            yield
-        finally:
-            nursery.cancel_scope.cancel()
-            with trio.move_on_after(_TIMEOUT, shield=True):
-                await registration.end()
-
-
-class _Registration:
-    def __init__(
-        self, store: Store, program: str, name: str, report: Callable[[], KeyReport | None]
-    ) -> None:
-        self._store, self._program, self._name, self._report = store, program, name, report
-        self._warned: set[str] = set()  # names of programs that lack the key
-
-    async def renew(self) -> None:
-        """Register, or give the next sign of life; raises `StoreError`."""
-        try:
-            lacking = await self._store.programs.register(self._program, self._name, self._report())
+            lacking = await store.programs.register(program, name, report())
         except StoreError as error:
             logger.debug("program not registered in the store", extra={"problem": str(error)})
             raise
         for other in lacking:
-            if other.name not in self._warned:
-                self._warned.add(other.name)
+            if other.name not in warned:
+                warned.add(other.name)
                 facts = {"program": other.program, "name_of_program": other.name}
                 logger.warning("encryption key missing in another program", extra=facts)
 
-    async def end(self) -> None:
-        """Unregister."""
+    writing = writing or StoreAccess(longest_retry=_LONGEST_RETRY)
+    with trio.move_on_after(_TIMEOUT):
+        await writing.attempt(renew)
+    async with open_service_nursery() as nursery:
+        nursery.start_soon(writing.keep_trying, renew, partial(trio.sleep, interval))
         try:
-            await self._store.programs.unregister(self._name)
-        except StoreError as error:
-            logger.debug("program not unregistered in the store", extra={"problem": str(error)})
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
+            try:
+                with trio.move_on_after(_TIMEOUT, shield=True):
+                    await store.programs.unregister(name)
+            except StoreError as error:
+                logger.debug("program not unregistered in the store", extra={"problem": str(error)})

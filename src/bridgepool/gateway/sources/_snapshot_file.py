@@ -123,7 +123,6 @@ class SnapshotFile:
     _content: Callable[[], SavedSnapshot] | None = attrs.field(default=None, init=False)
     _due: trio.Event = attrs.field(factory=trio.Event, init=False)
     _seen_changes: int = attrs.field(default=0, init=False)  # of the clients in the file
-    _writing: bool = attrs.field(default=False, init=False)
     _failing: bool = attrs.field(default=False, init=False)  # the last write failed: reported
 
     async def load(self) -> LoadedSnapshot | None:
@@ -210,7 +209,6 @@ class SnapshotFile:
         if content is None:
             await trio.lowlevel.checkpoint()
             return
-        self._writing = True
         self._seen_changes = self.clients_changes()
         try:
             await trio.to_thread.run_sync(self._write, content, self.known_clients())
@@ -223,8 +221,6 @@ class SnapshotFile:
             if self._failing:
                 logger.info("snapshot file written again", extra=self._facts())
             self._failing = False
-        finally:
-            self._writing = False
 
     def _facts(self) -> dict[str, object]:
         return {"path": str(self.path)}

@@ -49,19 +49,6 @@ class _KeysOnly:
         return self._providers.clients.authenticate(token)
 
 
-@attrs.define(eq=False)
-class _KeyUse:
-    """What the gateway does with the providers' keys; nothing before it is open."""
-
-    _read: Callable[[], KeyReport] | None = None
-
-    def follow(self, read: Callable[[], KeyReport]) -> None:
-        self._read = read
-
-    def report(self) -> KeyReport | None:
-        return self._read() if self._read is not None else None
-
-
 @asynccontextmanager
 async def open_store_source(
     url: str,
@@ -84,6 +71,15 @@ async def open_store_source(
     Raises:
         StartError: it cannot be opened or read.
     """
+    read_keys: Callable[[], KeyReport] | None = None  # once the gateway is open
+
+    def follow_keys(read: Callable[[], KeyReport]) -> None:
+        nonlocal read_keys
+        read_keys = read
+
+    def report_keys() -> KeyReport | None:
+        return read_keys() if read_keys is not None else None
+
     async with AsyncExitStack() as stack:
         try:
             await trio.to_thread.run_sync(check_store_exists, url)
@@ -95,11 +91,9 @@ async def open_store_source(
             store = await stack.enter_async_context(open_store(url, keys))
             await store.check_readable()
             providers = stack.enter_context(open_store_providers(store))
-            keys_of, program = _KeyUse(), new_program_name()
+            program = new_program_name()
             await stack.enter_async_context(
-                registered(
-                    store, "gateway", program, interval=report_interval, report=keys_of.report
-                )
+                registered(store, "gateway", program, interval=report_interval, report=report_keys)
             )
             first = await providers.reload()
         except BridgePoolError as error:
@@ -137,6 +131,6 @@ async def open_store_source(
             report=report,
             first=first,
             on_applied=log_rejected,
-            follow_keys=keys_of.follow,
+            follow_keys=follow_keys,
             look_again=partial(renew_keys, store, find_keys),
         )
