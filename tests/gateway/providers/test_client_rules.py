@@ -68,8 +68,10 @@ def test_all_that_is_wrong_with_a_client_is_reported_at_once() -> None:
             models = []
             max_concurrent = 0
             tokens_per_day = "many"
+            routes = ["/ok", "chat/completions"]
             [[clients.keys]]
             hash = "nothing"
+            routes = ["v1/messages"]
             requests_per_minute = -1
         """)
     for where in (
@@ -78,6 +80,8 @@ def test_all_that_is_wrong_with_a_client_is_reported_at_once() -> None:
         "models: has not from 1",
         "max_concurrent: is not from 1",
         "tokens_per_day: is not a whole number",
+        "(not an id): routes: has a pattern that fits no route",
+        "keys.1: routes: has a pattern that fits no route: it must begin with /, * or ?",
         "keys.1: hash: ",
         "keys.1: requests_per_minute: is not from 1",
     ):

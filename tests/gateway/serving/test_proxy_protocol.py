@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -203,6 +204,25 @@ async def test_a_trusted_proxy_must_send_a_head_and_nobody_else_may() -> None:
             refused = await exchanged(port, raw + REQUEST)
             assert refused.startswith(b"HTTP/1.1 400")
             assert b"192.0.2.7" not in refused
+
+
+async def test_a_health_check_that_resets_its_connection_is_not_read_as_a_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """HAProxy does so every other second: each was a 400 in the access log, without a peer."""
+    find = read_proxy_heads(["127.0.0.0/8"])
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener:
+        client = socket.create_connection(listener.socket.getsockname())
+        client.sendall(LOCAL)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        async with await listener.accept() as stream:
+            with pytest.raises(RemoteProtocolError, match="was reset"):
+                await find(stream)
+    ours, _theirs = trio.testing.memory_stream_pair()
+    assert await find(ours) is None
+    assert caplog.messages == []
 
 
 async def test_tls_begins_behind_the_head() -> None:

@@ -13,7 +13,12 @@ import attrs
 
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway.providers._access_keys import parse_hash
-from bridgepool.gateway.providers._client_rules import RULE_FIELDS, ClientRules, rule_problems
+from bridgepool.gateway.providers._client_rules import (
+    RULE_FIELDS,
+    ClientRules,
+    idle_patterns,
+    rule_problems,
+)
 from bridgepool.gateway.providers._clients import Client, Clients, check_client_id
 from bridgepool.gateway.providers._errors import InvalidProviderError, ProviderFileError
 from bridgepool.gateway.providers._fallbacks import unusable_fallbacks
@@ -232,10 +237,12 @@ def _unusable_fields(fields: Mapping[str, Any], keys: Sequence[Mapping[str, Any]
             parse_hash(text)
         except ValueError as error:
             problems.append(f"{name}: {error}")
-    problems += [f"{name}: {problem}" for name, problem in rule_problems(_rules(fields))]
-    for number, key in enumerate(keys, start=1):
-        found = rule_problems(_rules(key))
-        problems += [f"keys.{number}: {name}: {problem}" for name, problem in found]
+    for where, given_rules in (
+        ("", fields),
+        *((f"keys.{n}: ", key) for n, key in enumerate(keys, 1)),
+    ):
+        found = (*rule_problems(_rules(given_rules)), *idle_patterns(given_rules))
+        problems += [f"{where}{name}: {problem}" for name, problem in found]
     return problems
 
 

@@ -79,12 +79,14 @@ def read_proxy_heads(
 
     async def find(stream: trio.abc.Stream) -> Address | None:  # noqa: ASYNC910 -- see below
         address = peer_address(stream)
-        if address is None or not is_among(networks, address[0]):
-            return address  # without waiting: the server receives next
         while isinstance(stream, trio.SSLStream):
             stream = stream.transport_stream
         if not isinstance(stream, trio.SocketStream):
-            raise AssertionError(stream)
+            return address  # not of a network
+        if address is None:  # a health check of a proxy: its head is not to be read as HTTP
+            raise RemoteProtocolError("the connection was reset")
+        if not is_among(networks, address[0]):
+            return address  # without waiting: the server receives next
         try:
             return await _read_head(stream.socket) or address
         except RemoteProtocolError as error:
