@@ -40,6 +40,8 @@ KNOWN = (
 TIMEOUT = 240
 # All tests of all bugs, on source without any.
 BASELINE_TIMEOUT = 1200
+# In the summary; a log line begins with its level.
+_FAILURES = ("FAILED tests/", "ERROR tests/")
 
 
 def run_tests(copy: Path, tests: tuple[str, ...], timeout: float) -> tuple[bool, str]:
@@ -53,7 +55,7 @@ def run_tests(copy: Path, tests: tuple[str, ...], timeout: float) -> tuple[bool,
         )
     except subprocess.TimeoutExpired:
         return False, f"a test did not end in {timeout} s"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    failed = [line for line in done.stdout.splitlines() if line.startswith(_FAILURES)]
     last = failed[0] if failed else (done.stdout.splitlines() or ["nothing"])[-1]
     return done.returncode == 0, last.removeprefix("FAILED ")[:110]
 

@@ -97,6 +97,11 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what the last requests of a gateway used is not reported", _LEASE_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases.report_last",
+        "await self._report(last=True)", "await trio.lowlevel.checkpoint()",
+    ),
+    bug(
+        "a gateway that stops keeps its shares", _LEASE_TESTS,
         "gateway/sources/_limit_leases.py:LimitLeases.report_last", "last=True", "last=self._alone",
     ),
     bug(

@@ -47,7 +47,7 @@ async def test_a_reloader_that_returns_no_snapshot_fails_the_start_with_its_own_
     kind = type(answer).__name__
     says = f"ScriptedReloader.reload must return a ProviderSnapshot, not a {kind}"
     async with open_pool("a") as pool, trio.open_nursery() as nursery:
-        with pytest.raises(TypeError, match=says):
+        with pytest.raises(TypeError, match=says), trio.fail_after(3600):
             await nursery.start(watch_providers, pool, reloader, ChangeBus().subscribe())
         assert pool.snapshot.providers == ("a",)
         assert len(reloader.times) == 1
@@ -61,7 +61,8 @@ async def test_a_later_answer_that_is_no_snapshot_ends_the_watcher_with_the_same
     reloader = ScriptedReloader([gives("b"), lambda: nothing])
 
     async def run(pool: Pool) -> None:
-        with pytest.raises(TypeError, match=r"reload must return .*, not a NoneType"):
+        says = r"reload must return .*, not a NoneType"
+        with pytest.raises(TypeError, match=says), trio.fail_after(3600):
             await watch_providers(pool, reloader, bus.subscribe())
 
     async with open_pool("a") as pool, trio.open_nursery() as nursery:

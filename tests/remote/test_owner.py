@@ -161,6 +161,14 @@ async def test_rows_that_are_too_large_are_not_sent_and_the_reason_is_told(
 async def test_of_a_change_made_with_a_revocation_the_revoked_hears_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    """Trio wakes the tasks of a tick in any order, so it is tried until both orders have come."""
+    for _ in range(20):
+        assert await _heard_by_the_revoked() == ("key_revoked", ["key_revoked"], [])
+
+
+async def _heard_by_the_revoked() -> tuple[str, list[str], list[RowSet]]:
+    """Return why its session ended, how its call did, and the notices that it was sent."""
+
     class Late(MemoryReloader[Depot]):
         async def reload(self) -> ProviderSnapshot[Depot]:
             await gate.wait()
@@ -178,6 +186,7 @@ async def test_of_a_change_made_with_a_revocation_the_revoked_hears_nothing(
         async def ask() -> None:
             try:
                 await rpc.call("get_rows", GetRows(), RowSet)
+                asked.append("")
             except (RemoteError, ConnectionLostError) as error:
                 asked.append(error.code)
 
@@ -188,7 +197,7 @@ async def test_of_a_change_made_with_a_revocation_the_revoked_hears_nothing(
         gate.set()
         why = await rpc.wait_lost()
         await trio.testing.wait_all_tasks_blocked()
-        assert (why.code, asked, heard) == ("key_revoked", ["key_revoked"], [])
+        return why.code, asked, heard
 
 
 async def test_a_thousand_changes_in_a_row_are_a_few_notices(

@@ -73,13 +73,15 @@ async def opened() -> AsyncIterator[tuple[ControlPlane, ControlPlane]]:
     backend = MemoryBackend()
     async with open_gateway_service(backend) as service:
         await trio.sleep(10)  # it has settled
-
-        def identify(name: str) -> Identity:
-            key_id = GATEWAY_KEYS.id_of(backend.add_gateway_key(name).reveal().encode())
-            return Identity(name, (key_id or b"").decode())
-
-        async with connected(service, identify("one"), identify("two")) as planes:
+        identities = [identify(backend, name) for name in ("one", "two")]
+        async with connected(service, *identities) as planes:
             yield planes
+
+
+def identify(backend: MemoryBackend, name: str) -> Identity:
+    """Register a gateway."""
+    key_id = GATEWAY_KEYS.id_of(backend.add_gateway_key(name).reveal().encode())
+    return Identity(name, (key_id or b"").decode())
 
 
 @asynccontextmanager
@@ -140,12 +142,15 @@ async def test_the_first_request_at_each_gateway_waits_for_a_share_and_has_a_pla
         leases = [plane.clients._leases for plane in (one, two)]
         done = [await admits(limits, caller) for limits in leases for _ in range(3)]
         assert done == [""] * 3 + ["max_concurrent"] * 3
-        # A request that counts no tokens asks for shares, too, and is not kept for long.
-        started = trio.current_time()
-        assert (
-            await admits(leases[1], attrs.evolve(caller, rules=ClientRules(tokens_per_day=9))) == ""
-        )
-        assert trio.current_time() - started < 0.4
+        # A request that needs nothing of a limit asks for shares, too, and does not wait for long.
+        for name, rules, costs in (
+            ("bob", ClientRules(tokens_per_day=9), costs_of()),
+            ("cyd", ClientRules(money_per_day=9), ONE_REQUEST),
+        ):
+            started = trio.current_time()
+            found = await ask_for(leases[1], Caller(name, name, rules), costs)
+            assert isinstance(found, Grant)
+            assert trio.current_time() - started < 0.4
     limits, caller = LimitLeases(), ada(max_concurrent=9)
     assert [await admits(limits, caller) for _ in range(2)] == ["", "max_concurrent"]
     [(_scope, asked)] = limits._demands()
@@ -268,6 +273,28 @@ async def test_what_the_last_request_before_a_stop_used_is_charged(tmp_path: Pat
                             scope.cancel()
                             await trio.lowlevel.checkpoint()
     assert 9 <= done <= 12  # 10, if each report was answered in time
+
+
+async def test_what_a_gateway_holds_of_a_budget_when_it_stops_is_spent_by_others(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    caller, used = ada(money_per_day=1.0), 0.0
+    async with open_gateway_service(backend := MemoryBackend()) as service:
+        await trio.sleep(10)  # it has settled
+        identities = [identify(backend, name) for name in ("one", "two")]
+        for _ in range(20):  # each held up to a fiftieth
+            async with connected(service, *identities) as (one, _two):
+                grant = await ask(one.clients._leases, caller, 0, 1e-3)
+                assert isinstance(grant, Grant)
+                grant.end(costs_of(0, 1e-3))
+                used += 1e-3
+        async with connected(service, *identities) as (_one, two):
+            while isinstance(grant := await ask(two.clients._leases, caller, 0, 0.01), Grant):
+                grant.end(costs_of(0, 0.01))
+                used += 0.01
+                await trio.sleep(1)
+        assert grant.is_budget
+        assert 0.95 <= used <= 1.02
 
 
 async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheless(

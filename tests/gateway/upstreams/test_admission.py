@@ -6,7 +6,7 @@ from collections import deque
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -99,6 +99,7 @@ async def test_a_request_that_is_cancelled_as_it_gets_its_turn_gives_it_to_the_n
     st.integers(1, 3),
     st.integers(0, 3),
 )
+@example(["enter", "enter", "enter", "leave", "leave"], 1, 2)  # who came first runs first
 def test_any_order_of_arrivals_ends_and_cancellations_agrees_with_a_queue(
     script: list[str], limit: int, max_waiting: int
 ) -> None:
