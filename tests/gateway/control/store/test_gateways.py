@@ -156,6 +156,31 @@ async def test_one_that_is_reconnecting_has_its_time_from_the_first_look_on(
         assert await store.list_gateways() == ()
 
 
+async def test_one_whose_name_another_process_has_taken_is_forgotten_soon(
+    database_url: str,
+) -> None:
+    """A gateway that was killed each minute left ten thousand rows within a week."""
+    clock = Clock()
+    async with opened(database_url, clock=clock) as store:
+        later = THEN + timedelta(seconds=5)
+        other = session("other", gateway="back", connected=False)
+        await store.record_gateways(
+            [
+                session("killed", connected=False),
+                session("stopped", connected=False, stopped=True),
+                session("flaps", connected=False, last_contact=later + timedelta(seconds=1)),
+                other,
+                session("new", since=later, last_contact=later),
+            ]
+        )
+        clock.now += 600
+        assert await _expire(store, stale_after=math.inf) == 0
+        clock.now += 1
+        assert await _expire(store, stale_after=math.inf) == 2
+        left = [row.instance for row in await store.list_gateways()]
+        assert left == ["other", "flaps", "new"]
+
+
 async def test_one_that_was_stopped_is_forgotten_after_a_day_and_one_that_was_lost_after_a_week(
     database_url: str,
 ) -> None:

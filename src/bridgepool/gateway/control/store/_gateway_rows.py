@@ -94,6 +94,8 @@ class GatewayExpiry:
     """Since the last contact of one that is marked as connected: then it is reconnecting."""
     reconnect_within: float = 20.0
     """Then one that is reconnecting is offline: the longest back-off, and as much again."""
+    forget_replaced_after: float = 600.0
+    """Since the last contact of one that is offline, if a process of its name connected later."""
     forget_stopped_after: float = 86400.0
     """Since the last contact of one that has stopped."""
     forget_after: float = 7 * 86400.0
@@ -141,9 +143,13 @@ class Staleness:
         self._seen = seen
         return changed + tx.sql.execute(
             "DELETE FROM gateways WHERE connected = 0 AND reconnecting = 0 "
-            "AND last_contact < CASE WHEN stopped = 1 THEN ? ELSE ? END",
+            "AND (last_contact < CASE WHEN stopped = 1 THEN ? ELSE ? END "
+            "OR (last_contact < ? AND EXISTS (SELECT 1 FROM gateways AS later "
+            "WHERE later.gateway = gateways.gateway AND later.connected = 1 "
+            "AND later.since > gateways.last_contact)))",
             time_to_text(_before(tx.now, expiry.forget_stopped_after)),
             time_to_text(_before(tx.now, expiry.forget_after)),
+            time_to_text(_before(tx.now, expiry.forget_replaced_after)),
         )
 
 
