@@ -110,7 +110,7 @@ async def test_the_routes_of_the_page_close_what_budgets_do_not_count(
     nursery: trio.Nursery,
 ) -> None:
     page = (ROOT / "docs" / "howto" / "client-limits.md").read_text(encoding="utf-8")
-    section = page.partition("### What is not counted\n")[2].partition("\n### ")[0]
+    section = page.partition("## What is not counted\n")[2].partition("\n## ")[0]
     [text] = re.findall(r"^```toml\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     async with opened(nursery) as both:
         both.rules({"routes": tuple(tomllib.loads(text)["routes"])})
