@@ -33,7 +33,7 @@ USAGE_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a compressed answer expands without bound", _READERS,
-        "gateway/usage/_reader.py:GzipReader.feed",
+        "gateway/usage/_reader.py:GzipReader._read",
         "self._zlib.decompress(data, _PIECE)", "self._zlib.decompress(data)",
     ),
     bug(
@@ -114,6 +114,14 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "an odd value keeps a batch out", _STORE,
         "gateway/control/store/_usage_rows.py:_sound",
         '.replace("\\0", "?")', "",
+    ),
+    bug(
+        "what an answer expands to is read in one turn", _READERS,
+        "gateway/usage/_reader.py:GzipReader.feed", "self._read(_AT_ONCE)", "self._read(10**9)",
+    ),
+    bug(
+        "the rest of what an answer expands to is not read", _SERVED,
+        "gateway/proxy/_forward.py:_read_on", "reader.has_more", "False",
     ),
     bug(
         "an unknown cost is taken for nothing", _SERVED,

@@ -135,6 +135,12 @@ async def test_a_compressed_answer_is_read_and_others_are_not_asked_for(
         assert got.body == packed.body
         assert (record.input_tokens, record.complete) == (120, True)
         assert dict(setup.upstream.asked[-1])[b"accept-encoding"] == b"gzip"
+        many = b"".join(b": %b %d\n\n" % (b"x" * 200, number) for number in range(20_000))
+        packed = attrs.evolve(answer, body=gzip.compress(many + answer.body))
+        setup.upstream.body, setup.upstream.size = packed.body, 1 << 20
+        got, record = await setup.ask(_PATHS["openai"], accepts)
+        assert got.body == packed.body
+        assert (record.input_tokens, record.complete) == (120, True)
         await setup.ask("/ai/v1/responses/resp_1/cancel", accepts)  # it is not read
         assert dict(setup.upstream.asked[-1])[b"accept-encoding"] == accepts[1]
     async with open_setup(nursery, on=False) as setup:

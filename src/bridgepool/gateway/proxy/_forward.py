@@ -58,7 +58,7 @@ from bridgepool.gateway.proxy.websockets._guard import SocketGuard
 from bridgepool.gateway.proxy.websockets._handshake import WebSocketCall, refusal_of_upstream
 from bridgepool.gateway.proxy.websockets._relay import relay_websocket
 from bridgepool.gateway.usage._bodies import KeptBody
-from bridgepool.gateway.usage._reader import UsageReader
+from bridgepool.gateway.usage._reader import GzipReader, UsageReader
 from bridgepool.gateway.usage._request_reader import RequestReader, is_plain_json
 from bridgepool.http import (
     ForwardedMode,
@@ -242,6 +242,14 @@ async def _send_whole_response(
         if record._recording is not None:
             record._recording.response.feed(data)
     record.first_byte = time.perf_counter()
+    await _read_on(record.usage_reader)
+
+
+async def _read_on(reader: UsageReader | None) -> None:
+    """Read the rest of what a compressed answer has expanded to. A checkpoint if there is any."""
+    while isinstance(reader, GzipReader) and reader.has_more:
+        await trio.lowlevel.checkpoint()
+        reader.feed(b"")
 
 
 async def _send_rewritten(
@@ -282,9 +290,11 @@ async def _stream_response(call: Call, response: Response, data: bytes) -> None:
             readers.append(record._recording.response)
         for reader in readers:
             reader.feed(data)
+        packed = record.usage_reader if isinstance(record.usage_reader, GzipReader) else None
         before, tail = b"", data
         failure: UpstreamError | None = None
         try:
+            await _read_on(packed)
             while not response.ended:
                 try:
                     data = await response.receive_some()
@@ -303,6 +313,8 @@ async def _stream_response(call: Call, response: Response, data: bytes) -> None:
                             reader.feed(data)
                     record.bytes_sent += len(data)
                     tail = data if len(data) > 3 else before[-3:] + data
+                    if packed is not None:
+                        await _read_on(packed)
         except trio.Cancelled:
             if not exchange.disconnected and between_events(response.headers, tail):
                 event = last_event(

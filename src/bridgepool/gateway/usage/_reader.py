@@ -18,6 +18,7 @@ from bridgepool.gateway.usage._tokens import Usage
 
 _GZIP: Final = 31  # zlib's number for a gzip header
 _PIECE: Final = 65536  # bytes that are decompressed at a time
+_AT_ONCE: Final = 2**18  # bytes that come of one piece before other tasks run
 _MOST: Final = 2**20  # bytes that may come of any answer; beyond them, so many for each byte of it:
 _RATIO: Final = 64  # streams of models are at 30; what is read at once holds everything else up
 
@@ -38,11 +39,13 @@ class UsageReader(Protocol):
 class GzipReader:
     """Reads a compressed answer with another reader; a `UsageReader`.
 
-    An answer that expands to more than `_RATIO` times its length is given up.
+    An answer that expands to more than `_RATIO` times its length is given up. What is taken at once
+    may still be megabytes, so only the beginning of it is read at once: see `has_more`.
     """
 
     _inner: UsageReader
     _zlib: zlib._Decompress | None = attrs.field(init=False)
+    _rest: bytes = attrs.field(default=b"", init=False)  # that was taken and not read yet
     _taken: int = attrs.field(default=0, init=False)
     _made: int = attrs.field(default=0, init=False)
 
@@ -50,10 +53,24 @@ class GzipReader:
         """Begin a stream."""
         self._zlib = zlib.decompressobj(_GZIP)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something is left to be read: feed b"" to go on, after other tasks have run."""
+        return bool(self._rest) and self._zlib is not None
+
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body."""
         self._taken += len(data)
+        self._rest += data
+        self._read(_AT_ONCE)
+
+    def _read(self, most: int) -> None:
+        """Read so many bytes of what was taken, or a few more."""
+        data, self._rest, most = self._rest, b"", self._made + most
         while data and self._zlib is not None:
+            if self._made >= most:
+                self._rest = data
+                return
             try:
                 piece = self._zlib.decompress(data, _PIECE)
             except zlib.error:
@@ -71,6 +88,7 @@ class GzipReader:
 
     def result(self) -> Usage:
         """Return what was read."""
+        self._read(_MOST)
         return self._inner.result()
 
 

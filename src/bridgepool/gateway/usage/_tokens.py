@@ -10,7 +10,9 @@ from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.providers._usage_fields import COUNTS, PathNode, tree_of
 
 _COUNTS: Final = frozenset(COUNTS)
-_MAX_COUNT: Final = 10**12  # of tokens in one answer; what is more is an error
+# Tokens in one answer, ten times the longest context. What is more is an error of the provider,
+# and would spend the budget of the client for a month.
+_MAX_COUNT: Final = 10**8
 _MAX_TEXT: Final = 128  # characters of a name or an id; what is longer is not taken
 MAX_TOOLS: Final = 32
 
