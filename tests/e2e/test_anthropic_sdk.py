@@ -31,9 +31,19 @@ def sdk(
     return anthropic.AsyncAnthropic(base_url=f"{gateway.url}/{name}", api_key=key)
 
 
-async def test_a_blocking_call_is_answered(north: SimulatedUpstream, tmp_path: Path) -> None:
+async def test_calls_are_answered_and_streams_come_whole(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("claude", "anthropic", north.anthropic_url, key="sk-ant-central"))
+
+    def stream_sync(url: str) -> str:
+        with (
+            anthropic.Anthropic(base_url=url, api_key="anything") as client,
+            client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream,
+        ):
+            return "".join(stream.text_stream)
+
     async with run_gateway(file) as gateway, sdk(gateway) as client:
         answer = await client.messages.create(model="m", max_tokens=9, messages=HELLO)
         block = answer.content[0]
@@ -42,20 +52,16 @@ async def test_a_blocking_call_is_answered(north: SimulatedUpstream, tmp_path: P
         assert answer.model == "m@north"
         counted = await client.messages.count_tokens(model="m", messages=HELLO)
         assert counted.input_tokens == len(WORDS)
-    seen = north.received[0]
-    assert seen.header(b"x-api-key") == b"sk-ant-central"
-    assert seen.header(b"authorization") is None
-    assert seen.header(b"anthropic-version") is not None
-
-
-async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("claude", "anthropic", north.anthropic_url))
-    async with run_gateway(file) as gateway, sdk(gateway) as client:
         async with client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream:
             assert "".join([text async for text in stream.text_stream]) == TEXT
             message = await stream.get_final_message()
         assert message.stop_reason == "end_turn"
+        url = f"{gateway.url}/claude"
+        assert await trio.to_thread.run_sync(stream_sync, url) == TEXT, "the sync SDK, too"
+    seen = north.received[0]
+    assert seen.header(b"x-api-key") == b"sk-ant-central"
+    assert seen.header(b"authorization") is None
+    assert seen.header(b"anthropic-version") is not None
 
 
 async def test_the_next_key_is_used_after_a_429_and_no_key_left_is_a_rate_limit(
@@ -121,21 +127,6 @@ async def test_it_knows_what_a_client_may_not_and_when_a_budget_or_a_rate_is_use
     assert codes.count("budget_exceeded") == 1  # it was not retried
 
 
-async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("claude", "anthropic", north.anthropic_url))
-
-    def run(url: str) -> str:
-        with (
-            anthropic.Anthropic(base_url=url, api_key="anything") as client,
-            client.messages.stream(model="m", max_tokens=9, messages=HELLO) as stream,
-        ):
-            return "".join(stream.text_stream)
-
-    async with run_gateway(file) as gateway:
-        assert await trio.to_thread.run_sync(run, f"{gateway.url}/claude") == TEXT
-
-
 async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
     north: SimulatedUpstream, tmp_path: Path
 ) -> None:
@@ -144,6 +135,7 @@ async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
         file,
         provider("off", "anthropic", north.anthropic_url, enabled=False),
         provider("broken", "anthropic", north.anthropic_url, key_env="BRIDGEPOOL_TEST_NOT_SET"),
+        provider("claude", "anthropic", north.anthropic_url),
     )
     async with run_gateway(file) as gateway:
         ask = partial(_ask, gateway)
@@ -157,7 +149,16 @@ async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
         assert (broken.status_code, _code(broken)) == (503, "provider_misconfigured")
         unknown = await ask("nobody", anthropic.NotFoundError)
         assert (unknown.status_code, unknown.type) == (404, "not_found_error")
-        assert len(await gateway.stop()) == 3, "the SDK retried although that is useless"
+        north.scope.cancel()  # its port is closed from here on
+        async with anthropic.AsyncAnthropic(
+            base_url=f"{gateway.url}/claude", api_key="anything", max_retries=1
+        ) as client:
+            with pytest.raises(anthropic.InternalServerError) as caught:
+                await client.messages.create(model="m", max_tokens=9, messages=HELLO)
+        assert (caught.value.status_code, _code(caught.value)) == (502, "upstream_unreachable")
+        codes = [request["code"] for request in await gateway.stop()]
+        assert len(codes[:-2]) == 3, "the SDK retried although that is useless"
+        assert codes[-2:] == ["upstream_unreachable"] * 2, "that is worth a retry"
     assert not north.received
 
 
@@ -177,23 +178,6 @@ async def _ask(
         with pytest.raises(kind) as caught:
             await client.messages.create(model="m", max_tokens=9, messages=HELLO)
     return caught.value
-
-
-async def test_a_refused_connection_is_a_502_that_it_retries(
-    north: SimulatedUpstream, tmp_path: Path
-) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("claude", "anthropic", north.anthropic_url))
-    north.scope.cancel()  # its port is closed from here on
-    async with run_gateway(file) as gateway:
-        async with anthropic.AsyncAnthropic(
-            base_url=f"{gateway.url}/claude", api_key="anything", max_retries=1
-        ) as client:
-            with pytest.raises(anthropic.InternalServerError) as caught:
-                await client.messages.create(model="m", max_tokens=9, messages=HELLO)
-        assert (caught.value.status_code, _code(caught.value)) == (502, "upstream_unreachable")
-        codes = [request["code"] for request in await gateway.stop()]
-        assert codes == ["upstream_unreachable"] * 2
 
 
 async def test_a_stream_cut_by_the_upstream_raises_its_api_error(

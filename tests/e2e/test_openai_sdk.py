@@ -26,9 +26,20 @@ def sdk(gateway: GatewayProcess, name: str = "ai", key: str = "anything") -> ope
     return openai.AsyncOpenAI(base_url=f"{gateway.url}/{name}/v1", api_key=key)
 
 
-async def test_a_blocking_call_is_answered(north: SimulatedUpstream, tmp_path: Path) -> None:
+async def test_calls_are_answered_and_streams_come_whole(
+    north: SimulatedUpstream, tmp_path: Path
+) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("ai", "openai", north.openai_url))
+
+    def call_sync(url: str) -> tuple[str | None, str]:
+        with openai.OpenAI(base_url=url, api_key="anything") as client:
+            whole = client.chat.completions.create(model="m", messages=HELLO)
+            stream = client.chat.completions.create(model="m", messages=HELLO, stream=True)
+            return whole.choices[0].message.content, "".join(
+                chunk.choices[0].delta.content or "" for chunk in stream
+            )
+
     async with run_gateway(file) as gateway, sdk(gateway) as client:
         answer = await client.chat.completions.create(model="m", messages=HELLO)
         assert answer.choices[0].message.content == TEXT
@@ -37,12 +48,6 @@ async def test_a_blocking_call_is_answered(north: SimulatedUpstream, tmp_path: P
         assert [model.id for model in models.data] == ["model@north"]
         response = await client.responses.create(model="m", input="Hello.")
         assert response.output_text == TEXT
-
-
-async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    async with run_gateway(file) as gateway, sdk(gateway) as client:
         stream = await client.chat.completions.create(model="m", messages=HELLO, stream=True)
         words = [chunk.choices[0].delta.content async for chunk in stream]
         assert "".join(word or "" for word in words) == TEXT
@@ -50,6 +55,8 @@ async def test_streams_come_whole(north: SimulatedUpstream, tmp_path: Path) -> N
         kinds = [event.type async for event in events]
         assert kinds[0] == "response.created"
         assert kinds[-1] == "response.completed"
+        url = f"{gateway.url}/ai/v1"
+        assert await trio.to_thread.run_sync(call_sync, url) == (TEXT, TEXT), "the sync SDK, too"
 
 
 async def test_a_rate_limited_or_refused_key_is_not_noticed_and_when_all_are_out_it_waits(
@@ -119,22 +126,6 @@ async def test_it_knows_what_a_client_may_not_and_when_a_budget_or_a_rate_is_use
     assert codes.count("budget_exceeded") == 1  # it was not retried
 
 
-async def test_the_sync_sdk_works_too(north: SimulatedUpstream, tmp_path: Path) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-
-    def run(url: str) -> tuple[str | None, str]:
-        with openai.OpenAI(base_url=url, api_key="anything") as client:
-            whole = client.chat.completions.create(model="m", messages=HELLO)
-            stream = client.chat.completions.create(model="m", messages=HELLO, stream=True)
-            return whole.choices[0].message.content, "".join(
-                chunk.choices[0].delta.content or "" for chunk in stream
-            )
-
-    async with run_gateway(file) as gateway:
-        assert await trio.to_thread.run_sync(run, f"{gateway.url}/ai/v1") == (TEXT, TEXT)
-
-
 async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
     north: SimulatedUpstream, tmp_path: Path
 ) -> None:
@@ -143,6 +134,7 @@ async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
         file,
         provider("off", "openai", north.openai_url, enabled=False),
         provider("broken", "openai", north.openai_url, key_env="BRIDGEPOOL_TEST_NOT_SET"),
+        provider("ai", "openai", north.openai_url),
     )
     async with run_gateway(file) as gateway:
         ask = partial(_ask, gateway)
@@ -152,7 +144,16 @@ async def test_it_knows_the_errors_of_providers_that_cannot_be_used(
         assert (broken.status_code, broken.code) == (503, "provider_misconfigured")
         unknown = await ask("nobody", openai.NotFoundError)
         assert (unknown.status_code, unknown.code) == (404, "unknown_provider")
-        assert len(await gateway.stop()) == 3, "the SDK retried although that is useless"
+        north.scope.cancel()  # its port is closed from here on
+        async with openai.AsyncOpenAI(
+            base_url=f"{gateway.url}/ai/v1", api_key="anything", max_retries=1
+        ) as client:
+            with pytest.raises(openai.InternalServerError) as caught:
+                await client.chat.completions.create(model="m", messages=HELLO)
+        assert (caught.value.status_code, caught.value.code) == (502, "upstream_unreachable")
+        codes = [request["code"] for request in await gateway.stop()]
+        assert len(codes[:-2]) == 3, "the SDK retried although that is useless"
+        assert codes[-2:] == ["upstream_unreachable"] * 2, "that is worth a retry"
     assert not north.received
 
 
@@ -163,23 +164,6 @@ async def _ask(
         with pytest.raises(kind) as caught:
             await client.chat.completions.create(model="m", messages=HELLO)
     return caught.value
-
-
-async def test_a_refused_connection_is_a_502_that_it_retries(
-    north: SimulatedUpstream, tmp_path: Path
-) -> None:
-    file = tmp_path / "providers.toml"
-    write(file, provider("ai", "openai", north.openai_url))
-    north.scope.cancel()  # its port is closed from here on
-    async with run_gateway(file) as gateway:
-        async with openai.AsyncOpenAI(
-            base_url=f"{gateway.url}/ai/v1", api_key="anything", max_retries=1
-        ) as client:
-            with pytest.raises(openai.InternalServerError) as caught:
-                await client.chat.completions.create(model="m", messages=HELLO)
-        assert (caught.value.status_code, caught.value.code) == (502, "upstream_unreachable")
-        codes = [request["code"] for request in await gateway.stop()]
-        assert codes == ["upstream_unreachable"] * 2
 
 
 async def test_a_stream_cut_by_the_upstream_raises_its_api_error(

@@ -78,7 +78,8 @@ class LimitShares:
 
     async def run_looks(self, store: Store, control_plane: str, interval: float) -> None:
         """Look which control planes run, until cancelled."""
-        contacts: dict[str, tuple[datetime, float]] = {}  # the last one of each, and since when
+        # control plane, last contact -> when it was first seen so
+        seen: dict[tuple[str, datetime], float] = {}
         while True:
             try:
                 running = await store.programs.list_running()
@@ -86,21 +87,15 @@ class LimitShares:
                 pass  # the parts stay as they are
             else:
                 now = trio.current_time()
-                last = {
-                    row.name: row.last_contact for row in running if row.program == "control plane"
-                }
-                contacts = {
-                    name: contacts[name]
-                    if name in contacts and contacts[name][0] == contact
-                    else (contact, now)
-                    for name, contact in last.items()
-                }
-                names = [
-                    name
-                    for name, (_, since) in contacts.items()
-                    if now - since < _SILENT_AFTER * interval
+                contacts = [
+                    (row.name, row.last_contact)
+                    for row in running
+                    if row.program == "control plane"
                 ]
-                names = sorted({*names, control_plane})
+                seen = {contact: seen.get(contact, now) for contact in contacts}
+                limit = now - _SILENT_AFTER * interval
+                alive = {name for (name, _), since in seen.items() if since > limit}
+                names = sorted({*alive, control_plane})
                 self._ledger.part = names.index(control_plane), len(names)
             await trio.sleep(interval)
 
