@@ -1,13 +1,15 @@
 """Handlers that fail, and what their clients get."""
 
 import logging
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import h11
 import pytest
 import trio
 import trio.testing
 
-from bridgepool.http import Exchange, LocalProtocolError, UpstreamTimeout
+from bridgepool.http import Exchange, LocalProtocolError, ResponseStream, UpstreamTimeout
 from tests.http.support import GET, RawClient, cancelled_at, echo, serving
 
 POST = b"POST /x HTTP/1.1\r\nHost: h\r\n"
@@ -225,3 +227,61 @@ async def test_after_a_cancelled_send_nothing_more_is_sent_and_the_response_is_c
         assert b"too late" not in rest
         assert not rest.endswith(b"0\r\n\r\n")
     assert server.counters.responses_cut == 1
+
+
+async def test_a_task_left_over_cannot_touch_the_next_request_of_the_connection() -> None:
+    """It would read that one's body, respond to it, or cut it; it may be another user's."""
+    kept: list[Exchange] = []
+
+    async def handler(exchange: Exchange) -> None:
+        kept.append(exchange)
+        if len(kept) == 1:
+            async with exchange.respond(200) as stream:
+                streams.append(stream)
+            return
+        first = kept[0]
+        for use in (first.body.receive_some, partial(streams[0].send_all, b"x")):
+            with pytest.raises(trio.ClosedResourceError, match="its handler has ended"):
+                await use()
+        with pytest.raises(trio.ClosedResourceError, match="its handler has ended"):
+            first.body.take_buffered()
+        for respond in (
+            partial(first.answer, 200, body=b"injected"),
+            partial(first.inform, 103),
+            partial(first.upgrade, ((b"upgrade", b"x"),)),
+        ):
+            with pytest.raises(LocalProtocolError, match="was begun already"):
+                await respond()
+        with pytest.raises(LocalProtocolError, match="was begun already"):
+            first.respond(200)
+        assert first.response_started
+        assert not first.disconnected
+        first.authenticated()
+        first.cancel()
+        await trio.lowlevel.checkpoint()
+        await exchange.answer(200, body=b"".join([piece async for piece in exchange.body]))
+
+    streams: list[ResponseStream] = []
+    async with serving(handler) as server:
+        client = server.connect()
+        # Its body is not read; the server discards it.
+        assert (await client.ask(POST + b"Content-Length: 5\r\n\r\nfirst", "POST")).status == 200
+        answer = await client.ask(POST + b"Content-Length: 6\r\n\r\nsecond", "POST")
+        assert answer.body == b"second"
+    assert server.counters.handler_errors == 0
+
+
+async def test_a_response_that_goes_on_after_its_handler_is_not_continued() -> None:
+    """Not even one whose block was entered, but not left, when the handler ended."""
+    kept: list[AbstractAsyncContextManager[ResponseStream]] = []
+
+    async def handler(exchange: Exchange) -> None:
+        kept.append(exchange.respond(200))
+        await kept[0].__aenter__()
+
+    async with serving(handler) as server:
+        client = server.connect()
+        with pytest.raises(h11.RemoteProtocolError):
+            await client.ask()
+    with pytest.raises(trio.ClosedResourceError, match="its handler has ended"):
+        await kept[0].__aexit__(None, None, None)

@@ -269,3 +269,16 @@ async def test_an_error_in_the_block_is_raised_unchanged_and_closes_the_connecti
         await wait_all_tasks_blocked()
         assert upstream.open == 0
         assert client.statistics().in_use == client.statistics().idle == 0
+
+
+async def test_a_request_that_is_entered_twice_is_refused_and_holds_no_connection() -> None:
+    async with client_of(answer_all) as (client, upstream):
+        request = client.request(b"GET", b"/")
+        async with request as response:
+            with pytest.raises(RuntimeError, match="call `request` for each `async with`"):
+                await request.__aenter__()
+            assert await response.receive_some() == b"ok"
+        with pytest.raises(RuntimeError, match="call `request` for each `async with`"):
+            await request.__aenter__()
+        assert upstream.dialled == 1
+        assert client.statistics().in_use == 0

@@ -91,6 +91,7 @@ class UpstreamClient:
             UpstreamCut: The upstream closed the connection before its response was complete.
             UpstreamProtocolError: The upstream did not send valid HTTP/1.
             LocalProtocolError: The request is not one that can be sent.
+            RuntimeError: What this returned was entered before.
             trio.ClosedResourceError: The client is closed.
             Exception: Any exception of the body's `receive_some`.
 

@@ -85,6 +85,57 @@ class ExchangePort(Protocol):
         ...
 
 
+class _EndedPort:
+    """Stands in for the server when a handler has ended.
+
+    The next request may be on the same connection by then: a task that still has the exchange must
+    not read that one's body, nor respond to it.
+    """
+
+    responded = True
+    disconnected = False
+
+    def take_buffered(self) -> tuple[bytes, EndOfMessage | None]:
+        raise self._error()
+
+    async def receive_some(self) -> tuple[bytes, EndOfMessage | None]:
+        await trio.lowlevel.checkpoint()
+        raise self._error()
+
+    async def send_interim(self, status: int, headers: Headers) -> None:
+        await trio.lowlevel.checkpoint()
+        raise self._error()
+
+    async def send_head(
+        self, status: int, headers: Headers, reason: bytes, data: bytes, *, finish: bool
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        raise self._error()
+
+    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+        await trio.lowlevel.checkpoint()
+        raise self._error()
+
+    async def send_data(self, data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        raise self._error()
+
+    async def send_end(self, trailers: Headers) -> None:
+        await trio.lowlevel.checkpoint()
+        raise self._error()
+
+    def cut(self) -> None:
+        """Do nothing: there is no response any more."""
+
+    cancel = authenticated = cut
+
+    def _error(self) -> trio.ClosedResourceError:
+        return trio.ClosedResourceError("the exchange is over: its handler has ended")
+
+
+_ENDED: Final = _EndedPort()
+
+
 @attrs.define(eq=False)
 class RequestBody:
     """The body of a request, read in pieces as they are received.
@@ -131,6 +182,7 @@ class RequestBody:
                 or too slow (`RequestTimeout`). If the handler does not catch this and has not
                 responded, the server responds with the error's status.
             trio.BusyResourceError: Another task is reading.
+            trio.ClosedResourceError: The handler of this exchange has ended.
         """
         if self._end is not None:
             return b""
@@ -151,7 +203,7 @@ class RequestBody:
 class ResponseStream:
     """The body of a response that is being sent."""
 
-    _port: ExchangePort
+    _exchange: "Exchange"
     trailers: Headers = ()
     """Fields to be sent after the body; set them before the block ends. They require a chunked
     body: with a `content-length`, or to an HTTP/1.0 client, they are omitted."""
@@ -163,17 +215,18 @@ class ResponseStream:
 
         Raises:
             LocalProtocolError: The body is longer than its `content-length`.
+            trio.ClosedResourceError: The handler of this exchange has ended.
 
         Cancellation: It is unknown how much of the piece was sent, so the response is cut.
         """
-        await self._port.send_data(data)
+        await self._exchange._port.send_data(data)
 
 
 @attrs.define(eq=False)
 class _Responding:
     """The context manager of `Exchange.respond`; a class because every request enters one."""
 
-    _port: ExchangePort
+    _exchange: "Exchange"
     _status: int
     _headers: Headers
     _reason: bytes
@@ -181,8 +234,8 @@ class _Responding:
     _stream: ResponseStream = attrs.field(init=False)
 
     async def __aenter__(self) -> ResponseStream:
-        self._stream = ResponseStream(self._port)
-        await self._port.send_head(
+        self._stream = ResponseStream(self._exchange)
+        await self._exchange._port.send_head(
             self._status, self._headers, self._reason, self._data, finish=False
         )
         return self._stream
@@ -193,13 +246,14 @@ class _Responding:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        port = self._exchange._port
         if error is not None:
-            self._port.cut()
+            port.cut()
             return
         try:
-            await self._port.send_end(self._stream.trailers)  # noqa: ASYNC102 -- not cleanup
+            await port.send_end(self._stream.trailers)  # noqa: ASYNC102 -- not cleanup
         except BaseException:
-            self._port.cut()
+            port.cut()
             raise
 
 
@@ -207,7 +261,8 @@ class _Responding:
 class Exchange:
     """One request and the methods to respond to it; created by the server for each request.
 
-    When the client disconnects, the handler is cancelled wherever it waits.
+    When the client disconnects, the handler is cancelled wherever it waits. When the handler ends,
+    the exchange is over: other tasks can no longer read from it, nor respond.
 
     Attributes:
         request: The head of the request.
@@ -260,7 +315,7 @@ class Exchange:
         """
         self._check_not_responded()
         headers += self.response_headers
-        return _Responding(self._port, status, headers, reason, data)
+        return _Responding(self, status, headers, reason, data)
 
     async def answer(self, status: int, headers: Headers = (), body: bytes = b"") -> None:
         """Send a complete response; `content-length` is added. A checkpoint.
@@ -322,6 +377,10 @@ class Exchange:
         need no cancel scope for each request.
         """
         self._port.cancel()
+
+    def _end(self) -> None:
+        """Take the exchange from all who still have it."""
+        self._port = self.body._port = _ENDED
 
     def _check_not_responded(self) -> None:
         if self._port.responded:

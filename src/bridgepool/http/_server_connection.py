@@ -178,6 +178,8 @@ class ServerConnection:
                 self._report_failure(errors, exchange)
                 raise cancelled from None
             raise
+        finally:
+            exchange._end()
         self.was_cut = self.was_cut or stream.send_incomplete or not self.finished
         stream.response_pending = False
 

@@ -257,6 +257,8 @@ class UpstreamCall:
         return self._pool.limits
 
     async def __aenter__(self) -> UpstreamResponse:
+        if self._connection is not None or self._response is not None:
+            raise RuntimeError("the request was sent: call `request` for each `async with`")
         if self._body is not None:
             await self._prepare_body(self._body)
         connection = self._connection = await self._pool.take(self._tenant)
@@ -303,17 +305,14 @@ class UpstreamCall:
         """
         headers = self._request.headers
         content_length = get_header(headers, b"content-length")
+        expects = get_header(headers, b"expect") is not None
         if isinstance(body, bytes):
             if content_length is None:
                 headers = (*headers, (b"content-length", b"%d" % len(body)))
                 self._request = attrs.evolve(self._request, headers=headers)
-            if len(body) > _MAX_SHORT_BODY or get_header(headers, b"expect") is not None:
+            if len(body) > _MAX_SHORT_BODY or expects:
                 self._body = _BytesBody(body)
-        elif (
-            content_length is not None
-            and content_length.isdigit()
-            and get_header(headers, b"expect") is None
-        ):
+        elif content_length is not None and content_length.isdigit() and not expects:
             expected = int(content_length)
             if expected <= _MAX_SHORT_BODY:
                 self._body = await _read_whole(body, expected)
