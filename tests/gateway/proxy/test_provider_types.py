@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
+import pytest
 import trio
 
 from bridgepool.gateway.providers import (
+    ANTHROPIC,
+    OPENAI,
     PROVIDER_TYPES,
     ErrorDetails,
     ErrorForm,
@@ -17,7 +20,8 @@ from bridgepool.gateway.providers import (
     Route,
     methods,
 )
-from tests.gateway.proxy.rig import open_rig, openai, start_upstream
+from bridgepool.gateway.providers._provider_type import find_repeated_path
+from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 
 
 def _document(error: ErrorDetails) -> Mapping[str, object]:
@@ -74,3 +78,33 @@ async def test_a_provider_of_an_unknown_type_fails_alone(nursery: trio.Nursery) 
     async with open_rig(openai(north), unknown, nursery=nursery) as rig:
         assert (await rig.ask("/unknown/v9/models")).code == "provider_misconfigured"
         assert (await rig.ask("/ai/v1/models")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "repeated"),
+    [
+        (OPENAI, "", None),
+        (OPENAI, "/openai/v1", None),
+        (OPENAI, "/v1/chat/completions", "/chat/completions"),
+        (ANTHROPIC, "/anthropic", None),
+        (ANTHROPIC, "/v1", "/v1"),
+        (ANTHROPIC, "/v1/messages", "/v1/messages"),
+        (OWN, "/v9", None),
+    ],
+)
+def test_the_end_of_a_base_url_that_requests_would_repeat_is_found(
+    kind: ProviderType, path: str, repeated: str | None
+) -> None:
+    assert find_repeated_path(path, kind) == repeated
+
+
+async def test_a_base_url_that_ends_with_a_route_is_logged_once(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each request got the 404 of the provider, and the gateway showed it as usable."""
+    nowhere = "http://127.0.0.1:9"
+    wrong, right = anthropic(f"{nowhere}/v1"), openai(f"{nowhere}/v1")
+    async with open_rig(wrong, right, nursery=nursery) as rig:
+        await rig.replace(wrong, right, openai(nowhere, "new"))
+    lines = [one for one in caplog.records if one.message.startswith("base URL ends")]
+    assert [(vars(one)["provider"], vars(one)["path"]) for one in lines] == [("claude", "/v1")]

@@ -148,3 +148,20 @@ def find_type(name: str, types: Iterable[ProviderType]) -> ProviderType:
             return kind
     names = ", ".join(sorted(kind.name for kind in known))
     raise InvalidProviderError("type", f"is none of the known types ({names})")
+
+
+def find_repeated_path(base_path: str, kind: ProviderType) -> str | None:
+    """Return the end of a base URL that its type's routes add again; None if there is none.
+
+    The gateway would send requests to ``…/v1/v1/messages``, which the upstream does not know.
+    """
+    for route in kind.routes:
+        path = route.path.decode("ascii")
+        first = "/" + path.split("/")[1]
+        if base_path.endswith(path):
+            return path
+        if base_path.endswith(first) and all(
+            other.path.decode("ascii").startswith(first + "/") for other in kind.routes
+        ):
+            return first
+    return None

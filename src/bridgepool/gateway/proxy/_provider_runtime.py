@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from bridgepool.gateway.providers import (
     UnreadableProviderError,
     address_is_private,
 )
-from bridgepool.gateway.providers._provider_type import find_type
+from bridgepool.gateway.providers._provider_type import find_repeated_path, find_type
 from bridgepool.gateway.upstreams._key_pool import Cooling, KeyRing
 from bridgepool.gateway.upstreams._resilience import Resilience, resilience_of
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
@@ -28,6 +29,8 @@ from bridgepool.http import (
     peer_address,
     upstream_ssl_context,
 )
+
+logger = logging.getLogger("bridgepool.gateway")
 
 
 @attrs.frozen(eq=False)
@@ -55,8 +58,15 @@ class ProviderRuntime:
 
 
 def check_provider(provider: Provider, types: Iterable[ProviderType]) -> None:
-    """Raise the error that `open_provider_runtime` would raise; opens nothing."""
-    _check(provider, types)
+    """Raise the error that `open_provider_runtime` would raise; opens nothing.
+
+    What may be meant, but hardly is, is logged.
+    """
+    kind = _check(provider, types)
+    repeated = find_repeated_path(provider.base_url.path, kind)
+    if repeated is not None:
+        fields = {"provider": provider.name, "path": repeated}
+        logger.warning("base URL ends with a part of the routes", extra=fields)
     provider.resolve_keys(os.environ)
     if provider.base_url.scheme == "https":
         upstream_ssl_context()
