@@ -45,6 +45,11 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "not judged.allow_model(name)", "False",
     ),
     bug(
+        "the query of a request may name any model", ("tests/gateway/proxy/test_client_use.py",),
+        "gateway/proxy/_client_use.py:ClientUses._judge_query", 'required or "model"',
+        'required or "-"',
+    ),
+    bug(
         "the query of a websocket may name two models", _LIMIT_TESTS,
         "gateway/limits/_model_reader.py:read_parameter", "len(found) > 1", "False",
     ),

@@ -199,6 +199,9 @@ class Pieces:
     ("target", "body", "headers", "status", "code"),
     [
         (CHAT, {"messages": []}, JSON, 403, "model_not_allowed"),
+        (CHAT + "?model=gpt-4", {"model": "gpt-5"}, JSON, 403, "model_not_allowed"),
+        (CHAT + "?a=b&Mode%6C=gpt-4", {"model": "gpt-5"}, JSON, 400, "model_not_readable"),
+        (CHAT + "?model=gpt-5", {"model": "gpt-5"}, JSON, 200, ""),
         (CHAT, {"model": "gpt-5", "models": ["gpt-5", "gpt-4"]}, JSON, 403, "model_not_allowed"),
         (CHAT, b'{"model": "gpt-5", "model": "gpt-4"}', JSON, 400, "model_not_readable"),
         (CHAT, b"{", JSON, 400, "model_not_readable"),

@@ -219,12 +219,14 @@ class ClientUses:
         if refusal is not None or not judged.restrict_models:
             return refusal
         request = exchange.request
+        is_socket = is_websocket_handshake(request)
+        refusal = self._judge_query(judged, match, request.target, record, is_socket=is_socket)
+        if refusal is not None or is_socket:
+            return refusal
         if kind.models_path is not None and not use.runs_model:
             model = _text(match.path[len(kind.models_path) + 1 :])
             use.lists_models = not model
             return self._judge_model(judged, model, record) if model else None
-        if is_websocket_handshake(request):
-            return self._judge_query(judged, match, request.target, record)
         if not has_body(request.headers):
             asks = request.method == b"POST" and match.names_model
             return refusals.MODEL_MISSING if asks else None
@@ -258,9 +260,9 @@ class ClientUses:
         if judged is None:
             return None
         refusal = self._judge_place(judged, match, record)
-        if refusal is None and judged.restrict_models:
-            refusal = self._judge_query(judged, match, target, record)
-        return refusal
+        if refusal is not None or not judged.restrict_models:
+            return refusal
+        return self._judge_query(judged, match, target, record, is_socket=True)
 
     def _judge_place(
         self, judged: Permissions, match: RouteMatch, record: AccessRecord
@@ -271,17 +273,24 @@ class ClientUses:
         return None if judged.allow_route(route) else refusals.route_not_allowed(route)
 
     def _judge_query(
-        self, judged: Permissions, match: RouteMatch, target: bytes, record: AccessRecord
+        self,
+        judged: Permissions,
+        match: RouteMatch,
+        target: bytes,
+        record: AccessRecord,
+        *,
+        is_socket: bool,
     ) -> Refusal | None:
-        """Judge the model of all responses on a websocket, where the query names it."""
-        messages = match.route.messages
-        if messages is None or not messages.model_parameter:
-            return None
+        """Judge the model that the query names; some endpoints prefer it to that of the body."""
+        messages = match.route.messages if is_socket else None
+        required = messages.model_parameter if messages is not None else ""
         try:
-            model = read_parameter(target.partition(b"?")[2], messages.model_parameter)
+            model = read_parameter(target.partition(b"?")[2], required or "model")
         except AmbiguousBodyError as error:
             return refusals.model_not_readable(str(error))
-        return refusals.MODEL_MISSING if model is None else self._judge_model(judged, model, record)
+        if model is not None:
+            return self._judge_model(judged, model, record)
+        return refusals.MODEL_MISSING if required else None
 
     def _judge_model(self, judged: Permissions, name: str, record: AccessRecord) -> Refusal | None:
         record.model = record.model or name
