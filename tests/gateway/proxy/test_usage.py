@@ -294,12 +294,12 @@ def test_a_request_has_a_cost_if_it_is_known_and_else_none() -> None:
     )
     usage = Usage(Tokens(1000, 100, cached_read=400), complete=True, model="m")
     embedded = Usage(Tokens(1000), complete=True, model="m")
-    cut, other = attrs.evolve(usage, complete=False), attrs.evolve(usage, model="m-2")
+    cut, other = usage._replace(complete=False), usage._replace(model="m-2")
     for record, cost in (
         (ended(usage=usage), (600 * 2 + 400 * 0.5 + 100 * 8) / 1e6),
         (ended(usage=usage, upstream_status=101, websocket=True), 0.0022),
         (ended(usage=embedded), 0.002),
-        (ended(usage=attrs.evolve(embedded, model=""), model="m"), 0.002),
+        (ended(usage=embedded._replace(model=""), model="m"), 0.002),
         (ended(usage=other), 0.0011),  # by [unknown], as a budget is charged
         (ended(usage=other, model="m"), 0.0011),
         (ended(usage=cut), None),

@@ -172,7 +172,7 @@ ANSWERS: tuple[Answer, ...] = (
         "chat stream that tells no tokens",
         OPENAI,
         events(CHAT_CHUNKS[:-1], done=True),
-        attrs.evolve(_CHAT_TELLS, tokens=Tokens(), complete=False),
+        _CHAT_TELLS._replace(tokens=Tokens(), complete=False),
         True,
     ),
     Answer("responses stream", OPENAI, events(RESPONSE_EVENTS, named=True), _RESPONSE_TELLS, True),

@@ -7,7 +7,6 @@ import re
 import tracemalloc
 from collections.abc import Iterable, Iterator
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,9 +90,7 @@ def test_an_answer_that_is_cut_gives_what_was_seen_whatever_its_split(data: st.D
     places = data.draw(st.lists(st.integers(0, len(body)), max_size=8))
     found = _read(_reader(answer), _cut(body, places))
     assert found == _read(_reader(answer), [body])
-    for seen, whole in zip(
-        attrs.astuple(found.tokens), attrs.astuple(answer.usage.tokens), strict=True
-    ):
+    for seen, whole in zip(found.tokens, answer.usage.tokens, strict=True):
         assert seen is None or (whole is not None and seen <= whole)
     assert found.model in ("", answer.usage.model)
     assert answer.usage.complete or not found.complete

@@ -10,7 +10,7 @@ there it is passed on as it came (model names hold an encoded slash).
 """
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import attrs
@@ -102,8 +102,7 @@ STORED: Final = "stored"
 """The class of requests about what one provider keeps, such as a batch: no other can serve them."""
 
 
-@attrs.frozen
-class RouteMatch:
+class RouteMatch(NamedTuple):
     """An open route that a request fits."""
 
     route: Route
@@ -126,8 +125,7 @@ class RouteMatch:
         return below if below is not None else route.route_class
 
 
-@attrs.frozen
-class Target:
+class Target(NamedTuple):
     """A request target of the gateway in its parts: ``/{provider}{path}?{query}``."""
 
     provider: str

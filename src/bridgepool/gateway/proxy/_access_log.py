@@ -100,7 +100,7 @@ class AccessRecord:
     """The session id that the client sent; read if usage is."""
     client_kind: str = ""
     """The client's program, by its User-Agent; read if usage is."""
-    usage: Usage = Usage()  # noqa: RUF009 -- it is frozen
+    usage: Usage = Usage()  # noqa: RUF009 -- it is a tuple
     """What the answer told of tokens, models and tools; set at the end, if it was read."""
     usage_reader: UsageReader | None = None
     """Reads the answer that is being served."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import attrs
 
@@ -53,8 +53,7 @@ FOREIGN_ORIGIN = Refusal(
 )
 
 
-@attrs.frozen
-class Identity:
+class Identity(NamedTuple):
     """An authenticated client."""
 
     key: BridgeKey

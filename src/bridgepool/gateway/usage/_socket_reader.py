@@ -71,12 +71,8 @@ class SocketReader:
 
 
 def _sum(first: Usage, second: Usage) -> Usage:
-    counts = {
-        field.name: _add(getattr(first.tokens, field.name), getattr(second.tokens, field.name))
-        for field in attrs.fields(Tokens)
-    }
     return Usage(
-        Tokens(**counts),
+        Tokens(*map(_add, first.tokens, second.tokens)),
         first.complete and second.complete,
         second.model or first.model,
         second.response_id or first.response_id,

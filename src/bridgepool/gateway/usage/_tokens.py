@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
@@ -17,8 +17,7 @@ _MAX_TEXT: Final = 128  # characters of a name or an id; what is longer is not t
 MAX_TOOLS: Final = 32
 
 
-@attrs.frozen
-class Tokens:
+class Tokens(NamedTuple):
     """Numbers of tokens; None where the answer did not report them."""
 
     input: int | None = None
@@ -33,8 +32,7 @@ class Tokens:
     """Part of `output`: reasoning."""
 
 
-@attrs.frozen
-class Usage:
+class Usage(NamedTuple):
     """What one answer reported."""
 
     tokens: Tokens = Tokens()
