@@ -188,7 +188,7 @@ async def test_bytes_that_are_not_tls_or_are_within_it_end_nothing(tmp_path: Pat
     authority.configure_trust(context)
     options = ("--tls-cert", str(pem), "--tls-key", str(pem))
     store = str(tmp_path / "store.db")
-    requests = [(request,) for request in malformed(200, 2, "/api/v1/providers")]
+    requests = [(request,) for request in malformed(50, 2, "/api/v1/providers")]
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     not_tls = [(hello,), (hello + b"\xff" * 600,), (b"\x15\x03\x03\x00\x02\x02\x28",), (b"\x80",)]
     async with run_control(tmp_path, store, *options, context=context) as control:

@@ -14,7 +14,7 @@ from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.http import UpstreamError, open_upstream_client
 from tests.e2e.process import GatewayProcess
 from tests.system.asking import Front, Gate, Home
-from tests.system.rig import make_home, run_front, run_plane
+from tests.system.rig import make_home, open_plane, run_front, run_plane
 
 _CHAT = b"/ai/v1/chat/completions"
 
@@ -158,7 +158,7 @@ async def test_an_embedded_gateway_stores_its_records_itself(
 ) -> None:
     home = await make_home(tmp_path)
     with trio.fail_after(180):
-        async with run_plane(home):
+        async with open_plane(home):
             await home.add("ai", north)
             options = (*home.embedded(), "--name", "inside", "--store-usage")
             async with run_front(home, *options) as (front, gateway):
