@@ -13,6 +13,7 @@ from typing import final
 import attrs
 import trio
 
+from ._services import require_run
 from ._statistics import JSON, as_json
 
 
@@ -36,7 +37,7 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
     since the subscription was made. Several tasks may receive; each notice goes to one of them.
     """
 
-    __slots__ = ("__weakref__", "_changed", "_closed", "_ended", "_waiting")
+    __slots__ = ("__weakref__", "_changed", "_closed", "_ended", "_run", "_waiting")
 
     def __init__(self) -> None:
         self._changed = False
@@ -45,6 +46,8 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
         # this end was closed
         self._closed = False
         self._waiting = trio.lowlevel.ParkingLot()
+        # where those who wait are
+        self._run: trio.lowlevel.TrioToken | None = None
 
     async def receive(self) -> None:
         """Wait until something has changed.
@@ -63,6 +66,7 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
                 raise trio.ClosedResourceError
             if self._ended:
                 raise trio.EndOfChannel
+            self._run = trio.lowlevel.current_trio_token()
             await self._waiting.park()
             waited = True
         self._changed = False
@@ -71,6 +75,7 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
 
     def close(self) -> None:
         """Stop receiving: the bus forgets this subscription. May be called again."""
+        self._require_run()
         self._closed = True
         self._waiting.unpark_all()
 
@@ -84,6 +89,10 @@ class ChangeSubscription(trio.abc.ReceiveChannel[None]):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _require_run(self) -> None:
+        if self._run is not None and self._waiting:
+            require_run(self._run)
 
     def _notify(self) -> None:
         self._changed = True
@@ -113,10 +122,15 @@ class ChangeBus:
 
         Raises:
             trio.ClosedResourceError: The bus was closed.
+            RuntimeError: This is another thread, or another Trio run, than that of a subscriber
+                who waits. Nobody is notified.
         """
         if self._closed:
             raise trio.ClosedResourceError
-        for subscription in self._open():
+        found = self._open()
+        for subscription in found:
+            subscription._require_run()
+        for subscription in found:
             subscription._notify()
 
     def subscribe(self) -> ChangeSubscription:

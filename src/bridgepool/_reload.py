@@ -373,10 +373,11 @@ class MemoryReloader(Generic[P]):
 
         Raises:
             TypeError: It is not a `ProviderSnapshot`.
+            RuntimeError: This is another thread, or another Trio run, than that of a watcher.
         """
         require_snapshot(snapshot, "MemoryReloader.replace")
-        self._snapshot = snapshot
         self._bus.publish()
+        self._snapshot = snapshot
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices, for `watch_providers`; see `ChangeBus.subscribe`."""

@@ -53,3 +53,16 @@ def require_trio() -> None:
         "this is asyncio; bridgepool runs on Trio: start your program with trio.run, or keep "
         "asyncio and run Trio beside it, as docs/howto/asyncio.md shows"
     )
+
+
+def require_run(run: trio.lowlevel.TrioToken) -> None:
+    """Raise a `RuntimeError` in another run or thread, whose tasks cannot be woken from here."""
+    try:
+        is_own = trio.lowlevel.current_trio_token() is run
+    except RuntimeError:
+        is_own = False
+    if not is_own:
+        raise RuntimeError(
+            "this is another Trio run, or another thread, than the one that opened this: call it "
+            "there, with trio.from_thread.run or trio.from_thread.run_sync"
+        )

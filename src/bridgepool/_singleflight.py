@@ -30,7 +30,7 @@ from ._errors import (
 )
 from ._flights import Flight, FlightTable, path_between
 from ._options import FlightOptions
-from ._services import open_service_nursery
+from ._services import open_service_nursery, require_run
 from ._shared_value import SharedValue
 
 K = TypeVar("K", bound=Hashable)
@@ -61,15 +61,7 @@ class FlightScheduler(Generic[K, T]):
 
     def require_own_run(self) -> None:
         """Raise `RuntimeError` in another run or thread, whose tasks cannot be woken from here."""
-        try:
-            is_own = trio.lowlevel.current_trio_token() is self._run
-        except RuntimeError:
-            is_own = False
-        if not is_own:
-            raise RuntimeError(
-                "this is another Trio run, or another thread, than the one that opened this: call "
-                "it there, with trio.from_thread.run or trio.from_thread.run_sync"
-            )
+        require_run(self._run)
 
     def open(
         self,

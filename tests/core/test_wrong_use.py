@@ -251,3 +251,26 @@ async def test_a_singleflight_used_from_another_run_says_so_and_goes_on() -> Non
         await _in_another_run(partial(flights.do, "a", 1, fn))
         assert (flights.running, flights.waiting) == (0, 0)
         assert await flights.do("a", 1, fn) == 1
+
+
+async def test_a_source_set_from_another_run_says_so_and_keeps_its_providers() -> None:
+    """To wake the watcher from there would end its run by an internal error."""
+    source = MemoryReloader(ProviderSnapshot(["a"]))
+    async with open_pool("a") as pool, trio.open_nursery() as nursery:
+        await nursery.start(watch_providers, pool, source, source.subscribe())
+        await wait_all_tasks_blocked()
+        with pytest.raises(RuntimeError, match="another thread"):
+            await trio.to_thread.run_sync(source.replace, ProviderSnapshot(["b"]))
+
+        async def replace() -> None:
+            await trio.lowlevel.checkpoint()
+            source.replace(ProviderSnapshot(["c"]))
+
+        await _in_another_run(replace)
+        assert source.snapshot.providers == ("a",)
+        await trio.to_thread.run_sync(
+            trio.from_thread.run_sync, source.replace, ProviderSnapshot(["d"])
+        )
+        await wait_all_tasks_blocked()
+        assert source.snapshot.providers == ("d",)
+        nursery.cancel_scope.cancel()
