@@ -106,6 +106,7 @@ class RouteMatch(NamedTuple):
     """An open route that a request fits."""
 
     route: Route
+    """The route."""
     path: bytes
     """The path below the provider's base URL, to be sent as it is."""
     pattern: str

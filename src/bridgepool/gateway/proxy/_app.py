@@ -5,6 +5,10 @@ force; the client is authenticated; its bridge is leased (and built, if there is
 generation); the provider exists; the route is open. The lease is held until the response has
 ended, so the bridge and its upstream connections stay open while the stream runs, whatever is
 replaced meanwhile. Every request makes one access record.
+
+A step returns why it refuses a request, and `_record` answers. The functions that wait for one
+another while a request is served: `handle`, `_record`, `_serve` (which has asked `_admit` for the
+call), `_forward`, `forward_request`, `Attempts.serve`, `forward`.
 """
 
 from __future__ import annotations

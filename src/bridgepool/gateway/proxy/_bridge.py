@@ -23,7 +23,9 @@ class BridgeKey(NamedTuple):
     """
 
     client_id: str
+    """The client's id."""
     key_id: str
+    """The id of its key."""
 
 
 ANONYMOUS = BridgeKey("-", "-")

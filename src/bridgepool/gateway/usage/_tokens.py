@@ -36,6 +36,7 @@ class Usage(NamedTuple):
     """What one answer reported."""
 
     tokens: Tokens = Tokens()
+    """The numbers of tokens."""
     complete: bool = False
     """Whether these are the final counts: the answer came to its end, and reported tokens."""
     model: str = ""
