@@ -1,4 +1,4 @@
-"""`bridgepool clients` on a local store: what clients may."""
+"""The commands about clients, and what all commands that open a store warn of."""
 
 from __future__ import annotations
 
@@ -81,3 +81,18 @@ def test_a_pattern_that_fits_no_route_is_refused(shell: Shell) -> None:
         assert done.status == 2
         assert "rules.routes: has a pattern that fits no route: it must begin with /" in done.err
     shell.good("clients", "update", "ada", "--routes", "/chat/*", "--routes", "*")
+
+
+def test_a_warning_names_the_file_that_it_is_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Commands printed the event alone: `every user can read the encryption keys: chmod 600`."""
+    store = tmp_path / "s.db"
+    shell = Shell(capsys, monkeypatch, ("--store", str(store)))
+    made = shell.run("providers", "list", "--create")
+    assert f"bridgepool: created a new, empty store (store: {store})\n" in made.err
+    key = tmp_path / "s.db.key"
+    key.chmod(0o644)
+    found = shell.run("providers", "list").err
+    assert found.startswith("bridgepool: every user can read the encryption keys: chmod 600 (")
+    assert str(key) in found

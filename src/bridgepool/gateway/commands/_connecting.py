@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import getpass
+import logging
 import math
 import os
 import ssl
 import sys
 import termios
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -117,10 +118,26 @@ def administer(options: AdminOptions, work: Callable[[Admin], Awaitable[T]]) -> 
         async with _open(options) as admin:
             return await work(admin)
 
+    with _warnings_shown():
+        try:
+            return trio.run(main)
+        except BridgePoolError as error:
+            fail(str(error))
+
+
+@contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Print what is logged as a warning, with its fields: the file to mend is one of them."""
+    from bridgepool.gateway.serving._logs import text_formatter
+
+    logger, handler = logging.getLogger("bridgepool"), logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(text_formatter())
+    logger.addHandler(handler)
     try:
-        return trio.run(main)
-    except BridgePoolError as error:
-        fail(str(error))
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @asynccontextmanager

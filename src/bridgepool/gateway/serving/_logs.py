@@ -190,12 +190,28 @@ def set_up_logging(log_format: LogFormat, stream: TextIO) -> None:
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
+def text_formatter() -> logging.Formatter:
+    """Return what renders records for a command: the event, and its fields in parentheses."""
+    return _TextFormatter()
+
+
+def _fields_of(record: logging.LogRecord) -> dict[str, object]:
+    return {k: v for k, v in vars(record).items() if k not in _STANDARD_FIELDS}
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = ", ".join(f"{name}: {value}" for name, value in _fields_of(record).items())
+        return f"bridgepool: {record.getMessage()}{f' ({fields})' if fields else ''}"
+
+
 class _JsonFormatter(logging.Formatter):
     """Renders a record as one line of JSON, in ASCII: any text can be part of it."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        given = {k: v for k, v in vars(record).items() if k not in _STANDARD_FIELDS}
+        given = _fields_of(record)
         document = {
             "event": record.getMessage(),
             "level": record.levelname.lower(),
