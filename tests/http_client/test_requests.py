@@ -282,3 +282,21 @@ async def test_a_request_that_is_entered_twice_is_refused_and_holds_no_connectio
             await request.__aenter__()
         assert upstream.dialled == 1
         assert client.statistics().in_use == 0
+
+
+async def test_a_body_of_very_many_chunks_is_returned_a_part_at_a_time() -> None:
+    """All that had come was read in one turn: 64 kB of chunks of a byte took 40 ms."""
+    body = b"0123456789" * 2000
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+        await peer.send(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        await peer.send(chunks + b"0\r\n\r\n")
+
+    pieces: list[bytes] = []
+    async with client_of(script) as (client, _), client.request(b"GET", b"/") as response:
+        while not response.ended:
+            pieces.append(await response.receive_some())
+    assert b"".join(pieces) == body
+    assert max(map(len, pieces)) <= 2500

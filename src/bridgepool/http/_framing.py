@@ -141,6 +141,7 @@ def without_fields(headers: Headers, *unwanted: bytes) -> Headers:
 
 
 _MAX_CHUNK_LINE = 256  # bytes; chunk extensions are ignored
+_MAX_STEPS = 1000  # size lines and pieces of chunks that are read at once: some milliseconds
 _EXTENSIONS = rb"(?:;[\t\x20-\x7e\x80-\xff]*)?"
 _chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSIONS)
 _padded_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*+" + _EXTENSIONS)  # by some servers
@@ -242,9 +243,9 @@ class ReadChunks:
 
     def __call__(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
         """Return the next piece, the end, or None."""
-        pieces = []
+        pieces = list[bytes]()
         try:
-            while not self.in_trailers:
+            while not self.in_trailers and len(pieces) < _MAX_STEPS:
                 piece = self._step(buffer)
                 if piece is None:
                     break
@@ -252,8 +253,7 @@ class ReadChunks:
         except RemoteProtocolError:
             if not any(pieces):
                 raise  # otherwise the data comes first; the next call finds the same error
-        data = b"".join(pieces)
-        if data:
+        if data := b"".join(pieces):
             return data
         return self._read_trailers(buffer) if self.in_trailers else _incomplete(buffer)
 

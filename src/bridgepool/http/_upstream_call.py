@@ -39,6 +39,7 @@ from bridgepool.http._upstream_pool import UpstreamPool
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _MAX_SHORT_BODY = 65536  # bytes of a body that is sent with its head; it fits into socket buffers
 _MAX_INTERIM_RESPONSES = 16  # to one request
+_MAX_PIECES = 4  # of a body that are returned at once, each made of many chunks at most
 _PIECE_BYTES = 65536  # bytes of a long `bytes` body that are sent in one write
 _UPLOAD_STOP_TIMEOUT = 1.0  # seconds for a body's `receive_some` to end after its cancellation
 
@@ -188,7 +189,7 @@ class UpstreamResponse:
             UpstreamProtocolError: The upstream did not send valid HTTP/1.
         """
         pieces: list[bytes] = []
-        while not self.ended:
+        while not self.ended and len(pieces) < _MAX_PIECES:
             try:
                 event = self._call.connection.next_event()
             except UpstreamError:
@@ -207,7 +208,8 @@ class UpstreamResponse:
     async def receive_some(self) -> bytes:
         """Return the next piece of the body as soon as it is received; b"" at the end.
 
-        A piece is all that was received since the last call. No further call is needed once
+        A piece is all that was received since the last call, or a part of it if it came in
+        thousands of chunks. No further call is needed once
         `ended` is set. A checkpoint.
 
         Raises:
