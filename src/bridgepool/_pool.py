@@ -272,7 +272,8 @@ async def open_bridge_pool(
     Raises:
         ValueError: An option is out of its range.
         TypeError: `snapshot` is not a `ProviderSnapshot`, an option is not a number, or
-            `open_bridge` does not return an async context manager.
+            `open_bridge` is async, a generator, or not callable. Whatever else is wrong with it,
+            `acquire` tells by a `BuildError`.
         RuntimeError: It is not called under Trio, but under asyncio, for example.
 
     Cancellation:

@@ -94,7 +94,7 @@ def _run(
                         await check(rig, a, b)
                     must(not scope.cancelled_caught, f"{part}: it hangs")
                 # Most rigs close their ends themselves.
-                whole.deadline = trio.current_time() + HANG_TIMEOUT
+                whole.deadline = trio.current_time() + 6 * HANG_TIMEOUT
         must(not whole.cancelled_caught, f"{part}: the rig cannot be closed afterwards")
 
     run_check(main, make_clock(), TransportPromiseBrokenError)
