@@ -143,11 +143,11 @@ class _Scope:
         for name, rate in self.rates.items():
             if name in costs:
                 rate.take(costs[name], now)
-        return {
-            name: budget.spend(costs[name], wall)
-            for name, budget in self.budgets.items()
-            if name in costs
-        }
+        periods = {}
+        for name, budget in self.budgets.items():
+            if name in costs:
+                periods[name] = budget.spend(costs[name], wall)
+        return periods
 
     def settle(self, taken: Costs, used: Costs, periods: dict[str, float], now: float) -> None:
         """Correct what a request has taken to what it used."""

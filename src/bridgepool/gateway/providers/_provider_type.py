@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
 from typing import TypeAlias
 
 import attrs
@@ -79,8 +78,9 @@ class ProviderType:
     models_path: bytes | None = None
     """The path whose answer lists models, as objects with an ``id`` in the list ``data``; below it,
     each model has a path of its own."""
-    rate_headers: Callable[[RateStatus, datetime], Headers] | None = None
-    """Makes the headers that tell clients what is left of their limits; gets the time in UTC."""
+    rate_headers: Callable[[RateStatus, float], Headers] | None = None
+    """Makes the headers that tell clients what is left of their limits; gets the time in seconds
+    since the epoch."""
     url_fields: tuple[UrlField, ...] = ()
     """The fields of its answers whose addresses the gateway replaces by its own."""
     usage: UsageFields | None = None

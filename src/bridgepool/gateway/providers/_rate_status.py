@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import attrs
@@ -29,7 +29,7 @@ class RateStatus:
     tokens: Rate | None = None
 
 
-def openai_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[bytes, bytes], ...]:
+def openai_rate_headers(status: RateStatus, now: float) -> tuple[tuple[bytes, bytes], ...]:
     """Return OpenAI's headers: ``x-ratelimit-limit-requests`` and so on.
 
     https://platform.openai.com/docs/guides/rate-limits
@@ -45,7 +45,7 @@ def openai_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[bytes,
     return tuple(headers)
 
 
-def anthropic_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[bytes, bytes], ...]:
+def anthropic_rate_headers(status: RateStatus, now: float) -> tuple[tuple[bytes, bytes], ...]:
     """Return Anthropic's headers: ``anthropic-ratelimit-requests-limit`` and so on.
 
     https://docs.anthropic.com/en/api/rate-limits
@@ -53,7 +53,7 @@ def anthropic_rate_headers(status: RateStatus, now: datetime) -> tuple[tuple[byt
     headers: list[tuple[bytes, bytes]] = []
     for name, rate in ((b"requests", status.requests), (b"tokens", status.tokens)):
         if rate is not None:
-            reset = (now + timedelta(seconds=rate.reset)).astimezone(UTC).replace(microsecond=0)
+            reset = datetime.fromtimestamp(int(now + rate.reset), UTC)
             text = reset.isoformat().replace("+00:00", "Z").encode("ascii")
             headers += (
                 (b"anthropic-ratelimit-" + name + b"-limit", b"%d" % rate.limit),

@@ -178,7 +178,7 @@ class ClientUses:
     ) -> ClientUse | Refusal:
         """Admit a request of a client that has rules.
 
-        A checkpoint if the body is read. `ClientUse.end` must be called, whatever comes of it.
+        A checkpoint if a body is awaited. `ClientUse.end` must be called, whatever comes of it.
 
         Args:
             caller: the client.
@@ -393,7 +393,7 @@ def exceeded(found: Exceeded, headers: Headers) -> Refusal:
 def _rate_headers(kind: ProviderType, rates: RateStatus) -> Headers:
     if kind.rate_headers is None or (rates.requests is None and rates.tokens is None):
         return ()
-    return kind.rate_headers(rates, datetime.now(UTC))
+    return kind.rate_headers(rates, wall_clock())
 
 
 def _text(segment: bytes) -> str:

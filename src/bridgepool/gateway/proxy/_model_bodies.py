@@ -55,6 +55,8 @@ async def read_models(
 ) -> ReadBody | Refusal:
     """Receive a request body, and find the models that it names.
 
+    A checkpoint, unless all of the body came with the head.
+
     Args:
         match: the route of the request.
         exchange: the client's; its request has a body.
@@ -65,12 +67,14 @@ async def read_models(
         RemoteProtocolError: The body is malformed, too large or too slow.
     """
     headers, body = exchange.request.headers, exchange.body
+    length = get_header(headers, b"content-length")
+    expected = None if length is None else int(length)
     reader: ModelReader | None = None  # of a long body
     pieces, size = list[bytes](), 0
     refusal: Refusal | None = None
     try:
         boundary = _find_boundary(match, headers)
-        while piece := await body.receive_some():
+        while size != expected and (piece := body.take_buffered() or await body.receive_some()):
             if size + len(piece) > MAX_BODY_BYTES:
                 refusal = refusals.model_not_readable("it is larger than 32 MiB", status=413)
             elif not budget.reserve_for(record.client, len(piece)):
@@ -100,8 +104,7 @@ async def read_models(
     finally:
         if refusal is not None:
             budget.release_for(record.client, size)
-    known_length = get_header(headers, b"content-length") is not None
-    sent = data if known_length else BegunBody(body, record, data)
+    sent = data if expected is not None else BegunBody(body, record, data)
     return ReadBody(sent, models, record.client, size, budget)
 
 
