@@ -44,8 +44,8 @@ class Prices:
         self.without_price.clear()
 
     def cost(self, provider: str, model: str, *counts: int) -> float:
-        """Return what so many tokens cost, as `PriceTable.cost`; 0 without a table."""
-        return 0.0 if self.table is None else self.table.cost(provider, model, *counts)
+        """Return what so many tokens cost, as `Price.of`; 0 without a table."""
+        return 0.0 if self.table is None else self.table.price_of(provider, model).of(*counts)
 
     def note_answer(self, provider: str, model: str) -> None:
         """Note which model has answered; log it once if it has no price of its own.
