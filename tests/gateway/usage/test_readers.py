@@ -313,10 +313,10 @@ def test_a_piece_that_expands_without_end_is_read_bit_by_bit_and_given_up_soon()
     reader, before, turns = GzipReader(Counting()), 0, 0
     reader.feed(zipped)
     while reader.has_more:
-        assert 0 < lines - before < 70_000
+        assert 0 < lines - before < 30_000
         before, turns = lines, turns + 1
         reader.feed(b"")
-    assert 10 < turns < 30
+    assert 30 < turns < 120
     assert 100_000 < lines < 1_000_000
 
 

@@ -18,7 +18,7 @@ from bridgepool.gateway.usage._tokens import Usage
 
 _GZIP: Final = 31  # zlib's number for a gzip header
 _PIECE: Final = 65536  # bytes that are decompressed at a time
-_AT_ONCE: Final = 2**18  # bytes that come of one piece before other tasks run
+_AT_ONCE: Final = 2**16  # bytes that come of one piece before other tasks run
 _MOST: Final = 2**20  # bytes that may come of any answer; beyond them, so many for each byte of it:
 _RATIO: Final = 64  # streams of models are at 30; what is read at once holds everything else up
 
