@@ -84,6 +84,16 @@ def test_whole_events_pass_at_once_and_long_ones_are_not_held_back() -> None:
     assert stripper.feed(usage) == b""
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_end_of_a_long_event_is_found_wherever_it_is_split(end: str) -> None:
+    long = b"data: " + b"x" * MAX_HELD_BYTES
+    rest = (end + end).encode() + events([{"choices": [], "usage": CHAT_USAGE}], end=end)
+    passed = long + (end + end).encode()
+    for place in range(6):
+        assert _strip([long, rest[:place], rest[place:]]) == passed, place
+    assert _strip([long, *(bytes([byte]) for byte in rest)]) == passed
+
+
 def test_many_small_events_in_one_piece_take_no_longer_than_as_many_pieces() -> None:
     """Each event was cut off a copy of all that followed it: seconds for 64 kB of line breaks."""
     piece = b"\n\n" * 400_000

@@ -56,12 +56,13 @@ class UsageStripper:
 
     _held: bytes = attrs.field(default=b"", init=False)
     _passing: bool = attrs.field(default=False, init=False)  # within an event that is not it
+    _last: bytes = attrs.field(default=b"", init=False)  # bytes of that event: its end may be split
 
     def feed(self, data: bytes) -> bytes:
         """Take a piece of the stream; return what goes to the client now."""
-        held, self._held = self._held, b""
-        data, passed, begin = held + data, list[bytes](), 0
-        for found in _end_of_event.finditer(data, max(0, len(held) - 3)):
+        before, begin = (self._last, len(self._last)) if self._passing else (self._held, 0)
+        data, passed, self._held = before + data, list[bytes](), b""
+        for found in _end_of_event.finditer(data, max(0, len(before) - 3)):
             event = data[begin : found.end()]
             begin = found.end()
             if self._passing or not _is_it(event):
@@ -71,7 +72,7 @@ class UsageStripper:
         if rest and not self._passing and _may_be_it(rest):
             self._held = rest
         elif rest:
-            self._passing = True
+            self._passing, self._last = True, data[-3:]
             passed.append(rest)
         return b"".join(passed)
 
