@@ -293,3 +293,9 @@ def test_an_invalid_base_url_is_refused_without_showing_secrets(url: str) -> Non
     with pytest.raises(ValueError, match="invalid base URL") as caught:
         parse_origin(url)
     assert "secret" not in str(caught.value)
+
+
+async def test_a_base_url_of_bytes_is_refused() -> None:
+    with pytest.raises(TypeError, match="the base URL is a bytes, not a text"):
+        async with open_upstream_client(b"http://example.com"):  # type: ignore[arg-type]
+            pass
