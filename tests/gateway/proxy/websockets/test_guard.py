@@ -11,6 +11,7 @@ import trio
 from wsproto.events import Ping, Request, TextMessage
 
 from bridgepool.gateway import Outcome
+from bridgepool.gateway.limits._model_reader import ModelReader
 from bridgepool.gateway.providers import (
     AuthorizationUnavailableError,
     Caller,
@@ -19,6 +20,7 @@ from bridgepool.gateway.providers import (
     hash_key,
     new_client_key,
 )
+from bridgepool.gateway.proxy._model_bodies import feed_models
 from bridgepool.http.asgi import asgi_app
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, start_upstream
@@ -131,6 +133,36 @@ async def test_a_message_that_is_held_as_the_rules_go_is_passed_on_whole(
         for _ in range(2):
             await authority.wait_asked()
         assert both.rig.gateway._uses.bodies.used == 0
+
+
+async def test_a_message_that_is_being_read_as_the_rules_go_holds_no_place_after_its_response(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its response was counted after the use of the client had ended, so it ran for ever."""
+    reading, read = trio.Event(), trio.Event()
+
+    async def feed(reader: ModelReader, data: bytes) -> None:
+        reading.set()
+        await read.wait()
+        await feed_models(reader, data)
+
+    monkeypatch.setattr("bridgepool.gateway.proxy.websockets._use.feed_models", feed)
+    async with asked_often(nursery, monkeypatch) as (both, authority, socket):
+        limited = authority.answer = Caller("ada", "k1", ClientRules(max_concurrent=1))
+        await authority.wait_asked()
+        message = create()
+        await socket.send(TextMessage(message[:20], message_finished=False))
+        await reading.wait()
+        authority.answer = Caller("ada", "k1")
+        await authority.wait_asked()
+        read.set()
+        await socket.send(TextMessage(message[20:]))
+        assert await events(socket, 2) == SERVED
+        authority.answer = limited
+        await authority.wait_asked()
+        await socket.send_text(message)
+        assert await events(socket, 2) == SERVED
+        assert both.upstream.got == [message, message]
 
 
 async def test_while_nobody_can_say_whose_a_key_is_nothing_begins_and_nothing_ends(

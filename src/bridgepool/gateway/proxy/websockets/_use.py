@@ -126,16 +126,13 @@ class SocketUse:
     _messages: WebSocketMessages
     _record: AccessRecord
     _is_first: bool  # the next response is the request that the handshake was
+    holds_message: bool = attrs.field(default=False, init=False)
+    """Whether a message of the client has begun, and has neither gone on nor been refused whole."""
     _held: _Held = attrs.field(factory=_Held)
     _asked: deque[_Response] = attrs.field(factory=deque)
     _running: deque[_Response] = attrs.field(factory=deque)
 
     # -- messages of the client
-
-    @property
-    def holds_message(self) -> bool:
-        """Whether a message of the client has begun, and has not gone on yet."""
-        return bool(self._held.pieces)
 
     async def take(self, piece: DataPiece) -> tuple[DataPiece, ...] | Refusal:
         """Take a piece of a message; return what goes on, or why the message does not.
@@ -143,6 +140,7 @@ class SocketUse:
         Nothing goes on before the message is complete. Of one that is refused, only the last piece
         returns the refusal.
         """
+        self.holds_message = True  # before any checkpoint: the rules may go meanwhile
         held = self._held
         if piece.begins:
             self._release()
@@ -158,6 +156,7 @@ class SocketUse:
         refusal = held.refusal or await self._judge(held, payload)
         pieces = tuple(held.pieces)
         self._release()
+        self.holds_message = False
         return refusal or pieces
 
     async def _keep(self, held: _Held, payload: bytes) -> None:
