@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
@@ -300,3 +303,16 @@ async def test_a_body_of_very_many_chunks_is_returned_a_part_at_a_time() -> None
             pieces.append(await response.receive_some())
     assert b"".join(pieces) == body
     assert max(map(len, pieces)) <= 2500
+
+
+async def test_a_response_is_freed_with_its_block_without_the_garbage_collector() -> None:
+    async with client_of(answer_all) as (client, _):
+        gc.disable()
+        try:
+            async with client.request(b"GET", b"/") as response:
+                await response.receive_some()
+            freed = weakref.ref(response)
+            del response
+            assert freed() is None
+        finally:
+            gc.enable()

@@ -53,7 +53,8 @@ from bridgepool.http._messages import (
 )
 from bridgepool.http._server import GracefulClose, serve_http
 from bridgepool.http._server_connection import HttpCounters
-from bridgepool.http._upstream_call import ReceivesBody, UpstreamBody, UpstreamResponse
+from bridgepool.http._upload import ReceivesBody, UpstreamBody
+from bridgepool.http._upstream_call import UpstreamResponse
 from bridgepool.http._upstream_pool import UpstreamStatistics
 from bridgepool.http._websocket_frames import (
     ControlFrame,

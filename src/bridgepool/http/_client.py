@@ -14,7 +14,8 @@ from bridgepool.http._errors import LocalProtocolError
 from bridgepool.http._h11_wires import H11ClientWire
 from bridgepool.http._limits import MessageLimits, UpstreamLimits
 from bridgepool.http._messages import Headers, Request, get_header
-from bridgepool.http._upstream_call import UpstreamBody, UpstreamCall, UpstreamResponse
+from bridgepool.http._upload import UpstreamBody
+from bridgepool.http._upstream_call import UpstreamCall, UpstreamResponse
 from bridgepool.http._upstream_connection import UpstreamConnection
 from bridgepool.http._upstream_pool import UpstreamPool, UpstreamStatistics
 from bridgepool.http._wire import ClientWire

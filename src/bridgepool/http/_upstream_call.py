@@ -6,18 +6,15 @@ which the end of the response is read, if the request was sent completely by the
 call keeps it, and closes it when the user leaves.
 
 Most bodies are short and are sent with the head, in one write and without a task. A body that is
-long or of unknown length is sent by a task in the client's nursery while the call reads, so that an
-early response is noticed at once. That task never raises. Errors of the body are stored in the
-connection's `failure` for the reader. A connection that accepts no more data is only marked as
-`not_reusable`: its upstream may have sent a response before it closed. So is one whose response
-begins before the request was sent completely: the upstream may not have read the rest.
+long or of unknown length is sent by an `Upload` while the call reads, so that an early response is
+noticed at once. A connection whose response begins before the request was sent completely is not
+reusable: the upstream may not have read the rest.
 """
 
 import math
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from types import TracebackType
-from typing import Protocol, TypeAlias
 
 import attrs
 import trio
@@ -28,10 +25,10 @@ from bridgepool.http._errors import (
     UpstreamError,
     UpstreamProtocolError,
 )
-from bridgepool.http._forwarding import forward_trailers
 from bridgepool.http._limits import UpstreamLimits
 from bridgepool.http._messages import EndOfMessage, Headers, Request, ResponseHead, get_header
 from bridgepool.http._upgraded_streams import UpgradedUpstreamStream
+from bridgepool.http._upload import BytesBody, ReceivesBody, Upload, UpstreamBody, read_whole
 from bridgepool.http._upstream_connection import UpstreamConnection
 from bridgepool.http._upstream_pool import UpstreamPool
 
@@ -40,102 +37,6 @@ _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE
 _MAX_SHORT_BODY = 65536  # bytes of a body that is sent with its head; it fits into socket buffers
 _MAX_INTERIM_RESPONSES = 16  # to one request
 _MAX_PIECES = 4  # of a body that are returned at once, each made of many chunks at most
-_PIECE_BYTES = 65536  # bytes of a long `bytes` body that are sent in one write
-_UPLOAD_STOP_TIMEOUT = 1.0  # seconds for a body's `receive_some` to end after its cancellation
-
-
-class ReceivesBody(Protocol):
-    """A request body that is read in pieces.
-
-    If it has an attribute `trailers`, those fields are sent after its end.
-    """
-
-    async def receive_some(self) -> bytes | bytearray:
-        """Return the next piece; empty at the end."""
-        ...
-
-
-UpstreamBody: TypeAlias = ReceivesBody | bytes | None
-"""The body of a request: none, bytes, or an object whose `receive_some` returns the pieces."""
-
-
-@attrs.define(eq=False)
-class _BytesBody:
-    """A long `bytes` body, read in pieces."""
-
-    _data: bytes
-    _start: int = 0
-
-    async def receive_some(self) -> bytes:
-        """Return the next piece."""
-        await trio.lowlevel.checkpoint()
-        piece = self._data[self._start : self._start + _PIECE_BYTES]
-        self._start += len(piece)
-        return piece
-
-
-@attrs.define(eq=False)
-class _Upload:
-    """Sends a body in a task of its own; see the module's theory of operation."""
-
-    _connection: UpstreamConnection
-    _body: ReceivesBody
-    _limits: UpstreamLimits
-    _awaits_continue: bool  # wait for 100 (Continue) first
-    _on_sent: Callable[[], None] | None
-    complete: bool = False  # all of the body was sent
-    _continued: trio.Event = attrs.field(factory=trio.Event)
-    _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-    _done: trio.Event = attrs.field(factory=trio.Event)
-
-    async def run(self) -> None:
-        """Send the body (runs as a task)."""
-        try:
-            with self._scope:
-                if self._awaits_continue:
-                    with trio.move_on_after(self._limits.expect_timeout):
-                        await self._continued.wait()
-                await self._send()
-        except UpstreamCut:
-            self._connection.not_reusable = True  # the reader finds the error, or a response
-        except Exception as error:  # raised by the user's body: report it to the reader
-            await self._connection.abort(error)
-        finally:
-            self._done.set()
-
-    async def _send(self) -> None:
-        connection, wire = self._connection, self._connection.wire
-        while piece := await self._body.receive_some():
-            await self._write(wire.send_data(bytes(piece)))
-        trailers: Headers = getattr(self._body, "trailers", ())
-        await self._write(wire.send_end(forward_trailers(trailers)))
-        self.complete = True
-        if self._on_sent is not None:
-            self._on_sent()
-        if connection.read_due == math.inf:
-            connection.read_due = trio.current_time() + self._limits.head_timeout
-
-    async def _write(self, data: bytes) -> None:
-        if data:
-            self._connection.write_due = trio.current_time() + self._limits.write_timeout
-            await self._connection.send(data)
-            self._connection.write_due = math.inf
-
-    def send_now(self) -> None:
-        """Start sending: the upstream has sent 100 (Continue)."""
-        self._continued.set()
-
-    def stop(self) -> None:
-        """Stop sending; an incomplete request makes the connection not reusable."""
-        if not self._done.is_set():
-            self._scope.cancel()
-            self._connection.not_reusable = True
-
-    async def wait_stopped(self) -> None:
-        """Stop sending, and wait until the body is no longer read."""
-        self.stop()
-        with trio.move_on_after(_UPLOAD_STOP_TIMEOUT, shield=True):
-            await self._done.wait()
 
 
 @attrs.define(eq=False)
@@ -243,8 +144,9 @@ class UpstreamCall:
     _upgrade: bytes  # the protocol to switch to; empty for none
     _on_sent: Callable[[], None] | None
     _connection: UpstreamConnection | None = None  # until it is given back or closed
-    _upload: _Upload | None = None
-    _response: UpstreamResponse | None = None
+    _upload: Upload | None = None
+    _entered: bool = False
+    _response: UpstreamResponse | None = None  # inside the block
 
     @property
     def connection(self) -> UpstreamConnection:
@@ -259,8 +161,9 @@ class UpstreamCall:
         return self._pool.limits
 
     async def __aenter__(self) -> UpstreamResponse:
-        if self._connection is not None or self._response is not None:
+        if self._entered:
             raise RuntimeError("the request was sent: call `request` for each `async with`")
+        self._entered = True
         if self._body is not None:
             await self._prepare_body(self._body)
         connection = self._connection = await self._pool.take(self._tenant)
@@ -290,12 +193,14 @@ class UpstreamCall:
         traceback: TracebackType | None,
     ) -> None:
         """Give the connection back or close it; only closing is a checkpoint."""
+        # The response knows its call: without this every request would wait for the collector.
+        response, self._response = self._response, None
         if self._connection is None:
             return
-        if exc is None and self._response is not None and not self._response.ended:
+        if exc is None and response is not None and not response.ended:
             with suppress(UpstreamError):  # the response is no longer read
-                self._response.take_buffered()  # the rest may be buffered
-            self._response.ended = False  # that rest was not returned
+                response.take_buffered()  # the rest may be buffered
+            response.ended = False  # that rest was not returned
         if self._connection is not None:
             await self._discard()  # noqa: ASYNC102 -- closes at once, also when cancelled
 
@@ -313,11 +218,11 @@ class UpstreamCall:
                 headers = (*headers, (b"content-length", b"%d" % len(body)))
                 self._request = attrs.evolve(self._request, headers=headers)
             if len(body) > _MAX_SHORT_BODY or expects:
-                self._body = _BytesBody(body)
+                self._body = BytesBody(body)
         elif content_length is not None and content_length.isdigit() and not expects:
             expected = int(content_length)
             if expected <= _MAX_SHORT_BODY:
-                self._body = await _read_whole(body, expected)
+                self._body = await read_whole(body, expected)
 
     async def _exchange_heads(self, connection: UpstreamConnection) -> ResponseHead:
         """Send the request or its first part; return the head of the final response."""
@@ -338,7 +243,7 @@ class UpstreamCall:
         if body is not None:
             connection.read_due = math.inf
             waits = get_header(self._request.headers, b"expect") is not None
-            self._upload = _Upload(connection, body, self.limits, waits, self._on_sent)
+            self._upload = Upload(connection, body, self.limits, waits, self._on_sent)
             self._nursery.start_soon(self._upload.run)
         elif self._on_sent is not None:
             self._on_sent()
@@ -387,14 +292,3 @@ class UpstreamCall:
                 await self._upload.wait_stopped()
         finally:
             await self._pool.discard(connection)  # noqa: ASYNC102 -- as above
-
-
-async def _read_whole(body: ReceivesBody, length: int) -> bytes:
-    """Read a body of known length, and not past its end."""
-    data = b""
-    while len(data) < length:
-        piece = await body.receive_some()
-        if not piece:
-            break  # the wire reports that it is too short
-        data += piece
-    return data
