@@ -30,7 +30,7 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a response on a websocket is not charged", _LIMIT_TESTS, f"{_USE}._end",
-        "self._costs(response, usage, sent / _EVENT_BYTES_PER_TOKEN)", "None",
+        "self._costs(response, usage, sent / EVENT_BYTES_PER_TOKEN)", "None",
     ),
     bug(
         "a response that fails on a websocket keeps its place", _LIMIT_TESTS, f"{_USE}.note",
@@ -46,8 +46,7 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "the query of a request may name any model", ("tests/gateway/proxy/test_client_use.py",),
-        "gateway/proxy/_client_use.py:ClientUses._judge_query", 'required or "model"',
-        'required or "-"',
+        "gateway/proxy/_permission_checks.py:judge_head", 'required or "model"', 'required or "-"',
     ),
     bug(
         "the query of a websocket may name two models", _LIMIT_TESTS,

@@ -26,13 +26,13 @@ from bridgepool.gateway.limits._limiter import (
     costs_of,
     wall_clock,
 )
-from bridgepool.gateway.limits._model_reader import AmbiguousBodyError, read_parameter
 from bridgepool.gateway.limits._rules import Permissions, rules_of
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch
 from bridgepool.gateway.providers._rate_status import RateStatus
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._model_bodies import ReadBody, read_models
+from bridgepool.gateway.proxy._permission_checks import judge_head, judge_model
 from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy._replay import ReplayBudget
@@ -49,8 +49,10 @@ from bridgepool.http import (
 logger = logging.getLogger("bridgepool.gateway")
 
 _MAX_READ_BODIES: Final = 256 * 1024 * 1024  # bytes of bodies that are held whole, in total
-_BYTES_PER_TOKEN: Final = 4.0
-_STREAM_BYTES_PER_TOKEN: Final = 150.0  # an event holds about one token
+BYTES_PER_TOKEN: Final = 4.0
+"""Of an input, and of an answer that is no stream."""
+EVENT_BYTES_PER_TOKEN: Final = 150.0
+"""An event of a stream, or a message of a websocket, holds about one token."""
 _UNKNOWN_INPUT: Final = 1000.0  # tokens of a body of unknown length
 
 
@@ -113,7 +115,7 @@ class ClientUse:
             return costs_of()  # it did not reach the provider, or that refused it
         record.take_usage()
         received = record.bytes_received  # in chunks, their number was not known before
-        estimated_input = received / _BYTES_PER_TOKEN if received else self._input
+        estimated_input = received / BYTES_PER_TOKEN if received else self._input
         estimated = 0.0 if unanswered else self._estimate_output(record)
         return self._uses.costs_of_answer(
             record.usage, record.provider, record.model, estimated_input, estimated
@@ -127,7 +129,7 @@ class ClientUse:
         kind = get_header(headers, b"content-type") or b""
         is_stream = kind.lower().startswith(b"text/event-stream")
         plain = get_header(headers, b"content-encoding") in (None, b"identity")
-        bytes_per_token = _STREAM_BYTES_PER_TOKEN if is_stream and plain else _BYTES_PER_TOKEN
+        bytes_per_token = EVENT_BYTES_PER_TOKEN if is_stream and plain else BYTES_PER_TOKEN
         return record.bytes_sent / bytes_per_token
 
 
@@ -215,18 +217,15 @@ class ClientUses:
         exchange: Exchange,
         record: AccessRecord,
     ) -> Refusal | None:
-        refusal = self._judge_place(judged, match, record)
-        if refusal is not None or not judged.restrict_models:
-            return refusal
         request = exchange.request
         is_socket = is_websocket_handshake(request)
-        refusal = self._judge_query(judged, match, request.target, record, is_socket=is_socket)
-        if refusal is not None or is_socket:
+        refusal = judge_head(judged, match, request.target, record, is_socket=is_socket)
+        if refusal is not None or is_socket or not judged.restrict_models:
             return refusal
         if kind.models_path is not None and not use.runs_model:
             model = _text(match.path[len(kind.models_path) + 1 :])
             use.lists_models = not model
-            return self._judge_model(judged, model, record) if model else None
+            return judge_model(judged, model, record) if model else None
         if not has_body(request.headers):
             asks = request.method == b"POST" and match.names_model
             return refusals.MODEL_MISSING if asks else None
@@ -240,61 +239,10 @@ class ClientUses:
         if not read.models and match.names_model:
             return refusals.MODEL_MISSING
         for name in read.models:
-            refusal = self._judge_model(judged, name, record)
+            refusal = judge_model(judged, name, record)
             if refusal is not None:
                 return refusal
         return None
-
-    def judge_socket(
-        self, caller: Caller, match: RouteMatch, target: bytes, record: AccessRecord
-    ) -> Refusal | None:
-        """Return why a client may not use a websocket that is open; None if it may.
-
-        Args:
-            caller: The client, with the rules in force.
-            match: The route.
-            target: The target of the handshake.
-            record: Has the provider.
-        """
-        judged = rules_of(caller).permissions
-        if judged is None:
-            return None
-        refusal = self._judge_place(judged, match, record)
-        if refusal is not None or not judged.restrict_models:
-            return refusal
-        return self._judge_query(judged, match, target, record, is_socket=True)
-
-    def _judge_place(
-        self, judged: Permissions, match: RouteMatch, record: AccessRecord
-    ) -> Refusal | None:
-        if not judged.allow_provider(record.provider):
-            return refusals.provider_not_allowed(record.provider)
-        route = match.pattern
-        return None if judged.allow_route(route) else refusals.route_not_allowed(route)
-
-    def _judge_query(
-        self,
-        judged: Permissions,
-        match: RouteMatch,
-        target: bytes,
-        record: AccessRecord,
-        *,
-        is_socket: bool,
-    ) -> Refusal | None:
-        """Judge the model that the query names; some endpoints prefer it to that of the body."""
-        messages = match.route.messages if is_socket else None
-        required = messages.model_parameter if messages is not None else ""
-        try:
-            model = read_parameter(target.partition(b"?")[2], required or "model")
-        except AmbiguousBodyError as error:
-            return refusals.model_not_readable(str(error))
-        if model is not None:
-            return self._judge_model(judged, model, record)
-        return refusals.MODEL_MISSING if required else None
-
-    def _judge_model(self, judged: Permissions, name: str, record: AccessRecord) -> Refusal | None:
-        record.model = record.model or name
-        return None if judged.allow_model(name) else refusals.model_not_allowed(name)
 
     async def _grant(
         self,
@@ -350,7 +298,7 @@ class ClientUses:
         size = record.bytes_received or int(get_header(headers, b"content-length") or 0)
         if not size:
             return _UNKNOWN_INPUT if has_body(headers) else 0.0
-        return size / _BYTES_PER_TOKEN
+        return size / BYTES_PER_TOKEN
 
     def costs_of_answer(
         self, usage: Usage, provider: str, model: str, estimated_input: float, estimated: float

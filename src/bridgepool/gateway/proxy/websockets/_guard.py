@@ -15,6 +15,7 @@ import trio
 
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSocketMessages
 from bridgepool.gateway.proxy._access_log import AccessRecord
+from bridgepool.gateway.proxy._permission_checks import judge_socket
 from bridgepool.gateway.proxy._refusals import (
     AUTHORIZATION_UNAVAILABLE,
     WEBSOCKET_NOT_SUPPORTED,
@@ -98,7 +99,7 @@ class SocketGuard:
                 self.use.end()
                 self.use = None
             return None
-        refusal = self.call.uses.judge_socket(caller, self._match, self._target, self._record)
+        refusal = judge_socket(caller, self._match, self._target, self._record)
         if refusal is not None:
             return refusal
         if self.use is not None:

@@ -30,7 +30,11 @@ from bridgepool.gateway.limits._rules import rules_of
 from bridgepool.gateway.providers import Caller, ProviderType, RouteMatch, WebSocketMessages
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
-from bridgepool.gateway.proxy._client_use import ClientUses
+from bridgepool.gateway.proxy._client_use import (
+    BYTES_PER_TOKEN,
+    EVENT_BYTES_PER_TOKEN,
+    ClientUses,
+)
 from bridgepool.gateway.proxy._model_bodies import MAX_BODY_BYTES, feed_models
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.usage._socket_reader import SocketEvent
@@ -38,8 +42,6 @@ from bridgepool.gateway.usage._tokens import Usage
 from bridgepool.http import DataPiece
 
 _TYPE: Final[tuple[ModelPath, ...]] = (("type",),)
-_BYTES_PER_TOKEN: Final = 4.0  # of what a client sends
-_EVENT_BYTES_PER_TOKEN: Final = 150.0  # a message of the provider holds about one token
 _MAX_ASKED: Final = 100  # responses that were asked for and have not begun
 _MAX_RUNNING: Final = 100  # that have begun and not ended; the oldest are settled by estimate
 _PIECE_BYTES: Final = 200  # that a piece takes beside its content
@@ -212,7 +214,7 @@ class SocketUse:
         """Find room for a response that a message asks for."""
         if len(self._asked) >= _MAX_ASKED:
             return refusals.rate_limited("responses at a time", 1, ())
-        response = _Response(None, model, held.size / _BYTES_PER_TOKEN)
+        response = _Response(None, model, held.size / BYTES_PER_TOKEN)
         if self._is_limited():
             costs = self._costs(response, Usage(), 0.0)
             costs["requests_per_minute"] = float(not self._is_first)
@@ -276,7 +278,7 @@ class SocketUse:
     def _end(self, response: _Response, usage: Usage) -> None:
         if response.grant is not None:
             sent = self._record.bytes_sent - response.begun_at
-            response.grant.end(self._costs(response, usage, sent / _EVENT_BYTES_PER_TOKEN))
+            response.grant.end(self._costs(response, usage, sent / EVENT_BYTES_PER_TOKEN))
 
     def end(self) -> None:
         """Settle what has not ended, by estimate: the websocket is over."""
