@@ -126,7 +126,9 @@ _BY_CLASS: dict[str, st.SearchStrategy[Any]] = {
     ),
     "LeaseShares": st.builds(gateway.LeaseShares, st.lists(_demands, max_size=3).map(tuple)),
     "LeasedShares": st.builds(
-        gateway.LeasedShares, st.lists(st.builds(Share, _floats, _floats), max_size=3).map(tuple)
+        gateway.LeasedShares,
+        st.lists(st.builds(Share, _floats, _floats), max_size=3).map(tuple),
+        st.booleans(),
     ),
     "WatchClients": st.builds(gateway.WatchClients),
     "StoreUsage": st.builds(gateway.StoreUsage, st.lists(_usage, max_size=3).map(tuple)),

@@ -128,6 +128,8 @@ class LeasedShares:
     """The answer to `LeaseShares`: a share for each demand, in the same order."""
 
     shares: tuple[Share, ...]
+    in_memory: bool = False
+    """Whether what is spent of budgets ends with the control plane."""
 
 
 @attrs.frozen

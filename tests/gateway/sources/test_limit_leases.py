@@ -25,12 +25,18 @@ from bridgepool.gateway.control import (
 from bridgepool.gateway.control.store import budgets_of
 from bridgepool.gateway.limits._budgets import period_start
 from bridgepool.gateway.limits._draws import Draw
-from bridgepool.gateway.limits._limiter import ONE_REQUEST, Costs, Exceeded, Grant, costs_of
+from bridgepool.gateway.limits._limiter import (
+    ONE_REQUEST,
+    Costs,
+    Exceeded,
+    Grant,
+    SharedLimits,
+    costs_of,
+)
 from bridgepool.gateway.limits._shares import ShareDemand
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
 from bridgepool.gateway.providers._wire import ProviderRow
-from bridgepool.gateway.proxy._client_use import SharedLimits
 from bridgepool.gateway.sources._limit_leases import LimitLeases
 from bridgepool.remote import Identity, RemoteError, RemoteService
 from tests.gateway.control.stores import ADA
@@ -175,6 +181,10 @@ async def test_a_budget_that_is_spent_anywhere_is_spent_everywhere(
             found = plane.clients._leases.limiter.admit(caller, costs_of(5))
             assert isinstance(found, Exceeded)
             assert (found.rule, found.is_budget) == ("tokens_per_day", True)
+            # `/status` had that they outlive it.
+            remote = plane.providers
+            async with open_gateway(remote, remote.changes, clients=plane.clients) as gateway:
+                assert (await gateway.budgets())["in_memory"]
     assert [one.name for one in caplog.records if one.message == line] == ["bridgepool.control"]
 
 
@@ -240,6 +250,7 @@ async def test_small_sums_are_spent_once_by_two_gateways_over_restarts(tmp_path:
                                 done += 1
                             else:
                                 spent = grant.is_budget
+                assert not planes[0].clients._leases.in_memory
         assert 22 <= done <= 27
         [row] = await budgets_of(store).draw([draw])
         assert 2e-3 <= row.spent <= 1.1 * 2e-3
@@ -312,6 +323,7 @@ async def test_a_gateway_whose_control_plane_is_away_or_older_serves_nevertheles
     await admits(limits, caller)
     done = [await admits(limits, caller) for _ in range(300)]
     assert 196 <= done.count("") <= 199  # it counts alone, with what was used
+    assert limits.in_memory
     async with trio.open_nursery() as nursery:
         nursery.start_soon(limits.run)
         await trio.sleep(5)

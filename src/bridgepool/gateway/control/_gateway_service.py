@@ -228,7 +228,8 @@ class _Clients:
             if not all(map(_is_sound, asked.demands)):
                 await trio.lowlevel.checkpoint()
                 raise RemoteError("invalid_params", "a limit is unknown, or a number is impossible")
-            return LeasedShares(await lease_shares(self.limits, instance, asked.demands))
+            shares = await lease_shares(self.limits, instance, asked.demands)
+            return LeasedShares(shares, self.limits.in_memory)
 
         session.on_call("watch", WatchClients, watch)
         session.on_call("lease", LeaseShares, lease)

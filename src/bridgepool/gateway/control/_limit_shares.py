@@ -44,7 +44,12 @@ class LimitShares:
     _ledger: ShareLedger = attrs.field(factory=lambda: ShareLedger(trio.current_time()), init=False)
     _wanted: trio.Event = attrs.field(factory=trio.Event, init=False)
     _drawn: trio.Event = attrs.field(factory=trio.Event, init=False)  # of the next transaction
-    _in_memory: bool = attrs.field(default=True, init=False)  # what was spent, and not logged yet
+    _memory_logged: bool = attrs.field(default=False, init=False)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what is spent of budgets ends with this process."""
+        return not self._ledger.stored
 
     def begin(self, instance: str) -> None:
         """Note that a session with a gateway process has begun."""
@@ -111,8 +116,9 @@ async def lease_shares(
 ) -> tuple[Share, ...]:
     """Take the report of a gateway process, and return its next shares; a checkpoint."""
     ledger, demands = shares._ledger, list(demands)
-    if shares._in_memory and any(asked.rule in BUDGETS for asked in demands):
-        shares._in_memory = False
+    is_news = shares.in_memory and not shares._memory_logged
+    if is_news and any(asked.rule in BUDGETS for asked in demands):
+        shares._memory_logged = True
         logger.warning("budgets of clients are in memory; a restart begins them anew")
     noted = ledger.note(instance, demands, trio.current_time(), shares._wall())
     if ledger.lacks_draws:
@@ -159,7 +165,6 @@ async def open_limit_shares(
     awaited = [row.instance for row in rows if row.connected or row.reconnecting]
     shares = LimitShares(wall)
     shares._ledger = ShareLedger(trio.current_time(), awaited, True)
-    shares._in_memory = False
     async with open_service_nursery() as nursery:
         nursery.start_soon(shares.run_draws, store, pause)
         nursery.start_soon(shares.run_looks, store, control_plane, look_interval)

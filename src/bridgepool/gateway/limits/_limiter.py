@@ -259,6 +259,28 @@ class Limiter:
                 del self.scopes[scope_id]
 
 
+class SharedLimits(Protocol):
+    """The limits of clients, shared with other gateways; `ControlPlane.limits` is one."""
+
+    @property
+    def limiter(self) -> Limiter:
+        """What clients have used of this gateway's shares."""
+        ...
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what is spent of budgets ends with a process."""
+        ...
+
+    async def prepare(self, caller: Caller, costs: Costs) -> None:
+        """Wait a moment for shares of limits that this gateway has none of yet."""
+        ...
+
+    async def refresh(self, caller: Caller) -> bool:
+        """Wait a moment for larger shares; return whether there may be."""
+        ...
+
+
 def rate_status(scopes: Iterable[Scope], now: float) -> RateStatus:
     """Return the rates of some scopes: of each kind the one with the least left."""
     least: dict[str, Rate] = {}

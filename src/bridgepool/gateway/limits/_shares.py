@@ -263,7 +263,7 @@ class ShareLedger:
 
     started: float
     _awaited: Iterable[str] = ()
-    _stored: bool = False
+    stored: bool = False
     part: tuple[int, int] = attrs.field(default=(0, 1), init=False)
     """Which part of how many is given of the limits that are no budgets: the first is 0."""
     _missing: set[str] = attrs.field(init=False)
@@ -339,7 +339,7 @@ class ShareLedger:
         if pool is None:
             if len(self._pools) >= _MAX_POOLS:
                 self._drop_idle(now, wall)
-            stored = self._stored and asked.rule in BUDGETS
+            stored = self.stored and asked.rule in BUDGETS
             pool = self._pools[pool_id] = _Pool(pool_id, limit, stored)
         pool.turn(now, wall)
         noted = pool.note(holder, asked, limit, now)

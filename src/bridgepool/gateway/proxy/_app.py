@@ -216,8 +216,8 @@ class Gateway:
 
         A checkpoint.
         """
-        found = await find_nearly_spent(self._uses.limiter)
-        return budgets_document(found, in_memory=self._uses.shared is None)
+        found, shared = await find_nearly_spent(self._uses.limiter), self._uses.shared
+        return budgets_document(found, in_memory=shared is None or shared.in_memory)
 
     def key_report(self) -> KeyReport:
         """Return what the gateway does with the keys of its providers; cheap."""

@@ -41,7 +41,7 @@ def budgets_document(found: Sequence[BudgetUse], *, in_memory: bool) -> Mapping[
 
     Args:
         found: Those of which little is left.
-        in_memory: Whether this gateway counts them alone, so that they end with it.
+        in_memory: Whether they end with this process, or that of the control plane.
     """
     spent = sum(budget.is_spent for budget in found)
     return {

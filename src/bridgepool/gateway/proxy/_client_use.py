@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 import attrs
@@ -23,6 +23,7 @@ from bridgepool.gateway.limits._limiter import (
     Exceeded,
     Grant,
     Limiter,
+    SharedLimits,
     costs_of,
     wall_clock,
 )
@@ -131,23 +132,6 @@ class ClientUse:
         plain = get_header(headers, b"content-encoding") in (None, b"identity")
         bytes_per_token = EVENT_BYTES_PER_TOKEN if is_stream and plain else BYTES_PER_TOKEN
         return record.bytes_sent / bytes_per_token
-
-
-class SharedLimits(Protocol):
-    """The limits of clients, shared with other gateways; `ControlPlane.limits` is one."""
-
-    @property
-    def limiter(self) -> Limiter:
-        """What clients have used of this gateway's shares."""
-        ...
-
-    async def prepare(self, caller: Caller, costs: Costs) -> None:
-        """Wait a moment for shares of limits that this gateway has none of yet."""
-        ...
-
-    async def refresh(self, caller: Caller) -> bool:
-        """Wait a moment for larger shares; return whether there may be."""
-        ...
 
 
 @attrs.define(eq=False)

@@ -46,6 +46,7 @@ class LimitLeases:
 
     limiter: Limiter = attrs.field(init=False)
     """What clients have used of this gateway's shares."""
+    _in_memory: bool = attrs.field(default=False, init=False)  # at the control plane
     _lease: Lease | None = attrs.field(default=None, init=False)  # None without a session
     _alone: bool = attrs.field(default=False, init=False)  # the control plane gives no shares
     _reporting: trio.Event | None = attrs.field(default=None, init=False)
@@ -56,6 +57,14 @@ class LimitLeases:
         self.limiter = Limiter(
             trio.current_time, wall_clock, lambda rules: LeasedScope(rules, alone=self._alone)
         )
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether what is spent of budgets ends with this process, or the control plane's.
+
+        False until the control plane has given a share.
+        """
+        return self._alone or self._in_memory
 
     def note_session(self, lease: Lease | None) -> None:
         """Note that a session has begun, on which shares are leased; or, None, ended."""
@@ -145,7 +154,7 @@ class LimitLeases:
         except (BridgePoolError, trio.TooSlowError):
             pass  # the session is over, or will be; there are other reports
         else:
-            now = trio.current_time()
+            now, self._in_memory = trio.current_time(), answer.in_memory
             for (scope, one), share in zip(asked, answer.shares, strict=False):
                 scope.apply(one, share, now)
         finally:

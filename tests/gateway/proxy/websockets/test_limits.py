@@ -327,6 +327,7 @@ class Generous:
 
     limiter: Limiter = attrs.field(factory=lambda: Limiter(trio.current_time, wall_clock))
     asked: int = 0
+    in_memory: bool = False
 
     async def prepare(self, _caller: Caller, _costs: Costs) -> None:
         pass
