@@ -77,4 +77,4 @@ async def test_without_clients_a_page_of_another_origin_gets_nothing_at_all(
         log: list[Line] = await gateway.stop()
     assert not north.plain.received
     assert not north.sockets
-    assert {line["code"] for line in log} == {"not_from_here"}
+    assert {line["code"] for line in log} == {"not_from_here", "origin_not_allowed"}

@@ -72,14 +72,32 @@ async def test_other_origins_are_told_nothing_and_an_open_gateway_says_why(
     foreign = page("https://evil.example")
     async with open_rig(openai(north), nursery=nursery, settings=OPEN) as rig:
         assert (await rig.ask(CHAT, {}, page("https://chat.example"))).status == 200
-        for headers, method in ((foreign, "POST"), ((*foreign, *PREFLIGHT), "OPTIONS")):
+        for headers, method, code in (
+            (foreign, "POST", "not_from_here"),
+            ((*foreign, *PREFLIGHT), "OPTIONS", "origin_not_allowed"),
+        ):
             answer = await rig.ask(CHAT, {}, headers, method=method)
-            assert (answer.status, answer.code) == (403, "not_from_here")
+            assert (answer.status, answer.code) == (403, code)
             assert "--cors-origin" in answer.json["error"]["message"]
             assert not any(name.startswith(b"access-control-") for name in answer.headers)
         rebound = ((b"host", b"rebound.example"), (b"origin", b"https://chat.example"))
         assert (await rig.ask(CHAT, {}, rebound)).status == 403, "a name of somebody else"
     assert len(north.received) == 1
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://localhost:3000"])
+async def test_a_preflight_is_refused_for_its_origin_and_not_for_want_of_a_key(
+    nursery: trio.Nursery, origin: str
+) -> None:
+    """It got 401 `no_api_key`, though browsers never send a key with one."""
+    north = await start_upstream(nursery)
+    clients = (Client(id="ada", key_hashes=(hash_key(new_client_key()),)),)
+    async with open_rig(openai(north), nursery=nursery, clients=clients) as rig:
+        answer = await rig.ask(CHAT, headers=page(origin, *PREFLIGHT), method="OPTIONS")
+        assert (answer.status, answer.code) == (403, "origin_not_allowed")
+        assert "--cors-origin" in answer.json["error"]["message"]
+        assert not any(name.startswith(b"access-control-") for name in answer.headers)
+        assert (await rig.ask(CHAT, headers=page(origin), method="OPTIONS")).code == "no_api_key"
 
 
 async def test_a_page_may_read_why_its_request_cannot_be_read(nursery: trio.Nursery) -> None:

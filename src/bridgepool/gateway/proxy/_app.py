@@ -35,7 +35,7 @@ from bridgepool.gateway.proxy._budget_status import budgets_document, find_nearl
 from bridgepool.gateway.proxy._call import Call, route_headers, upstream_target
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
-from bridgepool.gateway.proxy._cors import Cors
+from bridgepool.gateway.proxy._cors import Cors, is_preflight
 from bridgepool.gateway.proxy._forward import ResponseCutError, ResponseWithheldError
 from bridgepool.gateway.proxy._key_report import KeyReporter
 from bridgepool.gateway.proxy._own_answers import answer_health, answer_without_key
@@ -228,6 +228,8 @@ class Gateway:
         allowed = self._cors.allowed_origin(exchange.request.headers) is not None
         if await answer_without_key(exchange, record, preflight=allowed):
             return None
+        if is_preflight(exchange.request):
+            return refusals.ORIGIN_NOT_ALLOWED
         if not self._readiness.has_snapshot:
             return refusals.NOT_READY
         identity = await self._identify(exchange)

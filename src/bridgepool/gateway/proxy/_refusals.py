@@ -76,6 +76,12 @@ NO_CLIENT_KEY = Refusal(
     "Authorization (Bearer), X-Api-Key, Api-Key, X-Goog-Api-Key, X-Bridgepool-Key.",
     Retry.USELESS,
 )
+ORIGIN_NOT_ALLOWED = Refusal(
+    403,
+    "origin_not_allowed",
+    "Web pages of this origin may not call the gateway. Its option --cors-origin allows one.",
+    Retry.USELESS,
+)
 WEBSOCKET_NOT_SUPPORTED = Refusal(
     426,
     "websocket_not_supported",
