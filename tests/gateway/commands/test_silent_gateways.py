@@ -34,6 +34,27 @@ def test_a_gateway_that_reports_no_keys_is_marked_and_the_mark_explained(
     assert explained in done.out
 
 
+def test_a_key_that_two_running_gateways_have_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "store.db")
+    shell = Shell(capsys, monkeypatch, ("--store", path, "--create"))
+    shell.good("keys", "create", "client", "web")
+
+    async def record(connected: bool) -> None:
+        now = datetime.now(UTC)
+        row = session(since=now, last_contact=now)
+        other = attrs.evolve(row, session="s2", instance="i2", connected=connected)
+        async with open_store(path, find_encryption_keys(path)) as store:
+            await store.record_gateways([row, other])
+
+    line = "gateway edge: 2 processes use its key k1; make a key for each of them\n"
+    trio.run(record, False)
+    assert line not in shell.good("gateways").out
+    trio.run(record, True)
+    assert line in shell.good("gateways").out
+
+
 def test_a_stopped_gateway_is_shown_as_stopped_by_all_commands_and_can_be_forgotten(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

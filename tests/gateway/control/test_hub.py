@@ -14,7 +14,7 @@ from bridgepool.gateway.control._errors import NotFoundError, StoreUnavailableEr
 from bridgepool.gateway.control._hub import Hub, open_hub
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
-from bridgepool.remote import Acknowledge
+from bridgepool.remote import Acknowledge, Identity
 from tests.gateway.control.planes import receipt, session, wait_for, wait_revision
 from tests.gateway.control.stores import ADA, draft, opened
 
@@ -207,6 +207,25 @@ async def test_a_gateway_that_lost_its_control_plane_is_waited_for_by_the_next(
                 assert (await hub.wait_applied(change.revision, 5)).applied
                 hub.session_closed("session-front-2", "left")
                 assert not (await hub.wait_applied(change.revision, 0.01)).applied
+
+
+async def test_a_key_that_two_running_gateways_have_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody noticed, and what is told of gateways by their names was not true."""
+    line = "gateway key in use by two processes"
+    async with opened(str(tmp_path / "store.db")) as store, open_hub(store) as hub:
+        hub.session_opened(session("a", 1))
+        hub.session_opened(attrs.evolve(session("b"), identity=Identity("b", "key000000002")))
+        hub.session_opened(session("a", 2))  # the same process, before its first session ended
+        hub.session_closed("session-a-1", "lost")
+        assert line not in caplog.messages
+        for number in (1, 2, 3):
+            other = attrs.evolve(session("a"), id=f"other-{number}", instance=f"other-{number}")
+            hub.session_opened(other)
+        [record] = [one for one in caplog.records if one.message == line]
+        named = {name: record.__dict__[name] for name in ("gateway", "session", "other_session")}
+        assert named == {"gateway": "a", "session": "other-1", "other_session": "session-a-2"}
 
 
 async def test_a_revision_that_is_not_there_yet_is_not_found(tmp_path: Path) -> None:

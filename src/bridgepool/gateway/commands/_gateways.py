@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -58,6 +59,12 @@ def list_(
         print(f"providers that cannot be read: {len(found.unreadable)}")
         for one in found.unreadable:
             print(f"  {one.name}: {one.reason}")
+    users = Counter((one.gateway, one.key_id) for one in found.gateways if one.connected)
+    for (name, key), count in users.items():
+        if count > 1:
+            print(
+                f"gateway {name}: {count} processes use its key {key}; make a key for each of them"
+            )
     print_table(
         ("GATEWAY", "INSTANCE", "CONNECTED", "REVISION", "REJECTED", "LAST CONTACT", "SOFTWARE"),
         (

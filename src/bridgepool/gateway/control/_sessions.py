@@ -64,19 +64,27 @@ class GatewaySessions:
     def opened(self, session: SessionInfo) -> None:
         """Record that a session began."""
         now = self._clock()
-        self._update(
-            GatewaySession(
-                instance=_printable(session.instance, _NAME) or session.id,
-                gateway=session.identity.name,
-                key_id=session.identity.key_id,
-                session=session.id,
-                control_plane=self._control_plane,
-                software=_printable(session.software, _NAME),
-                connected=True,
-                since=now,
-                last_contact=now,
-            )
+        begun = GatewaySession(
+            instance=_printable(session.instance, _NAME) or session.id,
+            gateway=session.identity.name,
+            key_id=session.identity.key_id,
+            session=session.id,
+            control_plane=self._control_plane,
+            software=_printable(session.software, _NAME),
+            connected=True,
+            since=now,
+            last_contact=now,
         )
+        others = [
+            one
+            for one in self._sessions.values()
+            if one.connected and one.key_id == begun.key_id and one.instance != begun.instance
+        ]
+        if len(others) == 1:  # with more of them it was logged
+            facts = {"gateway": begun.gateway, "key": begun.key_id, "session": begun.session}
+            facts["other_session"] = others[0].session
+            logger.warning("gateway key in use by two processes", extra=facts)
+        self._update(begun)
 
     def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
         """Record a receipt: what a gateway made of a revision."""
