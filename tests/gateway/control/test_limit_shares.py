@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +112,41 @@ async def test_what_was_spent_of_a_budget_outlives_the_control_plane(database_ur
             assert 940 <= one.used + two.used <= 1000
             [share] = await lease_shares(following, "two", [two.report()])
             assert (share.share, share.remaining) == (0, 0)
+
+
+async def test_that_budgets_can_be_drawn_again_is_logged_when_one_was_drawn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the disk was full, both lines were logged every second.
+
+    A draw that failed was forgotten until the next report, so the next attempt drew nothing and
+    succeeded.
+    """
+    path = tmp_path / "store.db"
+
+    def rename(before: str, after: str) -> None:
+        with closing(sqlite3.connect(path)) as file:
+            file.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    def lines() -> list[str]:
+        return [one.message for one in caplog.records if "drawn" in one.message]
+
+    async with (
+        opened(f"sqlite:{path}") as store,
+        open_limit_shares(store, "here", wall=Clock(), pause=0) as shares,
+    ):
+        gateway = begin("one", shares)
+        rename("budgets", "elsewhere")
+        for _ in range(2):
+            await gateway.spend()
+            await trio.sleep(0.25)  # no report, and so no draw
+        assert lines() == ["budgets cannot be drawn from the store"]
+        rename("elsewhere", "budgets")
+        with trio.fail_after(30):
+            while not gateway.used:
+                await gateway.spend()
+                await trio.sleep(0.1)
+        assert lines()[1:] == ["budgets can be drawn again"]
 
 
 async def test_what_is_spent_and_left_of_each_budget_of_a_client_is_shown(

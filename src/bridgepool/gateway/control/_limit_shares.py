@@ -20,6 +20,7 @@ from typing import Final
 import attrs
 import trio
 
+from bridgepool._backoff import Backoff
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._store_access import StoreAccess
@@ -29,6 +30,8 @@ from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
 
 logger = logging.getLogger("bridgepool.control")
 
+_FIRST_RETRY: Final = 0.1  # seconds until a draw that failed is tried again
+_LONGEST_RETRY: Final = 2.0
 _PATIENCE: Final = 0.3  # seconds that a report waits for what is drawn
 _MOST: Final = 500  # draws of one transaction
 _SILENT_AFTER: Final = 5  # looks; control planes register again at every second one
@@ -73,13 +76,17 @@ class LimitShares:
                 finally:
                     done.set()
 
-        async def wait() -> None:
-            await trio.sleep(pause)
+        backoff = Backoff(_FIRST_RETRY, _LONGEST_RETRY)
+        while True:
+            # Also after a failure: without a draw, nothing shows that the store can be used again.
             while not self._ledger.lacks_draws:
                 await self._wanted.wait()
                 self._wanted = trio.Event()
-
-        await access.keep_trying(draw, wait)
+            if await access.attempt(draw):
+                backoff.reset()
+                await trio.sleep(pause)
+            else:
+                await trio.sleep(backoff.next_delay())
 
     async def run_looks(self, store: Store, control_plane: str, interval: float) -> None:
         """Look which control planes run, until cancelled."""
