@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ import trio
 
 from bridgepool.gateway import LineWriter
 from bridgepool.gateway.serving import _line_writer as line_writer
-from bridgepool.gateway.serving._line_writer import close_writers, write_to
+from bridgepool.gateway.serving._line_writer import LogFile, close_writers, write_to
 from bridgepool.gateway.serving._logs import open_program_logs
 
 
@@ -149,6 +150,24 @@ def test_a_full_disk_is_not_taken_for_one_with_room_when_nothing_is_written(
         close_writers([writer])
     assert caplog.messages == ["log cannot be written"]
     assert writer.dropped == 1
+
+
+def test_a_line_does_not_continue_what_a_full_disk_left_of_another(tmp_path: Path) -> None:
+    """The next line was lost with it, though it was not counted as dropped."""
+    path = tmp_path / "log"
+    file = LogFile.open(str(path))
+    file(b"whole\n")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, unlimited[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match="too large"):
+                file(b"torn line\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    file(b"next\n")
+    file(b"last\n")
+    assert path.read_bytes() == b"whole\ntorn\nnext\nlast\n"
 
 
 def test_a_finaliser_may_log_while_a_line_is_appended() -> None:

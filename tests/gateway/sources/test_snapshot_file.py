@@ -207,6 +207,26 @@ async def test_a_disk_that_does_not_take_it_is_told_once_and_tried_again(
     assert await file.load() is not None
 
 
+async def test_a_file_that_was_not_written_is_written_soon_after_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was tried again after five minutes, or with the next change."""
+    monkeypatch.setattr(snapshot_file, "_LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr(snapshot_file, "_GATHER", 0)
+    folder = tmp_path / "folder"
+    file = SnapshotFile(folder / "snapshot")
+    file.keep(PROVIDERS, Moment.now())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(file.run)
+        with trio.fail_after(60):
+            while not file._failing:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+            folder.mkdir()
+            while not file.path.exists():  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_storm_of_changes_is_few_writes_and_the_last_one_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

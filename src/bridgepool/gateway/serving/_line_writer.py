@@ -181,8 +181,11 @@ def close_writers(writers: Iterable[LineWriter]) -> None:
 
 def write_to(fd: int) -> Sink:
     """Return a sink for `LineWriter` on a file descriptor, which the caller closes."""
+    is_torn = False  # a write failed inside of a line: the next one must not continue it
 
     def write(data: bytes) -> None:
+        nonlocal is_torn
+        data = b"\n" + data if is_torn else data
         view = memoryview(data)
         while view:
             try:
@@ -191,6 +194,11 @@ def write_to(fd: int) -> Sink:
                 writable = select.poll()
                 writable.register(fd, select.POLLOUT)
                 writable.poll()
+            except OSError:
+                written = data[: len(data) - len(view)]
+                is_torn = not written.endswith(b"\n") if written else is_torn
+                raise
+        is_torn = False
 
     return write
 
@@ -202,6 +210,7 @@ class LogFile:
     _path: str
     _private: bool
     _fd: int
+    _write: Sink
     _reopen: bool = attrs.field(init=False, default=False)
 
     @classmethod
@@ -215,14 +224,15 @@ class LogFile:
         Raises:
             OSError: It cannot be opened.
         """
-        return cls(path, private, _open_to_append(path, private=private))
+        fd = _open_to_append(path, private=private)
+        return cls(path, private, fd, write_to(fd))
 
     def __call__(self, data: bytes) -> None:
         """Write all the bytes."""
         if self._reopen:
             self._reopen = False
             self._open_again()
-        write_to(self._fd)(data)
+        self._write(data)
 
     def reopen(self) -> None:
         """Open the path anew before the next write: the file may have been renamed."""
@@ -236,7 +246,7 @@ class LogFile:
             logger.error("log file cannot be reopened; keeping the open one", extra=fields)
             return
         os.close(self._fd)
-        self._fd = fd
+        self._fd, self._write = fd, write_to(fd)
 
 
 def _open_to_append(path: str, *, private: bool) -> int:

@@ -196,7 +196,8 @@ class SnapshotFile:
                 others = self.clients_changes() != self._seen_changes
                 if self._due.is_set() or others or trio.current_time() >= note:
                     await self._save()
-                    note = trio.current_time() + _NOTE_INTERVAL
+                    after = _LOOK_INTERVAL if self._failing else _NOTE_INTERVAL
+                    note = trio.current_time() + after
                     await trio.sleep(_GATHER)
         finally:
             # Once more: clients were authorized since, and time has passed.
