@@ -1,11 +1,13 @@
 """Every planted bug fits the code of today, and names tests that exist."""
 
+import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
 
-from tools.mutants import KNOWN
+from tools.mutants import KNOWN, run_group
 from tools.planted_bugs import Bug, Edit
 
 _ROOT = Path(__file__).parent.parent
@@ -43,3 +45,15 @@ def test_an_edit_that_does_not_fit_says_where(
     (tmp_path / "a.py").write_text("x = 2\n\ndef f():\n    return 1 + 1\n\nclass A:\n    y = 2\n")
     with pytest.raises(ValueError, match=says):
         Edit(where, old, "3").apply(tmp_path)
+
+
+def test_a_run_that_does_not_end_is_killed_with_all_that_it_has_started() -> None:
+    """Its output ends only when nothing is left that holds it open, here `sleep`."""
+    begun = time.monotonic()
+    assert run_group(["sh", "-c", "sleep 60 & wait"], dict(os.environ), 0.5) == (None, "")
+    assert time.monotonic() - begun < 30
+
+
+def test_a_run_that_ends_returns_its_code_and_what_it_printed() -> None:
+    script = "echo first; echo second >&2; exit 3"
+    assert run_group(["sh", "-c", script], dict(os.environ), 60) == (3, "first\nsecond\n")

@@ -5,6 +5,7 @@ Usage: python -m tools.mutants [PART OF A NAME ...]
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +41,7 @@ KNOWN = (
 TIMEOUT = 240
 # All tests of all bugs, on source without any.
 BASELINE_TIMEOUT = 1200
+_groups: set[int] = set()  # of the programs that run, by the id of their first process
 # In the summary; a log line begins with its level.
 _FAILURES = ("FAILED tests/", "ERROR tests/")
 
@@ -49,15 +51,43 @@ def run_tests(copy: Path, tests: tuple[str, ...], timeout: float) -> tuple[bool,
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line", *tests]
     command += ["-p", "no:cacheprovider", "-W", "ignore"]
-    try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout
-        )
-    except subprocess.TimeoutExpired:
+    code, output = run_group(command, environment, timeout)
+    if code is None:
         return False, f"a test did not end in {timeout} s"
-    failed = [line for line in done.stdout.splitlines() if line.startswith(_FAILURES)]
-    last = failed[0] if failed else (done.stdout.splitlines() or ["nothing"])[-1]
-    return done.returncode == 0, last.removeprefix("FAILED ")[:110]
+    failed = [line for line in output.splitlines() if line.startswith(_FAILURES)]
+    last = failed[0] if failed else (output.splitlines() or ["nothing"])[-1]
+    return code == 0, last.removeprefix("FAILED ")[:110]
+
+
+def run_group(
+    command: list[str], environment: dict[str, str], timeout: float
+) -> tuple[int | None, str]:
+    """Run a program with all that it starts; return its exit code and what it printed.
+
+    In a session of its own. After the timeout its process group is killed and the code is None:
+    what it has started holds its output open, and would run on.
+    """
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        _groups.add(process.pid)
+        try:
+            output, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return None, process.communicate()[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            _groups.discard(process.pid)
+    return process.returncode, output
 
 
 def try_bug(bug: Bug, timeout: float = TIMEOUT) -> tuple[bool, str, float]:
@@ -82,10 +112,16 @@ def main(names: list[str]) -> int:
         return 2
     missed = []
     with ThreadPoolExecutor(os.cpu_count()) as workers:
-        for bug, (passed, last, seconds) in zip(bugs, workers.map(try_bug, bugs), strict=True):
-            verdict = "MISSED" if passed else "caught"
-            print(f"{bug.name:45} {verdict} in {seconds:3.0f} s  {last}", flush=True)
-            missed += [bug.name] if passed else []
+        try:
+            for bug, (passed, last, seconds) in zip(bugs, workers.map(try_bug, bugs), strict=True):
+                verdict = "MISSED" if passed else "caught"
+                print(f"{bug.name:45} {verdict} in {seconds:3.0f} s  {last}", flush=True)
+                missed += [bug.name] if passed else []
+        except KeyboardInterrupt:  # a terminal interrupts no other session
+            workers.shutdown(wait=False, cancel_futures=True)
+            for group in tuple(_groups):
+                os.killpg(group, signal.SIGKILL)
+            raise
     print(f"{len(bugs) - len(missed)} of {len(bugs)} planted bugs caught")
     return 1 if missed else 0
 
