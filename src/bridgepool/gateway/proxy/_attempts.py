@@ -292,7 +292,6 @@ class Attempts:
                 return False
         if not resilience.state.budget.take(resilience.retry_budget, trio.current_time()):
             return False
-        self._release_permit()
         self._tried = ()
         self._retries += 1
         self._delays = self._delays or Backoff(_FIRST_DELAY, _LONGEST_DELAY)
