@@ -9,7 +9,10 @@ from tools.planted_remote_bugs import bug
 _READER_TESTS = ("tests/gateway/limits/test_model_reader.py",)
 _LIMITER_TESTS = ("tests/gateway/limits/test_limiter.py",)
 _LEASE_TESTS = ("tests/gateway/sources/test_limit_leases.py",)
-_SHARE_TESTS = ("tests/gateway/limits/test_shares.py",)
+_SHARE_TESTS = (
+    "tests/gateway/limits/test_share_ledger.py",
+    "tests/gateway/limits/test_shares.py",
+)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
 _READER = "gateway/limits/_model_reader.py:ModelReader"
 _NAMES = "gateway/limits/_model_reader.py:_checked_name"
@@ -80,6 +83,18 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     bug(
         "what killed gateways used is given again after a start", _SHARE_TESTS,
         "gateway/limits/_lost_shares.py:LostShares.taken", "if missing:", "if False:",
+    ),
+    bug(
+        "more comes back of what was lost than it was", _SHARE_TESTS,
+        "gateway/limits/_lost_shares.py:LostShares.remaining", " if now - at < RESERVED_FOR", "",
+    ),
+    bug(
+        "what was spent beyond a share is free with the next control plane", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.note", "self.spent += max(0.0, -asked.held)", "pass",
+    ),
+    bug(
+        "a control plane whose clock is set back gives a budget again", _SHARE_TESTS,
+        f"{_SHARES}:_Pool.turn", "if start > self.start", "if start != self.start",
     ),
     bug(
         "a budget in a store forgets what was spent",

@@ -10,6 +10,7 @@ _BREAKER_TESTS = ("tests/gateway/upstreams/test_breaker.py",)
 _BUDGET_TESTS = ("tests/gateway/upstreams/test_retry_budget.py",)
 _ADMISSION_TESTS = ("tests/gateway/upstreams/test_admission.py",)
 _SERVED = ("tests/gateway/proxy/test_breaker.py",)
+_RETRY_TESTS = ("tests/gateway/proxy/test_retries.py",)
 _RECOVERY_TESTS = ("tests/gateway/proxy/test_recovery.py",)
 _ATTEMPTS = "gateway/proxy/_attempts.py:Attempts"
 _STAND_INS = "gateway/proxy/_stand_ins.py"
@@ -69,13 +70,41 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         "self._breaker.release(self._permit)", "pass",
     ),
     bug(
-        "an upstream's wish for no retry is ignored", _RECOVERY_TESTS,
+        "an upstream's wish for no retry is ignored", _RETRY_TESTS,
         f"{_ATTEMPTS}._may_retry",
         'get_header(response.headers, b"x-should-retry") == b"false"', "False",
     ),
     bug(
-        "retries have no budget", _RECOVERY_TESTS, f"{_ATTEMPTS}._may_retry",
+        "retries have no budget", _RETRY_TESTS, f"{_ATTEMPTS}._may_retry",
         "not resilience.state.budget.take(resilience.retry_budget, trio.current_time())", "False",
+    ),
+    bug(
+        "requests do not add to the budget of retries", _RETRY_TESTS, f"{_ATTEMPTS}.serve",
+        "resilience.state.budget.count_request(trio.current_time())", "pass",
+    ),
+    bug(
+        "the delay of a retry comes again before the next key", _RETRY_TESTS,
+        f"{_ATTEMPTS}.serve", "self._delay = 0.0", "pass",
+    ),
+    bug(
+        "a key that was limited before a delay is not tried after it", _RETRY_TESTS,
+        f"{_ATTEMPTS}._may_retry", "self._tried = ()", "pass",
+    ),
+    bug(
+        "a body is kept as long as its answer takes", _RETRY_TESTS, f"{_ATTEMPTS}._judge",
+        "self.body.forget()", "pass",
+    ),
+    bug(
+        "an attempt after a failure counts for no breaker", _RETRY_TESTS, f"{_ATTEMPTS}._settle",
+        "self._permit = None", "pass",
+    ),
+    bug(
+        "each key that a probe tries takes a place", _SERVED, f"{_ATTEMPTS}._get_permit",
+        " and self._permit is None:", ":",
+    ),
+    bug(
+        "an answer is given up although no other provider can get the body", _RECOVERY_TESTS,
+        f"{_ATTEMPTS}._has_ready_other", "or not self.body.can_be_sent", "",
     ),
     bug(
         "a client's key goes to another provider", _RECOVERY_TESTS, f"{_STAND_INS}:call_on",

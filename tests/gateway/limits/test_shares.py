@@ -116,38 +116,6 @@ def test_a_store_has_all_that_was_wanted_but_for_rounding() -> None:
     assert len(many) >= 0.9 * 60 / TICK * 4
 
 
-def test_of_a_budget_in_a_store_only_what_was_drawn_is_given_and_what_is_held_is_no_spare() -> None:
-    """Each gateway holds 2 % of the budget, and as much is drawn for the next one."""
-    ledger = ShareLedger(0.0, (), True)
-    held, spent = dict.fromkeys("abcd", 0.0), 0.0
-
-    def lease(name: str) -> float:
-        asked = ShareDemand(
-            scope="client", id="ada", rule="tokens_per_day", limit=1000, held=held[name],
-            period=NEW_YEAR, demand=1,
-        )  # fmt: skip
-        [share] = ledger.lease(name, [asked], 1.0, NEW_YEAR)
-        held[name] = share.share
-        return share.share
-
-    def draw() -> float:
-        nonlocal spent
-        draws = ledger.draws(1.0, 10)
-        drawn = [one.take_from(spent) for one in draws]
-        spent = drawn[-1].spent if drawn else spent
-        ledger.drew(draws, drawn, 1.0)
-        return spent
-
-    for name in held:
-        ledger.begin(name)
-    assert (lease("a"), draw()) == (0, 40)
-    assert [lease(name) for name in "abc"] == [20, 20, 0]
-    assert draw() == 80
-    assert [lease(name) for name in "cd"] == [20, 20]
-    assert draw() == 100
-    assert [one.owed for one in ledger.give_back()] == [-20]
-
-
 @settings(max_examples=6, deadline=None, phases=[Phase.generate])
 @given(st.integers(0, 2**32))
 def test_a_rate_of_tokens_holds_over_all_gateways(seed: int) -> None:
@@ -361,30 +329,3 @@ def test_a_request_that_is_estimated_to_cost_nothing_asks_for_a_share() -> None:
     assert scope.exceeded(costs, 1000.0, NEW_YEAR) == ("money_per_day", 1.0, False)
     [asked] = scope.demands("client", "ada", 1000.0)
     assert asked.demand > 0
-
-
-def test_what_a_gateway_held_that_is_gone_is_given_soon_and_comes_back_within_a_minute() -> None:
-    """It was reserved for a minute: a client that had used that gateway alone got 429 as long."""
-    ledger = ShareLedger(-100.0)
-
-    def lease(name: str, held: float, now: float, rule: str = "tokens_per_minute") -> Share:
-        asked = ShareDemand(scope="client", id="a", rule=rule, limit=100, held=held, demand=100.0)
-        return ledger.lease(name, [asked], now, NEW_YEAR)[0]
-
-    for name in ("a", "b"):
-        ledger.begin(name)
-    assert lease("a", 0, 0.0).share == pytest.approx(100)
-    assert lease("b", 0, 1.0).share == 0
-    assert lease("a", 100, 2.0).share == pytest.approx(50)
-    assert lease("b", 0, 3.0).share == 0  # until the other one has confirmed that it has less
-    assert lease("a", 50, 4.0).share == pytest.approx(50)
-    assert lease("b", 0, 5.0).share == pytest.approx(50)
-    assert lease("a", 0, 5.0, "max_concurrent").share == 100
-    ledger.end("a", 6.0)
-    assert lease("b", 50, 10.9).share == pytest.approx(50)  # it may come back with its share
-    assert lease("b", 0, 10.9, "max_concurrent") == Share(0, 100)
-    found = lease("b", 50, 12.0)
-    assert [found.share, found.taken] == pytest.approx([100, 50 * 0.9])
-    assert lease("b", 0, 12.0, "max_concurrent") == Share(100, 100)
-    assert lease("b", 50, 51.0).taken == pytest.approx(50 * 0.25)
-    assert lease("b", 50, 66.0).taken == 0

@@ -166,6 +166,20 @@ async def test_a_rate_limit_of_a_probe_neither_closes_nor_opens_a_breaker(
         assert (breaker["state"], breaker["probes"]) == ("half_open", 0)
 
 
+async def test_a_probe_that_tries_two_keys_has_one_place(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    upstream = await start_dying(nursery, answer(503), then=answer(429, "retry-after: 1"))
+    provider = openai(upstream.url, keys=["a", "b"], breaker=True, breaker_failures=1)
+    async with open_rig(provider, nursery=nursery) as rig:
+        await ask(rig)
+        clock.jump(31)
+        assert await ask(rig) == [429]
+        assert upstream.count == 3
+        breaker = document(rig)["breakers"]["generate"]
+        assert (breaker["state"], breaker["probes"]) == ("half_open", 0)
+
+
 async def test_three_probes_run_at_a_time(nursery: trio.Nursery, clock: MockClock) -> None:
     upstream = await start_dying(nursery, answer(503), then=HANG)
     provider = openai(upstream.url, breaker=True, breaker_failures=1)

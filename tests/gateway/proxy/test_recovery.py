@@ -1,4 +1,4 @@
-"""Retries, other providers in place of one that fails, and limits of running requests."""
+"""Other providers in place of one that fails, and limits of running requests."""
 
 from __future__ import annotations
 
@@ -10,17 +10,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.providers import Client, ClientRules, hash_key, new_client_key
-from bridgepool.http import UpstreamLimits
-from tests.gateway.proxy.dying import CUT, HANG, answer, closed_port, start_dying
+from tests.gateway.proxy.dying import CUT, answer, closed_port, start_dying
 from tests.gateway.proxy.raw import connect, post
 from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, openai, own_refusals
 
 AI = f"/ai/v1{CHAT}"
-SHORT = GatewaySettings(
-    allow_anonymous=True,
-    min_reload_interval=0.001,
-    upstream_limits=UpstreamLimits(head_timeout=3),
-)
 
 
 @pytest.fixture
@@ -32,118 +26,6 @@ def clock(mock_clock: MockClock) -> MockClock:
 
 async def ask(rig: Rig, body: object = None) -> Answer:
     return await rig.ask(AI, {"model": "m"} if body is None else body)
-
-
-# -- retries ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("said", [CUT, answer(502), answer(503), answer(504), answer(529)])
-async def test_a_failure_is_tried_again_and_the_client_sees_the_success(
-    nursery: trio.Nursery, clock: MockClock, said: bytes
-) -> None:
-    upstream = await start_dying(nursery, said, said)
-    async with open_rig(openai(upstream.url, retries=2), nursery=nursery) as rig:
-        assert (await ask(rig, {"model": "m" * 1000})).status == 200
-        [record] = await rig.wait_records(1)
-    assert record.attempts == upstream.count == 3
-    assert len(set(upstream.bodies)) == 1
-    assert len(upstream.bodies[0]) > 1000
-
-
-async def test_a_timeout_is_tried_again_only_if_that_is_wanted(
-    nursery: trio.Nursery, clock: MockClock
-) -> None:
-    upstream = await start_dying(nursery, HANG, HANG)
-    async with open_rig(openai(upstream.url, retries=1), nursery=nursery, settings=SHORT) as rig:
-        assert (await ask(rig)).code == "upstream_timeout"
-        await rig.replace(openai(upstream.url, retries=1, retry_on=["timeout"]))
-        assert (await ask(rig)).status == 200
-    assert upstream.count == 3
-
-
-async def test_after_the_last_retry_the_client_gets_the_answer_as_it_came(
-    nursery: trio.Nursery, clock: MockClock
-) -> None:
-    upstream = await start_dying(nursery, then=answer(503, "x-theirs: 1", body='{"their": 1}'))
-    async with open_rig(openai(upstream.url, retries=2), nursery=nursery) as rig:
-        found = await ask(rig)
-        assert (found.status, found.json, found.headers[b"x-theirs"]) == (503, {"their": 1}, b"1")
-    assert upstream.count == 3
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        *(answer(429), answer(500), answer(400)),
-        answer(503, "x-should-retry: false"),
-        answer(503, "retry-after: 6"),
-        answer(503, "retry-after-ms: 6000"),
-    ],
-)
-async def test_an_answer_that_wants_no_retry_goes_to_the_client_at_once(
-    nursery: trio.Nursery, said: bytes
-) -> None:
-    upstream = await start_dying(nursery, said)
-    async with open_rig(openai(upstream.url, retries=3), nursery=nursery) as rig:
-        assert (await ask(rig)).status >= 400
-    assert upstream.count == 1
-
-
-async def test_a_short_retry_after_is_honoured(
-    nursery: trio.Nursery, clock: MockClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    upstream = await start_dying(nursery, answer(503, "retry-after: 5"))
-    async with open_rig(openai(upstream.url, retries=1), nursery=nursery) as rig:
-        started = trio.current_time()
-        assert (await ask(rig)).status == 200
-        assert trio.current_time() - started >= 5
-    [line] = [one for one in caplog.records if one.message == "upstream attempt failed"]
-    assert (line.failure, line.retry_in) == ("503", 5.0)  # type: ignore[attr-defined]
-
-
-async def test_a_failure_that_opens_the_breaker_is_not_tried_again(nursery: trio.Nursery) -> None:
-    upstream = await start_dying(nursery, then=answer(503, "x-theirs: 1"))
-    provider = openai(upstream.url, retries=5, breaker=True, breaker_failures=2)
-    async with open_rig(provider, nursery=nursery) as rig:
-        assert b"x-theirs" in (await ask(rig)).headers
-        assert (await ask(rig)).code == "circuit_open"
-    assert upstream.count == 2
-
-
-async def test_nothing_is_tried_again_after_the_first_byte(nursery: trio.Nursery) -> None:
-    cut = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\nconnection: close\r\n\r\nab"
-    upstream, other = await start_dying(nursery, cut), await start_dying(nursery)
-    providers = (openai(upstream.url, retries=3, fallback=["b"]), openai(other.url, "b"))
-    async with open_rig(*providers, nursery=nursery) as rig, connect(rig.address) as client:
-        await client.send(post(AI))
-        assert b"\r\n\r\nab" in await client.read_to_end()
-    assert (upstream.count, other.count) == (1, 0)
-
-
-async def test_a_body_that_was_too_long_to_keep_is_sent_once(nursery: trio.Nursery) -> None:
-    upstream = await start_dying(nursery, answer(503), answer(503))
-    provider = openai(upstream.url, retries=3, max_replay_bytes=100_000)
-    async with open_rig(provider, nursery=nursery) as rig:
-        assert (await ask(rig, b"x" * 100_001)).status == 503
-        assert upstream.count == 1
-        await rig.replace(openai(upstream.url, retries=3, max_replay_bytes=100_001))
-        assert (await ask(rig, b"x" * 100_001)).status == 200
-    assert upstream.bodies[1] == upstream.bodies[2]
-    assert rig.gateway._replay_budget.used == 0
-
-
-async def test_a_storm_of_failures_is_not_multiplied_by_retries(
-    nursery: trio.Nursery, clock: MockClock
-) -> None:
-    clock.rate = 1
-    upstream = await start_dying(nursery, then=answer(503))
-    async with (
-        open_rig(openai(upstream.url, retries=5), nursery=nursery) as rig,
-        trio.open_nursery() as asking,
-    ):
-        for _ in range(50):
-            asking.start_soon(ask, rig)
-    assert 50 < upstream.count <= 60
 
 
 # -- other providers -------------------------------------------------------------------------------
@@ -180,6 +62,16 @@ async def test_a_request_that_a_provider_cannot_serve_goes_to_its_fallback(
         assert record.path == AI
     assert b"\r\nauthorization: bearer sk-other" in other.heads[0]
     assert len(other.bodies[0]) > 100
+
+
+async def test_a_failure_goes_to_the_client_as_it_came_if_no_other_provider_can_get_the_body(
+    nursery: trio.Nursery,
+) -> None:
+    upstream, other = await start_dying(nursery, answer(503, "x-theirs: 1")), closed_port()
+    providers = openai(upstream.url, fallback=["b"], max_replay_bytes=100_000), openai(other, "b")
+    async with open_rig(*providers, nursery=nursery) as rig:
+        found = await ask(rig, b"x" * 100_001)
+    assert (found.status, found.headers[b"x-theirs"]) == (503, b"1")
 
 
 async def test_a_healthy_provider_has_no_fallback_and_does_not_look_for_one(
