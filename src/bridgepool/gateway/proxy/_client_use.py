@@ -93,7 +93,6 @@ class ClientUse:
 
     def end_handshake(self) -> None:
         """End the request that has become a websocket: the first response on it is that request."""
-        self._release()
         grant, self._grant = self._grant, None
         if grant is not None:
             grant.end(costs_of())

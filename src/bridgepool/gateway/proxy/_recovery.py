@@ -77,5 +77,4 @@ def _note_fallback(call: Call, failure: Exception) -> None:
     }
     logger.warning("request falls back", extra=fields)
     record.fallback_from = record.fallback_from or record.provider
-    record.provider, record.provider_type = provider.name, provider.type
-    record.upstream_key = ""
+    record.provider, record.upstream_key = provider.name, ""
