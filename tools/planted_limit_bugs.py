@@ -151,6 +151,11 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "self._read.release()", "pass",
     ),
     bug(
+        "a body that was read stays in memory as long as its answer takes",
+        ("tests/gateway/proxy/test_read_bodies.py",), f"{_USE}:ClientUse.note_response",
+        "self._release()", "pass",
+    ),
+    bug(
         "a provider that the client may not use stands in", _USE_TESTS,
         f"{_USE}:ClientUse.allow_provider",
         "self._permissions.allow_provider(name)", "True",

@@ -107,6 +107,15 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         f"{_ATTEMPTS}._has_ready_other", "or not self.body.can_be_sent", "",
     ),
     bug(
+        "a body that nobody takes stays in memory", _RETRY_TESTS,
+        "gateway/proxy/_recovery.py:forward_request", "        body.forget()", "        pass",
+    ),
+    bug(
+        "the rest of a body goes to another provider", _RECOVERY_TESTS,
+        "gateway/proxy/_recovery.py:forward_request",
+        "if others is not None and body.can_be_sent else", "if others is not None else",
+    ),
+    bug(
         "a client's key goes to another provider", _RECOVERY_TESTS, f"{_STAND_INS}:call_on",
         "own_key=False,\n        extra", "extra",
     ),

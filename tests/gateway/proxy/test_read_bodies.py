@@ -56,6 +56,16 @@ async def test_a_client_that_sends_slowly_leaves_others_the_memory_for_theirs(
         assert (await both.ask(body=body, key=OTHER)).status == 200
 
 
+async def test_a_body_is_held_until_its_answer_begins(nursery: trio.Nursery) -> None:
+    async with opened(nursery) as both, connect(both.rig.address) as client:
+        both.rules({"models": ("gpt-5",)})
+        both.upstream.begun = b"begun"
+        own = b"authorization: Bearer %b\r\ncontent-type: application/json\r\n"
+        await client.send(post(CHAT, b'{"model": "gpt-5"}', own % KEY.reveal().encode()))
+        await client.read_until(b"begun")  # it goes on
+        assert both.rig.gateway._uses.bodies.used == 0
+
+
 async def test_a_body_of_many_short_values_lets_other_requests_run(nursery: trio.Nursery) -> None:
     """64 kB of empty lists held the loop for 85 ms, and a body has up to 32 MB of them."""
     turns = 0

@@ -64,14 +64,26 @@ async def test_a_request_that_a_provider_cannot_serve_goes_to_its_fallback(
     assert len(other.bodies[0]) > 100
 
 
-async def test_a_failure_goes_to_the_client_as_it_came_if_no_other_provider_can_get_the_body(
+@pytest.mark.parametrize(("said", "status"), [(answer(503), 503), (CUT, 502)])
+async def test_a_body_that_cannot_be_sent_again_goes_to_no_other_provider(
+    nursery: trio.Nursery, said: bytes, status: int
+) -> None:
+    upstream, other = await start_dying(nursery, said), await start_dying(nursery)
+    first = openai(upstream.url, fallback=["b"], max_replay_bytes=100_000)
+    async with open_rig(first, openai(other.url, "b"), nursery=nursery) as rig:
+        assert (await ask(rig, b"x" * 100_001)).status == status
+    assert (upstream.count, other.count) == (1, 0)
+
+
+async def test_a_provider_without_keys_that_stands_in_is_recorded_without_one(
     nursery: trio.Nursery,
 ) -> None:
-    upstream, other = await start_dying(nursery, answer(503, "x-theirs: 1")), closed_port()
-    providers = openai(upstream.url, fallback=["b"], max_replay_bytes=100_000), openai(other, "b")
+    upstream, other = await start_dying(nursery, CUT), await start_dying(nursery)
+    providers = openai(upstream.url, fallback=["b"]), openai(other.url, "b", keys=[])
     async with open_rig(*providers, nursery=nursery) as rig:
-        found = await ask(rig, b"x" * 100_001)
-    assert (found.status, found.headers[b"x-theirs"]) == (503, b"1")
+        assert (await ask(rig)).status == 200
+        [record] = await rig.wait_records(1)
+    assert (record.provider, record.upstream_key) == ("b", "")
 
 
 async def test_a_healthy_provider_has_no_fallback_and_does_not_look_for_one(

@@ -135,6 +135,15 @@ async def test_a_body_is_kept_until_its_answer_begins(nursery: trio.Nursery) -> 
         assert rig.gateway._replay_budget.used == 0
 
 
+async def test_a_body_that_nobody_takes_is_kept_no_longer(
+    nursery: trio.Nursery, clock: MockClock
+) -> None:
+    upstream = await start_dying(nursery, then=CUT)
+    async with open_rig(openai(upstream.url, retries=1), nursery=nursery) as rig:
+        assert (await ask(rig, b"x" * 100_000)).code == "upstream_cut"
+        assert rig.gateway._replay_budget.used == 0
+
+
 async def test_after_a_delay_all_keys_may_be_tried_and_the_next_one_at_once(
     nursery: trio.Nursery, clock: MockClock
 ) -> None:
