@@ -82,8 +82,7 @@ class Generation(Generic[K, P, V, F]):
     def unlist(self, entry: Entry[K, P, V, F]) -> None:
         """Undo `enlist`."""
         del self.listed[entry.key]
-        if not entry.leases:
-            del entry.order[entry.key]
+        entry.order.pop(entry.key, None)  # it has no place there while it is leased
         if entry.expires_at != inf:
             bucket = self._bucket(entry)
             del self.calendar[bucket][entry]

@@ -274,10 +274,12 @@ class Ledger(Generic[K, P, V, F]):
             flights.extend(self._overtaken.popleft().flights)
         entries: list[Entry[K, P, V, F]] = []
         while self._unswept:
-            listed = self._unswept[0].listed
-            while listed and len(entries) < limit:
-                entries.append(listed.popitem()[1])
-            if listed:
+            generation = self._unswept[0]
+            while generation.listed and len(entries) < limit:
+                entry = next(reversed(generation.listed.values()))
+                generation.unlist(entry)  # or it and its generation would hold each other
+                entries.append(entry)
+            if generation.listed:
                 break
             self._unswept.popleft()
         return entries, flights

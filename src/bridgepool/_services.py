@@ -19,16 +19,16 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
     """
     require_trio()
     raised: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield nursery
-        except BaseException as error:  # noqa: ASYNC103 -- raised again below, past the nursery
-            raised = error
-    if raised is not None:
-        try:
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except BaseException as error:  # noqa: ASYNC103 -- raised again below, past the nursery
+                raised = error
+        if raised is not None:
             raise raised
-        finally:
-            del raised  # its traceback refers to this frame
+    finally:
+        del raised  # its traceback refers to this frame
 
 
 @asynccontextmanager

@@ -238,6 +238,7 @@ class VersionedSingleflight:
         # No checkpoint from here on: the verdict and the wake-ups are one step.
         self._settle(flight, result)
         del self._running[flight]
+        del result  # the traceback of an error refers to this frame
 
     def _settle(
         self, flight: Flight[Hashable, Task], result: outcome.Outcome[object] | None

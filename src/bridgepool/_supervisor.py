@@ -229,6 +229,7 @@ class BridgeSupervisor(Generic[K, P, B]):
             self.endings.unpark_all()
             if self._ledger.closed:
                 self._alarm.ring_by(-inf)  # the reaper goes when nothing is left
+            del error  # its traceback refers to this frame
 
     async def _turn_to_build(
         self, flight: PoolFlight[K], generation: PoolGeneration[K, P, B]
