@@ -91,7 +91,8 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     bug(
         "a body above the limit hides a refusal", _REFUSING,
         "http/_h11_wires.py:H11ServerWire._accept",
-        "self._body_error = BodyTooLarge(text)", "raise BodyTooLarge(text)",
+        'self._too_large = f"the body is larger than {self._limits.max_body_bytes} bytes"',
+        'raise BodyTooLarge("the body is too large")',
     ),
     bug(
         "a body passes on a method that takes none", _SHARED, _ROUTE,

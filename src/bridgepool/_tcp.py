@@ -105,7 +105,7 @@ class TcpConnector:
         try:
             self._addresses, self._confirmed = result.unwrap(), look_up.began
         except Exception as error:
-            look_up.error = error
+            look_up.error = error.with_traceback(None)  # which would lead back to the look-up
         look_up.done.set()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -19,6 +20,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bridgepool import _tcp
 from bridgepool._tcp import TcpConnector
 from bridgepool.http import ConnectFailed, UpstreamLimits, open_upstream_client
+from tests.garbage import cycles_left_by
+from tests.ports import free_port
 
 REAL = socket.getaddrinfo
 
@@ -190,3 +193,20 @@ def test_a_family_that_cannot_be_reached_costs_one_try(
     found: list[str], order: tuple[str, ...]
 ) -> None:
     assert _tcp._in_order(found) == order
+
+
+@pytest.mark.parametrize(
+    "answer", [socket.EAI_NONAME, ["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]], ids=str
+)
+async def test_a_connection_that_fails_leaves_nothing_to_the_garbage_collector(
+    resolving: Names, answer: list[str] | int
+) -> None:
+    resolving.answers["bad.example"] = answer
+    async with open_upstream_client(f"http://bad.example:{free_port()}") as client:
+
+        async def ask() -> None:
+            with suppress(ConnectFailed):
+                async with client.request(b"GET", b"/"):
+                    raise AssertionError("nothing listens there")
+
+        assert await cycles_left_by(ask) == []

@@ -381,6 +381,7 @@ class Exchange:
     def _end(self) -> None:
         """Take the exchange from all who still have it."""
         self._port = self.body._port = _ENDED
+        self.body.error = None  # its traceback, once raised, leads back to the exchange
 
     def _check_not_responded(self) -> None:
         if self._port.responded:

@@ -74,12 +74,12 @@ class H11ServerWire:
     _responded: bool = False  # the final response's head was sent
     _keep_alive: bool = True
     _expects_continue: bool = False
-    _body_error: RemoteProtocolError | None = None  # of the current request, known from its head
+    _too_large: str = ""  # why the current request's body is refused, known from its head
 
     @property
     def body_error(self) -> RemoteProtocolError | None:
         """See `ServerWire`."""
-        return self._body_error
+        return BodyTooLarge(self._too_large) if self._too_large else None
 
     @property
     def buffered(self) -> int:
@@ -114,8 +114,8 @@ class H11ServerWire:
         """See `ServerWire`."""
         if self._request is None:
             return self._next_head()
-        if self._body_error is not None:
-            raise self._body_error
+        if self._too_large:
+            raise BodyTooLarge(self._too_large)
         if self._reader is None:
             return None
         event = self._reader(self._buffer)
@@ -168,8 +168,7 @@ class H11ServerWire:
         self._keep_alive = not framing.close and (version == b"1.1" or framing.keep_alive)
         self._reader = framing.request_reader(self._limits)
         if framing.length is not None and framing.length > self._limits.max_body_bytes:
-            text = f"the body is larger than {self._limits.max_body_bytes} bytes"
-            self._body_error = BodyTooLarge(text)
+            self._too_large = f"the body is larger than {self._limits.max_body_bytes} bytes"
             self._keep_alive = False
         self._expects_continue = (
             framing.expect is not None and version == b"1.1" and self._reader is not read_nothing

@@ -152,6 +152,7 @@ class UpstreamPool:
             await self._close(connection)
         finally:
             self._slots.release(connection.tenant)
+            connection.failure = None  # its traceback, once raised, leads back to the connection
 
     async def _close(self, connection: UpstreamConnection) -> None:
         self._open_connections.discard(connection)

@@ -143,7 +143,10 @@ class AsgiApp:
                 raised = error
             nursery.cancel_scope.cancel()
         if raised is not None:
-            raise raised  # outside the nursery, which would wrap it in a group
+            try:
+                raise raised  # outside the nursery, which would wrap it in a group
+            finally:
+                del raised  # its traceback refers to this frame
 
     async def _run_handler(self, port: "_AsgiPort", scope: Scope) -> None:
         """Run the handler; raise errors that the ASGI server must log and cut the response for."""
