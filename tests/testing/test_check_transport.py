@@ -180,8 +180,7 @@ def test_a_broken_promise_is_found_and_named(kind: type[MemoryChannel], promise:
     @asynccontextmanager
     async def open_rig() -> AsyncIterator[MemoryRig]:
         pair = open_memory_channel_pair(max_message_bytes=400_000)
-        left, right = [kind(end._outgoing, end._incoming, 400_000) for end in pair]
-        left._pair(right)
+        left, right = [kind(end._outgoing, end._incoming, 400_000, end._link) for end in pair]
         yield MemoryRig(left, right)
 
     with pytest.raises(TransportPromiseBrokenError, match=promise):

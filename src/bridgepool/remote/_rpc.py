@@ -66,6 +66,8 @@ async def open_rpc(
         finally:
             peer._left = True
             peer._end(ConnectionLostError(errors.CLOSED, "this side left"))
+            peer.methods.clear()  # what serves them usually has the peer
+            peer.notices.clear()
             if peer._sends_goodbye:  # which has a deadline
                 with trio.CancelScope(shield=True):
                     await peer._closed.wait()

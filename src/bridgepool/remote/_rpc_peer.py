@@ -184,7 +184,7 @@ class RpcPeer:
     async def wait_lost(self) -> ConnectionLostError:
         """Wait until the connection has ended; return why."""
         await self._lost.wait()
-        return self._loss or ConnectionLostError(errors.CLOSED, "it ended")
+        return self._lost_error()
 
     async def _read(self) -> None:
         try:
@@ -267,21 +267,19 @@ class RpcPeer:
     async def _run_handler(
         self, call_id: int, name: str, method: Method[P], params: P, scope: trio.CancelScope
     ) -> None:
-        result: object = None
-        failure: Exception | None = None
         try:
             with scope:
                 result = await method.handle(params)
         except* Exception as group:  # the handler's: its caller gets an error
-            failure = group.exceptions[0] if len(group.exceptions) == 1 else group
+            only = len(group.exceptions) == 1
+            self._answer_exception(call_id, name, group.exceptions[0] if only else group)
+        else:
+            if scope.cancelled_caught:
+                self._answer_error(call_id, errors.CANCELLED, "the caller cancelled it")
+            else:
+                self._answer(call_id, name, result)
         finally:
             del self._handlers[call_id]
-        if failure is not None:
-            self._answer_exception(call_id, name, failure)
-        elif scope.cancelled_caught:
-            self._answer_error(call_id, errors.CANCELLED, "the caller cancelled it")
-        else:
-            self._answer(call_id, name, result)
 
     def _handle_notice(self, frame: codec.Notice) -> None:
         try:
@@ -365,8 +363,12 @@ class RpcPeer:
         if self._left:
             raise trio.ClosedResourceError("the block of open_rpc was left")
         if self._loss is not None:
-            loss = self._loss
-            raise ConnectionLostError(loss.code, loss.reason, by_peer=loss.by_peer)
+            raise self._lost_error()
+
+    def _lost_error(self) -> ConnectionLostError:
+        """Return a new error each time: once raised, its traceback leads to this peer."""
+        loss = self._loss or ConnectionLostError(errors.CLOSED, "it ended")
+        return ConnectionLostError(loss.code, loss.reason, by_peer=loss.by_peer)
 
     def _new_id(self) -> int:
         while (found := self._next_id) in self._calls:

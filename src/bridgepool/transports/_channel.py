@@ -124,10 +124,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
 
     def _put(self, value: bytes) -> None:
         if self.has_ended():
-            error = self._end_error()
-            if isinstance(error, trio.EndOfChannel):
-                raise ChannelBrokenError(BreakReason.REFUSED, "the other side closed the channel")
-            raise error
+            raise self._send_error()
         self._queue.append(value)
         self._queued_bytes += len(value)
         self._work.unpark()
@@ -258,7 +255,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
                 self._room.unpark()
             await self._ws.aclose(*self._close_code)
         except (ConnectionClosed, ProtocolError) as error:
-            self._cause = self._stream.error or error
+            self._cause = self._stream.error or error.with_traceback(None)
             if self._ws.closed is None and self._verdict is None:
                 self._verdict = (BreakReason.PROTOCOL, _NOT_A_WEBSOCKET)
         self._room.unpark_all()
@@ -272,6 +269,12 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
             self._verdict = (BreakReason.PROTOCOL, _NOT_A_WEBSOCKET)
         self._room.unpark_all()
         self._ended.set()
+
+    def _send_error(self) -> Exception:
+        error = self._end_error()
+        if isinstance(error, trio.EndOfChannel):
+            return ChannelBrokenError(BreakReason.REFUSED, "the other side closed the channel")
+        return error
 
     def _end_error(self) -> Exception:
         if self._is_closing:
@@ -365,7 +368,7 @@ async def run_connection(  # noqa: ASYNC114 -- the linter cannot be told of ever
                     else:
                         nursery.cancel_scope.cancel()
             except* Exception as group:
-                failure = _first_of(group)
+                failure = _first_of(group).with_traceback(None)  # it leads back to the channel
     finally:
         if channel is not None:
             channel._finish(failure)

@@ -1,7 +1,5 @@
 """A pair of message channels in one process."""
 
-from typing import Self
-
 import attrs
 import trio
 
@@ -14,19 +12,23 @@ _UNREAD_MESSAGES = 16
 
 
 @attrs.define(eq=False)
+class _Link:
+    """What the two channels of a pair have in common."""
+
+    ends: tuple[trio.MemorySendChannel[bytes] | trio.MemoryReceiveChannel[bytes], ...]
+    broken: bool = False
+
+
+@attrs.define(eq=False)
 class MemoryChannel(trio.abc.Channel[bytes]):
     """One end of a pair; see `open_memory_channel_pair`."""
 
     _outgoing: trio.MemorySendChannel[bytes]
     _incoming: trio.MemoryReceiveChannel[bytes]
     _max_message_bytes: int
-    _peer: "MemoryChannel | None" = attrs.field(default=None, init=False, repr=False)
+    _link: _Link
     _closed: bool = attrs.field(default=False, init=False)
-    _broken: bool = attrs.field(default=False, init=False)
     _receiving: bool = attrs.field(default=False, init=False)
-
-    def _pair(self, peer: Self) -> None:
-        self._peer, peer._peer = peer, self
 
     async def send(self, value: bytes) -> None:
         """Send one message; waits while 16 are unread at the other end.
@@ -68,7 +70,7 @@ class MemoryChannel(trio.abc.Channel[bytes]):
         try:
             return await self._incoming.receive()
         except trio.EndOfChannel:
-            if self._broken:
+            if self._link.broken:
                 raise self._broken_error() from None
             raise
         except trio.ClosedResourceError:
@@ -90,14 +92,12 @@ class MemoryChannel(trio.abc.Channel[bytes]):
 
     def break_link(self) -> None:
         """Break the pair, as a lost connection would. Messages not yet received are lost."""
-        for end in (self, self._peer):
-            if end is not None:
-                end._broken = True
-                end._outgoing.close()
-                end._incoming.close()
+        self._link.broken = True
+        for end in self._link.ends:
+            end.close()
 
     def _broken_error(self) -> ChannelBrokenError:
-        if self._broken:
+        if self._link.broken:
             return ChannelBrokenError(BreakReason.CUT, "the pair was broken")
         return ChannelBrokenError(BreakReason.CUT, "the other end is closed")
 
@@ -112,7 +112,7 @@ def open_memory_channel_pair(
     """
     to_right, at_right = trio.open_memory_channel[bytes](_UNREAD_MESSAGES)
     to_left, at_left = trio.open_memory_channel[bytes](_UNREAD_MESSAGES)
-    left = MemoryChannel(to_right, at_left, max_message_bytes)
-    right = MemoryChannel(to_left, at_right, max_message_bytes)
-    left._pair(right)
+    link = _Link((to_right, at_right, to_left, at_left))
+    left = MemoryChannel(to_right, at_left, max_message_bytes, link)
+    right = MemoryChannel(to_left, at_right, max_message_bytes, link)
     return left, right
