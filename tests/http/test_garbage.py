@@ -29,6 +29,9 @@ async def handle(exchange: Exchange) -> None:
         case b"/in-a-nursery":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(echo, exchange)
+        case b"/wait-in-a-nursery":
+            async with trio.open_nursery():
+                await trio.sleep_forever()
         case b"/stream":
             async with exchange.respond(200) as stream:
                 while True:
@@ -53,6 +56,7 @@ def get(target: bytes, more: bytes = b"") -> bytes:
         get(b"/forget"),
         get(b"/cut"),
         get(b"/in-a-nursery"),
+        get(b"/wait-in-a-nursery"),
         get(b"/stream"),
         get(b"/upgrade", b"connection: upgrade\r\nupgrade: echo\r\n"),
         POST + b"content-length: 2\r\n\r\nab",

@@ -174,10 +174,13 @@ class ServerConnection:
             await self._handle_failure(error, exchange)
         except BaseExceptionGroup as group:  # from a nursery that was cancelled
             cancelled, errors = group.split(trio.Cancelled)
-            if cancelled is not None and isinstance(errors, ExceptionGroup):
-                self._report_failure(errors, exchange)
-                raise cancelled from None
-            raise
+            try:
+                if cancelled is not None and isinstance(errors, ExceptionGroup):
+                    self._report_failure(errors, exchange)
+                    raise cancelled from None
+                raise
+            finally:
+                del cancelled, errors  # their tracebacks refer to this frame
         finally:
             exchange._end()
         self.was_cut = self.was_cut or stream.send_incomplete or not self.finished

@@ -11,6 +11,7 @@ import trio
 from bridgepool.gateway import GatewaySettings
 from bridgepool.gateway.providers import Client, Provider, hash_key, new_client_key
 from bridgepool.http import Headers, HttpLimits, UpstreamLimits
+from tests.garbage import cycles_left_by
 from tests.gateway.proxy.raw import connect, raw_upstream, read_head
 from tests.gateway.proxy.rig import anthropic, open_rig, openai, own_refusals, start_upstream
 
@@ -116,6 +117,26 @@ async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
         refused = await rig.ask("/ai/v1/models", headers=bearer(key))
         assert (refused.status, refused.code) == (429, "client_share_exceeded")
     assert own_refusals(caplog) == [("INFO", "client_share_exceeded")]
+
+
+async def test_a_share_that_is_used_up_leaves_nothing_to_the_garbage_collector(
+    nursery: trio.Nursery,
+) -> None:
+    url = await raw_upstream(nursery, hold_or_answer)
+    ada, key = client_with_key("ada")
+    settings = sharing(connections=2, wait_timeout=0.01)
+    async with (
+        open_rig(openai(url), nursery=nursery, clients=[ada], settings=settings) as rig,
+        connect(rig.address) as greedy,
+    ):
+        await greedy.send(get("/ai/v1/models?hold", key))
+        await rig.wait_requests(1)
+
+        async def exceed() -> None:
+            assert (await rig.ask("/ai/v1/models", headers=bearer(key))).status == 429
+            rig.records.clear()
+
+        assert await cycles_left_by(exceed) == []
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 100000", "Transfer-Encoding: chunked"])

@@ -6,7 +6,7 @@ import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import attrs
@@ -49,6 +49,13 @@ class _Row:
     price: Price
 
 
+def _find(rows: Iterable[_Row], provider: str, model: str) -> Price | None:
+    for row in rows:
+        if row.models.fullmatch(model) and row.providers.fullmatch(provider):
+            return row.price
+    return None
+
+
 @attrs.frozen(eq=False)
 class PriceTable:
     """The prices of models; made by `parse_prices`."""
@@ -59,16 +66,12 @@ class PriceTable:
     """Of a model that no row is for."""
     # Names come from requests: so many of them are remembered, and no more.
     _cached: Callable[[str, str], Price | None] = attrs.field(
-        default=attrs.Factory(lambda self: lru_cache(maxsize=1000)(self._find), takes_self=True),
+        default=attrs.Factory(
+            lambda self: lru_cache(maxsize=1000)(partial(_find, self._rows)), takes_self=True
+        ),
         init=False,
         repr=False,
     )
-
-    def _find(self, provider: str, model: str) -> Price | None:
-        for row in self._rows:
-            if row.models.fullmatch(model) and row.providers.fullmatch(provider):
-                return row.price
-        return None
 
     def price_of(self, provider: str, model: str) -> Price:
         """Return what a model costs, for budgets and for reports.

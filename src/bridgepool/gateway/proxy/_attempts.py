@@ -131,6 +131,8 @@ class Attempts:
                     return
                 except _AgainError:
                     pass
+                except ShareExceeded:
+                    raise  # the client has its share: another provider would not change it
                 except UpstreamError as error:
                     self._fail(error)
                 finally:
@@ -244,10 +246,7 @@ class Attempts:
 
         Raises:
             UnservedError: there is none at this provider.
-            UpstreamError: another provider would not change it.
         """
-        if isinstance(error, ShareExceeded):
-            raise error  # the client has its share
         if not isinstance(error, PoolFull):
             self._settle(good=False)
             if self._may_retry(_failure_of(error), None):

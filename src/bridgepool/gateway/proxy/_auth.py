@@ -144,12 +144,12 @@ async def identify(
         The client, or the refusal to answer with.
     """
     tokens = find_client_tokens(headers)
-    unavailable: AuthorizationUnavailableError | None = None
+    retry_after: float | None = None
     for found in tokens:
         try:
             caller = await authorizer.authorize(found.token)
         except AuthorizationUnavailableError as error:
-            unavailable = error
+            retry_after = error.retry_after
             continue
         if caller is not None:
             key = BridgeKey(caller.client_id, caller.key_id)
@@ -159,8 +159,8 @@ async def identify(
             if judged is not None and judged.has_expired(time.time()):
                 return KEY_EXPIRED
             return Identity(key, found.brings_own_key, caller)
-    if unavailable is not None:
-        return authorization_unavailable(unavailable.retry_after)
+    if retry_after is not None:
+        return authorization_unavailable(retry_after)
     if authorizer.has_clients or not allow_anonymous:
         return WRONG_CLIENT_KEY if tokens else NO_CLIENT_KEY
     return _refuse_foreign(headers, allowed_origin=allowed_origin) or _ANONYMOUS

@@ -336,7 +336,10 @@ async def _stream_response(call: Call, response: Response, data: bytes) -> None:
                 event = last_event(refusal, call.errors, record.request_id, before + tail)
                 await stream.send_all(event)
                 record.bytes_sent += len(event)
-            raise ResponseCutError from failure
+            try:
+                raise ResponseCutError from failure
+            finally:
+                del failure  # its traceback refers to this frame
         rates = call.use.headers if call.use is not None else ()
         own_key = call.passes_own_key
         stream.trailers = answer_trailers(response.trailers, own_key=own_key, rates=rates)

@@ -52,7 +52,10 @@ async def forward_request(call: Call, budget: ReplayBudget, find: FindRuntime) -
                 failure = unserved.failure
             other = await others.take() if others is not None and body.can_be_sent else None
             if other is None:
-                raise failure
+                try:
+                    raise failure
+                finally:
+                    del failure  # its traceback refers to this frame
             target = call_on(target, other)
             _note_fallback(target, failure)
     finally:

@@ -40,7 +40,7 @@ class UpstreamAttempt:
 
     provider: Provider
     span_id: int
-    _record: HasUpstreamStatus
+    _record: HasUpstreamStatus | None  # until it has ended
     begun: float = attrs.field(factory=time.perf_counter, init=False)
     ended: float = attrs.field(default=0.0, init=False)
     status: int = attrs.field(default=0, init=False)
@@ -58,7 +58,10 @@ class UpstreamAttempt:
         traceback: TracebackType | None,
     ) -> None:
         """End it."""
-        self.ended, self.status = time.perf_counter(), self._record.upstream_status
+        self.ended = time.perf_counter()
+        if self._record is not None:
+            self.status = self._record.upstream_status
+            self._record = None  # it has its attempts
         if kind is not None:
             self.error = kind.__name__.lstrip("_")
 

@@ -68,7 +68,7 @@ class _Held:
     reserved: int = 0  # of the memory for bodies
     refusal: Refusal | None = None
     # of its type and its models, if it comes in parts; or why one cannot be read
-    readers: list[ModelReader | AmbiguousBodyError] = attrs.field(factory=list)
+    readers: list[ModelReader | str] = attrs.field(factory=list)
 
     async def feed(self, data: bytes) -> None:
         """Read the next part."""
@@ -77,11 +77,11 @@ class _Held:
                 try:
                     await feed_models(reader, data)
                 except AmbiguousBodyError as error:
-                    self.readers[place] = error
+                    self.readers[place] = str(error)
 
     def read(
         self, payload: bytes, messages: WebSocketMessages
-    ) -> tuple[str, tuple[str, ...], AmbiguousBodyError | None]:
+    ) -> tuple[str, tuple[str, ...], str | None]:
         """Read the whole message, whose last part is `payload`.
 
         Returns:
@@ -97,13 +97,13 @@ class _Held:
                 kind = "".join(read_whole(payload, _TYPE))
                 models = read_whole(payload, messages.models)
         except AmbiguousBodyError as error:
-            return kind, (), error
+            return kind, (), str(error)
         return kind, models, None
 
 
-def _finish(reader: ModelReader | AmbiguousBodyError) -> tuple[str, ...]:
-    if isinstance(reader, AmbiguousBodyError):
-        raise reader
+def _finish(reader: ModelReader | str) -> tuple[str, ...]:
+    if isinstance(reader, str):
+        raise AmbiguousBodyError(reader)
     return reader.finish()
 
 
@@ -189,9 +189,9 @@ class SocketUse:
         """Judge a message that is complete."""
         judged = rules_of(self.caller).permissions
         restricts = judged is not None and judged.restrict_models
-        kind, models, error = held.read(payload, self._messages)
-        if error is not None and restricts:
-            return refusals.model_not_readable(str(error))
+        kind, models, problem = held.read(payload, self._messages)
+        if problem is not None and restricts:
+            return refusals.model_not_readable(problem)
         asks = kind == self._messages.asks
         if judged is not None:
             if judged.has_expired(time.time()):
