@@ -18,7 +18,8 @@ from bridgepool.http import (
     encode_frame,
 )
 
-_MAX_FRAMES: Final = 64  # taken at once: what is done with them takes some milliseconds
+_MAX_FRAMES: Final = 64  # taken at once
+_MAX_CLIENT_FRAMES: Final = 8  # each may be judged and refused: less than a millisecond in all
 _MAX_LATER: Final = 16  # errors that wait for the end of a message
 
 
@@ -60,7 +61,7 @@ class Peer:
             if not data:
                 self.has_closed = True
                 return None
-        return self.scanner.feed(data, _MAX_FRAMES)
+        return self.scanner.feed(data, _MAX_FRAMES if self.masks else _MAX_CLIENT_FRAMES)
 
     async def send(self, data: bytes, last: DataPiece) -> None:
         """Send pieces of messages, of which `last` is the last.
