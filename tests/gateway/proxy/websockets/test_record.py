@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import pytest
 import trio
 import trio.testing
-from wsproto.events import AcceptConnection, CloseConnection, Request
+from wsproto.events import AcceptConnection, CloseConnection, Request, TextMessage
 
 from bridgepool.gateway import BodyRecorder, GatewaySettings, RecordedBodies, UsageRecord
 from bridgepool.gateway.limits._prices import parse_prices
 from bridgepool.gateway.metrics._gateway import RequestMetrics
 from bridgepool.gateway.providers import Client, ClientRules, hash_key
-from bridgepool.gateway.proxy._access_log import json_line
+from bridgepool.gateway.proxy._access_log import Outcome, json_line
 from tests.gateway.metrics.test_gateway_metrics import scrape
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
-from tests.gateway.proxy.websockets.rig import BEARER, KEY, SERVED, TOKENS, Upstream, create, events
+from tests.gateway.proxy.websockets.rig import (
+    BEARER,
+    KEY,
+    SERVED,
+    TOKENS,
+    Upstream,
+    create,
+    events,
+    response,
+)
 
 CLOSED = "bridgepool_websockets_closed_total"
 
@@ -151,6 +161,46 @@ async def test_each_response_on_a_websocket_has_a_usage_record_when_it_has_ended
     refused = made[2]
     assert (refused.status, refused.code, refused.cost) == (503, "usage_unavailable", None)
     assert all(0 < each.duration_ms < 10_000 for each in made)
+
+
+async def test_what_a_provider_says_unasked_makes_no_usage_records_without_end(
+    nursery: trio.Nursery,
+) -> None:
+    """Each end of a response made a record, also where none was running or asked for.
+
+    And responses that the provider began were recorded beyond what there was room for.
+    """
+    made: list[UsageRecord] = []
+    ended = response("response.done", 1, "completed", usage={"output_tokens": 1})
+    begun = response("response.created", 2, "in_progress")
+
+    seen = trio.Event()
+
+    async def flood(socket: Socket, _request: Request) -> None:
+        await socket.send(*[TextMessage(ended)] * 50, TextMessage(begun), TextMessage(ended))
+        await seen.wait()
+        with suppress(trio.BrokenResourceError):
+            for _ in range(1000):
+                await socket.send(TextMessage(begun), TextMessage(ended))
+
+    north = await start_upstream(nursery, flood)
+    async with open_rig(
+        openai(north.url), nursery=nursery, on_usage=made.append, usage_full=lambda: bool(made)
+    ) as rig:
+        async with connect_socket(rig.address, "/ai/v1/realtime?model=gpt-5") as (socket, _):
+            expected = [*["response.done"] * 50, "response.created", "response.done"]
+            assert await events(socket, 52) == expected
+            await trio.testing.wait_all_tasks_blocked()
+            assert [each.complete for each in made] == [True]
+            seen.set()
+            found = await socket.next_event()
+            while isinstance(found, TextMessage):
+                found = await socket.next_event()
+            assert isinstance(found, CloseConnection)
+            assert (found.code, found.reason) == (1008, "usage_unavailable")
+        [record] = await rig.wait_records(1)
+    assert (record.outcome, record.code) == (Outcome.REFUSED, "usage_unavailable")
+    assert len(made) < 70  # those of one read
 
 
 PRICES = parse_prices(

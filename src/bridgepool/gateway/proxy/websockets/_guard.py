@@ -18,6 +18,7 @@ from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._permission_checks import judge_socket
 from bridgepool.gateway.proxy._refusals import (
     AUTHORIZATION_UNAVAILABLE,
+    USAGE_UNAVAILABLE,
     WEBSOCKET_NOT_SUPPORTED,
     WRONG_CLIENT_KEY,
     Refusal,
@@ -132,7 +133,8 @@ class SocketGuard:
         """Note pieces of the provider's messages, which have gone to the client.
 
         Returns:
-            Why the websocket ends; see `SocketUse.note`.
+            Why the websocket ends: a response has begun unasked, and there is no room for it, or
+            for its usage record; see `SocketUse.note`.
         """
         reader, log, refusal = self._reader, self._log, None
         if reader is None and log is None:
@@ -145,11 +147,15 @@ class SocketGuard:
             reader.feed(piece.payload)
             if piece.ends:
                 event = reader.end_message()
-                if log is not None:
-                    log.note_provider(event, piece)
+                if log is not None and log.note_provider(event, piece):
+                    refusal = self._refuse_unasked() or refusal
                 if self.use is not None:
                     refusal = await self.use.note(event) or refusal
         return refusal
+
+    def _refuse_unasked(self) -> Refusal | None:
+        refusal = self.call.refuse_now()
+        return refusal if refusal is USAGE_UNAVAILABLE else None
 
     def end(self) -> None:
         """Settle what the client has used, and report what has not ended."""

@@ -3,7 +3,8 @@
 Theory of operation. Only where somebody wants them. A response that the client asks for waits for
 the provider to begin it; those that wait are begun in their order, and one that begins while none
 waits was not asked for. Its record is made when it has ended, with the model that was asked for,
-the times from then on, and the messages of both sides since the end of the response before. An
+the times from then on, and the messages of both sides since the end of the response before. The end
+of a response that was neither asked for nor begun makes none: a provider could make any number. An
 error of the provider or the gateway in place of a response makes a record, too, as of a request
 that was answered with that error.
 """
@@ -110,25 +111,30 @@ class SocketLog:
         if len(self._beginning) < _MAX_ERROR_BYTES:
             self._beginning += piece.head(_MAX_ERROR_BYTES - len(self._beginning))
 
-    def note_provider(self, event: SocketEvent, last: DataPiece) -> None:
+    def note_provider(self, event: SocketEvent, last: DataPiece) -> bool:
         """Note what a message of the provider says that has gone on.
 
         Args:
             event: What it says.
             last: Its last piece, usually the only one.
+
+        Returns:
+            Whether it begins a response that nobody asked for.
         """
-        messages = self._messages
+        messages, unasked = self._messages, not self._asked
         if event.ended is not None:
-            self._report(self._make(self._take_ended(), event.ended))
-            self._since = time.perf_counter()
+            if messages is None or self._running or self._asked:
+                self._report(self._make(self._take_ended(), event.ended))
+                self._since = time.perf_counter()
         elif messages is None:
-            return
+            return False
         elif event.type == messages.begins:
             response = self._asked.pop(0) if self._asked else self._new_response()
             response.begun = time.perf_counter()
             self._record.model = response.model
             del self._running[: 1 - _MAX_RUNNING]
             self._running.append(response)
+            return unasked
         elif event.type == messages.fails and self._asked:
             response = self._asked.pop(0)
             response.begun = time.perf_counter()
@@ -140,6 +146,7 @@ class SocketLog:
                 made._recording = None
             self._report(made)
             self._since = time.perf_counter()
+        return False
 
     def note_refused(self, refusal: Refusal) -> None:
         """Note that a message which asks for a response was refused, and did not go on."""
