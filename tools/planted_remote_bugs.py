@@ -81,6 +81,10 @@ REMOTE_BUGS = (
         "_keep_subscribed.py", "bus.publish()\n                if is_outage", "if is_outage",
     ),
     bug(
+        "all empty fragments of a read are taken in one turn", ("tests/transports/test_floods.py",),
+        "transports/_server.py", "receive_buffer_size=_READ_BYTES", "receive_buffer_size=None",
+    ),
+    bug(
         "a cut connection is a clean end", ("tests/transports",), "transports/_channel.py",
         "if code in _CLEAN_CODES:", "if code in (*_CLEAN_CODES, 1006):",
     ),
