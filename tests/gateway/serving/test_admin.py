@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
+from trio.testing import MockClock
 
 from bridgepool.gateway.serving._admin import (
     AdminListeners,
@@ -56,6 +58,35 @@ async def test_on_loopback_programs_of_this_machine_need_no_key_and_web_pages_ge
         status, body = await ask(client, "/nothing")
         assert status == 404
         assert b"/healthz /status" in body
+
+
+async def test_connections_that_send_nothing_do_not_lock_out_scrapes_and_probes() -> None:
+    """A hundred of them were enough: everything, also health checks, was answered with 503."""
+    async with admin_port() as client, AsyncExitStack() as idle:
+        host, _, port = client.authority.partition(b":")
+        for _ in range(150):
+            stream = await trio.open_tcp_stream(host.decode(), int(port))
+            await idle.enter_async_context(stream)
+        for path in PAGES:
+            assert (await ask(client, path))[0] == 200
+
+
+async def test_a_connection_without_a_token_ends_after_a_while(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    """Health checks kept it open without end."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    bearer = ((b"authorization", b"Bearer " + TOKEN.encode()),)
+    async with admin_port(file) as client:
+        for path, headers in (("/healthz", ()), ("/status", bearer)):
+            for _ in range(2):
+                await ask(client, path, headers)
+                await trio.testing.wait_all_tasks_blocked()
+                mock_clock.jump(10)
+                await trio.testing.wait_all_tasks_blocked()
+            await ask(client, path, headers)
+            assert client.statistics().opened == 2  # in place of the first one
 
 
 async def test_with_a_token_file_only_its_token_opens_status_and_metrics(tmp_path: Path) -> None:

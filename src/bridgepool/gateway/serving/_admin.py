@@ -5,7 +5,8 @@ other listeners are closed. So a scrape or a probe never mistakes a drain for a 
 
 What protects it: on loopback addresses it serves programs of this machine without a key, and no web
 page in a browser. On any other address `/status` and `/metrics` require the token of
-`--admin-token-file`. `/healthz` and `/readyz` are open, as on the main port.
+`--admin-token-file`. `/healthz` and `/readyz` are open, as on the main port. Connections are few,
+and without the token short; beyond their limits each may carry one request.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import trio
 from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
+from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -45,6 +47,8 @@ _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _MIN_TOKEN: Final = 16  # characters; random, since nothing slows down who guesses
 _MAX_TOKEN: Final = 1024
 _MAX_CONNECTIONS: Final = 100
+_MAX_PER_PEER: Final = 25
+_LIMITS: Final = HttpLimits(max_body_bytes=0, unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT)
 _LAST_RESPONSES_TIMEOUT: Final = 0.2  # seconds, at the exit of the program
 JSON_HEADERS: Final = ((b"content-type", b"application/json"),)
 _CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="bridgepool admin"')
@@ -159,6 +163,8 @@ class AdminPages:
         elif path not in _OPEN and not await self._admit(exchange):
             return
         else:
+            if path not in _OPEN:
+                exchange.authenticated()
             status, headers, body = await page()
             await exchange.answer(status, headers, body)
 
@@ -206,13 +212,15 @@ async def serve_admin(
     async with open_service_nursery() as nursery:
         watching = trio.CancelScope()
         if admin.listeners:
+            handle = AdminPages(pages, admin.token).handle
             serving = partial(
                 serve_http,
-                AdminPages(pages, admin.token).handle,
+                handle,
                 admin.listeners,
-                limits=HttpLimits(max_body_bytes=0),
+                limits=_LIMITS,
                 graceful=graceful,
-                limiter=ConnectionLimiter(max_connections=_MAX_CONNECTIONS),
+                limiter=ConnectionLimiter(_MAX_CONNECTIONS, _MAX_PER_PEER),
+                over_limit=handle,  # health and metrics matter most when something is wrong
             )
             await nursery.start(serving)
             if watch is not None:
