@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from bridgepool.gateway import parse_prices
+from bridgepool.gateway.sources._limit_leases import LimitLeases
 from tests.examples.support import ROOT
 from tests.gateway.proxy.rig import openai
 from tests.gateway.proxy.test_client_use import CHAT, JSON, KEY, MODELS, Pieces, opened
@@ -162,3 +163,22 @@ async def test_a_stream_that_its_client_leaves_is_charged_by_its_events_packed_o
                 received += len(await got.receive_some())
         await both.rig.wait_records(1)
         assert (await both.ask(body={})).code == "budget_exceeded"
+
+
+async def test_a_client_whose_gateway_gets_no_share_of_a_budget_has_not_reached_it(
+    nursery: trio.Nursery,
+) -> None:
+    """It was told so, though only the control plane, or its store, could not be reached."""
+    async with opened(nursery) as both:
+        both.rules({"tokens_per_day": 1000})
+        shared = both.rig.gateway._uses.shared = LimitLeases()  # has no session
+        both.rig.gateway._uses.limiter = shared.limiter
+        assert (await both.ask(body={})).status == 200
+        await both.rig.wait_records(1)
+        refused = await both.ask(body={})
+        assert (refused.status, refused.code) == (429, "rate_limited")
+        assert refused.headers[b"retry-after"] == b"1"
+        assert refused.json["error"]["message"] == (
+            "The gateway cannot get a share of this client's budget of tokens per day at the "
+            "moment; retry in 1 s."
+        )

@@ -17,6 +17,7 @@ from urllib.parse import unquote_to_bytes
 import attrs
 import trio
 
+from bridgepool.gateway.limits._kinds import BUDGETS
 from bridgepool.gateway.limits._limiter import (
     ONE_REQUEST,
     Costs,
@@ -318,7 +319,8 @@ def exceeded(found: Exceeded, headers: Headers) -> Refusal:
     if found.is_budget:
         at = datetime.fromtimestamp(round(wall_clock() + found.retry_after), UTC)
         return refusals.budget_exceeded(words, f"{at:%Y-%m-%dT%H:%M:%SZ}", headers)
-    return refusals.rate_limited(words, max(1, math.ceil(found.retry_after)), headers)
+    refuse = refusals.no_share if found.rule in BUDGETS else refusals.rate_limited
+    return refuse(words, max(1, math.ceil(found.retry_after)), headers)
 
 
 def _rate_headers(kind: ProviderType, rates: RateStatus) -> Headers:

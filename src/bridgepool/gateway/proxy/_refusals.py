@@ -245,6 +245,15 @@ def rate_limited(rule: str, retry_after: int, headers: Headers) -> Refusal:
     return Refusal(429, "rate_limited", message, Retry.SOON, retry_after, headers)
 
 
+def no_share(rule: str, retry_after: int, headers: Headers) -> Refusal:
+    """Refuse a request of a client with a budget of which more is left, but not at this gateway."""
+    message = (
+        f"The gateway cannot get a share of this client's budget of {rule} at the moment; "
+        f"retry in {retry_after} s."
+    )
+    return Refusal(429, "rate_limited", message, Retry.SOON, retry_after, headers)
+
+
 def budget_exceeded(rule: str, next_begins: str, headers: Headers) -> Refusal:
     """Refuse a request beyond a client's budget; the next one begins at that time."""
     message = f"This client has spent its budget of {rule}; the next begins at {next_begins}."
