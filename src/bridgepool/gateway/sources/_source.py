@@ -6,11 +6,12 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final, Protocol
 
 import attrs
 import trio
 
-from bridgepool import ProviderReloader, ReloadError
+from bridgepool import ProviderReloader, ProviderSnapshot, ReloadError
 from bridgepool.gateway.providers import Clients, Provider, open_provider_file
 from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
@@ -20,6 +21,10 @@ from bridgepool.gateway.proxy._runtimes import Snapshot
 from bridgepool.gateway.serving._listening import StartError
 
 logger = logging.getLogger("bridgepool.gateway")
+
+
+EVERY_REQUEST_REFUSED: Final = "no clients configured; every request is refused"
+_EVERY_PROGRAM_SERVED: Final = "no clients configured; serving every program on this machine"
 
 
 async def _never() -> str:
@@ -58,6 +63,41 @@ class Source:
     """Returns the reason when the source has refused this gateway before any snapshot."""
 
 
+class _WithClients(ProviderReloader[Provider], Protocol):
+    @property
+    def clients(self) -> Clients:
+        """Those of the last good reading; none before the first."""
+        ...
+
+
+@attrs.frozen
+class ClientsLogged:
+    """A source of providers and clients; logs when its first client comes, or its last one goes.
+
+    Args:
+        source: The source.
+        without: What is logged when there are none.
+    """
+
+    source: _WithClients
+    without: str
+
+    def log(self) -> None:
+        """Log whether there are clients."""
+        if count := len(self.source.clients):
+            logger.info("clients configured", extra={"clients": count})
+        else:
+            logger.warning(self.without)
+
+    async def reload(self) -> ProviderSnapshot[Provider]:
+        """Reload the source."""
+        before = len(self.source.clients) > 0
+        snapshot = await self.source.reload()
+        if (len(self.source.clients) > 0) != before:
+            self.log()
+        return snapshot
+
+
 @asynccontextmanager
 async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[Source]:
     """Open a provider file, and read it once.
@@ -75,7 +115,15 @@ async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[S
             first = await file.reload()
         except ReloadError as error:
             raise StartError(str(error)) from None
-        _check_clients(file.clients, file.path, allow_anonymous)
+        if not file.clients and not allow_anonymous:
+            raise StartError(
+                f"{file.path}: has no [[clients]], and without clients a gateway may listen on "
+                "loopback addresses only, and without --trusted-proxy; make one with "
+                "`bridgepool hash-key`"
+            )
+        without = _EVERY_PROGRAM_SERVED if allow_anonymous else EVERY_REQUEST_REFUSED
+        reloader = ClientsLogged(file, without)
+        reloader.log()
         report = SourceReport(source="provider file")
 
         async def look_again() -> None:
@@ -83,24 +131,10 @@ async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[S
             await trio.lowlevel.checkpoint()
 
         yield Source(
-            reloader=file,
+            reloader=reloader,
             changes=file.changes,
             clients=ListedClients(lambda: file.clients),
             report=lambda: report,
             first=first,
             look_again=look_again,
         )
-
-
-def _check_clients(clients: Clients, path: str, allow_anonymous: bool) -> None:
-    """Log the client authentication, and refuse to serve a network without it."""
-    if clients:
-        logger.info("clients configured", extra={"clients": len(clients)})
-        return
-    if not allow_anonymous:
-        raise StartError(
-            f"{path}: has no [[clients]], and without clients a gateway may listen on "
-            "loopback addresses only, and without --trusted-proxy; make one with "
-            "`bridgepool hash-key`"
-        )
-    logger.warning("no clients configured; serving every program on this machine")

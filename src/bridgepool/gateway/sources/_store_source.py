@@ -29,7 +29,7 @@ from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.serving._listening import StartError
-from bridgepool.gateway.sources._source import Source
+from bridgepool.gateway.sources._source import EVERY_REQUEST_REFUSED, ClientsLogged, Source
 from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.gateway.usage._spool import NotStoredError, UsageSpool
 from bridgepool.remote import RejectedRow
@@ -98,8 +98,8 @@ async def open_store_source(
             first = await providers.reload()
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
-        if not providers.clients:
-            logger.warning("store has no clients; every request is refused")
+        reloader = ClientsLogged(providers, EVERY_REQUEST_REFUSED)
+        reloader.log()
 
         def report() -> SourceReport:
             return SourceReport(source="store", unreadable=len(providers.unreadable))
@@ -125,7 +125,7 @@ async def open_store_source(
         if usage is not None:
             nursery.start_soon(usage.send, store_usage)
         yield Source(
-            reloader=providers,
+            reloader=reloader,
             changes=providers.changes,
             clients=_KeysOnly(providers),
             report=report,
