@@ -260,7 +260,7 @@ class Limiter:
 
 
 class SharedLimits(Protocol):
-    """The limits of clients, shared with other gateways; `ControlPlane.limits` is one."""
+    """The limits of clients, shared with other gateways; `LimitLeases` has them."""
 
     @property
     def limiter(self) -> Limiter:
