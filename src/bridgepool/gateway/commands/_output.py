@@ -117,7 +117,10 @@ def _wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> Applie
         options, lambda admin: wait_long(admin, revision, seconds, expect, wait.min)
     )
     if not report.connected:
-        print("no gateway is connected: the change is live nowhere", file=sys.stderr)
+        line = (
+            "no gateway is connected, so none has confirmed the change; those with --store never do"
+        )
+        print(line, file=sys.stderr)
     if report.missing:
         print(f"not live on {', '.join(report.missing)}, expected by --expect", file=sys.stderr)
     return report
