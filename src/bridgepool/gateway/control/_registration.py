@@ -25,6 +25,8 @@ from bridgepool.gateway.providers._key_status import KeyReport
 logger = logging.getLogger("bridgepool.store")
 
 _TIMEOUT: Final = 1.0  # seconds to register or unregister in, so that it delays nothing else
+_LOST: Final = "program cannot be registered in the store; it soon counts as ended there"
+_REGAINED: Final = "program registered in the store again"
 _LONGEST_RETRY: Final = 30.0  # seconds; the store of a gateway may be one that is only read
 
 
@@ -59,18 +61,13 @@ async def registered(
     warned: set[str] = set()  # names of programs that lack the key
 
     async def renew() -> None:
-        try:
-            lacking = await store.programs.register(program, name, report())
-        except StoreError as error:
-            logger.debug("program not registered in the store", extra={"problem": str(error)})
-            raise
-        for other in lacking:
+        for other in await store.programs.register(program, name, report()):
             if other.name not in warned:
                 warned.add(other.name)
                 facts = {"program": other.program, "name_of_program": other.name}
                 logger.warning("encryption key missing in another program", extra=facts)
 
-    writing = writing or StoreAccess(longest_retry=_LONGEST_RETRY)
+    writing = writing or StoreAccess(_LOST, _REGAINED, longest_retry=_LONGEST_RETRY)
     with trio.move_on_after(_TIMEOUT):
         await writing.attempt(renew)
     async with open_service_nursery() as nursery:

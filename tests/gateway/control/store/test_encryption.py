@@ -296,7 +296,12 @@ async def test_a_program_is_registered_again_every_few_seconds(
     assert [getattr(line, "name_of_program", "") for line in warned] == ["g-1"]
 
 
-async def test_a_program_starts_and_ends_though_it_cannot_register(tmp_path: Path) -> None:
+async def test_a_program_starts_and_ends_though_it_cannot_register(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody was told, though after a minute it counts as ended: which keys it uses, and which
+    it can read, was not asked any more.
+    """
     path = tmp_path / "store.db"
     async with opened(str(path)) as store:
         await store.revisions()
@@ -304,3 +309,5 @@ async def test_a_program_starts_and_ends_though_it_cannot_register(tmp_path: Pat
             connection.execute("DROP TABLE programs")
         async with registered(store, "gateway", "g-1", interval=0.001):
             await trio.sleep(0.01)
+    logged = [one.levelname for one in caplog.records if "registered" in one.message]
+    assert logged == ["ERROR"]
