@@ -170,6 +170,10 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "self._of_peer[peer, True] < self.reserve",
     ),
     bug(
+        "who leaves with the whole response has left early", ("tests/http/test_disconnects.py",),
+        "http/_server_connection.py:ServerConnection._send", "pending and not last", "pending",
+    ),
+    bug(
         "all connections time out in one turn", ("tests/http/test_connection_limit.py",),
         "http/_server.py", "_MAX_TIMEOUTS_AT_ONCE = 16", "_MAX_TIMEOUTS_AT_ONCE = 10**9",
     ),

@@ -74,6 +74,35 @@ async def test_a_disconnect_during_a_response_cancels_the_handler() -> None:
     assert (server.counters.clients_left, server.counters.handler_errors) == (1, 0)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_client_that_leaves_with_the_whole_response_does_not_cancel_the_handler(
+    method: str,
+) -> None:
+    """Such as nginx, which closes when it has as much as the content-length says."""
+    cancelled = True
+    left, ended = trio.Event(), trio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        nonlocal cancelled
+        try:
+            async with exchange.respond(200, ((b"content-length", b"4"),)) as stream:
+                await stream.send_all(b"body")
+                await left.wait()
+                await trio.testing.wait_all_tasks_blocked()
+            cancelled = False
+        finally:
+            ended.set()
+
+    async with serving(handler) as server:
+        client = server.connect()
+        await client.ask(GET.replace(b"GET", method.encode()), method)
+        await client.stream.aclose()
+        left.set()
+        await ended.wait()
+    assert not cancelled
+    assert (server.counters.clients_left, server.counters.responses_cut) == (0, 0)
+
+
 async def test_a_shielded_handler_gets_an_error_instead_and_nothing_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -106,6 +106,14 @@ class H11ServerWire:
         """See `ServerWire`."""
         return isinstance(self._writer, WriteUntilClose)
 
+    @property
+    def body_sent(self) -> bool:
+        """See `ServerWire`."""
+        writer = self._writer
+        return isinstance(writer, WriteNothing) or (
+            isinstance(writer, WriteLength) and not writer.remaining
+        )
+
     def receive_data(self, data: bytes) -> None:
         """See `ServerWire`."""
         self._buffer.feed(data)

@@ -318,35 +318,44 @@ class ServerConnection:
             raw += wire.send_data(data)
         if finish:
             raw += wire.send_end()
-        await self.stream.send(raw)
-        if finish:
-            self._finish()
+        await self._send(raw, last=finish or wire.body_sent)
+        self.finished = finish
 
     async def upgrade(self, headers: Headers) -> trio.abc.Stream:
         """See `ExchangePort`."""
         raw = self.wire.send_upgrade(headers)
         self.responded = self._body_ended = True
-        await self.stream.send(raw)
-        self._finish()
-        self.stream.upgraded = True
+        await self._send(raw, last=True)
+        self.finished = self.stream.upgraded = True
         return UpgradedServerStream(self.stream)
 
     async def send_data(self, data: bytes) -> None:
         """See `ExchangePort`."""
-        await self.stream.send(self.wire.send_data(data))
+        raw = self.wire.send_data(data)
+        await self._send(raw, last=self.wire.body_sent)
 
     async def send_end(self, trailers: Headers) -> None:
         """See `ExchangePort`."""
         raw = self.wire.send_end(trailers)
         if raw:
-            await self.stream.send(raw)
+            await self._send(raw, last=True)
         else:
             await trio.lowlevel.checkpoint()
-        self._finish()
-
-    def _finish(self) -> None:
         self.finished = True
-        self.stream.response_pending = False  # a disconnect no longer matters to the handler
+
+    async def _send(self, raw: bytes, *, last: bool) -> None:
+        """Send bytes of a response.
+
+        Once the client has the last ones, it may leave, also before this side sees that they were
+        sent. So its disconnect matters to the handler no more, unless the send fails.
+        """
+        pending = self.stream.response_pending
+        self.stream.response_pending = pending and not last
+        try:
+            await self.stream.send(raw)
+        except BaseException:
+            self.stream.response_pending = pending
+            raise
 
     @property
     def disconnected(self) -> bool:

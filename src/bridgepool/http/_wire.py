@@ -91,6 +91,11 @@ class ServerWire(_Wire, Protocol):
         """Whether the response ends with the connection."""
         ...
 
+    @property
+    def body_sent(self) -> bool:
+        """Whether `send_data` got all of the response's body, and `send_end` has no bytes."""
+        ...
+
     def next_event(self) -> Request | bytes | EndOfMessage | None:
         """Return the next event, or None until more bytes are received.
 
