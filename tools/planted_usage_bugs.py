@@ -85,7 +85,7 @@ USAGE_BUGS: tuple[Bug, ...] = (
     bug(
         "refused requests fill the memory of a gateway that may not drop records", _SPOOL,
         "gateway/usage/_spool.py:UsageSpool.add",
-        "is_full and self.refuses and not record.attempts", "False",
+        "self.full and not record.attempts", "False",
     ),
     bug(
         "records are in memory only", _SPOOL, f"{_JOURNAL}:Journal.append",

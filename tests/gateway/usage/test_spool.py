@@ -205,7 +205,7 @@ async def test_a_directory_that_cannot_be_written_is_reported_and_caught_up_with
             mock_clock.jump(0.1)  # a thread works meanwhile, in real time
             await trio.lowlevel.checkpoint()
 
-    async with open_usage_spool(directory, max_bytes=10**6, refuses=True) as spool:
+    async with open_usage_spool(directory, max_bytes=2 * 10**6, refuses=True) as spool:
         journal = spool._journal
         assert journal is not None
         await until(lambda: journal._spare is not None)
@@ -217,6 +217,8 @@ async def test_a_directory_that_cannot_be_written_is_reported_and_caught_up_with
         assert caplog.text.count("usage spool cannot be written; records in memory") == 1
         unwritten = spool._unwritten
         assert 0 < unwritten < 4000
+        spool.add(attrs.evolve(record(4000), code="usage_unavailable", attempts=0))
+        assert spool._unwritten == unwritten, "a refused request fills no memory"
         directory.mkdir()
         await until(lambda: not spool._unwritten)
         assert not spool.failing

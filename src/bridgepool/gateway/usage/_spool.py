@@ -82,12 +82,12 @@ class UsageSpool:
         """Add a record: an `OnUsage` for `open_gateway`. Does not block.
 
         When the spool is full, it is dropped and counted. With `refuses` it is kept: those of
-        running requests still come. Those of requests that were refused are left out then, or
-        clients that ask again would fill the memory.
+        running requests still come. Those of requests that were refused are left out while the
+        spool is `full`, or clients that ask again would fill the memory.
         """
-        is_full = self._bytes >= self.max_bytes
-        if is_full and self.refuses and not record.attempts:
+        if self.full and not record.attempts:
             return
+        is_full = self._bytes >= self.max_bytes
         if is_full and not self.refuses:
             if self._dropped == self._reported:
                 logger.error("usage spool full; dropping records")
