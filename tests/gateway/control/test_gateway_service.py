@@ -63,7 +63,9 @@ async def talk(
         yield rpc
 
 
-async def test_usage_is_answered_once_it_is_kept_and_sent_again_when_it_cannot_be() -> None:
+async def test_usage_is_answered_once_it_is_kept_and_sent_again_when_it_cannot_be(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     kept: list[tuple[str, UsageRecord]] = []
     problems: list[Exception] = [StoreUnavailableError("away"), CommitUnknownError()]
 
@@ -86,6 +88,7 @@ async def test_usage_is_answered_once_it_is_kept_and_sent_again_when_it_cannot_b
             with pytest.raises(RemoteError, match="send them again later") as refused:
                 await rpc.call("usage.store", StoreUsage(records), UsageStored)
             assert refused.value.code == "unavailable"
+        assert caplog.text.count("usage records not stored") == 1
         assert await rpc.call("usage.store", StoreUsage(records), UsageStored) == UsageStored(1)
         too_many = StoreUsage(records * (MAX_USAGE_RECORDS + 1))
         with pytest.raises(RemoteError) as refused:

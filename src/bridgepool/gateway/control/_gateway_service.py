@@ -270,6 +270,7 @@ class _Usage:
     name = USAGE
     version = USAGE_VERSION
     keep: KeepUsage
+    failing: bool = False  # the last records could not be stored, which is logged
 
     @asynccontextmanager
     async def open(self, session: ServiceSession) -> AsyncIterator[None]:
@@ -278,11 +279,15 @@ class _Usage:
 
         async def store(sent: StoreUsage) -> UsageStored:
             try:
-                return UsageStored(await self.keep(gateway, sent.records))
+                stored = UsageStored(await self.keep(gateway, sent.records))
             except StoreError as error:
-                logger.warning("usage records not stored: %s", error)
+                if not self.failing:
+                    logger.warning("usage records not stored: %s", error)
+                self.failing = True
                 reason = "the store cannot be written now; send them again later"
                 raise RemoteError("unavailable", reason) from None
+            self.failing = False
+            return stored
 
         session.on_call("store", StoreUsage, store)
         yield
