@@ -101,8 +101,8 @@ class GatewayOptions:
         str,
         Parameter(group=_WITH_STORE, metavar="NAME", show_default=lambda _: "the machine's name"),
     ] = attrs.field(factory=socket.gethostname)
-    """The name of this gateway in its usage records. With `--control`, a gateway has the name of
-    its key there and everywhere else."""
+    """The name of this gateway in its usage records, and in its reports on keys of providers. With
+    `--control`, a gateway has the name of its key there and everywhere else."""
 
     config: Path | None = None
     """A file (TOML) that gives options, in its table `[gateway]`. Flags and environment variables

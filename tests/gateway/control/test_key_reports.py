@@ -176,10 +176,11 @@ async def test_a_gateway_with_the_store_itself_tells_when_a_key_is_safe_to_revok
                 assert response.status == 200
 
         async with (
-            open_store_source(url, None, report_interval=0.01) as source,
+            open_store_source(url, None, "front", report_interval=0.01) as source,
             open_gateway(source.reloader, source.changes, settings=_SETTINGS) as gateway,
         ):
             [name] = [one.name for one in await store.programs.list_running()]
+            assert name.startswith("front-")
             usage = (await StoreAdmin(store, ADA).do(get_provider, "ai")).key_usage
             assert [one.unknown for one in usage] == [(name,)]  # it is not open yet
             source.follow_keys(gateway.key_report)

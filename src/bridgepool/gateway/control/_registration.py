@@ -30,9 +30,13 @@ _REGAINED: Final = "program registered in the store again"
 _LONGEST_RETRY: Final = 30.0  # seconds; the store of a gateway may be one that is only read
 
 
-def new_program_name() -> str:
-    """Return a name for this run of a program: that of the machine, and something random."""
-    return f"{socket.gethostname()[:64]}-{secrets.token_hex(4)}"
+def new_program_name(name: str = "") -> str:
+    """Return a name for this run of a program, with something random.
+
+    Args:
+        name: Of the program; empty for that of the machine.
+    """
+    return f"{(name or socket.gethostname())[:64]}-{secrets.token_hex(4)}"
 
 
 @asynccontextmanager

@@ -63,7 +63,7 @@ async def open_store_source(
     Args:
         url: The store.
         key_file: The file of its encryption keys.
-        name: Of this gateway, for its usage records.
+        name: Of this gateway, for its usage records and its reports.
         usage: Its records are stored there.
         report_interval: Seconds between two reports of this program, with the use of the
             providers' keys.
@@ -91,7 +91,7 @@ async def open_store_source(
             store = await stack.enter_async_context(open_store(url, keys))
             await store.check_readable()
             providers = stack.enter_context(open_store_providers(store))
-            program = new_program_name()
+            program = new_program_name(name)
             await stack.enter_async_context(
                 registered(store, "gateway", program, interval=report_interval, report=report_keys)
             )
