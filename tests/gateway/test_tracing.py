@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
@@ -321,6 +323,18 @@ async def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
         while any("Otel" in thread.name for thread in threading.enumerate()):  # noqa: ASYNC110 -- no event
             await trio.sleep(0.01)
     assert len(late.named("POST /chat/completions")) == 5
+
+
+async def test_a_collector_that_is_away_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The exporter logs each of its attempts, several in a batch, and a batch each few seconds."""
+    exporter = logging.getLogger(OTLPSpanExporter.__module__)
+    async with otlp.open_tracing("http://127.0.0.1:1"):
+        for _ in range(3):
+            exporter.warning("trying again")
+            exporter.error("given up")
+        assert caplog.messages == ["trying again", "given up"]
+    exporter.warning("of another program")
+    assert caplog.messages[2:] == ["of another program"]
 
 
 def test_opentelemetry_is_loaded_only_if_asked_for() -> None:

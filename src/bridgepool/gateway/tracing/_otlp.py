@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import attrs
@@ -29,6 +31,7 @@ logger = logging.getLogger("bridgepool.gateway")
 
 _SHUTDOWN_TIMEOUT: Final = 2.0  # seconds for the last spans
 _EXPORT_TIMEOUT: Final = 5.0  # seconds
+_LOG_INTERVAL: Final = 60.0  # seconds between two lines of an exporter
 
 
 @attrs.frozen(eq=False)
@@ -78,17 +81,49 @@ async def open_tracing(
         OTLPMetricExporter(f"{base}/v1/metrics", timeout=_EXPORT_TIMEOUT)
     )
     meters = MeterProvider([reader], resource=resource, shutdown_on_exit=False)
+    with _rare_lines():
+        try:
+            yield OtlpTracing(
+                sample,
+                SpanMaker(spans.get_tracer("bridgepool", __version__), ids),
+                GenAiMetrics.of(meters.get_meter("bridgepool", __version__)),
+            )
+        finally:
+            with trio.CancelScope(shield=True):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_end, spans.shutdown)
+                    nursery.start_soon(_end, meters.shutdown)
+
+
+@contextmanager
+def _rare_lines() -> Iterator[None]:
+    """Limit what the exporters log; they log each of their attempts while a collector is away."""
+    limits = [
+        (logging.getLogger(exporter.__module__), _RareLines())
+        for exporter in (OTLPSpanExporter, OTLPMetricExporter)
+    ]
+    for exporter_log, limit in limits:
+        exporter_log.addFilter(limit)
     try:
-        yield OtlpTracing(
-            sample,
-            SpanMaker(spans.get_tracer("bridgepool", __version__), ids),
-            GenAiMetrics.of(meters.get_meter("bridgepool", __version__)),
-        )
+        yield
     finally:
-        with trio.CancelScope(shield=True):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_end, spans.shutdown)
-                nursery.start_soon(_end, meters.shutdown)
+        for exporter_log, limit in limits:
+            exporter_log.removeFilter(limit)
+
+
+class _RareLines(logging.Filter):
+    """Passes one line of each level a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[int, float] = {}  # level -> when a line may pass
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = time.monotonic()
+        if now < self._next.get(record.levelno, -math.inf):
+            return False
+        self._next[record.levelno] = now + _LOG_INTERVAL
+        return True
 
 
 async def _end(shut_down: Callable[[], None]) -> None:
