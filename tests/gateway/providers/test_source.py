@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -22,6 +22,7 @@ from bridgepool.gateway.providers import (
     ProviderFileSource,
     open_provider_file,
 )
+from tests.garbage import cycles_left_by
 from tests.gateway.providers.provider_files import (
     EVENTS_ONLY,
     follow_to,
@@ -104,6 +105,17 @@ async def test_a_file_that_is_not_there_yet_is_noticed_when_it_comes(tmp_path: P
         assert not source.clients
         write(file, text("one"))
         await follow_to(source, "one")
+
+
+async def test_a_reload_that_fails_leaves_nothing_to_the_garbage_collector(file: Path) -> None:
+    async with opened(file) as source:
+        write(file, "providers = [")
+
+        async def reload() -> None:
+            with suppress(ProviderFileError):
+                await source.reload()
+
+        assert await cycles_left_by(reload) == []
 
 
 async def test_links_that_are_switched_as_kubernetes_does_it_are_noticed(tmp_path: Path) -> None:

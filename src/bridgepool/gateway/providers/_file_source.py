@@ -73,7 +73,10 @@ class ProviderFileSource:
                 break
         if isinstance(reading.result, ProviderFileError):
             # Raised here and not where it was found: no frame of this traceback holds secrets.
-            raise reading.result
+            try:
+                raise reading.result
+            finally:
+                del reading  # the traceback refers to this frame
         self.file, self._version = reading.result, reading.version
         return reading.result.snapshot
 
