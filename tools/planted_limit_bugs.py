@@ -14,6 +14,7 @@ _SHARE_TESTS = (
     "tests/gateway/limits/test_shares.py",
 )
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
+_CHARGE_TESTS = ("tests/gateway/proxy/test_client_charges.py",)
 _READER = "gateway/limits/_model_reader.py:ModelReader"
 _NAMES = "gateway/limits/_model_reader.py:_checked_name"
 _FORM_TESTS = ("tests/gateway/limits/test_form_reader.py",)
@@ -156,13 +157,26 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "self._release()", "pass",
     ),
     bug(
+        "a client that leaves while it waits for a share holds its body",
+        ("tests/gateway/proxy/test_read_bodies.py",), f"{_USE}:ClientUses.admit",
+        "            use.end(record)\n            raise", "            raise",
+    ),
+    bug(
+        "cached tokens are charged like all others", _CHARGE_TESTS,
+        f"{_USE}:ClientUses.costs_of_answer", ", *cached", "",
+    ),
+    bug(
+        "a client is told to come back before there is room", _CHARGE_TESTS, f"{_USE}:exceeded",
+        "max(1, math.ceil(found.retry_after))", "int(found.retry_after)",
+    ),
+    bug(
         "a provider that the client may not use stands in", _USE_TESTS,
         f"{_USE}:ClientUse.allow_provider",
         "self._permissions.allow_provider(name)", "True",
     ),
     bug(
         "a request whose client leaves before the answer is free",
-        ("tests/gateway/proxy/test_client_charges.py",), f"{_USE}:ClientUse._used",
+        _CHARGE_TESTS, f"{_USE}:ClientUse._used",
         "record.sent and not record.upstream_status", "False",
     ),
     bug(

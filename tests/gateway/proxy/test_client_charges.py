@@ -10,7 +10,12 @@ import pytest
 import trio
 
 from bridgepool.gateway import parse_prices
+from bridgepool.gateway.limits._limiter import Exceeded
+from bridgepool.gateway.providers._rate_status import RateStatus
+from bridgepool.gateway.proxy._client_use import ClientUses, exceeded
+from bridgepool.gateway.proxy._prices import Prices
 from bridgepool.gateway.sources._limit_leases import LimitLeases
+from bridgepool.gateway.usage._tokens import Tokens, Usage
 from tests.examples.support import ROOT
 from tests.gateway.proxy.rig import openai
 from tests.gateway.proxy.test_client_use import CHAT, JSON, KEY, MODELS, Pieces, opened
@@ -182,3 +187,28 @@ async def test_a_client_whose_gateway_gets_no_share_of_a_budget_has_not_reached_
             "The gateway cannot get a share of this client's budget of tokens per day at the "
             "moment; retry in 1 s."
         )
+
+
+def test_cached_tokens_are_charged_at_their_own_prices() -> None:
+    prices = "input = 10e6\noutput = 20e6\ncached_read = 1e6\ncached_write = 12e6"
+    uses = ClientUses(Prices(parse_prices(f'[[models]]\nmodel = "*"\n{prices}')))
+    usage = Usage(Tokens(input=100, output=10, cached_read=60, cached_write=30), complete=True)
+    costs = uses.costs_of_answer(usage, "ai", "m", 0.0, 0.0)
+    assert costs["money_per_day"] == 10 * 10 + 10 * 20 + 60 * 1 + 30 * 12
+
+
+@pytest.mark.parametrize(("estimated", "output"), [(10.0, 50), (80.0, 80)])
+def test_an_answer_that_was_cut_is_charged_what_it_told_at_least(
+    estimated: float, output: int
+) -> None:
+    usage = Usage(Tokens(input=100, output=50), complete=False)
+    costs = ClientUses().costs_of_answer(usage, "ai", "m", 7.0, estimated)
+    assert costs["tokens_per_day"] == 100 + output
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.2, 1), (1.2, 2), (60.0, 60)])
+def test_a_client_is_told_to_come_back_when_there_is_room_not_before(
+    seconds: float, shown: int
+) -> None:
+    found = Exceeded("requests_per_minute", seconds, False, 60.0, RateStatus())
+    assert exceeded(found, ()).retry_after == shown

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
+from bridgepool.gateway.limits._limiter import Costs, Limiter
 from bridgepool.gateway.limits._model_reader import ModelReader
-from bridgepool.gateway.providers import Client, ClientRules, hash_key
+from bridgepool.gateway.providers import Caller, Client, ClientRules, hash_key
 from bridgepool.gateway.proxy._model_bodies import feed_models
 from bridgepool.gateway.proxy._replay import ReplayBudget
 from tests.gateway.proxy.raw import connect, post
@@ -64,6 +66,39 @@ async def test_a_body_is_held_until_its_answer_begins(nursery: trio.Nursery) -> 
         await client.send(post(CHAT, b'{"model": "gpt-5"}', own % KEY.reveal().encode()))
         await client.read_until(b"begun")  # it goes on
         assert both.rig.gateway._uses.bodies.used == 0
+
+
+@attrs.define(eq=False)
+class Unanswered:
+    """Limits of which a control plane is asked, and never answers."""
+
+    limiter: Limiter
+    asked: trio.Event = attrs.field(factory=trio.Event)
+    in_memory: bool = False
+
+    async def prepare(self, caller: Caller, costs: Costs) -> None:
+        self.asked.set()
+        await trio.sleep_forever()
+
+    async def refresh(self, caller: Caller) -> bool:
+        raise AssertionError("nothing was admitted")
+
+
+async def test_a_client_that_leaves_while_it_waits_for_a_share_holds_no_body(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        both.rules({"models": ("gpt-5",), "requests_per_minute": 10})
+        uses = both.rig.gateway._uses
+        uses.shared = limits = Unanswered(uses.limiter)
+        own = b"authorization: Bearer %b\r\ncontent-type: application/json\r\n"
+        async with connect(both.rig.address) as client:
+            await client.send(post(CHAT, b'{"model": "gpt-5"}', own % KEY.reveal().encode()))
+            with trio.fail_after(30):
+                await limits.asked.wait()
+            assert uses.bodies.used > 0
+        await both.rig.wait_records(1)
+        assert uses.bodies.used == 0
 
 
 async def test_a_body_of_many_short_values_lets_other_requests_run(nursery: trio.Nursery) -> None:
