@@ -6,6 +6,7 @@ import base64
 import gc
 import json
 import secrets
+from itertools import compress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -82,30 +83,21 @@ class Vault:
         )
 
 
-def held_in_memory(*parts: str) -> list[str]:
-    """Return the types of the objects of this process that hold a secret, as text or bytes.
+def is_in_memory(*parts: str) -> bool:
+    """Return whether an object of this process holds a secret, as text or bytes.
 
     Args:
         parts: The pieces of the secret, so that the caller need not hold the whole of it.
     """
     gc.unfreeze()  # modules too: one of them may keep what it should not
     gc.collect()
+    values = gc.get_referents(*gc.get_objects())  # some millions, so they are sorted out in C
+    kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (str, bytes, bytearray))}
+    texts = list(compress(values, map(kinds.__contains__, map(type, values))))
     text = "".join(parts)
     data = text.encode()
-    found: list[str] = []
-    objects = gc.get_objects()
-    # All at once, as most often there is none. Plain loops: a closure would hold the secret.
-    for value in gc.get_referents(*objects):
-        if (isinstance(value, str) and text in value) or (
-            isinstance(value, (bytes, bytearray)) and data in value
-        ):
-            break
-    else:
-        return []
-    for holder in objects:
-        for value in gc.get_referents(holder):
-            if (isinstance(value, str) and text in value) or (
-                isinstance(value, (bytes, bytearray)) and data in value
-            ):
-                found.append(type(holder).__qualname__)
-    return found
+    # A plain loop: a closure would hold the secret.
+    for value in dict(zip(map(id, texts), texts, strict=True)).values():
+        if (text if isinstance(value, str) else data) in value:
+            return True
+    return False

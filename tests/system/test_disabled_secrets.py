@@ -21,7 +21,7 @@ from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.sources._snapshot_file import decode_snapshot
 from tests.system.asking import GENEROUS, Front, Home
 from tests.system.rig import make_home, open_front, run_plane, store_source
-from tests.system.secret_scan import held_in_memory
+from tests.system.secret_scan import is_in_memory
 
 OTHER = "sk-of-the-provider-that-is-enabled"
 
@@ -40,7 +40,7 @@ class Planted:
     @property
     def is_held(self) -> bool:
         """Whether an object of this process holds it."""
-        return held_in_memory(*self.parts) != []
+        return is_in_memory(*self.parts)
 
     async def add_to(self, home: Home, upstream: SimulatedUpstream) -> None:
         """Add ``ai``, which is disabled, and ``on``."""

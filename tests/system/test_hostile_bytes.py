@@ -10,6 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import attrs
@@ -166,18 +167,23 @@ async def test_no_packet_and_no_two_thousand_malformed_requests_end_a_program_fo
     tmp_path: Path,
 ) -> None:
     async with open_programs(tmp_path) as programs:
-        for port in programs.ports.values():
-            for pieces in PACKETS.values():
-                await attack(port, pieces)
-                await programs.check()
+
+        async def attack_all(attacks: Iterable[tuple[int, Iterable[bytes]]]) -> None:
+            async with trio.open_nursery() as nursery:
+                for port, pieces in attacks:
+                    nursery.start_soon(attack, port, pieces)
+            await programs.check()
+
+        for pieces in PACKETS.values():
+            await attack_all((port, pieces) for port in programs.ports.values())
         targets = {"api": "/api/v1/providers", "rpc": "/", "gateway": CHAT}
-        for name, port in programs.ports.items():
-            requests = list(malformed(700, 1, targets[name]))
-            while requests:
-                async with trio.open_nursery() as nursery:
-                    for _ in range(175):
-                        nursery.start_soon(attack, port, [requests.pop()])
-                await programs.check()
+        requests = [
+            (port, [request])
+            for name, port in programs.ports.items()
+            for request in malformed(700, 1, targets[name])
+        ]
+        for start in range(4):
+            await attack_all(requests[start::4])
 
 
 async def test_bytes_that_are_not_tls_or_are_within_it_end_nothing(tmp_path: Path) -> None:
@@ -192,13 +198,12 @@ async def test_bytes_that_are_not_tls_or_are_within_it_end_nothing(tmp_path: Pat
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     not_tls = [(hello,), (hello + b"\xff" * 600,), (b"\x15\x03\x03\x00\x02\x02\x28",), (b"\x80",)]
     async with run_control(tmp_path, store, *options, context=context) as control:
-        for url in (control.api, control.rpc):
-            port = int(url.rpartition(":")[2])
-            for tls in (None, context):
-                async with trio.open_nursery() as nursery:
-                    for pieces in (*PACKETS.values(), *requests, *not_tls):
-                        nursery.start_soon(partial(attack, port, pieces, tls=tls))
-            await control.ask("GET", "/api/v1/revision")
+        async with trio.open_nursery() as nursery:
+            for url, tls in product((control.api, control.rpc), (None, context)):
+                port = int(url.rpartition(":")[2])
+                for pieces in (*PACKETS.values(), *requests, *not_tls):
+                    nursery.start_soon(partial(attack, port, pieces, tls=tls))
+        await control.ask("GET", "/api/v1/revision")
         control.run.signal(signal.SIGTERM)
         assert await control.run.wait() == 0
         await control.run.stderr.wait_end()

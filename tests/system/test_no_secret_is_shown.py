@@ -171,7 +171,7 @@ async def _misuse_the_api(run: Run) -> None:
 
 
 async def _make_requests(run: Run, gateway: GatewayProcess) -> None:
-    vault, key = run.vault, run.home.client_key
+    key = run.home.client_key
     with trio.fail_after(60):
         while (  # noqa: ASYNC110 -- it follows the control plane
             await run.ask(gateway.url, "POST", "/ai/v1/chat/completions", key, json=CHAT)
@@ -179,13 +179,14 @@ async def _make_requests(run: Run, gateway: GatewayProcess) -> None:
             await trio.sleep(0.05)
     echoed = await run.ask(gateway.url, "POST", "/echo/v1/chat/completions", key, json=CHAT)
     assert echoed.status_code == 502  # the key was the gateway's: nothing of that answer
-    for bad in (vault.secrets["wrong"], vault.secrets["made gateway"], vault.secrets["made admin"]):
-        answer = await run.ask(gateway.url, "POST", "/ai/v1/models", bad)
-        assert answer.status_code == 401
-        quoted = quote(bad)
-        await run.ask(gateway.url, "GET", f"/ai/v1/models?api_key={quoted}", bad)
     for path in ("/healthz", "/readyz", "/metrics"):
         await run.ask(gateway.url, "GET", path, key)
+
+
+async def _ask_with_a_bad_key(run: Run, gateway: GatewayProcess, bad: str) -> None:
+    answer = await run.ask(gateway.url, "POST", "/ai/v1/models", bad)
+    assert answer.status_code == 401
+    await run.ask(gateway.url, "GET", f"/ai/v1/models?api_key={quote(bad)}", bad)
 
 
 def _percents(text: str) -> str:
@@ -218,7 +219,7 @@ async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
             assert answer.status_code in (401, 404) or (bare and answer.status_code == 200), path
             vault.see("answer to a path with a key", answer.content + str(answer.headers).encode())
 
-        async with trio.open_nursery() as nursery:  # refused keys are answered ever later
+        async with trio.open_nursery() as nursery:
             for path, key in asked:
                 nursery.start_soon(ask, path, key)
         bearer = {"Authorization": f"Bearer {good}"}
@@ -232,7 +233,10 @@ async def _put_keys_into_paths(run: Run, gateway: GatewayProcess) -> None:
 
 async def _use_the_gateway(run: Run, gateway: GatewayProcess) -> None:
     await _make_requests(run, gateway)
-    await _put_keys_into_paths(run, gateway)
+    async with trio.open_nursery() as clients:
+        clients.start_soon(_put_keys_into_paths, run, gateway)
+        for label in ("wrong", "made gateway", "made admin"):
+            clients.start_soon(_ask_with_a_bad_key, run, gateway, run.vault.secrets[label])
 
 
 async def _put_keys_into_paths_of_the_plane(run: Run) -> None:
@@ -322,11 +326,11 @@ async def test_no_secret_of_a_whole_run_is_shown(
                 listening = await third.stdout.wait_for(lambda x: x.startswith("listening on"))
                 third.urls.append(listening.removeprefix("listening on "))
                 await _change_by_commands(run, north, echo)
-                await _misuse_the_api(run)
-                async with trio.open_nursery() as clients:
+                async with trio.open_nursery() as clients:  # refused keys are answered ever later
+                    clients.start_soon(_misuse_the_api, run)
+                    clients.start_soon(_put_keys_into_paths_of_the_plane, run)
                     for gateway in (first, second, third):
                         clients.start_soon(_use_the_gateway, run, gateway)
-                await _put_keys_into_paths_of_the_plane(run)
                 for process in (plane, first, second, third):
                     vault.see_process("a process", process.process.pid)
                 await run.command("providers", "remove", "echo", "--allow-empty")
