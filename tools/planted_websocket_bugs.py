@@ -8,6 +8,7 @@ from tools.planted_remote_bugs import bug
 
 _RELAY_TESTS = ("tests/gateway/proxy/websockets/test_websockets.py",)
 _LIMIT_TESTS = ("tests/gateway/proxy/websockets/test_limits.py",)
+_FLOOD_TESTS = ("tests/gateway/proxy/websockets/test_floods.py",)
 _GUARD_TESTS = ("tests/gateway/proxy/websockets/test_guard.py",)
 _RECOVERY_TESTS = ("tests/gateway/proxy/websockets/test_recovery.py",)
 _RECORD_TESTS = ("tests/gateway/proxy/websockets/test_record.py",)
@@ -55,6 +56,22 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     bug(
         "a message that was held stays in memory", _LIMIT_TESTS, f"{_USE}._release",
         "self._uses.bodies.release_for(self.caller.client_id, held.reserved)", "pass",
+    ),
+    bug(
+        "a message that is refused holds memory until its end", _FLOOD_TESTS, f"{_USE}._keep",
+        "self._release()", "pass",
+    ),
+    bug(
+        "any number of responses is asked for and waited for", _FLOOD_TESTS, f"{_USE}._ask",
+        "len(self._asked) >= _MAX_ASKED", "False",
+    ),
+    bug(
+        "a cut response is charged all that its websocket sent", _LIMIT_TESTS, f"{_USE}._begin",
+        "response.begun_at = self._record.bytes_sent", "pass",
+    ),
+    bug(
+        "a response whose beginning is not told keeps its place", _LIMIT_TESTS, f"{_USE}.note",
+        "self._running or self._asked", "self._running",
     ),
     bug(
         "an error is lost while a message is under way", _LIMIT_TESTS, f"{_PEER}:Peer._take_own",

@@ -8,12 +8,14 @@ from wsproto.events import Ping, Pong, Request, TextMessage
 from bridgepool.gateway.providers import OPENAI, Caller, ClientRules
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._client_use import ClientUses
+from bridgepool.gateway.proxy._replay import ReplayBudget
 from bridgepool.gateway.proxy.websockets._log import SocketLog
 from bridgepool.gateway.proxy.websockets._use import SocketUse
 from bridgepool.gateway.usage._socket_reader import SocketEvent
 from bridgepool.http import DataPiece, FrameScanner, Opcode, encode_frame
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
+from tests.gateway.proxy.websockets.rig import connected, create, events, opened
 from tests.gateway.proxy.websockets.test_websockets import OPEN
 
 
@@ -63,3 +65,34 @@ async def test_responses_that_a_provider_begins_and_never_ends_take_no_memory_wi
     again = SocketUse(caller, uses, OPENAI, messages, record, is_first=True)
     for _ in range(100):
         assert await again.note(SocketEvent("response.created", None)) is None
+
+
+async def test_of_responses_that_a_provider_never_begins_few_are_waited_for(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        both.rules(models=("gpt-*",))
+        both.upstream.mute = True
+        async with connected(both) as socket:
+            for _ in range(101):
+                await socket.send_text(create())
+            assert await events(socket, 1) == ["rate_limited"]
+            await both.upstream.wait_messages(100)
+
+
+async def test_a_message_that_is_refused_before_its_end_holds_no_memory(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        both.rules(models=("gpt-*",))
+        bodies = both.rig.gateway._uses.bodies = ReplayBudget(200_000)
+
+        async def wait_held(low: int, high: int) -> None:
+            with trio.fail_after(20):  # after 40 seconds without a pong it is closed
+                while not low <= bodies.used <= high:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.001)
+
+        async with connected(both) as socket:
+            for low, high in ((70_000, 80_000), (0, 0)):
+                await socket.send(TextMessage("x" * 70_000, message_finished=False))
+                await wait_held(low, high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import attrs
 import pytest
@@ -33,6 +34,7 @@ from tests.gateway.proxy.websockets.rig import (
     create,
     events,
     opened,
+    response,
 )
 
 
@@ -174,6 +176,43 @@ async def test_what_a_cut_response_used_is_estimated(nursery: trio.Nursery) -> N
             assert await events(socket, 1) == SERVED[:1]
         await both.rig.wait_records(1)
         assert await both.refusal() == (429, "budget_exceeded")
+
+
+async def test_a_cut_response_is_charged_what_came_since_its_own_beginning(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        both.rules(tokens_per_day=10_000)
+        both.upstream.error = json.dumps({"type": "error", "status": 400, "error": "x" * 100_000})
+        both.upstream.fails, both.upstream.hold = True, trio.Event()
+        async with connected(both) as socket:
+            await socket.send_text(create())
+            assert await events(socket, 1) == ["error"]
+            both.upstream.fails = False
+            await socket.send_text(create())
+            assert await events(socket, 1) == SERVED[:1]
+        await both.rig.wait_records(1)
+        [scope] = both.rig.gateway._uses.limiter.scopes.values()
+        [budget] = scope.budgets.values()  # type: ignore[attr-defined]
+        assert 10 < budget.spent < 100
+
+
+async def test_a_response_whose_beginning_is_not_told_gives_its_place_back(
+    nursery: trio.Nursery,
+) -> None:
+    async def answer_briefly(socket: Socket, _request: Request) -> None:
+        with suppress(AssertionError):  # it is closed
+            while await socket.receive():
+                await socket.send_text(response("response.completed", 1, "completed"))
+
+    north = await start_upstream(nursery, answer_briefly)
+    async with open_rig(openai(north.url), nursery=nursery, settings=SETTINGS) as rig:
+        both = Opened(rig, Upstream())
+        both.rules(max_concurrent=1)
+        async with connected(both) as socket:
+            for _ in range(2):
+                await socket.send_text(create())
+                assert await events(socket, 1) == SERVED[1:]
 
 
 async def test_a_response_that_nobody_asked_for_counts_and_ends_the_websocket_beyond_the_limit(
