@@ -178,6 +178,10 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "_NO_CODE",
     ),
     bug(
+        "a websocket that a shutdown closes looks like one that was cut", _RELAY_TESTS,
+        f"{_RELAY}:relay_websocket", "            record.close_code = code\n", "",
+    ),
+    bug(
         "the usage of a websocket is written twice", _RECORD_TESTS,
         "gateway/proxy/_usage.py:UsageReporter.observe",
         'record.provider != "-" and not record.has_responses', 'record.provider != "-"',

@@ -313,6 +313,7 @@ async def test_a_shutdown_closes_sockets_as_going_away(nursery: trio.Nursery) ->
             await socket.send_text("x")
             await socket.receive()
         assert await socket.receive_close() == (1001, "shutting_down")
+        assert [record.close_code for record in rig.records] == [1001]
 
 
 async def test_what_all_responses_used_is_in_the_record(nursery: trio.Nursery) -> None:
