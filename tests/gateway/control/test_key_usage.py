@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 import pytest
 
+from bridgepool.gateway.commands._providers import _cooling
 from bridgepool.gateway.control._gateway_session import GatewaySession
 from bridgepool.gateway.control._key_usage import key_usage
 from bridgepool.gateway.control._records import KeyView, ProviderView
@@ -114,3 +115,11 @@ def test_a_gateway_that_stopped_still_tells_when_a_key_was_used_last() -> None:
 def test_a_key_that_nobody_has_used_is_shown_all_the_same() -> None:
     [new] = key_usage(PROVIDER, (), "e")
     assert (new.in_flight, new.last_used, new.gateways, new.safe_to_revoke) == (0, None, (), "no")
+
+
+def test_no_request_is_said_to_try_a_key_that_was_taken_out() -> None:
+    refused: dict[str, Any] = {"cooling": "refused", "cooling_for": -10.0}
+    row = gateway("north", status("new", usable=True, **refused), status(**refused))
+    new, old = key_usage(PROVIDER, (row,), "e")
+    assert _cooling(new) == "refused; the next request tries it"
+    assert _cooling(old) == ""

@@ -346,6 +346,8 @@ def _cooling(key: KeyUsage) -> str:
     """Show why no request takes a key; a refused one whose time has passed waits to be tried."""
     if key.cooling_until is None:
         return key.cooling
+    if key.id is None:  # it was taken out, so no request takes it in any case
+        return ""
     if key.cooling_until <= datetime.now(UTC):
         return f"{key.cooling}; the next request tries it" if key.cooling == "refused" else ""
     return f"{key.cooling} until {key.cooling_until:%Y-%m-%d %H:%M:%S}"
