@@ -11,28 +11,30 @@ from tests.gateway.proxy.raw import connect, post
 from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
 
 
-async def test_a_bare_name_is_answered_without_a_key_and_tells_nothing(
+async def test_a_probe_at_the_start_is_answered_without_a_key_and_tells_nothing(
     nursery: trio.Nursery,
 ) -> None:
-    """Claude Code asks `HEAD` of its base URL at each start, without its key."""
+    """Claude Code asks `HEAD` of its base URL, or of /api/hello below it, without its key."""
     clients = (Client(id="ada", key_hashes=(hash_key(new_client_key()),)),)
     off = openai("http://127.0.0.1:9/v1", enabled=False)
     async with open_rig(off, nursery=nursery, clients=clients) as rig:
         answers = [
             await rig.ask(target, method=method)
-            for target in ("/ai", "/ai/", "/none?x=1")
+            for target in ("/ai", "/ai/", "/none?x=1", "/ai/api/hello")
             for method in ("GET", "HEAD")
         ]
         assert {answer.status for answer in answers} == {200}
         assert all(b"x-request-id" in answer.headers for answer in answers)
         assert {answer.body for answer in answers} == {b'{"status": "listening"}\n', b""}
-        for record, answer in zip(await rig.wait_records(6), answers, strict=True):
+        for record, answer in zip(await rig.wait_records(8), answers, strict=True):
             assert record.bytes_sent == len(answer.body), "a HEAD has none"
-        others = [("/ai", "POST")]
-        others += [(target, "GET") for target in ("/ai/v1", "/", "//", "/ai//", "/AI", "/?/ai")]
+            assert record.path in ("/*", "/*/", "/*/api/hello")
+        others = [("/ai", "POST"), ("/ai/api/hello", "POST")]
+        slips = ("/ai/v1", "/", "//", "/ai//", "/AI", "/?/ai", "/api/hello", "/ai/api/hello/x")
+        others += [(target, "GET") for target in slips]
         for target, method in others:
             assert (await rig.ask(target, {}, method=method)).status == 401
-    assert {record.outcome for record in rig.records[:6]} == {Outcome.COMPLETE}
+    assert {record.outcome for record in rig.records[:8]} == {Outcome.COMPLETE}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the gateway answers itself, without a key: health, preflights of browsers, bare names."""
+"""What the gateway answers itself, without a key: health, preflights of browsers, probes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridgepool.gateway.proxy._request_id import return_request_id
 from bridgepool.http import Exchange, Headers, Request
 
 _JSON: Final = ((b"content-type", b"application/json"),)
-_BARE: Final = re.compile(rb"/%b/?(?:\?.*)?" % NAME_PATTERN.encode("ascii"))
+_PROBED: Final = re.compile(rb"/%b(?:/|/api/hello)?(?:\?.*)?" % NAME_PATTERN.encode("ascii"))
 _LISTENING: Final = b'{"status": "listening"}\n'
 
 
@@ -51,21 +51,22 @@ async def answer_without_key(exchange: Exchange, record: AccessRecord, *, prefli
     request = exchange.request
     if preflight and is_preflight(request):
         await _answer(exchange, record, 204, preflight_headers(request))
-    elif _is_bare(request):
+    elif _is_probe(request):
         await _answer(exchange, record, 200, _JSON, _LISTENING)
     else:
         return False
     return True
 
 
-def _is_bare(request: Request) -> bool:
-    """Return whether a request reads a provider's name and nothing below it.
+def _is_probe(request: Request) -> bool:
+    """Return whether a request only asks whether something answers at a provider's name.
 
-    Clients send it at their start, often without a key, to see whether something answers at their
-    base URL. It is answered whatever the name is, so the answer tells strangers nothing.
+    Clients send it at their start, without a key: for the name alone, or as Claude Code since
+    2.1.332 for `/api/hello` below it. It is answered whatever the name is, so the answer tells
+    strangers nothing.
     """
     # What is not a name, such as a key, is refused with the reason.
-    return request.method in (b"GET", b"HEAD") and _BARE.fullmatch(request.target) is not None
+    return request.method in (b"GET", b"HEAD") and _PROBED.fullmatch(request.target) is not None
 
 
 async def _answer(

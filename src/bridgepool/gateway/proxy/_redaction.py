@@ -26,10 +26,11 @@ _MAX_SEGMENTS: Final = 12  # the rest counts as one segment
 
 # Words below open routes.
 _BELOW: Final = "cancel compact input_items input_tokens items results"
-# Words of closed routes, so that the log shows which ones clients ask for.
+# Words of closed routes and of probes, so that the log shows which ones clients ask for.
 _CLOSED: Final = (
-    "assistants batches checkpoints content engines events files fine_tuning healthz jobs metrics "
-    "organization organizations readyz realtime runs sessions steps threads uploads vector_stores"
+    "api assistants batches checkpoints content engines events files fine_tuning healthz hello "
+    "jobs metrics organization organizations readyz realtime runs sessions steps threads uploads "
+    "vector_stores"
 )
 
 
