@@ -27,8 +27,13 @@ from bridgepool.gateway.usage._records import UsageRecord
 OnUsage = Callable[[UsageRecord], None]
 """Called once for every request to a provider, after its end. Must not block or raise."""
 
-SESSION_HEADERS: Final = (b"x-claude-code-session-id", b"session-id", b"session_id")
-"""Where clients name their session: Claude Code; Codex, also in its older spelling."""
+SESSION_HEADERS: Final = (
+    b"x-claude-code-session-id",
+    b"session-id",
+    b"session_id",
+    b"x-session-id",
+)
+"""Where clients name their session: Claude Code; Codex, also in its older spelling; opencode."""
 _SESSION_FORM: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 # What a User-Agent begins with, or holds -> the kind. Programs come before the SDKs they use.
 CLIENT_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
