@@ -1,9 +1,10 @@
 """Statuses of refusals that the client understands. Pure.
 
 A refusal that a retry cannot help says so by `x-should-retry: false`. Some clients do not read
-that, and ask again for seconds or for ever after a status that stands for trouble that passes. They
-are known by a word in their User-Agent, and get 400, after which each of them stops and shows the
-message. The page on clients has the versions that this was measured with.
+that, and ask again for seconds or for ever after a status that stands for trouble that passes;
+Codex also after one that does not. They are known by a word in their User-Agent, and get 400, after
+which each of them stops and shows the message. The page on clients has the versions that this was
+measured with.
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import attrs
 from bridgepool.gateway.proxy._refusals import Refusal, Retry
 from bridgepool.http import Headers, get_header
 
-_IGNORES_SHOULD_RETRY: Final = re.compile(rb"\b(?:codex|opencode|ai-sdk)", re.IGNORECASE)
 _RETRIED: Final = frozenset((408, 409, 425, 429, *range(500, 600)))
+_RETRIED_BY: Final = (  # words of a User-Agent, and the statuses after which those ask again
+    # After 426 it uses HTTP in place of a websocket.
+    (re.compile(rb"\bcodex", re.IGNORECASE), frozenset(range(401, 600)) - {426}),
+    (re.compile(rb"\b(?:opencode|ai-sdk)", re.IGNORECASE), _RETRIED),
+)
 
 
 def with_status(refusal: Refusal, headers: Headers, no_retry_status: int | None) -> Refusal:
@@ -29,11 +34,12 @@ def with_status(refusal: Refusal, headers: Headers, no_retry_status: int | None)
         no_retry_status: The status of refusals that a retry cannot help, for all clients; None for
             the status that each client understands.
     """
-    if refusal.retry is not Retry.USELESS or refusal.status not in _RETRIED:
+    if refusal.retry is not Retry.USELESS:
         return refusal
-    if no_retry_status is not None:
+    if no_retry_status is not None and refusal.status in _RETRIED:
         return attrs.evolve(refusal, status=no_retry_status)
-    agent = get_header(headers, b"user-agent")
-    if agent is not None and _IGNORES_SHOULD_RETRY.search(agent) is not None:
-        return attrs.evolve(refusal, status=400)
+    agent = get_header(headers, b"user-agent") or b""
+    for word, statuses in _RETRIED_BY:
+        if refusal.status in statuses and word.search(agent) is not None:
+            return attrs.evolve(refusal, status=400)
     return refusal

@@ -19,6 +19,7 @@ from bridgepool.gateway.providers import (
     hash_key,
     new_client_key,
 )
+from bridgepool.http import Headers
 from tests.gateway.proxy.rig import Rig, open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
 
@@ -127,8 +128,11 @@ async def opened(
 
 
 @asynccontextmanager
-async def connected(opened: Opened, target: str = RESPONSES) -> AsyncIterator[Socket]:
-    async with connect_socket(opened.rig.address, target, BEARER) as (socket, answer):
+async def connected(
+    opened: Opened, target: str = RESPONSES, headers: Headers = ()
+) -> AsyncIterator[Socket]:
+    sent = [*BEARER, *headers]
+    async with connect_socket(opened.rig.address, target, sent) as (socket, answer):
         assert isinstance(answer, AcceptConnection), answer
         yield socket
 

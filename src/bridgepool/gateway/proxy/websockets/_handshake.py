@@ -20,6 +20,7 @@ import attrs
 from bridgepool.gateway.providers import Target
 from bridgepool.gateway.providers._credentials import CREDENTIAL_PROTOCOLS, websocket_protocols
 from bridgepool.gateway.proxy._auth import Identity
+from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import (
@@ -102,8 +103,13 @@ class WebSockets:
             refuse_now = partial(self._refuse_unrecorded, self._usage_full, refuse_now)
         drain_timeout = self._settings.drain_timeout
         lifetime = Lifetime(limits.max_age, drain_timeout, self._generation, self._shutdown)
+        fit = partial(
+            with_status,
+            headers=exchange.request.headers,
+            no_retry_status=self._settings.no_retry_status,
+        )
         return WebSocketCall(
-            *handshake, limits, lifetime, identity, self._uses, identify, refuse_now
+            *handshake, limits, lifetime, identity, self._uses, identify, refuse_now, fit
         )
 
     def close_all(self) -> None:
@@ -146,6 +152,8 @@ class WebSocketCall:
     """Identifies the client again, by what it sent at first."""
     refuse_now: Callable[[], Refusal | None]
     """Returns why the provider may begin no response now; None if it may."""
+    fit: Callable[[Refusal], Refusal]
+    """Returns a refusal with the status that the client understands."""
     key: bytes = attrs.field(factory=lambda: base64.b64encode(os.urandom(16)))
     """The `Sec-WebSocket-Key` for the provider."""
 

@@ -240,6 +240,7 @@ class _Relay:
 
     async def _send_error(self, refusal: Refusal) -> None:
         """Send the client an error as a message, when one may begin."""
+        refusal = self._guard.call.fit(refusal)
         if self._asks:
             self._guard.note_refused(refusal)
         details = ErrorDetails(
