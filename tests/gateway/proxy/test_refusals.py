@@ -86,11 +86,15 @@ def test_the_form_of_errors_is_found_by_header_or_path() -> None:
 CODEX = "codex_cli_rs/0.79.0 (Debian 12; x86_64) xterm"
 VERCEL = "ai/5.0.1 ai-sdk/provider-utils/3.0.5 runtime/node.js/20"
 OPENCODE = "opencode/1.1.2/cli ai-sdk/provider-utils/3.0.5"
+QWEN = "QwenCode/0.24.4 (linux; x64)"
 
 
 @pytest.mark.parametrize(
     ("agent", "status"),
-    [(CODEX, 400), (OPENCODE, 400), (VERCEL, 400), ("OpenAI/Python 3.5", 503), ("my-codec/1", 503)],
+    [
+        *((agent, 400) for agent in (CODEX, OPENCODE, VERCEL, QWEN)),
+        *((agent, 503) for agent in ("OpenAI/Python 3.5", "my-codec/1")),
+    ],
 )
 def test_clients_that_ignore_x_should_retry_get_a_status_that_stops_them(
     agent: str, status: int
@@ -107,6 +111,13 @@ def test_clients_that_ignore_x_should_retry_get_a_status_that_stops_them(
     # It takes this one for "use HTTP at once".
     assert with_status(refusals.WEBSOCKET_NOT_SUPPORTED, headers, None).status == 426
     assert with_status(refusals.NOT_READY, headers, 422).status == 503, "it is worth a retry"
+
+
+def test_claude_code_gets_no_404_since_it_says_then_that_the_model_does_not_exist() -> None:
+    headers = ((b"user-agent", b"claude-cli/2.1.332 (external, cli)"),)
+    assert with_status(refusals.unknown_provider(()), headers, 422).status == 400
+    for refusal in (refusals.WRONG_CLIENT_KEY, refusals.provider_disabled("a")):
+        assert with_status(refusal, headers, None) == refusal
 
 
 def test_an_unknown_provider_is_told_from_those_that_there_are() -> None:

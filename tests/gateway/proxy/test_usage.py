@@ -239,6 +239,7 @@ async def test_an_answer_is_not_delayed_by_what_reads_it(nursery: trio.Nursery) 
         ({"user-agent": "codex_cli_rs/0.90 (Linux)", "session-id": "0199-ab"}, "codex", "0199-ab"),
         ({"user-agent": "codex_exec/0.80", "session_id": "0199-ab"}, "codex", "0199-ab"),
         ({"user-agent": "opencode/1.18.33 ai-sdk/4", "x-session-id": "ses_a"}, "opencode", "ses_a"),
+        ({"user-agent": "QwenCode/0.24.4 (linux; x64)"}, "qwen-code", ""),
         ({"user-agent": "AsyncOpenAI/Python 3.52.0", "session-id": "a b"}, "openai-python", ""),
         ({"user-agent": "Anthropic/JS 1.11", "session-id": "x" * 129}, "anthropic-node", ""),
         ({"user-agent": "ai/6 ai-sdk/openai/2", "session-id": ""}, "ai-sdk", ""),

@@ -2,7 +2,8 @@
 
 A refusal that a retry cannot help says so by `x-should-retry: false`. Some clients do not read
 that, and ask again for seconds or for ever after a status that stands for trouble that passes;
-Codex also after one that does not. They are known by a word in their User-Agent, and get 400, after
+Codex also after one that does not. After 404 Claude Code says that the model does not exist, in
+place of the message. These clients are known by a word in their User-Agent, and get 400, after
 which each of them stops and shows the message. The page on clients has the versions that this was
 measured with.
 """
@@ -18,10 +19,11 @@ from bridgepool.gateway.proxy._refusals import Refusal, Retry
 from bridgepool.http import Headers, get_header
 
 _RETRIED: Final = frozenset((408, 409, 425, 429, *range(500, 600)))
-_RETRIED_BY: Final = (  # words of a User-Agent, and the statuses after which those ask again
+_MISREAD_BY: Final = (  # words of a User-Agent, and the statuses that get 400 in their place
     # After 426 it uses HTTP in place of a websocket.
     (re.compile(rb"\bcodex", re.IGNORECASE), frozenset(range(401, 600)) - {426}),
-    (re.compile(rb"\b(?:opencode|ai-sdk)", re.IGNORECASE), _RETRIED),
+    (re.compile(rb"\b(?:opencode|ai-sdk|qwencode)", re.IGNORECASE), _RETRIED),
+    (re.compile(rb"\bclaude-cli", re.IGNORECASE), frozenset((404,))),
 )
 
 
@@ -39,7 +41,7 @@ def with_status(refusal: Refusal, headers: Headers, no_retry_status: int | None)
     if no_retry_status is not None and refusal.status in _RETRIED:
         return attrs.evolve(refusal, status=no_retry_status)
     agent = get_header(headers, b"user-agent") or b""
-    for word, statuses in _RETRIED_BY:
+    for word, statuses in _MISREAD_BY:
         if refusal.status in statuses and word.search(agent) is not None:
             return attrs.evolve(refusal, status=400)
     return refusal

@@ -40,6 +40,7 @@ CLIENT_KINDS: Final[tuple[tuple[bytes, str], ...]] = (
     (b"claude-cli", "claude-code"),
     (b"codex", "codex"),
     (b"opencode", "opencode"),
+    (b"qwencode", "qwen-code"),
     (b"aider", "aider"),
     (b"litellm", "litellm"),
     (b"langchain", "langchain"),
