@@ -113,9 +113,10 @@ def test_clients_that_ignore_x_should_retry_get_a_status_that_stops_them(
     assert with_status(refusals.NOT_READY, headers, 422).status == 503, "it is worth a retry"
 
 
-def test_claude_code_gets_no_404_since_it_says_then_that_the_model_does_not_exist() -> None:
+def test_claude_code_gets_400_where_it_would_blame_the_model_or_ask_for_a_login() -> None:
     headers = ((b"user-agent", b"claude-cli/2.1.332 (external, cli)"),)
-    assert with_status(refusals.unknown_provider(()), headers, 422).status == 400
+    for refusal in (refusals.unknown_provider(()), refusals.model_not_allowed("m")):
+        assert with_status(refusal, headers, 422).status == 400
     for refusal in (refusals.WRONG_CLIENT_KEY, refusals.provider_disabled("a")):
         assert with_status(refusal, headers, None) == refusal
 

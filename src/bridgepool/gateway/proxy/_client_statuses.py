@@ -2,10 +2,10 @@
 
 A refusal that a retry cannot help says so by `x-should-retry: false`. Some clients do not read
 that, and ask again for seconds or for ever after a status that stands for trouble that passes;
-Codex also after one that does not. After 404 Claude Code says that the model does not exist, in
-place of the message. These clients are known by a word in their User-Agent, and get 400, after
-which each of them stops and shows the message. The page on clients has the versions that this was
-measured with.
+Codex also after one that does not. Claude Code has words of its own for two: after 404 the model
+does not exist, and after 403 its user should log in. These clients are known by a word in their
+User-Agent, and get 400, after which each of them stops and shows the message. The page on clients
+has the versions that this was measured with.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MISREAD_BY: Final = (  # words of a User-Agent, and the statuses that get 400 i
     # After 426 it uses HTTP in place of a websocket.
     (re.compile(rb"\bcodex", re.IGNORECASE), frozenset(range(401, 600)) - {426}),
     (re.compile(rb"\b(?:opencode|ai-sdk|qwencode)", re.IGNORECASE), _RETRIED),
-    (re.compile(rb"\bclaude-cli", re.IGNORECASE), frozenset((404,))),
+    (re.compile(rb"\bclaude-cli", re.IGNORECASE), frozenset((403, 404))),
 )
 
 
