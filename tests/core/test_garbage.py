@@ -121,4 +121,6 @@ async def test_a_cancelled_service_nursery_leaves_nothing_to_the_garbage_collect
                 nursery.start_soon(trio.sleep_forever)
                 await trio.lowlevel.checkpoint()
 
-    assert await cycles_left_by(cancel) == []
+    # From Python 3.12 on contextlib keeps what was thrown in, if something else comes out.
+    cycles = await cycles_left_by(cancel)
+    assert [each for each in cycles if "ContextManager.__aexit__" not in each] == []
