@@ -19,15 +19,9 @@ from bridgepool.remote import (
     open_remote_service,
 )
 
-from .rig import ROWS, Depot, row
+from .rig import ROWS, Depot, row, usable
 
 Table = RowTable[Depot, Depot]
-
-
-def usable(depot: Depot) -> Depot:
-    if depot.city == "?":
-        raise UnusableRowError("city: is not known here")
-    return depot
 
 
 def made(*rows: Depot, before: Table | None = None) -> Table:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import partial
+from pathlib import Path
 
 import pytest
-import trio
 
-from bridgepool.gateway.demo._upstream import SimulatedUpstream, serve_simulated_upstream
+from tests.gateway.commands.commands import Shell
+from tests.simulated import north, south
+
+__all__ = ["north", "south"]
 
 
 @pytest.fixture(autouse=True)
@@ -20,12 +22,9 @@ def _restore_logging() -> Iterator[None]:
 
 
 @pytest.fixture
-async def north(nursery: trio.Nursery) -> SimulatedUpstream:
-    upstream: SimulatedUpstream = await nursery.start(partial(serve_simulated_upstream, "north"))
-    return upstream
-
-
-@pytest.fixture
-async def south(nursery: trio.Nursery) -> SimulatedUpstream:
-    upstream: SimulatedUpstream = await nursery.start(partial(serve_simulated_upstream, "south"))
-    return upstream
+def shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Shell:
+    for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db"), "--create"))

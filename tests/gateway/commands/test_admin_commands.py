@@ -12,15 +12,6 @@ KEY = "sk-first-0123456789abcdef-wxyz"
 OTHER = "sk-other-0123456789abcdef-qrst"
 
 
-@pytest.fixture
-def shell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
-        monkeypatch.delenv(name, raising=False)
-    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db"), "--create"))
-
-
 def add_openai(shell: Shell, *more: str, stdin: str = KEY + "\n") -> None:
     base = ("--base-url", "https://api.openai.com/v1")
     shell.good("providers", "add", "openai", "--type", "openai", *base, *more, stdin=stdin)

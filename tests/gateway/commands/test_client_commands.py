@@ -10,15 +10,6 @@ import pytest
 from tests.gateway.commands.commands import Shell
 
 
-@pytest.fixture
-def shell(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    for name in ("BRIDGEPOOL_URL", "BRIDGEPOOL_STORE", "BRIDGEPOOL_ENCRYPTION_KEYS"):
-        monkeypatch.delenv(name, raising=False)
-    return Shell(capsys, monkeypatch, ("--store", str(tmp_path / "store.db"), "--create"))
-
-
 def test_what_a_client_may_is_shown_changed_and_removed(shell: Shell) -> None:
     shell.good("keys", "create", "client", "ada", "--expires", "2030-01-31T01:00:00+01:00")
     shell.good(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import trio
@@ -14,17 +12,11 @@ import trio
 from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.api._openapi import describe
 from bridgepool.gateway.control.store import Store
-from tests.gateway.control.planes import DRAFT, Plane, open_plane
+from tests.gateway.control.planes import DRAFT, Plane
 from tests.plain_http import plain_client
 
 HIDDEN = "sk-must-not-come-back-0123456789"
 JSON = {"Content-Type": "application/json"}
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with open_plane(str(tmp_path / "store.db")) as opened:
-        yield opened
 
 
 async def _routes(plane: Plane) -> list[tuple[str, str]]:

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.gateway.control.planes import Plane, open_plane
+from tests.gateway.control.planes import Plane
 from tests.gateway.control.stores import ADA
 from tests.plain_http import plain_client
-
-
-@pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    async with open_plane(str(tmp_path / "store.db")) as opened:
-        yield opened
 
 
 async def _routes(plane: Plane) -> list[tuple[str, str]]:

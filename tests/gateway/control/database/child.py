@@ -33,6 +33,14 @@ def increment(tx: Transaction) -> None:
     tx.notify()
 
 
+async def count(database: Database) -> int:
+    """Return how often a database was incremented."""
+    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
 def parts(tx: Transaction) -> int:
     row = tx.fetch_one("SELECT COUNT(*) FROM parts")
     assert row is not None
@@ -73,8 +81,7 @@ async def act(database: Database, action: str) -> None:
                 say("listening")
                 while True:
                     await changes.receive()
-                    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
-                    say(str(row[0] if row else None))
+                    say(str(await count(database)))
 
 
 async def main(url: str, action: str) -> None:

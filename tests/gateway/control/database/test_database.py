@@ -9,7 +9,7 @@ import trio.testing
 
 from bridgepool.gateway.control._errors import StoreBrokenError, StoreUnavailableError
 from bridgepool.gateway.control.database import Database, Transaction, open_database
-from tests.gateway.control.database.child import TABLES, increment, parts
+from tests.gateway.control.database.child import TABLES, count, increment, parts
 
 
 @pytest.fixture
@@ -17,13 +17,6 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     with trio.fail_after(60):
         async with open_database(database_url, migrations=TABLES) as opened:
             yield opened
-
-
-async def _count(database: Database) -> int:
-    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
-    assert row is not None
-    count: int = row[0]
-    return count
 
 
 async def test_both_engines_give_the_same_types(database: Database) -> None:
@@ -62,11 +55,11 @@ async def test_what_a_work_raises_undoes_all_of_it(database: Database) -> None:
         await _drain(changes)
         with pytest.raises(LookupError, match="mine"):
             await database.write(work)
-        assert await _count(database) == 0
+        assert await count(database) == 0
         await _assert_silent(changes)
         await database.write(increment)
         await changes.receive()
-    assert await _count(database) == 1
+    assert await count(database) == 1
 
 
 async def _drain(changes: trio.abc.ReceiveChannel[None]) -> None:
@@ -118,7 +111,7 @@ async def test_a_read_sees_one_state_however_long_it_takes(database: Database) -
 
     before, after = await database.read(work)
     assert before == after == (0,)
-    assert await _count(database) == 1
+    assert await count(database) == 1
 
 
 async def test_writers_come_one_after_the_other(database: Database, database_url: str) -> None:
@@ -129,13 +122,13 @@ async def test_writers_come_one_after_the_other(database: Database, database_url
         for writer in (database, other):
             for _ in range(30):
                 nursery.start_soon(writer.write, increment)
-    assert await _count(database) == 60
+    assert await count(database) == 60
 
 
 async def test_a_read_cannot_write(database: Database) -> None:
     with pytest.raises(Exception, match=r"read-?only"):
         await database.read(increment)
-    assert await _count(database) == 0
+    assert await count(database) == 0
 
 
 async def test_a_table_that_is_gone_breaks_the_store_and_is_said(database: Database) -> None:
@@ -144,7 +137,7 @@ async def test_a_table_that_is_gone_breaks_the_store_and_is_said(database: Datab
             await method(lambda tx: tx.fetch_one("SELECT * FROM nowhere"))
         assert not isinstance(caught.value, StoreUnavailableError)
     await database.write(increment)
-    assert await _count(database) == 1
+    assert await count(database) == 1
 
 
 async def test_a_constraint_that_should_hold_is_said_without_the_values(
@@ -159,7 +152,7 @@ async def test_a_constraint_that_should_hold_is_said_without_the_values(
         await database.write(twice)
     assert "the-value" not in str(caught.value)
     await database.write(increment)
-    assert await _count(database) == 1
+    assert await count(database) == 1
 
 
 async def test_readers_in_the_same_process_wait_for_a_seed(database: Database) -> None:
@@ -214,7 +207,7 @@ async def test_who_waits_for_a_seed_or_a_writer_can_be_cancelled(
         await other.write(increment)
         await database.write(increment)
         assert await other.read(parts) == 0
-    assert await _count(database) == 2
+    assert await count(database) == 2
 
 
 async def test_what_is_cancelled_before_it_begins_does_nothing(database: Database) -> None:
@@ -222,7 +215,7 @@ async def test_what_is_cancelled_before_it_begins_does_nothing(database: Databas
         scope.cancel()
         await database.write(increment)
     assert scope.cancelled_caught
-    assert await _count(database) == 0
+    assert await count(database) == 0
 
 
 async def test_every_method_is_a_checkpoint(database: Database) -> None:

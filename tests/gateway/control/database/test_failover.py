@@ -15,7 +15,7 @@ import trio.testing
 from bridgepool import Secret
 from bridgepool.gateway.control._errors import StoreError, StoreUnavailableError
 from bridgepool.gateway.control.database import Database, Transaction, open_database
-from tests.gateway.control.database.child import TABLES, increment, parts
+from tests.gateway.control.database.child import TABLES, count, increment, parts
 from tests.ports import free_port
 from tests.postgres import PASSWORD, PostgresServer
 
@@ -43,13 +43,6 @@ def _is_standby(tx: Transaction) -> int:
     assert row is not None
     answer: int = row[0]
     return answer
-
-
-async def _count(database: Database) -> int:
-    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
-    assert row is not None
-    count: int = row[0]
-    return count
 
 
 async def _is_refused(database: Database) -> bool:
@@ -134,7 +127,7 @@ async def test_after_a_failover_the_store_works_on_without_a_restart(
                     await database.write(increment)
                 await trio.to_thread.run_sync(standby.promote)
                 await database.write(increment)
-                assert await _count(database) == 2
+                assert await count(database) == 2
                 await _wait_for(standby, _LISTENS, [(1,)])
                 with trio.move_on_after(0.2):  # of the own commit, and of listening again
                     while True:
@@ -177,7 +170,7 @@ async def test_a_name_that_led_to_a_standby_for_a_moment_is_used_again_at_once(
             await database.read(parts)
         endpoint.target = own_postgres_server.port
         await database.write(increment)
-        assert await _count(database) == 2
+        assert await count(database) == 2
 
 
 async def test_a_connection_that_was_refused_once_is_not_used_again(
@@ -207,9 +200,9 @@ async def test_a_server_that_is_set_to_read_only_is_read_and_written_when_it_may
         with trio.fail_after(60):
             while not await _is_refused(database):  # a server reads its settings when it likes
                 pass
-        assert await _count(database) == 1
+        assert await count(database) == 1
         async with open_database(server.url(), migrations=TABLES) as other:
-            assert await _count(other) == 1
+            assert await count(other) == 1
             # The next may find one that can be written.
             assert await other.read(_backend) != await other.read(_backend)
         await trio.to_thread.run_sync(set_read_only, "off")
@@ -217,7 +210,7 @@ async def test_a_server_that_is_set_to_read_only_is_read_and_written_when_it_may
             while await _is_refused(database):
                 pass
         await database.write(increment)
-        assert await _count(database) == 2
+        assert await count(database) == 2
 
 
 async def test_a_replica_is_read_by_who_asks_for_any_server(
@@ -230,12 +223,12 @@ async def test_a_replica_is_read_by_who_asks_for_any_server(
     async with open_database(url, migrations=TABLES) as database:
         assert await database.read(_is_standby)
         assert await database.read(_backend) == await database.read(_backend)
-        assert await _count(database) == 1
+        assert await count(database) == 1
         with pytest.raises(StoreUnavailableError, match=r"cannot be written.*is a standby"):
             await database.write(increment)
         await trio.to_thread.run_sync(standby.promote)
         await database.write(increment)
-        assert await _count(database) == 2
+        assert await count(database) == 2
 
 
 async def test_a_failure_names_each_host_and_port_and_why() -> None:

@@ -6,8 +6,8 @@ import trio
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bridgepool.gateway.control.database import Database, open_database
-from tests.gateway.control.database.child import TABLES, increment, open_child
+from bridgepool.gateway.control.database import open_database
+from tests.gateway.control.database.child import TABLES, count, increment, open_child
 
 _WRITERS = st.lists(
     # After how many acknowledgements a writer is killed, and how many milliseconds later.
@@ -15,13 +15,6 @@ _WRITERS = st.lists(
     min_size=1,
     max_size=3,
 )
-
-
-async def _count(database: Database) -> int:
-    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
-    assert row is not None
-    count: int = row[0]
-    return count
 
 
 async def _write_until_killed(url: str, acknowledged: int, delay: int) -> int:
@@ -39,7 +32,7 @@ async def _write_until_killed(url: str, acknowledged: int, delay: int) -> int:
 async def _check(url: str, writers: list[tuple[int, int]]) -> None:
     with trio.fail_after(60):
         async with open_database(url, migrations=TABLES) as database:
-            before = await _count(database)
+            before = await count(database)
             acknowledged: list[int] = []
 
             async def write(*writer: int) -> None:
@@ -50,7 +43,7 @@ async def _check(url: str, writers: list[tuple[int, int]]) -> None:
                     nursery.start_soon(write, *writer)
             # The server may still be committing for a killed writer; this waits for its lock.
             await database.write(increment)
-            made = await _count(database) - before - 1
+            made = await count(database) - before - 1
             # Of each writer, at most one change was made and not acknowledged.
             assert sum(acknowledged) <= made <= sum(acknowledged) + len(writers)
 

@@ -13,7 +13,7 @@ import trio
 from bridgepool import Secret
 from bridgepool.gateway.control._errors import CommitUnknownError, StoreUnavailableError
 from bridgepool.gateway.control.database import Database, Transaction, open_database
-from tests.gateway.control.database.child import TABLES, increment, parts
+from tests.gateway.control.database.child import TABLES, count, increment, parts
 from tests.ports import free_port
 from tests.postgres import PASSWORD, PostgresServer
 
@@ -28,13 +28,6 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 async def database(url: str) -> AsyncIterator[Database]:
     async with open_database(url, migrations=TABLES) as opened:
         yield opened
-
-
-async def _count(database: Database) -> int:
-    row = await database.read(lambda tx: tx.fetch_one("SELECT n FROM counter"))
-    assert row is not None
-    count: int = row[0]
-    return count
 
 
 async def test_a_server_that_restarts_is_used_again_without_a_restart_of_ours(
@@ -52,10 +45,10 @@ async def test_a_server_that_restarts_is_used_again_without_a_restart_of_ours(
                     with pytest.raises(StoreUnavailableError, match=r"127\.0\.0\.1"):
                         await run(parts)
                 await trio.to_thread.run_sync(server.start)
-                assert await _count(database) == 1
+                assert await count(database) == 1
                 await database.write(increment)
                 await changes.receive()  # of the own commit, or of listening again
-                assert await _count(database) == 2
+                assert await count(database) == 2
 
 
 async def test_a_server_that_crashed_keeps_what_was_committed(
@@ -71,9 +64,9 @@ async def test_a_server_that_crashed_keeps_what_was_committed(
                 server.start()
 
             await trio.to_thread.run_sync(crash)
-            assert await _count(database) == 1
+            assert await count(database) == 1
             await database.write(increment)
-            assert await _count(database) == 2
+            assert await count(database) == 2
 
 
 async def test_connections_that_died_while_idle_are_not_noticed(
@@ -84,7 +77,7 @@ async def test_connections_that_died_while_idle_are_not_noticed(
         await trio.to_thread.run_sync(postgres_server.cut_connections, url)
         await database.write(increment)
         await database.read(parts)
-    assert await _count(database) == 3
+    assert await count(database) == 3
 
 
 async def test_a_connection_that_dies_in_the_middle_is_said_and_nothing_is_done_twice(
@@ -102,7 +95,7 @@ async def test_a_connection_that_dies_in_the_middle_is_said_and_nothing_is_done_
     with pytest.raises(StoreUnavailableError) as caught:
         await database.write(work)
     assert not isinstance(caught.value, CommitUnknownError)
-    assert (runs, await _count(database)) == (1, 0)
+    assert (runs, await count(database)) == (1, 0)
 
 
 async def test_a_commit_that_breaks_off_is_told_to_be_unknown(
@@ -118,7 +111,7 @@ async def test_a_commit_that_breaks_off_is_told_to_be_unknown(
 
     with pytest.raises(CommitUnknownError, match="look before you try again"):
         await database.write(work)
-    assert (runs, await _count(database)) == (1, 0)
+    assert (runs, await count(database)) == (1, 0)
 
 
 async def test_a_listener_that_was_cut_comes_back_and_says_so(
@@ -154,7 +147,7 @@ async def test_a_statement_that_runs_is_cancelled_at_the_server(
     )
     assert running == []
     await database.write(increment)
-    assert await _count(database) == 1
+    assert await count(database) == 1
 
 
 async def test_a_cancelled_write_gives_a_notice_since_it_may_have_been_committed(
@@ -182,7 +175,7 @@ async def test_a_server_that_is_frozen_holds_up_nobody_who_cancels(
                 assert scope.cancelled_caught
             server.thaw()
             await database.write(increment)
-            assert await _count(database) == 1
+            assert await count(database) == 1
 
 
 async def test_no_thread_is_left_after_cancellations(database: Database) -> None:
@@ -191,7 +184,7 @@ async def test_no_thread_is_left_after_cancellations(database: Database) -> None
         with trio.move_on_after(0.02):
             await database.read(lambda tx: tx.fetch_one("SELECT pg_sleep(300)"))
     assert limiter.borrowed_tokens == 0
-    assert await _count(database) == 0
+    assert await count(database) == 0
 
 
 @pytest.mark.parametrize(
@@ -242,7 +235,7 @@ async def test_a_work_that_hides_a_failed_statement_is_not_committed(database: D
 
     with pytest.raises(RuntimeError, match="went on"):
         await database.write(work)
-    assert await _count(database) == 0
+    assert await count(database) == 0
 
 
 async def test_a_user_without_rights_is_told(url: str, postgres_server: PostgresServer) -> None:
