@@ -9,8 +9,9 @@ import trio
 from bridgepool.gateway.demo._upstream import WORDS
 from tests.e2e.talking import start_talking_upstream
 from tests.examples.support import Example, ask, running, streaming
-from tests.examples.test_gateway_server import CHAT, Held
+from tests.examples.test_gateway_server import CHAT
 from tests.gateway.proxy.websockets.peers import connect_socket
+from tests.simulated import Gate
 
 RESPONSES = "/ai/ai/v1/responses"
 CREATE = '{"type": "response.create", "model": "m", "input": "Hello."}'
@@ -38,7 +39,7 @@ async def test_a_gateway_inside_an_application_follows_its_file_while_it_streams
 ) -> None:
     north = await start_talking_upstream(nursery, "north")
     south = await start_talking_upstream(nursery, "south")
-    held = Held(north.plain)
+    gate = Gate(north.plain, at=1)
     providers = tmp_path / "providers.toml"
     providers.write_text(PROVIDER.format(url=north.openai_url))
     hypercorn = ("-m", "hypercorn", "--worker-class", "trio", "--bind", "127.0.0.1:0",
@@ -54,7 +55,7 @@ async def test_a_gateway_inside_an_application_follows_its_file_while_it_streams
             with trio.fail_after(60):
                 while b"@south" not in await ask(url, "/ai/ai/v1/models"):
                     pass
-            held.go_on.set()
+            gate.opened.set()
             while piece := await stream.receive_some():
                 answer += piece
         assert answer.count(b"@north") == len(WORDS) + 1

@@ -15,7 +15,7 @@ from bridgepool.gateway.control.store import open_store
 from tests.e2e.asking import ask, wait_model
 from tests.e2e.plane import make_plane, row
 from tests.examples.support import ROOT, running
-from tests.examples.test_gateway_server import start_upstream
+from tests.gateway.proxy.rig import start_upstream
 
 ME = Actor("program", "test")
 

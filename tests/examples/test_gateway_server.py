@@ -2,31 +2,15 @@ from __future__ import annotations
 
 import json
 import signal
-from functools import partial
 
 import trio
 
-from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream, serve_simulated_upstream
+from bridgepool.gateway.demo._upstream import WORDS
 from tests.examples.support import ask, running, streaming
+from tests.gateway.proxy.rig import start_upstream
+from tests.simulated import Gate
 
 CHAT = b'{"model": "m", "stream": true}'
-
-
-async def start_upstream(nursery: trio.Nursery, name: str) -> SimulatedUpstream:
-    upstream: SimulatedUpstream = await nursery.start(partial(serve_simulated_upstream, name))
-    return upstream
-
-
-class Held:
-    """Holds a stream before its second word."""
-
-    def __init__(self, upstream: SimulatedUpstream) -> None:
-        self.go_on = trio.Event()
-        upstream.before_word = self._before
-
-    async def _before(self, number: int) -> None:
-        if number == 1:
-            await self.go_on.wait()
 
 
 async def counts(operator: str) -> dict[str, int]:
@@ -46,7 +30,7 @@ async def test_a_stream_goes_on_while_the_operator_moves_its_provider(
     nursery: trio.Nursery,
 ) -> None:
     north, south = await start_upstream(nursery, "north"), await start_upstream(nursery, "south")
-    held = Held(north)
+    gate = Gate(north, at=1)
     arguments = ("--port", "0", "--admin-port", "0", f"ai={north.openai_url}")
     async with running("gateway_server.py", *arguments) as gateway:
         operator, clients = await gateway.said("operator: "), await gateway.said("clients: ")
@@ -57,7 +41,7 @@ async def test_a_stream_goes_on_while_the_operator_moves_its_provider(
             await wait_generation(operator, 2)
             assert b"@south" in await ask(clients, "/ai/chat/completions", CHAT)
             running_now = await counts(operator)
-            held.go_on.set()
+            gate.opened.set()
             while piece := await stream.receive_some():
                 answer += piece
         assert running_now["requests running"] == running_now["bridges draining"] == 1
@@ -75,14 +59,14 @@ async def test_a_stream_goes_on_while_the_operator_moves_its_provider(
 
 async def test_it_lets_a_stream_finish_when_it_is_told_to_end(nursery: trio.Nursery) -> None:
     north = await start_upstream(nursery, "north")
-    held = Held(north)
+    gate = Gate(north, at=1)
     arguments = ("--port", "0", "--admin-port", "0", f"ai={north.openai_url}")
     async with running("gateway_server.py", *arguments) as gateway:
         clients = await gateway.said("clients: ")
         async with streaming(clients, "/ai/chat/completions", CHAT) as stream:
             answer = await stream.receive_some()
             gateway.process.send_signal(signal.SIGTERM)
-            held.go_on.set()
+            gate.opened.set()
             while piece := await stream.receive_some():
                 answer += piece
         assert answer.endswith(b"data: [DONE]\n\n")

@@ -20,7 +20,7 @@ from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control.store import Store, open_store
 from tests.e2e.process import GatewayProcess, run_command
 from tests.examples.support import ROOT
-from tests.examples.test_gateway_server import start_upstream
+from tests.gateway.proxy.rig import start_upstream
 
 PROVIDERS = """
 [[providers]]

@@ -23,9 +23,10 @@ from bridgepool.gateway.metrics._declarations import (
 from bridgepool.http import UpstreamError, open_upstream_client
 from tests.e2e.files import provider, write
 from tests.e2e.process import GatewayProcess, run_gateway
-from tests.gateway.commands.test_process import Gate, refused, stream
+from tests.gateway.commands.test_process import refused, stream
 from tests.gateway.control.planes import DRAFT
 from tests.gateway.control.test_process import Control, run_control
+from tests.simulated import Gate
 
 ADMIN = ("--admin-listen", "127.0.0.1:0")
 

@@ -15,22 +15,9 @@ from bridgepool.http import open_upstream_client
 from tests.e2e.files import client_row_and_key, provider, write
 from tests.e2e.process import GatewayProcess, as_json, run_gateway
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
+from tests.simulated import Gate
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
-
-
-class Gate:
-    """Lets an upstream say two words, and the others when it is opened."""
-
-    def __init__(self, upstream: SimulatedUpstream) -> None:
-        self.opened = trio.Event()
-        self.reached = trio.Event()
-        upstream.before_word = self.before_word
-
-    async def before_word(self, number: int) -> None:
-        if number == 2:
-            self.reached.set()
-            await self.opened.wait()
 
 
 async def stream(gateway: GatewayProcess, result: list[bytes], broken: list[Exception]) -> None:

@@ -21,6 +21,7 @@ from tests.e2e.process import GatewayProcess, run_gateway, run_gateway_of
 from tests.gateway.commands.test_admin_port import ADMIN, admin_url, raw
 from tests.gateway.commands.test_admin_port import ask as ask_admin
 from tests.gateway.control.test_process import run_control
+from tests.simulated import Gate
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
 HANGUP_LINE = "log files reopened; looking at all files again"
@@ -31,14 +32,7 @@ async def test_reload_signals_cut_no_stream_and_do_not_end_the_gateway(
 ) -> None:
     file = tmp_path / "providers.toml"
     write(file, provider("ai", "openai", north.openai_url))
-    reached, opened = trio.Event(), trio.Event()
-
-    async def before_word(word: int) -> None:
-        if word == 2:
-            reached.set()
-            await opened.wait()
-
-    north.before_word = before_word
+    gate = Gate(north)
     said = bytearray()
 
     async def stream(gateway: GatewayProcess) -> None:
@@ -52,13 +46,13 @@ async def test_reload_signals_cut_no_stream_and_do_not_end_the_gateway(
     async with run_gateway(file) as gateway:
         async with trio.open_nursery() as clients:
             clients.start_soon(stream, gateway)
-            await reached.wait()
+            await gate.reached.wait()
             for number in (signal.SIGUSR2, signal.SIGUSR1, signal.SIGHUP):
                 gateway.signal(number)
             # Its line shows that the one without a line was received.
             await gateway.wait_event("log files reopened", signal="SIGUSR1")
             await gateway.wait_event(HANGUP_LINE, signal="SIGHUP")
-            opened.set()
+            gate.opened.set()
         assert said.count(b'"content"') == len(WORDS)
         assert said.endswith(b"data: [DONE]\n\n")
         [line] = await gateway.stop()

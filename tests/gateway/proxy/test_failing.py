@@ -17,6 +17,7 @@ from bridgepool.gateway.proxy._runtimes import Runtimes
 from bridgepool.http import UpstreamCut, open_upstream_client, serve_http
 from tests.gateway.proxy.raw import connect, post, raw_upstream, says, silence_to_end
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
+from tests.simulated import Gate
 
 CHAT = "/ai/v1/chat/completions"
 
@@ -85,14 +86,7 @@ async def test_a_gateway_that_is_being_left_lets_streams_end_and_admits_nobody(
     nursery: trio.Nursery,
 ) -> None:
     north = await start_upstream(nursery)
-    word, gate = trio.Event(), trio.Event()
-
-    async def before_word(number: int) -> None:
-        if number == 1:
-            word.set()
-            await gate.wait()
-
-    north.before_word = before_word
+    gate = Gate(north, at=1)
     source = MemoryReloader(ProviderSnapshot([openai(north)]))
     left = trio.Event()
     async with trio.open_nursery() as servers:
@@ -116,13 +110,13 @@ async def test_a_gateway_that_is_being_left_lets_streams_end_and_admits_nobody(
             open_upstream_client(f"http://{address}") as client,
         ):
             await streaming.send(post(CHAT, b'{"model": "m", "stream": true}'))
-            await word.wait()
+            await gate.reached.wait()
             left.set()
             await trio.testing.wait_all_tasks_blocked()
             async with client.request(b"POST", CHAT.encode(), (), b"{}") as response:
                 answer = json.loads(await response.receive_some())
             assert (response.status, answer["error"]["code"]) == (503, "shutting_down")
-            gate.set()
+            gate.opened.set()
             await streaming.read_until(b"[DONE]")
         servers.cancel_scope.cancel()
 

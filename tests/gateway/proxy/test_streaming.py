@@ -7,29 +7,15 @@ import pytest
 import trio
 
 from bridgepool.gateway import GatewaySettings, Outcome
-from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
+from bridgepool.gateway.demo._upstream import WORDS
 from bridgepool.http import UpstreamCut, UpstreamLimits, open_upstream_client
 from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head, says, silence
 from tests.gateway.proxy.rig import anthropic, open_rig, openai, start_upstream
+from tests.simulated import Gate
 
 CHAT = "/ai/v1/chat/completions"
 STREAM = b'{"model": "m", "stream": true}'
 OPEN = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
-
-
-class Gate:
-    """Lets an upstream say its words up to one, and the others when it is opened."""
-
-    def __init__(self, upstream: SimulatedUpstream, at: int = 2) -> None:
-        self.at = at
-        self.reached = trio.Event()
-        self.opened = trio.Event()
-        upstream.before_word = self.before_word
-
-    async def before_word(self, number: int) -> None:
-        if number == self.at:
-            self.reached.set()
-            await self.opened.wait()
 
 
 async def test_each_piece_arrives_before_the_next_is_said(nursery: trio.Nursery) -> None:
