@@ -1,4 +1,4 @@
-"""Message framing: where a body ends, in both directions. Pure.
+"""Message framing: the fields that say where a body ends, and the readers of bodies. Pure.
 
 There are three framings (RFC 9112 section 6): a length, chunks, and the end of the connection.
 Bodies are framed here and not by h11, for three reasons: a proxy must be stricter about chunks
@@ -9,7 +9,6 @@ that h11 accepts whatever is accepted here, with the same result.
 
 import re
 from collections.abc import Callable
-from typing import Protocol
 
 import attrs
 
@@ -19,7 +18,7 @@ from bridgepool.http._errors import (
     NotSupported,
     RemoteProtocolError,
 )
-from bridgepool.http._heads import find_head_end, join_fields, parse_trailers
+from bridgepool.http._heads import find_head_end, parse_trailers
 from bridgepool.http._limits import MessageLimits
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers
 
@@ -314,87 +313,3 @@ def _incomplete(buffer: ReceiveBuffer) -> bytes | None:
     if buffer.ended:
         raise RemoteProtocolError("the connection ended before the body was complete")
     return None
-
-
-class BodyWriter(Protocol):
-    """Frames one body that is being sent."""
-
-    def data(self, data: bytes) -> bytes:
-        """Return the bytes to send for this piece."""
-        ...
-
-    def end(self, trailers: Headers) -> bytes:
-        """Return the bytes to send at the end of the body."""
-        ...
-
-
-class WriteNothing:
-    """For a response that cannot have a body: the body is dropped.
-
-    A handler can therefore answer HEAD in the same way as GET.
-    """
-
-    def data(self, data: bytes) -> bytes:
-        """Return no bytes."""
-        return b""
-
-    def end(self, trailers: Headers) -> bytes:
-        """Return no bytes."""
-        return b""
-
-
-class WriteUntilClose:
-    """For a body that ends with the connection."""
-
-    def data(self, data: bytes) -> bytes:
-        """Return the piece unchanged."""
-        return data
-
-    def end(self, trailers: Headers) -> bytes:
-        """Return no bytes."""
-        return b""
-
-
-@attrs.define(eq=False)
-class WriteLength:
-    """For a body with a content-length, which the sender must keep to."""
-
-    remaining: int
-
-    def data(self, data: bytes) -> bytes:
-        """Return the piece unchanged."""
-        if len(data) > self.remaining:
-            raise LocalProtocolError("the body is longer than its content-length")
-        self.remaining -= len(data)
-        return data
-
-    def end(self, trailers: Headers) -> bytes:
-        """Return no bytes."""
-        if self.remaining:
-            raise LocalProtocolError(
-                f"the body is {self.remaining} bytes shorter than its content-length"
-            )
-        return b""
-
-
-class WriteChunks:
-    """For a chunked body: one chunk for each piece."""
-
-    def data(self, data: bytes) -> bytes:
-        """Return the piece as a chunk; nothing for an empty piece, which would end the body."""
-        return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-
-    def end(self, trailers: Headers) -> bytes:
-        """Return the last chunk and the trailers."""
-        return b"0\r\n" + join_fields(trailers)
-
-
-def require_writer(writer: BodyWriter | None) -> BodyWriter:
-    """Return the writer of the message that is being sent.
-
-    Raises:
-        LocalProtocolError: No message is being sent.
-    """
-    if writer is None:
-        raise LocalProtocolError("no message is being sent")
-    return writer

@@ -8,14 +8,22 @@ each head a second time (57 µs for a typical request; this takes 20 µs), and s
 costs as much again. The little state that it would keep is kept here: the progress of both
 messages, and whether the connection can be used afterwards.
 
-`_framing` splits and frames bodies, and `_heads` serializes heads. Property tests compare all of
-this with an h11 `Connection` that does everything.
+`_framing` splits bodies, `_body_writers` frames them, and `_heads` serializes heads. Property tests
+compare all of this with an h11 `Connection` that does everything.
 """
 
 import http
 
 import attrs
 
+from bridgepool.http._body_writers import (
+    BodyWriter,
+    WriteChunks,
+    WriteLength,
+    WriteNothing,
+    WriteUntilClose,
+    require_writer,
+)
 from bridgepool.http._errors import (
     BodyTooLarge,
     ExpectationFailed,
@@ -27,18 +35,12 @@ from bridgepool.http._errors import (
 )
 from bridgepool.http._framing import (
     BodyReader,
-    BodyWriter,
     ReadLength,
     ReceiveBuffer,
-    WriteChunks,
-    WriteLength,
-    WriteNothing,
-    WriteUntilClose,
     check_fields_to_send,
     parse_framing,
     read_nothing,
     read_until_close,
-    require_writer,
     with_length,
     without_fields,
 )

@@ -18,17 +18,15 @@ import trio
 from bridgepool._errors import BridgePoolError
 from bridgepool._network import format_address
 from bridgepool.http._asgi_websocket import AsgiWebSocketStream
-from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
-from bridgepool.http._exchange import Exchange, Handler, RequestBody
-from bridgepool.http._framing import (
+from bridgepool.http._body_writers import (
     BodyWriter,
     WriteLength,
     WriteNothing,
     WriteUntilClose,
-    check_fields_to_send,
-    with_length,
-    without_fields,
 )
+from bridgepool.http._errors import BodyTooLarge, LocalProtocolError, RemoteProtocolError
+from bridgepool.http._exchange import Exchange, Handler, RequestBody
+from bridgepool.http._framing import check_fields_to_send, with_length, without_fields
 from bridgepool.http._heads import join_fields
 from bridgepool.http._messages import NO_TRAILERS, EndOfMessage, Headers, Request, get_header
 
