@@ -250,7 +250,6 @@ def _message_events(stamp: str) -> Iterator[tuple[bool, bytes]]:
 async def serve_simulated_upstream(  # noqa: ASYNC114 -- the linter cannot be told of each
     identity: str,
     *,
-    port: int = 0,
     task_status: trio.TaskStatus[SimulatedUpstream] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve one simulated upstream on loopback, until it is stopped or cancelled.
@@ -259,11 +258,10 @@ async def serve_simulated_upstream(  # noqa: ASYNC114 -- the linter cannot be to
 
     Args:
         identity: its name, which marks its answers.
-        port: 0 for a free port.
     """
     upstream = SimulatedUpstream(identity)
     with upstream.scope:
-        listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         upstream.address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
         task_status.started(upstream)  # a client that connects now waits in the socket's backlog
         await serve_http(upstream.handle, listeners)
