@@ -123,7 +123,7 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a disabled provider begins responses on a websocket", _RELAY_TESTS,
-        f"{_RELAY}:_Relay._passes", "self._guard.refuse_now()", "None",
+        "gateway/proxy/websockets/_guard.py:SocketGuard.passes", "self.call.refuse_now()", "None",
     ),
     bug(
         "a websocket is closed within a message", _RELAY_TESTS, f"{_RELAY}:relay_websocket",

@@ -1,12 +1,16 @@
-"""Whether the client of an open websocket may still use it.
+"""Whether the client of an open websocket may still use it, and which of its messages go on.
 
 A request is judged once, a websocket lives for an hour: meanwhile its key may expire or be revoked,
 and the rules of its client may change. So the client is identified and judged again every few
 seconds, by the key that it sent at the beginning.
+
+A provider that was disabled meanwhile gets no new message: what is under way goes on, and the
+client gets an error in place of a new response.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -32,6 +36,7 @@ from bridgepool.http import DataPiece
 CHECK_INTERVAL: Final = 5.0
 """Seconds after which a client is judged again."""
 _CHECK_TIMEOUT: Final = 5.0  # seconds for the answer of who has the key
+_ASKS_RESPONSE: Final = re.compile(rb'"type"\s*:\s*"response\.create"')
 
 
 @attrs.define(eq=False)
@@ -48,6 +53,12 @@ class SocketGuard:
     _refusal: Refusal | None = None
     _reader: SocketReader | None = None  # of what the provider says of its responses
     _log: SocketLog | None = None
+    # Of the current message of the client: why it goes nowhere; what judges it; and, if it does
+    # not simply pass, whether it asks for a response.
+    _message_refusal: Refusal | None = None
+    _message_use: SocketUse | None = None
+    _asks: bool = False
+    _told: Refusal | None = None  # the client was told so
 
     def begin(self, *, reads_usage: bool) -> None:
         """Begin to read what somebody wants to know; judge the client.
@@ -69,10 +80,6 @@ class SocketGuard:
     def messages(self) -> WebSocketMessages | None:
         """What its messages say; None if that is not known."""
         return self._match.route.messages
-
-    def refuse_now(self) -> Refusal | None:
-        """Return why no message of the client goes on now; None if they may."""
-        return self._refusal or self.call.refuse_now()
 
     async def check(self) -> Refusal | None:
         """Judge the client again; return why the websocket ends, or None."""
@@ -114,6 +121,34 @@ class SocketGuard:
             self.use = SocketUse(caller, uses, kind, messages, self._record, is_first=opened)
         return None
 
+    def passes(self, piece: DataPiece) -> bool:
+        """Return whether a piece of the client's goes on as it came; else `take` it."""
+        if piece.begins:
+            self._message_refusal = self._refusal or self.call.refuse_now()
+            self._message_use = self.use
+            if self._message_refusal is None:
+                self._told = None
+        return self._message_refusal is None and self._message_use is None
+
+    async def take(self, piece: DataPiece) -> tuple[DataPiece, ...] | Refusal:
+        """Take a piece that does not pass; return what goes on, or an error for the client."""
+        found: tuple[DataPiece, ...] | Refusal | None = self._message_refusal
+        if piece.begins:
+            self._asks = _ASKS_RESPONSE.search(piece.payload) is not None
+        if found is not None:
+            if not piece.begins or (found == self._told and not self._asks):
+                return ()
+            self._told = self._message_refusal
+        elif self._message_use is None:
+            raise AssertionError("the piece passes")
+        else:
+            found = await self._message_use.take(piece)
+        if isinstance(found, Refusal):
+            found = self.call.fit(found)
+            if self._asks and self._log is not None:
+                self._log.note_refused(found)
+        return found
+
     def note_client(self, pieces: Iterable[DataPiece]) -> None:
         """Note pieces of the client's messages, before they go on."""
         if self._log is not None:
@@ -123,11 +158,6 @@ class SocketGuard:
         """Read the client's messages that have gone on."""
         if self._log is not None:
             self._log.read_client()
-
-    def note_refused(self, refusal: Refusal) -> None:
-        """Note that a message which asks for a response was refused."""
-        if self._log is not None:
-            self._log.note_refused(refusal)
 
     async def note_provider(self, pieces: Iterable[DataPiece]) -> Refusal | None:
         """Note pieces of the provider's messages, which have gone to the client.

@@ -11,14 +11,12 @@ message to the client is under way. When the request is cancelled, at the drain 
 end of a shutdown, the message under way still has a second to end. Before that, `SocketClosing`
 ends the relay between two responses.
 
-A provider that was disabled meanwhile gets no new message: what is under way goes on, and the
-client gets an error in place of a new response. A client that may not go on is closed between two
-messages.
+The guard says which messages of the client go on; the client gets an error in place of another one.
+A client that may not go on is closed between two messages.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -41,7 +39,6 @@ from bridgepool.gateway.proxy.websockets._guard import CHECK_INTERVAL, SocketGua
 from bridgepool.gateway.proxy.websockets._lifetime import MAX_AGE
 from bridgepool.gateway.proxy.websockets._peer import Peer
 from bridgepool.gateway.proxy.websockets._responses import SocketResponses
-from bridgepool.gateway.proxy.websockets._use import SocketUse
 from bridgepool.http import (
     ControlFrame,
     DataPiece,
@@ -61,7 +58,6 @@ _LINGER_TIMEOUT: Final = 2.0  # seconds for the client to answer a close
 _LEAVE_TIMEOUT: Final = 10.0  # seconds for a message to the client that is under way
 _GOING_AWAY, _POLICY, _INTERNAL, _RESTART = 1001, 1008, 1011, 1012
 _NO_CODE, _NO_CLOSE = 1005, 1006  # never sent
-_ASKS_RESPONSE: Final = re.compile(rb'"type"\s*:\s*"response\.create"')
 
 
 @attrs.frozen
@@ -109,10 +105,6 @@ class _Relay:
     _started: float = attrs.field(factory=trio.current_time)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _end: _End | None = None
-    _refusal: Refusal | None = None  # why the current message of the client goes nowhere
-    _asks: bool = False  # whether that message asks for a response; known if it is judged
-    _told: Refusal | None = None  # the client was told so
-    _use: SocketUse | None = None  # that judges the current message of the client
     _leaving: _End | None = None  # when no message to the client is under way
     _leave_by: float = 0.0
     _checked: float = attrs.field(factory=trio.current_time)  # whether the client may go on
@@ -168,8 +160,12 @@ class _Relay:
         from_client = source is self._client
         for item in items:
             if isinstance(item, DataPiece):
-                if from_client and not self._passes(item):
-                    pieces += await self._judge(item)
+                if from_client and not self._guard.passes(item):
+                    found = await self._guard.take(item)
+                    if isinstance(found, Refusal):
+                        await self._send_error(found)
+                    else:
+                        pieces += found
                 else:
                     pieces.append(item)
             elif item.opcode is Opcode.PING:
@@ -212,37 +208,8 @@ class _Relay:
         if self._leaving is not None and not self._client.in_message:
             self._finish(self._leaving)
 
-    def _passes(self, piece: DataPiece) -> bool:
-        """Return whether a piece of the client's goes on as it came."""
-        if piece.begins:
-            self._refusal, self._use = self._guard.refuse_now(), self._guard.use
-            if self._refusal is None:
-                self._told = None
-        return self._refusal is None and self._use is None
-
-    async def _judge(self, piece: DataPiece) -> tuple[DataPiece, ...]:
-        """Return what goes on with a piece of the client's; answer a message that does not."""
-        refusal = self._refusal
-        if piece.begins:
-            self._asks = _ASKS_RESPONSE.search(piece.payload) is not None
-        if refusal is not None:
-            if piece.begins and (refusal != self._told or self._asks):
-                self._told = refusal
-                await self._send_error(refusal)
-            return ()
-        if self._use is None:
-            raise AssertionError("the piece passes")
-        found = await self._use.take(piece)
-        if isinstance(found, Refusal):
-            await self._send_error(found)
-            return ()
-        return found
-
     async def _send_error(self, refusal: Refusal) -> None:
         """Send the client an error as a message, when one may begin."""
-        refusal = self._guard.call.fit(refusal)
-        if self._asks:
-            self._guard.note_refused(refusal)
         details = ErrorDetails(
             refusal.status, refusal.code, refusal.message, self._record.request_id
         )
