@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import attrs
 import trio
@@ -10,8 +12,11 @@ import trio
 from bridgepool import (
     CachedBridgePool,
     ProviderSnapshot,
+    ReloadStatus,
     open_bridge_pool,
 )
+from bridgepool._changes import ChangeBus
+from bridgepool._reload import watch_providers
 
 Snapshot = ProviderSnapshot[str]
 Pool = CachedBridgePool[str, str, str]
@@ -41,6 +46,18 @@ class ScriptedReloader:
         step = self.script[min(len(self.times), len(self.script)) - 1]
         await trio.sleep(self.seconds)
         return step()
+
+
+@asynccontextmanager
+async def watched(
+    reloader: ScriptedReloader, **options: Any
+) -> AsyncIterator[tuple[Pool, ChangeBus, ReloadStatus]]:
+    """Keep a pool of the provider "a" up to date for the block, by the notices of a bus."""
+    bus = ChangeBus()
+    async with open_pool("a") as pool, trio.open_nursery() as nursery:
+        watch = partial(watch_providers, **options)
+        yield pool, bus, await nursery.start(watch, pool, reloader, bus.subscribe())
+        nursery.cancel_scope.cancel()
 
 
 def gives(*providers: str, revision: int | None = None) -> Callable[[], Snapshot]:

@@ -18,6 +18,7 @@ from tests.core.reloading import (
     gaps,
     gives,
     open_pool,
+    watched,
 )
 
 
@@ -79,13 +80,11 @@ async def test_a_burst_of_a_thousand_notices_costs_one_or_two_reloads(
 
 @pytest.mark.parametrize("works", [True, False])
 async def test_a_storm_of_notices_is_not_a_storm_of_reloads(
-    nursery: trio.Nursery, autojump_clock: MockClock, works: bool
+    autojump_clock: MockClock, works: bool
 ) -> None:
-    bus = ChangeBus()
     broken = fails(ReloadError("down"))
     reloader = ScriptedReloader([gives("a"), gives("a") if works else broken])
-    async with open_pool("a") as pool:
-        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+    async with watched(reloader) as (_, bus, _):
         storm = trio.current_time()
         while trio.current_time() < storm + 10:
             bus.publish()
@@ -96,16 +95,13 @@ async def test_a_storm_of_notices_is_not_a_storm_of_reloads(
             assert min(gaps(reloader.times)) >= 0.0999
             assert [round(time, 1) for time in reloader.times[:6]] == [0, 0.1, 0.3, 0.7, 1.5, 2.5]
             assert len(reloader.times) == 13
-        nursery.cancel_scope.cancel()
 
 
 async def test_changes_a_few_tenths_of_a_second_apart_do_not_wait_after_a_storm_either(
-    nursery: trio.Nursery, autojump_clock: MockClock
+    autojump_clock: MockClock,
 ) -> None:
-    bus = ChangeBus()
     reloader = ScriptedReloader([gives("a")])
-    async with open_pool("a") as pool:
-        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+    async with watched(reloader) as (_, bus, _):
         for _ in range(600):
             bus.publish()
             await trio.sleep(0.005)
@@ -118,16 +114,11 @@ async def test_changes_a_few_tenths_of_a_second_apart_do_not_wait_after_a_storm_
             if len(reloader.times) == before:
                 late.append(number)
         assert late in ([0, 1, 2], [0, 1], [0], []), "those that fell into the storm's last wait"
-        nursery.cancel_scope.cancel()
 
 
-async def test_after_a_rest_a_notice_is_followed_at_once_again(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    bus = ChangeBus()
+async def test_after_a_rest_a_notice_is_followed_at_once_again(autojump_clock: MockClock) -> None:
     reloader = ScriptedReloader([gives("a")])
-    async with open_pool("a") as pool:
-        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+    async with watched(reloader) as (_, bus, _):
         for _ in range(1000):
             bus.publish()
             await trio.sleep(0.005)
@@ -138,16 +129,11 @@ async def test_after_a_rest_a_notice_is_followed_at_once_again(
             bus.publish()
             await trio.sleep(0.0002)
             assert len(reloader.times) == before + 1
-        nursery.cancel_scope.cancel()
 
 
-async def test_a_notice_during_a_reload_causes_another(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    bus = ChangeBus()
+async def test_a_notice_during_a_reload_causes_another(autojump_clock: MockClock) -> None:
     reloader = ScriptedReloader([gives("a"), gives("b"), gives("c")], seconds=5)
-    async with open_pool("a") as pool:
-        await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+    async with watched(reloader) as (pool, bus, _):
         bus.publish()
         await trio.sleep(1)
         assert len(reloader.times) == 2
@@ -155,18 +141,15 @@ async def test_a_notice_during_a_reload_causes_another(
         await trio.sleep(10)
         assert reloader.times == [0, 5, 10]
         assert pool.snapshot.providers == ("c",)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_failed_reload_keeps_the_last_good_and_is_retried_until_it_succeeds(
-    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bus = ChangeBus()
     down = fails(ReloadError("the source is down"))
     reloader = ScriptedReloader([gives("a", revision=1)] + [down] * 40 + [gives("b", revision=2)])
     caplog.set_level(logging.INFO, "bridgepool")
-    async with open_pool("a") as pool:
-        status = await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+    async with watched(reloader) as (pool, bus, status):
         await trio.sleep(1)
         bus.publish()
         await trio.sleep(1)
@@ -179,19 +162,15 @@ async def test_a_failed_reload_keeps_the_last_good_and_is_retried_until_it_succe
         assert pool.snapshot.providers == ("b",)
         assert (status.failures, status.failures_in_a_row, status.revision) == (40, 0, 2)
         assert status.last_error == "the source is down"
-        nursery.cancel_scope.cancel()
     # Told when it begins and when it is over, not forty times.
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 
 async def test_waits_between_retries_grow_are_capped_and_stay_spread_at_the_cap(
-    nursery: trio.Nursery, autojump_clock: MockClock
+    autojump_clock: MockClock,
 ) -> None:
-    bus = ChangeBus()
     reloader = ScriptedReloader([gives("a"), fails(ReloadError("down"))])
-    async with open_pool("a") as pool:
-        watch = partial(watch_providers, retry_delay=1, max_retry_delay=8)
-        await nursery.start(watch, pool, reloader, bus.subscribe())
+    async with watched(reloader, retry_delay=1, max_retry_delay=8) as (_, bus, _):
         bus.publish()
         await trio.sleep(2000)
         waits = gaps(reloader.times[1:])
@@ -200,18 +179,12 @@ async def test_waits_between_retries_grow_are_capped_and_stay_spread_at_the_cap(
         assert max(late) <= 8 + 1e-6
         assert len({round(wait, 6) for wait in late}) > len(late) // 2
         assert 2 < sum(late) / len(late) < 6
-        nursery.cancel_scope.cancel()
 
 
-async def test_a_notice_ends_the_wait_for_a_retry(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    bus = ChangeBus()
+async def test_a_notice_ends_the_wait_for_a_retry(autojump_clock: MockClock) -> None:
     down = fails(ReloadError("down"))
     reloader = ScriptedReloader([gives("a"), down, gives("b")])
-    async with open_pool("a") as pool:
-        watch = partial(watch_providers, retry_delay=1e9, max_retry_delay=1e9)
-        await nursery.start(watch, pool, reloader, bus.subscribe())
+    async with watched(reloader, retry_delay=1e9, max_retry_delay=1e9) as (pool, bus, _):
         await trio.sleep(1)
         bus.publish()
         await trio.sleep(1)
@@ -220,25 +193,20 @@ async def test_a_notice_ends_the_wait_for_a_retry(
         await wait_all_tasks_blocked()
         assert reloader.times[2:] == [2]
         assert pool.snapshot.providers == ("b",)
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_retry_that_falls_due_meanwhile_makes_a_notice_no_earlier(
-    nursery: trio.Nursery, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("random.random", lambda: 0.5)
-    bus = ChangeBus()
     reloader = ScriptedReloader([gives("a"), fails(ReloadError("away")), gives("b")])
-    async with open_pool("a") as pool:
-        watch = partial(watch_providers, min_interval=1, retry_delay=1)
-        await nursery.start(watch, pool, reloader, bus.subscribe())
+    async with watched(reloader, min_interval=1, retry_delay=1) as (_, bus, _):
         await trio.sleep(10)
         bus.publish()
         await trio.sleep(0.1)
         bus.publish()  # waits for a second after the failed reload; the retry was due in half
         await trio.sleep(10)
         assert gaps(reloader.times) == [10, 1]
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_lost_notice_is_repaired_by_a_poll_that_is_not_in_step(
@@ -256,29 +224,21 @@ async def test_a_lost_notice_is_repaired_by_a_poll_that_is_not_in_step(
         nursery.cancel_scope.cancel()
 
 
-async def test_without_a_poll_only_notices_cause_reloads(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    bus = ChangeBus()
+async def test_without_a_poll_only_notices_cause_reloads(autojump_clock: MockClock) -> None:
     reloader = ScriptedReloader([gives("a")])
-    async with open_pool("a") as pool:
-        watch = partial(watch_providers, poll_interval=inf)
-        await nursery.start(watch, pool, reloader, bus.subscribe())
+    async with watched(reloader, poll_interval=inf) as (_, bus, _):
         await trio.sleep(80_000)
         assert len(reloader.times) == 1
         bus.publish()
         await trio.sleep(1)
         assert len(reloader.times) == 2
-        nursery.cancel_scope.cancel()
 
 
 async def test_when_the_notices_end_the_poll_goes_on_and_the_status_tells(
-    nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bus = ChangeBus()
     reloader = ScriptedReloader([gives("a"), gives("b")])
-    async with open_pool("a") as pool:
-        status = await nursery.start(watch_providers, pool, reloader, bus.subscribe())
+    async with watched(reloader) as (pool, bus, status):
         assert status.following
         bus.close()
         await wait_all_tasks_blocked()
@@ -286,7 +246,6 @@ async def test_when_the_notices_end_the_poll_goes_on_and_the_status_tells(
         assert "notices ended" in caplog.text
         await trio.sleep(300)
         assert pool.snapshot.providers == ("b",)
-        nursery.cancel_scope.cancel()
 
 
 async def test_when_the_channel_of_notices_breaks_the_poll_goes_on(
