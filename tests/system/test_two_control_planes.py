@@ -20,7 +20,7 @@ from bridgepool.gateway.serving._listening import Address, open_listeners
 from bridgepool.transports.websocket import serve_websockets
 from tests.ports import free_port
 from tests.postgres import PostgresServer
-from tests.system.asking import GENEROUS, Home
+from tests.system.asking import GENEROUS, Front, Home
 from tests.system.command import run_to_end
 from tests.system.load import open_load
 from tests.system.rig import (
@@ -44,10 +44,18 @@ async def another(home: Home) -> Home:
 
 
 @asynccontextmanager
-async def open_two(folder: Path, url: str) -> AsyncIterator[tuple[Plane, Plane]]:
+async def open_two(
+    folder: Path, url: str, north: SimulatedUpstream
+) -> AsyncIterator[tuple[Plane, Plane, Front]]:
+    """Open two, and a gateway of the second one, which serves what was added through the first."""
     home = await make_home(folder, url)
     async with open_plane(home) as one, open_plane(await another(home)) as other:
-        yield one, other
+        await home.add("ai", north, "sk-1")
+        async with open_front(other.home, control_source(other.home)) as (front, _):
+            await front.wait_ready(ready=True, connected=True)
+            await front.wait_outcome("north")
+            await wait_connected(one.hub, True)
+            yield one, other, front
 
 
 async def wait_connected(hub: Hub, connected: bool) -> float:
@@ -62,42 +70,34 @@ async def wait_connected(hub: Hub, connected: bool) -> float:
 async def test_a_change_through_one_is_served_by_a_gateway_of_the_other_and_told_to_the_writer(
     url: str, tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
 ) -> None:
-    async with open_two(tmp_path, url) as (one, other):
-        await one.home.add("ai", north, "sk-1")
-        async with open_front(other.home, control_source(other.home)) as (front, _):
-            await front.wait_ready(ready=True, connected=True)
-            await front.wait_outcome("north")
-            await wait_connected(one.hub, True)
-            async with open_load(front.url, front.key):
-                for writer, upstream in ((one, south), (other, north), (one, south)):
-                    revision = await writer.home.change("ai", base_url=upstream.openai_url)
-                    took = await front.wait_outcome(upstream.identity)
-                    print(f"converged: {took:.3f} s after a change through a control plane")
-                    began = trio.current_time()
-                    [row] = await one.home.wait_applied(revision)
-                    assert (row["state"], row["revision"]) == ("applied", revision)
-                    took = trio.current_time() - began
-                    print(f"converged: {took:.3f} s until the writer was told")
+    async with (
+        open_two(tmp_path, url, north) as (one, other, front),
+        open_load(front.url, front.key),
+    ):
+        for writer, upstream in ((one, south), (other, north), (one, south)):
+            revision = await writer.home.change("ai", base_url=upstream.openai_url)
+            took = await front.wait_outcome(upstream.identity)
+            print(f"converged: {took:.3f} s after a change through a control plane")
+            began = trio.current_time()
+            [row] = await one.home.wait_applied(revision)
+            assert (row["state"], row["revision"]) == ("applied", revision)
+            took = trio.current_time() - began
+            print(f"converged: {took:.3f} s until the writer was told")
 
 
 async def test_the_command_waits_for_the_gateways_of_the_other(
     url: str, tmp_path: Path, north: SimulatedUpstream, south: SimulatedUpstream
 ) -> None:
-    async with open_two(tmp_path, url) as (one, other):
-        await one.home.add("ai", north, "sk-1")
-        async with open_front(other.home, control_source(other.home)) as (front, _):
-            await front.wait_ready(ready=True, connected=True)
-            await front.wait_outcome("north")
-            await wait_connected(one.hub, True)
-            url = f"http://127.0.0.1:{one.home.api_port}"
-            where = ("--url", url, "--admin-key-file", str(one.home.admin_file))
-            change = ("update", "ai", "--base-url", south.openai_url, "--wait", "15")
-            command = await run_to_end("providers", *change, *where)
-            assert command.status == 0, command.everything
-            # What the command said is so at once.
-            assert await front.outcome() == "south"
-            [row] = [line for line in command.out.splitlines() if " applied " in f"{line} "]
-            assert row.split()[0] == "first", command.everything  # the name of the gateway's key
+    async with open_two(tmp_path, url, north) as (one, _, front):
+        url = f"http://127.0.0.1:{one.home.api_port}"
+        where = ("--url", url, "--admin-key-file", str(one.home.admin_file))
+        change = ("update", "ai", "--base-url", south.openai_url, "--wait", "15")
+        command = await run_to_end("providers", *change, *where)
+        assert command.status == 0, command.everything
+        # What the command said is so at once.
+        assert await front.outcome() == "south"
+        [row] = [line for line in command.out.splitlines() if " applied " in f"{line} "]
+        assert row.split()[0] == "first", command.everything  # the name of the gateway's key
 
 
 async def test_a_gateway_that_is_rejected_a_row_at_one_is_told_of_at_the_other(
@@ -105,17 +105,12 @@ async def test_a_gateway_that_is_rejected_a_row_at_one_is_told_of_at_the_other(
     tmp_path: Path,
     north: SimulatedUpstream,
 ) -> None:
-    async with open_two(tmp_path, url) as (one, other):
-        await one.home.add("ai", north, "sk-1")
-        async with open_front(other.home, control_source(other.home)) as (front, _):
-            await front.wait_ready(ready=True, connected=True)
-            await front.wait_outcome("north")
-            await wait_connected(one.hub, True)
-            revision = await one.home.add("by-env", north, key_env="BRIDGEPOOL_NOT_SET")
-            [row] = await one.home.wait_applied(revision)
-            assert row["state"] == "rejected"
-            assert "BRIDGEPOOL_NOT_SET" in json.dumps(row["rejected"])
-            assert await front.outcome() == "north"
+    async with open_two(tmp_path, url, north) as (one, _, front):
+        revision = await one.home.add("by-env", north, key_env="BRIDGEPOOL_NOT_SET")
+        [row] = await one.home.wait_applied(revision)
+        assert row["state"] == "rejected"
+        assert "BRIDGEPOOL_NOT_SET" in json.dumps(row["rejected"])
+        assert await front.outcome() == "north"
 
 
 async def test_a_gateway_moves_to_the_other_when_one_is_killed_and_never_goes_back(
