@@ -54,7 +54,7 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what a request used is not settled", _LIMITER_TESTS,
-        "gateway/limits/_limiter.py:_Scope.settle",
+        "gateway/limits/_limiter.py:WholeScope.settle",
         "self.rates[name].take(used[name] - taken[name], now)", "pass",
     ),
     bug(

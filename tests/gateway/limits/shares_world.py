@@ -22,7 +22,7 @@ GATEWAYS = 10
 class Gateway:
     name: str
     world: World
-    limiter: Limiter = attrs.field(init=False)
+    limiter: Limiter[LeasedScope] = attrs.field(init=False)
     skew: float = 0.0
     """How much its clock is wrong."""
     plane: int = 0
@@ -48,7 +48,6 @@ class Gateway:
             self.answer = None
             for one, share in zip(asked, given_shares, strict=True):
                 scope = self.limiter.scopes["client", one.id]
-                assert isinstance(scope, LeasedScope)
                 scope.apply(one, share, world.now)
         for request in list(self.running):
             ends, grant, tokens = request
@@ -72,19 +71,19 @@ class Gateway:
     def lose_session(self) -> None:
         self.asking = self.answer = None
         for scope in self.limiter.scopes.values():
-            scope.lend_least(self.world.now)  # type: ignore[attr-defined]  # leased
+            scope.lend_least(self.world.now)
 
     def demands(self) -> list[ShareDemand]:
         return [
             one
             for (kind, name), scope in self.limiter.scopes.items()
-            for one in scope.demands(kind, name, self.world.now)  # type: ignore[attr-defined]  # leased
+            for one in scope.demands(kind, name, self.world.now)
         ]
 
     def ask(self, tokens: float, duration: float) -> bool:
         """Make a request; the first one waits for a share, if a control plane can be asked."""
         for scope in self.limiter.scopes_of(self.world.caller):
-            if scope.lacks_shares and self.world.plane_is_there:  # type: ignore[attr-defined]  # leased
+            if scope.lacks_shares and self.world.plane_is_there:
                 if self.asking is None and self.answer is None:
                     self.next_report = min(self.next_report, self.world.now)
                 return False

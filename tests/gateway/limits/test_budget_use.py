@@ -55,7 +55,6 @@ async def test_a_gateway_with_shares_lists_what_all_gateways_have_spent() -> Non
 
     def report(remaining: float) -> None:
         [scope] = limits.scopes.values()
-        assert isinstance(scope, LeasedScope)
         for asked in scope.demands("client", "ada", clocks.now):
             left = remaining if asked.rule == "money_per_day" else 60
             scope.apply(asked, Share(min(2, left), left), clocks.now)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgepool.gateway.limits._budgets import Budget, period_end, period_start
-from bridgepool.gateway.limits._limiter import Exceeded, Grant, Limiter, costs_of
+from bridgepool.gateway.limits._limiter import Exceeded, Grant, Limiter, WholeScope, costs_of
 from bridgepool.gateway.limits._rate import MinuteRate
 from bridgepool.gateway.providers import Caller, ClientRules
 
@@ -26,8 +26,8 @@ class Clocks:
         self.wall += seconds
 
 
-def limiter(clocks: Clocks) -> Limiter:
-    return Limiter(lambda: clocks.now, lambda: clocks.wall)
+def limiter(clocks: Clocks) -> Limiter[WholeScope]:
+    return Limiter(lambda: clocks.now, lambda: clocks.wall, WholeScope)
 
 
 def caller(rules: dict[str, Any] | None = None, **key_rules: Any) -> Caller:

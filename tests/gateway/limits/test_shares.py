@@ -268,7 +268,6 @@ def test_a_budget_that_is_raised_lowered_or_made_again_goes_on() -> None:
         for _ in range(80):
             now += 1.0
             for scope in limiter.scopes.values():
-                assert isinstance(scope, LeasedScope)
                 asked = scope.demands("client", "ada", now)
                 for one, share in zip(asked, ledger.lease("g", asked, now, NEW_YEAR), strict=True):
                     scope.apply(one, share, now)

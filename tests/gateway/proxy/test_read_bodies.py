@@ -6,7 +6,7 @@ import attrs
 import pytest
 import trio
 
-from bridgepool.gateway.limits._limiter import Costs, Limiter
+from bridgepool.gateway.limits._limiter import Costs, Limiter, Scope
 from bridgepool.gateway.limits._model_reader import ModelReader
 from bridgepool.gateway.providers import Caller, Client, ClientRules, hash_key
 from bridgepool.gateway.proxy._model_bodies import feed_models
@@ -72,7 +72,7 @@ async def test_a_body_is_held_until_its_answer_begins(nursery: trio.Nursery) -> 
 class Unanswered:
     """Limits of which a control plane is asked, and never answers."""
 
-    limiter: Limiter
+    limiter: Limiter[Scope]
     asked: trio.Event = attrs.field(factory=trio.Event)
     in_memory: bool = False
 

@@ -12,8 +12,8 @@ Nothing here waits. Rates use a clock that never goes back, budgets that of the 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import attrs
 
@@ -95,8 +95,11 @@ class Scope(Protocol):
         ...
 
 
+S_co = TypeVar("S_co", bound=Scope, covariant=True)
+
+
 @attrs.define(eq=False)
-class _Scope:
+class WholeScope:
     """What one client or key has used of its whole limits."""
 
     rules: ClientRules
@@ -178,34 +181,34 @@ class _Scope:
 class Grant:
     """A request that was admitted; end it once."""
 
-    _limiter: Limiter
-    _scopes: list[tuple[Scope, dict[str, float]]]
+    _clock: Callable[[], float]
+    _scopes: Sequence[tuple[Scope, dict[str, float]]]
     _taken: Costs
     rates: RateStatus
     """What is left after it."""
 
     def end(self, used: Costs | None) -> None:
         """Settle what the request used; None if that is what was estimated."""
-        now, taken = self._limiter.clock(), self._taken
+        now, taken = self._clock(), self._taken
         for scope, periods in self._scopes:
             scope.settle(taken, taken if used is None else used, periods, now)
-        self._scopes = []
+        self._scopes = ()
 
 
 @attrs.define(eq=False)
-class Limiter:
+class Limiter(Generic[S_co]):
     """What all clients of a gateway have used.
 
     Args:
         clock: Returns seconds; never goes back.
         wall: Returns the seconds since the epoch.
-        make: Makes a scope; by default one that has the whole limits.
+        make: Makes a scope.
     """
 
     clock: Callable[[], float]
     wall: Callable[[], float]
-    _make: Callable[[ClientRules], Scope] = _Scope
-    scopes: dict[ScopeId, Scope] = attrs.field(factory=dict, init=False)
+    _make: Callable[[ClientRules], S_co]
+    scopes: dict[ScopeId, S_co] = attrs.field(factory=dict, init=False)
     """What each client and key has used."""
 
     def admit(self, caller: Caller, costs: Costs) -> Grant | Exceeded:
@@ -223,13 +226,13 @@ class Limiter:
                 limit = getattr(scope.rules, found[0])
                 return Exceeded(*found, limit, rate_status(scopes, now))
         taken = [(scope, scope.take(costs, now, wall)) for scope in scopes]
-        return Grant(self, taken, costs, rate_status(scopes, now))
+        return Grant(self.clock, taken, costs, rate_status(scopes, now))
 
-    def scopes_of(self, caller: Caller) -> list[Scope]:
+    def scopes_of(self, caller: Caller) -> list[S_co]:
         """Return the scopes that a client's requests belong to."""
         return self._scopes_of(caller, self.clock())
 
-    def _scopes_of(self, caller: Caller, now: float) -> list[Scope]:
+    def _scopes_of(self, caller: Caller, now: float) -> list[S_co]:
         found = []
         for scope_id in rules_of(caller).limited:
             rules = caller.rules if scope_id[0] == "client" else caller.key_rules
@@ -239,7 +242,7 @@ class Limiter:
             found.append(scope)
         return found
 
-    def _set_rules(self, scope_id: ScopeId, rules: ClientRules, now: float) -> Scope:
+    def _set_rules(self, scope_id: ScopeId, rules: ClientRules, now: float) -> S_co:
         scope = self.scopes.get(scope_id)
         if scope is None:
             scope = self.scopes[scope_id] = self._make(rules)
@@ -263,7 +266,7 @@ class SharedLimits(Protocol):
     """The limits of clients, shared with other gateways; `LimitLeases` has them."""
 
     @property
-    def limiter(self) -> Limiter:
+    def limiter(self) -> Limiter[Scope]:
         """What clients have used of this gateway's shares."""
         ...
 

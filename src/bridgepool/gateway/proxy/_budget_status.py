@@ -13,14 +13,14 @@ from typing import Final
 import trio
 
 from bridgepool.gateway.limits._budgets import BudgetUse
-from bridgepool.gateway.limits._limiter import Limiter
+from bridgepool.gateway.limits._limiter import Limiter, Scope
 
 MAX_BUDGETS: Final = 100
 """How many are listed."""
 _AT_ONCE: Final = 500  # scopes between two checkpoints: some hundred microseconds
 
 
-async def find_nearly_spent(limiter: Limiter) -> list[BudgetUse]:
+async def find_nearly_spent(limiter: Limiter[Scope]) -> list[BudgetUse]:
     """Return the budgets of which 80 % or more is spent, those with the largest part first.
 
     A checkpoint, and more of them if there are many clients.

@@ -24,7 +24,9 @@ from bridgepool.gateway.limits._limiter import (
     Exceeded,
     Grant,
     Limiter,
+    Scope,
     SharedLimits,
+    WholeScope,
     costs_of,
     wall_clock,
 )
@@ -142,17 +144,17 @@ class ClientUses:
     """For budgets of money."""
     shared: SharedLimits | None = None
     """The limits, if they are shared with other gateways."""
-    limiter: Limiter = attrs.field(init=False)
+    limiter: Limiter[Scope] = attrs.field(init=False)
     bodies: ReplayBudget = attrs.field(factory=lambda: ReplayBudget(_MAX_READ_BODIES))
     """Bodies that are held because of rules on models."""
     _no_prices_logged: bool = False
     _memory_logged: bool = False
 
     @limiter.default
-    def _make_limiter(self) -> Limiter:
+    def _make_limiter(self) -> Limiter[Scope]:
         if self.shared is not None:
             return self.shared.limiter
-        return Limiter(trio.current_time, wall_clock)
+        return Limiter(trio.current_time, wall_clock, WholeScope)
 
     async def admit(
         self,

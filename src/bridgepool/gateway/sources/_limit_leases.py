@@ -44,7 +44,7 @@ Lease: TypeAlias = Callable[[LeaseShares], Awaitable[LeasedShares]]
 class LimitLeases:
     """The limits of clients, shared with the other gateways of a control plane."""
 
-    limiter: Limiter = attrs.field(init=False)
+    limiter: Limiter[LeasedScope] = attrs.field(init=False)
     """What clients have used of this gateway's shares."""
     _in_memory: bool = attrs.field(default=False, init=False)  # at the control plane
     _lease: Lease | None = attrs.field(default=None, init=False)  # None without a session
@@ -70,7 +70,7 @@ class LimitLeases:
         """Note that a session has begun, on which shares are leased; or, None, ended."""
         self._lease = lease
         if lease is None:
-            for scope in self._all_scopes():
+            for scope in self.limiter.scopes.values():
                 scope.lend_least(trio.current_time())
         elif self._alone:
             self._set_alone(False)
@@ -97,7 +97,7 @@ class LimitLeases:
 
         A checkpoint if something is awaited.
         """
-        lacking = [scope for scope in self._leased_scopes(caller) if scope.lacks_shares]
+        lacking = [scope for scope in self.limiter.scopes_of(caller) if scope.lacks_shares]
         if not lacking:
             return
         now = trio.current_time()
@@ -114,11 +114,6 @@ class LimitLeases:
             await trio.lowlevel.checkpoint()
             return False
         return await self._report_soon()
-
-    def _leased_scopes(self, caller: Caller) -> Iterator[LeasedScope]:
-        for scope in self.limiter.scopes_of(caller):
-            if isinstance(scope, LeasedScope):
-                yield scope
 
     async def _report_soon(self) -> bool:
         if self._lease is None:
@@ -164,7 +159,7 @@ class LimitLeases:
     def _demands(self) -> Iterator[tuple[LeasedScope, ShareDemand]]:
         now, count = trio.current_time(), 0
         for (kind, scope_id), scope in self.limiter.scopes.items():
-            if not isinstance(scope, LeasedScope) or not scope.is_to_be_reported(now):
+            if not scope.is_to_be_reported(now):
                 continue
             for one in scope.demands(kind, scope_id, now):
                 count += 1
@@ -174,10 +169,5 @@ class LimitLeases:
 
     def _set_alone(self, alone: bool) -> None:
         self._alone = alone
-        for scope in self._all_scopes():
-            scope.set_alone(alone, trio.current_time())
-
-    def _all_scopes(self) -> Iterator[LeasedScope]:
         for scope in self.limiter.scopes.values():
-            if isinstance(scope, LeasedScope):
-                yield scope
+            scope.set_alone(alone, trio.current_time())

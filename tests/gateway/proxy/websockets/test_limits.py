@@ -11,7 +11,7 @@ import trio
 from wsproto.events import BytesMessage, Request, TextMessage
 
 from bridgepool.gateway import Outcome
-from bridgepool.gateway.limits._limiter import Costs, Limiter, wall_clock
+from bridgepool.gateway.limits._limiter import Costs, Limiter, WholeScope, wall_clock
 from bridgepool.gateway.limits._prices import parse_prices
 from bridgepool.gateway.providers import (
     OPENAI,
@@ -364,7 +364,9 @@ async def test_an_error_in_place_of_a_response_waits_for_the_message_that_is_und
 class Generous:
     """Limits that are shared with other gateways, of which there is more when it is asked for."""
 
-    limiter: Limiter = attrs.field(factory=lambda: Limiter(trio.current_time, wall_clock))
+    limiter: Limiter[WholeScope] = attrs.field(
+        factory=lambda: Limiter(trio.current_time, wall_clock, WholeScope)
+    )
     asked: int = 0
     in_memory: bool = False
 
