@@ -19,7 +19,7 @@ _READER = "gateway/limits/_model_reader.py:ModelReader"
 _NAMES = "gateway/limits/_model_reader.py:_checked_name"
 _FORM_TESTS = ("tests/gateway/limits/test_form_reader.py",)
 _FORM = "gateway/limits/_form_reader.py"
-_SHARES = "gateway/limits/_shares.py"
+_POOL = "gateway/limits/_share_pool.py"
 _USE = "gateway/proxy/_client_use.py"
 
 LIMIT_BUGS: tuple[Bug, ...] = (
@@ -59,15 +59,15 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a smaller share counts before the gateway has it", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.give", "max(holder.held, share)", "share",
+        f"{_POOL}:SharePool.give", "max(holder.held, share)", "share",
     ),
     bug(
         "the share of a gateway that is gone is free at once", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.turn", "now - holder.gone >= reserved", "True",
+        f"{_POOL}:SharePool.turn", "now - holder.gone >= reserved", "True",
     ),
     bug(
         "what a killed gateway used is given to others", _SHARE_TESTS,
-        f"{_SHARES}:_Pool._forget", "self.lost.add(holder.held, gone)", "pass",
+        f"{_POOL}:SharePool._forget", "self.lost.add(holder.held, gone)", "pass",
     ),
     bug(
         "a client that paused is refused while the control plane is away", _LEASE_TESTS,
@@ -91,11 +91,11 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what was spent beyond a share is free with the next control plane", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.note", "self.spent += max(0.0, -asked.held)", "pass",
+        f"{_POOL}:SharePool.note", "self.spent += max(0.0, -asked.held)", "pass",
     ),
     bug(
         "a control plane whose clock is set back gives a budget again", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.turn", "if start > self.start", "if start != self.start",
+        f"{_POOL}:SharePool.turn", "if start > self.start", "if start != self.start",
     ),
     bug(
         "a budget in a store forgets what was spent",
@@ -121,7 +121,7 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "gateway/sources/_limit_leases.py:LimitLeases.report_last", "last=True", "last=self._alone",
     ),
     bug(
-        "more of a budget is given than was drawn", _SHARE_TESTS, f"{_SHARES}:_Pool.give",
+        "more of a budget is given than was drawn", _SHARE_TESTS, f"{_POOL}:SharePool.give",
         "min(pool, self.drawn - self.spent) if self.stored else pool", "pool",
     ),
     bug(
@@ -132,16 +132,16 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what gateways hold of a budget is taken for a spare", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
+        f"{_POOL}:SharePool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
     ),
     bug(
         "what gateways hold is given back to the store", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.give_back",
+        f"{_POOL}:SharePool.give_back",
         "self.drawn - self.spent - self.held", "self.drawn - self.spent",
     ),
     bug(
         "a control plane that starts gives what gateways hold", _SHARE_TESTS,
-        f"{_SHARES}:_Pool.give", "if settling and not self.stored:", "if False:",
+        f"{_POOL}:SharePool.give", "if settling and not self.stored:", "if False:",
     ),
     bug(
         "a list shows models that the client may not use", _USE_TESTS,

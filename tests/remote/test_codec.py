@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bridgepool import Secret
 from bridgepool.gateway import _protocol as gateway
-from bridgepool.gateway.limits._shares import Share, ShareDemand
+from bridgepool.gateway.limits._share_pool import Share, ShareDemand
 from bridgepool.gateway.providers import ClientRules
 from bridgepool.gateway.providers import _key_status as key_status
 from bridgepool.gateway.providers import _wire as wire

@@ -16,7 +16,7 @@ import attrs
 from msgspec import Meta
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.limits._shares import MAX_DEMANDS, Share, ShareDemand
+from bridgepool.gateway.limits._share_pool import MAX_DEMANDS, Share, ShareDemand
 from bridgepool.gateway.providers import (
     PROVIDER_TYPES,
     Caller,

@@ -18,7 +18,7 @@ from bridgepool.gateway.control._limit_shares import (
 )
 from bridgepool.gateway.control.store import budgets_of
 from bridgepool.gateway.limits._draws import Draw
-from bridgepool.gateway.limits._shares import ShareDemand
+from bridgepool.gateway.limits._share_pool import ShareDemand
 from tests.gateway.control.stores import ADA, NEW_YEAR, Clock, opened
 
 DAY = 86400.0

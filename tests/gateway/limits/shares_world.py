@@ -10,7 +10,8 @@ import attrs
 
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Costs, Exceeded, Grant, Limiter, costs_of
-from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+from bridgepool.gateway.limits._share_pool import Share, ShareDemand
+from bridgepool.gateway.limits._shares import ShareLedger
 from bridgepool.gateway.providers import Caller, ClientRules
 
 NEW_YEAR = 1_767_225_600.0

@@ -8,7 +8,7 @@ import pytest
 from bridgepool.gateway.limits._budgets import BudgetUse
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Limiter, costs_of
-from bridgepool.gateway.limits._shares import Share
+from bridgepool.gateway.limits._share_pool import Share
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.proxy import _budget_status
 from bridgepool.gateway.proxy._budget_status import budgets_document, find_nearly_spent

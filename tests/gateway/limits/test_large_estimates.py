@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import costs_of
-from bridgepool.gateway.limits._shares import BUDGET_CHUNK, ShareLedger
+from bridgepool.gateway.limits._share_pool import BUDGET_CHUNK
+from bridgepool.gateway.limits._shares import ShareLedger
 from bridgepool.gateway.providers import ClientRules
 from tests.gateway.limits.shares_world import NEW_YEAR
 

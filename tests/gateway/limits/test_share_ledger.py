@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridgepool.gateway.limits._lost_shares import LostShares
-from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+from bridgepool.gateway.limits._share_pool import Share, ShareDemand
+from bridgepool.gateway.limits._shares import ShareLedger
 from tests.gateway.limits.shares_world import NEW_YEAR
 
 DAY = 86400.0

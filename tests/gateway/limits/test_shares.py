@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from bridgepool.gateway.limits._kinds import BUDGETS, RATES
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Grant, Limiter, costs_of
-from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+from bridgepool.gateway.limits._share_pool import Share, ShareDemand
+from bridgepool.gateway.limits._shares import ShareLedger
 from bridgepool.gateway.limits._whole_units import divide_units
 from bridgepool.gateway.providers import Caller, ClientRules
 from tests.gateway.limits.shares_world import (

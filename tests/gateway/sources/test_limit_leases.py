@@ -33,7 +33,7 @@ from bridgepool.gateway.limits._limiter import (
     SharedLimits,
     costs_of,
 )
-from bridgepool.gateway.limits._shares import ShareDemand
+from bridgepool.gateway.limits._share_pool import ShareDemand
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
 from bridgepool.gateway.providers._wire import ProviderRow

@@ -39,7 +39,7 @@ from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._limit_shares import LimitShares, lease_shares
 from bridgepool.gateway.control._revisions import Revisions
 from bridgepool.gateway.limits._kinds import LIMITS
-from bridgepool.gateway.limits._shares import ShareDemand
+from bridgepool.gateway.limits._share_pool import ShareDemand
 from bridgepool.gateway.providers import Caller
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, token_bytes
 from bridgepool.gateway.providers._client_rules import NO_RULES

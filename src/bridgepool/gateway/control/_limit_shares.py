@@ -26,7 +26,8 @@ from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._store_access import StoreAccess
 from bridgepool.gateway.control.store import Store, budgets_of
 from bridgepool.gateway.limits._kinds import BUDGETS
-from bridgepool.gateway.limits._shares import Share, ShareDemand, ShareLedger
+from bridgepool.gateway.limits._share_pool import Share, ShareDemand
+from bridgepool.gateway.limits._shares import ShareLedger
 
 logger = logging.getLogger("bridgepool.control")
 

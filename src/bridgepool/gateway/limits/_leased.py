@@ -17,7 +17,7 @@ import attrs
 from bridgepool.gateway.limits._budgets import NEARLY_SPENT, ROUNDING, period_end, period_start
 from bridgepool.gateway.limits._kinds import BUDGETS, LIMITS, RATES, WHOLE_UNITS
 from bridgepool.gateway.limits._rate import MinuteRate
-from bridgepool.gateway.limits._shares import BUDGET_CHUNK, LEAST_SHARE, Share, ShareDemand
+from bridgepool.gateway.limits._share_pool import BUDGET_CHUNK, LEAST_SHARE, Share, ShareDemand
 from bridgepool.gateway.providers import ClientRules
 
 _HALF_LIFE: Final = 5.0  # seconds after which a demand counts half

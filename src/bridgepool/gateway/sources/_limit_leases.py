@@ -24,7 +24,7 @@ from bridgepool import BridgePoolError
 from bridgepool.gateway._protocol import LeasedShares, LeaseShares
 from bridgepool.gateway.limits._leased import LeasedScope
 from bridgepool.gateway.limits._limiter import Costs, Limiter, wall_clock
-from bridgepool.gateway.limits._shares import MAX_DEMANDS, ShareDemand
+from bridgepool.gateway.limits._share_pool import MAX_DEMANDS, ShareDemand
 from bridgepool.gateway.providers import Caller
 from bridgepool.remote import RemoteError
 
