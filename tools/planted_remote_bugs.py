@@ -85,8 +85,9 @@ REMOTE_BUGS = (
         "transports/_server.py", "receive_buffer_size=_READ_BYTES", "receive_buffer_size=None",
     ),
     bug(
-        "a cut connection is a clean end", ("tests/transports",), "transports/_channel.py",
-        "if code in _CLEAN_CODES:", "if code in (*_CLEAN_CODES, 1006):",
+        "a cut connection is a clean end", ("tests/transports",),
+        "transports/_channel.py:WebSocketChannel._end_error", "self._cut_error()",
+        "trio.EndOfChannel()",
     ),
     bug(
         "a row that came again is read again", ("tests/remote/test_rows.py",),

@@ -27,7 +27,13 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto.utilities import ProtocolError
 
-from bridgepool.transports._errors import BreakReason, ChannelBrokenError, MessageTooLargeError
+from bridgepool.transports._errors import (
+    NOT_A_WEBSOCKET,
+    BreakReason,
+    ChannelBrokenError,
+    MessageTooLargeError,
+    close_error,
+)
 from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._heartbeat import Due
 from bridgepool.transports._watched_stream import (
@@ -44,9 +50,6 @@ _MAX_UNREAD_BYTES = 256 << 10
 MAX_UNREAD_MESSAGES = 1024
 _MAX_BROKEN_AT_ONCE = 16  # connections broken off before other tasks run
 _BREAK_PAUSE = 0.001  # seconds between so many and the next
-_CLEAN_CODES = (1000, 1001, 1005)  # normal, going away, no code (RFC 6455 section 7.4.1)
-_PROTOCOL_ERROR_CODES = (1002, 1003, 1007)
-_NOT_A_WEBSOCKET = "the other side sent something that is not a valid websocket frame or message"
 
 PerformHandshake: TypeAlias = Callable[
     [trio.Nursery, WatchedStream], Awaitable[WebSocketConnection | None]
@@ -257,7 +260,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         except (ConnectionClosed, ProtocolError) as error:
             self._cause = self._stream.error or error.with_traceback(None)
             if self._ws.closed is None and self._verdict is None:
-                self._verdict = (BreakReason.PROTOCOL, _NOT_A_WEBSOCKET)
+                self._verdict = (BreakReason.PROTOCOL, NOT_A_WEBSOCKET)
         self._room.unpark_all()
         if self._is_closing:
             self._scope.cancel()
@@ -266,7 +269,7 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         if error is not None:
             self._cause = error
         if self._verdict is None and self._ws.closed is None:
-            self._verdict = (BreakReason.PROTOCOL, _NOT_A_WEBSOCKET)
+            self._verdict = (BreakReason.PROTOCOL, NOT_A_WEBSOCKET)
         self._room.unpark_all()
         self._ended.set()
 
@@ -282,20 +285,9 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
         if self._verdict is not None:
             return ChannelBrokenError(*self._verdict)
         closed = self._ws.closed
-        code = 1002 if closed is None else closed.code
-        if code in _CLEAN_CODES:
-            return trio.EndOfChannel("the other side closed the channel")
-        if code == 1006:
-            return self._cut_error()
-        if code == 1009:
-            return ChannelBrokenError(
-                BreakReason.OVERSIZED, "a message was larger than its receiver accepts"
-            )
-        if code in _PROTOCOL_ERROR_CODES:
-            return ChannelBrokenError(BreakReason.PROTOCOL, _NOT_A_WEBSOCKET)
-        reason = printable(closed.reason or "") if closed is not None else ""
-        detail = f"the other side ended the connection: {code} {reason}".rstrip()
-        return ChannelBrokenError(BreakReason.REFUSED, detail)
+        if closed is None:
+            return ChannelBrokenError(BreakReason.PROTOCOL, NOT_A_WEBSOCKET)
+        return self._cut_error() if closed.code == 1006 else close_error(closed.code, closed.reason)
 
     def _cut_error(self) -> ChannelBrokenError:
         if not is_tcp_timeout(self._stream.error):
@@ -308,11 +300,6 @@ class WebSocketChannel(trio.abc.Channel[bytes]):
 
 def _stalled(seconds: float) -> tuple[BreakReason, str]:
     return BreakReason.STALLED, f"the other side accepted no data for {seconds:.1f} s"
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """Make text from a peer fit for one line of a log."""
-    return "".join(char if char.isprintable() else "?" for char in text[:limit])
 
 
 async def check_channels(channels: Collection[WebSocketChannel], limits: WebSocketLimits) -> None:

@@ -23,10 +23,9 @@ from bridgepool.transports._channel import (
     HandshakeFailedError,
     WebSocketChannel,
     check_channels,
-    printable,
     run_connection,
 )
-from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
+from bridgepool.transports._errors import ConnectError, HandshakeRefusedError, printable
 from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._watched_stream import WatchedStream
 

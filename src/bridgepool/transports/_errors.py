@@ -1,11 +1,17 @@
 """Errors of message channels and of opening them."""
 
 import enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import trio
 
 from bridgepool._errors import BridgePoolError
+
+NOT_A_WEBSOCKET: Final = (
+    "the other side sent something that is not a valid websocket frame or message"
+)
+_CLEAN_CODES: Final = (1000, 1001, 1005)  # normal, going away, no code (RFC 6455 section 7.4.1)
+_PROTOCOL_ERROR_CODES: Final = (1002, 1003, 1007)
 
 
 class ConnectError(BridgePoolError):
@@ -93,3 +99,22 @@ class ChannelBrokenError(BridgePoolError, trio.BrokenResourceError):
 
     def __str__(self) -> str:
         return self.detail
+
+
+def close_error(code: int, reason: str | None) -> Exception:
+    """Return what ended a channel that the other side closed by this code, other than 1006."""
+    if code in _CLEAN_CODES:
+        return trio.EndOfChannel("the other side closed the channel")
+    if code == 1009:
+        return ChannelBrokenError(
+            BreakReason.OVERSIZED, "a message was larger than its receiver accepts"
+        )
+    if code in _PROTOCOL_ERROR_CODES:
+        return ChannelBrokenError(BreakReason.PROTOCOL, NOT_A_WEBSOCKET)
+    detail = f"the other side ended the connection: {code} {printable(reason or '')}".rstrip()
+    return ChannelBrokenError(BreakReason.REFUSED, detail)
+
+
+def printable(text: str, limit: int = 300) -> str:
+    """Make text from a peer fit for one line of a log."""
+    return "".join(char if char.isprintable() else "?" for char in text[:limit])
