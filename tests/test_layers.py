@@ -21,7 +21,16 @@ _PACKAGE = _ROOT / "src" / "bridgepool"
 # import those in the lines above it, and itself; no others in its own line.
 LEVELS: dict[str, tuple[tuple[str, ...], ...]] = {
     "bridgepool": (
-        ("_backoff", "_errors", "_lazy", "_refusal_log", "_secret", "_tcp", "_version"),
+        (
+            "_backoff",
+            "_errors",
+            "_lazy",
+            "_printable",
+            "_refusal_log",
+            "_secret",
+            "_tcp",
+            "_version",
+        ),
         (
             "_snapshot",
             "_flights",

@@ -16,6 +16,7 @@ from bridgepool._network import (
     parse_websocket_url,
     upstream_ssl_context,
 )
+from bridgepool._printable import printable
 from bridgepool._secret import Secret, require_secret
 from bridgepool._services import open_service_nursery
 from bridgepool.transports._channel import (
@@ -25,7 +26,7 @@ from bridgepool.transports._channel import (
     check_channels,
     run_connection,
 )
-from bridgepool.transports._errors import ConnectError, HandshakeRefusedError, printable
+from bridgepool.transports._errors import ConnectError, HandshakeRefusedError
 from bridgepool.transports._handshake import WebSocketLimits
 from bridgepool.transports._watched_stream import WatchedStream
 

@@ -6,6 +6,7 @@ from typing import ClassVar, Final
 import trio
 
 from bridgepool._errors import BridgePoolError
+from bridgepool._printable import printable
 
 NOT_A_WEBSOCKET: Final = (
     "the other side sent something that is not a valid websocket frame or message"
@@ -113,8 +114,3 @@ def close_error(code: int, reason: str | None) -> Exception:
         return ChannelBrokenError(BreakReason.PROTOCOL, NOT_A_WEBSOCKET)
     detail = f"the other side ended the connection: {code} {printable(reason or '')}".rstrip()
     return ChannelBrokenError(BreakReason.REFUSED, detail)
-
-
-def printable(text: str, limit: int = 300) -> str:
-    """Make text from a peer fit for one line of a log."""
-    return "".join(char if char.isprintable() else "?" for char in text[:limit])

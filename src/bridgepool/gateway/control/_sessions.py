@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool._printable import printable
 from bridgepool.gateway.control._applied import has_told
 from bridgepool.gateway.control._errors import StoreUnavailableError
 from bridgepool.gateway.control._gateway_session import GatewaySession
@@ -65,12 +66,12 @@ class GatewaySessions:
         """Record that a session began."""
         now = self._clock()
         begun = GatewaySession(
-            instance=_printable(session.instance, _NAME) or session.id,
+            instance=printable(session.instance, _NAME) or session.id,
             gateway=session.identity.name,
             key_id=session.identity.key_id,
             session=session.id,
             control_plane=self._control_plane,
-            software=_printable(session.software, _NAME),
+            software=printable(session.software, _NAME),
             connected=True,
             since=now,
             last_contact=now,
@@ -95,9 +96,9 @@ class GatewaySessions:
                     session,
                     last_contact=self._clock(),
                     revision=min(max(receipt.revision, 0), _MOST),
-                    epoch=_printable(receipt.epoch or "", _NAME),
+                    epoch=printable(receipt.epoch or "", _NAME),
                     rejected=tuple(
-                        RejectedRow(_printable(row.name, _NAME), _printable(row.reason, _REASON))
+                        RejectedRow(printable(row.name, _NAME), printable(row.reason, _REASON))
                         for row in receipt.rejected[:_REJECTIONS]
                     ),
                 )
@@ -238,25 +239,19 @@ def _plausible(report: KeyReport) -> KeyReport:
     keys = [
         attrs.evolve(
             key,
-            provider=_printable(key.provider, _NAME),
-            fingerprint=_printable(key.fingerprint, _FINGERPRINT),
-            hint=_printable(key.hint, _FINGERPRINT),
+            provider=printable(key.provider, _NAME),
+            fingerprint=printable(key.fingerprint, _FINGERPRINT),
+            hint=printable(key.hint, _FINGERPRINT),
             in_flight=min(max(key.in_flight, 0), _MOST),
             unused_for=None if key.unused_for is None else _seconds(key.unused_for),
             cooling_for=_seconds(key.cooling_for),
         )
         for key in report.keys
     ]
-    epoch = None if report.epoch is None else _printable(report.epoch, _NAME)
+    epoch = None if report.epoch is None else printable(report.epoch, _NAME)
     revision = None if report.revision is None else min(max(report.revision, 0), _MOST)
     return KeyReport(revision=revision, epoch=epoch, keys=tuple(keys))
 
 
 def _seconds(value: int) -> int:
     return min(max(value, 0), _YEAR)
-
-
-def _printable(text: str, most: int) -> str:
-    """Return the beginning of a text, fit for logs, screens and every database."""
-    cut = text[:most]
-    return cut if cut.isprintable() else "".join(c if c.isprintable() else "?" for c in cut)

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import attrs
 
+from bridgepool._printable import printable
 from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.providers._usage_fields import COUNTS, PathNode, tree_of
 
@@ -99,7 +100,7 @@ class Findings:
                 self.ended = self.ended or value in self.fields.final_events
             elif field == "tools":
                 if len(self._tools) < MAX_TOOLS:
-                    self._tools[_printable(value)] = None
+                    self._tools[printable(value)] = None
             elif field != "finish":
                 self._texts[field] = value
             elif value not in self.fields.unfinished:
@@ -113,7 +114,7 @@ class Findings:
 
     def text(self, field: str) -> str:
         """Return the text of a field; empty if none was found."""
-        return _printable(self._texts.get(field, ""))
+        return printable(self._texts.get(field, ""))
 
     def result(self) -> Usage:
         """Return what was found."""
@@ -137,11 +138,4 @@ class Findings:
 
 def kept_text(text: str) -> str:
     """Return a name or an id as a record has it; empty if it is too long."""
-    return _printable(text) if len(text) <= _MAX_TEXT else ""
-
-
-def _printable(text: str) -> str:
-    """Return a text that does no harm on a terminal and in a database."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else "?" for one in text)
+    return printable(text) if len(text) <= _MAX_TEXT else ""
