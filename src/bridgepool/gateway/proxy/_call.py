@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 
@@ -14,6 +15,9 @@ from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._refusals import Refusal
 from bridgepool.gateway.proxy.websockets._handshake import WebSocketCall
 from bridgepool.http import Exchange, Headers
+
+PROVIDER_HEADER: Final = b"x-bridgepool-provider"
+"""Of a response: the provider that served it."""
 
 
 @attrs.define(eq=False)
@@ -84,6 +88,6 @@ def upstream_target(
 def route_headers(record: AccessRecord) -> Headers:
     """Return the response headers that name the provider and the generation."""
     return (
-        (b"x-bridgepool-provider", record.provider.encode("ascii")),
+        (PROVIDER_HEADER, record.provider.encode("ascii")),
         (b"x-bridgepool-generation", b"%d" % record.generation),
     )

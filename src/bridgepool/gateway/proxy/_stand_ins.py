@@ -13,13 +13,12 @@ import attrs
 import trio
 
 from bridgepool.gateway.providers._routes import STORED
-from bridgepool.gateway.proxy._call import Call, upstream_target
+from bridgepool.gateway.proxy._call import PROVIDER_HEADER, Call, upstream_target
 from bridgepool.gateway.proxy._provider_runtime import ProviderRuntime
 from bridgepool.gateway.proxy._runtimes import UnavailableProvider
 
-_PROVIDER_HEADER: Final = b"x-bridgepool-provider"
 _FALLBACK_HEADER: Final = b"x-bridgepool-fallback"
-_NAMES: Final = (_PROVIDER_HEADER, _FALLBACK_HEADER)
+_NAMES: Final = (PROVIDER_HEADER, _FALLBACK_HEADER)
 
 FindRuntime: TypeAlias = Callable[[str], Awaitable[ProviderRuntime | UnavailableProvider | None]]
 """Returns what serves a provider that this client may use, by its name."""
@@ -71,7 +70,7 @@ def call_on(call: Call, runtime: ProviderRuntime) -> Call:
     name = provider.name.encode("ascii")
     headers = [(key, value) for key, value in call.extra_headers if key not in _NAMES]
     if len(headers) < len(call.extra_headers):
-        headers.append((_PROVIDER_HEADER, name))
+        headers.append((PROVIDER_HEADER, name))
     headers.append((_FALLBACK_HEADER, name))
     return attrs.evolve(
         call,
