@@ -33,7 +33,7 @@ logger = logging.getLogger("bridgepool.control")
 
 _FIRST_RETRY: Final = 0.1  # seconds until a draw that failed is tried again
 _LONGEST_RETRY: Final = 2.0
-_PATIENCE: Final = 0.3  # seconds that a report waits for what is drawn
+_DRAW_TIMEOUT: Final = 0.3  # seconds that a report waits for what is drawn
 _MOST: Final = 500  # draws of one transaction
 _SILENT_AFTER: Final = 5  # looks; control planes register again at every second one
 _FORGET_EVERY: Final = 3600.0
@@ -131,7 +131,7 @@ async def lease_shares(
     noted = ledger.note(instance, demands, trio.current_time(), shares._wall())
     if ledger.lacks_draws:
         shares._wanted.set()
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(_DRAW_TIMEOUT):
             await shares._drawn.wait()
     else:
         await trio.lowlevel.checkpoint()

@@ -32,7 +32,7 @@ logger = logging.getLogger("bridgepool.gateway")
 
 _INTERVAL: Final = 1.0  # seconds between two reports
 _LEAST_INTERVAL: Final = 0.1  # seconds between two that requests cause
-_PATIENCE: Final = 0.5  # seconds that a request waits for one
+_REPORT_TIMEOUT: Final = 0.5  # seconds that a request waits for one
 _ANSWER_TIMEOUT: Final = 5.0
 _UNKNOWN_METHOD: Final = "unknown_method"
 
@@ -103,7 +103,7 @@ class LimitLeases:
         now = trio.current_time()
         for scope in lacking:
             scope.expect(costs, now, wall_clock())
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(_REPORT_TIMEOUT):
             # A report that is under way may be of before.
             while any(scope.lacks_shares for scope in lacking) and await self._report_soon():
                 pass
@@ -119,7 +119,7 @@ class LimitLeases:
         if self._lease is None:
             await trio.lowlevel.checkpoint()
             return False
-        with trio.move_on_after(_PATIENCE):
+        with trio.move_on_after(_REPORT_TIMEOUT):
             if self._reporting is None:
                 await trio.sleep_until(self._reported + _LEAST_INTERVAL)
             if self._reporting is not None:  # another request may have begun one meanwhile
