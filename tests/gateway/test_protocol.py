@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import attrs
-import hypothesis
-import hypothesis.strategies as st
 import msgspec
 
 from bridgepool import Secret
@@ -218,36 +216,3 @@ def test_no_secret_and_no_url_stands_in_a_rejection() -> None:
     assert "hunter2" not in repr(rejected)
     assert "sk ew" not in repr(rejected)
     assert "\n" not in rejected.name
-
-
-row_sets = st.lists(
-    st.builds(
-        row,
-        st.integers(0, 4),
-        name=st.sampled_from(["a", "b", "c", "BAD"]),
-        type=st.sampled_from(["openai", "anthropic", "?"]),
-        enabled=st.booleans(),
-    ),
-    max_size=6,
-)
-
-
-@hypothesis.given(st.lists(row_sets, min_size=1, max_size=4))
-def test_whatever_comes_names_are_unique_and_every_row_is_accounted_for(
-    sets: list[list[ProviderRow]],
-) -> None:
-    table = provider_table()
-    for rows in sets:
-        table = made(*rows, before=table)
-        assert len(set(names(table))) == len(names(table))
-        assert len(table.providers) + len(table.rejected) >= len(rows)
-        good = [one for one in rows if one.name != "BAD" and one.type != "?"]
-        assert len(table.rejected) <= len(rows)
-        if len({one.id for one in rows}) == len(rows) and len({one.name for one in rows}) == len(
-            rows
-        ):
-            assert len(table.rejected) == len(rows) - len(good)
-            for one in good:
-                provider = next(found for found in table.providers if found.name == one.name)
-                assert provider.enabled == one.enabled
-                assert provider.type == one.type
