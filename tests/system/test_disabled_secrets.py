@@ -19,7 +19,8 @@ from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway._process import open_source
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.sources._snapshot_file import decode_snapshot
-from tests.system.asking import GENEROUS, Front, Home
+from tests.system.asking import Front, Home
+from tests.system.faulty import wait_for
 from tests.system.rig import make_home, open_front, run_plane, store_source
 from tests.system.secret_scan import is_in_memory
 
@@ -91,12 +92,6 @@ class Recorder:
             async for data in source:
                 seen += data
                 await sink.send_all(data)
-
-
-async def wait_for(holds: Callable[[], bool]) -> None:
-    with trio.fail_after(GENEROUS):
-        while not holds():  # noqa: ASYNC110 -- no event tells that it was forgotten
-            await trio.sleep(0.02)
 
 
 async def switch_on_and_off(
