@@ -66,6 +66,11 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "len(self._asked) >= _MAX_ASKED", "False",
     ),
     bug(
+        "any number of responses is waited for in the log of a websocket", _FLOOD_TESTS,
+        "gateway/proxy/websockets/_log.py:SocketLog.note_client",
+        " and len(self._asked) < _MAX_WAITING", "",
+    ),
+    bug(
         "a cut response is charged all that its websocket sent", _LIMIT_TESTS, f"{_USE}._begin",
         "response.begun_at = self._record.bytes_sent", "pass",
     ),

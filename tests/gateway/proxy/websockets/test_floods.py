@@ -80,6 +80,15 @@ async def test_of_responses_that_a_provider_never_begins_few_are_waited_for(
             await both.upstream.wait_messages(100)
 
 
+def test_of_responses_that_a_client_asks_for_few_are_waited_for_in_the_log() -> None:
+    [messages] = [each.messages for each in OPENAI.routes if each.path == b"/responses"]
+    log = SocketLog(AccessRecord("GET", "r-1", ""), messages)
+    pieces = FrameScanner(False, 1000).feed(encode_frame(Opcode.TEXT, create().encode()))
+    for _ in range(2000):
+        log.note_client([each for each in pieces if isinstance(each, DataPiece)])
+    assert len(log._asked) == 100
+
+
 async def test_a_message_that_is_refused_before_its_end_holds_no_memory(
     nursery: trio.Nursery,
 ) -> None:
