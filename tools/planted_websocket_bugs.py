@@ -123,6 +123,10 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "gateway/proxy/websockets/_guard.py:SocketGuard.check", "self.judge(found.ruled)", "None",
     ),
     bug(
+        "a response that runs as the rules go keeps its place", _GUARD_TESTS,
+        "gateway/proxy/websockets/_guard.py:SocketGuard.judge", "self.use.end()", "pass",
+    ),
+    bug(
         "rules that come while a websocket is open give a response for nothing", _GUARD_TESTS,
         "gateway/proxy/websockets/_guard.py:SocketGuard.judge", "is_first=opened", "is_first=True",
     ),

@@ -135,6 +135,28 @@ async def test_a_message_that_is_held_as_the_rules_go_is_passed_on_whole(
         assert both.rig.gateway._uses.bodies.used == 0
 
 
+async def test_a_response_that_is_running_as_the_rules_go_gives_its_place_back(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with asked_often(nursery, monkeypatch) as (both, authority, socket):
+        limited = Caller("ada", "k1", ClientRules(max_concurrent=1))
+        both.upstream.hold = trio.Event()
+        authority.answer = limited
+        await authority.wait_asked()
+        await socket.send_text(create())
+        assert await events(socket, 1) == SERVED[:1]
+        authority.answer = Caller("ada", "k1")
+        for _ in range(2):
+            await authority.wait_asked()
+        both.upstream.hold.set()
+        assert await events(socket, 1) == SERVED[1:]
+        authority.answer = limited
+        for _ in range(2):
+            await authority.wait_asked()
+        await socket.send_text(create())
+        assert await events(socket, 2) == SERVED
+
+
 async def test_a_message_that_is_being_read_as_the_rules_go_holds_no_place_after_its_response(
     nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
