@@ -103,6 +103,21 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "self._taken, target.unsent = pieces, True", "self._taken = pieces",
     ),
     bug(
+        "a frame of ours is sent within another",
+        ("tests/gateway/proxy/websockets/test_peer.py",), f"{_PEER}:Peer._take_own",
+        " and not self._in_frame", "",
+    ),
+    bug(
+        "any number of errors waits for the end of a message",
+        ("tests/gateway/proxy/websockets/test_peer.py",), f"{_PEER}:Peer.send_own",
+        "if len(self._later) < _MAX_LATER", "if True",
+    ),
+    bug(
+        "any number of pongs waits for the end of a frame",
+        ("tests/gateway/proxy/websockets/test_peer.py",), f"{_PEER}:Peer.send_own",
+        "if len(self._waiting) < 4", "if True",
+    ),
+    bug(
         "all frames that come at once are passed on in one turn",
         ("tests/gateway/proxy/websockets/test_peer.py",), f"{_PEER}:Peer.receive",
         "_MAX_FRAMES if self.masks else _MAX_CLIENT_FRAMES", "1 << 20",

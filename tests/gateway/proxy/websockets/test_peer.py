@@ -101,3 +101,20 @@ async def test_tens_of_thousands_of_frames_in_one_read_are_taken_a_few_at_a_time
     assert peer.has_closed
     assert len(found) == 30_001
     assert found[-1] == ControlFrame(Opcode.PING, b"x")
+
+
+async def test_of_our_own_frames_few_wait_and_none_is_sent_within_a_frame(
+    autojump_clock: MockClock,
+) -> None:
+    ours, theirs = memory_stream_pair()
+    peer = Peer(ours, FrameScanner(True, 1000), False, trio.current_time())
+    frame, scanner = encode_frame(Opcode.TEXT, b"message"), FrameScanner(False, 1000)
+    for part in (frame[:4], frame[4:6], frame[6:]):
+        [one] = scanner.feed(part)
+        assert isinstance(one, DataPiece)
+        await peer.send(one.raw, one)
+        for _ in range(50 if not one.ends_frame else 0):
+            await peer.send_own(Opcode.PONG, b"")
+            await peer.send_own(Opcode.TEXT, b"error")
+    pong, error = encode_frame(Opcode.PONG, b""), encode_frame(Opcode.TEXT, b"error")
+    assert await theirs.receive_some() == frame + 4 * pong + 16 * error
