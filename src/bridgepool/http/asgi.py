@@ -132,14 +132,17 @@ class AsgiApp:
         raised: Exception | None = None
         if port.is_websocket:
             await receive()  # websocket.connect
-        async with trio.open_nursery() as nursery:
-            port.handling = nursery.cancel_scope
-            nursery.start_soon(port.listen)
-            try:
-                await self._run_handler(port, scope)
-            except Exception as error:
-                raised = error
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                port.handling = nursery.cancel_scope
+                nursery.start_soon(port.listen)
+                try:
+                    await self._run_handler(port, scope)
+                except Exception as error:
+                    raised = error
+                nursery.cancel_scope.cancel()
+        finally:
+            port.end()
         if raised is not None:
             try:
                 raise raised  # outside the nursery, which would wrap it in a group
@@ -176,6 +179,8 @@ class AsgiApp:
                 _log.exception("handler failed", extra=dict(exchange.log_fields))
             status = error.status_hint if isinstance(error, BridgePoolError) else 500
             await exchange.answer(status, body=b"the request could not be served\n")
+        finally:
+            exchange._end()
         # A response that is left unfinished is cut by the ASGI server, which needs no error for it.
 
 
@@ -185,7 +190,7 @@ class _AsgiPort:
 
     _scope: Scope
     _receive: Receive
-    _send: Send
+    _send_to_server: Send
     _max_body_bytes: float
     responded: bool = False
     finished: bool = False
@@ -221,9 +226,22 @@ class _AsgiPort:
         self.disconnected = True
         self.handling.cancel()
 
+    async def _send(self, message: dict[str, object]) -> None:
+        try:
+            await self._send_to_server(message)
+        except OSError as error:  # by ASGI 2.4: the client has disconnected
+            self.disconnected = True
+            self.handling.cancel()
+            await trio.lowlevel.checkpoint()  # noqa: ASYNC120 -- the cancellation comes first
+            raise trio.BrokenResourceError from error  # only reached inside a shield
+
     def cancel(self) -> None:
         """See `ExchangePort`."""
         self.handling.cancel()
+
+    def end(self) -> None:
+        """Wake a task that still waits for the body: there is no exchange any more."""
+        self._from_server.close()
 
     def take_buffered(self) -> tuple[bytes, EndOfMessage | None]:
         """See `ExchangePort`."""
