@@ -188,8 +188,8 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "a client opens any number of websockets", _RELAY_TESTS,
-        f"{_HANDSHAKE}:WebSockets.admit", "self._of_client[client] >= limits.max_per_client",
-        "False",
+        f"{_HANDSHAKE}:WebSockets._refuse_full", "self._of_client[client] < limits.max_per_client",
+        "True",
     ),
     bug(
         "a websocket is no running request of the gateway", _RECOVERY_TESTS,

@@ -318,9 +318,13 @@ class Gateway:
     async def _forward(self, bridge: Bridge, call: Call) -> Refusal | None:
         """Forward a request, registered with its bridge; return the refusal if that failed."""
         exchange, record = call.exchange, call.record
-        bridge.enter(exchange)
         if call.socket is not None:
-            self._sockets.enter(call.client)
+            full = self._sockets.enter(call.client)
+            if full is not None:
+                if call.use is not None:
+                    call.use.end(record)
+                return full
+        bridge.enter(exchange)
         try:
             await forward_request(call, self._replay_budget, bridge.route)
         except trio.Cancelled:

@@ -1,21 +1,34 @@
-"""Peers that send as many frames as they can."""
+"""Peers that send as many frames, or begin as many websockets, as they can."""
 
 from __future__ import annotations
 
-import trio
-from wsproto.events import Ping, Pong, Request, TextMessage
+from typing import Any
 
+import attrs
+import trio
+from wsproto.events import AcceptConnection, Ping, Pong, Request, TextMessage
+
+from bridgepool.gateway.limits._limiter import Costs, Limiter, Scope
 from bridgepool.gateway.providers import OPENAI, Caller, ClientRules
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._client_use import ClientUses
 from bridgepool.gateway.proxy._replay import ReplayBudget
+from bridgepool.gateway.proxy.websockets._limits import WebSocketLimits
 from bridgepool.gateway.proxy.websockets._log import SocketLog
 from bridgepool.gateway.proxy.websockets._use import SocketUse
 from bridgepool.gateway.usage._socket_reader import SocketEvent
 from bridgepool.http import DataPiece, FrameScanner, Opcode, encode_frame
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_upstream
-from tests.gateway.proxy.websockets.rig import connected, create, events, opened
+from tests.gateway.proxy.websockets.rig import (
+    BEARER,
+    RESPONSES,
+    SETTINGS,
+    connected,
+    create,
+    events,
+    opened,
+)
 from tests.gateway.proxy.websockets.test_websockets import OPEN
 
 
@@ -105,3 +118,55 @@ async def test_a_message_that_is_refused_before_its_end_holds_no_memory(
             for low, high in ((70_000, 80_000), (0, 0)):
                 await socket.send(TextMessage("x" * 70_000, message_finished=False))
                 await wait_held(low, high)
+
+
+@attrs.define(eq=False)
+class LateShares:
+    """Shared limits of which there is no share before `given`."""
+
+    limiter: Limiter[Scope]
+    given: trio.Event = attrs.field(factory=trio.Event)
+    waiting: int = 0
+    in_memory: bool = False
+
+    async def prepare(self, caller: Caller, costs: Costs) -> None:
+        self.waiting += 1
+        await self.given.wait()
+
+    async def refresh(self, caller: Caller) -> bool:
+        await trio.lowlevel.checkpoint()
+        return False
+
+
+async def test_handshakes_that_wait_for_a_share_together_get_no_more_places_than_there_are(
+    nursery: trio.Nursery,
+) -> None:
+    """Each was counted only after its wait, and so all of them were opened."""
+    settings = attrs.evolve(SETTINGS, websockets=WebSocketLimits(max_per_client=1))
+    accepted: list[bool] = []
+    async with opened(nursery, settings) as both, trio.open_nursery() as clients:
+        both.rules(requests_per_minute=100, max_concurrent=100)
+        uses = both.rig.gateway._uses
+        uses.shared = shares = LateShares(uses.limiter)
+
+        async def connect() -> None:
+            address = both.rig.address
+            async with connect_socket(address, RESPONSES, BEARER) as (_, answer):
+                accepted.append(isinstance(answer, AcceptConnection))
+                await trio.sleep_forever()
+
+        for _ in range(3):
+            clients.start_soon(connect)
+        with trio.fail_after(60):
+            while shares.waiting < 3:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+            shares.given.set()
+            while len(accepted) < 3:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.001)
+        assert sorted(accepted) == [False, False, True]
+        scopes: list[Any] = list(uses.limiter.scopes.values())
+        assert [scope.running for scope in scopes] == [0]
+        clients.cancel_scope.cancel()
+    assert both.rig.gateway._sockets.total == 0
+    codes = [record.code for record in both.rig.records]
+    assert codes[:2] == ["too_many_websockets"] * 2

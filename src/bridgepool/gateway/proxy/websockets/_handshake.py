@@ -91,9 +91,10 @@ class WebSockets:
             return WEBSOCKET_NOT_SUPPORTED
         if ruled is not None and is_limited(ruled) and not can_be_judged(found.kind, match):
             return WEBSOCKET_NOT_SUPPORTED
-        limits, client = self._settings.websockets, identity.tenant(exchange.client)
-        if self.total >= limits.max_websockets or self._of_client[client] >= limits.max_per_client:
-            return TOO_MANY_WEBSOCKETS if limits.max_websockets else WEBSOCKET_NOT_SUPPORTED
+        full = self._refuse_full(identity.tenant(exchange.client))
+        if full is not None:
+            return full
+        limits = self._settings.websockets
         handshake = read_handshake(exchange.request.headers)
         if isinstance(handshake, Refusal):
             return handshake
@@ -121,10 +122,19 @@ class WebSockets:
     ) -> Refusal | None:
         return USAGE_UNAVAILABLE if usage_full() else refuse_now()
 
-    def enter(self, client: str) -> None:
-        """Count a websocket of a client."""
-        self.total += 1
-        self._of_client[client] += 1
+    def _refuse_full(self, client: str) -> Refusal | None:
+        limits = self._settings.websockets
+        if self.total < limits.max_websockets and self._of_client[client] < limits.max_per_client:
+            return None
+        return TOO_MANY_WEBSOCKETS if limits.max_websockets else WEBSOCKET_NOT_SUPPORTED
+
+    def enter(self, client: str) -> Refusal | None:
+        """Count a websocket of a client, unless others have taken its place since `admit`."""
+        full = self._refuse_full(client)
+        if full is None:
+            self.total += 1
+            self._of_client[client] += 1
+        return full
 
     def leave(self, client: str) -> None:
         """Note the end of one that was counted."""
