@@ -20,7 +20,7 @@ DOCS = ROOT / "docs"
 REFERENCE = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # Of other programs that pages run.
-FOREIGN = {"--fail", "--worker-class", "--help", "--version"}
+FOREIGN = {"--auth-type", "--fail", "--worker-class", "--help", "--version"}
 FOREIGN |= {
     "--clean",
     "--dbname",

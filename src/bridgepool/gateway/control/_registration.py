@@ -25,8 +25,6 @@ from bridgepool.gateway.providers._key_status import KeyReport
 logger = logging.getLogger("bridgepool.store")
 
 _TIMEOUT: Final = 1.0  # seconds to register or unregister in, so that it delays nothing else
-_LOST: Final = "program cannot be registered in the store; it soon counts as ended there"
-_REGAINED: Final = "program registered in the store again"
 _LONGEST_RETRY: Final = 30.0  # seconds; the store of a gateway may be one that is only read
 
 
@@ -71,7 +69,11 @@ async def registered(
                 facts = {"program": other.program, "name_of_program": other.name}
                 logger.warning("encryption key missing in another program", extra=facts)
 
-    writing = writing or StoreAccess(_LOST, _REGAINED, longest_retry=_LONGEST_RETRY)
+    writing = writing or StoreAccess(
+        "program cannot be registered in the store; it soon counts as ended there",
+        "program registered in the store again",
+        longest_retry=_LONGEST_RETRY,
+    )
     with trio.move_on_after(_TIMEOUT):
         await writing.attempt(renew)
     async with open_service_nursery() as nursery:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 import attrs
 import trio
@@ -21,10 +21,6 @@ from bridgepool.gateway.proxy._runtimes import Snapshot
 from bridgepool.gateway.serving._listening import StartError
 
 logger = logging.getLogger("bridgepool.gateway")
-
-
-EVERY_REQUEST_REFUSED: Final = "no clients configured; every request is refused"
-_EVERY_PROGRAM_SERVED: Final = "no clients configured; serving every program on this machine"
 
 
 async def _never() -> str:
@@ -76,18 +72,20 @@ class ClientsLogged:
 
     Args:
         source: The source.
-        without: What is logged when there are none.
+        allow_anonymous: Whether programs of this machine are served when there are none.
     """
 
     source: _WithClients
-    without: str
+    allow_anonymous: bool
 
     def log(self) -> None:
         """Log whether there are clients."""
         if count := len(self.source.clients):
             logger.info("clients configured", extra={"clients": count})
+        elif self.allow_anonymous:
+            logger.warning("no clients configured; serving every program on this machine")
         else:
-            logger.warning(self.without)
+            logger.warning("no clients configured; every request is refused")
 
     async def reload(self) -> ProviderSnapshot[Provider]:
         """Reload the source."""
@@ -121,8 +119,7 @@ async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[S
                 "loopback addresses only, and without --trusted-proxy; make one with "
                 "`bridgepool hash-key`"
             )
-        without = _EVERY_PROGRAM_SERVED if allow_anonymous else EVERY_REQUEST_REFUSED
-        reloader = ClientsLogged(file, without)
+        reloader = ClientsLogged(file, allow_anonymous)
         reloader.log()
         report = SourceReport(source="provider file")
 

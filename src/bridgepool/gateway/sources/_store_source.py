@@ -29,7 +29,7 @@ from bridgepool.gateway.providers._key_status import KeyReport
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.serving._listening import StartError
-from bridgepool.gateway.sources._source import EVERY_REQUEST_REFUSED, ClientsLogged, Source
+from bridgepool.gateway.sources._source import ClientsLogged, Source
 from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.gateway.usage._spool import NotStoredError, UsageSpool
 from bridgepool.remote import RejectedRow
@@ -98,7 +98,7 @@ async def open_store_source(
             first = await providers.reload()
         except BridgePoolError as error:
             raise StartError(f"--store: {error}") from None
-        reloader = ClientsLogged(providers, EVERY_REQUEST_REFUSED)
+        reloader = ClientsLogged(providers, allow_anonymous=False)
         reloader.log()
 
         def report() -> SourceReport:
