@@ -103,6 +103,32 @@ async def test_a_client_that_leaves_with_the_whole_response_does_not_cancel_the_
     assert (server.counters.clients_left, server.counters.responses_cut) == (0, 0)
 
 
+async def test_a_client_that_leaves_after_a_response_without_length_cancels_nothing() -> None:
+    cancelled = True
+    sent, left, ended = trio.Event(), trio.Event(), trio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        nonlocal cancelled
+        try:
+            async with exchange.respond(200) as stream:
+                await stream.send_all(b"body")
+            sent.set()
+            await left.wait()
+            await trio.testing.wait_all_tasks_blocked()
+            cancelled = False
+        finally:
+            ended.set()
+
+    async with serving(handler) as server:
+        client = server.connect()
+        await client.stream.send_all(b"GET / HTTP/1.0\r\nHost: a\r\n\r\n")
+        await sent.wait()
+        await client.stream.aclose()
+        left.set()
+        await ended.wait()
+    assert not cancelled
+
+
 async def test_a_shielded_handler_gets_an_error_instead_and_nothing_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -340,6 +340,7 @@ class ServerConnection:
         if raw:
             await self._send(raw, last=True)
         else:
+            self.stream.response_pending = False  # the client may leave; it has all bytes
             await trio.lowlevel.checkpoint()
         self.finished = True
 
