@@ -212,7 +212,7 @@ async def test_a_gateway_that_lost_its_control_plane_is_waited_for_by_the_next(
 async def test_a_key_that_two_running_gateways_have_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody noticed, and what is told of gateways by their names was not true."""
+    """Nothing told the operator, though reports then have one name for two processes."""
     line = "gateway key in use by two processes"
     async with opened(str(tmp_path / "store.db")) as store, open_hub(store) as hub:
         hub.session_opened(session("a", 1))

@@ -27,7 +27,7 @@ def put(path: Path, *, client: bool) -> None:
 async def test_a_file_whose_last_client_is_removed_says_what_the_gateway_does_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, allow_anonymous: bool
 ) -> None:
-    """It served every program of the machine from then on, or nobody, and nothing was logged."""
+    """The gateway then serves every local program, or nobody; nothing logged that."""
     caplog.set_level("INFO")
     path = tmp_path / "providers.toml"
     put(path, client=True)

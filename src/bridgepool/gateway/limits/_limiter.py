@@ -263,7 +263,7 @@ class Limiter(Generic[S_co]):
 
 
 class SharedLimits(Protocol):
-    """The limits of clients, shared with other gateways; `LimitLeases` has them."""
+    """The limits of clients, shared with other gateways; `LimitLeases` is one."""
 
     @property
     def limiter(self) -> Limiter[Scope]:

@@ -149,7 +149,8 @@ class LimitLeases:
         except (BridgePoolError, trio.TooSlowError):
             pass  # the session is over, or will be; there are other reports
         else:
-            now, self._in_memory = trio.current_time(), answer.in_memory
+            self._in_memory = answer.in_memory
+            now = trio.current_time()
             for (scope, one), share in zip(asked, answer.shares, strict=False):
                 scope.apply(one, share, now)
         finally:

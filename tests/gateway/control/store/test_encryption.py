@@ -299,9 +299,7 @@ async def test_a_program_is_registered_again_every_few_seconds(
 async def test_a_program_starts_and_ends_though_it_cannot_register(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody was told, though after a minute it counts as ended: which keys it uses, and which
-    it can read, was not asked any more.
-    """
+    """After a minute it counts as ended, and nobody asks which keys it uses. So that is logged."""
     path = tmp_path / "store.db"
     async with opened(str(path)) as store:
         await store.revisions()

@@ -299,7 +299,7 @@ class PostgresConnection:
                     finished.set()
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup:
-            # `Cancelled` alone, without a group.
+            # A caller that was cancelled gets `Cancelled` itself, and no group of it.
             await trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC120 -- raises only if cancelled
             raise
         return result.unwrap()
