@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -13,7 +13,7 @@ from bridgepool.gateway.providers import Client, Provider, hash_key, new_client_
 from bridgepool.http import Headers, HttpLimits, UpstreamLimits
 from tests.garbage import cycles_left_by
 from tests.gateway.proxy.raw import connect, raw_upstream, read_head
-from tests.gateway.proxy.rig import anthropic, open_rig, openai, own_refusals, start_upstream
+from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai, own_refusals, start_upstream
 
 
 def client_with_key(name: str) -> tuple[Client, str]:
@@ -101,10 +101,9 @@ async def test_one_client_that_takes_all_it_can_get_leaves_a_provider_to_the_oth
         assert record.code == "client_share_exceeded"
 
 
-async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
-    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "bridgepool.gateway")
+@asynccontextmanager
+async def used_up_share(nursery: trio.Nursery) -> AsyncIterator[tuple[Rig, Headers]]:
+    """Open a gateway, one client of which has its share of the upstream's connections."""
     url = await raw_upstream(nursery, hold_or_answer)
     ada, key = client_with_key("ada")
     settings = sharing(connections=2, wait_timeout=0.01)
@@ -114,7 +113,15 @@ async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
     ):
         await greedy.send(get("/ai/v1/models?hold", key))
         await rig.wait_requests(1)
-        refused = await rig.ask("/ai/v1/models", headers=bearer(key))
+        yield rig, bearer(key)
+
+
+async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bridgepool.gateway")
+    async with used_up_share(nursery) as (rig, key):
+        refused = await rig.ask("/ai/v1/models", headers=key)
         assert (refused.status, refused.code) == (429, "client_share_exceeded")
     assert own_refusals(caplog) == [("INFO", "client_share_exceeded")]
 
@@ -122,18 +129,10 @@ async def test_a_client_that_waits_for_its_own_share_in_vain_gets_429(
 async def test_a_share_that_is_used_up_leaves_nothing_to_the_garbage_collector(
     nursery: trio.Nursery,
 ) -> None:
-    url = await raw_upstream(nursery, hold_or_answer)
-    ada, key = client_with_key("ada")
-    settings = sharing(connections=2, wait_timeout=0.01)
-    async with (
-        open_rig(openai(url), nursery=nursery, clients=[ada], settings=settings) as rig,
-        connect(rig.address) as greedy,
-    ):
-        await greedy.send(get("/ai/v1/models?hold", key))
-        await rig.wait_requests(1)
+    async with used_up_share(nursery) as (rig, key):
 
         async def exceed() -> None:
-            assert (await rig.ask("/ai/v1/models", headers=bearer(key))).status == 429
+            assert (await rig.ask("/ai/v1/models", headers=key)).status == 429
             rig.records.clear()
 
         assert await cycles_left_by(exceed) == []

@@ -17,13 +17,6 @@ from tests.gateway.proxy.rig import CHAT, Answer, Rig, anthropic, open_rig, open
 AI = f"/ai/v1{CHAT}"
 
 
-@pytest.fixture
-def clock(mock_clock: MockClock) -> MockClock:
-    """Time passes quickly, so that delays take none."""
-    mock_clock.rate = 20
-    return mock_clock
-
-
 async def ask(rig: Rig, body: object = None) -> Answer:
     return await rig.ask(AI, {"model": "m"} if body is None else body)
 
