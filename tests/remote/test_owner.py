@@ -145,7 +145,7 @@ async def test_rows_that_are_too_large_are_not_sent_and_the_reason_is_told(
 ) -> None:
     heard: list[RowSet] = []
     async with open_plane() as plane, talk(plane, heard) as rpc:
-        plane.service._max_message_bytes = 1000
+        plane.service._rows._max_message_bytes = 1000
         await rpc.call("hello", HELLO, Welcome)
         await rpc.call("watch", Watch(send=True), RowSet)
         plane.owner.set_rows([row(1, city="x" * 1000)])

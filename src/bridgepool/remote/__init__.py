@@ -15,7 +15,8 @@ from bridgepool.remote._errors import (
 )
 from bridgepool.remote._follower import RemoteProviders, open_remote_providers
 from bridgepool.remote._messages import Acknowledge, RejectedRow, Row
-from bridgepool.remote._owner import Admit, CatchUp, RemoteService, open_remote_service
+from bridgepool.remote._owner import Admit, RemoteService, open_remote_service
+from bridgepool.remote._owner_rows import CatchUp
 from bridgepool.remote._owner_session import Admitted, SessionEnd, SessionObserver
 from bridgepool.remote._rows import GoodRow, RowFormat, RowTable
 from bridgepool.remote._session import Identity, Seen, Service, ServiceSession, SessionInfo

@@ -4,10 +4,13 @@ Theory of operation. The service follows its source as a pool does, with `watch_
 snapshot is encoded once, as the answer and the notice of all sessions, and each session is marked
 (`RpcPeer.publish_later`). A session sends the latest when its connection takes it; so a follower
 that is slow holds up nobody, nor the end of a session that is to end.
+
+Three modules: `_owner_rows` has the rows in force, and knows no session. `_owner_session` is one
+session: it reads those rows, and reports what becomes of it. This one has all sessions.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, Generic, TypeVar
@@ -16,23 +19,23 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool._ledger import ReplaceOutcome
 from bridgepool._pool import Replacement
 from bridgepool._refusal_log import RefusalLog
 from bridgepool._reload import ProviderReloader, watch_providers
 from bridgepool._services import open_background_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.remote import _codec as codec
-from bridgepool.remote._errors import RemoteError
-from bridgepool.remote._messages import (
-    Acknowledge,
-    Goodbye,
-    Row,
-    RowSet,
+from bridgepool.remote._messages import Acknowledge, Goodbye
+from bridgepool.remote._owner_rows import CatchUp, OwnerRows
+from bridgepool.remote._owner_session import (
+    Admitted,
+    OwnerOptions,
+    OwnerSession,
+    SessionEnd,
+    SessionObserver,
 )
-from bridgepool.remote._owner_session import Admitted, EncodedRows, OwnerSession, SessionObserver
 from bridgepool.remote._rows import RowFormat, require_row_format
-from bridgepool.remote._session import Identity, Seen, Service, SessionInfo
+from bridgepool.remote._session import Identity, Service, SessionInfo
 from bridgepool.remote._versions import check_version
 from bridgepool.transports._handshake import Handshake, Refused, WebSocketLimits
 from bridgepool.transports.memory import open_memory_channel_pair
@@ -44,7 +47,6 @@ _SHUTTING_DOWN: Final = Goodbye("shutting_down", "shutting down; connect again")
 _UNAVAILABLE: Final = Refused(
     503, "unavailable", "keys cannot be looked up at the moment; try again later"
 )
-_ENVELOPE_BYTES: Final = 64  # of a frame besides the message in it, at most
 _NOTICES_AT_A_TIME: Final = 10
 # Between two reloads of the source: the followers have spacings of their own.
 _MIN_INTERVAL: Final = 0.001
@@ -52,44 +54,67 @@ _MIN_INTERVAL: Final = 0.001
 Listener = trio.abc.Listener[trio.abc.Stream]
 Admit = Callable[[Handshake], Awaitable[Identity | Refused]]
 """Admits or refuses a follower by its handshake: mostly by its ``bearer``."""
-CatchUp = Callable[[Seen], Awaitable[Seen]]
-"""Brings a source up to what a follower has seen, or renews its epoch; returns where it is then."""
+
+
+@attrs.define(eq=False)
+class _SessionRecord:
+    """The sessions that have begun, as they report it themselves: a `SessionObserver`."""
+
+    _observer: SessionObserver | None  # that of the application
+    sessions: dict[str, SessionInfo] = attrs.field(factory=dict, init=False)
+    receipts: dict[str, Acknowledge] = attrs.field(factory=dict, init=False)
+    changes: ChangeBus = attrs.field(factory=ChangeBus, init=False)
+
+    def session_opened(self, session: SessionInfo) -> None:
+        self.sessions[session.id] = session
+        if self._observer is not None:
+            self._observer.session_opened(session)
+        self.changes.publish()
+
+    def acknowledged(self, session_id: str, receipt: Acknowledge) -> None:
+        self.receipts[session_id] = receipt
+        if self._observer is not None:
+            self._observer.acknowledged(session_id, receipt)
+        self.changes.publish()
+
+    def session_closed(self, session_id: str, end: SessionEnd) -> None:
+        self.sessions.pop(session_id)
+        self.receipts.pop(session_id, None)
+        if self._observer is not None:
+            self._observer.session_closed(session_id, end)
+        self.changes.publish()
 
 
 @attrs.define(eq=False)
 class RemoteService(Generic[P]):
     """Serves followers from one source. See `open_remote_service`."""
 
-    sessions: dict[str, SessionInfo] = attrs.field(factory=dict, init=False)
-    """The sessions that have begun, by their ids."""
-    receipts: dict[str, Acknowledge] = attrs.field(factory=dict, init=False)
-    """The latest receipt of each session that has sent one."""
-    _format: RowFormat[P]
+    _rows: OwnerRows[P]
     _admit: Admit
     _is_live: Callable[[Identity], bool]
-    _catch_up: CatchUp | None
-    _services: dict[str, Service]
-    _observer: SessionObserver | None
-    _hello_timeout: float
-    _goodbye_timeout: float
-    _max_message_bytes: int
-    _owner: str  # what log lines and refusals call this end
-    _follower: str  # and the other
-    _current: EncodedRows | None = attrs.field(default=None, init=False)
-    _open: set["OwnerSession[P]"] = attrs.field(factory=set, init=False)
-    _has_rows: trio.Event = attrs.field(factory=trio.Event, init=False)
-    _replaced: trio.Event = attrs.field(factory=trio.Event, init=False)  # since the last notices
-    _noted: ChangeBus = attrs.field(factory=ChangeBus, init=False)
+    _record: _SessionRecord
+    _options: OwnerOptions
+    _open: set[OwnerSession] = attrs.field(factory=set, init=False)  # also before their hello
     _refusals: dict[str, RefusalLog] = attrs.field(factory=dict, init=False)  # by their code
+
+    @property
+    def sessions(self) -> Mapping[str, SessionInfo]:
+        """The sessions that have begun, by their ids."""
+        return self._record.sessions
+
+    @property
+    def receipts(self) -> Mapping[str, Acknowledge]:
+        """The latest receipt of each session that has sent one."""
+        return self._record.receipts
 
     @property
     def revision(self) -> int | None:
         """The revision of what is sent now."""
-        return None if self._current is None else self._current.snapshot.revision
+        return self._rows.revision
 
     def subscribe(self) -> ChangeSubscription:
         """Open a channel of notices that `sessions` or `receipts` changed."""
-        return self._noted.subscribe()
+        return self._record.changes.subscribe()
 
     async def admit(self, handshake: Handshake) -> Admitted | Refused:
         """Admit a follower, or return the reason why not; for `serve_websockets`.
@@ -102,7 +127,7 @@ class RemoteService(Generic[P]):
             log.warning(
                 trio.current_time(),
                 "%s refused",
-                self._follower,
+                self._options.follower,
                 peer=handshake.peer,
                 code=outcome.code,
                 reason=outcome.reason,
@@ -110,15 +135,14 @@ class RemoteService(Generic[P]):
         return outcome
 
     async def _decide(self, handshake: Handshake) -> Admitted | Refused:
-        version = check_version(
-            handshake.query.get("version"), owner=self._owner, follower=self._follower
-        )
+        owner, follower = self._options.owner, self._options.follower
+        version = check_version(handshake.query.get("version"), owner=owner, follower=follower)
         if isinstance(version, Refused):
             return version
         try:
             identity = await self._admit(handshake)
         except Exception:  # the owner's: this handshake is answered, and the server goes on
-            _log.exception("look-up of a %s's key failed", self._follower)
+            _log.exception("look-up of a %s's key failed", self._options.follower)
             return _UNAVAILABLE
         if isinstance(identity, Refused):
             return identity
@@ -131,15 +155,14 @@ class RemoteService(Generic[P]):
 
     async def serve(self, channel: trio.abc.Channel[bytes], admitted: Admitted) -> None:
         """Serve one follower until either end is gone; for `serve_websockets`."""
-        session = OwnerSession(self, admitted)
+        session = OwnerSession(self._rows, self._record, self._options, admitted)
         self._open.add(session)
         try:
             # Not before it is among the sessions, so that a revocation finds it here or there.
-            session.end_if_revoked()
+            self._end_if_revoked(session)
             await session.run(channel)
         finally:
             self._open.discard(session)
-            session.closed()
 
     async def serve_listeners(  # noqa: ASYNC114, ASYNC128 -- serve_websockets calls started()
         self,
@@ -166,7 +189,7 @@ class RemoteService(Generic[P]):
         """
         from bridgepool.transports.websocket import serve_websockets  # needs the extra
 
-        limits = limits or WebSocketLimits(max_message_bytes=self._max_message_bytes)
+        limits = limits or WebSocketLimits(max_message_bytes=self._options.max_message_bytes)
         await serve_websockets(
             self.serve, listeners, admit=self.admit, limits=limits, task_status=task_status
         )
@@ -186,7 +209,7 @@ class RemoteService(Generic[P]):
         """
         if not isinstance(identity, Identity):
             raise TypeError(f"connect needs an Identity, not a {type(identity).__name__}")
-        near, far = open_memory_channel_pair(max_message_bytes=self._max_message_bytes)
+        near, far = open_memory_channel_pair(max_message_bytes=self._options.max_message_bytes)
         async with near, open_background_nursery() as nursery:
             admitted = Admitted(identity, peer="memory")
             nursery.start_soon(self.serve, far, admitted)  # noqa: ASYNC113 -- the channel waits
@@ -198,74 +221,22 @@ class RemoteService(Generic[P]):
         Raises:
             UnsendableError: A provider cannot be encoded.
         """
-        current = self._current
-        number = 0 if current is None else current.without_rows.set
-        if current is not None and snapshot.older_than(current.snapshot):
-            return Replacement(ReplaceOutcome.OUT_OF_DATE, number)
-        rows = tuple(map(self._format.write, snapshot.providers))
-        is_same = current is not None and rows == current.rows
-        # With another epoch the set is another one, too: followers ask everything anew.
-        is_same_set = is_same and current is not None and snapshot.epoch == current.snapshot.epoch
-        if not is_same_set or current is None or _marks(snapshot) != _marks(current.snapshot):
-            number += not is_same_set
-            self._current = self._encode(snapshot, rows, number)
-            self._has_rows.set()
+        replacement = self._rows.replace(snapshot)
         for session in tuple(self._open):
-            session.end_if_revoked()
-        self._replaced.set()
-        outcome = ReplaceOutcome.UNCHANGED if is_same else ReplaceOutcome.APPLIED
-        return Replacement(outcome, number)
+            self._end_if_revoked(session)
+        return replacement
 
-    async def _wait_caught_up(self, seen: Seen) -> None:
-        """Have the source catch up with what a follower has seen, and wait until that is sent.
+    def _end_if_revoked(self, session: OwnerSession) -> None:
+        if not self._is_live(session.admitted.identity):
+            session.revoke()
 
-        Raises:
-            RemoteError: The source cannot tell now whether it is behind.
-        """
-        if self._catch_up is None or seen.revision is None:
-            return
-        await self._has_rows.wait()
-        reached = seen
-        while self._current is not None and reached.is_ahead_of(self._current.snapshot):
-            try:
-                reached = await self._catch_up(seen)
-            except RemoteError:
-                raise
-            except Exception:  # the owner's: this call is answered, and the server goes on
-                _log.exception("source did not catch up with a %s", self._follower)
-                raise RemoteError("unavailable", "the source may be behind; retry later") from None
-            if reached.is_ahead_of(self._current.snapshot):
-                await self._replaced.wait()
-
-    async def _notify_sessions(self) -> None:
+    async def _notify_sessions(self, replaced: ChangeSubscription) -> None:
         """Mark all sessions to be sent a notice after each replacement, until cancelled."""
-        while True:
-            await self._replaced.wait()
-            self._replaced = trio.Event()
+        async for _ in replaced:
             for number, session in enumerate(tuple(self._open), 1):
                 session.publish_changed()
                 if not number % _NOTICES_AT_A_TIME:  # the first need not wait for the last
                     await trio.lowlevel.checkpoint()
-
-    def _encode(
-        self, snapshot: ProviderSnapshot[P], rows: tuple[Row, ...], number: int
-    ) -> EncodedRows:
-        without_rows = RowSet(
-            snapshot.revision, number, allow_empty=snapshot.allow_empty, epoch=snapshot.epoch
-        )
-        whole, problem = codec.encode(attrs.evolve(without_rows, rows=rows)), None
-        size = memoryview(whole.raw).nbytes + _ENVELOPE_BYTES
-        if size > self._max_message_bytes:
-            problem = (
-                f"the rows are too large to be sent: {size} bytes, and {self._max_message_bytes} "
-                "at most; make them fewer or smaller"
-            )
-            _log.error("%s", problem, extra={"revision": snapshot.revision})
-        return EncodedRows(snapshot, rows, without_rows, whole, problem)
-
-
-def _marks(snapshot: ProviderSnapshot[P]) -> tuple[int | None, bool]:
-    return snapshot.revision, snapshot.allow_empty
 
 
 def _always(identity: Identity) -> bool:
@@ -327,21 +298,18 @@ async def open_remote_service(
         TypeError: `rows` is not a `RowFormat`.
     """
     require_row_format(rows, "open_remote_service")
-    service = RemoteService(
-        rows,
-        admit,
-        is_live,
-        catch_up,
-        {each.name: each for each in services},
-        observer,
-        hello_timeout,
-        goodbye_timeout,
-        max_message_bytes,
-        owner_name,
-        follower_name,
+    options = OwnerOptions(
+        services={each.name: each for each in services},
+        hello_timeout=hello_timeout,
+        goodbye_timeout=goodbye_timeout,
+        max_message_bytes=max_message_bytes,
+        owner=owner_name,
+        follower=follower_name,
     )
+    current = OwnerRows(rows, catch_up, max_message_bytes, follower_name)
+    service = RemoteService(current, admit, is_live, _SessionRecord(observer), options)
     async with open_background_nursery() as nursery:
-        nursery.start_soon(service._notify_sessions)
+        nursery.start_soon(service._notify_sessions, current.subscribe())
         nursery.start_soon(
             partial(watch_providers, service, source, changes, min_interval=_MIN_INTERVAL)
         )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
 import trio
 
 from bridgepool._services import open_service_nursery
-from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
 from bridgepool.remote import _codec as codec
 from bridgepool.remote._errors import FOLLOWER_ENDED, ConnectionLostError, RemoteError
@@ -23,19 +22,14 @@ from bridgepool.remote._messages import (
     GetRows,
     Goodbye,
     Hello,
-    Row,
     RowSet,
     Watch,
     Welcome,
 )
+from bridgepool.remote._owner_rows import EncodedRows, OwnerRows
 from bridgepool.remote._rpc import Method, NoticeHandler, RpcPeer, open_rpc
 from bridgepool.remote._session import Identity, Seen, Service, ServiceSession, SessionInfo, choose
 from bridgepool.remote._versions import PROTOCOL, ProtocolVersion
-
-if TYPE_CHECKING:
-    from bridgepool.remote._owner import RemoteService
-
-P = TypeVar("P")
 
 _log = logging.getLogger("bridgepool.remote")
 _SOFTWARE: Final = f"bridgepool/{__version__}"
@@ -76,24 +70,32 @@ class SessionObserver(Protocol):
         ...
 
 
-@attrs.frozen
-class EncodedRows:
-    """The rows in force, encoded for all sessions."""
+@attrs.frozen(kw_only=True)
+class OwnerOptions:
+    """What all sessions of an owner have in common."""
 
-    snapshot: ProviderSnapshot[Any]
-    rows: tuple[Row, ...]
-    without_rows: RowSet
-    whole: codec.Encoded
-    """The `RowSet` with the rows."""
-    problem: str | None
-    """Why it cannot be sent with the rows."""
+    services: Mapping[str, Service]
+    """What is offered on each session, by name."""
+    hello_timeout: float
+    goodbye_timeout: float
+    max_message_bytes: int
+    owner: str
+    """What log lines and refusals call this end."""
+    follower: str
+    """The same for the other end."""
 
 
 @attrs.define(eq=False)
-class OwnerSession(Generic[P]):
-    """One session; made when the follower was admitted."""
+class OwnerSession:
+    """One session; made when the follower was admitted.
 
-    service: RemoteService[P]
+    It reads the rows in force, and reports what becomes of it to its observer. It knows no other
+    session, nor who has it.
+    """
+
+    _rows: OwnerRows[Any]
+    _observer: SessionObserver
+    _options: OwnerOptions
     admitted: Admitted
     id: str = attrs.field(factory=lambda: secrets.token_hex(8), init=False)
     rpc: RpcPeer | None = attrs.field(default=None, init=False)
@@ -106,16 +108,11 @@ class OwnerSession(Generic[P]):
     goodbye: Goodbye | None = attrs.field(default=None, init=False)  # why it is ended from here
     loss: ConnectionLostError | None = attrs.field(default=None, init=False)
 
-    def end_if_revoked(self) -> None:
-        """End the session if its key was revoked."""
-        if not self.service._is_live(self.admitted.identity):
-            self.end(_KEY_REVOKED)
-
     def publish_changed(self) -> None:
         """Send what is in force, if it is new to the follower."""
         if self.rpc is not None and self.watch is not None and self.goodbye is None:
             # What is in force now, not when it is sent: services may be told of the next one first.
-            self.rpc.publish_later("changed", partial(self.changed, self.service._current))
+            self.rpc.publish_later("changed", partial(self.changed, self._rows.current))
 
     def changed(self, current: EncodedRows | None) -> bytes | None:
         """Make the frame of a notice, if there is something new to be sent."""
@@ -134,15 +131,9 @@ class OwnerSession(Generic[P]):
         self.goodbye = self.goodbye or goodbye
         self.running.cancel()
 
-    def closed(self) -> None:
-        """Note that it has ended."""
-        service = self.service
-        if self.info is not None:
-            service.sessions.pop(self.id, None)
-            service.receipts.pop(self.id, None)
-            if service._observer is not None:
-                service._observer.session_closed(self.id, self._end())
-            service._noted.publish()
+    def revoke(self) -> None:
+        """End the session, since its key was revoked."""
+        self.end(_KEY_REVOKED)
 
     def _end(self) -> SessionEnd:
         if self.goodbye is _KEY_REVOKED:
@@ -154,13 +145,20 @@ class OwnerSession(Generic[P]):
 
     async def run(self, channel: trio.abc.Channel[bytes]) -> None:
         """Talk until one end ends it."""
-        self.running.deadline = trio.current_time() + self.service._hello_timeout
+        try:
+            await self._talk(channel)
+        finally:
+            if self.info is not None:
+                self._observer.session_closed(self.id, self._end())
+
+    async def _talk(self, channel: trio.abc.Channel[bytes]) -> None:
+        self.running.deadline = trio.current_time() + self._options.hello_timeout
         methods: dict[str, Method[Any]] = {
             "hello": Method(Hello, self.hello),
             "get_rows": Method(GetRows, self.get_rows),
             "watch": Method(Watch, self.start_watch),
         }
-        limit = self.service._max_message_bytes
+        limit = self._options.max_message_bytes
         notices = {"acknowledge": NoticeHandler(Acknowledge, self.acknowledge)}
         async with open_rpc(
             channel, methods=methods, notices=notices, max_frame_bytes=limit
@@ -173,7 +171,7 @@ class OwnerSession(Generic[P]):
             if self.running.cancelled_caught:
                 goodbye = self.goodbye or _NO_HELLO
                 _log.info("session ended: %s", goodbye.reason, extra={"session": self.id})
-                with trio.move_on_after(self.service._goodbye_timeout):
+                with trio.move_on_after(self._options.goodbye_timeout):
                     await rpc.send_goodbye(goodbye.code, goodbye.reason)
                 # A follower that does not take it gets no more time, however long the channel's.
                 await trio.aclose_forcefully(channel)
@@ -198,8 +196,8 @@ class OwnerSession(Generic[P]):
         await trio.lowlevel.checkpoint()
         if self.info is not None:
             raise RemoteError("hello_twice", "this session has begun already")
-        services = choose(self.service._services, hello.services)
-        await self.service._wait_caught_up(Seen(hello.revision, hello.epoch))
+        services = choose(self._options.services, hello.services)
+        await self._rows.wait_caught_up(Seen(hello.revision, hello.epoch))
         self._refuse_if_ended()
         if self.info is not None:
             raise RemoteError("hello_twice", "this session has begun already")
@@ -212,13 +210,10 @@ class OwnerSession(Generic[P]):
             protocol=str(self.admitted.protocol),
         )
         self.running.deadline = inf
-        current = self.service._current
+        current = self._rows.current
         if current is not None and hello.epoch == current.snapshot.epoch:
             self._warn_if_ahead(hello.revision)
-        self.service.sessions[self.id] = self.info
-        if self.service._observer is not None:
-            self.service._observer.session_opened(self.info)
-        self.service._noted.publish()
+        self._observer.session_opened(self.info)
         if services and self.nursery is not None:
             await self.nursery.start(self._hold, services)
         return Welcome(
@@ -231,11 +226,8 @@ class OwnerSession(Generic[P]):
     async def get_rows(self, asked: GetRows) -> RowSet | codec.Encoded:
         """Answer with all rows, or that they are those that the follower knows."""
         self._after_hello()
-        await self.service._has_rows.wait()
+        current = await self._rows.wait_first()
         self._refuse_if_ended()  # its key may have been revoked meanwhile
-        current = self.service._current
-        if current is None:
-            raise AssertionError("there are rows")
         if current.problem is not None:
             raise RemoteError("unavailable", current.problem)
         return current.without_rows if asked.known == current.without_rows.set else current.whole
@@ -244,7 +236,7 @@ class OwnerSession(Generic[P]):
         """Send notices from now on."""
         self._after_hello()
         await trio.lowlevel.checkpoint()
-        current = self.service._current
+        current = self._rows.current
         self.watch = asked
         self.sent = RowSet(None, 0) if current is None else current.without_rows
         return self.sent
@@ -253,17 +245,14 @@ class OwnerSession(Generic[P]):
         """Take a receipt."""
         if self.info is None or self.goodbye is not None:
             return
-        current = self.service._current
+        current = self._rows.current
         if current is not None and receipt.epoch in (None, current.snapshot.epoch):
             self._warn_if_ahead(receipt.revision)
-        self.service.receipts[self.id] = receipt
-        if self.service._observer is not None:
-            self.service._observer.acknowledged(self.id, receipt)
-        self.service._noted.publish()
+        self._observer.acknowledged(self.id, receipt)
 
     def _warn_if_ahead(self, reported: int | None) -> None:
         """Log, once, that the follower keeps what it has: it has a later revision than is sent."""
-        revision = self.service.revision
+        revision = self._rows.revision
         if reported is None or revision is None or reported <= revision or self.was_ahead:
             return
         self.was_ahead = True
@@ -273,7 +262,7 @@ class OwnerSession(Generic[P]):
             "reported_revision": reported,
             "own_revision": revision,
         }
-        _log.warning("%s is ahead", self.service._follower, extra=facts)
+        _log.warning("%s is ahead", self._options.follower, extra=facts)
 
     def _after_hello(self) -> None:
         if self.info is None:
