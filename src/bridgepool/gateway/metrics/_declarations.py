@@ -25,6 +25,11 @@ class Metric:
     labels: tuple[str, ...] = ()
 
 
+def _declared() -> tuple[Metric, ...]:
+    """Return the metrics above the call."""
+    return tuple(value for value in globals().values() if isinstance(value, Metric))
+
+
 # -- both programs
 
 INFO: Final = Metric(
@@ -48,6 +53,13 @@ CONNECTIONS_REFUSED: Final = Metric(
     "Connections that were over a limit, by port.",
     ("port",),
 )
+REVISION: Final = Metric(
+    "bridgepool_revision",
+    "gauge",
+    "The revision in force, as the source numbers it; at a control plane, the revision that it "
+    "serves.",
+)
+_BOTH: Final = _declared()
 
 # -- the gateway
 
@@ -121,12 +133,6 @@ RETIRED: Final = Metric(
 )
 GENERATION: Final = Metric(
     "bridgepool_generation", "gauge", "The number of the providers in force in this process."
-)
-REVISION: Final = Metric(
-    "bridgepool_revision",
-    "gauge",
-    "The revision in force, as the source numbers it; at a control plane, the revision that it "
-    "serves.",
 )
 AGE: Final = Metric(
     "bridgepool_providers_age_seconds",
@@ -250,6 +256,8 @@ SPOOL_DROPPED: Final = Metric(
     "counter",
     "Usage records that were dropped, since the spool was full.",
 )
+GATEWAY_METRICS: Final = _declared()
+"""The metrics of `bridgepool gateway`."""
 
 # -- the control plane
 
@@ -300,66 +308,5 @@ ROLLOUT: Final = Metric(
     "histogram",
     "Time from a new revision until the last gateway that is connected here has confirmed it.",
 )
-
-_BOTH: Final = (
-    INFO,
-    READY,
-    LOG_LINES_DROPPED,
-    CERTIFICATE_END,
-    CONNECTIONS,
-    CONNECTIONS_REFUSED,
-    REVISION,
-)
-GATEWAY_METRICS: Final = (
-    *_BOTH,
-    REQUESTS,
-    REFUSALS,
-    REQUESTS_RUNNING,
-    DURATION,
-    FIRST_BYTE,
-    TOKENS,
-    WEBSOCKETS,
-    WEBSOCKETS_CLOSED,
-    BRIDGES,
-    LEASES,
-    ACQUIRES,
-    BUILDS,
-    RETIRED,
-    GENERATION,
-    AGE,
-    RELOADS,
-    FAILED_RELOADS,
-    CONTROL_CONNECTED,
-    PROVIDER,
-    PROVIDER_STATE,
-    UPSTREAM_CONNECTIONS,
-    UPSTREAM_WAITING,
-    KEYS,
-    BREAKER_STATE,
-    BREAKER_OPENINGS,
-    RETRIES,
-    FALLBACKS,
-    ADMISSION,
-    ADMISSION_REFUSED,
-    BUDGETS,
-    MODELS_WITHOUT_PRICE,
-    SPOOL_RECORDS,
-    SPOOL_BYTES,
-    SPOOL_STORED,
-    SPOOL_FAILING,
-    SPOOL_DROPPED,
-)
-"""The metrics of `bridgepool gateway`."""
-CONTROL_PLANE_METRICS: Final = (
-    *_BOTH,
-    GATEWAYS,
-    GATEWAYS_BEHIND,
-    REJECTED,
-    UNREADABLE,
-    DRIFT,
-    STORE_AVAILABLE,
-    API_REQUESTS,
-    REFUSED_KEYS,
-    ROLLOUT,
-)
+CONTROL_PLANE_METRICS: Final = (*_BOTH, *_declared()[len(GATEWAY_METRICS) :])
 """The metrics of `bridgepool control-plane`."""
