@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypedDict, Unpack
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -31,6 +31,28 @@ _RECORD_HEADS: Final = (
 )  # fmt: skip
 
 
+class Which(TypedDict, total=False):
+    """Which records count.
+
+    Args:
+        since: The first day, as YYYY-MM-DD.
+        until: The day after the last one.
+        client: Only of this client.
+        provider: Only of this provider.
+        model: Only of this model.
+        gateway: Only of this gateway.
+        session: Only of this session.
+    """
+
+    since: Annotated[str, Parameter(metavar="DAY")]
+    until: Annotated[str, Parameter(metavar="DAY")]
+    client: Annotated[str, Parameter(metavar="ID")]
+    provider: Annotated[str, Parameter(metavar="NAME")]
+    model: Annotated[str, Parameter(metavar="MODEL")]
+    gateway: Annotated[str, Parameter(metavar="NAME")]
+    session: Annotated[str, Parameter(metavar="ID")]
+
+
 @app.command
 def usage(
     *,
@@ -38,13 +60,6 @@ def usage(
         str | None, Parameter(metavar="FIELDS", show_default=lambda _: "client,model")
     ] = None,
     each: bool = False,
-    since: Annotated[str | None, Parameter(metavar="DAY")] = None,
-    until: Annotated[str | None, Parameter(metavar="DAY")] = None,
-    client: Annotated[str | None, Parameter(metavar="ID")] = None,
-    provider: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    model: Annotated[str | None, Parameter(metavar="MODEL")] = None,
-    gateway: Annotated[str | None, Parameter(metavar="NAME")] = None,
-    session: Annotated[str | None, Parameter(metavar="ID")] = None,
     limit: Annotated[
         int | None,
         Parameter(
@@ -55,6 +70,7 @@ def usage(
     as_csv: Annotated[bool, Parameter(name="--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
+    **which: Unpack[Which],
 ) -> None:
     """Sum what requests have used, or list the records with --each. Days are those of UTC.
 
@@ -62,13 +78,6 @@ def usage(
         by: What to sum by: some of day, client, key, provider, model, gateway, client_kind and
             session, joined by commas; "" for one sum.
         each: List the records, the newest first, instead of sums.
-        since: The first day, as YYYY-MM-DD.
-        until: The day after the last one.
-        client: Only of this client.
-        provider: Only of this provider.
-        model: Only of this model.
-        gateway: Only of this gateway.
-        session: Only of this session.
         limit: With --each: how many, at most 1000.
         before: With --each: only records older than the one with this id.
     """
@@ -81,15 +90,14 @@ def usage(
         fail("--by sums, and --each lists: give one of them")
     if not each and (limit is not None or before is not None):
         fail("--limit and --before require --each")
-    which = (since, until, client, provider, model, gateway, session)
     groups = "client,model" if by is None else by
     if each:
         page = administer(
-            where, lambda admin: admin.do(list_usage, limit or _LIMIT, before, *which)
+            where, lambda admin: admin.do(list_usage, limit or _LIMIT, before, **which)
         )
         rows: Sequence[object] = page.records
     else:
-        report = administer(where, lambda admin: admin.do(sum_usage, groups, *which))
+        report = administer(where, lambda admin: admin.do(sum_usage, groups, **which))
         if report.truncated:
             fail("there are more groups than an answer holds: filter, or group by less")
         rows = report.sums

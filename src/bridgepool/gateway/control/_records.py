@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 
 import attrs
 
@@ -20,6 +20,9 @@ from bridgepool.gateway.providers._client_rules import NO_RULES
 from bridgepool.gateway.providers._fields import FIELD_NAMES, ProviderFields, in_order
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Identity, RejectedRow
+
+NAME_PATTERN: Final = "^[A-Za-z0-9._@-]+$"
+"""The characters of names and ids."""
 
 
 @attrs.frozen

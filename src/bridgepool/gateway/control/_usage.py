@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Annotated, Final, Literal, TypeAlias, TypedDict, get_args
 
 import attrs
+from msgspec import Meta
 
+from bridgepool.gateway.control._records import NAME_PATTERN
 from bridgepool.gateway.usage._records import UsageRecord
 
 Grouping: TypeAlias = Literal[
@@ -23,20 +25,28 @@ def parse_groups(by: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in by.split(",") if name.strip()))
 
 
-@attrs.frozen(kw_only=True)
-class UsageFilter:
-    """Which records count. None admits all."""
+def _day(description: str) -> Meta:
+    # Its form is checked by the operations, whose message tells how a day is written.
+    return Meta(max_length=64, description=description, extra_json_schema={"format": "date"})
 
-    since: str | None = None
+
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256, pattern=NAME_PATTERN)] | None
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)] | None
+
+
+class UsageFilter(TypedDict, total=False):
+    """Which records count, and the queries for that. What is missing or None admits all."""
+
+    since: Annotated[str, _day("The first day, in UTC, such as 2026-01-31.")] | None
     """The first day, `YYYY-MM-DD` in UTC."""
-    until: str | None = None
+    until: Annotated[str, _day("The day after the last, in UTC, such as 2026-02-01.")] | None
     """The day after the last one."""
-    client: str | None = None
-    provider: str | None = None
-    model: str | None = None
+    client: Name
+    provider: Name
+    model: Text
     """The model that answered; the model that was asked for, if that is not known."""
-    gateway: str | None = None
-    session: str | None = None
+    gateway: Name
+    session: Text
 
 
 # Without slots, since msgspec writes those in another order than that of the fields.

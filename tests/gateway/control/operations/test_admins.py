@@ -230,7 +230,7 @@ async def test_usage_is_summed_and_listed(way: str) -> None:
             for number in (1, 2, 3)
         ]
         await rig.plane.store.usage.add("front-1", records)
-        report = await rig.admin.do(sum_usage, "model,day", "2026-01-02", client="web")
+        report = await rig.admin.do(sum_usage, "model,day", since="2026-01-02", client="web")
         assert [(one.day, one.model, one.input_tokens) for one in report.sums] == [
             ("2026-01-02", "m", 2),
             ("2026-01-03", "m", 3),
@@ -241,7 +241,7 @@ async def test_usage_is_summed_and_listed(way: str) -> None:
         assert ([one.id for one in page.records], page.next) == (["1"], None)
         for day in ("2026-2-1", "yesterday"):
             with pytest.raises(BridgePoolError, match="since: is not a day such as 2026-01-31"):
-                await rig.admin.do(sum_usage, "", day)
+                await rig.admin.do(sum_usage, "", since=day)
         with pytest.raises(BridgePoolError, match="by: is not made of day, client"):
             await rig.admin.do(sum_usage, "day,secret")
 

@@ -7,12 +7,9 @@ from typing import Annotated
 import attrs
 from msgspec import Meta
 
-from bridgepool.gateway.control._records import AuditEntry
+from bridgepool.gateway.control._records import NAME_PATTERN, AuditEntry
 from bridgepool.gateway.control.operations._operation import Context, operation
-from bridgepool.gateway.control.operations._requests import (
-    MAX_INTEGER,
-    NAME_PATTERN,
-)
+from bridgepool.gateway.control.operations._requests import MAX_INTEGER
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ and fields of the JSON body of other methods, unless a `Place` in the annotation
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from enum import Enum
 from types import NoneType
 from typing import (
@@ -160,8 +160,6 @@ def operation(
     """
 
     def make(function: Callable[Concatenate[Context, P], Awaitable[T]]) -> Operation[P, T]:
-        hints = get_type_hints(function, include_extras=True)
-        _, *parameters = inspect.signature(function).parameters.values()
         return Operation(
             name=function.__name__,
             method=method,
@@ -169,12 +167,25 @@ def operation(
             status=status,
             shows_key=shows_key,
             description=inspect.getdoc(function) or "",
-            parameters=tuple(_parameter(one, hints[one.name], method, path) for one in parameters),
-            answer=hints["return"],
+            parameters=tuple(_parameter(*one, method, path) for one in _declared(function)),
+            answer=get_type_hints(function, include_extras=True)["return"],
             function=function,
         )
 
     return make
+
+
+def _declared(function: Callable[..., object]) -> Iterator[tuple[inspect.Parameter, Any]]:
+    """Yield parameters with their types; for keywords of a typed dict, those, with None."""
+    hints = get_type_hints(function, include_extras=True)
+    _, *parameters = inspect.signature(function).parameters.values()
+    for one in parameters:
+        if one.kind is not one.VAR_KEYWORD:
+            yield one, hints[one.name]
+            continue
+        [keywords] = get_args(hints[one.name])
+        for name, kind in get_type_hints(keywords, include_extras=True).items():
+            yield inspect.Parameter(name, one.KEYWORD_ONLY, default=None), kind
 
 
 def _parameter(declared: inspect.Parameter, kind: Any, method: str, path: str) -> Parameter:

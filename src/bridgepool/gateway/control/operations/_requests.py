@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._records import NAME_PATTERN
 from bridgepool.gateway.control.operations._operation import (
     REQUIRED,
     Operation,
@@ -28,8 +29,6 @@ from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
 MAX_INTEGER: Final = (1 << 63) - 1
 MAX_TEXT: Final = 8192
 """The most characters of a text in a request."""
-NAME_PATTERN: Final = "^[A-Za-z0-9._@-]+$"
-"""The characters of names and ids."""
 NAME_CHARACTERS: Final = "letters, digits and . _ @ -"
 
 PathName: TypeAlias = Annotated[

@@ -191,13 +191,13 @@ def _has(tx: StoreTransaction, record_id: str) -> bool:
 
 def _conditions(which: UsageFilter, before: str | None = None) -> tuple[str, list[Value]]:
     conditions: dict[str, str | None] = {
-        "time >= ?": which.since,
-        "time < ?": which.until,
-        "client = ?": which.client,
-        "provider = ?": which.provider,
-        f"{_MODEL} = ?": which.model,
-        "gateway = ?": which.gateway,
-        "session = ?": which.session,
+        "time >= ?": which.get("since"),
+        "time < ?": which.get("until"),
+        "client = ?": which.get("client"),
+        "provider = ?": which.get("provider"),
+        f"{_MODEL} = ?": which.get("model"),
+        "gateway = ?": which.get("gateway"),
+        "session = ?": which.get("session"),
         "id < ?": before,
     }
     given = {condition: value for condition, value in conditions.items() if value is not None}
