@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Final, TypedDict, Unpack
 
+import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
@@ -106,7 +107,10 @@ def usage(
     if as_json:
         print_json(rows)
     elif each and as_csv:
-        _print_csv(_record_fields(), map(_record_cells, page.records))
+        from bridgepool.gateway.usage._records import UsageRecord
+
+        heads = attrs.fields_dict(UsageRecord)
+        _print_csv(heads, ([getattr(one, head) for head in heads] for one in page.records))
     elif each:
         titles = [_title(head) for head in _RECORD_HEADS]
         print_table(titles, (_short_record(record) for record in page.records))
@@ -151,19 +155,7 @@ def _short_record(record: UsageRecord) -> list[object]:
     return list(cells.values())
 
 
-def _record_fields() -> list[str]:
-    import attrs
-
-    from bridgepool.gateway.usage._records import UsageRecord
-
-    return [field.name for field in attrs.fields(UsageRecord)]
-
-
-def _record_cells(record: UsageRecord) -> list[object]:
-    return [getattr(record, name) for name in _record_fields()]
-
-
-def _print_csv(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+def _print_csv(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")

@@ -27,7 +27,6 @@ from bridgepool.http import Headers
 _NO_PROVIDER: Final = "-"  # of a record; also for no client
 _FORGET_AFTER: Final = 3600.0  # seconds since a provider was in force last
 _CLOSE_CODES: Final = frozenset(range(1000, 1016))  # the registered ones that may be met
-_TOKEN_TYPES: Final = ("input", "output", "cached_read", "cached_write", "reasoning")
 
 
 @attrs.define(eq=False)
@@ -102,8 +101,7 @@ class RequestMetrics:
     def _count_tokens(self, record: AccessRecord, client: str) -> None:
         provider, tokens = _label(record.provider), record.usage.tokens
         of_client = (_label(client),) if self.by_client else ()
-        for kind in _TOKEN_TYPES:
-            count = getattr(tokens, kind)
+        for kind, count in tokens._asdict().items():
             if count:
                 self._tokens.child(provider, kind, *of_client).value += count
 

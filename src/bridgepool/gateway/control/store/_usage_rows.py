@@ -26,6 +26,7 @@ from bridgepool.gateway.control.database import Codec, Row, Table, Value
 from bridgepool.gateway.control.store._programs import Run
 from bridgepool.gateway.control.store._transaction import StoreTransaction
 from bridgepool.gateway.usage._records import UsageRecord
+from bridgepool.gateway.usage._tokens import Tokens
 
 _LONGEST: Final = 256  # characters of a text
 _HIGHEST: Final = 2**53  # of a number
@@ -34,21 +35,16 @@ _MOST_COSTS: Final = 10 * MAX_SUMS  # each sum may have costs in some currencies
 _BILLION: Final = 10**9
 _HIGHEST_COST: Final = 10**6  # of one request, in its currency
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
-_SUMMED: Final = (
-    "input_tokens",
-    "output_tokens",
-    "cached_read_tokens",
-    "cached_write_tokens",
-    "reasoning_tokens",
-)
 _MODEL: Final = "CASE WHEN answered_model <> '' THEN answered_model ELSE model END"
-_COUNTED: Final = (
-    "CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END",
-    "complete",
-    *_SUMMED,
-    "CASE WHEN cost IS NULL THEN 1 ELSE 0 END",
-    "priced_as_unknown",
-)
+# field of `UsageSum` -> what is summed
+_COUNTED: Final = {
+    "requests": "1",
+    "refused": "CASE WHEN outcome = 'refused' THEN 1 ELSE 0 END",
+    "unpriced": "CASE WHEN cost IS NULL THEN 1 ELSE 0 END",
+    "complete": "complete",
+    "priced_as_unknown": "priced_as_unknown",
+    **{f"{kind}_tokens": f"{kind}_tokens" for kind in Tokens._fields},
+}
 _EXPRESSIONS: Final = {name: name for name in GROUPINGS} | {
     "day": "SUBSTR(time, 1, 10)",
     "model": _MODEL,
@@ -153,7 +149,7 @@ def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> Usage
     names = [name for name in GROUPINGS if name in by]
     groups = [_EXPRESSIONS[name] for name in names]
     where, values = _conditions(which)
-    counted = ", ".join(f"CAST(COALESCE(SUM({one}), 0) AS BIGINT)" for one in ("1", *_COUNTED))
+    counted = ", ".join(f"CAST(COALESCE(SUM({one}), 0) AS BIGINT)" for one in _COUNTED.values())
     rows = tx.sql.fetch_all(_grouped(groups, counted, where), *values, MAX_SUMS + 1)
     costs: dict[Row, dict[str, float]] = {}
     priced = f"{where} AND cost IS NOT NULL" if where else " WHERE cost IS NOT NULL"
@@ -161,9 +157,11 @@ def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> Usage
     sums = tx.sql.fetch_all(statement, *values, _MOST_COSTS + 1)
     for *group, currency, cost in sums[:_MOST_COSTS]:
         costs.setdefault(tuple(group), {})[str(currency)] = cost / _BILLION
-    fields = (*names, "requests", "refused", "complete", *_SUMMED, "unpriced", "priced_as_unknown")
     found = tuple(
-        UsageSum(**dict(zip(fields, row, strict=True)), costs=costs.get(row[: len(names)], {}))
+        UsageSum(
+            **dict(zip((*names, *_COUNTED), row, strict=True)),
+            costs=costs.get(row[: len(names)], {}),
+        )
         for row in rows[:MAX_SUMS]
     )
     return UsageReport(found, len(rows) > MAX_SUMS or len(sums) > _MOST_COSTS)
