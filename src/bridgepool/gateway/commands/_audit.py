@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
+from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, do
 from bridgepool.gateway.commands._output import print_json, print_table
 from bridgepool.gateway.commands._root import app
 
@@ -30,7 +30,7 @@ def audit(
     """
     from bridgepool.gateway.control.operations._audit import list_audit
 
-    page = administer(where, lambda admin: admin.do(list_audit, limit, before, name))
+    page = do(where, list_audit, limit, before, name)
     if as_json:
         print_json(page.entries)
         return

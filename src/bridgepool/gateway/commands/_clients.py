@@ -7,14 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from bridgepool.gateway.commands._connecting import (
-    NO_WAIT,
-    WHERE_DEFAULT,
-    AsJson,
-    Wait,
-    Where,
-    administer,
-)
+from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, AsJson, Wait, Where, do
 from bridgepool.gateway.commands._field_options import given_values, make_options
 from bridgepool.gateway.commands._output import (
     print_json,
@@ -68,7 +61,7 @@ def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
     """List all clients."""
     from bridgepool.gateway.control.operations._clients import list_clients
 
-    found = administer(where, lambda admin: admin.do(list_clients)).clients
+    found = do(where, list_clients).clients
     if as_json:
         print_json(found)
         return
@@ -87,7 +80,7 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
     """
     from bridgepool.gateway.control.operations._clients import get_client
 
-    one = administer(where, lambda admin: admin.do(get_client, name))
+    one = do(where, get_client, name)
     found = one.client
     if as_json:
         import msgspec
@@ -122,7 +115,7 @@ def create(
     from bridgepool.gateway.control.operations._clients import add_client
 
     given = read_rules(rules)
-    made = administer(where, lambda admin: admin.do(add_client, name, rules=given))
+    made = do(where, add_client, name, rules=given)
     sys.exit(report_key(where, f"client {name}", made, wait))
 
 
@@ -147,11 +140,9 @@ def update(
 
     changes = read_rules(rules)
     if key is not None:
-        one = administer(
-            where, lambda admin: admin.do(_clients.update_client_key, name, key, changes)
-        )
+        one = do(where, _clients.update_client_key, name, key, changes)
         sys.exit(report_change(where, one, f"updated key {key} of {name}", wait))
-    change = administer(where, lambda admin: admin.do(_clients.update_client, name, changes))
+    change = do(where, _clients.update_client, name, changes)
     sys.exit(report_change(where, change, f"updated client {name}", wait))
 
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from cyclopts import Group, Parameter
@@ -25,8 +25,9 @@ from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argume
 if TYPE_CHECKING:
     from bridgepool._secret import Secret
     from bridgepool.gateway.control._records import Actor
-    from bridgepool.gateway.control.operations import Admin
+    from bridgepool.gateway.control.operations import Admin, Operation
 
+P = ParamSpec("P")
 T = TypeVar("T")
 URL_VARIABLE = "BRIDGEPOOL_URL"
 KEY_VARIABLE = "BRIDGEPOOL_ADMIN_KEY"
@@ -35,7 +36,7 @@ _GROUP = Group("Control plane", sort_key=10)
 
 @Parameter(name="*", group=_GROUP)
 @dataclass(frozen=True, kw_only=True)
-class AdminOptions:
+class Where:
     """The API of a running control plane, or its store.
 
     Args:
@@ -62,8 +63,7 @@ class AdminOptions:
     max_keys: Annotated[int, Parameter(metavar="COUNT")] = 5
 
 
-WHERE_DEFAULT = AdminOptions()
-Where = Annotated[AdminOptions, Parameter(name="*")]
+WHERE_DEFAULT = Where()
 AsJson = Annotated[bool, Parameter(name="--json", help="Print JSON, for programs.")]
 
 
@@ -75,7 +75,7 @@ def _check_seconds(kind: object, value: float | None) -> None:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class WaitOptions:
+class Wait:
     """Where a change is to be live before the command ends.
 
     Args:
@@ -97,11 +97,10 @@ class WaitOptions:
             fail("--expect and --min require --wait")
 
 
-NO_WAIT = WaitOptions()
-Wait = Annotated[WaitOptions, Parameter(name="*")]
+NO_WAIT = Wait()
 
 
-def administer(options: AdminOptions, work: Callable[[Admin], Awaitable[T]]) -> T:
+def administer(options: Where, work: Callable[[Admin], Awaitable[T]]) -> T:
     """Reach the control plane that the options name and run something on it.
 
     An error of bridgepool ends the program, with the reason.
@@ -125,6 +124,11 @@ def administer(options: AdminOptions, work: Callable[[Admin], Awaitable[T]]) -> 
             fail(str(error))
 
 
+def do(options: Where, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Carry out one operation; see `administer`."""
+    return administer(options, lambda admin: admin.do(operation, *args, **kwargs))
+
+
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
     """Print what is logged as a warning, with its fields: the file to mend is one of them."""
@@ -141,7 +145,7 @@ def _warnings_shown() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _open(options: AdminOptions) -> AsyncIterator[Admin]:
+async def _open(options: Where) -> AsyncIterator[Admin]:
     url, store = options.url, options.store
     if store is not None:
         store_argument(store)
@@ -203,7 +207,7 @@ def _trust(path: Path) -> ssl.SSLContext:
         fail(f"--ca-file {path}: cannot be used: {error.strerror or error}")
 
 
-def _admin_key(options: AdminOptions) -> Secret:
+def _admin_key(options: Where) -> Secret:
     from bridgepool.gateway.providers._access_keys import ADMIN_KEYS, other_kind
 
     where = KEY_VARIABLE

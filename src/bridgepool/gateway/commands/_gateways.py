@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from bridgepool.gateway.commands._connecting import (
-    NO_WAIT,
-    WHERE_DEFAULT,
-    AsJson,
-    Wait,
-    Where,
-    administer,
-)
+from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, AsJson, Wait, Where, do
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
 from bridgepool.gateway.commands._root import app, fail
 
@@ -50,7 +43,7 @@ def list_(
         sys.exit(report_applied(where, revision, wait, as_json=as_json))
     if wait.wait is not None:
         fail("--wait requires --revision")
-    found = administer(where, lambda admin: admin.do(list_gateways))
+    found = do(where, list_gateways)
     if as_json:
         print_json(found)
         return
@@ -91,7 +84,7 @@ def forget(name: str, *, where: Where = WHERE_DEFAULT) -> None:
     """
     from bridgepool.gateway.control.operations._gateways import forget_gateway
 
-    found = administer(where, lambda admin: admin.do(forget_gateway, name))
+    found = do(where, forget_gateway, name)
     processes = "process" if found.forgotten == 1 else "processes"
     print(f"forgot {name}: {found.forgotten} {processes}")
 

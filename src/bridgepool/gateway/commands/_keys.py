@@ -15,6 +15,7 @@ from bridgepool.gateway.commands._connecting import (
     Wait,
     Where,
     administer,
+    do,
 )
 from bridgepool.gateway.commands._output import print_json, print_table, report_change, report_key
 from bridgepool.gateway.commands._root import app, fail
@@ -131,14 +132,14 @@ def revoke(
     from bridgepool.gateway.control.operations import _clients, _keys
 
     if kind == "client" and key is not None:
-        one = administer(where, lambda admin: admin.do(_clients.revoke_client_key, name, key))
+        one = do(where, _clients.revoke_client_key, name, key)
         sys.exit(report_change(where, one, f"revoked {key} of {name}", wait))
     if kind == "client":
-        gone = administer(where, lambda admin: admin.do(_clients.remove_client, name))
+        gone = do(where, _clients.remove_client, name)
         sys.exit(report_change(where, gone, f"removed client {name}", wait))
     if key is not None:
         fail(f"a {kind} key is named by its id alone: bridgepool keys revoke {kind} {key}")
     operation = _keys.revoke_gateway_key if kind == "gateway" else _keys.revoke_admin_key
-    change = administer(where, lambda admin: admin.do(operation, name))
+    change = do(where, operation, name)
     what = f"revoked {change.access_key.id} of {kind} {change.access_key.name}"
     sys.exit(report_change(where, change, what, wait))

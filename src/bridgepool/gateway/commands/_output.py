@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
 
-from bridgepool.gateway.commands._connecting import AdminOptions, WaitOptions, administer
+from bridgepool.gateway.commands._connecting import Wait, Where, administer
 from bridgepool.gateway.commands._root import fail
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _cell(value: object) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text) or "-"
 
 
-def report_change(options: AdminOptions, change: Change, what: str, wait: WaitOptions) -> int:
+def report_change(options: Where, change: Change, what: str, wait: Wait) -> int:
     """Report what a write did; with `wait`, also where it is live. Returns the exit status."""
     if not change.changed:
         print(f"{what}: nothing to change (revision {change.revision})")
@@ -91,9 +91,7 @@ def report_change(options: AdminOptions, change: Change, what: str, wait: WaitOp
     return 0 if wait.wait is None else report_applied(options, change.revision, wait)
 
 
-def report_key(
-    options: AdminOptions, whose: str, made: NewKey | NewClient, wait: WaitOptions
-) -> int:
+def report_key(options: Where, whose: str, made: NewKey | NewClient, wait: Wait) -> int:
     """Print a key that was made, alone on standard output; returns the exit status."""
     from bridgepool.gateway.control._records import NewClient
 
@@ -108,7 +106,7 @@ def report_key(
     return report_applied(options, made.revision, wait, file=sys.stderr)
 
 
-def _wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> AppliedReport:
+def _wait_for(options: Where, revision: int, wait: Wait) -> AppliedReport:
     """Wait until a revision is live; then warn of the gateways that are not there."""
     from bridgepool.gateway.control.operations._gateways import wait_long
 
@@ -127,9 +125,9 @@ def _wait_for(options: AdminOptions, revision: int, wait: WaitOptions) -> Applie
 
 
 def report_applied(
-    options: AdminOptions,
+    options: Where,
     revision: int,
-    wait: WaitOptions,
+    wait: Wait,
     *,
     as_json: bool = False,
     file: TextIO | None = None,

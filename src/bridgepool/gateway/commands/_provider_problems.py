@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from bridgepool.gateway.commands._connecting import AdminOptions, administer
+from bridgepool.gateway.commands._connecting import Where, administer
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._records import ProviderView
-    from bridgepool.gateway.control.operations import Admin
+    from bridgepool.gateway.control.operations import Admin, Operation
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def change_providers(options: AdminOptions, change: Callable[[Admin], Awaitable[T]]) -> T:
+def change_providers(
+    options: Where, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs
+) -> T:
     """Carry out a change; then warn of the problems that providers did not have before it."""
     from bridgepool.gateway.control.operations._providers import list_providers
 
     async def work(admin: Admin) -> tuple[T, list[str]]:
         before = set(_problems((await admin.do(list_providers)).providers))
-        changed = await change(admin)
+        changed = await admin.do(operation, *args, **kwargs)
         after = (await admin.do(list_providers)).providers
         return changed, [problem for problem in _problems(after) if problem not in before]
 

@@ -16,7 +16,7 @@ from bridgepool.gateway.commands._connecting import (
     AsJson,
     Wait,
     Where,
-    administer,
+    do,
     keys_from_stdin,
     secret_from_environment,
     stdin_holds_data,
@@ -61,7 +61,7 @@ def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
     """List all providers."""
     from bridgepool.gateway.control.operations._providers import list_providers
 
-    found = administer(where, lambda admin: admin.do(list_providers)).providers
+    found = do(where, list_providers).providers
     if as_json:
         print_json(found)
         return
@@ -83,7 +83,7 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
     """
     from bridgepool.gateway.control.operations._providers import get_provider
 
-    found = administer(where, lambda admin: admin.do(get_provider, name))
+    found = do(where, get_provider, name)
     if as_json:
         fields = attrs.asdict(found.provider, recurse=False)
         print_json(fields | {"key_usage": found.key_usage})
@@ -156,7 +156,7 @@ def add(
         headers=_headers(header_from_env),
         enabled=not disabled,
     )
-    change = change_providers(where, lambda admin: admin.do(add_provider, draft))
+    change = change_providers(where, add_provider, draft)
     sys.exit(report_change(where, change, f"added {name}", wait))
 
 
@@ -214,7 +214,7 @@ def update(
         headers: dict[str, HeaderValue] = dict.fromkeys(keep_header or (), None)
         changed["headers"] = headers | _headers(header_from_env)
     patch = ProviderPatch(**changed)
-    change = change_providers(where, lambda admin: admin.do(update_provider, name, patch))
+    change = change_providers(where, update_provider, name, patch)
     sys.exit(report_change(where, change, f"updated {name}", wait))
 
 
@@ -227,7 +227,7 @@ def enable(name: str, *, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> 
     """
     from bridgepool.gateway.control.operations._providers import enable_provider
 
-    change = administer(where, lambda admin: admin.do(enable_provider, name))
+    change = do(where, enable_provider, name)
     sys.exit(report_change(where, change, f"enabled {name}", wait))
 
 
@@ -246,9 +246,7 @@ def disable(
     """
     from bridgepool.gateway.control.operations._providers import disable_provider
 
-    change = administer(
-        where, lambda admin: admin.do(disable_provider, name, allow_empty=allow_empty)
-    )
+    change = do(where, disable_provider, name, allow_empty=allow_empty)
     sys.exit(report_change(where, change, f"disabled {name}", wait))
 
 
@@ -267,9 +265,7 @@ def remove(
     """
     from bridgepool.gateway.control.operations._providers import remove_provider
 
-    change = change_providers(
-        where, lambda admin: admin.do(remove_provider, name, allow_empty=allow_empty)
-    )
+    change = change_providers(where, remove_provider, name, allow_empty=allow_empty)
     sys.exit(report_change(where, change, f"removed {name}", wait))
 
 
@@ -294,10 +290,7 @@ def apply(
     from bridgepool.gateway.control.operations._providers import apply_providers
 
     drafts = read_drafts(file)
-    result = change_providers(
-        where,
-        lambda admin: admin.do(apply_providers, drafts, prune, dry_run, allow_empty),
-    )
+    result = change_providers(where, apply_providers, drafts, prune, dry_run, allow_empty)
     for one in result.providers:
         fields = f" ({', '.join(one.fields)})" if one.fields else ""
         print(f"{one.action}  {one.name}{fields}")
@@ -317,7 +310,7 @@ def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
     from bridgepool.gateway.commands._documents import drafts_to_toml
     from bridgepool.gateway.control.operations._providers import export_providers
 
-    text = drafts_to_toml(administer(where, lambda admin: admin.do(export_providers)).providers)
+    text = drafts_to_toml(do(where, export_providers).providers)
     if output is None:
         print(text, end="")
         return

@@ -6,7 +6,7 @@ import sys
 
 from cyclopts import App
 
-from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, Wait, Where, administer
+from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, Wait, Where, do
 from bridgepool.gateway.commands._output import report_change
 from bridgepool.gateway.commands._root import app
 
@@ -23,5 +23,5 @@ def restored(*, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> None:
     """
     from bridgepool.gateway.control.operations._gateways import store_restored
 
-    change = administer(where, lambda admin: admin.do(store_restored))
+    change = do(where, store_restored)
     sys.exit(report_change(where, change, f"began the epoch {change.epoch}", wait))

@@ -10,7 +10,7 @@ import attrs
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, administer
+from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, do
 from bridgepool.gateway.commands._output import print_json, print_table
 from bridgepool.gateway.commands._root import app, fail
 
@@ -93,12 +93,10 @@ def usage(
         fail("--limit and --before require --each")
     groups = "client,model" if by is None else by
     if each:
-        page = administer(
-            where, lambda admin: admin.do(list_usage, limit or _LIMIT, before, **which)
-        )
+        page = do(where, list_usage, limit or _LIMIT, before, **which)
         rows: Sequence[object] = page.records
     else:
-        report = administer(where, lambda admin: admin.do(sum_usage, groups, **which))
+        report = do(where, sum_usage, groups, **which)
         if report.truncated:
             fail("there are more groups than an answer holds: filter, or group by less")
         rows = report.sums

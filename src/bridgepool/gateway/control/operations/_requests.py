@@ -18,12 +18,7 @@ from msgspec import Meta
 
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import NAME_PATTERN
-from bridgepool.gateway.control.operations._operation import (
-    REQUIRED,
-    Operation,
-    Parameter,
-    Place,
-)
+from bridgepool.gateway.control.operations._operation import REQUIRED, Operation, Parameter, Place
 from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
 
 MAX_INTEGER: Final = (1 << 63) - 1
