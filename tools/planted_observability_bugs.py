@@ -67,7 +67,7 @@ OBSERVABILITY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "anybody names the peer", _PEER, "gateway/serving/_peer.py:find_peer_behind",
-        "if found is None or not is_trusted(found):", "if found is None:",
+        "if not is_among(networks, connection):", "if parse_address(connection) is None:",
     ),
     bug(
         "the client names the peer", _PEER, "gateway/serving/_peer.py:find_peer_behind",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from bridgepool import Secret
 from bridgepool.gateway import _protocol as gateway
 from bridgepool.gateway.limits._share_pool import Share, ShareDemand
-from bridgepool.gateway.providers import ClientRules
+from bridgepool.gateway.providers import KEYS_LIMIT, ClientRules
 from bridgepool.gateway.providers import _key_status as key_status
 from bridgepool.gateway.providers import _wire as wire
 from bridgepool.gateway.usage._records import UsageRecord
@@ -221,7 +221,7 @@ def test_errors_show_no_value() -> None:
     [
         (messages.RowSet, "rows", messages.MAX_ROWS, {"id": "", "body": None}),
         (messages.Acknowledge, "rejected", messages.MAX_ROWS, {"name": "", "reason": ""}),
-        (wire.ProviderRow, "keys", wire.MAX_ROW_KEYS, "k"),
+        (wire.ProviderRow, "keys", KEYS_LIMIT, "k"),
         (wire.ProviderRow, "headers", wire.MAX_ROW_HEADERS, ("h", "v")),
     ],
 )

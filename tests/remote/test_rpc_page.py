@@ -8,6 +8,7 @@ import pytest
 
 from bridgepool.gateway import _protocol as gateway
 from bridgepool.gateway.control import _gateway_service as control
+from bridgepool.gateway.providers import KEYS_LIMIT
 from bridgepool.gateway.providers import _wire as wire
 from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.remote import RemoteLimits
@@ -50,7 +51,7 @@ def test_each_code_is_on_the_page() -> None:
         messages.MAX_ROWS,
         messages.MAX_SERVICES,
         gateway.MAX_USAGE_RECORDS,
-        wire.MAX_ROW_KEYS,
+        KEYS_LIMIT,
         wire.MAX_ROW_HEADERS,
     ],
 )

@@ -169,7 +169,7 @@ def test_a_hostile_answer_is_given_up_before_it_holds_the_program_up() -> None:
         scanner.feed(b'{"x":[' + b"[]," * 20_000)
     assert not scanner.ended
     assert scanner.steps < 200_000  # of six million bytes
-    reader = EventReader.of(fields)
+    reader = EventReader(Findings(fields))
     reader._steps_left = 50_000
     for _ in range(5):
         reader.feed(b'data: {"x": [' + b'"",' * 15_000 + b"]}\n")
@@ -177,7 +177,7 @@ def test_a_hostile_answer_is_given_up_before_it_holds_the_program_up() -> None:
     usage = b'"usage":{"prompt_tokens":3,"input_tokens":3}}\n'
     reader.feed(b'data: {"x":"' + b"x" * 40_000 + b'",' + usage)
     assert reader.result().tokens.input is None
-    reader = EventReader.of(fields)
+    reader = EventReader(Findings(fields))
     reader.feed(b'data: {"x":"' + b"x" * 40_000 + b'",' + usage)
     assert reader.result().tokens.input == 3
 
@@ -237,7 +237,7 @@ def test_paths_may_have_any_names_and_documents_any_values_at_them() -> None:
 
     def read(*documents: object) -> Usage:
         stream = b"".join(b"data: %b\n\n" % json.dumps(one).encode() for one in documents)
-        return _read(EventReader.of(fields), [stream])
+        return _read(EventReader(Findings(fields)), [stream])
 
     told = {"usage-data": {"in tokens": 7, "more": 1}, "class": "m"}
     assert read(told) == Usage(Tokens(7), model="m")
@@ -246,10 +246,10 @@ def test_paths_may_have_any_names_and_documents_any_values_at_them() -> None:
         assert read(*documents).tokens == Tokens(7)
     assert read([[{"name": "a"}], [3, {"name": "b"}]], {"0": [{"model": "n"}]}).tools == ("a", "b")
     answer = b'{"class":"m","text":"\xff","usage-data":{"in tokens":7}}'  # not UTF-8, and not read
-    assert _read(JsonReader.of(fields), [answer]) == Usage(Tokens(7), True, "m")
+    assert _read(JsonReader(Findings(fields)), [answer]) == Usage(Tokens(7), True, "m")
     for depth in range(10, 1200, 70):
         deep = b'data: {"class":%b%b}\n' % (b"[" * depth, b"]" * depth)
-        assert _read(EventReader.of(fields), [deep, deep]) == Usage()
+        assert _read(EventReader(Findings(fields)), [deep, deep]) == Usage()
 
 
 def test_each_message_of_a_socket_has_its_own_type() -> None:

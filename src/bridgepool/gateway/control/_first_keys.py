@@ -17,7 +17,7 @@ from bridgepool.gateway.serving._private_files import write_private_file
 
 logger = logging.getLogger("bridgepool.control")
 
-_ACTOR: Final = Actor("program", "control-plane")
+_ACTOR: Final = Actor("program", "control plane")
 _FIRST: Final = "first"  # the name of what such a key is made for
 
 

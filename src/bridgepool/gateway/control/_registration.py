@@ -53,7 +53,7 @@ async def registered(
         store: The store that it has open.
         program: What it is, such as ``control plane``.
         name: Which run of it.
-        interval: Seconds between two signs of life; see `STALE_AFTER`.
+        interval: Seconds between two signs of life; see `ENDED_AFTER`.
         report: Returns what a gateway does with the providers' keys, for each of them.
         writing: Notes whether they could be written.
 

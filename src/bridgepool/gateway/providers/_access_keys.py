@@ -22,7 +22,8 @@ from bridgepool._secret import Secret
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 _ID_LENGTH: Final = 12
 _SECRET_BYTES: Final = 32
-_HASH: Final = re.compile(r"sha256:([a-z0-9]{12}):([0-9a-f]{32}):([0-9a-f]{64})")
+HASH_PATTERN: Final = "sha256:([a-z0-9]{12}):([0-9a-f]{32}):([0-9a-f]{64})"
+"""A hash that is kept of a key."""
 
 
 def new_id() -> str:
@@ -130,7 +131,7 @@ def parse_hash(text: str) -> KeyHash:
         ValueError: It is something else. Someone may have put the key itself here, so the
             message does not repeat it.
     """
-    match = _HASH.fullmatch(text)
+    match = re.fullmatch(HASH_PATTERN, text)
     if match is None:
         raise ValueError("has a value that `bridgepool hash-key` did not make")
     return KeyHash(match[1], bytes.fromhex(match[2]), bytes.fromhex(match[3]))

@@ -14,7 +14,8 @@ from bridgepool.gateway.providers._access_keys import CLIENT_KEYS, KeyHash, pars
 from bridgepool.gateway.providers._client_rules import NO_RULES, ClientRules, check_rules
 from bridgepool.gateway.providers._errors import InvalidProviderError
 
-_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?")
+ID_PATTERN: Final = "[A-Za-z0-9]([A-Za-z0-9._@-]{0,62}[A-Za-z0-9])?"
+"""The id of a client; also the name of a gateway or an admin."""
 
 
 def new_client_key() -> Secret:
@@ -41,7 +42,7 @@ def hash_key(key: Secret | str) -> str:
 
 def check_client_id(value: str) -> None:
     """Refuse an id that no client can have; raises `InvalidProviderError`."""
-    if not _CLIENT_ID.fullmatch(value):
+    if not re.fullmatch(ID_PATTERN, value):
         raise InvalidProviderError(
             "id", "is not made of letters, digits and . _ @ - (at most 64 characters)"
         )

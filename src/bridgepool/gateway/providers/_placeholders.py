@@ -5,18 +5,19 @@ they stand here; and the quotes that other tools take off. Pure.
 import re
 from typing import Final
 
-_VARIABLE: Final = "[A-Za-z_][A-Za-z0-9_]*"
+from bridgepool.gateway.providers._fields import VARIABLE_PATTERN
+
 # Whole values, also behind the name of a scheme such as "Bearer". No key of a provider looks like
 # one: keys are letters, digits, "-", "_" and ".".
 _PLACEHOLDER: Final = re.compile(
     r"(?:[A-Za-z]+ )?(?:"
     + "|".join(
         (
-            rf"\${_VARIABLE}",  # shells
-            rf"%{_VARIABLE}%",  # Windows
+            rf"\${VARIABLE_PATTERN}",  # shells
+            rf"%{VARIABLE_PATTERN}%",  # Windows
             r"\$\{.*\}|\$\(.*\)",  # shells, compose files, Kubernetes, GitHub's ${{ }}
             r"\{\{.*\}\}|<%.*%>",  # templates
-            rf"\{{\$?{_VARIABLE}\}}",  # {NAME}, {$NAME}
+            rf"\{{\$?{VARIABLE_PATTERN}\}}",  # {NAME}, {$NAME}
             r"\{(?:env|file|secret|secrets)[.:].*\}",  # {env.NAME}, {file:/path}
             r"(?:os\.environ|os\.getenv|process\.env)\b.*",
             r"(?:env|file|secret|vault|op)://.*|env:.*|file:/.*",

@@ -22,12 +22,10 @@ from bridgepool.gateway.providers._fields import (
     in_order,
     plain_values,
 )
-from bridgepool.gateway.providers._provider import Provider
+from bridgepool.gateway.providers._provider import KEYS_LIMIT, Provider
 from bridgepool.gateway.providers._provider_type import ProviderType, find_type
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 
-MAX_ROW_KEYS: Final = 64
-"""The most keys of one provider in a row."""
 MAX_ROW_HEADERS: Final = 64
 """The most headers of one provider in a row."""
 ALWAYS_SENT: Final = frozenset(
@@ -51,7 +49,7 @@ class ProviderRow(ProviderFields):
     id: str
     """Stays when it is renamed."""
     base_url: str = attrs.field(repr=False)
-    keys: Annotated[tuple[Secret, ...], Meta(max_length=MAX_ROW_KEYS)] = ()
+    keys: Annotated[tuple[Secret, ...], Meta(max_length=KEYS_LIMIT)] = ()
     """In order of use."""
     headers: Annotated[tuple[tuple[str, Secret], ...], Meta(max_length=MAX_ROW_HEADERS)] = ()
     problem: str | None = None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import resource
 from collections.abc import Sequence
-from typing import Final, TypeAlias
+from typing import Final
 
 from bridgepool._connection_limiter import LOOPBACK, ConnectionLimiter
 from bridgepool.gateway.serving._listening import StartError
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+from bridgepool.gateway.serving._peer import parse_networks
 
 UNAUTHENTICATED_TIMEOUT: Final = 15.0  # seconds that a connection lives without a valid key
 _DEFAULT: Final = 10_000  # connections
@@ -35,7 +33,12 @@ def check_connection_options(
     if max_per_peer is not None and max_per_peer < 1:
         raise StartError("--max-connections-per-peer must be at least 1")
     for text in trusted_proxies:
-        parse_network(text)
+        try:
+            parse_networks([text])
+        except ValueError:
+            raise StartError(
+                f"--trusted-proxy {text}: is not an address, or a network such as 10.0.0.0/8"
+            ) from None
 
 
 def make_limiter(
@@ -52,27 +55,12 @@ def make_limiter(
         max_per_peer: The option; None for a quarter of the connections.
         trusted_proxies: Networks whose addresses have no limit of their own.
     """
-    networks = tuple(map(parse_network, trusted_proxies))
     limit = _within_open_files(logger, max_connections)
     return ConnectionLimiter(
         max_connections=limit,
         max_per_peer=max_per_peer or max(1, limit // 4),
-        unlimited_peers=LOOPBACK + networks,
+        unlimited_peers=LOOPBACK + parse_networks(trusted_proxies),
     )
-
-
-def parse_network(text: str) -> Network:
-    """Parse an option's address or network.
-
-    Raises:
-        StartError: It is neither.
-    """
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        raise StartError(
-            f"--trusted-proxy {text}: is not an address, or a network such as 10.0.0.0/8"
-        ) from None
 
 
 def raise_open_files_limit() -> float:

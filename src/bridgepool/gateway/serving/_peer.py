@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from bridgepool._network import format_address
-from bridgepool.gateway.serving._connections import Network
 from bridgepool.http import Headers
 
 FindPeer: TypeAlias = Callable[[Headers, str], str]
 """Returns the peer of a request, given its headers and the address of its connection."""
 
+_Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAX_HOPS = 32  # entries of X-Forwarded-For that are looked at, from its end
 
 
-def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
+def parse_networks(texts: Iterable[str]) -> tuple[_Network, ...]:
     """Return addresses and networks.
 
     Raises:
@@ -26,7 +26,7 @@ def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
 
 
-def is_among(networks: tuple[Network, ...], host: str) -> bool:
+def is_among(networks: tuple[_Network, ...], host: str) -> bool:
     """Return whether an address, as a socket has it, is in one of the networks."""
     address = parse_address(host)
     return address is not None and any(address in network for network in networks)
@@ -49,12 +49,8 @@ def find_peer_behind(proxies: Iterable[str]) -> FindPeer | None:
     if not networks:
         return None
 
-    def is_trusted(address: _Address) -> bool:
-        return any(address in network for network in networks)
-
     def find(headers: Headers, connection: str) -> str:
-        found = parse_address(connection)
-        if found is None or not is_trusted(found):
+        if not is_among(networks, connection):
             return connection
         hops = b",".join([value for name, value in headers if name == b"x-forwarded-for"])
         peer = None
@@ -63,7 +59,7 @@ def find_peer_behind(proxies: Iterable[str]) -> FindPeer | None:
             if address is None:
                 break
             peer = address
-            if not is_trusted(address):
+            if not is_among(networks, str(address)):
                 break
         return connection if peer is None else format_address((str(peer), 0))
 

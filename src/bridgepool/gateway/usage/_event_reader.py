@@ -10,7 +10,6 @@ from typing import Final
 
 import attrs
 
-from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.usage._json_reader import MAX_DECODED_BYTES, decode_into
 from bridgepool.gateway.usage._scanner import MAX_STEPS, Scanner
 from bridgepool.gateway.usage._tokens import Findings, Usage
@@ -28,11 +27,6 @@ class EventReader:
     _scanner: Scanner | None = attrs.field(default=None, init=False)
     _is_long: bool = attrs.field(default=False, init=False)
     _steps_left: int = attrs.field(default=MAX_STEPS, init=False)  # for all such lines
-
-    @classmethod
-    def of(cls, fields: UsageFields) -> EventReader:
-        """Return a reader of an answer with these fields."""
-        return cls(Findings(fields))
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body."""

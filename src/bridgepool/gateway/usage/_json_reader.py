@@ -7,7 +7,6 @@ from typing import Final
 import attrs
 import msgspec
 
-from bridgepool.gateway.providers import UsageFields
 from bridgepool.gateway.providers._usage_fields import decoder_of
 from bridgepool.gateway.usage._scanner import Scanner
 from bridgepool.gateway.usage._tokens import Findings, Usage
@@ -32,11 +31,6 @@ class JsonReader:
     _findings: Findings
     _document: bytearray = attrs.field(factory=bytearray, init=False)
     _scanner: Scanner | None = attrs.field(default=None, init=False)
-
-    @classmethod
-    def of(cls, fields: UsageFields) -> JsonReader:
-        """Return a reader of an answer with these fields."""
-        return cls(Findings(fields))
 
     def feed(self, data: bytes) -> None:
         """Take the next piece of the body."""

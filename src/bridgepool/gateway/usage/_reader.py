@@ -14,7 +14,7 @@ import attrs
 from bridgepool.gateway.providers import Headers, UsageFields
 from bridgepool.gateway.usage._event_reader import EventReader
 from bridgepool.gateway.usage._json_reader import JsonReader
-from bridgepool.gateway.usage._tokens import Usage
+from bridgepool.gateway.usage._tokens import Findings, Usage
 
 _GZIP: Final = 31  # zlib's number for a gzip header
 _PIECE: Final = 65536  # bytes that are decompressed at a time
@@ -115,9 +115,9 @@ def make_usage_reader(fields: UsageFields, headers: Headers) -> UsageReader | No
             encoding = value.strip().lower()
     reader: UsageReader
     if kind == b"text/event-stream":
-        reader = EventReader.of(fields)
+        reader = EventReader(Findings(fields))
     elif kind == b"application/json":
-        reader = JsonReader.of(fields)
+        reader = JsonReader(Findings(fields))
     else:
         return None
     if encoding in (b"", b"identity"):

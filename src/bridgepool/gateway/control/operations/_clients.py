@@ -25,6 +25,7 @@ from bridgepool.gateway.control.operations._requests import (
     PathName,
     plain_schema,
 )
+from bridgepool.gateway.providers._access_keys import HASH_PATTERN
 from bridgepool.gateway.providers._client_rules import (
     RULE_FIELDS,
     ClientRules,
@@ -35,10 +36,7 @@ from bridgepool.gateway.providers._file_rows import plain_reader, read_fields, u
 
 KeyHashes: TypeAlias = Annotated[
     tuple[
-        Annotated[
-            str,
-            Meta(extra_json_schema={"pattern": "^sha256:[a-z0-9]{12}:[0-9a-f]{32}:[0-9a-f]{64}$"}),
-        ],
+        Annotated[str, Meta(extra_json_schema={"pattern": f"^{HASH_PATTERN}$"})],
         ...,
     ],
     Meta(

@@ -19,6 +19,7 @@ from msgspec import Meta
 from bridgepool.gateway.control._errors import InvalidChangeError
 from bridgepool.gateway.control._records import NAME_PATTERN
 from bridgepool.gateway.control.operations._operation import REQUIRED, Operation, Parameter, Place
+from bridgepool.gateway.providers._clients import ID_PATTERN
 from bridgepool.gateway.providers._plain_fields import TEXTS, PlainField
 
 MAX_INTEGER: Final = (1 << 63) - 1
@@ -35,7 +36,7 @@ NewName: TypeAlias = Annotated[
     Meta(
         min_length=1,
         max_length=64,
-        extra_json_schema={"pattern": "^[A-Za-z0-9]([A-Za-z0-9._@-]*[A-Za-z0-9])?$"},
+        extra_json_schema={"pattern": f"^{ID_PATTERN}$"},
     ),
 ]
 Number: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INTEGER)]

@@ -23,28 +23,22 @@ _POLL_INTERVAL: Final = 0.2  # receipts come into the store without a notice
 
 @attrs.frozen
 class StoreAdmin:
-    """An `Admin` on a store."""
+    """An `Admin` on a store, and what the store knows of `Gateways`."""
 
     _store: Store
     _actor: Actor
 
     async def do(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Admin`."""
-        context = Context(self._store, _StoredGateways(self._store), self._actor)
-        return await operation.carry_out(context, *args, **kwargs)
-
-
-@attrs.frozen
-class _StoredGateways:
-    """What the store knows of the gateways."""
-
-    _store: Store
+        return await operation.carry_out(Context(self._store, self, self._actor), *args, **kwargs)
 
     async def gateways(self) -> tuple[GatewaySession, ...]:
+        """See `Gateways`."""
         now = datetime.now(UTC)
         return tuple(as_of(session, now) for session in await self._store.list_gateways())
 
     async def wait_applied(self, revision: int, wait: float, expected: Expected) -> AppliedReport:
+        """See `Gateways`."""
         deadline = trio.current_time() + wait
         while True:
             latest = await self._store.revisions()

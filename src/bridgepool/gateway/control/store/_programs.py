@@ -1,7 +1,7 @@
 """The running programs that have the store open, with the names of their encryption keys.
 
 A program registers when it starts, and again every few seconds; it unregisters when it ends. One
-that was killed counts as running for `STALE_AFTER` seconds. That goes by the clocks of the
+that was killed counts as running for `ENDED_AFTER` seconds. That goes by the clocks of the
 machines, which have to agree within half of it. No change here moves the revision.
 """
 
@@ -22,7 +22,7 @@ from bridgepool.gateway.providers._key_status import KeyReport
 
 T = TypeVar("T")
 
-STALE_AFTER: Final = 60.0
+ENDED_AFTER: Final = 60.0
 """Seconds after which a program that has not registered again counts as ended."""
 
 
@@ -132,9 +132,9 @@ def _check(tx: StoreTransaction) -> None:
         raise EncryptionError(
             f"the old encryption keys are still needed: the key {tx.encryption.current} is missing "
             f"in {names}. Add it to the encryption keys there, and send SIGHUP; a program that was "
-            f"killed counts as running for {STALE_AFTER:g} s"
+            f"killed counts as running for {ENDED_AFTER:g} s"
         )
 
 
 def _limit(tx: StoreTransaction) -> str:
-    return time_to_text(tx.now - timedelta(seconds=STALE_AFTER))
+    return time_to_text(tx.now - timedelta(seconds=ENDED_AFTER))
