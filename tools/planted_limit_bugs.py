@@ -132,7 +132,8 @@ LIMIT_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "what gateways hold of a budget is taken for a spare", _SHARE_TESTS,
-        f"{_POOL}:SharePool.draw", "self.drawn - self.spent - self.held", "self.drawn - self.spent",
+        f"{_POOL}:SharePool._lacking",
+        "self.drawn - self.spent - self.held", "self.drawn - self.spent",
     ),
     bug(
         "what gateways hold is given back to the store", _SHARE_TESTS,

@@ -114,13 +114,13 @@ async def test_what_was_spent_of_a_budget_outlives_the_control_plane(database_ur
             assert (share.share, share.remaining) == (0, 0)
 
 
-async def test_that_budgets_can_be_drawn_again_is_logged_when_one_was_drawn(
+async def test_a_store_that_can_be_used_again_is_noticed_without_a_report(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While the disk was full, both lines were logged every second.
+    """It was noticed by the next report only, which got nothing.
 
-    A draw that failed was forgotten until the next report, so the next attempt drew nothing and
-    succeeded.
+    While the disk was full, both lines were logged every second: a draw that failed was forgotten
+    until the next report, so the next attempt drew nothing and succeeded.
     """
     path = tmp_path / "store.db"
 
@@ -131,22 +131,30 @@ async def test_that_budgets_can_be_drawn_again_is_logged_when_one_was_drawn(
     def lines() -> list[str]:
         return [one.message for one in caplog.records if "drawn" in one.message]
 
+    rate = ShareDemand(
+        scope="client", id="bob", rule="tokens_per_minute", limit=1, held=0, demand=1
+    )
     async with (
         opened(f"sqlite:{path}") as store,
         open_limit_shares(store, "here", wall=Clock(), pause=0) as shares,
     ):
-        gateway = begin("one", shares)
+        gateway, other = begin("one", shares), begin("two", shares)
         rename("budgets", "elsewhere")
         for _ in range(2):
             await gateway.spend()
-            await trio.sleep(0.25)  # no report, and so no draw
+            await trio.sleep(0.25)  # no report
+            with trio.move_on_after(0.1) as waiting:  # for no draw of another limit
+                await lease_shares(shares, "two", [rate])
+            assert not waiting.cancelled_caught
         assert lines() == ["budgets cannot be drawn from the store"]
+        shares.end("one")  # nobody asks any more
         rename("elsewhere", "budgets")
         with trio.fail_after(30):
-            while not gateway.used:
-                await gateway.spend()
-                await trio.sleep(0.1)
+            while len(lines()) < 2:  # noqa: ASYNC110 -- no event tells
+                await trio.sleep(0.01)
         assert lines()[1:] == ["budgets can be drawn again"]
+        await other.spend()
+        assert other.used > 0
 
 
 async def test_what_is_spent_and_left_of_each_budget_of_a_client_is_shown(

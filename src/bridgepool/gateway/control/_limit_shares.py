@@ -20,7 +20,6 @@ from typing import Final
 import attrs
 import trio
 
-from bridgepool._backoff import Backoff
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.control._errors import StoreError
 from bridgepool.gateway.control._store_access import StoreAccess
@@ -31,8 +30,6 @@ from bridgepool.gateway.limits._shares import ShareLedger
 
 logger = logging.getLogger("bridgepool.control")
 
-_FIRST_RETRY: Final = 0.1  # seconds until a draw that failed is tried again
-_LONGEST_RETRY: Final = 2.0
 _DRAW_TIMEOUT: Final = 0.3  # seconds that a report waits for what is drawn
 _MOST: Final = 500  # draws of one transaction
 _SILENT_AFTER: Final = 5  # looks; control planes register again at every second one
@@ -68,26 +65,20 @@ class LimitShares:
         access = StoreAccess("budgets cannot be drawn from the store", "budgets can be drawn again")
 
         async def draw() -> None:
-            while self._ledger.lacks_draws:
+            while draws := self._ledger.draws(trio.current_time(), _MOST):
                 done, self._drawn = self._drawn, trio.Event()
-                draws = self._ledger.draws(trio.current_time(), _MOST)
                 try:
                     drawn = await budgets_of(store).draw(draws)
                     self._ledger.drew(draws, drawn, trio.current_time())
                 finally:
                     done.set()
 
-        backoff = Backoff(_FIRST_RETRY, _LONGEST_RETRY)
-        while True:
-            # Also after a failure: without a draw, nothing shows that the store can be used again.
-            while not self._ledger.lacks_draws:
-                await self._wanted.wait()
-                self._wanted = trio.Event()
-            if await access.attempt(draw):
-                backoff.reset()
-                await trio.sleep(pause)
-            else:
-                await trio.sleep(backoff.next_delay())
+        async def wait_wanted() -> None:
+            await trio.sleep(pause)
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+
+        await access.keep_trying(draw, wait_wanted)
 
     async def run_looks(self, store: Store, control_plane: str, interval: float) -> None:
         """Look which control planes run, until cancelled."""
@@ -129,7 +120,7 @@ async def lease_shares(
         shares._memory_logged = True
         logger.warning("budgets of clients are in memory; a restart begins them anew")
     noted = ledger.note(instance, demands, trio.current_time(), shares._wall())
-    if ledger.lacks_draws:
+    if ledger.lacks_draws(noted):
         shares._wanted.set()
         with trio.move_on_after(_DRAW_TIMEOUT):
             await shares._drawn.wait()

@@ -182,22 +182,28 @@ class SharePool:
         holder.held = max(holder.held, share)
         return share
 
-    def draw(self, now: float) -> Draw | None:
-        """Return what is to be drawn from the store, if anything is."""
-        if not self.stored or self.period is None:
-            return None
+    def is_short(self, now: float) -> bool:
+        """Return whether something is to be drawn from the store."""
+        if not self.stored:
+            return False
+        owed, wanted = self._lacking(now)
+        least = BUDGET_CHUNK * self.limit / 2
+        return self.total is None or not 0 <= owed <= self.limit * ROUNDING or wanted > least
+
+    def draw(self, now: float) -> Draw:
+        """Return what is to be drawn from the store, however little."""
+        return self._draw(*self._lacking(now))
+
+    def _lacking(self, now: float) -> tuple[float, float]:
+        """Return what is owed, or less than 0 to be given back, and what is wanted beside that."""
         chunk = BUDGET_CHUNK * self.limit
         asking = [each for each in self.holders.values() if each.demand > 0 and each.gone is None]
         unmet = sum(max(0.0, chunk - each.held) for each in asking)
         slack = self.drawn - self.spent - self.held
         if (spare := slack - unmet - chunk) > chunk:  # estimates were larger than what was used
-            return self._draw(-spare, 0.0)
-        owed, wanted = max(0.0, -slack), 0.0
-        if asking and now >= self.draw_again:
-            wanted = unmet + chunk - max(0.0, slack)
-        if owed <= self.limit * ROUNDING and wanted <= chunk / 2 and self.total is not None:
-            return None
-        return self._draw(owed, max(0.0, wanted))
+            return -spare, 0.0
+        wanted = unmet + chunk - max(0.0, slack) if asking and now >= self.draw_again else 0.0
+        return max(0.0, -slack), max(0.0, wanted)
 
     def give_back(self) -> Draw | None:
         """Return what is to be written to the store when nothing more will be given."""
@@ -223,4 +229,5 @@ class SharePool:
         if draw.period != self.start:
             return  # of a period that is over
         self.drawn, self.total = self.drawn + drawn.amount, drawn.spent
-        self.draw_again = -math.inf if draw.is_met_by(drawn) else now + _DRAW_AGAIN
+        if not draw.is_met_by(drawn):
+            self.draw_again = now + _DRAW_AGAIN

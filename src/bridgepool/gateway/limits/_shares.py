@@ -20,12 +20,15 @@ share of a rate. That share is given to others, but counts as taken, and comes b
 Of a budget that is kept in a store, only what was *drawn* from there is given: what is drawn counts
 as spent in the store. So what gateways hold outlives the control plane that gave it, and the next
 one, or another on the same store, takes over what a gateway reports to hold without drawing it
-again. What a control plane had drawn and not given is lost if it is killed.
+again. What a control plane had drawn and not given is lost if it is killed. A budget that is short
+stays so until it was drawn, even if nobody asks for it any more. So after a draw that failed there
+is always something to draw, and the next success is one of the store.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -57,7 +60,8 @@ class ShareLedger:
     """Which part of how many is given of the limits that are no budgets: the first is 0."""
     _missing: set[str] = attrs.field(init=False)
     _pools: dict[PoolId, SharePool] = attrs.field(factory=dict, init=False)
-    _short: dict[PoolId, None] = attrs.field(factory=dict, init=False)  # to be drawn, in order
+    # budget to be drawn, in order -> whether that was begun since the last report that lacked it
+    _short: dict[PoolId, bool] = attrs.field(factory=dict, init=False)
     # gateway process -> how many sessions it has
     _sessions: dict[str, int] = attrs.field(factory=dict, init=False)
 
@@ -132,8 +136,8 @@ class ShareLedger:
             pool = self._pools[pool_id] = SharePool(pool_id, limit, stored)
         pool.turn(now, wall)
         noted = pool.note(holder, asked, limit, now)
-        if pool.draw(now) is not None:
-            self._short[pool_id] = None
+        if pool.is_short(now):
+            self._short[pool_id] = False
         return pool, noted
 
     def _limit(self, asked: ShareDemand) -> float:
@@ -148,39 +152,33 @@ class ShareLedger:
     def _drop_idle(self, now: float, wall: float) -> None:
         for pool_id, pool in list(self._pools.items()):
             pool.turn(now, wall)
-            if not pool.holders and not pool.spent:
+            if not pool.holders and not pool.spent and pool_id not in self._short:
                 del self._pools[pool_id]
 
     # -- budgets in a store
 
-    @property
-    def lacks_draws(self) -> bool:
-        """Whether there is something to draw."""
-        return bool(self._short)
+    def lacks_draws(self, noted: Iterable[tuple[SharePool, Holder]]) -> bool:
+        """Return whether a report asks for something that is to be drawn first."""
+        return any(self._short.get(pool.pool_id) is False for pool, _holder in noted)
 
     def draws(self, now: float, most: int) -> list[Draw]:
-        """Return what is to be drawn from the store now; `drew` is to be called for each.
+        """Return what is to be drawn from the store now, again and again until `drew`.
 
         Args:
             now: As for `lease`.
             most: At most so many.
         """
-        found: list[Draw] = []
-        while self._short and len(found) < most:
-            pool_id = next(iter(self._short))
-            del self._short[pool_id]
-            pool = self._pools.get(pool_id)
-            draw = pool.draw(now) if pool is not None else None
-            if draw is not None:
-                found.append(draw)
-        return found
+        begun = list(islice(self._short, most))
+        self._short.update(dict.fromkeys(begun, True))
+        return [self._pools[pool_id].draw(now) for pool_id in begun]
 
     def drew(self, draws: Sequence[Draw], drawn: Sequence[Drawn], now: float) -> None:
         """Take what was drawn, in the order of the draws."""
         for draw, one in zip(draws, drawn, strict=True):
-            pool = self._pools.get((draw.scope, draw.id, draw.rule))
-            if pool is not None:
-                pool.drew(draw, one, now)
+            pool_id = (draw.scope, draw.id, draw.rule)
+            self._pools[pool_id].drew(draw, one, now)
+            if self._short[pool_id]:
+                del self._short[pool_id]
 
     def give_back(self) -> list[Draw]:
         """Return what to write to the store at the end, when nothing more will be given."""
