@@ -4,7 +4,8 @@ Two gateways have the same upstream. Both have client keys and an access log. On
 turn, breaker, retries, fallback, limits of provider and gateway, rules of its client on providers,
 models, rates and a budget, usage records and metrics. They get the same load in turn; the figures
 are CPU time of the whole process, its threads included, and each ratio is of one round, so that
-other work on the machine affects both sides.
+other work on the machine affects both sides. The answer is 1 kB of JSON, or a stream of twenty
+chunks.
 
 Run it with `python -m benchmarks data_plane`.
 """
@@ -15,7 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.contenders import Starter
-from benchmarks.load import Ask, Target, chat, cpu_in_turn
+from benchmarks.load import Target, chat, cpu_in_turn
+from benchmarks.streams import stream_cpu_in_turn
 from benchmarks.table import Row, row
 from bridgepool.gateway.commands._programs import client_row
 
@@ -84,15 +86,22 @@ def run() -> list[Row]:
             "on", _ON, "--usage-log", str(folder / "usage"), "--max-concurrent", "1000",
             "--admin-listen", "127.0.0.1:0", lines=2,
         )  # fmt: skip
-        return _cost(chat(key.reveal(), "?chat"), off, on)
+        return _cost(key.reveal(), off, on)
 
 
-def _cost(ask: Ask, off: Target, on: Target) -> list[Row]:
-    without, everything = cpu_in_turn([(off, ask), (on, ask)])
+def _cost(key: str, off: Target, on: Target) -> list[Row]:
+    whole, stream = chat(key, "?chat"), chat(key, "?chunks", '"stream": true, ')
+    without, everything = cpu_in_turn([(off, whole), (on, whole)])
+    stream_without, stream_everything = stream_cpu_in_turn([(off, stream), (on, stream)])
     return [
         row("CPU of a request, all off", without, "us"),
         row(
             "CPU of a request, everything on", everything, "us",
             base=without, to="all off", target="<= 1.3 x", in_turn=True,
+        ),
+        row("CPU of a stream of 20 chunks, all off", stream_without, "us"),
+        row(
+            "CPU of a stream of 20 chunks, everything on", stream_everything, "us",
+            base=stream_without, to="all off", target="<= 1.3 x", in_turn=True,
         ),
     ]  # fmt: skip
