@@ -113,7 +113,11 @@ USAGE_BUGS: tuple[Bug, ...] = (
     bug(
         "an odd value keeps a batch out", _STORE,
         "gateway/control/store/_usage_rows.py:_sound",
-        '.replace("\\0", "?")', "",
+        "printable(value, _LONGEST)", "value[:_LONGEST]",
+    ),
+    bug(
+        "a gateway can make sums of usage fail", _STORE,
+        "gateway/control/store/_usage_rows.py", "10**10", "2**53",
     ),
     bug(
         "what an answer expands to is read in one turn", _READERS,

@@ -62,7 +62,7 @@ async def test_a_record_is_kept_as_it_was_sent_and_only_once(database_url: str) 
         input_tokens=10,
         output_tokens=0,
         cached_read_tokens=None,
-        cached_write_tokens=2**40,
+        cached_write_tokens=2**33,
         reasoning_tokens=1,
         cost=0.000001234,
         currency="USD",
@@ -94,7 +94,7 @@ async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
         record(2, 1, client="app", key="k2", cached_read_tokens=4, reasoning_tokens=1),
         record(3, 2, answered_model="", model="m2", complete=False, output_tokens=None),
         record(4, 3, provider="claude", outcome="refused", input_tokens=None, complete=False),
-        record(5, 3, client_kind="codex", session="s-1", cached_write_tokens=2**53),
+        record(5, 3, client_kind="codex", session="s-1", cached_write_tokens=10**10),
     ]
     async with opened(database_url) as store:
         assert (await store.usage.sums((), ALL)).sums[0].requests == 0
@@ -109,7 +109,7 @@ async def test_sums_are_by_any_groups_and_filters(database_url: str) -> None:
             input_tokens=40,
             output_tokens=12,
             cached_read_tokens=4,
-            cached_write_tokens=2**53,
+            cached_write_tokens=10**10,
             reasoning_tokens=1,
             unpriced=5,
         )
@@ -234,4 +234,32 @@ async def test_no_value_that_a_gateway_sends_keeps_its_records_out(database_url:
         kept = (await store.usage.page(10, None, ALL)).records[-1]
     assert (kept.client, kept.gateway) == ("a?" * 128, "front-1")
     assert kept.time == "2026-01-01T00:00:00.000Z"  # the store's clock
-    assert (kept.input_tokens, kept.output_tokens, kept.duration_ms) == (2**53, 0, 0)
+    assert (kept.input_tokens, kept.output_tokens, kept.duration_ms) == (10**10, 0, 0)
+
+
+async def test_no_values_that_a_gateway_sends_keep_usage_from_being_summed(
+    database_url: str,
+) -> None:
+    """The sum exceeded 64 bits, and `bridgepool usage` said that the store was damaged."""
+    odd = partial(record, input_tokens=2**62, cost=999_999.5, currency="USD")
+    async with opened(database_url) as store:
+        for begin in range(0, 10_000, 1000):
+            await store.usage.add("front-1", [odd(n) for n in range(begin, begin + 1000)])
+        one = total(await store.usage.sums((), ALL))
+    assert (one.input_tokens, one.costs) == (10**14, {"USD": 9_999_995_000.0})
+
+
+async def test_no_record_is_of_a_time_that_retention_never_reaches_or_moves_a_cursor(
+    database_url: str,
+) -> None:
+    """It would be kept for ever; and `bridgepool usage --csv` prints texts as they are stored."""
+    bad = partial(record, session="\x1b[2J", model="a\r\nb", tools=("\x1b]0;x\x07",))
+    late = ("2026-01-09T00:00:00.000Z", "9999-99-99T99:99:99.999Z")
+    odd = [bad(n, time=time) for n, time in enumerate(late)]
+    async with opened(database_url) as store:
+        await store.usage.add("front-1", [*odd, record(3, 7)])
+        newest, *others = (await store.usage.page(10, None, ALL)).records
+    assert newest.time == "2026-01-07T10:00:00.000Z"  # a clock may be wrong
+    for one in others:
+        assert one.time == "2026-01-01T00:00:00.000Z"  # the store's clock
+        assert (one.session, one.model, one.tools) == ("?[2J", "a??b", ("?]0;x?",))

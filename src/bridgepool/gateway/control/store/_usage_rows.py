@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from math import isnan
 from typing import Final
 
 import attrs
 
+from bridgepool._printable import printable
 from bridgepool.gateway.control._usage import (
     GROUPINGS,
     MAX_SUMS,
@@ -29,11 +31,12 @@ from bridgepool.gateway.usage._records import UsageRecord
 from bridgepool.gateway.usage._tokens import Tokens
 
 _LONGEST: Final = 256  # characters of a text
-_HIGHEST: Final = 2**53  # of a number
+_HIGHEST: Final = 10**10  # of a number, so that no sum exceeds what a database counts to
 _MOST: Final = 1000  # records of a page
 _MOST_COSTS: Final = 10 * MAX_SUMS  # each sum may have costs in some currencies
 _BILLION: Final = 10**9
 _HIGHEST_COST: Final = 10**6  # of one request, in its currency
+_AHEAD: Final = timedelta(days=7)  # a record of a later time would be kept that much longer
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z")
 _MODEL: Final = "CASE WHEN answered_model <> '' THEN answered_model ELSE model END"
 # field of `UsageSum` -> what is summed
@@ -45,6 +48,10 @@ _COUNTED: Final = {
     "priced_as_unknown": "priced_as_unknown",
     **{f"{kind}_tokens": f"{kind}_tokens" for kind in Tokens._fields},
 }
+# In two parts, since the sum of the billionths may be more than a database counts to.
+_COSTS: Final = ", ".join(
+    f"CAST(SUM(cost {operator} {_BILLION}) AS BIGINT)" for operator in ("/", "%")
+)
 _EXPRESSIONS: Final = {name: name for name in GROUPINGS} | {
     "day": "SUBSTR(time, 1, 10)",
     "model": _MODEL,
@@ -122,26 +129,29 @@ class StoredUsage:
 
 def _add(tx: StoreTransaction, gateway: str, records: Iterable[UsageRecord]) -> int:
     """Keep records of a gateway; one that is there already stays. Returns how many were new."""
-    now = tx.now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return sum(_USAGE.insert_new(tx.sql, _sound(one, gateway, now)) for one in records)
+    return sum(_USAGE.insert_new(tx.sql, _sound(one, gateway, tx.now)) for one in records)
 
 
-def _sound(record: UsageRecord, gateway: str, now: str) -> UsageRecord:
-    """Return a record as columns hold it."""
+def _sound(record: UsageRecord, gateway: str, now: datetime) -> UsageRecord:
+    """Return a record as columns hold it, and screens show it."""
     values: dict[str, object] = {}
     for name, value in attrs.asdict(record, recurse=False).items():
         if isinstance(value, str):
-            values[name] = value.replace("\0", "?")[:_LONGEST]
+            values[name] = printable(value, _LONGEST)
         elif isinstance(value, tuple):
-            values[name] = tuple(str(one)[:_LONGEST] for one in value[:64])
+            values[name] = tuple(printable(str(one), _LONGEST) for one in value[:64])
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             values[name] = 0 if isnan(value) else min(max(value, 0), _HIGHEST)
     values["gateway"] = gateway
     if record.cost is not None and not (0 <= record.cost <= _HIGHEST_COST and record.currency):
         values["cost"], values["currency"] = None, ""
-    if not _TIME.fullmatch(record.time):
-        values["time"] = now
+    if not _TIME.fullmatch(record.time) or record.time > _text(now + _AHEAD):
+        values["time"] = _text(now)
     return attrs.evolve(record, **values)  # type: ignore[arg-type]  # each of its field's type
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> UsageReport:
@@ -153,10 +163,10 @@ def _sums(tx: StoreTransaction, by: frozenset[str], which: UsageFilter) -> Usage
     rows = tx.sql.fetch_all(_grouped(groups, counted, where), *values, MAX_SUMS + 1)
     costs: dict[Row, dict[str, float]] = {}
     priced = f"{where} AND cost IS NOT NULL" if where else " WHERE cost IS NOT NULL"
-    statement = _grouped([*groups, "currency"], "CAST(SUM(cost) AS BIGINT)", priced)
+    statement = _grouped([*groups, "currency"], _COSTS, priced)
     sums = tx.sql.fetch_all(statement, *values, _MOST_COSTS + 1)
-    for *group, currency, cost in sums[:_MOST_COSTS]:
-        costs.setdefault(tuple(group), {})[str(currency)] = cost / _BILLION
+    for *group, currency, whole, billionths in sums[:_MOST_COSTS]:
+        costs.setdefault(tuple(group), {})[str(currency)] = whole + billionths / _BILLION
     found = tuple(
         UsageSum(
             **dict(zip((*names, *_COUNTED), row, strict=True)),
