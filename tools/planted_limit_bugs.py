@@ -98,6 +98,15 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         f"{_POOL}:SharePool.turn", "if start > self.start", "if start != self.start",
     ),
     bug(
+        "a report of a gateway breaks those of others", _LEASE_TESTS,
+        "gateway/control/_gateway_service.py:_is_sound", "abs(number) <= _MOST", "True",
+    ),
+    bug(
+        "a gateway can make up any number of limits", _SHARE_TESTS,
+        "gateway/limits/_shares.py:ShareLedger._note",
+        "len(self._pools) >= _MAX_POOLS", "False",
+    ),
+    bug(
         "a budget in a store forgets what was spent",
         ("tests/gateway/control/test_limit_shares.py",),
         "gateway/limits/_draws.py:Draw.take_from", "max(spent, self.seen)", "self.seen",

@@ -220,3 +220,27 @@ def test_what_is_drawn_in_the_end_is_what_was_spent_or_is_held(steps: list[Any])
     drawn = world.end()
     assert drawn >= used - 1e-3
     assert drawn <= used + 1e-3 or not world.exact
+
+
+def test_a_gateway_that_makes_up_limits_gets_nothing_of_them_and_takes_nothing_from_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each of a hundred thousand had all others looked at: a report held the program for minutes.
+
+    Those that nobody uses are dropped, which is tried at most once in ten seconds.
+    """
+    monkeypatch.setattr("bridgepool.gateway.limits._shares._MANY_POOLS", 10)
+    monkeypatch.setattr("bridgepool.gateway.limits._shares._MAX_POOLS", 20)
+    ledger = ShareLedger(-100.0)
+
+    def lease(holder: str, name: str, now: float) -> Share:
+        demand = attrs.evolve(budget(0.0), id=name, limit=100)
+        return ledger.lease(holder, [demand], now, NEW_YEAR)[0]
+
+    ledger.begin("evil")
+    ledger.begin("good")
+    assert lease("good", "ada", 0.0).share == 2
+    given = [lease("evil", f"no-{number}", 0.0).share for number in range(40)]
+    assert given == [2] * 19 + [0] * 21
+    assert lease("good", "bob", 0.0) == Share(0.0, 0.0)
+    assert lease("good", "ada", 1.0).share == 2

@@ -381,9 +381,14 @@ async def test_a_client_that_paused_is_served_while_the_control_plane_is_away(
         attrs.evolve(DEMAND, limit=math.nan),
         attrs.evolve(DEMAND, held=math.inf),
         attrs.evolve(DEMAND, demand=-1.0),
+        attrs.evolve(DEMAND, limit=1e308, demand=1e308),  # reports of others failed, too
+        attrs.evolve(DEMAND, held=-1e303),  # nothing could be drawn of any budget
+        attrs.evolve(DEMAND, id="a\0"),  # nor here, in PostgreSQL
+        attrs.evolve(DEMAND, id="a" * 1000),
+        attrs.evolve(DEMAND, scope="everybody"),
     ],
 )
-async def test_a_report_of_impossible_numbers_is_refused(demand: ShareDemand) -> None:
+async def test_a_report_of_what_cannot_be_is_refused(demand: ShareDemand) -> None:
     async with open_gateway_service(Open()) as service, talk(service) as rpc:
         with pytest.raises(RemoteError) as refused:
             await rpc.call("clients.lease", LeaseShares((demand,)), LeasedShares)

@@ -8,7 +8,6 @@ revision that holds it: so what it acknowledges it also knows.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final, Protocol, TypeAlias
@@ -17,6 +16,7 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeSubscription
+from bridgepool._printable import printable
 from bridgepool._secret import Secret
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.gateway._protocol import (
@@ -76,6 +76,8 @@ _FOREIGN_ORIGIN: Final = Refused(
     403, "foreign_origin", "this port is for gateways, not for web pages: there is an Origin header"
 )
 _AUTHORIZATIONS: Final = 64  # questions about clients that the backend is asked at a time
+_LONGEST_ID: Final = 200  # characters of the id of a client or a key
+_MOST: Final = 1e15  # of a number in a report; a limit is at most a thousandth of it
 
 
 OnKeyReport: TypeAlias = Callable[[str, KeyReport], None]
@@ -299,10 +301,13 @@ KeepUsage: TypeAlias = Callable[[str, Iterable[UsageRecord]], Awaitable[int]]
 
 
 def _is_sound(demand: ShareDemand) -> bool:
+    # What one gateway reports of a limit is in the sums, and in the rows, of all of them.
     numbers = (demand.limit, demand.demand, demand.held, demand.used, demand.period)
     return (
         demand.rule in LIMITS
-        and all(map(math.isfinite, numbers))
+        and demand.scope in ("client", "key")
+        and printable(demand.id, _LONGEST_ID) == demand.id
+        and all(abs(number) <= _MOST for number in numbers)  # not of NaN
         and demand.limit >= 0
         and demand.demand >= 0
     )

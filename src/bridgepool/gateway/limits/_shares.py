@@ -27,6 +27,7 @@ is always something to draw, and the next success is one of the store.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
@@ -40,7 +41,9 @@ from bridgepool.gateway.limits._share_pool import Holder, PoolId, Share, ShareDe
 
 SETTLING_TIME: Final = 3.0
 """Seconds after the start in which shares hardly grow."""
-_MAX_POOLS: Final = 100_000
+_MANY_POOLS: Final = 100_000  # beyond them, those that nobody uses are dropped
+_MAX_POOLS: Final = 300_000  # beyond them, nothing is given of a limit that is not known
+_DROP_EVERY: Final = 10.0  # seconds; each time all of them are looked at
 
 
 @attrs.define(eq=False)
@@ -62,6 +65,7 @@ class ShareLedger:
     _pools: dict[PoolId, SharePool] = attrs.field(factory=dict, init=False)
     # budget to be drawn, in order -> whether that was begun since the last report that lacked it
     _short: dict[PoolId, bool] = attrs.field(factory=dict, init=False)
+    _dropped: float = attrs.field(default=-math.inf, init=False)  # when idle ones were dropped
     # gateway process -> how many sessions it has
     _sessions: dict[str, int] = attrs.field(factory=dict, init=False)
 
@@ -130,8 +134,11 @@ class ShareLedger:
         limit = self._limit(asked)
         pool = self._pools.get(pool_id)
         if pool is None:
-            if len(self._pools) >= _MAX_POOLS:
+            if len(self._pools) >= _MANY_POOLS and now >= self._dropped + _DROP_EVERY:
+                self._dropped = now
                 self._drop_idle(now, wall)
+            if len(self._pools) >= _MAX_POOLS:
+                return SharePool(pool_id, 0.0, stored=False), Holder()
             stored = self.stored and asked.rule in BUDGETS
             pool = self._pools[pool_id] = SharePool(pool_id, limit, stored)
         pool.turn(now, wall)
