@@ -366,6 +366,10 @@ def test_the_encryption_key_is_rotated(shell: Shell, tmp_path: Path) -> None:
     assert file.read_text() != old
     assert len(file.read_text().split()) == 1
     assert shell.good("providers", "show", "openai", "--json").json()["problem"] is None
+    shell._monkeypatch.setenv("BRIDGEPOOL_STORE", shell.where[1])
+    assert "re-encrypted 0 rows" in nowhere.good("encryption", "rotate").out
+    shell._monkeypatch.setenv("BRIDGEPOOL_STORE", "")
+    assert "specify --store" in nowhere.run("encryption", "rotate").err
     file.write_text(old)
     shown = shell.run("providers", "show", "openai", "--json")
     assert shown.status == 2 or shown.json()["problem"] is not None

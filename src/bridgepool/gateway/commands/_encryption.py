@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import App, Parameter
 
 from bridgepool.gateway.commands._connecting import local_actor
-from bridgepool.gateway.commands._root import app, fail, store_argument
+from bridgepool.gateway.commands._root import STORE_VARIABLE, app, fail, store_argument
 
 if TYPE_CHECKING:
     from bridgepool.gateway.control._encryption import EncryptionKeys
@@ -68,7 +69,7 @@ def _change_file(file: Path, change: Callable[[Path], EncryptionKeys]) -> None:
 @encryption.command
 def rotate(
     *,
-    store: Annotated[str, Parameter(metavar="STORE")],
+    store: Annotated[str | None, Parameter(metavar="STORE")] = None,
     encryption_key_file: Path | None = None,
     drop_old: bool = False,
 ) -> None:
@@ -77,7 +78,7 @@ def rotate(
     Refuses while a running control plane, or gateway with --store, does not have that key.
 
     Args:
-        store: PATH, or postgresql://...
+        store: PATH, or postgresql://... Environment: BRIDGEPOOL_STORE.
         encryption_key_file: The keys of the store. Default: those in
             BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
         drop_old: Afterwards remove all keys but the first from --encryption-key-file.
@@ -92,18 +93,21 @@ def rotate(
     from bridgepool.gateway.control.database import check_store_exists
     from bridgepool.gateway.control.store import open_store
 
-    async def main() -> RotationReport:
-        check_store_exists(store_argument(store))
-        keys = find_encryption_keys(store, key_file=encryption_key_file)
-        async with open_store(store, keys) as opened:
+    async def main(url: str) -> RotationReport:
+        check_store_exists(url)
+        keys = find_encryption_keys(url, key_file=encryption_key_file)
+        async with open_store(url, keys) as opened:
             report = await opened.rotate_encryption(local_actor())
             await opened.programs.check_keys()  # one may have started meanwhile
             return report
 
+    url = store_argument(store) if store is not None else os.environ.get(STORE_VARIABLE)
+    if not url:
+        fail(f"specify --store (environment: {STORE_VARIABLE})")
     if drop_old and encryption_key_file is None:
         fail("--drop-old requires --encryption-key-file")
     try:
-        report = trio.run(main)
+        report = trio.run(main, url)
         print(f"re-encrypted {report.rewritten} rows")
         if report.unreadable:
             fail(
