@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridgepool.gateway.providers import address_is_private, parse_base_url
+from bridgepool.gateway.providers import parse_base_url
+from bridgepool.gateway.providers._base_url import address_is_private
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,10 @@ from typing import Any
 import pytest
 
 from bridgepool import Secret
-from bridgepool.gateway.providers import (
+from bridgepool.gateway.providers import PROVIDER_TYPES, Headers, Provider, new_client_key
+from bridgepool.gateway.providers._credentials import (
     CLIENT_CREDENTIALS,
-    PROVIDER_TYPES,
-    Headers,
-    Provider,
     find_client_tokens,
-    new_client_key,
     swap_credentials,
 )
 from bridgepool.gateway.providers._provider_type import find_type

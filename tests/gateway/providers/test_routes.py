@@ -14,8 +14,8 @@ from bridgepool.gateway.providers import (
     ProviderType,
     Route,
     methods,
-    split_target,
 )
+from bridgepool.gateway.providers._routes import split_target
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,9 @@ The schema, the rules and the parser are pure. `open_provider_file` needs
 
 from bridgepool.gateway.providers._access_keys import KeyHash
 from bridgepool.gateway.providers._anthropic import ANTHROPIC
-from bridgepool.gateway.providers._base_url import BaseURL, address_is_private, parse_base_url
+from bridgepool.gateway.providers._base_url import BaseURL, parse_base_url
 from bridgepool.gateway.providers._client_rules import ClientRules
 from bridgepool.gateway.providers._clients import Caller, Client, Clients, hash_key, new_client_key
-from bridgepool.gateway.providers._credentials import (
-    CLIENT_CREDENTIALS,
-    GATEWAY_KEY_HEADER,
-    ClientToken,
-    find_client_tokens,
-    swap_credentials,
-)
 from bridgepool.gateway.providers._error_form import ErrorDetails, ErrorForm
 from bridgepool.gateway.providers._errors import (
     AuthorizationUnavailableError,
@@ -29,29 +22,15 @@ from bridgepool.gateway.providers._file import ProviderFile, parse_provider_file
 from bridgepool.gateway.providers._file_source import ProviderFileSource, open_provider_file
 from bridgepool.gateway.providers._openai import OPENAI
 from bridgepool.gateway.providers._provider import KEYS_LIMIT, MAX_KEYS, Provider
-from bridgepool.gateway.providers._provider_type import (
-    Headers,
-    ProviderType,
-    ResetFields,
-    UrlField,
-)
+from bridgepool.gateway.providers._provider_type import Headers, ProviderType, ResetFields, UrlField
 from bridgepool.gateway.providers._rate_status import Rate, RateStatus
-from bridgepool.gateway.providers._routes import (
-    Route,
-    RouteMatch,
-    Target,
-    WebSocketMessages,
-    methods,
-    split_target,
-)
+from bridgepool.gateway.providers._routes import Route, RouteMatch, WebSocketMessages, methods
 from bridgepool.gateway.providers._types import PROVIDER_TYPES
 from bridgepool.gateway.providers._usage_fields import UsageFields
 from bridgepool.gateway.providers._wire import ProviderRow
 
 __all__ = [
     "ANTHROPIC",
-    "CLIENT_CREDENTIALS",
-    "GATEWAY_KEY_HEADER",
     "KEYS_LIMIT",
     "MAX_KEYS",
     "OPENAI",
@@ -61,7 +40,6 @@ __all__ = [
     "Caller",
     "Client",
     "ClientRules",
-    "ClientToken",
     "Clients",
     "ErrorDetails",
     "ErrorForm",
@@ -81,19 +59,14 @@ __all__ = [
     "ResetFields",
     "Route",
     "RouteMatch",
-    "Target",
     "UnreadableProviderError",
     "UrlField",
     "UsageFields",
     "WebSocketMessages",
-    "address_is_private",
-    "find_client_tokens",
     "hash_key",
     "methods",
     "new_client_key",
     "open_provider_file",
     "parse_base_url",
     "parse_provider_file",
-    "split_target",
-    "swap_credentials",
 ]

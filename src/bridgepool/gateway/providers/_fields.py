@@ -74,7 +74,7 @@ class ProviderFields:
     allow_private: bool = attrs.field(
         default=False, metadata=about("Its address may be inside your own network.")
     )
-    """Whether its address may be inside the operator's own network; see `address_is_private`."""
+    """Whether its address may be inside the operator's own network."""
     key_policy: str = attrs.field(
         default="first",
         metadata=about(

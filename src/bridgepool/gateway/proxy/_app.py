@@ -25,8 +25,9 @@ import trio
 
 from bridgepool import BuildError, CachedBridgePool, PoolClosedError, ReloadStatus
 from bridgepool.gateway.limits._prices import PriceTable
-from bridgepool.gateway.providers import Provider, split_target
+from bridgepool.gateway.providers import Provider
 from bridgepool.gateway.providers._key_status import KeyReport
+from bridgepool.gateway.providers._routes import split_target
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord, Outcome
 from bridgepool.gateway.proxy._auth import Authorizer, Identity, identify

@@ -9,13 +9,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import attrs
 
 from bridgepool.gateway.limits._rules import rules_of
-from bridgepool.gateway.providers import (
-    AuthorizationUnavailableError,
-    Caller,
-    Clients,
-    find_client_tokens,
-)
+from bridgepool.gateway.providers import AuthorizationUnavailableError, Caller, Clients
 from bridgepool.gateway.providers._client_rules import NO_RULES
+from bridgepool.gateway.providers._credentials import find_client_tokens
 from bridgepool.gateway.proxy._bridge import ANONYMOUS, BridgeKey
 from bridgepool.gateway.proxy._refusals import (
     KEY_EXPIRED,

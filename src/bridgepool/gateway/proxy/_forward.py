@@ -21,10 +21,8 @@ from typing import Final
 import trio
 
 from bridgepool._secret import Secret
-from bridgepool.gateway.providers import (
-    UrlField,
-    swap_credentials,
-)
+from bridgepool.gateway.providers import UrlField
+from bridgepool.gateway.providers._credentials import swap_credentials
 from bridgepool.gateway.proxy._access_log import Outcome
 from bridgepool.gateway.proxy._answer_fields import answer_headers, answer_trailers
 from bridgepool.gateway.proxy._answer_urls import (

@@ -10,12 +10,8 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from bridgepool.gateway.providers import (
-    Provider,
-    ProviderType,
-    UnreadableProviderError,
-    address_is_private,
-)
+from bridgepool.gateway.providers import Provider, ProviderType, UnreadableProviderError
+from bridgepool.gateway.providers._base_url import address_is_private
 from bridgepool.gateway.providers._provider_type import find_repeated_path, find_type
 from bridgepool.gateway.upstreams._key_pool import Cooling, KeyRing
 from bridgepool.gateway.upstreams._resilience import Resilience, resilience_of

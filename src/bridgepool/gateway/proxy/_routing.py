@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from bridgepool.gateway.providers import RouteMatch, Target
+from bridgepool.gateway.providers import RouteMatch
 from bridgepool.gateway.providers._access_keys import holds_access_key
 from bridgepool.gateway.providers._credentials import uses_own_key
+from bridgepool.gateway.providers._routes import Target
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._access_log import AccessRecord
 from bridgepool.gateway.proxy._auth import Identity

@@ -17,8 +17,8 @@ from typing import Final
 
 import attrs
 
-from bridgepool.gateway.providers import Target
 from bridgepool.gateway.providers._credentials import CREDENTIAL_PROTOCOLS, websocket_protocols
+from bridgepool.gateway.providers._routes import Target
 from bridgepool.gateway.proxy._auth import Identity
 from bridgepool.gateway.proxy._client_statuses import with_status
 from bridgepool.gateway.proxy._client_use import ClientUses
