@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +18,6 @@ from bridgepool.gateway.control.api import Guard, make_api
 from bridgepool.gateway.control.api._access_log import ApiRecord
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._listening import Address, listener_url, open_listeners
-from bridgepool.gateway.serving._refused_keys import RefusedKeys
 from bridgepool.http import GracefulClose, serve_http
 from bridgepool.remote import Acknowledge, Identity, RejectedRow, SessionInfo
 from tests.gateway.control.stores import ADA, opened
@@ -108,9 +106,9 @@ async def open_plane(
         opened(url, clock=clock) as store,
         open_hub(store, gather=0.01, write_interval=write_interval) as hub,
     ):
-        refused = RefusedKeys(logging.getLogger("tests"), "keys refused", burst)
         records: list[ApiRecord] = []
-        api = make_api(store, hub, access_log=records.append, refused_keys=refused)
+        api = make_api(store, hub, access_log=records.append)
+        api.refused_keys.burst = burst
         listeners = await open_listeners([Address("127.0.0.1", 0)], None)
         graceful = GracefulClose()
         async with trio.open_nursery() as nursery:

@@ -12,15 +12,13 @@ from bridgepool.gateway.commands._root import fail
 if TYPE_CHECKING:
     from bridgepool.gateway.control._records import ProviderDraft
 
-_TOP_FIELDS = ("providers", "clients", "allow_private")
-
 
 def read_drafts(path: Path) -> list[ProviderDraft]:
     """Read the providers of a file; ends the program with all that is wrong with it."""
     from bridgepool.gateway.control._documents import parse_draft
     from bridgepool.gateway.control._errors import InvalidChangeError
     from bridgepool.gateway.providers import ProviderFileError
-    from bridgepool.gateway.providers._file import parse_toml
+    from bridgepool.gateway.providers._file import TOP_FIELDS, parse_toml
     from bridgepool.gateway.providers._file_rows import unknown_field
 
     shown = "standard input" if str(path) == "-" else str(path)
@@ -32,7 +30,7 @@ def read_drafts(path: Path) -> list[ProviderDraft]:
         data = parse_toml(text, shown)
     except ProviderFileError as error:
         fail(str(error))
-    problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
+    problems = [unknown_field(name, TOP_FIELDS) for name in data if name not in TOP_FIELDS]
     rows = data.get("providers")
     if not isinstance(rows, list):
         fail(f"{shown}: has no [[providers]]; write providers = [] if that is intended")

@@ -96,14 +96,11 @@ class Hub:
     _renewals: deque[float] = attrs.field(factory=deque, init=False)  # when, those from here
     _ending: trio.Event = attrs.field(factory=trio.Event, init=False)
 
-    @_refusals.default
-    def _audit_refusals(self) -> RefusalAudit:
-        return RefusalAudit(self._store, "gateway")
-
     def __attrs_post_init__(self) -> None:
         def facts() -> dict[str, object]:
             return {"revision": self.revisions.revision}
 
+        self._refusals = RefusalAudit(self._store, "gateway")
         self._reading = StoreAccess(
             "store unavailable; serving the last snapshot", "store available again", facts
         )

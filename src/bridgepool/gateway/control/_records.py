@@ -234,12 +234,9 @@ class AccessKeyChange:
 
 
 @attrs.frozen(kw_only=True)
-class NewKey:
+class NewKey(AccessKeyChange):
     """A key that was just made; it can be seen this once."""
 
-    revision: int
-    changed: bool
-    access_key: AccessKeyView
     key: Secret
 
 
@@ -285,12 +282,9 @@ class ClientChange:
 
 
 @attrs.frozen(kw_only=True)
-class NewClient:
+class NewClient(ClientChange):
     """A client that was just added."""
 
-    revision: int
-    changed: bool
-    client: ClientView
     key: Secret | None
     """Its first key, which can be seen this once; None if hashes of its keys were given."""
 

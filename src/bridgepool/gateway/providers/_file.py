@@ -48,7 +48,7 @@ _CLIENT_READERS: Final = {
     **_RULE_READERS,
 }
 _CLIENT_KEY_READERS: Final = {"hash": read_text, **_RULE_READERS}
-_TOP_FIELDS: Final = ("providers", "clients", "allow_private")
+TOP_FIELDS: Final = ("providers", "clients", "allow_private")
 _POSITION: Final = re.compile(r" \(at (line [0-9]+, column [0-9]+|end of document)\)$")
 _MOST_PROBLEMS: Final = 20
 _DEFAULTS: Final = {
@@ -123,7 +123,7 @@ def parse_provider_file(
             every row and field that is wrong, and holds no secrets.
     """
     data, known_types = parse_toml(text, path), tuple(types)
-    problems = [unknown_field(name, _TOP_FIELDS) for name in data if name not in _TOP_FIELDS]
+    problems = [unknown_field(name, TOP_FIELDS) for name in data if name not in TOP_FIELDS]
     allow_private = data.get("allow_private", False)
     if not isinstance(allow_private, bool):
         problems.append("allow_private: is not true or false")

@@ -23,10 +23,6 @@ def shutdown_delay(given: float | None, addresses: Iterable[Address]) -> float:
     return 0.0 if all(address.is_loopback for address in addresses) else _DELAY
 
 
-def _nothing() -> None:
-    """Do nothing when the listeners close."""
-
-
 @attrs.define(eq=False)
 class Shutdown:
     """Shuts HTTP servers down in two steps.
@@ -43,7 +39,7 @@ class Shutdown:
 
     _delay: float
     _drain_timeout: float
-    _on_close: Callable[[], None] = _nothing
+    _on_close: Callable[[], None] = lambda: None
     graceful: GracefulClose = attrs.field(init=False, factory=GracefulClose)
     """Of the servers."""
     _deadline: float | None = attrs.field(init=False, default=None)

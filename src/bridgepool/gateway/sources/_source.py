@@ -28,10 +28,6 @@ async def _never() -> str:
     raise AssertionError
 
 
-def _no_connection() -> None:
-    return None
-
-
 @attrs.frozen(kw_only=True)
 class Source:
     """An open source of providers."""
@@ -41,7 +37,7 @@ class Source:
     clients: Authorizer
     report: Callable[[], SourceReport]
     """Returns the source's part of `/readyz`."""
-    connection: Callable[[], Mapping[str, object] | None] = _no_connection
+    connection: Callable[[], Mapping[str, object] | None] = lambda: None
     """Returns the state of the connection to a control plane, for `/status`; None without one."""
     first: Snapshot | None = None
     """The first snapshot; None if there is none yet."""

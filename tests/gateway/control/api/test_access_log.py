@@ -142,7 +142,7 @@ async def test_refused_keys_are_answered_ever_later_and_a_good_one_at_once(
             await plane.good("GET", "/api/v1/providers")
             assert answered < 30
             nursery.cancel_scope.cancel()
-    lines = [record for record in caplog.records if record.message == "keys refused"]
+    lines = [record for record in caplog.records if record.message == "admin keys refused"]
     assert len(lines) == 1
 
 

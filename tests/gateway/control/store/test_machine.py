@@ -237,7 +237,7 @@ scripts = st.builds(
 async def check(store: Store, model: Model) -> None:
     snapshot = await store.snapshot()
     found = {
-        row.id: Row(
+        row.row.id: Row(
             row.content.name,
             row.content.base_url.removeprefix("https://"),
             tuple(key.value.reveal() for key in row.content.keys),

@@ -15,7 +15,6 @@ from bridgepool.gateway.control.api._errors import (
     ApiResponse,
     error_response,
     json_response,
-    logger,
 )
 from bridgepool.gateway.control.api._guard import ApiRequest, Guard
 from bridgepool.gateway.control.api._openapi import (
@@ -36,7 +35,6 @@ from bridgepool.gateway.control.operations._operation import (
 from bridgepool.gateway.control.operations._requests import ApiError, read_request
 from bridgepool.gateway.control.store import Store
 from bridgepool.gateway.serving._peer import FindPeer
-from bridgepool.gateway.serving._refused_keys import RefusedKeys
 
 _NOT_FOUND: Final = error_response(
     404, "not_found", "there is no such route", headers={API_HEADER: NO_ROUTE}
@@ -51,7 +49,6 @@ def make_api(
     hub: Hub,
     *,
     access_log: ApiLog | None = None,
-    refused_keys: RefusedKeys | None = None,
     log_lines_dropped: Callable[[], int] = int,
     find_peer: FindPeer | None = None,
 ) -> Guard:
@@ -61,13 +58,10 @@ def make_api(
         store: The store that it reads and changes.
         hub: The hub that knows the gateways.
         access_log: Called once for each request, after its end.
-        refused_keys: Counts and delays refused admin keys.
         log_lines_dropped: Returns how many lines the logs have lost, for `/readyz`.
         find_peer: Returns the peer of a request; None if it is that of its connection.
     """
-    refused = refused_keys or RefusedKeys(logger, "admin keys refused")
-    routes = Routes(store, hub, log_lines_dropped)
-    return Guard(routes.answer, store, access_log, refused, find_peer)
+    return Guard(Routes(store, hub, log_lines_dropped).answer, store, access_log, find_peer)
 
 
 @attrs.frozen

@@ -94,20 +94,18 @@ class Guard:
     _routes: Answer
     _store: Store
     _access_log: ApiLog | None
-    refused_keys: RefusedKeys
     _find_peer: FindPeer | None = None
+    refused_keys: RefusedKeys = attrs.field(
+        factory=lambda: RefusedKeys(logger, "admin keys refused"), init=False
+    )
     _lookups: KeyLookups = attrs.field(init=False)
     _refusals: RefusalAudit = attrs.field(init=False)
     failures: int = attrs.field(default=0, init=False)
     """Number of requests on which a route raised an unexpected error."""
 
-    @_lookups.default
-    def _delay_lookups(self) -> KeyLookups:
-        return KeyLookups(self.refused_keys)
-
-    @_refusals.default
-    def _audit_refusals(self) -> RefusalAudit:
-        return RefusalAudit(self._store, "admin")
+    def __attrs_post_init__(self) -> None:
+        self._lookups = KeyLookups(self.refused_keys)
+        self._refusals = RefusalAudit(self._store, "admin")
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a handler for `serve_http`."""

@@ -61,11 +61,6 @@ class StoredClient:
     row: ClientRow
     keys: tuple[KeyRow, ...]
 
-    @property
-    def id(self) -> str:
-        """The id of the row."""
-        return self.row.id
-
     def view(self) -> ClientView:
         """Return it without hashes."""
         return ClientView(
@@ -165,9 +160,9 @@ def add(
     stored = insert(tx, name, dict.fromkeys(hashes or (), new_key_rules), made_rules)
     key = None
     if hashes is None:
-        made, key = key_rows.make(tx, "client", name, None, stored.id, new_key_rules)
+        made, key = key_rows.make(tx, "client", name, None, stored.row.id, new_key_rules)
         stored = attrs.evolve(stored, keys=(made,))
-    audit_rows.record(tx, "client.add", stored.id, name, None, stored.masked())
+    audit_rows.record(tx, "client.add", stored.row.id, name, None, stored.masked())
     return NewClient(revision=tx.revision, changed=True, client=stored.view(), key=key)
 
 
@@ -178,7 +173,7 @@ def remove(tx: StoreTransaction, name: str) -> ClientChange:
     for key in stored.keys:
         key_rows.mark_revoked(tx, key)
     CLIENTS.update(tx.sql, attrs.evolve(stored.row, removed=tx.now, revision=revision))
-    audit_rows.record(tx, "client.remove", stored.id, name, stored.masked(), None)
+    audit_rows.record(tx, "client.remove", stored.row.id, name, stored.masked(), None)
     return ClientChange(revision=revision, changed=True, client=stored.view())
 
 
@@ -194,7 +189,7 @@ def change(
         return ClientChange(revision=tx.revision, changed=False, client=stored.view())
     after = attrs.evolve(stored, row=_touch(tx, stored.row, changed))
     audit_rows.record(
-        tx, "client.update", stored.id, name, stored.masked(), after.masked(), ("rules",)
+        tx, "client.update", stored.row.id, name, stored.masked(), after.masked(), ("rules",)
     )
     return ClientChange(revision=tx.revision, changed=True, client=after.view())
 
@@ -204,7 +199,7 @@ def add_key(tx: StoreTransaction, name: str, rules: RuleChanges | None = None) -
     stored = find(tx, name)
     made_rules = _changed(NO_RULES, rules or {})
     _touch(tx, stored.row)
-    return key_rows.create(tx, "client", name, owner=stored.id, rules=made_rules)
+    return key_rows.create(tx, "client", name, owner=stored.row.id, rules=made_rules)
 
 
 def change_key(tx: StoreTransaction, name: str, key_id: str, rules: RuleChanges) -> AccessKeyChange:
@@ -237,7 +232,7 @@ def _changed(rules: ClientRules, changes: RuleChanges, where: str = "rules") -> 
 def revoke_key(tx: StoreTransaction, name: str, key_id: str) -> AccessKeyChange:
     """Revoke one key of a client."""
     stored = find(tx, name)
-    keys = key_rows.list_keys(tx, "client", owner=stored.id, revoked=True)
+    keys = key_rows.list_keys(tx, "client", owner=stored.row.id, revoked=True)
     found = [key for key in keys if key.id == key_id]
     if not found:
         raise NotFoundError("client key", key_id)
@@ -286,7 +281,9 @@ def replace(
             key_rows.mark_revoked(tx, key)
     for text, its_rules in keys.items():
         if text not in kept:
-            kept[text] = key_rows.insert(tx, "client", row.name, text, None, present.id, its_rules)
+            kept[text] = key_rows.insert(
+                tx, "client", row.name, text, None, present.row.id, its_rules
+            )
         elif kept[text].rules != its_rules:
             kept[text] = key_rows.set_rules(tx, kept[text], its_rules)
     stored = StoredClient(row=row, keys=tuple(kept.values()))

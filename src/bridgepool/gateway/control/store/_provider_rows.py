@@ -73,16 +73,11 @@ class StoredProvider:
     problem: str | None = None
     """Why the document cannot be read; then `content` has only what has a column."""
 
-    @property
-    def id(self) -> str:
-        """The id of the row."""
-        return self.row.id
-
     def view(self) -> ProviderView:
         """Mask it."""
         return ProviderView(
             **self.content.masked(),
-            id=self.id,
+            id=self.row.id,
             created=self.row.created,
             updated=self.row.updated,
             revision=self.row.revision,
@@ -280,7 +275,7 @@ def _check_another_is_enabled(
     tx: StoreTransaction, present: StoredProvider, allow_empty: bool
 ) -> None:
     others = "SELECT 1 FROM providers WHERE removed IS NULL AND enabled = 1 AND id <> ?"
-    if not allow_empty and tx.sql.fetch_one(others, present.id) is None:
+    if not allow_empty and tx.sql.fetch_one(others, present.row.id) is None:
         raise InvalidChangeError(NONE_LEFT)
 
 

@@ -84,7 +84,7 @@ def check_readable(snapshot: StoreSnapshot) -> None:
 
 
 def _row(stored: StoredProvider) -> ProviderRow:
-    row = stored.content.row(stored.id)
+    row = stored.content.row(stored.row.id)
     return row if stored.problem is None else attrs.evolve(row, problem=_UNREADABLE)
 
 

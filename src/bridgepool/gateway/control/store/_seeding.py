@@ -96,12 +96,12 @@ class _Seeding:
         now: Fields | None = stored.seed_document() if stored is not None else None
         if _is_to_be_done(record, stored, now, wants):
             key_rows.check_are_free(
-                self.tx, client.key_hashes, stored.id if stored is not None else None
+                self.tx, client.key_hashes, stored.row.id if stored is not None else None
             )
             if stored is None:
                 stored = client_rows.insert(self.tx, client.id, keys, client.rules)
                 audit_rows.record(
-                    self.tx, "client.add", stored.id, client.id, None, stored.masked()
+                    self.tx, "client.add", stored.row.id, client.id, None, stored.masked()
                 )
             else:
                 stored = client_rows.replace(self.tx, stored, keys, client.rules)
@@ -114,7 +114,7 @@ class _Seeding:
             stored: Stored | None = self._find_provider(record.row_id, "")
         else:
             stored = self._find_client(name)
-        if stored is None or stored.id != record.row_id:
+        if stored is None or stored.row.id != record.row_id:
             self.tx.sql.execute("DELETE FROM seeds WHERE id = ?", f"{kind} {name}")
         else:
             reason = "is not in the seed any more; it stays until it is removed"
@@ -141,14 +141,14 @@ class _Seeding:
     ) -> None:
         if stored is None:
             return
-        if record is not None and record.row_id == stored.id and record.said == wants:
+        if record is not None and record.row_id == stored.row.id and record.said == wants:
             return
         sealed, sealed_by = self.tx.seal(json.dumps(wants))
         row = SeedRow(
             id=f"{kind} {name}",
             kind=kind,
             name=name,
-            row_id=stored.id,
+            row_id=stored.row.id,
             sealed=sealed,
             sealed_by=sealed_by,
         )
@@ -188,7 +188,7 @@ def _is_to_be_done(
         )
     if now is None or stored is None:
         raise InvalidChangeError("was removed by hand")
-    if stored.id != record.row_id:
+    if stored.row.id != record.row_id:
         raise InvalidChangeError(
             "was removed and recreated by hand, and differs from the seed in "
             f"{_difference(now, wants)}"

@@ -103,14 +103,13 @@ class StoredUsage:
             before: Only those with a lower id: the last one's of the page before.
             which: The filter.
         """
-        found: tuple[UsageRecord, ...] = await self._read(_page, limit, before, which)
+        found = await self._read(_page, limit, before, which)
         full = len(found) == limit > 0
         return UsagePage(found, found[-1].id if full else None)
 
     async def has(self, record_id: str) -> bool:
         """Return whether there is a record of this id."""
-        found: bool = await self._read(_has, record_id)
-        return found
+        return await self._read(_has, record_id)
 
     async def forget(self, before: str, *, limit: int = 5000) -> int:
         """Remove the records of the days before one, in small transactions; return how many.
@@ -121,7 +120,7 @@ class StoredUsage:
         """
         removed = 0
         while True:
-            found: int = await self._write(_forget, before, limit)
+            found = await self._write(_forget, before, limit)
             removed += found
             if found < limit:
                 return removed
