@@ -13,6 +13,8 @@ _SHARE_TESTS = (
     "tests/gateway/limits/test_share_ledger.py",
     "tests/gateway/limits/test_shares.py",
 )
+_LOST_TESTS = ("tests/gateway/limits/test_lost_shares.py",)
+_REPORT_TESTS = ("tests/gateway/sources/test_limit_reports.py",)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
 _CHARGE_TESTS = ("tests/gateway/proxy/test_client_charges.py",)
 _READER = "gateway/limits/_model_reader.py:ModelReader"
@@ -86,8 +88,38 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "gateway/limits/_lost_shares.py:LostShares.taken", "if missing:", "if False:",
     ),
     bug(
-        "more comes back of what was lost than it was", _SHARE_TESTS,
+        "more comes back of what was lost than it was", _LOST_TESTS,
         "gateway/limits/_lost_shares.py:LostShares.remaining", " if now - at < RESERVED_FOR", "",
+    ),
+    bug(
+        "what gateways that did not come back used is taken from each load that moves",
+        _LOST_TESTS, "gateway/limits/_lost_shares.py:LostShares.taken",
+        "self._unreported is None", "True",
+    ),
+    bug(
+        "what was lost is taken from each gateway that gets a part of it", _LOST_TESTS,
+        "gateway/limits/_lost_shares.py:LostShares.pass_on", "1 - taken / lost", "1.0",
+    ),
+    bug(
+        "a request that is refused has the gateway report at once", _REPORT_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases._report_soon",
+        "await trio.sleep_until(self._reported + _LEAST_INTERVAL)", "pass",
+    ),
+    bug(
+        "a new client is refused since a report is under way without it", _REPORT_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases.prepare",
+        "while any(scope.lacks_shares for scope in lacking) and await self._report_soon():",
+        "if await self._report_soon():",
+    ),
+    bug(
+        "a gateway reports its first limits only", _REPORT_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases._report",
+        "range(0, len(asked), MAX_DEMANDS)", "range(1)",
+    ),
+    bug(
+        "a gateway counts alone after an upgrade of the control plane", _REPORT_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases.note_session",
+        "self._set_alone(False)", "pass",
     ),
     bug(
         "what was spent beyond a share is free with the next control plane", _SHARE_TESTS,

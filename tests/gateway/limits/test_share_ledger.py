@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridgepool.gateway.limits._draws import Draw
-from bridgepool.gateway.limits._lost_shares import LostShares
 from bridgepool.gateway.limits._share_pool import Share, ShareDemand
 from bridgepool.gateway.limits._shares import ShareLedger
 from tests.gateway.limits.shares_world import NEW_YEAR
@@ -79,13 +78,6 @@ def test_what_a_gateway_held_that_is_gone_is_given_soon_and_comes_back_within_a_
     assert lease("b", 0, 12.0, "max_concurrent") == Share(100, 100)
     assert lease("b", 50, 51.0).taken == pytest.approx(50 * 0.25)
     assert lease("b", 50, 66.0).taken == 0
-
-
-def test_what_is_lost_comes_back_by_itself_and_no_more_than_that() -> None:
-    lost = LostShares()
-    lost.add(60, 0.0)
-    lost.add(60, 55.0)
-    assert [lost.remaining(at) for at in (55.0, 85.0, 100.0, 120.0)] == [65, 30, 15, 0]
 
 
 def test_what_a_gateway_spent_beyond_what_it_was_given_is_drawn_by_the_next_control_plane() -> None:

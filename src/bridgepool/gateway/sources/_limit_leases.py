@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import attrs
@@ -131,42 +131,41 @@ class LimitLeases:
 
     async def _report(self, *, last: bool = False) -> None:
         """Report once, and take the shares that come of it."""
-        lease, asked = self._lease, tuple(self._demands())
+        lease, asked = self._lease, list(self._demands())
         self._reported = trio.current_time()
         if last:
-            asked = tuple((scope, scope.given_back(one, self._reported)) for scope, one in asked)
+            asked = [(scope, scope.given_back(one, self._reported)) for scope, one in asked]
         if lease is None or self._alone or not asked:
             await trio.lowlevel.checkpoint()
             return
         self._reporting = trio.Event()
         try:
             with trio.fail_after(_ANSWER_TIMEOUT):
-                answer = await lease(LeaseShares(tuple(one for _scope, one in asked)))
+                for start in range(0, len(asked), MAX_DEMANDS):
+                    await self._ask(lease, asked[start : start + MAX_DEMANDS])
         except RemoteError as error:
             if error.code == _UNKNOWN_METHOD:
                 logger.warning("control plane does not share limits; this gateway counts alone")
                 self._set_alone(True)
         except (BridgePoolError, trio.TooSlowError):
             pass  # the session is over, or will be; there are other reports
-        else:
-            self._in_memory = answer.in_memory
-            now = trio.current_time()
-            for (scope, one), share in zip(asked, answer.shares, strict=False):
-                scope.apply(one, share, now)
         finally:
             self._reporting.set()
             self._reporting = None
 
+    async def _ask(self, lease: Lease, asked: Sequence[tuple[LeasedScope, ShareDemand]]) -> None:
+        answer = await lease(LeaseShares(tuple(one for _scope, one in asked)))
+        self._in_memory = answer.in_memory
+        now = trio.current_time()
+        for (scope, one), share in zip(asked, answer.shares, strict=False):
+            scope.apply(one, share, now)
+
     def _demands(self) -> Iterator[tuple[LeasedScope, ShareDemand]]:
-        now, count = trio.current_time(), 0
+        now = trio.current_time()
         for (kind, scope_id), scope in self.limiter.scopes.items():
-            if not scope.is_to_be_reported(now):
-                continue
-            for one in scope.demands(kind, scope_id, now):
-                count += 1
-                if count > MAX_DEMANDS:
-                    return
-                yield scope, one
+            if scope.is_to_be_reported(now):
+                for one in scope.demands(kind, scope_id, now):
+                    yield scope, one
 
     def _set_alone(self, alone: bool) -> None:
         self._alone = alone
