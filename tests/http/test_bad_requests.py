@@ -1,6 +1,7 @@
 """Unacceptable requests get an error status and never reach the handler."""
 
 import logging
+import tracemalloc
 
 import pytest
 import trio
@@ -154,6 +155,30 @@ async def test_what_is_too_large_is_answered_with_its_own_status(status: int, ra
             nursery.start_soon(client.send, raw)
             assert (await client.answer()).status == status
             assert await client.read_to_end() == b""
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        GET[:-2] + b"X: %b\r\n" % (b"a" * 400) * 140 + b"\r\n" + b"b" * 9000,
+        GET[:-2] + b"Y: %b\r\nZ\r\n\r\n" % (b"a" * 60_000),
+        HEAD + b"Content-Length: 60000\r\n\r\n" + b"a" * 60_000,
+    ],
+    ids=["many fields", "malformed", "good"],
+)
+async def test_what_a_connection_has_sent_is_not_kept_after_its_answer(raw: bytes) -> None:
+    """A refused one held 230 kB while it was read on, and one that waits held 64 kB."""
+    async with serving(echo) as server:
+        clients = [server.connect() for _ in range(21)]
+        await clients[0].ask(raw)
+        tracemalloc.start()
+        try:
+            for client in clients[1:]:
+                await client.ask(raw)
+            held = tracemalloc.get_traced_memory()[0] / 20
+        finally:
+            tracemalloc.stop()
+        assert held < 20_000
 
 
 async def test_messages_exactly_at_the_limits_are_accepted() -> None:

@@ -184,13 +184,12 @@ class ReceiveBuffer:
 
     def take(self, most: int) -> bytes:
         """Consume up to `most` bytes; the buffer must not be empty."""
-        begin = self.start
-        if begin == 0 and len(self.data) <= most:
-            self.start = len(self.data)
-            return self.data
-        piece = self.data[begin : begin + most]
-        self.start = begin + len(piece)
-        return piece
+        begin, data = self.start, self.data
+        if len(data) - begin <= most:
+            self.data, self.start = b"", 0  # a connection that waits holds nothing
+        else:
+            self.start = begin + most
+        return data[begin : begin + most]
 
 
 BodyReader = Callable[[ReceiveBuffer], bytes | EndOfMessage | None]

@@ -117,9 +117,10 @@ class ServerConnection:
                 if not await self._prepare_for_next():
                     break
                 self.wire.start_next()
+            return
         except RemoteProtocolError as error:
             await self._reject(error)
-            await self.stream.linger()
+        await self.stream.linger()  # without the error, whose frames hold the head
 
     async def _next_request(self) -> Request | None:
         """Wait for the next request; None if there will be none."""

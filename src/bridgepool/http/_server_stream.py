@@ -82,6 +82,7 @@ class ServerStream:
                 self.wire.receive_data(data)
                 if self.wire.buffered >= self.limits.read_ahead_bytes and self._received is None:
                     self._has_room = trio.Event()
+            del data  # it would be kept until more comes
             self.wake()
             if self._has_room is not None:
                 await self._has_room.wait()
@@ -183,6 +184,7 @@ class ServerStream:
     async def linger(self) -> None:
         """Close the sending direction, and read until the client closes its own, or for a while."""
         self._discarding = True
+        self.wire.take_rest(self.wire.buffered)  # it is not needed; many connections would hold it
         with trio.move_on_after(_LINGER_TIMEOUT):
             if isinstance(self.transport, trio.abc.HalfCloseableStream):
                 try:
