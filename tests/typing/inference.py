@@ -1,4 +1,4 @@
-"""Types that a checker finds without a hint from the user; read by `test_inference`, never run.
+"""Types that a checker finds without a hint from the user; for `make types`, never run.
 
 A `type: ignore` here says that the line is wrong and must be found so: one that is not needed is
 an error itself.
