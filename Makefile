@@ -10,6 +10,9 @@ JOBS ?= 2
 SOAK_SECONDS ?= 60
 NODE := tests/clients/node
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
+# Where this is set, as in many containers, each of some 300 processes that the tests start would
+# compile the package anew, and each run all tests.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz \
   clients monitoring lock clean
