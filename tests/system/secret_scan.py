@@ -94,6 +94,7 @@ def is_in_memory(*parts: str) -> bool:
     values = gc.get_referents(*gc.get_objects())  # some millions, so they are sorted out in C
     kinds = {kind for kind in set(map(type, values)) if issubclass(kind, (str, bytes, bytearray))}
     texts = list(compress(values, map(kinds.__contains__, map(type, values))))
+    gc.freeze()  # the collections of all tests that follow would look at them
     text = "".join(parts)
     data = text.encode()
     # A plain loop: a closure would hold the secret.
