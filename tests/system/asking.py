@@ -161,7 +161,7 @@ class Front:
         began, seen = trio.current_time(), None
         with trio.move_on_after(GENEROUS):
             while (seen := await self.outcome(name)) != outcome:  # noqa: ASYNC110 -- none tells
-                await trio.sleep(0.002)
+                await trio.sleep(0.01)
             return trio.current_time() - began
         raise AssertionError(f"{name} answers {seen} and not {outcome}")
 

@@ -83,7 +83,7 @@ class Front:
         began = trio.current_time()
         with trio.fail_after(GENEROUS):
             while (await self.ask()).model != f"m@{upstream.identity}":  # noqa: ASYNC110
-                await trio.sleep(0.002)
+                await trio.sleep(0.01)
         took = trio.current_time() - began
         print(f"converged: {took:.3f} s after {what}")
         return took
