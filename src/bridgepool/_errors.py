@@ -39,6 +39,9 @@ class BuildError(BridgePoolError):
 
     def __str__(self) -> str:
         cause = self.__cause__
+        # A nursery raises a group, whose own text does not say what was wrong.
+        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
+            cause = cause.exceptions[0]
         why = f": {type(cause).__name__}: {cause}" if cause is not None else ""
         return f"build of {self.key!r} for generation {self.generation} {self.reason}{why}"
 

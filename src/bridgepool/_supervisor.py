@@ -129,7 +129,9 @@ class BridgeSupervisor(Generic[K, P, B]):
             return
         if entry.leases:
             self.forced_closes += 1
-            _log.warning("bridge of %r closed under %d leases", entry.key, entry.leases)
+            _log.warning(
+                "bridge of %r closed under %d leases at its drain deadline", entry.key, entry.leases
+            )
         owner.is_leaving = True
         self._leaving += 1
         owner.notify_retired()
@@ -338,7 +340,8 @@ class BridgeSupervisor(Generic[K, P, B]):
             limit = self._options.close_timeout
             _log.warning("close of the bridge of %r cancelled after %g s", entry.key, limit)
         if owner.has_crashed:
-            _log.error("bridge of %r crashed", entry.key, exc_info=error)
+            why = "" if error is not None else ": a cancel scope around its `yield` was cancelled"
+            _log.error("bridge of %r crashed%s", entry.key, why, exc_info=error)
         elif error is not None:
             self.close_failures += 1
             _log.error("close of the bridge of %r failed", entry.key, exc_info=error)

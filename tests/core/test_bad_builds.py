@@ -89,6 +89,13 @@ async def test_a_bad_build_is_its_callers_error_and_leaves_nothing(
         assert stats.builds[BuildOutcome.FAILED] == 2
 
 
+async def test_the_error_of_a_build_shows_what_failed_in_its_nursery() -> None:
+    async with open_bridge_pool(_raises_a_group, providers(1)) as pool:
+        with pytest.raises(BuildError, match=r"failed: BrokenBridgeError: refused in the back"):
+            async with pool.acquire("a"):
+                raise AssertionError("there is no bridge")
+
+
 async def test_a_bridge_that_yields_twice_is_a_failed_close(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -64,7 +64,7 @@ async def test_the_drain_deadline_of_a_replacement_closes_a_bridge_in_use(
         assert not caller.has_ended
         assert pool.statistics().leased == 1
         assert pool.statistics().forced_closes == 1
-        assert "bridge of 'a' closed under 1 leases" in caplog.text
+        assert "bridge of 'a' closed under 1 leases at its drain deadline" in caplog.text
         caller.release()
         await wait_all_tasks_blocked()
         assert caller.error is None

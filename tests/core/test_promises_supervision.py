@@ -53,7 +53,9 @@ async def test_a_bridge_that_crashes_under_a_lease_cancels_no_caller() -> None:
     assert [b.closes for b in bridges.made] == [1, 1, 1]
 
 
-async def test_a_bridge_that_ends_itself_without_an_exception_is_retired_too() -> None:
+async def test_a_bridge_that_ends_itself_without_an_exception_is_retired_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Promise 9; invariant 41: its own cancel scope, around its `yield`, was cancelled."""
     scopes = []
 
@@ -72,6 +74,7 @@ async def test_a_bridge_that_ends_itself_without_an_exception_is_retired_too() -
         async with pool.acquire("a"):
             assert len(scopes) == 2
         assert pool.statistics().retired[RetireReason.CRASHED] == 1
+        assert "crashed: a cancel scope around its `yield` was cancelled" in caplog.text
 
 
 async def test_a_bridge_whose_own_deadline_passes_is_retired(mock_clock: MockClock) -> None:
