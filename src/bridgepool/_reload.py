@@ -32,6 +32,8 @@ from ._snapshot import ProviderSnapshot, require_snapshot
 from ._statistics import JSON, as_json
 
 P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
+P_contra = TypeVar("P_contra", contravariant=True)
 
 _log = logging.getLogger("bridgepool.reload")
 # A poll comes up to this share early, so that many watchers do not poll in step.
@@ -40,10 +42,10 @@ _POLL_SPREAD = 0.2
 _LONGEST_SPACING = 10
 
 
-class ProviderReloader(Protocol[P]):
+class ProviderReloader(Protocol[P_co]):
     """A source of snapshots, which you implement."""
 
-    async def reload(self) -> ProviderSnapshot[P]:
+    async def reload(self) -> ProviderSnapshot[P_co]:
         """Return the providers as they are now.
 
         Called by one task, never twice at a time. It may be cancelled at any checkpoint.
@@ -55,10 +57,10 @@ class ProviderReloader(Protocol[P]):
         ...
 
 
-class Replaceable(Protocol[P]):
+class Replaceable(Protocol[P_contra]):
     """What `watch_providers` needs of a pool; a `CachedBridgePool` is one."""
 
-    def replace_providers(self, snapshot: ProviderSnapshot[P]) -> Replacement:
+    def replace_providers(self, snapshot: ProviderSnapshot[P_contra]) -> Replacement:
         """Put a snapshot in force, or report why not."""
         ...
 
@@ -125,7 +127,7 @@ class ReloadStatus:
 async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls started()
     pool: Replaceable[P],
     reloader: ProviderReloader[P],
-    changes: trio.abc.ReceiveChannel[object],
+    changes: trio.abc.ReceiveChannel[object] | None = None,
     *,
     poll_interval: float = 300.0,
     reload_timeout: float = 30.0,
@@ -151,6 +153,7 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
         reloader: Where the providers come from.
         changes: Notices that something may have changed; whatever is received counts the same.
             Open it before this is called, and no change falls in between. It is not closed.
+            None for a source that gives no notices: it is only polled.
         poll_interval: Seconds after a good reload until the next without a notice, up to a
             fifth less at random; `math.inf` to rely on notices.
         reload_timeout: Seconds after which a reload is cancelled and counts as failed.
@@ -183,10 +186,13 @@ async def watch_providers(  # noqa: ASYNC114, ASYNC128 -- `_Watcher` calls start
     async with open_background_nursery() as nursery:
         _require(pool, "replace_providers", "the pool")
         _require(reloader, "reload", "the reloader")
-        _require(changes, "receive", "the channel of changes")
         status = ReloadStatus() if status is None else status
         watcher = _Watcher(pool, reloader, options, status, task_status)
-        nursery.start_soon(watcher.take_notices, changes)
+        if changes is None:
+            status.following = False
+        else:
+            _require(changes, "receive", "the channel of changes")
+            nursery.start_soon(watcher.take_notices, changes)
         await watcher.reload_until_closed()
     if not watcher.has_started:
         raise PoolClosedError("the pool was closed before a snapshot was in force")

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 
 
 def _as_tuple(providers: Iterable[P]) -> tuple[P, ...]:
@@ -40,7 +41,7 @@ def _check_epoch(instance: object, attribute: "attrs.Attribute[str | None]", val
 
 
 @attrs.frozen
-class ProviderSnapshot(Generic[P]):
+class ProviderSnapshot(Generic[P_co]):
     """An immutable, ordered set of providers, with the revision of its source.
 
     Two snapshots with equal providers in the same order are the same to a pool: replacing
@@ -63,16 +64,16 @@ class ProviderSnapshot(Generic[P]):
             or the epoch not a str.
     """
 
-    providers: tuple[P, ...] = attrs.field(converter=_as_tuple)
+    providers: tuple[P_co, ...] = attrs.field(converter=_as_tuple)
     revision: int | None = attrs.field(default=None, validator=_check_revision)
     allow_empty: bool = attrs.field(default=False, kw_only=True, eq=False)
     epoch: str | None = attrs.field(default=None, validator=_check_epoch)
 
-    def same_providers(self, other: "ProviderSnapshot[P]") -> bool:
+    def same_providers(self, other: "ProviderSnapshot[object]") -> bool:
         """Return whether both hold equal providers in the same order, whatever the revisions."""
         return self.providers == other.providers
 
-    def older_than(self, other: "ProviderSnapshot[P]") -> bool:
+    def older_than(self, other: "ProviderSnapshot[object]") -> bool:
         """Return whether both carry a revision of one epoch and this one's is the lower."""
         if self.revision is None or other.revision is None or self.epoch != other.epoch:
             return False

@@ -224,6 +224,16 @@ async def test_a_lost_notice_is_repaired_by_a_poll_that_is_not_in_step(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_source_without_notices_is_polled(autojump_clock: MockClock) -> None:
+    reloader = ScriptedReloader([gives("a"), gives("b")])
+    async with open_pool("a") as pool, trio.open_nursery() as nursery:
+        status = await nursery.start(partial(watch_providers, poll_interval=10), pool, reloader)
+        assert not status.following
+        await trio.sleep(11)
+        assert pool.snapshot.providers == ("b",)
+        nursery.cancel_scope.cancel()
+
+
 async def test_without_a_poll_only_notices_cause_reloads(autojump_clock: MockClock) -> None:
     reloader = ScriptedReloader([gives("a")])
     async with watched(reloader, poll_interval=inf) as (_, bus, _):

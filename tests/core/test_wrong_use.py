@@ -185,17 +185,17 @@ def test_an_epoch_that_is_no_text_is_refused() -> None:
 
 
 async def test_a_watcher_is_refused_what_it_could_only_retry_for_ever() -> None:
-    nothing: Any = None
+    wrong: Any = ChangeBus()
     source = MemoryReloader(ProviderSnapshot(["a"]))
     changes = source.subscribe()
-    says = "watch_providers.*: {} needs a method `{}`, and a NoneType has none"
+    says = "watch_providers.*: {} needs a method `{}`, and a ChangeBus has none"
     async with open_pool("a") as pool:
         with pytest.raises(TypeError, match=says.format("the pool", "replace_providers")):
-            await watch_providers(nothing, source, changes)
+            await watch_providers(wrong, source, changes)
         with pytest.raises(TypeError, match=says.format("the reloader", "reload")):
-            await watch_providers(pool, nothing, changes)
+            await watch_providers(pool, wrong, changes)
         with pytest.raises(TypeError, match=says.format("the channel of changes", "receive")):
-            await watch_providers(pool, source, nothing)
+            await watch_providers(pool, source, wrong)
 
 
 async def test_a_reload_that_is_not_async_is_refused() -> None:

@@ -79,6 +79,15 @@ async def use_a_pool_of_short_lived_bridges() -> None:
             assert_type(session, Session)
 
 
+def count(snapshot: ProviderSnapshot[object]) -> int:
+    return len(snapshot.providers)
+
+
+def snapshots_are_covariant(snapshot: ProviderSnapshot[Upstream]) -> None:
+    assert_type(count(snapshot), int)
+    snapshot.older_than(ProviderSnapshot(["text"], 1))
+
+
 async def make() -> int:
     await trio.lowlevel.checkpoint()
     return 7

@@ -16,6 +16,7 @@ from .._snapshot import ProviderSnapshot
 from ._running import cancel_after, naming, run_check
 
 P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 
 # Maximum number of cancelled reloads, each one tick later.
 _CANCELLED_RELOADS = 50
@@ -25,11 +26,11 @@ class ReloaderPromiseBrokenError(AssertionError):
     """A reloader breaks its contract; the message names the part."""
 
 
-class ReloaderRig(Protocol[P]):
+class ReloaderRig(Protocol[P_co]):
     """A reloader under test, with methods that change and break its source."""
 
     @property
-    def reloader(self) -> ProviderReloader[P]:
+    def reloader(self) -> ProviderReloader[P_co]:
         """The reloader."""
         ...
 
@@ -164,7 +165,7 @@ async def _open_nothing(key: str, snapshot: ProviderSnapshot[P]) -> AsyncIterato
 
 
 async def _check_following(rig: ReloaderRig[P], steps: Sequence[str]) -> None:
-    nothing: ProviderSnapshot[P] = ProviderSnapshot(())
+    nothing = ProviderSnapshot[P](())
     await rig.change(0)
     async with open_bridge_pool(_open_nothing, nothing) as pool, trio.open_nursery() as nursery:
         await nursery.start(watch_providers, pool, rig.reloader, rig.changes)
