@@ -38,11 +38,10 @@ class BuildError(BridgePoolError):
         """What went wrong, in a short phrase."""
 
     def __str__(self) -> str:
-        cause = self.__cause__
-        # A nursery raises a group, whose own text does not say what was wrong.
-        while isinstance(cause, BaseExceptionGroup) and len(cause.exceptions) == 1:
-            cause = cause.exceptions[0]
-        why = f": {type(cause).__name__}: {cause}" if cause is not None else ""
+        why = ""
+        if self.__cause__ is not None:
+            cause = innermost(self.__cause__)  # the text of a group does not say what was wrong
+            why = f": {type(cause).__name__}: {cause}"
         return f"build of {self.key!r} for generation {self.generation} {self.reason}{why}"
 
 
@@ -96,3 +95,10 @@ class ReloadError(BridgePoolError):
     """
 
     status_hint = 503
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the one error inside the groups that nurseries made of it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

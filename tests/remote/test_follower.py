@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -280,6 +282,26 @@ async def test_what_the_block_raises_comes_out_as_it_is(
         await settled()
         assert plane.links == []
         assert plane.service.sessions == {}
+
+
+async def test_a_connector_with_a_nursery_loses_and_is_refused_sessions_like_any_other(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_plane() as plane:
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
+            async with trio.open_nursery(), plane.connect() as channel:
+                yield channel
+
+        async with open_remote_providers(connect, ROWS, name="front") as remote:
+            await remote.reload()
+            plane.owner.keys.clear()
+            plane.cut()
+            await trio.sleep(1)
+            assert remote.status.refused is not None
+        assert "connection to the owner failed: the connection was lost" in caplog.text
+        assert "unexpected" not in caplog.text
 
 
 async def test_a_connector_that_raises_something_unexpected_is_logged_and_tried_again(

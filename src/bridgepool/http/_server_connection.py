@@ -11,7 +11,7 @@ import math
 import attrs
 import trio
 
-from bridgepool._errors import BridgePoolError
+from bridgepool._errors import BridgePoolError, innermost
 from bridgepool._refusal_log import RefusalLog
 from bridgepool.http._errors import LocalProtocolError, RemoteProtocolError, RequestTimeout
 from bridgepool.http._exchange import Exchange, Handler, RequestBody
@@ -379,6 +379,5 @@ class ServerConnection:
 
 def _protocol_error_in(error: Exception) -> RemoteProtocolError | None:
     """Return the client's protocol error that a handler raised, also from within a nursery."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, RemoteProtocolError) else None
+    only = innermost(error)
+    return only if isinstance(only, RemoteProtocolError) else None

@@ -28,7 +28,7 @@ import trio
 
 from bridgepool._backoff import Backoff, shorten
 from bridgepool._changes import ChangeBus, ChangeSubscription
-from bridgepool._errors import ReloadError
+from bridgepool._errors import ReloadError, innermost
 from bridgepool._services import open_background_nursery, open_service_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool._version import __version__
@@ -206,17 +206,8 @@ class RemoteProviders(Generic[P]):
             sessions = status.sessions
             try:
                 await self._have_session(connect)
-            except HandshakeRefusedError as error:
-                self._note_refused(error)
-            except _EXPECTED_ERRORS as error:
-                self._note_problem(str(error) or type(error).__name__)
             except Exception as error:  # a `connect` that is not ours must not end this task
-                _log.exception(
-                    "connection to the %s failed by an unexpected exception", self._owner
-                )
-                self._note_problem(
-                    f"unexpected {type(error).__name__}; its traceback is in the log"
-                )
+                self._note_failure(error)
             self._tried.set()
             if self._leaving:
                 return
@@ -296,6 +287,20 @@ class RemoteProviders(Generic[P]):
     def _note_end(self) -> None:
         self._session = None
         self.status._note_end()
+
+    def _note_failure(self, raised: Exception) -> None:
+        error = innermost(raised)  # a nursery in `connect` puts a group around it
+        if isinstance(error, HandshakeRefusedError):
+            self._note_refused(error)
+        elif isinstance(error, _EXPECTED_ERRORS):
+            self._note_problem(str(error) or type(error).__name__)
+        else:
+            _log.error(
+                "connection to the %s failed by an unexpected exception",
+                self._owner,
+                exc_info=raised,
+            )
+            self._note_problem(f"unexpected {type(error).__name__}; its traceback is in the log")
 
     def _note_refused(self, error: HandshakeRefusedError) -> None:
         refused = refusal(error)

@@ -154,7 +154,10 @@ class RemoteService(Generic[P]):
         return Admitted(identity, version, handshake.peer)
 
     async def serve(self, channel: trio.abc.Channel[bytes], admitted: Admitted) -> None:
-        """Serve one follower until either end is gone; for `serve_websockets`."""
+        """Serve one follower until either end is gone; for `serve_websockets`.
+
+        A transport of your own calls it, too, for followers that it has authenticated itself.
+        """
         session = OwnerSession(self._rows, self._record, self._options, admitted)
         self._open.add(session)
         try:
