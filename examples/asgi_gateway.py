@@ -4,7 +4,7 @@ PROVIDERS=providers.toml hypercorn --worker-class trio asgi_gateway:app
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from bridgepool.gateway import GatewaySettings, open_gateway
@@ -16,7 +16,7 @@ MOUNT = "/ai"
 
 
 @asynccontextmanager
-async def open_handler() -> AsyncIterator[Handler]:
+async def open_handler() -> AsyncGenerator[Handler]:
     """Open the gateway when the server starts, close it when the server stops."""
     async with (
         open_provider_file(os.environ.get("PROVIDERS", "providers.toml")) as source,

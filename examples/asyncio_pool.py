@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def open_bridge(client: str, now: ProviderSnapshot[str]) -> AsyncIterator[str]:
-    yield f"{client} by {now.providers[0]}"
+async def open_bridge(client: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[str]:
+    yield f"{client} by {snapshot.providers[0]}"
 
 
 class TrioSide:

@@ -4,7 +4,7 @@ FILE has one HOST:PORT per line; send SIGHUP when you have changed it."""
 
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,9 @@ def read(path: Path) -> ProviderSnapshot[Upstream]:
 
 
 @asynccontextmanager
-async def open_bridge(client: str, now: ProviderSnapshot[Upstream]) -> AsyncIterator[Upstream]:
+async def open_bridge(key: str, snapshot: ProviderSnapshot[Upstream]) -> AsyncGenerator[Upstream]:
     # This bridge is only the client's upstream. Yours opens more: sessions, tasks.
-    yield now.providers[hash(client) % len(now.providers)]
+    yield snapshot.providers[hash(key) % len(snapshot.providers)]
 
 
 async def pump(source: trio.SocketStream, sink: trio.SocketStream) -> None:

@@ -1,6 +1,6 @@
 """A pool in a FastAPI application: `hypercorn --worker-class trio fastapi_pool:app`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, TypedDict
 
@@ -19,12 +19,12 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def open_bridge(client: str, now: ProviderSnapshot[str]) -> AsyncIterator[str]:
-    yield f"{client} by {now.providers[0]}"
+async def open_bridge(client: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[str]:
+    yield f"{client} by {snapshot.providers[0]}"
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[State]:
+async def lifespan(app: FastAPI) -> AsyncGenerator[State]:
     async with open_bridge_pool(open_bridge, ProviderSnapshot(["north"])) as pool:
         yield {"pool": pool}
 
@@ -34,7 +34,7 @@ def the_pool(request: Request) -> Pool:
     return pool
 
 
-async def lease(client: str, pool: Annotated[Pool, Depends(the_pool)]) -> AsyncIterator[str]:
+async def lease(client: str, pool: Annotated[Pool, Depends(the_pool)]) -> AsyncGenerator[str]:
     async with pool.acquire(client) as bridge:  # until the answer has been sent
         yield bridge  # noqa: ASYNC119 -- the framework closes it
 
@@ -44,7 +44,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/ask/{client}")
 async def ask(bridge: Annotated[str, Depends(lease)]) -> StreamingResponse:  # noqa: ASYNC124 -- a plain one would run in a thread
-    async def answer() -> AsyncIterator[str]:  # noqa: ASYNC124 -- a plain one would run in a thread
+    async def answer() -> AsyncGenerator[str]:  # noqa: ASYNC124 -- a plain one would run in a thread
         for word in bridge.split():
             yield f"{word}\n"
 

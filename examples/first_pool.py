@@ -1,6 +1,6 @@
 """Open one bridge for each user; the providers change while a bridge is in use."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import attrs
@@ -18,8 +18,8 @@ class Bridge:
 
 
 @asynccontextmanager
-async def open_bridge(user: str, providers: ProviderSnapshot[str]) -> AsyncIterator[Bridge]:
-    upstream = providers.providers[0]
+async def open_bridge(user: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[Bridge]:
+    upstream = snapshot.providers[0]
     print(f"  open   {user}'s bridge to {upstream}")
     yield Bridge(user, upstream)
     print(f"  close  {user}'s bridge to {upstream}")

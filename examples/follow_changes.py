@@ -1,6 +1,6 @@
 """Follow a source of providers, and serve many concurrent requests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import trio
@@ -17,10 +17,10 @@ Pool = CachedBridgePool[str, str, str]
 
 
 @asynccontextmanager
-async def open_bridge(user: str, providers: ProviderSnapshot[str]) -> AsyncIterator[str]:
-    print(f"  build for {user} from {', '.join(providers.providers)}")
+async def open_bridge(user: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[str]:
+    print(f"  build for {user} from {', '.join(snapshot.providers)}")
     await trio.sleep(0.1)  # a slow build
-    yield f"{user}@{providers.providers[0]}"
+    yield f"{user}@{snapshot.providers[0]}"
 
 
 async def ask(pool: Pool, user: str, answers: list[str]) -> None:

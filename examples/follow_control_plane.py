@@ -4,7 +4,7 @@ python follow_control_plane.py ws://127.0.0.1:8181 gateway.key
 """
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ Pool = CachedBridgePool[str, Provider, Bridge]
 
 
 @asynccontextmanager
-async def open_bridge(user: str, providers: ProviderSnapshot[Provider]) -> AsyncIterator[Bridge]:
+async def open_bridge(user: str, providers: ProviderSnapshot[Provider]) -> AsyncGenerator[Bridge]:
     """Yield the base URLs; in your program, the connections and sessions of one user."""
     yield {row.name: str(row.base_url) for row in providers.providers if row.enabled}
 

@@ -16,7 +16,7 @@ The real gateway, `bridgepool gateway`, adds clients and keys, route rules and t
 import argparse
 import json
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
@@ -58,7 +58,7 @@ Pool = CachedBridgePool[str, Provider, Bridge]
 
 
 @asynccontextmanager
-async def open_bridge(_: str, snapshot: ProviderSnapshot[Provider]) -> AsyncIterator[Bridge]:
+async def open_bridge(_: str, snapshot: ProviderSnapshot[Provider]) -> AsyncGenerator[Bridge]:
     """Open a client's own connections to every provider."""
     async with AsyncExitStack() as stack:
         yield {

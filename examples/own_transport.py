@@ -3,7 +3,7 @@
 python own_transport.py        # checks it against the contract of transports
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import attrs
@@ -103,7 +103,7 @@ class FramedChannel(trio.abc.Channel[bytes]):
 
 
 @asynccontextmanager
-async def open_framed_channel(stream: trio.abc.Stream) -> AsyncIterator[FramedChannel]:
+async def open_framed_channel(stream: trio.abc.Stream) -> AsyncGenerator[FramedChannel]:
     queue, queued = trio.open_memory_channel[bytes](8)
     channel = FramedChannel(stream, queue)
     async with trio.open_nursery() as nursery:
@@ -129,7 +129,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def open_rig() -> AsyncIterator[Rig]:
+async def open_rig() -> AsyncGenerator[Rig]:
     one, other = trio.testing.lockstep_stream_pair()
     async with open_framed_channel(one) as left, open_framed_channel(other) as right:
         yield Rig(left, right, (one, other))

@@ -7,7 +7,7 @@ Change the table and run `NOTIFY upstreams` in the same transaction. Needs psyco
 """
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Self
@@ -42,7 +42,7 @@ class Notifications:
 
 
 @asynccontextmanager
-async def listen(url: str) -> AsyncIterator[Notifications]:
+async def listen(url: str) -> AsyncGenerator[Notifications]:
     connection = await trio.to_thread.run_sync(connect_and_listen, url)
     try:
         yield Notifications(connection)
@@ -76,7 +76,7 @@ class TableReloader:
 
 
 @asynccontextmanager
-async def open_bridge(_: str, snapshot: ProviderSnapshot[str]) -> AsyncIterator[str]:
+async def open_bridge(_: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[str]:
     yield ", ".join(snapshot.providers)  # your program opens connections to them here
 
 

@@ -4,8 +4,8 @@ Every script acquires, cancels, replaces, crashes, closes and advances the clock
 within one tick. Only the script advances the clock.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import attrs
 import trio
@@ -13,6 +13,13 @@ from hypothesis import given
 
 from bridgepool import ProviderSnapshot
 from bridgepool.testing import check_pool, pool_scripts, run_pool_script
+
+
+@attrs.frozen
+class Upstream:
+    """The provider type of your program."""
+
+    host: str
 
 
 @attrs.define(eq=False)
@@ -43,7 +50,9 @@ class Bridges:
     sessions: Sessions = attrs.field(factory=Sessions)
 
     @asynccontextmanager
-    async def open_bridge(self, key: str, _: ProviderSnapshot[int]) -> AsyncIterator[list[str]]:
+    async def open_bridge(
+        self, key: str, snapshot: ProviderSnapshot[Upstream]
+    ) -> AsyncGenerator[list[str]]:
         """Open one bridge, as for `open_bridge_pool`."""
         tools = await self.sessions.open(f"tools of {key}")
         try:
@@ -55,13 +64,20 @@ class Bridges:
         finally:
             self.sessions.close(tools)
 
+    def open_scripted(
+        self, key: str, numbers: ProviderSnapshot[int]
+    ) -> AbstractAsyncContextManager[list[str]]:
+        """Open one for a script, whose providers are numbers."""
+        upstreams = [Upstream(f"host-{number}") for number in numbers.providers]
+        return self.open_bridge(key, ProviderSnapshot(upstreams))
+
 
 def test_the_pool_keeps_its_promises_with_this_bridge() -> None:
-    check_pool(Bridges().open_bridge)
+    check_pool(Bridges().open_scripted)
 
 
 @given(script=pool_scripts())
 def test_no_script_leaves_a_session_open(script: tuple[int, ...]) -> None:
     bridges = Bridges()
-    run_pool_script(script, bridges.open_bridge)
+    run_pool_script(script, bridges.open_scripted)
     assert bridges.sessions.opened == []  # noqa: S101  -- it is a test

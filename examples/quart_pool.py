@@ -1,6 +1,6 @@
 """A pool in a Quart application: `hypercorn --worker-class trio quart_pool:app`."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from quart import Response, request
@@ -12,8 +12,8 @@ Pool = CachedBridgePool[str, str, str]
 
 
 @asynccontextmanager
-async def open_bridge(client: str, now: ProviderSnapshot[str]) -> AsyncIterator[str]:
-    yield f"{client} by {now.providers[0]}"
+async def open_bridge(client: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[str]:
+    yield f"{client} by {snapshot.providers[0]}"
 
 
 app = QuartTrio(__name__)
@@ -33,7 +33,7 @@ async def hold_the_pool() -> AsyncGenerator[None, None]:
 
 @app.get("/ask/<client>")
 async def ask(client: str) -> Response:  # noqa: ASYNC124 -- a plain one would run in a thread
-    async def answer() -> AsyncIterator[str]:
+    async def answer() -> AsyncGenerator[str]:
         async with the_pool().acquire(client) as bridge:  # until all is sent: Quart closes this
             for word in bridge.split():
                 yield f"{word}\n"  # noqa: ASYNC119 -- the framework closes it

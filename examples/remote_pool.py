@@ -5,7 +5,7 @@ python remote_pool.py follow PORT
 """
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -33,8 +33,8 @@ ROWS = net.RowFormat.of(Printer)  # a row is identified by its `name`
 
 
 @asynccontextmanager
-async def open_bridge(user: str, printers: ProviderSnapshot[Printer]) -> AsyncIterator[str]:
-    yield ", ".join(f"{printer.name} at {printer.host}" for printer in printers.providers)
+async def open_bridge(user: str, snapshot: ProviderSnapshot[Printer]) -> AsyncGenerator[str]:
+    yield ", ".join(f"{printer.name} at {printer.host}" for printer in snapshot.providers)
 
 
 async def follow(who: str, connect: net.Connect) -> None:

@@ -1,6 +1,6 @@
 """A pool in a Starlette application: `hypercorn --worker-class trio starlette_pool:app`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
@@ -22,12 +22,12 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def open_bridge(client: str, now: ProviderSnapshot[str]) -> AsyncIterator[str]:
-    yield f"{client} by {now.providers[0]}"
+async def open_bridge(client: str, snapshot: ProviderSnapshot[str]) -> AsyncGenerator[str]:
+    yield f"{client} by {snapshot.providers[0]}"
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[State]:
+async def lifespan(app: Starlette) -> AsyncGenerator[State]:
     async with open_bridge_pool(open_bridge, ProviderSnapshot(["north"])) as pool:
         yield {"pool": pool}
 

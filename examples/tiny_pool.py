@@ -1,6 +1,6 @@
 """A pool with a provider type of its own; the providers change while a bridge is in use."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import attrs
@@ -15,7 +15,7 @@ class Upstream:
 
 
 @asynccontextmanager
-async def open_bridge(client: str, snapshot: ProviderSnapshot[Upstream]) -> AsyncIterator[str]:
+async def open_bridge(client: str, snapshot: ProviderSnapshot[Upstream]) -> AsyncGenerator[str]:
     yield f"{client} on {snapshot.providers[0].host}"  # open what you need before, close it after
 
 

@@ -72,7 +72,8 @@ def check_pool(
     builds that always fail would keep every invariant.
 
     Args:
-        open_bridge: As `open_bridge_pool` takes it; the key is a `str`, a provider an `int`.
+        open_bridge: As `open_bridge_pool` takes it. The key is a `str`, a provider an `int`: a
+            function can make your own providers of it, and return your context manager.
         close_timeout: Seconds that a bridge may take to close, as in your pool.
         max_examples: Number of scripts.
         max_steps: Maximum number of steps of a script.
