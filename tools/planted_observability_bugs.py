@@ -58,7 +58,7 @@ OBSERVABILITY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "any token opens the admin port", _ADMIN, "gateway/serving/_admin.py:AdminPages._admit",
-        'if hmac.compare_digest(given, self._token.secret.reveal().encode("ascii")):', "if given:",
+        'if hmac.compare_digest(given, self._token.value.reveal().encode("ascii")):', "if given:",
     ),
     bug(
         "an admin port that others reach needs no token", _ADMIN,

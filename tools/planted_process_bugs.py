@@ -35,7 +35,7 @@ PROCESS_BUGS: tuple[Bug, ...] = (
     bug(
         "a renewed certificate is not used", _RELOAD,
         "gateway/serving/_certificate.py:ServerCertificate._choose",
-        "connection.context = self._current", "pass",
+        "connection.context = self._current.context", "pass",
     ),
     bug(
         "the API answers refused keys at once", _API_LOG,

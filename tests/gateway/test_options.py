@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from bridgepool.gateway._control_options import ControlPlaneOptions
 from bridgepool.gateway._options import GatewayOptions
 from bridgepool.gateway.commands import app
 from bridgepool.gateway.serving._listening import Address, StartError
-from bridgepool.gateway.sources._control_source import KeyFile, check_url
+from bridgepool.gateway.sources._control_source import check_url, open_key_file
 
 FILE = Path("any")
+KEPT = "file cannot be used; keeping what it held before"
 
 
 @pytest.mark.parametrize(
@@ -196,38 +198,47 @@ def test_keys_that_cross_a_network_readable_are_warned_of(
     assert "cross the network unencrypted" in caplog.text
 
 
-def test_a_key_file_holds_one_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_key_file_holds_one_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "key"
     path.write_text("bpg_5ecre7\n")
     path.chmod(0o600)
-    assert KeyFile.open(path).read().reveal() == "bpg_5ecre7"
+    assert (await open_key_file(path)).value.reveal() == "bpg_5ecre7"
     assert not caplog.records
     path.chmod(0o644)
-    KeyFile.open(path)
+    await open_key_file(path)
     assert "readable by other users" in caplog.text
     for bad in ("", "\n", "two 5ecre7", "5ecre7-ü", "x" * 2000):
         path.write_text(bad)
         with pytest.raises(StartError, match="does not hold one key") as caught:
-            KeyFile.open(path)
+            await open_key_file(path)
         assert "5ecre7" not in str(caught.value)
     with pytest.raises(StartError, match=r"does not exist; .* makes a key"):
-        KeyFile.open(tmp_path / "none")
+        await open_key_file(tmp_path / "none")
 
 
-def test_a_key_is_replaced_by_writing_another_into_its_file(
+async def test_a_key_is_replaced_by_writing_another_into_its_file(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "key"
     path.write_text("bpg_5ecre7-1\n")
     path.chmod(0o600)
-    file = KeyFile.open(path)
-    path.write_text("bpg_5ecre7-2\n")
-    assert file.read().reveal() == "bpg_5ecre7-2"
-    path.write_text("")
-    assert file.read().reveal() == "bpg_5ecre7-2", "the last good one stays"
-    path.unlink()
-    assert file.read().reveal() == "bpg_5ecre7-2"
-    assert "keeping the previous key" in caplog.text
+    file = await open_key_file(path)
+    for content, logged, held in (
+        ("bpg_5ecre7-1", "", "bpg_5ecre7-1"),
+        ("bpg_5ecre7-2", "file read again", "bpg_5ecre7-2"),
+        ("", KEPT, "bpg_5ecre7-2"),
+        ("", "", "bpg_5ecre7-2"),
+        (None, KEPT, "bpg_5ecre7-2"),
+        ("bpg_5ecre7-2", "file read again", "bpg_5ecre7-2"),
+    ):
+        path.unlink() if content is None else path.write_text(f"{content}\n")
+        with caplog.at_level(logging.INFO):
+            await file.read_again(log_all=False)  # as for each connection
+        assert caplog.messages == [logged] * bool(logged)
+        caplog.clear()
+        assert file.value.reveal() == held
+        assert (file.problem is None) == bool(content)
+        assert "5ecre7" not in (file.problem or "")
     assert "5ecre7" not in caplog.text
 
 

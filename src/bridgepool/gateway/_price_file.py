@@ -1,71 +1,48 @@
-"""The file of the price table, which is read again while the gateway runs."""
+"""The file of the price table."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import attrs
-import trio
-
 from bridgepool.gateway.limits._prices import PriceTable, PriceTableError, parse_prices
+from bridgepool.gateway.serving._files_in_use import FileInUse
 from bridgepool.gateway.serving._listening import StartError
 
-logger = logging.getLogger("bridgepool.gateway")
 
-
-@attrs.frozen
-class PriceFile:
-    """The file of `--price-table`.
-
-    Args:
-        path: The file.
-        replace: Puts a table in force, or raises `PriceTableError`.
-    """
-
-    _path: Path
-    _replace: Callable[[PriceTable], None]
-    # One look at a time: a file system that hangs must not collect threads.
-    _limiter: trio.CapacityLimiter = attrs.field(
-        init=False, factory=lambda: trio.CapacityLimiter(1)
-    )
-
-    async def look_again(self) -> None:
-        """Read the file again; keep the previous table if it cannot be used.
-
-        Cancellation: Nothing is changed.
-        """
-        fields = {"path": str(self._path)}
-        try:
-            self._replace(
-                await trio.to_thread.run_sync(
-                    _read, self._path, abandon_on_cancel=True, limiter=self._limiter
-                )
-            )
-        except PriceTableError as error:
-            fields["error"] = str(error)
-            logger.error("price table cannot be used; keeping the previous one", extra=fields)
-        else:
-            logger.info("price table read again", extra=fields)
-
-
-def load_price_table(path: Path | None) -> PriceTable | None:
-    """Read what tokens cost, at the start; None when no file is given. Blocks.
+def read_price_table(path: Path) -> PriceTable:
+    """Read what tokens cost. Blocks.
 
     Raises:
         StartError: It cannot be used.
     """
     try:
-        return None if path is None else _read(path)
-    except PriceTableError as error:
-        raise StartError(f"--price-table {path}: {error}") from None
-
-
-def _read(path: Path) -> PriceTable:
-    try:
         return parse_prices(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PriceTableError(f"cannot be read: {error.strerror}") from None
+        problem = f"cannot be read: {error.strerror}"
     except UnicodeDecodeError:
-        raise PriceTableError("is not UTF-8") from None
+        problem = "is not UTF-8"
+    except PriceTableError as error:
+        problem = str(error)
+    raise StartError(f"--price-table {path}: {problem}")
+
+
+def price_file(
+    path: Path, table: PriceTable, replace: Callable[[PriceTable], None]
+) -> FileInUse[PriceTable]:
+    """Return the file of a price table that is in use.
+
+    Args:
+        path: The file.
+        table: What it held.
+        replace: Puts another table in force, or raises `PriceTableError`.
+    """
+
+    def use(other: PriceTable) -> None:
+        try:
+            replace(other)
+        except PriceTableError as error:
+            raise StartError(f"--price-table {path}: {error}") from None
+
+    return FileInUse("price table", path, partial(read_price_table, path), table, use)

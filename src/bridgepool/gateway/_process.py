@@ -13,7 +13,7 @@ not start, or when the control plane refused it before it had any providers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
@@ -23,7 +23,7 @@ from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._version import __version__
 from bridgepool.gateway._opening import open_gateway
 from bridgepool.gateway._options import GatewayOptions
-from bridgepool.gateway._price_file import PriceFile, load_price_table
+from bridgepool.gateway._price_file import price_file, read_price_table
 from bridgepool.gateway._usage_sinks import (
     enter_usage_spool,
     make_body_recorder,
@@ -40,6 +40,7 @@ from bridgepool.gateway.serving._admin import Page, enter_admin_listeners, json_
 from bridgepool.gateway.serving._certificate import load_certificate, watch_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import make_limiter
+from bridgepool.gateway.serving._files_in_use import FilesInUse, open_files_in_use
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -94,7 +95,8 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             console_line=console_line,
         )
         await stack.enter_async_context(watch_certificate(certificate))
-        prices = load_price_table(options.price_table)
+        table = options.price_table
+        prices = None if table is None else read_price_table(table)
         spool = await enter_usage_spool(stack, options) if options.store_usage else None
         requests = RequestMetrics(options.metrics_by_client)
         observers: list[RequestObserver] = [] if access_log is None else [access_log]
@@ -127,13 +129,18 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
         )
         source.follow_keys(gateway.key_report)
 
-        table = options.price_table
-        price_file = PriceFile(table, gateway.replace_prices) if table is not None else None
+        read = [*source.files]
+        if certificate is not None:
+            read.append(certificate.file)
+        if admin.token is not None:
+            read.append(admin.token)
+        if table is not None and prices is not None:
+            read.append(price_file(table, prices, gateway.replace_prices))
+        files = await stack.enter_async_context(open_files_in_use(read))
 
-        async def look_again() -> None:
-            for file in (certificate, admin.token, source, price_file):
-                if file is not None:
-                    await file.look_again()
+        def read_files_again() -> None:
+            files.read_again()
+            source.look_again()
 
         delay = shutdown_delay(options.shutdown_delay, addresses)
         shutdown = Shutdown(delay, options.drain_timeout, gateway.close_websockets)
@@ -147,10 +154,12 @@ async def _main(options: GatewayOptions, logs: ProgramLogs) -> int:
             certificate=certificate,
         )
         metrics = GatewayMetrics(gateway, requests, program, spool)
-        await stack.enter_async_context(serve_admin(admin, _admin_pages(gateway, source, metrics)))
+        await stack.enter_async_context(
+            serve_admin(admin, _admin_pages(gateway, source, files, metrics))
+        )
         stack.enter_context(exempt_startup_objects())
         return await _serve(
-            gateway, source, listeners, limiter, look_again, shutdown, options, logs
+            gateway, source, listeners, limiter, read_files_again, shutdown, options, logs
         )
 
 
@@ -170,10 +179,13 @@ async def _enter_tracing(stack: AsyncExitStack, options: GatewayOptions) -> Trac
     return await stack.enter_async_context(tracing)
 
 
-def _admin_pages(gateway: Gateway, source: Source, metrics: GatewayMetrics) -> Mapping[str, Page]:
+def _admin_pages(
+    gateway: Gateway, source: Source, files: FilesInUse, metrics: GatewayMetrics
+) -> Mapping[str, Page]:
     async def status() -> tuple[int, Headers, bytes]:
         document = {"program": "gateway", "version": __version__, **gateway.status()}
         document["budgets"] = await gateway.budgets()
+        document["files"] = files.report()
         connection = source.connection()
         if connection is not None:
             document["control"] = connection
@@ -217,7 +229,7 @@ async def _serve(
     source: Source,
     listeners: Sequence[Listener],
     limiter: ConnectionLimiter,
-    look_again: Callable[[], Awaitable[None]],
+    read_files_again: Callable[[], None],
     shutdown: Shutdown,
     options: GatewayOptions,
     logs: ProgramLogs,
@@ -248,7 +260,7 @@ async def _serve(
         end_at_once=end_at_once,
         fields=log_fields,
         reopen_logs=logs.reopen,
-        look_again=look_again,
+        read_files_again=read_files_again,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(follow_signals, logger, actions)

@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 import trustme
 
+from bridgepool.gateway.control._encryption import generate_encryption_key
 from bridgepool.gateway.demo._upstream import WORDS, SimulatedUpstream
 from bridgepool.gateway.providers import open_provider_file
 from bridgepool.http import open_upstream_client
@@ -24,6 +25,7 @@ from tests.gateway.control.test_process import run_control
 from tests.simulated import Gate
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
+KEPT = "file cannot be used; keeping what it held before"
 HANGUP_LINE = "log files reopened; looking at all files again"
 
 
@@ -141,15 +143,14 @@ async def test_a_renewed_certificate_is_used_after_hangup_and_a_bad_one_is_not(
 
         issue(tmp_path, second)
         gateway.signal(signal.SIGHUP)
-        await gateway.wait_event("certificate read again")
+        await gateway.wait_event("file read again", kind="certificate")
         assert await trusts(second, gateway.address)
         assert not await trusts(first, gateway.address)
 
         seen = len(gateway.stderr.lines)
         first.issue_cert("localhost").private_key_pem.write_to_path(tmp_path / "key.pem")
         gateway.signal(signal.SIGHUP)
-        event = "certificate cannot be used; keeping the previous one"
-        await gateway.wait_event(event, after=seen, level="error")
+        await gateway.wait_event(KEPT, after=seen, level="error", kind="certificate")
         assert await trusts(second, gateway.address)
 
         issue(tmp_path, second, datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC))
@@ -169,7 +170,7 @@ async def test_a_ca_file_is_read_again_at_hangup(north: SimulatedUpstream, tmp_p
         await gateway.wait_event("connection to the control plane failed: ")
         file.write_text("no certificate")
         gateway.signal(signal.SIGHUP)
-        await gateway.wait_event("CA file cannot be used", level="error")
+        await gateway.wait_event(KEPT, level="error", kind="CA certificates")
         ca.cert_pem.write_to_path(file)
         gateway.signal(signal.SIGHUP)
         await gateway.wait_event("connected to the control plane")
@@ -211,22 +212,31 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
             line = await gateway.wait_event(event, after=seen)
             assert fields.items() <= line.items(), line
 
-        kept = "price table cannot be used; keeping the previous one"
         assert await ask() == 200
         write_prices(prices, "-1")
+        named = f"--price-table {prices}:"
         why = "[[models]] row 1: {}: is not a number, 0 or more"
         errors = "; ".join(map(why.format, ("input", "output")))
-        await hang_up(kept, path=str(prices), error=errors, level="error")
+        await hang_up(KEPT, path=str(prices), error=f"{named} {errors}", level="error")
+        url = await admin_url(gateway)
+        [held] = (await ask_admin(url, "/status"))[1]["files"]
+        assert held.pop("age") > 0
+        assert held == {
+            "kind": "price table",
+            "path": str(prices),
+            "problem": f"{named} {errors}",
+        }
         assert await ask() == 200
         write_prices(prices, "1e7", currency="EUR")
         error = "currency: is EUR, but budgets are counted in USD until the gateway is restarted"
-        await hang_up(kept, error=error)
+        await hang_up(KEPT, error=f"{named} {error}")
         prices.unlink()
-        await hang_up(kept, error="cannot be read: No such file or directory")
+        await hang_up(KEPT, error=f"{named} cannot be read: No such file or directory")
         assert await ask() == 200
         write_prices(prices, "1e7")
-        await hang_up("price table read again", path=str(prices))
-        url = await admin_url(gateway)
+        await hang_up("file read again", path=str(prices))
+        [held] = (await ask_admin(url, "/status"))[1]["files"]
+        assert held["problem"] is None
         budgets = (await ask_admin(url, "/status"))[1]["budgets"]
         assert (budgets["most_spent"], budgets["in_memory"]) == ([], True)
         assert [await ask(), await ask()] == [200, 429]  # three times 8, and 80
@@ -234,8 +244,8 @@ async def test_a_price_table_is_read_again_at_hangup_and_a_bad_one_is_not(
         assert (budgets["spent"], budgets["nearly_spent"]) == (1, 0)
         [budget] = budgets["most_spent"]
         assert re.fullmatch(r"20\d\d-\d\d-01T00:00:00Z", budget.pop("ends"))
-        named = {"scope": "client", "id": "web", "rule": "money_per_month"}
-        assert budget == named | {"limit": 100, "spent": 104}
+        budgeted = {"scope": "client", "id": "web", "rule": "money_per_month"}
+        assert budget == budgeted | {"limit": 100, "spent": 104}
         metrics = (await raw(url, "/metrics")).splitlines()
         for state, count in (("spent", 1), ("nearly_spent", 0)):
             labels = f'rule="money_per_month",state="{state}"'
@@ -271,9 +281,30 @@ async def test_a_control_plane_survives_reload_signals_and_uses_a_renewed_certif
         assert await trusts(first, api)
         issue(tmp_path, second)
         run.signal(signal.SIGHUP)
-        await run.wait_event("certificate read again")
+        await run.wait_event("file read again", kind="certificate")
         assert await trusts(second, api)
         assert await trusts(second, rpc)
         await control.ask("GET", "/api/v1/providers")
         run.signal(signal.SIGTERM)
         assert await run.wait() == 0
+
+
+async def test_the_status_of_a_control_plane_has_why_encryption_keys_cannot_be_used(
+    tmp_path: Path,
+) -> None:
+    keys, good = tmp_path / "keys", generate_encryption_key().reveal()
+    keys.write_text(good)
+    options = ("--encryption-key-file", str(keys), *ADMIN)
+    async with run_control(tmp_path, str(tmp_path / "control.db"), *options) as control:
+        url = await admin_url(control.run)
+        for content, event, problem in (
+            ("", KEPT, f"{keys}: there is no encryption key"),
+            (good, "file read again", ""),
+        ):
+            seen = len(control.run.stderr.lines)
+            keys.write_text(content)
+            control.run.signal(signal.SIGHUP)
+            await control.run.wait_event(event, after=seen, kind="encryption keys", path=str(keys))
+            [file] = (await ask_admin(url, "/status"))[1]["files"]
+            assert (file["kind"], file["path"]) == ("encryption keys", str(keys))
+            assert (file["problem"] or "").partition(";")[0] == problem

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridgepool.gateway._price_file import load_price_table
+from bridgepool.gateway._price_file import read_price_table
 from bridgepool.gateway.limits._prices import PriceTableError, parse_prices
 from bridgepool.gateway.serving._listening import StartError
 from tests.examples.support import ROOT
@@ -94,5 +94,5 @@ def test_a_price_table_that_cannot_be_used_is_named(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(StartError) as refused:
-        load_price_table(file)
+        read_price_table(file)
     assert str(refused.value) == f"--price-table {file}: {problem}"

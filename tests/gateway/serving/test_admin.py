@@ -106,7 +106,7 @@ async def test_with_a_token_file_only_its_token_opens_status_and_metrics(tmp_pat
         assert await ask(client, "/status", good) == (200, b'{"a":1}\n')
 
 
-async def test_another_token_in_the_file_is_required_once_it_is_looked_at_again(
+async def test_another_token_in_the_file_is_required_once_it_is_read_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "token"
@@ -122,11 +122,11 @@ async def test_another_token_in_the_file_is_required_once_it_is_looked_at_again(
                 return (await ask(client, "/status", headers))[0]
 
             file.write_text("short")
-            await admin.token.look_again()
+            await admin.token.read_again()
             assert await status_with(TOKEN) == 200
-            assert "keeping the previous one" in caplog.text
+            assert "keeping what it held before" in caplog.text
             file.write_text("u" * 32)
-            await admin.token.look_again()
+            await admin.token.read_again()
             assert [await status_with(TOKEN), await status_with("u" * 32)] == [401, 200]
 
 

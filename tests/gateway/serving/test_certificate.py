@@ -49,11 +49,13 @@ async def test_a_certificate_that_has_ended_or_soon_will_is_logged_once(
 
     issue(tmp_path, begin, datetime(2026, 1, 4, tzinfo=UTC))
     with caplog.at_level(logging.INFO, "bridgepool"):
-        await certificate.look_again()
-        assert caplog.messages[-1] == ENDED  # another one that has ended
+        caplog.clear()
+        await certificate.file.read_again()
+        assert caplog.messages == [ENDED, "file read again"]  # another one that has ended
         issue(tmp_path, begin, datetime(2126, 1, 4, tzinfo=UTC))
-        await certificate.look_again()
-        assert caplog.messages[-1] == "certificate read again"
+        caplog.clear()
+        await certificate.file.read_again()
+        assert caplog.messages == ["file read again"]
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -155,7 +155,7 @@ def read_encryption_keys(path: str | os.PathLike[str]) -> EncryptionKeys:
         raise EncryptionError(
             f"the encryption keys in {path} cannot be read: {error.strerror}"
         ) from error
-    return parse_encryption_keys(text, f"the key file {path}")
+    return parse_encryption_keys(text, str(path))
 
 
 def find_encryption_keys(

@@ -12,10 +12,11 @@ asked to reconnect. A second signal ends the program at once. Exit status: 0 aft
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import msgspec
@@ -30,7 +31,7 @@ from bridgepool.gateway.control._errors import EncryptionError, StoreError
 from bridgepool.gateway.control._first_keys import ensure_key
 from bridgepool.gateway.control._gateway_service import open_gateway_service
 from bridgepool.gateway.control._hub import Hub, open_hub
-from bridgepool.gateway.control._key_renewal import renew_keys
+from bridgepool.gateway.control._key_renewal import encryption_key_file
 from bridgepool.gateway.control._metrics import ControlPlaneMetrics
 from bridgepool.gateway.control._usage_retention import forget_usage
 from bridgepool.gateway.control.api import ApiRecord, Guard, console_line, json_line, make_api
@@ -47,6 +48,7 @@ from bridgepool.gateway.serving._admin import (
 from bridgepool.gateway.serving._certificate import load_certificate, watch_certificate
 from bridgepool.gateway.serving._collector import exempt_startup_objects
 from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT, make_limiter
+from bridgepool.gateway.serving._files_in_use import FileInUse, FilesInUse, open_files_in_use
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -149,16 +151,15 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
         )
         metrics = ControlPlaneMetrics(hub, program, api.refused_keys, drift)
 
-        async def look_again() -> None:
-            if certificate is not None:
-                await certificate.look_again()
-            if admin.token is not None:
-                await admin.token.look_again()
-            await renew_keys(store, find)
-
+        read: list[FileInUse[Any]] = [encryption_key_file(store, keys, find)]
+        if certificate is not None:
+            read.append(certificate.file)
+        if admin.token is not None:
+            read.append(admin.token)
+        files = await stack.enter_async_context(open_files_in_use(read))
         delay = shutdown_delay(options.shutdown_delay, api_addresses + rpc_addresses)
         shutdown = Shutdown(delay, options.drain_timeout)
-        pages = _admin_pages(api, hub, metrics)
+        pages = _admin_pages(api, hub, files, metrics)
         await stack.enter_async_context(serve_admin(admin, pages, metrics.watch_rollouts))
         stack.enter_context(exempt_startup_objects())
         return await _serve(
@@ -171,16 +172,19 @@ async def _main(options: ControlPlaneOptions, logs: ProgramLogs) -> int:
             shutdown,
             options,
             logs,
-            look_again,
+            files.read_again,
         )
 
 
-def _admin_pages(api: Guard, hub: Hub, metrics: ControlPlaneMetrics) -> Mapping[str, Page]:
+def _admin_pages(
+    api: Guard, hub: Hub, files: FilesInUse, metrics: ControlPlaneMetrics
+) -> Mapping[str, Page]:
     async def status() -> tuple[int, Headers, bytes]:
         document: dict[str, object] = {
             "program": "control plane",
             "version": __version__,
             **attrs.asdict(hub.status(), recurse=False),
+            "files": files.report(),
         }
         try:
             document["gateways"] = await hub.gateways()
@@ -264,7 +268,7 @@ async def _serve(
     shutdown: Shutdown,
     options: ControlPlaneOptions,
     logs: ProgramLogs,
-    look_again: Callable[[], Awaitable[None]],
+    read_files_again: Callable[[], None],
 ) -> int:
     """Serve until signalled, then drain; return the exit status."""
     limits = HttpLimits(unauthenticated_timeout=UNAUTHENTICATED_TIMEOUT)
@@ -290,7 +294,7 @@ async def _serve(
             end_at_once=end_at_once,
             fields=shutdown.fields,
             reopen_logs=logs.reopen,
-            look_again=look_again,
+            read_files_again=read_files_again,
         )
         await nursery.start(follow_signals, logger, actions)
         nursery.start_soon(forget_usage, store.usage, options.usage_days)

@@ -12,7 +12,6 @@ and without the token short; beyond their limits each may carry one request.
 from __future__ import annotations
 
 import hmac
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -28,6 +27,7 @@ from bridgepool._connection_limiter import ConnectionLimiter
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
 from bridgepool.gateway.serving._connections import UNAUTHENTICATED_TIMEOUT
+from bridgepool.gateway.serving._files_in_use import FileInUse
 from bridgepool.gateway.serving._listening import (
     Address,
     Listener,
@@ -40,8 +40,6 @@ from bridgepool.http import Exchange, GracefulClose, Headers, HttpLimits, get_he
 
 Page: TypeAlias = Callable[[], Awaitable[tuple[int, Headers, bytes]]]
 """Makes status, headers and body of one page."""
-
-logger = logging.getLogger("bridgepool.gateway.serving")
 
 _OPEN: Final = frozenset({"/healthz", "/readyz"})
 _MIN_TOKEN: Final = 16  # characters; random, since nothing slows down who guesses
@@ -64,35 +62,12 @@ def json_page(document: Callable[[], tuple[int, object]]) -> Page:
     return page
 
 
-@attrs.define(eq=False)
-class AdminToken:
-    """The token of an admin port, in a file."""
-
-    _path: Path
-    secret: Secret
-    """The token that is required now."""
-
-    async def look_again(self) -> None:
-        """Read the file again; keep the previous token if it cannot be used.
-
-        Cancellation: Nothing is changed.
-        """
-        try:
-            secret = await trio.to_thread.run_sync(_read_token, self._path, abandon_on_cancel=True)
-        except StartError as error:
-            logger.error("admin token cannot be used (%s); keeping the previous one", error)
-            return
-        if secret.reveal() != self.secret.reveal():
-            self.secret = secret
-            logger.info("admin token changed", extra={"path": str(self._path)})
-
-
 @attrs.frozen
 class AdminListeners:
     """Open listeners of an admin port. Made by `enter_admin_listeners`."""
 
     listeners: Sequence[Listener]
-    token: AdminToken | None
+    token: FileInUse[Secret] | None
     """What `/status` and `/metrics` require; None on loopback addresses."""
 
 
@@ -113,8 +88,9 @@ async def enter_admin_listeners(
     addresses = [Address.parse(text, "--admin-listen") for text in texts]
     token = None
     if token_file is not None:
-        secret = await trio.to_thread.run_sync(_read_token, token_file)
-        token = AdminToken(token_file, secret)
+        read = partial(_read_token, token_file)
+        secret = await trio.to_thread.run_sync(read)
+        token = FileInUse("admin token", token_file, read, secret)
     for text, address in zip(texts, addresses, strict=True):
         if token is None and not address.is_loopback:
             raise StartError(
@@ -147,7 +123,7 @@ class AdminPages:
     """The pages of an admin port; `handle` serves exchanges."""
 
     _pages: Mapping[str, Page]
-    _token: AdminToken | None = None
+    _token: FileInUse[Secret] | None = None
 
     async def handle(self, exchange: Exchange) -> None:
         """Serve one request; a handler for `serve_http`."""
@@ -179,7 +155,7 @@ class AdminPages:
             return False
         scheme, _, token = (get_header(headers, b"authorization") or b"").partition(b" ")
         given = token.strip() if scheme.lower() == b"bearer" else b""
-        if hmac.compare_digest(given, self._token.secret.reveal().encode("ascii")):
+        if hmac.compare_digest(given, self._token.value.reveal().encode("ascii")):
             return True
         problem = "the token of --admin-token-file is required: Authorization: Bearer TOKEN"
         await _answer_error(exchange, 401, "unauthorized", problem, _CHALLENGE)

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ import attrs
 import trio
 
 from bridgepool._services import open_background_nursery
+from bridgepool.gateway.serving._files_in_use import FileInUse
 from bridgepool.gateway.serving._listening import StartError
 
 _BEGIN: Final = "-----BEGIN CERTIFICATE-----"
@@ -27,26 +29,30 @@ _LOOK_EVERY: Final = 3600.0  # seconds
 logger = logging.getLogger("bridgepool.gateway.serving")
 
 
+@attrs.frozen
+class _Loaded:
+    """What the files of a certificate hold."""
+
+    context: ssl.SSLContext
+    begin: float  # in Unix time
+    end: float
+
+
 @attrs.define(eq=False)
 class ServerCertificate:
     """A certificate chain and its key. Made by `load_certificate`."""
 
-    _cert: Path
-    _key: Path
-    _current: ssl.SSLContext
-    _period: tuple[float, float]
+    _current: _Loaded
     context: ssl.SSLContext
     """For the listeners: each new connection gets the current certificate."""
+    file: FileInUse[_Loaded] = attrs.field(init=False)
+    """Its files."""
     _logged: str = attrs.field(init=False, default="")  # of the current certificate
-    # One look at a time: a file system that hangs must not collect threads.
-    _limiter: trio.CapacityLimiter = attrs.field(
-        init=False, factory=lambda: trio.CapacityLimiter(1)
-    )
 
     @property
     def end(self) -> float:
         """When the current certificate ends, in Unix time."""
-        return self._period[1]
+        return self._current.end
 
     def check_period(self, now: float) -> None:
         """Log that clients refuse the current certificate, or soon will; each of it once.
@@ -54,13 +60,13 @@ class ServerCertificate:
         Args:
             now: The time, in Unix time.
         """
-        begin, end = self._period
+        begin, end = self._current.begin, self._current.end
         soon = end - min(7 * _DAY, (end - begin) / 10)
         state = "early" if now < begin else "ended" if now >= end else "soon" if now > soon else ""
         if state == self._logged:
             return
         self._logged = state
-        fields = {"path": str(self._cert), "begin": _to_text(begin), "end": _to_text(end)}
+        fields = {"path": str(self.file.path), "begin": _to_text(begin), "end": _to_text(end)}
         if state == "ended":
             logger.error("certificate has ended; clients refuse it", extra=fields)
         elif state == "early":
@@ -68,31 +74,13 @@ class ServerCertificate:
         elif state == "soon":
             logger.warning("certificate ends soon", extra=fields)
 
-    async def look_again(self) -> None:
-        """Read the files again, and use them for new connections; keep the previous certificate
-        if they cannot be used.
-
-        Cancellation: Nothing is changed.
-        """
-        fields = {"path": str(self._cert)}
-        try:
-            self._current, self._period = await trio.to_thread.run_sync(
-                _load_again,
-                self._cert,
-                self._key,
-                abandon_on_cancel=True,
-                limiter=self._limiter,
-            )
-        except OSError as error:  # ssl.SSLError is one
-            fields["error"] = _describe(error)
-            logger.error("certificate cannot be used; keeping the previous one", extra=fields)
-        else:
-            logger.info("certificate read again", extra=fields)
-            self._logged = ""
-            self.check_period(time.time())
+    def _replace(self, loaded: _Loaded) -> None:
+        """Use another certificate for new connections."""
+        self._current, self._logged = loaded, ""
+        self.check_period(time.time())
 
     def _choose(self, connection: ssl.SSLObject, *_: object) -> None:
-        connection.context = self._current
+        connection.context = self._current.context
 
 
 def load_certificate(cert: Path | None, key: Path | None) -> ServerCertificate | None:
@@ -107,15 +95,13 @@ def load_certificate(cert: Path | None, key: Path | None) -> ServerCertificate |
         raise StartError("--tls-cert requires --tls-key")
     if cert is None:
         raise StartError("--tls-key requires --tls-cert")
-    try:
-        first, context, period = _load(cert, key), _load(cert, key), _read_period(cert)
-    except OSError as error:
-        raise StartError(
-            f"--tls-cert {cert}, --tls-key {key}: cannot be used: {_describe(error)}"
-        ) from None
-    certificate = ServerCertificate(cert, key, first, period, context)
+    first = _load(cert, key)
+    certificate = ServerCertificate(first, _load(cert, key).context)
+    certificate.file = FileInUse(
+        "certificate", cert, partial(_load, cert, key, ""), first, certificate._replace
+    )
     # Called during each handshake, also without a server name: the documented place to switch.
-    context.sni_callback = certificate._choose
+    certificate.context.sni_callback = certificate._choose
     return certificate
 
 
@@ -141,10 +127,6 @@ async def watch_certificate(certificate: ServerCertificate | None) -> AsyncItera
         if certificate is not None:
             nursery.start_soon(watch, certificate)
         yield
-
-
-def _load_again(cert: Path, key: Path) -> tuple[ssl.SSLContext, tuple[float, float]]:
-    return _load(cert, key, ""), _read_period(cert)
 
 
 def _to_text(moment: float) -> str:
@@ -187,9 +169,18 @@ def _elements(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def _load(cert: Path, key: Path, password: str | None = None) -> ssl.SSLContext:
-    """Read the files; with a password, never ask for one at the terminal."""
+def _load(cert: Path, key: Path, password: str | None = None) -> _Loaded:
+    """Read the files; with a password, never ask for one at the terminal.
+
+    Raises:
+        StartError: They cannot be used.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(cert, key, password)
-    return context
+    try:
+        context.load_cert_chain(cert, key, password)
+        return _Loaded(context, *_read_period(cert))
+    except OSError as error:  # ssl.SSLError is one
+        raise StartError(
+            f"--tls-cert {cert}, --tls-key {key}: cannot be used: {_describe(error)}"
+        ) from None

@@ -17,8 +17,9 @@ import ssl
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
@@ -33,6 +34,7 @@ from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS, other_kind
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import Receipt
 from bridgepool.gateway.proxy._runtimes import Snapshot
+from bridgepool.gateway.serving._files_in_use import FileInUse
 from bridgepool.gateway.serving._listening import StartError, is_loopback
 from bridgepool.gateway.serving._private_files import remove_drafts
 from bridgepool.gateway.sources._authorization import AuthorizationLimits
@@ -128,37 +130,16 @@ class _ControlSource:
         return f"the control plane {self._remote.status}"
 
 
-@attrs.define(eq=False)
-class KeyFile:
-    """A key file, read for each connection: writing another key into it replaces the key."""
+async def open_key_file(path: Path) -> FileInUse[Secret]:
+    """Read a key file for the first time.
 
-    path: Path
-    key: Secret
-    """The last key that was read."""
-
-    @classmethod
-    def open(cls, path: Path) -> KeyFile:
-        """Read the file for the first time. Blocks.
-
-        Raises:
-            StartError: it cannot be read, or does not hold one key.
-        """
-        key, mode = _read_key(path)
-        if mode & 0o077:
-            logger.warning("key file is readable by other users", extra={"path": str(path)})
-        return cls(path, key)
-
-    def read(self) -> Secret:
-        """Return the key in the file; the previous one if the file cannot be used. Blocks."""
-        try:
-            key, _ = _read_key(self.path)
-        except StartError as error:
-            logger.warning("key file cannot be used (%s); keeping the previous key", error)
-            return self.key
-        if key.reveal() != self.key.reveal():
-            logger.info("key file changed", extra={"path": str(self.path)})
-            self.key = key
-        return self.key
+    Raises:
+        StartError: it cannot be read, or does not hold one key.
+    """
+    key, mode = await trio.to_thread.run_sync(_read_key, path)
+    if mode & 0o077:
+        logger.warning("key file is readable by other users", extra={"path": str(path)})
+    return FileInUse("gateway key", path, lambda: _read_key(path)[0], key)
 
 
 def _read_key(path: Path) -> tuple[Secret, int]:
@@ -182,23 +163,6 @@ def _read_key(path: Path) -> tuple[Secret, int]:
             "gateway (bpg_…)"
         )
     return key, mode
-
-
-@attrs.define(eq=False)
-class _Trust:
-    """What the certificate of a control plane is verified with."""
-
-    _url: str
-    _ca_file: Path | None
-    context: ssl.SSLContext | None
-    """For new connections; None for `ws://`."""
-
-    def read(self) -> None:
-        """Read the file again; keep what it held before if it cannot be used. Blocks."""
-        try:
-            self.context = _tls_context(self._url, self._ca_file)
-        except StartError as error:
-            logger.error("CA file cannot be used (%s); keeping the previous one", error)
 
 
 @asynccontextmanager
@@ -225,32 +189,37 @@ async def open_control_source(
     if options.control is None or options.key_file is None:
         raise AssertionError("the options were not checked")
     url = check_url(options.control)
-    key_file = await trio.to_thread.run_sync(KeyFile.open, options.key_file)
-    trust = _Trust(url, options.ca_file, _tls_context(url, options.ca_file))
+    key_file = await open_key_file(options.key_file)
+    read_trust = partial(_tls_context, url, options.ca_file)
+    trust = FileInUse(
+        "CA certificates", options.ca_file or "those of the system", read_trust, read_trust()
+    )
+    files: list[FileInUse[Any]] = [key_file]
+    if trust.value is not None:
+        files.append(trust)
     file, loaded = None, None
     if options.snapshot_file is not None:
-        file = SnapshotFile(options.snapshot_file, read_snapshot_keys(options.snapshot_key_file))
+        keys = read_snapshot_keys(options.snapshot_key_file)
+        file = SnapshotFile(options.snapshot_file, keys)
+        if options.snapshot_key_file is not None:
+            path = options.snapshot_key_file
+            read_keys = partial(read_snapshot_keys, path)
+            files.append(FileInUse("snapshot keys", path, read_keys, keys, file.use_keys))
         await trio.to_thread.run_sync(remove_drafts, file.path)
         loaded = await file.load()
 
     @asynccontextmanager
     async def connect() -> AsyncIterator[trio.abc.Channel[bytes]]:
-        key = await trio.to_thread.run_sync(key_file.read)
+        # Without SIGHUP, too: a refused gateway needs its new key as soon as it is there.
+        await key_file.read_again(log_all=False)
         connector = websocket_connector(
-            url, key, ssl_context=trust.context, limits=websocket_limits
+            url, key_file.value, ssl_context=trust.value, limits=websocket_limits
         )
         try:
             async with connector() as channel:
                 yield channel
         except HandshakeRefusedError as error:
             raise _name_right_port(error) from None
-
-    async def look_again() -> None:
-        limiter = trio.CapacityLimiter(1)
-        for read in (key_file.read, trust.read):
-            await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=limiter)
-        if file is not None and options.snapshot_key_file is not None:
-            await file.read_keys(options.snapshot_key_file)
 
     async with (
         open_control_plane(
@@ -282,7 +251,7 @@ async def open_control_source(
             on_applied=plane.note_applied,
             follow_keys=control.report_keys,
             reconnect=remote.reconnect,
-            look_again=look_again,
+            files=files,
             wait_refused=plane.wait_refused,
         )
 

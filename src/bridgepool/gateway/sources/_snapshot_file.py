@@ -159,20 +159,10 @@ class SnapshotFile:
         logger.info("snapshot file read", extra=facts)
         return LoadedSnapshot(snapshot, age, clients)
 
-    async def read_keys(self, path: Path) -> None:
-        """Encrypt with the keys in a file from now on, unless they cannot be used.
-
-        Cancellation: The previous keys stay.
-        """
-        limiter = trio.CapacityLimiter(1)
-        try:
-            self._keys = await trio.to_thread.run_sync(
-                read_snapshot_keys, path, abandon_on_cancel=True, limiter=limiter
-            )
-        except StartError as error:
-            logger.error("snapshot keys cannot be used (%s); keeping the previous ones", error)
-        else:
-            self._due.set()
+    def use_keys(self, keys: EncryptionKeys | None) -> None:
+        """Encrypt with other keys from now on, also what the file holds already."""
+        self._keys = keys
+        self._due.set()
 
     def keep(self, snapshot: ProviderSnapshot[Provider], confirmed: Moment) -> None:
         """Have the file hold this; the task writes it.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -18,6 +18,7 @@ from bridgepool.gateway.proxy._auth import Authorizer, ListedClients
 from bridgepool.gateway.proxy._readiness import SourceReport
 from bridgepool.gateway.proxy._receipts import OnApplied
 from bridgepool.gateway.proxy._runtimes import Snapshot
+from bridgepool.gateway.serving._files_in_use import FileInUse
 from bridgepool.gateway.serving._listening import StartError
 
 logger = logging.getLogger("bridgepool.gateway")
@@ -49,8 +50,10 @@ class Source:
     """Called with what reads the use of the providers' keys, once the gateway is open."""
     reconnect: Callable[[], None] = lambda: None
     """Has it try at once to reach its control plane, if it waits for the next try."""
-    look_again: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
-    """Looks at its files again, at SIGHUP. It logs what is wrong with them."""
+    look_again: Callable[[], None] = lambda: None
+    """Has it look at once at a file that it watches, at SIGHUP."""
+    files: Sequence[FileInUse[Any]] = ()
+    """Its other files."""
     wait_refused: Callable[[], Awaitable[str]] = _never
     """Returns the reason when the source has refused this gateway before any snapshot."""
 
@@ -119,15 +122,11 @@ async def open_file_source(path: Path, allow_anonymous: bool) -> AsyncIterator[S
         reloader.log()
         report = SourceReport(source="provider file")
 
-        async def look_again() -> None:
-            file.look_again()
-            await trio.lowlevel.checkpoint()
-
         yield Source(
             reloader=reloader,
             changes=file.changes,
             clients=ListedClients(lambda: file.clients),
             report=lambda: report,
             first=first,
-            look_again=look_again,
+            look_again=file.look_again,
         )

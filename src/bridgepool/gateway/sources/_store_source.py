@@ -20,7 +20,7 @@ from bridgepool._services import open_background_nursery
 from bridgepool.gateway.control._embedded import StoreProviders, open_store_providers
 from bridgepool.gateway.control._encryption import find_encryption_keys
 from bridgepool.gateway.control._errors import EncryptionError, StoreError
-from bridgepool.gateway.control._key_renewal import renew_keys
+from bridgepool.gateway.control._key_renewal import encryption_key_file
 from bridgepool.gateway.control._registration import new_program_name, registered
 from bridgepool.gateway.control.database import check_store_exists
 from bridgepool.gateway.control.store import open_store
@@ -132,5 +132,5 @@ async def open_store_source(
             first=first,
             on_applied=log_rejected,
             follow_keys=follow_keys,
-            look_again=partial(renew_keys, store, find_keys),
+            files=[encryption_key_file(store, keys, find_keys)],
         )
