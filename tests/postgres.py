@@ -35,7 +35,7 @@ from tests.ports import free_port
 
 PASSWORD = "pg-password-of-the-tests"
 _USER = "bridgepool"
-_PATIENCE = 90.0
+_TIMEOUT = 90.0
 _names = itertools.count(1)
 
 
@@ -211,7 +211,7 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             if self.process is None or self.process.poll() is not None:
                 # Also when a killed one has left children that still hold its memory.
@@ -242,7 +242,7 @@ class PostgresServer:
         """Stop it: SIGINT cuts connections, SIGTERM waits for them, SIGKILL is a crash."""
         if self.process is not None:
             self.process.send_signal(how)
-            self.process.wait(_PATIENCE)
+            self.process.wait(_TIMEOUT)
             self.process = None
 
     def restart(self) -> None:

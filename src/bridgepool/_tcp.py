@@ -4,7 +4,7 @@ Theory of operation. Looking a name up blocks a thread, for half a minute or mor
 servers do not answer. So each `TcpConnector` has at most one look-up running, which all its callers
 share. The thread is taken from no limiter, so other names and other work never wait behind it.
 
-    addresses known:  wait for the look-up for `_PATIENCE` after its beginning, then use them
+    addresses known:  wait for the look-up for `_RESPONSE_TIMER` after its beginning, then use them
     none known:       wait for the look-up
 
 The last good addresses are also used after a look-up that failed for the moment, up to `_MAX_AGE`;
@@ -25,8 +25,8 @@ import trio
 
 _log = logging.getLogger("bridgepool.http")
 
-# The two times of RFC 8767, section 5.
-_PATIENCE: Final = 1.8
+# The client response timer of RFC 8767, section 5, and its maximum stale timer.
+_RESPONSE_TIMER: Final = 1.8
 _MAX_AGE: Final = 86_400.0
 _NEXT_ADDRESS_AFTER: Final = 0.25  # RFC 8305, section 5
 _NO_SUCH_NAME: Final = {
@@ -72,7 +72,7 @@ class TcpConnector:
             return [str(address[0]) for *_, address in found]
         look_up = self._running or self._begin()
         usable = bool(self._addresses) and trio.current_time() < self._confirmed + _MAX_AGE
-        with trio.move_on_at(look_up.began + _PATIENCE if usable else inf):
+        with trio.move_on_at(look_up.began + _RESPONSE_TIMER if usable else inf):
             await look_up.done.wait()
         error = look_up.error
         final = isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME
