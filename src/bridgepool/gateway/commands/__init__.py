@@ -1,27 +1,5 @@
-"""The commands. Each imports its own part when it is run, so that `bridgepool --help` answers at
-once.
-"""
+"""The commands. The module of one is imported when it is run: `bridgepool --help` loads none."""
 
-from bridgepool.gateway.commands import (
-    _audit,
-    _clients,
-    _encryption,
-    _gateways,
-    _keys,
-    _providers,
-    _store,
-    _usage,
-)
 from bridgepool.gateway.commands._root import app
 
-__all__ = [
-    "_audit",
-    "_clients",
-    "_encryption",
-    "_gateways",
-    "_keys",
-    "_providers",
-    "_store",
-    "_usage",
-    "app",
-]
+__all__ = ["app"]

@@ -9,10 +9,9 @@ from cyclopts.validators import Number
 
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, do
 from bridgepool.gateway.commands._output import print_json, print_table
-from bridgepool.gateway.commands._root import app
+from bridgepool.gateway.control.operations._audit import list_audit
 
 
-@app.command
 def audit(
     *,
     name: Annotated[str | None, Parameter(metavar="NAME")] = None,
@@ -21,15 +20,13 @@ def audit(
     as_json: AsJson = False,
     where: Where = WHERE_DEFAULT,
 ) -> None:
-    """List changes, the newest first. --json includes each row, its secrets masked.
+    """List changes, the newest first.
 
     Args:
         name: Only changes of this name or id.
         limit: How many, at most 1000.
         before: Only changes older than the entry with this id.
     """
-    from bridgepool.gateway.control.operations._audit import list_audit
-
     page = do(where, list_audit, limit, before, name)
     if as_json:
         print_json(page.entries)

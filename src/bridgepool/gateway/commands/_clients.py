@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from cyclopts import App, Parameter
 
 from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, AsJson, Wait, Where, do
@@ -16,17 +17,13 @@ from bridgepool.gateway.commands._output import (
     report_key,
     value_text,
 )
-from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.control.operations import _clients
+from bridgepool.gateway.control.operations._clients import add_client, get_client, list_clients
+from bridgepool.gateway.providers import ClientRules
 from bridgepool.gateway.providers._client_rules import RULE_FIELDS, rules_document
 
-if TYPE_CHECKING:
-    from bridgepool.gateway.providers import ClientRules
-
-clients = App(
-    name="clients",
-    help="Make and read clients, and change their rules. Further keys: `bridgepool keys`.",
-)
-app.command(clients)
+clients = App(name="clients")
 
 if TYPE_CHECKING:
 
@@ -59,8 +56,6 @@ def read_rules(options: NewRules | ChangedRules) -> dict[str, object]:
 @clients.command(name="list")
 def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
     """List all clients."""
-    from bridgepool.gateway.control.operations._clients import list_clients
-
     found = do(where, list_clients).clients
     if as_json:
         print_json(found)
@@ -78,13 +73,9 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
     Args:
         name: The id of the client.
     """
-    from bridgepool.gateway.control.operations._clients import get_client
-
     one = do(where, get_client, name)
     found = one.client
     if as_json:
-        import msgspec
-
         print_json(msgspec.to_builtins(found) | {"budgets": msgspec.to_builtins(one.budgets)})
         return
     rows: list[tuple[str, object]] = [("id", found.id), ("created", found.created)]
@@ -112,8 +103,6 @@ def create(
         name: The id of the client.
         rules: Its rules; without any, everything is allowed.
     """
-    from bridgepool.gateway.control.operations._clients import add_client
-
     given = read_rules(rules)
     made = do(where, add_client, name, rules=given)
     sys.exit(report_key(where, f"client {name}", made, wait))
@@ -136,8 +125,6 @@ def update(
         key: The id of one key of the client: change the rules of that key, which can only narrow
             those of the client.
     """
-    from bridgepool.gateway.control.operations import _clients
-
     changes = read_rules(rules)
     if key is not None:
         one = do(where, _clients.update_client_key, name, key, changes)

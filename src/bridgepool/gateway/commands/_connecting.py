@@ -14,18 +14,21 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import Annotated, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
+import trio
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from bridgepool import BridgePoolError
+from bridgepool._secret import Secret
 from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argument
-
-if TYPE_CHECKING:
-    from bridgepool._secret import Secret
-    from bridgepool.gateway.control._records import Actor
-    from bridgepool.gateway.control.operations import Admin, Operation
+from bridgepool.gateway.control._records import Actor
+from bridgepool.gateway.control.operations import Admin, Operation
+from bridgepool.gateway.providers import KEYS_LIMIT
+from bridgepool.gateway.providers._access_keys import ADMIN_KEYS, other_kind
+from bridgepool.gateway.serving._logs import text_formatter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -109,9 +112,6 @@ def administer(options: Where, work: Callable[[Admin], Awaitable[T]]) -> T:
         options: Of the command.
         work: What to run.
     """
-    import trio
-
-    from bridgepool import BridgePoolError
 
     async def main() -> T:
         async with _open(options) as admin:
@@ -132,8 +132,6 @@ def do(options: Where, operation: Operation[P, T], *args: P.args, **kwargs: P.kw
 @contextmanager
 def _warnings_shown() -> Iterator[None]:
     """Print what is logged as a warning, with its fields: the file to mend is one of them."""
-    from bridgepool.gateway.serving._logs import text_formatter
-
     logger, handler = logging.getLogger("bridgepool"), logging.StreamHandler()
     handler.setLevel(logging.WARNING)
     handler.setFormatter(text_formatter())
@@ -162,7 +160,6 @@ async def _open(options: Where) -> AsyncIterator[Admin]:
         from bridgepool.gateway.control.database import check_store_exists
         from bridgepool.gateway.control.operations._store_admin import StoreAdmin
         from bridgepool.gateway.control.store import open_store
-        from bridgepool.gateway.providers import KEYS_LIMIT
 
         if not 1 <= options.max_keys <= KEYS_LIMIT:
             fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
@@ -208,8 +205,6 @@ def _trust(path: Path) -> ssl.SSLContext:
 
 
 def _admin_key(options: Where) -> Secret:
-    from bridgepool.gateway.providers._access_keys import ADMIN_KEYS, other_kind
-
     where = KEY_VARIABLE
     if options.admin_key_file is not None:
         where = f"--admin-key-file {options.admin_key_file}"
@@ -234,8 +229,6 @@ def secret_from_file(path: Path, option: str) -> Secret:
 
 def checked_secret(text: str, where: str) -> Secret:
     """Make a secret of a text that can be sent in a header."""
-    from bridgepool._secret import Secret
-
     if not text or not all("!" <= char <= "~" for char in text):
         fail(f"{where}: does not contain a key (one line of visible ASCII)")
     return Secret(text)
@@ -271,8 +264,6 @@ def secret_from_environment(variable: str) -> Secret:
 
 def local_actor() -> Actor:
     """Return who uses this command, for the audit of a store."""
-    from bridgepool.gateway.control._records import Actor
-
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # no such user, as in a container

@@ -5,22 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bridgepool.gateway.commands._root import fail
-
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import ProviderDraft
+from bridgepool.gateway.control._documents import parse_draft
+from bridgepool.gateway.control._errors import InvalidChangeError
+from bridgepool.gateway.control._records import ProviderDraft
+from bridgepool.gateway.providers import ProviderFileError
+from bridgepool.gateway.providers._file import TOP_FIELDS, parse_toml
+from bridgepool.gateway.providers._file_rows import unknown_field
 
 
 def read_drafts(path: Path) -> list[ProviderDraft]:
     """Read the providers of a file; ends the program with all that is wrong with it."""
-    from bridgepool.gateway.control._documents import parse_draft
-    from bridgepool.gateway.control._errors import InvalidChangeError
-    from bridgepool.gateway.providers import ProviderFileError
-    from bridgepool.gateway.providers._file import TOP_FIELDS, parse_toml
-    from bridgepool.gateway.providers._file_rows import unknown_field
-
     shown = "standard input" if str(path) == "-" else str(path)
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text()

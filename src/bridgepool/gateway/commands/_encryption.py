@@ -5,26 +5,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import trio
 from cyclopts import App, Parameter
 
+from bridgepool import BridgePoolError
 from bridgepool.gateway.commands._connecting import local_actor
-from bridgepool.gateway.commands._root import STORE_VARIABLE, app, fail, store_argument
+from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argument
+from bridgepool.gateway.control._encryption import (
+    EncryptionKeys,
+    add_encryption_key,
+    drop_old_encryption_keys,
+    find_encryption_keys,
+    generate_encryption_key,
+    promote_encryption_key,
+)
+from bridgepool.gateway.control._errors import EncryptionError
+from bridgepool.gateway.control._records import RotationReport
+from bridgepool.gateway.control.database import check_store_exists
+from bridgepool.gateway.control.store import open_store
 
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._encryption import EncryptionKeys
-    from bridgepool.gateway.control._records import RotationReport
-
-encryption = App(name="encryption", help="Manage the keys that encrypt the secrets of a store.")
-app.command(encryption)
+encryption = App(name="encryption")
 
 
 @encryption.command
 def new_key() -> None:
     """Print a new encryption key, for a key file or BRIDGEPOOL_ENCRYPTION_KEYS."""
-    from bridgepool.gateway.control._encryption import generate_encryption_key
-
     print(generate_encryption_key().reveal())
 
 
@@ -38,8 +45,6 @@ def add_key(file: Path) -> None:
     Args:
         file: The key file.
     """
-    from bridgepool.gateway.control._encryption import add_encryption_key
-
     _change_file(file, add_encryption_key)
 
 
@@ -50,14 +55,10 @@ def promote_key(file: Path) -> None:
     Args:
         file: The key file.
     """
-    from bridgepool.gateway.control._encryption import promote_encryption_key
-
     _change_file(file, promote_encryption_key)
 
 
 def _change_file(file: Path, change: Callable[[Path], EncryptionKeys]) -> None:
-    from bridgepool.gateway.control._errors import EncryptionError
-
     try:
         keys = change(file)
     except EncryptionError as error:
@@ -83,15 +84,6 @@ def rotate(
             BRIDGEPOOL_ENCRYPTION_KEYS; else, for a file, PATH.key.
         drop_old: Afterwards remove all keys but the first from --encryption-key-file.
     """
-    import trio
-
-    from bridgepool import BridgePoolError
-    from bridgepool.gateway.control._encryption import (
-        drop_old_encryption_keys,
-        find_encryption_keys,
-    )
-    from bridgepool.gateway.control.database import check_store_exists
-    from bridgepool.gateway.control.store import open_store
 
     async def main(url: str) -> RotationReport:
         check_store_exists(url)

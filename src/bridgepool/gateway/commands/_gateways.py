@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, AsJson, Wait, Where, do
 from bridgepool.gateway.commands._output import print_json, print_table, report_applied
-from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.control._gateway_session import GatewaySession
+from bridgepool.gateway.control.operations._gateways import forget_gateway, list_gateways
 
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._gateway_session import GatewaySession
-
-
-gateways = App(
-    name="gateways", help="List the gateways, the revision that each serves, and what it rejected."
-)
-app.command(gateways)
+gateways = App(name="gateways")
 
 
 @gateways.default
@@ -37,8 +32,6 @@ def list_(
         revision: Report instead the state of this revision on each gateway; exit status 1 unless
             every connected gateway has applied it.
     """
-    from bridgepool.gateway.control.operations._gateways import list_gateways
-
     if revision is not None:
         sys.exit(report_applied(where, revision, wait, as_json=as_json))
     if wait.wait is not None:
@@ -82,8 +75,6 @@ def forget(name: str, *, where: Where = WHERE_DEFAULT) -> None:
     Args:
         name: The name of the gateway, or the instance of one of its processes.
     """
-    from bridgepool.gateway.control.operations._gateways import forget_gateway
-
     found = do(where, forget_gateway, name)
     processes = "process" if found.forgotten == 1 else "processes"
     print(f"forgot {name}: {found.forgotten} {processes}")

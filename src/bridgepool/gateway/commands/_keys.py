@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -18,14 +18,11 @@ from bridgepool.gateway.commands._connecting import (
     do,
 )
 from bridgepool.gateway.commands._output import print_json, print_table, report_change, report_key
-from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.control._records import AccessKeyView, NewClient, NewKey
+from bridgepool.gateway.control.operations import Admin, _clients, _keys
 
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import AccessKeyView, NewClient, NewKey
-    from bridgepool.gateway.control.operations import Admin
-
-keys = App(name="keys", help="Make, list and revoke the keys of clients, gateways and admins.")
-app.command(keys)
+keys = App(name="keys")
 
 Kind = Literal["client", "gateway", "admin"]
 
@@ -44,8 +41,6 @@ def list_(
         kind: Only the keys of clients, of gateways, or of admins.
         revoked: Include revoked keys of gateways and admins.
     """
-
-    from bridgepool.gateway.control.operations import _clients, _keys
 
     async def collect(admin: Admin) -> list[tuple[Kind, AccessKeyView]]:
         found: list[tuple[Kind, AccessKeyView]] = []
@@ -92,8 +87,6 @@ def create(
         role: The role of an admin key: read, or write.
         rules: The rules of this key, beside those of the client.
     """
-    from bridgepool.gateway.control.operations import _clients, _keys
-
     given = read_rules(rules)
     if given and kind != "client":
         fail(f"a {kind} key has no rules; they are for keys of clients")
@@ -129,8 +122,6 @@ def revoke(
         name: The id of the client; else the id of the key, or its name if only one key has it.
         key: The id of one key of a client; without it the client is removed with all keys.
     """
-    from bridgepool.gateway.control.operations import _clients, _keys
-
     if kind == "client" and key is not None:
         one = do(where, _clients.revoke_client_key, name, key)
         sys.exit(report_change(where, one, f"revoked {key} of {name}", wait))

@@ -5,24 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
+from typing import Final, TextIO, TypeAlias
+
+import msgspec
 
 from bridgepool.gateway.commands._connecting import Wait, Where, administer
 from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.control._applied import AppliedReport
+from bridgepool.gateway.control._records import (
+    AccessKeyChange,
+    ApplyResult,
+    ClientChange,
+    EpochChange,
+    NewClient,
+    NewKey,
+    ProviderChange,
+)
+from bridgepool.gateway.control.operations._gateways import wait_long
 
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._applied import AppliedReport
-    from bridgepool.gateway.control._records import (
-        AccessKeyChange,
-        ApplyResult,
-        ClientChange,
-        EpochChange,
-        NewClient,
-        NewKey,
-        ProviderChange,
-    )
-
-    Change: TypeAlias = ProviderChange | ClientChange | AccessKeyChange | ApplyResult | EpochChange
+Change: TypeAlias = ProviderChange | ClientChange | AccessKeyChange | ApplyResult | EpochChange
 
 _UNLIMITED_WIDTH: Final = 10_000  # columns
 _LEAST_WRAPPED: Final = 30  # columns for the last one, below which the terminal wraps whole rows
@@ -30,8 +31,6 @@ _LEAST_WRAPPED: Final = 30  # columns for the last one, below which the terminal
 
 def print_json(value: object) -> None:
     """Print a record, or a list or mapping of records, as JSON."""
-    import msgspec
-
     print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
@@ -93,8 +92,6 @@ def report_change(options: Where, change: Change, what: str, wait: Wait) -> int:
 
 def report_key(options: Where, whose: str, made: NewKey | NewClient, wait: Wait) -> int:
     """Print a key that was made, alone on standard output; returns the exit status."""
-    from bridgepool.gateway.control._records import NewClient
-
     if made.key is None:
         fail("the control plane made no key for that client")
     key_id = made.client.keys[0].id if isinstance(made, NewClient) else made.access_key.id
@@ -108,8 +105,6 @@ def report_key(options: Where, whose: str, made: NewKey | NewClient, wait: Wait)
 
 def _wait_for(options: Where, revision: int, wait: Wait) -> AppliedReport:
     """Wait until a revision is live; then warn of the gateways that are not there."""
-    from bridgepool.gateway.control.operations._gateways import wait_long
-
     seconds, expect = wait.wait or 0.0, wait.expect
     report = administer(
         options, lambda admin: wait_long(admin, revision, seconds, expect, wait.min)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from bridgepool.gateway.commands._connecting import Where, administer
-
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._records import ProviderView
-    from bridgepool.gateway.control.operations import Admin, Operation
+from bridgepool.gateway.control._records import ProviderView
+from bridgepool.gateway.control.operations import Admin, Operation
+from bridgepool.gateway.control.operations._providers import list_providers
+from bridgepool.gateway.providers._fallbacks import unusable_fallbacks
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,7 +20,6 @@ def change_providers(
     options: Where, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs
 ) -> T:
     """Carry out a change; then warn of the problems that providers did not have before it."""
-    from bridgepool.gateway.control.operations._providers import list_providers
 
     async def work(admin: Admin) -> tuple[T, list[str]]:
         before = set(_problems((await admin.do(list_providers)).providers))
@@ -35,8 +34,6 @@ def change_providers(
 
 
 def _problems(providers: Iterable[ProviderView]) -> Iterator[str]:
-    from bridgepool.gateway.providers._fallbacks import unusable_fallbacks
-
     known = tuple(providers)
     for one in known:
         if not (one.keys or one.key_env or one.client_keys or one.problem):

@@ -21,18 +21,35 @@ from bridgepool.gateway.commands._connecting import (
     secret_from_environment,
     stdin_holds_data,
 )
+from bridgepool.gateway.commands._documents import drafts_to_toml, read_drafts
 from bridgepool.gateway.commands._field_options import given_values, make_options
 from bridgepool.gateway.commands._output import print_json, print_table, report_change
 from bridgepool.gateway.commands._provider_problems import change_providers
-from bridgepool.gateway.commands._root import app, fail
+from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.control._key_usage import KeyUsage
+from bridgepool.gateway.control._records import (
+    HeaderValue,
+    KeyChange,
+    KeyRef,
+    KeyValue,
+    ProviderDraft,
+    ProviderPatch,
+    ProviderView,
+)
+from bridgepool.gateway.control.operations._providers import (
+    add_provider,
+    apply_providers,
+    disable_provider,
+    enable_provider,
+    export_providers,
+    get_provider,
+    list_providers,
+    remove_provider,
+    update_provider,
+)
 from bridgepool.gateway.providers._fields import FIELD_NAMES, PLAIN_FIELDS
 
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._key_usage import KeyUsage
-    from bridgepool.gateway.control._records import HeaderValue, KeyChange, ProviderView
-
-providers = App(name="providers", help="Read and change the providers that gateways follow.")
-app.command(providers)
+providers = App(name="providers")
 
 
 AllowEmpty = Annotated[
@@ -59,8 +76,6 @@ NOTHING_CHANGED = ChangedFields()
 @providers.command(name="list")
 def list_(*, as_json: AsJson = False, where: Where = WHERE_DEFAULT) -> None:
     """List all providers."""
-    from bridgepool.gateway.control.operations._providers import list_providers
-
     found = do(where, list_providers).providers
     if as_json:
         print_json(found)
@@ -81,8 +96,6 @@ def show(name: str, *, as_json: AsJson = False, where: Where = WHERE_DEFAULT) ->
     Args:
         name: The name or id of the provider.
     """
-    from bridgepool.gateway.control.operations._providers import get_provider
-
     found = do(where, get_provider, name)
     if as_json:
         fields = attrs.asdict(found.provider, recurse=False)
@@ -138,9 +151,6 @@ def add(
             command; may be given several times.
         disabled: Add it disabled.
     """
-    from bridgepool.gateway.control._records import KeyValue, ProviderDraft
-    from bridgepool.gateway.control.operations._providers import add_provider
-
     values = _new_keys(keys_stdin, keys_from_env)
     has_key = bool(values) or vars(fields)["key_env"] or vars(fields)["client_keys"]
     if not has_key and stdin_holds_data():
@@ -196,9 +206,6 @@ def update(
         keep_header: The name of a header to keep.
         no_headers: Remove all headers.
     """
-    from bridgepool.gateway.control._records import KeyRef, KeyValue, ProviderPatch
-    from bridgepool.gateway.control.operations._providers import update_provider
-
     values = _new_keys(keys_stdin, keys_from_env)
     kept = [KeyRef(key) for key in keep_key or ()]
     others = {"name": new_name, "base_url": base_url}
@@ -225,8 +232,6 @@ def enable(name: str, *, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> 
     Args:
         name: The name or id of the provider.
     """
-    from bridgepool.gateway.control.operations._providers import enable_provider
-
     change = do(where, enable_provider, name)
     sys.exit(report_change(where, change, f"enabled {name}", wait))
 
@@ -244,8 +249,6 @@ def disable(
     Args:
         name: The name or id of the provider.
     """
-    from bridgepool.gateway.control.operations._providers import disable_provider
-
     change = do(where, disable_provider, name, allow_empty=allow_empty)
     sys.exit(report_change(where, change, f"disabled {name}", wait))
 
@@ -263,8 +266,6 @@ def remove(
     Args:
         name: The name or id of the provider.
     """
-    from bridgepool.gateway.control.operations._providers import remove_provider
-
     change = change_providers(where, remove_provider, name, allow_empty=allow_empty)
     sys.exit(report_change(where, change, f"removed {name}", wait))
 
@@ -286,9 +287,6 @@ def apply(
         prune: Remove providers that the file does not name.
         dry_run: Only report what would be done.
     """
-    from bridgepool.gateway.commands._documents import read_drafts
-    from bridgepool.gateway.control.operations._providers import apply_providers
-
     drafts = read_drafts(file)
     result = change_providers(where, apply_providers, drafts, prune, dry_run, allow_empty)
     for one in result.providers:
@@ -307,9 +305,6 @@ def export(*, output: Path | None = None, where: Where = WHERE_DEFAULT) -> None:
     Args:
         output: The file; default: standard output.
     """
-    from bridgepool.gateway.commands._documents import drafts_to_toml
-    from bridgepool.gateway.control.operations._providers import export_providers
-
     text = drafts_to_toml(do(where, export_providers).providers)
     if output is None:
         print(text, end="")

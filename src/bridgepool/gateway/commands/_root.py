@@ -148,3 +148,15 @@ app.command(
     f"{_PACKAGE}._programs:demo",
     help="Show a gateway whose providers change while it streams. Needs no key, takes seconds.",
 )
+_GROUPS: Final = {
+    "audit": "List changes, the newest first. --json includes each row, its secrets masked.",
+    "clients": "Make and read clients, and change their rules. Further keys: `bridgepool keys`.",
+    "encryption": "Manage the keys that encrypt the secrets of a store.",
+    "gateways": "List the gateways, the revision that each serves, and what it rejected.",
+    "keys": "Make, list and revoke the keys of clients, gateways and admins.",
+    "providers": "Read and change the providers that gateways follow.",
+    "store": "Maintain the store of a control plane.",
+    "usage": "Sum what requests have used, or list the records with --each. Days are those of UTC.",
+}
+for _name, _help in _GROUPS.items():
+    app.command(f"{_PACKAGE}._{_name}:{_name}", name=_name, help=_help)

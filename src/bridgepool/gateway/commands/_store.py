@@ -8,10 +8,9 @@ from cyclopts import App
 
 from bridgepool.gateway.commands._connecting import NO_WAIT, WHERE_DEFAULT, Wait, Where, do
 from bridgepool.gateway.commands._output import report_change
-from bridgepool.gateway.commands._root import app
+from bridgepool.gateway.control.operations._gateways import store_restored
 
-store = App(name="store", help="Maintain the store of a control plane.")
-app.command(store)
+store = App(name="store")
 
 
 @store.command
@@ -21,7 +20,5 @@ def restored(*, wait: Wait = NO_WAIT, where: Where = WHERE_DEFAULT) -> None:
     The store begins a new epoch. Running control planes and gateways follow, whatever revision they
     were at. Streams are not interrupted.
     """
-    from bridgepool.gateway.control.operations._gateways import store_restored
-
     change = do(where, store_restored)
     sys.exit(report_change(where, change, f"began the epoch {change.epoch}", wait))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Final, TypedDict, Unpack
+from typing import Annotated, Final, TypedDict, Unpack
 
 import attrs
 from cyclopts import Parameter
@@ -12,11 +13,10 @@ from cyclopts.validators import Number
 
 from bridgepool.gateway.commands._connecting import WHERE_DEFAULT, AsJson, Where, do
 from bridgepool.gateway.commands._output import print_json, print_table
-from bridgepool.gateway.commands._root import app, fail
-
-if TYPE_CHECKING:
-    from bridgepool.gateway.control._usage import UsageSum
-    from bridgepool.gateway.usage._records import UsageRecord
+from bridgepool.gateway.commands._root import fail
+from bridgepool.gateway.control._usage import UsageSum, parse_groups
+from bridgepool.gateway.control.operations._usage import list_usage, sum_usage
+from bridgepool.gateway.usage._records import UsageRecord
 
 _LIMIT: Final = 50
 _NOTHING: Final = (
@@ -54,7 +54,6 @@ class Which(TypedDict, total=False):
     session: Annotated[str, Parameter(metavar="ID")]
 
 
-@app.command
 def usage(
     *,
     by: Annotated[
@@ -73,7 +72,7 @@ def usage(
     where: Where = WHERE_DEFAULT,
     **which: Unpack[Which],
 ) -> None:
-    """Sum what requests have used, or list the records with --each. Days are those of UTC.
+    """Sum what requests have used, or list the records.
 
     Args:
         by: What to sum by: some of day, client, key, provider, model, gateway, client_kind and
@@ -82,9 +81,6 @@ def usage(
         limit: With --each: how many, at most 1000.
         before: With --each: only records older than the one with this id.
     """
-    from bridgepool.gateway.control._usage import parse_groups
-    from bridgepool.gateway.control.operations._usage import list_usage, sum_usage
-
     if as_csv and as_json:
         fail("give one of --csv and --json")
     if each and by is not None:
@@ -105,8 +101,6 @@ def usage(
     if as_json:
         print_json(rows)
     elif each and as_csv:
-        from bridgepool.gateway.usage._records import UsageRecord
-
         heads = attrs.fields_dict(UsageRecord)
         _print_csv(heads, ([getattr(one, head) for head in heads] for one in page.records))
     elif each:
@@ -154,8 +148,6 @@ def _short_record(record: UsageRecord) -> list[object]:
 
 
 def _print_csv(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    import csv
-
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(map(_cell, heads))
     writer.writerows([_cell(value) for value in row] for row in rows)
