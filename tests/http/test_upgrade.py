@@ -27,6 +27,7 @@ from bridgepool.http import (
     Handler,
     LocalProtocolError,
     Opcode,
+    UpstreamCut,
     UpstreamLimits,
     encode_close,
     encode_frame,
@@ -159,6 +160,44 @@ async def test_more_can_be_sent_after_a_send_that_was_cancelled_before_it_began(
             while data := await stream.receive_some():
                 received += data
     assert received.endswith(b"\r\n\r\nEND")
+
+
+async def test_nothing_follows_a_send_to_an_upstream_that_was_interrupted() -> None:
+    """What followed was taken for the rest of what had been sent in part."""
+    listen, heard = trio.Event(), trio.Event()
+    received = b""
+
+    async def slow(connection: trio.SocketStream) -> None:
+        nonlocal received
+        async with connection:
+            await connection.receive_some()
+            await connection.send_all(b"HTTP/1.1 101 X\r\nupgrade: echo\r\n\r\n")
+            await listen.wait()
+            async for piece in connection:
+                received += piece
+            heard.set()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, slow, 0, host="127.0.0.1"))
+        port = listener.socket.getsockname()[1]
+        async with open_upstream_client(f"http://127.0.0.1:{port}") as client:
+            async with client.request(b"GET", b"/", upgrade=b"echo") as response:
+                stream = response.stream
+                with trio.CancelScope() as scope:
+                    scope.cancel()
+                    await stream.send_all(b"it does not begin")
+                async with trio.open_nursery() as sending:
+                    sending.start_soon(stream.send_all, b"x" * 30_000_000)
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    sending.cancel_scope.cancel()
+                listen.set()
+                with pytest.raises(UpstreamCut):
+                    await stream.send_all(b"more")
+            with trio.fail_after(60):
+                await heard.wait()
+        nursery.cancel_scope.cancel()
+    assert received
+    assert not received.strip(b"x")
 
 
 async def websocket_echo(exchange: Exchange) -> None:

@@ -10,6 +10,7 @@ import math
 import attrs
 import trio
 
+from bridgepool.http._errors import UpstreamCut
 from bridgepool.http._limits import UpstreamLimits
 from bridgepool.http._server_stream import ServerStream
 from bridgepool.http._upstream_connection import UpstreamConnection
@@ -75,11 +76,16 @@ class UpgradedUpstreamStream(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send all of `data`.
 
+        Cancellation: If the caller was cancelled before, nothing was sent, and more can be sent.
+
         Raises:
-            UpstreamCut: The connection broke.
+            UpstreamCut: The connection broke, or an earlier send was interrupted.
             UpstreamTimeout: The upstream accepted nothing for `write_timeout`.
         """
         connection = self._connection
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if connection.write_due < math.inf:
+            raise UpstreamCut("an earlier send to this upstream was interrupted")
         connection.write_due = trio.current_time() + self._limits.write_timeout
         await connection.send(bytes(data))
         connection.write_due = math.inf

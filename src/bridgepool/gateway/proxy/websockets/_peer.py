@@ -69,10 +69,10 @@ class Peer:
         Cancellation: If nothing was sent, `unsent` is true.
         """
         self.unsent = True
-        await trio.lowlevel.checkpoint_if_cancelled()
         while self._sending:
             self._sent = self._sent or trio.Event()
             await self._sent.wait()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self.unsent = False
         self._in_frame, self.in_message = not last.ends_frame, not last.ends
         await self._send_all(data)
@@ -114,7 +114,7 @@ class Peer:
 
     async def close(self, payload: bytes) -> None:
         """Send a close, once; nothing follows it. Errors mean that it has ended already."""
-        if self.closed or self._in_frame or self._sending:
+        if self.closed or self._in_frame:
             return
         self.closed = True
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, UpstreamError):
