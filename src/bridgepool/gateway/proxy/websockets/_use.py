@@ -13,7 +13,6 @@ the websocket ends.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Final
 
@@ -188,18 +187,15 @@ class SocketUse:
     async def _judge(self, held: _Held, payload: bytes) -> Refusal | None:
         """Judge a message that is complete."""
         judged = rules_of(self.caller).permissions
-        restricts = judged is not None and judged.restrict_models
         kind, models, problem = held.read(payload, self._messages)
-        if problem is not None and restricts:
-            return refusals.model_not_readable(problem)
         asks = kind == self._messages.asks
-        if judged is not None:
-            if judged.has_expired(time.time()):
-                return refusals.KEY_EXPIRED
-            for name in models if restricts else ():
+        if judged is not None and judged.restrict_models:
+            if problem is not None:
+                return refusals.model_not_readable(problem)
+            for name in models:
                 if not judged.allow_model(name):
                     return refusals.model_not_allowed(name)
-            if restricts and asks and not models and not self._messages.model_parameter:
+            if asks and not models and not self._messages.model_parameter:
                 return refusals.MODEL_MISSING
         if models:
             self._record.model = self._record.model or models[0]
