@@ -134,10 +134,7 @@ class _Relay:
     async def _pass_on(self, source: Peer, target: Peer) -> None:
         """Pass on what one side sends, until it ends."""
         try:
-            while self._end is None:
-                items = await source.receive()
-                if items is None:
-                    break
+            while (items := await source.receive()) is not None:
                 await self._take(source, target, items)
         except UpstreamError:
             self._finish(self._cut())
