@@ -12,9 +12,14 @@ _FLOOD_TESTS = ("tests/gateway/proxy/websockets/test_floods.py",)
 _GUARD_TESTS = ("tests/gateway/proxy/websockets/test_guard.py",)
 _RECOVERY_TESTS = ("tests/gateway/proxy/websockets/test_recovery.py",)
 _RECORD_TESTS = ("tests/gateway/proxy/websockets/test_record.py",)
+_HANDSHAKE_TESTS = ("tests/gateway/proxy/websockets/test_handshake.py",)
+_ENDING_TESTS = ("tests/gateway/proxy/websockets/test_endings.py",)
+_LIFETIME_TESTS = ("tests/gateway/proxy/websockets/test_lifetime.py",)
 _CORS_TESTS = ("tests/gateway/proxy/test_cors.py",)
 _RELAY = "gateway/proxy/websockets/_relay.py"
 _PEER = "gateway/proxy/websockets/_peer.py"
+_CLOSING = "gateway/proxy/websockets/_closing.py:SocketClosing"
+_GUARD = "gateway/proxy/websockets/_guard.py:SocketGuard"
 _HANDSHAKE = "gateway/proxy/websockets/_handshake.py"
 _USE = "gateway/proxy/websockets/_use.py:SocketUse"
 _CORS = "gateway/proxy/_cors.py"
@@ -233,6 +238,56 @@ WEBSOCKET_BUGS: tuple[Bug, ...] = (
         "a response on a websocket has no span of its own", ("tests/gateway/test_tracing.py",),
         "gateway/_opening.py:open_gateway", "(*response_observers, tracing.observe)",
         "response_observers",
+    ),
+    bug(
+        "an upstream chooses a protocol that no client offered", _HANDSHAKE_TESTS,
+        f"{_HANDSHAKE}:WebSocketCall.response_headers", "protocol not in self.protocols", "False",
+    ),
+    bug(
+        "messages after the close of a client go on", _ENDING_TESTS, f"{_RELAY}:_Relay._take",
+        "                break\n", "                pass\n",
+    ),
+    bug(
+        "a client that reads nothing keeps a websocket that is to end", _ENDING_TESTS,
+        f"{_RELAY}:_Relay._keep_time", "elif self._leaving is not None:", "elif False:",
+    ),
+    bug(
+        "the next message begins on a websocket whose time is over", _LIFETIME_TESTS,
+        f"{_RELAY}:_Relay._note",
+        "if self._leaving is not None and not self._client.in_message:", "if False:",
+    ),
+    bug(
+        "messages after a response keep a websocket without end", _LIFETIME_TESTS,
+        f"{_CLOSING}.look", "now - self._ended >= _MAX_TRAIL", "False",
+    ),
+    bug(
+        "a response that is begun unasked is cut by the next message of the client",
+        _LIFETIME_TESTS, f"{_CLOSING}.note_provider", "self._ended = inf", "pass",
+    ),
+    bug(
+        "a shutdown that begins again moves the turns of websockets", _LIFETIME_TESTS,
+        "gateway/proxy/websockets/_lifetime.py:Shutdown.begin",
+        "if not self.begun.is_set():", "if True:",
+    ),
+    bug(
+        "a message after that of a response without room lets it go on", _FLOOD_TESTS,
+        f"{_GUARD}.note_provider", "await self.use.note(event) or refusal",
+        "await self.use.note(event)",
+    ),
+    bug(
+        "a client is not told that its provider is disabled again", _RELAY_TESTS,
+        f"{_GUARD}.passes", "self._told = None", "pass",
+    ),
+    bug(
+        "an error takes the recorded messages of the response that runs", _RECORD_TESTS,
+        "gateway/proxy/websockets/_log.py:SocketLog.note_provider", "made._recording = None",
+        "pass",
+    ),
+    bug(
+        "a close is sent within a message that an upstream got in part",
+        ("tests/http/test_upgrade.py",),
+        "http/_upgraded_streams.py:UpgradedUpstreamStream.send_all",
+        "connection.write_due < math.inf", "False",
     ),
     bug(
         "pages of any origin may read answers", _CORS_TESTS, f"{_CORS}:Cors.allowed_origin",

@@ -24,6 +24,8 @@ from tests.gateway.proxy.websockets.rig import (
     BEARER,
     RESPONSES,
     SETTINGS,
+    Opened,
+    Upstream,
     connected,
     create,
     events,
@@ -78,6 +80,28 @@ async def test_responses_that_a_provider_begins_and_never_ends_take_no_memory_wi
     again = SocketUse(caller, uses, OPENAI, messages, record, is_first=True)
     for _ in range(100):
         assert await again.note(SocketEvent("response.created", None)) is None
+
+
+async def test_a_response_without_room_ends_a_websocket_though_the_next_one_has_room(
+    nursery: trio.Nursery,
+) -> None:
+    """All of them have come at once, and the second had no place within the limits."""
+    begun, ended = '{"type": "response.created"}', '{"type": "response.done", "response": {}}'
+
+    async def speak(socket: Socket, _request: Request) -> None:
+        messages = (begun, begun, ended, begun, ended)
+        await socket.send(*[TextMessage(text) for text in messages])
+        await socket.next_event()
+
+    north = await start_upstream(nursery, speak)
+    async with open_rig(
+        openai(north.url), nursery=nursery, settings=SETTINGS, on_usage=lambda _: None
+    ) as rig:
+        both = Opened(rig, Upstream())
+        both.rules(max_concurrent=1)
+        async with connected(both, "/ai/v1/realtime?model=m") as socket:
+            assert len(await events(socket, 5)) == 5
+            assert await socket.receive_close() == (1008, "rate_limited")
 
 
 async def test_of_responses_that_a_provider_never_begins_few_are_waited_for(

@@ -13,7 +13,7 @@ import attrs
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
-from wsproto.events import Request
+from wsproto.events import CloseConnection, Request, TextMessage
 
 from bridgepool.gateway import GatewaySettings, Outcome, WebSocketLimits
 from bridgepool.gateway.proxy.websockets import _lifetime as lifetimes
@@ -137,6 +137,109 @@ async def test_messages_after_the_last_one_of_a_realtime_response_come_before_th
     assert got == [create()]
 
 
+async def test_messages_without_end_after_a_realtime_response_do_not_keep_a_socket(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    async def realtime(socket: Socket, _request: Request) -> None:
+        await socket.receive()
+        await socket.send_text('{"type": "response.created", "response": {"id": "r"}}')
+        await socket.receive()
+        await socket.send_text('{"type": "response.done", "response": {"status": "completed"}}')
+        with suppress(AssertionError):  # it is closed
+            while True:
+                await socket.receive()
+                await socket.send_text('{"type": "rate_limits.updated", "rate_limits": []}')
+
+    north = await start_upstream(nursery, realtime)
+    async with (
+        open_rig(openai(north.url), nursery=nursery, settings=LONG) as rig,
+        connect_socket(rig.address, "/ai/v1/realtime?model=m") as (socket, _),
+    ):
+        await socket.send_text(create())
+        assert await events(socket, 1) == ["response.created"]
+        await shut_down(rig, mock_clock)
+        await socket.send_text('{"type": "session.update"}')
+        assert await events(socket, 1) == ["response.done"]
+        ended = trio.current_time()
+        while True:
+            await socket.send_text('{"type": "session.update"}')
+            event = await socket.next_event()
+            if isinstance(event, CloseConnection):
+                break
+            await wait_all_tasks_blocked()
+            mock_clock.jump(0.6)
+            await wait_all_tasks_blocked()
+            assert trio.current_time() < ended + 6
+    assert trio.current_time() >= ended + 5
+
+
+async def test_a_response_that_is_begun_unasked_at_the_end_of_another_is_not_cut(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    begun = '{"type": "response.created", "response": {"id": "r"}}'
+    done = '{"type": "response.done", "response": {"status": "completed"}}'
+
+    async def realtime(socket: Socket, _request: Request) -> None:
+        await socket.receive()
+        await socket.send_text(begun)
+        await socket.receive()
+        for text in (done, begun):  # somebody speaks
+            await socket.send_text(text)
+        await socket.receive()
+        for text in (done, begun, done):
+            await socket.send_text(text)
+        await socket.next_event()
+
+    north = await start_upstream(nursery, realtime)
+    async with (
+        open_rig(openai(north.url), nursery=nursery, settings=LONG) as rig,
+        connect_socket(rig.address, "/ai/v1/realtime?model=m") as (socket, _),
+    ):
+        await socket.send_text(create())
+        assert await events(socket, 1) == ["response.created"]
+        await shut_down(rig, mock_clock)
+        await socket.send_text('{"type": "session.update"}')
+        assert await events(socket, 2) == ["response.done", "response.created"]
+        await socket.send_text(create())
+        last = ["response.done", "response.created", "response.done"]
+        assert await events(socket, 3) == last
+        await wait_all_tasks_blocked()
+        mock_clock.jump(1.1)
+        assert await socket.receive_close() == (1012, "shutting_down")
+
+
+async def test_a_socket_whose_time_is_over_is_closed_at_the_end_of_the_message_under_way(
+    nursery: trio.Nursery, mock_clock: MockClock
+) -> None:
+    """The next look at the time would come after the beginning of the next message."""
+    go_on = trio.Event()
+
+    async def speak(socket: Socket, _request: Request) -> None:
+        await socket.send(TextMessage("one ", message_finished=False))
+        await go_on.wait()
+        for text, finished in (("mess", False), ("age", True)):
+            await socket.send(TextMessage(text, message_finished=finished))
+            await wait_all_tasks_blocked()
+        with suppress(trio.BrokenResourceError):
+            await socket.send_text("another")
+        await socket.next_event()
+
+    north = await start_upstream(nursery, speak)
+    limits = WebSocketLimits(max_age=100, ping_interval=10_000.0)
+    settings = attrs.evolve(OPEN, websockets=limits)
+    async with (
+        open_rig(openai(north.url), nursery=nursery, settings=settings) as rig,
+        connect_socket(rig.address) as (socket, _),
+    ):
+        assert isinstance(await socket.next_event(), TextMessage)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(100)
+        await wait_all_tasks_blocked()
+        go_on.set()
+        assert await socket.receive() == "message"
+        assert await socket.receive_close() == (1001, "max_age")
+
+
 async def test_idle_sockets_of_a_shutdown_are_closed_at_turns_and_served_until_then(
     nursery: trio.Nursery, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +282,7 @@ def test_turns_to_be_closed_are_spread_and_hold_no_exit_up() -> None:
             now = trio.current_time()
             assert {one.why_close(now, 1) for one in made} == {""}
             shutdown.begin(count, drain_timeout)
+            shutdown.begin(2 * count, drain_timeout)  # as when its gateway closes
             assert {one.why_close(now, 1) for one in made} == {"shutting_down"}
             turns = [one.turn - now for one in made]
             assert 0 <= min(turns) <= max(turns) <= longest

@@ -353,3 +353,36 @@ async def test_prompts_and_answers_on_a_websocket_are_recorded_for_each_response
     assert b"secret" not in recorded
     assert b"private" not in recorded
     assert recorder._held == 0
+
+
+async def test_an_error_while_another_response_runs_takes_none_of_its_messages(
+    nursery: trio.Nursery,
+) -> None:
+    made: list[UsageRecord] = []
+    found: list[RecordedBodies] = []
+
+    async def overlap(socket: Socket, _request: Request) -> None:
+        await socket.receive()
+        await socket.send_text(response("response.created", 1, "in_progress"))
+        await socket.receive()
+        await socket.send_text('{"type": "error", "status": 400, "error": {}}')
+        await socket.send_text(response("response.completed", 1, "completed"))
+        await socket.next_event()
+
+    north = await start_upstream(nursery, overlap)
+    recorder = BodyRecorder(on_bodies=found.append, providers=["ai"])
+    async with open_rig(
+        openai(north.url), nursery=nursery, on_usage=made.append, bodies=recorder
+    ) as rig:
+        async with connect_socket(rig.address) as (socket, _):
+            await socket.send_text(create(input="One."))
+            assert await events(socket, 1) == SERVED[:1]
+            await socket.send_text(create(input="Two."))
+            assert await events(socket, 2) == ["error", *SERVED[1:]]
+        await rig.wait_records(1)
+    assert [each.status for each in made] == [400, 101]
+    [only] = found
+    assert (only.status, only.request.count(b"response.create")) == (101, 2)
+    kinds = [json.loads(line)["type"] for line in only.response.splitlines()]
+    assert kinds == [SERVED[0], "error", SERVED[1]]
+    assert recorder._held == 0

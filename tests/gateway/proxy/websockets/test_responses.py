@@ -35,6 +35,7 @@ KNOWN = WebSocketMessages()
         (10, (ASKS_LATE,)),
         (None, (ASKS_LATE, BEGINS)),
         (1, (ASKS, BEGINS, ENDS, ENDS)),
+        (None, (ENDS, BEGINS)),
         (10, ("<no JSON",)),
     ],
 )
