@@ -302,9 +302,11 @@ class _Watcher(Generic[P]):
         except _WrongAnswerError:
             raise
         except Exception as error:  # their code: a bug there must not end the watcher
-            _log.exception("reload failed by an unexpected exception")
-            self.logged = None
-            self._count_failed(f"unexpected {type(error).__name__}; its traceback is in the log")
+            problem = f"unexpected {type(error).__name__}; its traceback is in the log"
+            if self.logged != problem:  # once, not at each retry
+                _log.exception("reload failed by an unexpected exception")
+                self.logged = problem
+            self._count_failed(problem)
 
     async def _ask(self) -> ProviderSnapshot[P]:
         name = type(self.reloader).__name__

@@ -236,7 +236,7 @@ async def test_a_silent_owner_is_given_up_after_the_connect_timeout(
 
 
 async def test_a_row_that_cannot_be_used_is_told_and_the_others_are_used(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_plane() as plane:
         plane.owner.set_rows([row(1), row(2)])
@@ -248,6 +248,9 @@ async def test_a_row_that_cannot_be_used_is_told_and_the_others_are_used(
             assert [provider.name for provider in after.providers] == ["new", "depot-2"]
             assert after.providers[1] == before.providers[1]
             assert [rejection.name for rejection in remote.rejected] == ["depot-2"]
+            await remote.reload()
+    said = "rows rejected: 1; that of 'depot-2': city: is not known here"
+    assert caplog.messages.count(said) == 1
 
 
 async def test_the_latest_receipt_is_sent_and_sent_again_in_each_session(

@@ -1,6 +1,7 @@
 """Providers as rows: any class can be sent, and a row that cannot be used costs that row alone."""
 
 import dataclasses
+import logging
 from typing import Any
 
 import attrs
@@ -8,6 +9,8 @@ import hypothesis
 import hypothesis.strategies as st
 import msgspec
 import pytest
+import trio
+import trio.testing
 
 from bridgepool import MemoryReloader, ProviderSnapshot, Secret
 from bridgepool.remote import (
@@ -295,6 +298,20 @@ def test_a_row_that_becomes_something_unhashable_costs_that_row_alone() -> None:
     assert rejected.reason == "it is not hashable: give its fields types such as tuple[str, ...]"
 
 
+async def test_providers_that_cannot_be_sent_are_a_failed_reload_of_the_owner(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each retry was logged as an unexpected exception, with its traceback."""
+    source = MemoryReloader(ProviderSnapshot([Loose("north", 17j)]))
+    nobody: Any = None
+    rows, changes = RowFormat.of(Loose), source.subscribe()
+    async with open_remote_service(rows, source, changes, admit=nobody):
+        await trio.sleep(1)
+    [record] = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert "reload failed: a Loose cannot be encoded" in record.getMessage()
+    assert record.exc_info is None
+
+
 async def test_a_class_in_place_of_its_format_is_refused() -> None:
     loose: Any = Loose
     source = MemoryReloader[Loose](ProviderSnapshot(()))
@@ -304,4 +321,11 @@ async def test_a_class_in_place_of_its_format_is_refused() -> None:
             raise AssertionError("it was opened")
     with pytest.raises(TypeError, match=r"providers needs a RowFormat, not Loose: write RowFormat"):
         async with open_remote_providers(nothing, loose, name="front"):
+            raise AssertionError("it was opened")
+
+
+async def test_an_address_in_place_of_a_connector_is_refused() -> None:
+    address: Any = "ws://127.0.0.1:9000"
+    with pytest.raises(TypeError, match="connect is not callable: pass what websocket_connector"):
+        async with open_remote_providers(address, RowFormat.of(Loose), name="front"):
             raise AssertionError("it was opened")

@@ -135,6 +135,9 @@ class RemoteProviders(Generic[P]):
             table.providers, revision, fresh.epoch, allow_empty=fresh.allow_empty
         )
         if self._seen is None or not snapshot.older_than(self._seen):
+            if table.rejected and table.rejected != self._table.rejected:
+                first, count = table.rejected[0], len(table.rejected)
+                _log.warning("rows rejected: %d; that of %r: %s", count, first.name, first.reason)
             self._table, self._seen = table, snapshot
         return snapshot
 
@@ -368,9 +371,11 @@ async def open_remote_providers(
         out as it is.
 
     Raises:
-        TypeError: `rows` is not a `RowFormat`.
+        TypeError: `rows` is not a `RowFormat`, or `connect` is not callable.
     """
     require_row_format(rows, "open_remote_providers")
+    if not callable(connect):
+        raise TypeError("connect is not callable: pass what websocket_connector returns")
     services = tuple(services)
     hello = Hello(
         name=name,

@@ -19,12 +19,14 @@ import attrs
 import trio
 
 from bridgepool._changes import ChangeBus, ChangeSubscription
+from bridgepool._errors import ReloadError
 from bridgepool._pool import Replacement
 from bridgepool._refusal_log import RefusalLog
 from bridgepool._reload import ProviderReloader, watch_providers
 from bridgepool._services import open_background_nursery
 from bridgepool._snapshot import ProviderSnapshot
 from bridgepool.remote import _codec as codec
+from bridgepool.remote._errors import UnsendableError
 from bridgepool.remote._messages import Acknowledge, Goodbye
 from bridgepool.remote._owner_rows import CatchUp, OwnerRows
 from bridgepool.remote._owner_session import (
@@ -222,9 +224,12 @@ class RemoteService(Generic[P]):
         """Put a snapshot in force: mark all sessions to be sent it. Not async.
 
         Raises:
-            UnsendableError: A provider cannot be encoded.
+            ReloadError: A provider cannot be sent.
         """
-        replacement = self._rows.replace(snapshot)
+        try:
+            replacement = self._rows.replace(snapshot)
+        except UnsendableError as error:
+            raise ReloadError(str(error)) from error
         for session in tuple(self._open):
             self._end_if_revoked(session)
         return replacement
