@@ -1,5 +1,6 @@
 """`check_pool` passes good bridges and finds what is wrong with bad ones."""
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -86,6 +87,30 @@ def test_a_bridge_that_never_opens_is_not_taken_for_a_sound_one() -> None:
     says = r"your bridge of 'a' could not be opened: OSError\('the server is down'\)"
     with pytest.raises(PoolPromiseBrokenError, match=says):
         check_pool(open_no_bridge, max_examples=5)
+
+
+@asynccontextmanager
+async def open_in_real_time(key: str, snapshot: Snapshot) -> AsyncIterator[object]:
+    await trio.to_thread.run_sync(threading.Event().wait, 0.05)
+    yield key
+
+
+def test_a_bridge_that_needs_real_time_is_told_that_none_passes() -> None:
+    with pytest.raises(PoolPromiseBrokenError, match="no time passes on the mock clock"):
+        check_pool(open_in_real_time, max_examples=5)
+
+
+@asynccontextmanager
+async def open_without_closing_its_nursery(key: str, snapshot: Snapshot) -> AsyncIterator[object]:
+    await trio.open_nursery().__aenter__()
+    yield key
+
+
+def test_a_bridge_that_leaves_its_nursery_open_breaks_a_promise() -> None:
+    """The group of Trio's own error came out."""
+    says = r"your bridge of 'a', alone: RuntimeError\(.Nursery stack corrupted"
+    with pytest.raises(PoolPromiseBrokenError, match=says):
+        check_pool(open_without_closing_its_nursery, max_examples=5)
 
 
 def test_a_failing_script_tells_its_steps_in_words() -> None:

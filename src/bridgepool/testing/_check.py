@@ -9,12 +9,12 @@ import hypothesis.strategies as st
 import trio
 import trio.testing
 
-from .._errors import BuildError
+from .._errors import BuildError, BuildTimeoutError
 from .._pool import open_bridge_pool
 from .._snapshot import ProviderSnapshot
 from ._bridges import InnerOpen, PoolPromiseBrokenError
 from ._driver import Choices, Driver
-from ._running import run_check
+from ._running import naming, run_check
 
 
 def pool_scripts(max_steps: int = 40) -> st.SearchStrategy[tuple[int, ...]]:
@@ -110,12 +110,13 @@ def _check_alone(open_bridge: InnerOpen, close_timeout: float) -> None:
                     pass
             except BuildError as error:
                 cause = error.__cause__
-                raise PoolPromiseBrokenError(
-                    f"your bridge of 'a' could not be opened: {cause or error!r}"
-                ) from cause
+                problem = f"your bridge of 'a' could not be opened: {cause or error!r}"
+                if isinstance(error, BuildTimeoutError):
+                    problem += "; no time passes on the mock clock for threads, files and sockets"
+                raise PoolPromiseBrokenError(problem) from cause
         return pool.statistics().close_overruns
 
-    with _quiet_pool_log():
+    with _quiet_pool_log(), naming("your bridge of 'a', alone", PoolPromiseBrokenError):
         overruns = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     if overruns:
         raise PoolPromiseBrokenError(f"your bridge took longer than {close_timeout:g} s to close")
