@@ -11,6 +11,7 @@ from tests.e2e.files import provider, write
 from tests.e2e.process import run_gateway
 from tests.e2e.sdk_sockets import sdk_socket
 from tests.e2e.talking import start_talking_upstream
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.clients
 
@@ -33,9 +34,7 @@ async def test_a_socket_outlives_its_provider_until_the_drain_deadline_and_is_op
         await gateway.wait_event("providers replaced", generation=2)
         assert [await socket.ask("Two.") for socket in sockets] == ["m@north"] * 2
         assert not south.sockets
-        with trio.fail_after(60):
-            while south.sockets < 2:  # noqa: ASYNC110 -- the SDK opens them, in its threads
-                await trio.sleep(0.05)
+        await wait_until(lambda: south.sockets >= 2)
         for text in ("Three.", "Four."):
             assert [await socket.ask(text) for socket in sockets] == ["m@south"] * 2
         assert [socket.closed_with for socket in sockets] == [[1012], [1012]]

@@ -38,6 +38,7 @@ from tests.gateway.proxy.rig import open_rig, openai, start_upstream
 from tests.gateway.proxy.websockets.peers import connect_socket
 from tests.gateway.proxy.websockets.peers import start_upstream as start_socket_upstream
 from tests.gateway.proxy.websockets.rig import SERVED, TOKENS, Upstream, create, events
+from tests.waiting import wait_until
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "observability.md"
 CHAT = "/ai/v1/chat/completions"
@@ -319,9 +320,8 @@ async def test_a_collector_that_hangs_holds_up_neither_requests_nor_the_end(
     assert "the last spans and metrics were not sent: the collector is too slow" in caplog.messages
     late = Collector()
     nursery.start_soon(serve_http, late.handle, listeners)
-    with trio.fail_after(60):  # no thread of it runs beside the next tests
-        while any("Otel" in thread.name for thread in threading.enumerate()):  # noqa: ASYNC110 -- no event
-            await trio.sleep(0.01)
+    # No thread of it runs beside the next tests.
+    await wait_until(lambda: not any("Otel" in thread.name for thread in threading.enumerate()))
     assert len(late.named("POST /chat/completions")) == 5
 
 

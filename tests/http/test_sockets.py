@@ -3,7 +3,7 @@
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import trustme
 
 from bridgepool.http import Exchange, GracefulClose, Handler, HttpCounters, serve_http
 from tests.http.support import GET, RawClient, echo
+from tests.waiting import wait_until
 
 Listeners = Sequence[trio.abc.Listener[trio.abc.Stream]]
 
@@ -134,7 +135,7 @@ async def test_a_client_that_disconnects_without_close_notify_cancels_the_handle
         await stream.send_all(GET)
         await started.wait()
         await trio.aclose_forcefully(stream.transport_stream)
-        await until(lambda: counters.clients_left == 1)
+        await wait_until(lambda: counters.clients_left == 1)
 
 
 async def test_plain_text_on_a_tls_port_ends_that_connection_only(
@@ -151,13 +152,6 @@ async def test_plain_text_on_a_tls_port_ends_that_connection_only(
         async with await tls_stream(authority, listener) as stream:
             assert (await RawClient(stream).ask()).status == 200
     assert (counters.refused, counters.handler_errors) == (0, 0)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let the run go on until something is so; the sockets involved are the test's own."""
-    with trio.fail_after(60):
-        while not condition():
-            await trio.lowlevel.checkpoint()
 
 
 async def test_a_reset_is_noticed_while_the_handler_is_silent() -> None:

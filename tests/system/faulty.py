@@ -8,7 +8,7 @@ meanwhile.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from bridgepool.transports.websocket import Handshake, Refused, WebSocketLimits,
 from tests.e2e.asking import Asked, ask, ready, wait_ready
 from tests.gateway.control.stores import ADA, opened
 from tests.system.load import Load, open_load
+from tests.waiting import wait_until
 
 LINE = WebSocketLimits(
     handshake_timeout=2, heartbeat_interval=0.4, heartbeat_timeout=0.9, close_timeout=0.3
@@ -133,7 +134,7 @@ class World:
     async def wait_heard(self) -> None:
         """Wait until the control plane serves by the store's revision."""
         revision = (await self.store.revisions()).revision
-        await wait_for(lambda: self.hub.revisions.revision >= revision)
+        await wait_until(lambda: self.hub.revisions.revision >= revision)
 
     def options(self, **more: object) -> GatewayOptions:
         """Return the options of a gateway."""
@@ -253,10 +254,3 @@ class _Mute:
 
 async def _slowly(_: int) -> None:
     await trio.sleep(0.02)
-
-
-async def wait_for(condition: Callable[[], bool]) -> None:
-    """Wait until that is so."""
-    with trio.fail_after(GENEROUS):
-        while not condition():  # noqa: ASYNC110 -- no event tells
-            await trio.sleep(0.002)

@@ -16,7 +16,8 @@ import trustme
 
 from bridgepool.testing import Toward
 from tests.gateway.control.stores import ADA, draft
-from tests.system.faulty import LINE, open_world, wait_for
+from tests.system.faulty import LINE, open_world
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("toward", [Toward.TARGET, Toward.CLIENT])
@@ -53,7 +54,7 @@ async def test_with_tls_any_damage_anywhere_costs_the_connection_and_no_more(
             await world.point_at(upstream)
             await front.converge(upstream, f"a damaged byte toward {toward}")
             world.proxy.cut()
-            await wait_for(lambda seen=accepted: world.proxy.statistics().accepted > seen)  # type: ignore[misc]
+            await wait_until(lambda seen=accepted: world.proxy.statistics().accepted > seen)  # type: ignore[misc]
             world.proxy.heal()
         await front.wait_ready(ready=True, connected=True)
 
@@ -70,7 +71,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_with_the_reason(
         open_world(tmp_path, context=context, ca_file=ca_file) as world,
         world.front() as front,
     ):
-        await wait_for(lambda: "certificate" in caplog.text)
+        await wait_until(lambda: "certificate" in caplog.text)
         assert (await front.ready()).document["connected"] is False
         authority.issue_cert("127.0.0.1").configure_cert(context)
         await front.converge(world.north, "the certificate was replaced")
@@ -89,7 +90,7 @@ async def test_providers_that_are_too_large_leave_the_gateway_what_it_has(
         for name in names:
             await world.store.add_provider(ADA, draft(name, *(letter * 2000 for letter in "abc")))
         told = "too large" if both else "larger than its receiver accepts"
-        await wait_for(lambda: told in caplog.text)
+        await wait_until(lambda: told in caplog.text)
         await world.point_at(world.south)
         assert (await front.ask()).model == "m@north"
         for name in names:

@@ -20,9 +20,9 @@ from bridgepool.gateway._process import open_source
 from bridgepool.gateway.demo._upstream import SimulatedUpstream
 from bridgepool.gateway.sources._snapshot_file import decode_snapshot
 from tests.system.asking import Front, Home
-from tests.system.faulty import wait_for
 from tests.system.rig import make_home, open_front, run_plane, store_source
 from tests.system.secret_scan import is_in_memory
+from tests.waiting import wait_until
 
 OTHER = "sk-of-the-provider-that-is-enabled"
 
@@ -106,11 +106,11 @@ async def switch_on_and_off(
     assert not is_known()
     await switch(True)
     await front.wait_outcome("north", "ai")
-    await wait_for(is_known)
+    await wait_until(is_known)
     await switch(False)
     await front.wait_outcome("provider_disabled", "ai")
     upstream.received.clear()
-    await wait_for(lambda: not is_known())
+    await wait_until(lambda: not is_known())
     assert await front.outcome("on") == "north"
 
 
@@ -149,7 +149,7 @@ async def test_disabled_providers_send_no_secret_and_leave_none_in_the_snapshot_
                 return known != {False}
 
             await front.wait_outcome("north", "on")
-            await wait_for(lambda: not is_known())
+            await wait_until(lambda: not is_known())
             assert OTHER.encode() in recorder.seen
             await switch_on_and_off(front, north, switch, is_known)
 

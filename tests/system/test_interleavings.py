@@ -28,7 +28,8 @@ from bridgepool.remote import RemoteProviders, open_remote_providers, websocket_
 from bridgepool.testing import Toward
 from tests.gateway.control.stores import ADA, draft, opened
 from tests.remote.test_convergence import Watched, open_nothing
-from tests.system.faulty import LINE, PATIENCE, World, open_world, wait_for
+from tests.system.faulty import LINE, PATIENCE, World, open_world
+from tests.waiting import wait_until
 
 CHANGES = ("change", "change elsewhere", "add", "remove", "client", "notice", "reload")
 FAULTS = ("cut", "half cut", "cut soon", "hole", "refuse", "heal", "lose notices", "damage", "wait")
@@ -126,7 +127,7 @@ def test_any_interleaving_converges_to_the_last_revision_of_the_store_and_never_
                 await driver.change(elsewhere)
                 world.proxy.heal()
                 last = await world.store.snapshot()
-                await wait_for(lambda: pool.snapshot.revision == last.revisions.revision)
+                await wait_until(lambda: pool.snapshot.revision == last.revisions.revision)
                 found = [(each.name, str(each.base_url)) for each in pool.snapshot.providers]
                 assert found == [(row.name, row.base_url) for row in last.rows]
                 nursery.cancel_scope.cancel()

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from bridgepool.testing import Toward
-from tests.system.faulty import LINE, Front, World, open_world, wait_for
+from tests.system.faulty import LINE, Front, World, open_world
+from tests.waiting import wait_until
 
 ANOTHER_HEARTBEAT = 1.2 * LINE.heartbeat_timeout
 
@@ -59,7 +60,7 @@ async def test_a_connection_that_passes_nothing_is_given_up_by_the_heartbeat(
         world.proxy.heal()
         await front.converge(world.south, f"a black hole toward {toward}")
         # No session of before is left over.
-        await wait_for(lambda: len(world.service.sessions) == 1)
+        await wait_until(lambda: len(world.service.sessions) == 1)
 
 
 async def test_a_black_hole_that_is_shorter_than_the_heartbeat_costs_no_session(
@@ -93,7 +94,7 @@ async def test_connections_that_are_refused_for_a_while_are_tried_again(tmp_path
         await front.wait_ready(connected=False, ready=True)
         await world.point_at(world.south)
         await world.wait_heard()
-        await wait_for(lambda: world.proxy.statistics().refused >= 3)
+        await wait_until(lambda: world.proxy.statistics().refused >= 3)
         await serves_still(front, world)
         world.proxy.heal()
         await front.converge(world.south, "connections were refused")

@@ -7,7 +7,8 @@ from pathlib import Path
 import trio
 
 from bridgepool.gateway._options import GatewayOptions
-from tests.system.faulty import open_world, wait_for
+from tests.system.faulty import open_world
+from tests.waiting import wait_until
 
 
 def test_a_gateway_of_a_control_plane_polls_every_five_minutes_at_the_latest() -> None:
@@ -47,7 +48,7 @@ async def test_a_thousand_notices_in_a_second_are_a_handful_of_reloads(tmp_path:
             await trio.sleep(0.0005)
         sent = world.proxy.statistics().bytes_to_client - before
         last = (await world.store.revisions()).revision
-        await wait_for(lambda: front.gateway.pool.snapshot.revision == last)
+        await wait_until(lambda: front.gateway.pool.snapshot.revision == last)
         took = trio.current_time() - began
         reloads = status.attempts - reloads
         print(f"{reloads} reloads in {took:.2f} s of notices, {sent} bytes of them")

@@ -16,7 +16,8 @@ from bridgepool.testing import Toward
 from bridgepool.transports.websocket import WebSocketLimits, open_websocket_channel
 from tests.gateway.control.conftest import database_url, postgres_server
 from tests.gateway.control.stores import ADA, draft, opened
-from tests.system.faulty import PATIENCE, open_world, wait_for
+from tests.system.faulty import PATIENCE, open_world
+from tests.waiting import wait_until
 
 __all__ = ["database_url", "postgres_server"]
 
@@ -33,7 +34,7 @@ async def test_a_revoked_key_ends_its_session_within_a_second_and_a_new_one_brin
         old = world.gateway_key_id
         began = trio.current_time()
         await elsewhere.revoke_key(ADA, "gateway", old)
-        await wait_for(lambda: len(world.service.sessions) == 0)
+        await wait_until(lambda: len(world.service.sessions) == 0)
         took = trio.current_time() - began
         print(f"the session of a revoked key ended after {took:.3f} s")
         assert took < 10  # alone on a machine far less than 1; a heartbeat takes 20 and more
@@ -42,7 +43,7 @@ async def test_a_revoked_key_ends_its_session_within_a_second_and_a_new_one_brin
         assert "have a new one made" in str(answer.document["reason"])
         assert "session ended: this key was revoked" in caplog.text
         assert "the connection was lost: this key was revoked" in caplog.text
-        await wait_for(lambda: "refused by the control plane" in caplog.text)
+        await wait_until(lambda: "refused by the control plane" in caplog.text)
         refusals = [r for r in caplog.records if r.message == "gateway refused"]
         assert vars(refusals[0])["code"] == "unknown_key"
         await world.point_at(world.south)
@@ -70,7 +71,7 @@ async def test_a_gateway_that_takes_nothing_of_what_is_sent_cannot_put_its_revoc
         await world.wait_heard()
         began = trio.current_time()
         await world.store.revoke_key(ADA, "gateway", world.gateway_key_id)
-        await wait_for(lambda: len(world.service.sessions) == 0)
+        await wait_until(lambda: len(world.service.sessions) == 0)
         took = trio.current_time() - began
         print(f"the session that took nothing ended after {took:.3f} s")
         assert took < 10  # alone on a machine far less than 1; a heartbeat takes 20 and more

@@ -9,8 +9,9 @@ import pytest
 
 from bridgepool.gateway.sources._snapshot_file import decode_snapshot, encode_snapshot
 from tests.gateway.control.stores import ADA
-from tests.system.faulty import World, open_world, wait_for
+from tests.system.faulty import World, open_world
 from tests.system.load import open_load
+from tests.waiting import wait_until
 
 
 async def fill(world: World, file: Path) -> None:
@@ -132,7 +133,7 @@ async def test_providers_that_were_not_confirmed_for_too_long_make_it_not_ready(
         # Confirmed by the poll as long as there is a connection, though nothing changes.
         status = front.gateway.reload_status
         attempts = status.attempts
-        await wait_for(lambda: status.attempts >= attempts + 4)
+        await wait_until(lambda: status.attempts >= attempts + 4)
         assert status.staleness < 1
         assert (await front.ready()).status == 200
         down(world)
@@ -153,10 +154,10 @@ async def test_a_client_is_in_the_snapshot_file_before_a_crash_could_forget_it(
     file, copy = tmp_path / "snapshot", tmp_path / "copy"
     async with open_world(tmp_path) as world:
         async with world.front(snapshot_file=file) as front:
-            await wait_for(file.exists)
+            await wait_until(file.exists)
             size = file.stat().st_size
             assert (await front.ask()).status == 200
-            await wait_for(lambda: file.stat().st_size > size)
+            await wait_until(lambda: file.stat().st_size > size)
             copy.write_bytes(file.read_bytes())  # what a crash would leave
             copy.chmod(0o600)
         down(world)

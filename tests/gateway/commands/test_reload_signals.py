@@ -23,6 +23,7 @@ from tests.gateway.commands.test_admin_port import ADMIN, admin_url, raw
 from tests.gateway.commands.test_admin_port import ask as ask_admin
 from tests.gateway.control.test_process import run_control
 from tests.simulated import Gate
+from tests.waiting import wait_until
 
 STREAM = json.dumps({"model": "m", "stream": True}).encode()
 KEPT = "file cannot be used; keeping what it held before"
@@ -77,9 +78,7 @@ async def test_the_access_log_is_opened_anew_after_each_rotation(
     async with run_gateway(file, "--access-log", str(log)) as gateway:
         for number in (signal.SIGHUP, signal.SIGUSR1):
             await ask(gateway, "ai")
-            with trio.fail_after(60):
-                while not log.exists():  # noqa: ASYNC110 -- a thread opens it
-                    await trio.sleep(0.01)
+            await wait_until(log.exists)
             log.rename(old.with_suffix(f".{number.name}"))
             gateway.signal(number)
             await gateway.wait_event("log files reopened", signal=number.name)

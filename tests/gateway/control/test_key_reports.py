@@ -36,6 +36,7 @@ from tests.gateway.control.planes import session, wait_for
 from tests.gateway.control.stores import ADA, draft, opened
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.test_key_failover import Keyed, start
+from tests.waiting import wait_until
 
 OLD, NEW = "sk-old-0123456789abcdefgh", "sk-new-0123456789-stuvwxyz"
 CHAT = b"/ai/v1/chat/completions"
@@ -101,9 +102,7 @@ async def following(url: str, upstream: Keyed, nursery: trio.Nursery) -> AsyncIt
             ) as gateway,
         ):
             plane.report_keys(gateway.key_report)
-            with trio.fail_after(60):
-                while gateway.why_not_ready():  # noqa: ASYNC110 -- no event tells
-                    await trio.sleep(0.001)
+            await wait_until(lambda: not gateway.why_not_ready())
             await nursery.start(partial(serve_http, gateway.handle, listeners))
             yield Following(store, hub, service, plane, gateway, address)
             nursery.cancel_scope.cancel()
@@ -184,9 +183,7 @@ async def test_a_gateway_with_the_store_itself_tells_when_a_key_is_safe_to_revok
             usage = (await StoreAdmin(store, ADA).do(get_provider, "ai")).key_usage
             assert [one.unknown for one in usage] == [(name,)]  # it is not open yet
             source.follow_keys(gateway.key_report)
-            with trio.fail_after(60):
-                while gateway.why_not_ready():  # noqa: ASYNC110 -- no event tells
-                    await trio.sleep(0.001)
+            await wait_until(lambda: not gateway.why_not_ready())
             await nursery.start(partial(serve_http, gateway.handle, listeners))
             upstream.gate = trio.Event()
             async with trio.open_nursery() as asking:

@@ -20,6 +20,7 @@ from bridgepool.gateway.control.store import budgets_of
 from bridgepool.gateway.limits._draws import Draw
 from bridgepool.gateway.limits._share_pool import ShareDemand
 from tests.gateway.control.stores import ADA, NEW_YEAR, Clock, opened
+from tests.waiting import wait_until
 
 DAY = 86400.0
 DRAW = Draw(
@@ -149,9 +150,7 @@ async def test_a_store_that_can_be_used_again_is_noticed_without_a_report(
         assert lines() == ["budgets cannot be drawn from the store"]
         shares.end("one")  # nobody asks any more
         rename("elsewhere", "budgets")
-        with trio.fail_after(30):
-            while len(lines()) < 2:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.01)
+        await wait_until(lambda: len(lines()) >= 2)
         assert lines()[1:] == ["budgets can be drawn again"]
         await other.spend()
         assert other.used > 0
@@ -218,9 +217,7 @@ async def test_a_control_plane_that_stops_gives_back_what_nobody_holds(database_
 
 
 async def wait_part(shares: LimitShares, part: tuple[int, int]) -> None:
-    with trio.fail_after(60):
-        while shares._ledger.part != part:  # noqa: ASYNC110 -- no event tells
-            await trio.sleep(0.01)
+    await wait_until(lambda: shares._ledger.part == part)
 
 
 async def test_each_running_control_plane_gives_its_part_of_a_rate(tmp_path: Path) -> None:

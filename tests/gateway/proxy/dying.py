@@ -10,6 +10,7 @@ import trio
 
 from tests.gateway.proxy.raw import raw_upstream, read_head
 from tests.ports import free_port
+from tests.waiting import wait_until
 
 HANG = b"hang"
 CUT = b""
@@ -58,9 +59,7 @@ class Dying:
 
     async def wait_count(self, count: int) -> None:
         """Wait until so many requests came."""
-        with trio.fail_after(60):
-            while self.count < count:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: self.count >= count)
 
 
 async def start_dying(nursery: trio.Nursery, *answers: bytes, then: bytes = answer(200)) -> Dying:

@@ -27,6 +27,7 @@ from bridgepool.gateway.limits._prices import PriceTable
 from bridgepool.gateway.providers import PROVIDER_TYPES, Client, Clients, Provider, ProviderType
 from bridgepool.gateway.usage._bodies import BodyRecorder
 from bridgepool.http import Headers, HttpLimits, UpstreamClient, open_upstream_client, serve_http
+from tests.waiting import wait_until
 
 CHAT = "/chat/completions"
 
@@ -75,9 +76,7 @@ class Rig:
 
     async def wait_requests(self, count: int) -> None:
         """Wait until so many requests are being served, and wait for something."""
-        with trio.fail_after(60):
-            while self.gateway.statistics().requests < count:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: self.gateway.statistics().requests >= count)
         await trio.testing.wait_all_tasks_blocked()
 
     def set_clients(self, *clients: Client) -> None:
@@ -88,9 +87,7 @@ class Rig:
         """Change the providers, and wait until that is in force."""
         snapshot = ProviderSnapshot(providers, allow_empty=True)
         self.source.replace(snapshot)
-        with trio.fail_after(60):
-            while self.gateway.pool.snapshot is not snapshot:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: self.gateway.pool.snapshot is snapshot)
 
     async def ask(
         self, target: str, body: object = None, headers: Headers = (), method: str = ""

@@ -12,6 +12,7 @@ from bridgepool.gateway import GatewaySettings, Outcome
 from bridgepool.http import UpstreamError, UpstreamLimits
 from tests.gateway.proxy.raw import raw_upstream, read_head
 from tests.gateway.proxy.rig import Rig, open_rig, openai
+from tests.waiting import wait_until
 
 CHAT = "/ai/v1/chat/completions"
 CLIENTS, ROUNDS, REPLACEMENTS = 30, 12, 40
@@ -71,9 +72,7 @@ async def test_churn_leaves_nothing_and_every_request_has_one_outcome(
             while not seen["200 in the end"]:
                 await ask(rig, seen, " in the end")
         await rig.gateway.pool.wait_drained(rig.gateway.pool.generation - 1)
-        with trio.fail_after(60):
-            while rig.gateway.statistics().requests:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: not rig.gateway.statistics().requests)
         await trio.testing.wait_all_tasks_blocked()
         pool, gateway = rig.gateway.pool.statistics(), rig.gateway.statistics()
     assert (pool.leased, pool.draining, pool.close_overruns, pool.close_failures) == (0, 0, 0, 0)

@@ -19,6 +19,7 @@ from bridgepool.gateway.providers._key_fingerprint import fingerprint
 from bridgepool.http import Exchange, Headers, serve_http
 from tests.gateway.proxy.raw import connect
 from tests.gateway.proxy.rig import Rig, anthropic, open_rig, openai, own_refusals
+from tests.waiting import wait_until
 
 CHAT = "/ai/v1/chat/completions"
 
@@ -330,9 +331,7 @@ async def test_a_client_that_is_still_sending_sends_on_to_the_next_key(
         if expect:
             await client.read_until(b"100 Continue\r\n\r\n")
         await client.send(body[:100_000])
-        with trio.fail_after(60):
-            while len(upstream.seen) < 3:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: len(upstream.seen) >= 3)
         await client.send(body[100_000:])
         await client.read_until(b'"key": "c"')
     assert upstream.seen == ["a", "b", "c"]

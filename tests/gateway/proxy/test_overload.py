@@ -13,6 +13,7 @@ from bridgepool.gateway.providers import Provider
 from tests.gateway.proxy.dying import start_dying
 from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head
 from tests.gateway.proxy.rig import CHAT, Answer, Rig, open_rig, openai
+from tests.waiting import wait_until
 
 AI = f"/ai/v1{CHAT}"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -37,9 +38,7 @@ class Gate:
             self._permits.release()
 
     async def wait_arrived(self, count: int) -> None:
-        with trio.fail_after(60):
-            while len(self.arrived) < count:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: len(self.arrived) >= count)
 
 
 async def ask(rig: Rig, answers: list[Answer]) -> None:
@@ -108,9 +107,7 @@ async def test_a_new_limit_holds_at_once_and_requests_from_before_keep_it(
         await admission.enter()
 
         async def wait_for(waiting: int) -> None:
-            with trio.fail_after(60):
-                while admission.waiting != waiting:  # noqa: ASYNC110 -- no event tells
-                    await trio.sleep(0.001)
+            await wait_until(lambda: admission.waiting == waiting)
 
         async with trio.open_nursery() as asking:
             for _ in range(2):

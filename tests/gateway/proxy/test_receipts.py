@@ -19,6 +19,7 @@ from bridgepool.gateway.proxy._runtimes import CheckProvider, OpenRuntime, Runti
 from bridgepool.gateway.upstreams._upstream_state import UpstreamStates
 from bridgepool.http import UpstreamLimits
 from tests.gateway.proxy.rig import openai
+from tests.waiting import wait_until
 
 SETTINGS = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 URL = "http://127.0.0.1:9/v1"
@@ -70,9 +71,7 @@ async def test_an_older_revision_is_not_told() -> None:
     ) as gateway:
         await sink.wait_for(5)
         source.replace(at(4, openai(URL, "older")))
-        with trio.fail_after(60):
-            while not gateway.reload_status.out_of_date:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: gateway.reload_status.out_of_date)
         await trio.testing.wait_all_tasks_blocked()
         assert [receipt.revision for receipt in sink.receipts] == [5]
 

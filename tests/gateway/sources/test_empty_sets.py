@@ -26,6 +26,7 @@ from bridgepool.remote import Identity
 from tests.gateway.control.stores import ADA, draft, opened
 from tests.gateway.proxy.rig import openai
 from tests.gateway.test_protocol import row
+from tests.waiting import wait_until
 
 SETTINGS = GatewaySettings(allow_anonymous=True, min_reload_interval=0.001)
 AI = openai("http://127.0.0.1:9/v1")
@@ -37,17 +38,13 @@ def readiness(gateway: Gateway) -> dict[str, Any]:
 
 async def until_reload_failed(gateway: Gateway) -> str:
     status = gateway.reload_status
-    with trio.fail_after(60):
-        while not status.failures_in_a_row:  # noqa: ASYNC110 -- no event tells
-            await trio.sleep(0.005)
+    await wait_until(lambda: status.failures_in_a_row)
     assert status.last_error is not None
     return status.last_error
 
 
 async def until_providers(gateway: Gateway, count: int) -> None:
-    with trio.fail_after(60):
-        while len(gateway.pool.snapshot.providers) != count:  # noqa: ASYNC110 -- no event tells
-            await trio.sleep(0.005)
+    await wait_until(lambda: len(gateway.pool.snapshot.providers) == count)
 
 
 @asynccontextmanager
@@ -74,9 +71,7 @@ async def test_an_empty_set_that_is_not_intended_replaces_nothing_and_is_reporte
 async def test_a_gateway_that_never_had_a_provider_is_not_ready() -> None:
     source = MemoryReloader(ProviderSnapshot[Provider](()))
     async with followed(source) as gateway:
-        with trio.fail_after(60):
-            while gateway.reload_status.last_success is None:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.005)
+        await wait_until(lambda: gateway.reload_status.last_success is not None)
         assert readiness(gateway)["reason"] == "no providers"
         source.replace(ProviderSnapshot([AI]))
         await until_providers(gateway, 1)
@@ -165,9 +160,7 @@ async def test_a_new_store_makes_no_gateway_ready_and_an_emptied_one_must_be_int
     tmp_path: Path,
 ) -> None:
     async with opened(str(tmp_path / "store.db")) as store, from_store(store) as gateway:
-        with trio.fail_after(60):
-            while gateway.reload_status.last_success is None:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.005)
+        await wait_until(lambda: gateway.reload_status.last_success is not None)
         assert gateway.why_not_ready() == "no providers"
         await store.add_provider(ADA, draft("ai"))
         await until_providers(gateway, 1)
@@ -201,9 +194,7 @@ async def test_a_control_plane_passes_on_whether_an_empty_set_is_intended() -> N
         await until_providers(gateway, 0)
         assert gateway.why_not_ready() is None
         backend.set_rows([row(1, type="of-a-newer-version")])
-        with trio.fail_after(60):
-            while gateway.pool.snapshot.revision != backend.revisions.revision:  # noqa: ASYNC110
-                await trio.sleep(0.005)
+        await wait_until(lambda: gateway.pool.snapshot.revision == backend.revisions.revision)
         assert gateway.why_not_ready() == "no provider can be used"
 
 

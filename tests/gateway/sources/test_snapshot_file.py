@@ -30,6 +30,7 @@ from bridgepool.gateway.sources._snapshot_file import (
     encode_snapshot,
     read_snapshot_keys,
 )
+from tests.waiting import wait_until
 
 PROVIDERS = ProviderSnapshot(
     (
@@ -268,9 +269,7 @@ async def test_how_old_it_has_become_is_noted_while_nobody_confirms_it(
     assert 5000 <= found.age < 5060
     async with trio.open_nursery() as nursery:
         nursery.start_soon(file.run)
-        with trio.fail_after(60):
-            while path.read_bytes() == data:  # noqa: ASYNC110 -- no event tells
-                await trio.sleep(0.001)
+        await wait_until(lambda: path.read_bytes() != data)
         nursery.cancel_scope.cancel()
     back = Moment(long_ago.wall + 1, 1.0, "a later boot")
     monkeypatch.setattr(Moment, "now", staticmethod(lambda: back))
