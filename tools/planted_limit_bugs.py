@@ -14,6 +14,8 @@ _SHARE_TESTS = (
     "tests/gateway/limits/test_shares.py",
 )
 _LOST_TESTS = ("tests/gateway/limits/test_lost_shares.py",)
+_DRAW_TESTS = ("tests/gateway/limits/test_budget_draws.py",)
+_POOL_TESTS = ("tests/gateway/limits/test_share_pool.py",)
 _REPORT_TESTS = ("tests/gateway/sources/test_limit_reports.py",)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
 _CHARGE_TESTS = ("tests/gateway/proxy/test_client_charges.py",)
@@ -170,6 +172,20 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         ("tests/gateway/limits/test_large_estimates.py",),
         "gateway/limits/_leased.py:LeasedScope.settle",
         "min(part.share - difference, most)", "part.share - difference",
+    ),
+    bug(
+        "what another control plane gave back is taken for a store that was restored",
+        _DRAW_TESTS, f"{_POOL}:SharePool._draw",
+        "(self.total or 0.0) if alone else 0.0", "self.total or 0.0",
+    ),
+    bug(
+        "what is reported while a draw runs is not drawn", _DRAW_TESTS,
+        "gateway/limits/_shares.py:ShareLedger.drew", "if self._short[pool_id]:", "if True:",
+    ),
+    bug(
+        "a store that is away counts as back when nobody asks", _DRAW_TESTS,
+        "gateway/limits/_shares.py:ShareLedger.draws", "list(islice(self._short, most))",
+        "[one for one in islice(self._short, most) if self._pools[one].is_short(now)]",
     ),
     bug(
         "what gateways hold of a budget is taken for a spare", _SHARE_TESTS,

@@ -41,7 +41,8 @@ class Draw:
     wanted: float = 0.0
     """What is taken beside that, as far as it is left."""
     seen: float = 0.0
-    """What was spent when the store was asked last; one that has less was restored."""
+    """What was spent when the store was asked last, if nobody else gives back: one that has less
+    was restored."""
 
     def is_met_by(self, drawn: Drawn) -> bool:
         """Return whether that is all, but for rounding."""

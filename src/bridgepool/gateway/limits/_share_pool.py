@@ -190,9 +190,14 @@ class SharePool:
         least = BUDGET_CHUNK * self.limit / 2
         return self.total is None or not 0 <= owed <= self.limit * ROUNDING or wanted > least
 
-    def draw(self, now: float) -> Draw:
-        """Return what is to be drawn from the store, however little."""
-        return self._draw(*self._lacking(now))
+    def draw(self, now: float, *, alone: bool) -> Draw:
+        """Return what is to be drawn from the store, however little.
+
+        Args:
+            now: The time.
+            alone: Whether there is no other control plane: one may give back what was seen.
+        """
+        return self._draw(*self._lacking(now), alone=alone)
 
     def _lacking(self, now: float) -> tuple[float, float]:
         """Return what is owed, or less than 0 to be given back, and what is wanted beside that."""
@@ -205,12 +210,12 @@ class SharePool:
         wanted = unmet + chunk - max(0.0, slack) if asking and now >= self.draw_again else 0.0
         return max(0.0, -slack), max(0.0, wanted)
 
-    def give_back(self) -> Draw | None:
+    def give_back(self, *, alone: bool) -> Draw | None:
         """Return what is to be written to the store when nothing more will be given."""
         slack = self.drawn - self.spent - self.held
-        return self._draw(-slack, 0.0) if self.stored and slack else None
+        return self._draw(-slack, 0.0, alone=alone) if self.stored and slack else None
 
-    def _draw(self, owed: float, wanted: float) -> Draw:
+    def _draw(self, owed: float, wanted: float, *, alone: bool) -> Draw:
         scope, name, rule = self.pool_id
         return Draw(
             scope=scope,
@@ -221,7 +226,7 @@ class SharePool:
             limit=self.limit,
             owed=owed,
             wanted=wanted,
-            seen=self.total or 0.0,
+            seen=(self.total or 0.0) if alone else 0.0,
         )
 
     def drew(self, draw: Draw, drawn: Drawn, now: float) -> None:

@@ -168,6 +168,10 @@ class ShareLedger:
         """Return whether a report asks for something that is to be drawn first."""
         return any(self._short.get(pool.pool_id) is False for pool, _holder in noted)
 
+    @property
+    def _is_alone(self) -> bool:
+        return self.part[1] <= 1
+
     def draws(self, now: float, most: int) -> list[Draw]:
         """Return what is to be drawn from the store now, again and again until `drew`.
 
@@ -177,7 +181,7 @@ class ShareLedger:
         """
         begun = list(islice(self._short, most))
         self._short.update(dict.fromkeys(begun, True))
-        return [self._pools[pool_id].draw(now) for pool_id in begun]
+        return [self._pools[pool_id].draw(now, alone=self._is_alone) for pool_id in begun]
 
     def drew(self, draws: Sequence[Draw], drawn: Sequence[Drawn], now: float) -> None:
         """Take what was drawn, in the order of the draws."""
@@ -189,5 +193,5 @@ class ShareLedger:
 
     def give_back(self) -> list[Draw]:
         """Return what to write to the store at the end, when nothing more will be given."""
-        found = (pool.give_back() for pool in self._pools.values())
+        found = (pool.give_back(alone=self._is_alone) for pool in self._pools.values())
         return [draw for draw in found if draw is not None]
