@@ -14,7 +14,10 @@ _SHARE_TESTS = (
     "tests/gateway/limits/test_shares.py",
 )
 _LOST_TESTS = ("tests/gateway/limits/test_lost_shares.py",)
-_DRAW_TESTS = ("tests/gateway/limits/test_budget_draws.py",)
+_DRAW_TESTS = (
+    "tests/gateway/limits/test_budget_draws.py",
+    "tests/gateway/limits/test_budget_sums.py",
+)
 _POOL_TESTS = ("tests/gateway/limits/test_share_pool.py",)
 _REPORT_TESTS = ("tests/gateway/sources/test_limit_reports.py",)
 _USE_TESTS = ("tests/gateway/proxy/test_client_use.py",)
@@ -186,6 +189,36 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         "a store that is away counts as back when nobody asks", _DRAW_TESTS,
         "gateway/limits/_shares.py:ShareLedger.draws", "list(islice(self._short, most))",
         "[one for one in islice(self._short, most) if self._pools[one].is_short(now)]",
+    ),
+    bug(
+        "a gateway that notices midnight first has its first requests free", _POOL_TESTS,
+        f"{_POOL}:SharePool.note", "if same or not is_new:", "if same:",
+    ),
+    bug(
+        "what a gateway spent yesterday counts today with another control plane", _POOL_TESTS,
+        f"{_POOL}:SharePool.note", "if same or not is_new:", "if True:",
+    ),
+    bug(
+        "a share that a gateway brings from another control plane is drawn again", _DRAW_TESTS,
+        f"{_POOL}:SharePool.note", "self.drawn += max(0.0, asked.held)", "pass",
+    ),
+    bug(
+        "a store that has nothing left is asked with each report", _DRAW_TESTS,
+        f"{_POOL}:SharePool._lacking", "asking and now >= self.draw_again", "asking",
+    ),
+    bug(
+        "what is given back of a lowered limit is held", _DRAW_TESTS,
+        f"{_POOL}:SharePool._lacking", "max(0.0, chunk - each.held)", "chunk - each.held",
+    ),
+    bug(
+        "a gateway that is gone asks for shares", _POOL_TESTS,
+        f"{_POOL}:SharePool.give",
+        "for each in self.holders.values() if each.gone is None]",
+        "for each in self.holders.values()]",
+    ),
+    bug(
+        "what a killed gateway used is forgotten with the last gateway", _POOL_TESTS,
+        "gateway/limits/_shares.py:ShareLedger.end", " and not pool.lost.remaining(now)", "",
     ),
     bug(
         "what gateways hold of a budget is taken for a spare", _SHARE_TESTS,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from bridgepool.gateway.limits._draws import Draw, Drawn
 from bridgepool.gateway.limits._share_pool import Share, ShareDemand
@@ -127,6 +125,43 @@ def test_a_limit_that_was_lowered_is_what_is_given_of() -> None:
     assert plane.report("c", budget(0, limit=100)).share == 2
 
 
+def test_what_is_given_back_of_a_limit_that_was_lowered_is_what_nobody_holds() -> None:
+    plane = Plane()
+    plane.report("a", budget(0))
+    plane.draw()
+    assert plane.report("a", budget(0)).share == 20
+    plane.report("b", budget(0, limit=100))
+    assert plane.draw() == [(-16, 0)]
+
+
+def test_what_was_drawn_is_not_given_beyond_a_limit_that_was_exceeded_elsewhere() -> None:
+    plane = Plane()
+    plane.report("a", budget(0))
+    plane.draw()
+    plane.report("a", budget(0))
+    plane.stored = 1020.0
+    plane.report("b", budget(0))
+    plane.draw()
+    assert plane.report("b", budget(0)) == Share(0, 20)  # that is what "a" holds
+
+
+def test_a_gateway_that_brings_its_share_adds_nothing_to_what_is_left() -> None:
+    plane = Plane()
+    plane.report("a", budget(0))
+    plane.draw()
+    assert plane.report("b", budget(20)).remaining == 1000
+    assert plane.draw() == []  # nor is it drawn again
+
+
+def test_what_a_gateway_spent_beyond_its_share_is_not_given_to_others() -> None:
+    plane = Plane()
+    plane.report("a", budget(0))
+    plane.draw()
+    plane.report("a", budget(0))
+    plane.ledger.note("a", [budget(-8, 28)], 0.0, NEW_YEAR)
+    assert plane.report("b", budget(0)).share == 12
+
+
 def test_a_store_with_too_little_left_is_asked_again_after_a_moment() -> None:
     plane = Plane(stored=990.0)
     plane.report("a", budget(0))
@@ -217,6 +252,20 @@ def test_a_control_plane_that_is_alone_knows_of_a_store_that_was_restored() -> N
     assert plane.stored == 560
 
 
+def test_what_could_not_be_drawn_is_asked_for_again_even_if_nobody_needs_it() -> None:
+    """Else the next attempt draws nothing, and so it succeeds while the store is away."""
+    plane = Plane()
+    plane.report("a", budget(0))
+    plane.draw()
+    plane.report("a", budget(0))
+    plane.ledger.begin("b")
+    plane.ledger.note("b", [budget(0)], 0.0, NEW_YEAR)
+    assert [draw.wanted for draw in plane.draws()] == [20]
+    plane.ledger.end("b", 0.0)
+    assert plane.draw() == [(0, 0)]
+    assert plane.draws() == []
+
+
 def test_what_is_reported_while_a_draw_runs_is_drawn_next() -> None:
     plane = Plane()
     plane.report("a", budget(0))
@@ -258,167 +307,10 @@ def test_budgets_that_are_spent_or_short_are_not_dropped(monkeypatch: pytest.Mon
     for client in "xyz":
         plane.report("b", budget(0, client=client))
     assert [draw.id for draw in plane.draws()] == ["ada", "x", "y", "z"]
-
-
-@attrs.define(eq=False)
-class Gateway:
-    """What a gateway holds of a budget, and has used."""
-
-    name: str
-    plane: int | None = None
-    held: float = 0.0
-    used: float = 0.0
-    unconfirmed: float = 0.0
-    """What its control plane counts as held beside that, until the next report."""
-
-
-@attrs.define(eq=False)
-class OneBudget:
-    """A budget in a store, with the ledgers of two control planes and three gateways."""
-
-    now: float = 0.0
-    stored: float = 0.0
-    lost: float = 0.0
-    """What counts as spent since a gateway did not confirm that it does not hold it."""
-    spent_beyond: float = 0.0
-    """What gateways spent beyond their shares."""
-    ledgers: list[ShareLedger] = attrs.field(
-        factory=lambda: [ShareLedger(0.0, (), True) for _ in range(2)]
-    )
-    drawing: list[list[Draw]] = attrs.field(factory=lambda: [[], []])
-    gateways: list[Gateway] = attrs.field(factory=lambda: [Gateway(name) for name in "abc"])
-
-    def __attrs_post_init__(self) -> None:
-        for number, ledger in enumerate(self.ledgers):
-            ledger.part = (number, 2)
-
-    def move(self, gateway: Gateway, plane: int | None) -> None:
-        """Connect a gateway to a control plane, or to none."""
-        if gateway.plane is not None:
-            self.ledgers[gateway.plane].end(gateway.name, self.now)
-        # What it spent beyond its share it reports again.
-        self.lost += gateway.unconfirmed + max(0.0, -gateway.held)
-        gateway.unconfirmed = 0.0
-        gateway.plane = plane
-        if plane is not None:
-            self.ledgers[plane].begin(gateway.name)
-
-    def report(
-        self, gateway: Gateway, part: float, *, draws: bool = True, arrives: bool = True
-    ) -> None:
-        """Spend a part of what a gateway holds, or more than that, and report."""
-        spent = part * max(10.0, gateway.held)
-        self.spent_beyond += max(0.0, spent - max(0.0, gateway.held))
-        gateway.held, gateway.used = gateway.held - spent, gateway.used + spent
-        if gateway.plane is None:
-            return
-        ledger, demand = self.ledgers[gateway.plane], 1.0 if part else 0.0
-        asked = budget(gateway.held, gateway.used, demand=demand)
-        noted = ledger.note(gateway.name, [asked], self.now, NEW_YEAR)
-        if draws:
-            self.begin(gateway.plane)
-            self.answer(gateway.plane)
-        [share] = ledger.give(noted, self.now)
-        assert 0 <= share.remaining <= 1000
-        most = max(0.0, gateway.held, share.share)
-        if arrives:
-            gateway.held = share.share
-        gateway.unconfirmed = most - max(0.0, gateway.held)
-
-    def begin(self, plane: int) -> None:
-        """Ask the store for what is to be drawn; it has not answered yet."""
-        failed = self.drawing[plane]
-        self.drawing[plane] = self.ledgers[plane].draws(self.now, 10)
-        assert self.drawing[plane] or not failed  # so only the store can let it succeed
-
-    def answer(self, plane: int) -> None:
-        """Let the store answer."""
-        draws, self.drawing[plane] = self.drawing[plane], []
-        drawn = []
-        for draw in draws:
-            drawn.append(draw.take_from(self.stored))
-            self.stored = drawn[-1].spent
-        self.ledgers[plane].drew(draws, drawn, self.now)
-
-    def end(self) -> float:
-        """Let the store answer, and stop the control planes; return what was spent then."""
-        for plane, ledger in enumerate(self.ledgers):
-            self.begin(plane)
-            self.answer(plane)
-            assert ledger.draws(self.now, 10) == []
-            left = ledger.give_back()
-            assert all(one.owed <= 1e-6 for one in left)  # what was owed was drawn
-            self.stored += sum(one.owed for one in left)
-        return self.stored
-
-
-_STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["report"] * 6 + ["move", "leave", "begin", "answer", "wait"]),
-        st.integers(0, 2),  # the gateway
-        st.integers(0, 1),  # the control plane
-        st.sampled_from([0.0, 0.3, 1.0, 1.5]),  # what is spent
-        st.sampled_from(["fails", "is lost", "works", "works", "works"]),
-        st.sampled_from([1.0, 6.0, 70.0]),  # the time
-    ),
-    min_size=10,
-    max_size=50,
-)
-
-
-@given(_STEPS)
-def test_what_is_drawn_in_the_end_is_what_was_spent_or_is_held(
-    steps: list[tuple[str, int, int, float, str, float]],
-) -> None:
-    """What was owed and could not be drawn was forgotten, if that gateway was gone afterwards.
-
-    Nor was the store asked again then: the next attempt drew nothing, and so it succeeded.
-    """
-    world = OneBudget()
-    for kind, number, plane, part, how, seconds in steps:
-        gateway = world.gateways[number]
-        if kind == "report":
-            if gateway.plane is None:
-                world.move(gateway, plane)
-            world.report(gateway, part, draws=how != "fails", arrives=how != "is lost")
-        elif kind == "move":
-            world.move(gateway, plane)
-        elif kind == "leave":
-            world.report(gateway, part)
-            world.move(gateway, None)
-        elif kind == "begin":
-            world.begin(plane)
-        elif kind == "answer":
-            world.answer(plane)
-        else:
-            world.now += seconds
-        used = sum(each.used + each.held for each in world.gateways)
-        assert used <= 1000 + world.spent_beyond + 1e-3
-    drawn = world.end()
-    assert drawn >= used - 1e-3
-    most = sum(each.used + max(0.0, each.held) + each.unconfirmed for each in world.gateways)
-    assert drawn <= most + world.lost + 1e-3
-
-
-@given(_STEPS)
-def test_a_gateway_that_asks_gets_a_share_for_as_long_as_there_is_one(
-    steps: list[tuple[str, int, int, float, str, float]],
-) -> None:
-    world = OneBudget()
-    first, *others = world.gateways
-    for kind, number, plane, part, how, seconds in steps:
-        gateway = others[number % 2]
-        if kind == "report":
-            if gateway.plane is None:
-                world.move(gateway, plane)
-            world.report(gateway, part, draws=how != "fails", arrives=how != "is lost")
-        elif kind in ("move", "leave"):
-            world.move(gateway, plane if kind == "move" else None)
-        else:
-            world.now += seconds
-    world.move(first, 0)
-    for _ in range(3):
-        world.now += 6.0
-        world.report(first, 0.1)
-    if world.stored <= 800:
-        assert first.held == pytest.approx(20)
+    plane = Plane(ShareLedger(-100.0))
+    for client in ("ada", "bob"):
+        plane.report("a", budget(0, demand=0, client=client))
+    plane.ledger.end("a", 0.0)
+    plane.now = 70.0
+    plane.report("b", budget(0, client="x"))
+    assert [name for _scope, name, _rule in plane.ledger._pools] == ["x"]

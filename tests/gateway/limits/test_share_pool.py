@@ -57,13 +57,12 @@ def test_a_gateway_without_demand_keeps_the_least_share_of_what_it_holds() -> No
 
 def test_gateways_that_are_gone_ask_for_nothing() -> None:
     plane = Plane()
-    plane.begin("a", "b")
-    plane.report("a", 10, 1000)
-    plane.report("a", 10, 0)
-    plane.report("a", 10, 1000)
+    plane.begin("a", "b", "c")
+    plane.report("c", 90, 1)
+    plane.report("a", 10, 100)
+    plane.report("c")
     plane.ledger.end("a", 0.0)
-    plane.report("b", 0, 100)
-    assert plane.report("b", 0, 100).share <= 90
+    assert plane.report("b", 0, 100).share == 90  # until what it held is free, too
 
 
 def test_a_gateway_that_comes_back_in_time_keeps_its_share() -> None:
@@ -112,6 +111,19 @@ def test_units_are_whole_and_none_is_left() -> None:
     assert plane.report("b", 1, 1e-3).share == 2
 
 
+@pytest.mark.parametrize("rule", ["max_concurrent", "tokens_per_minute"])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_control_planes_give_together_what_the_limit_says(rule: str, count: int) -> None:
+    given = []
+    for number in range(count):
+        plane = Plane(rule=rule, limit=5)
+        plane.ledger.part = (number, count)
+        plane.begin("a")
+        given.append(plane.report("a", 0, 10).share)
+    assert sum(given) == pytest.approx(5)
+    assert max(given) - min(given) <= 1
+
+
 def test_what_is_passed_on_of_a_killed_gateway_counts_once() -> None:
     plane = Plane()
     plane.begin("a", "b", "c")
@@ -142,17 +154,16 @@ def test_what_is_lost_is_taken_of_what_a_share_grows_by() -> None:
 
 
 def test_of_gateways_that_do_not_come_back_what_is_free_counts_as_taken() -> None:
-    plane = Plane(ShareLedger(0.0, ("a", "x")), now=1.0)
-    plane.begin("a")
+    plane = Plane(ShareLedger(0.0, ("a", "b", "x")), now=1.0)
+    plane.begin("a", "b")
     assert plane.report("a", 60, 1000).taken == 0
+    plane.report("b", 20)
     plane.now = 10.0
     found = plane.report("a", 60, 1000)
-    assert (found.share, found.taken) == (100, 40 * (1 - 10 / 60))
+    assert (found.share, found.taken) == (80, 20 * (1 - 10 / 60))
     plane.now = 90.0
-    plane.begin("b")
-    plane.report("b", 40, 1)
     plane.ledger.end("b", 80.0)
-    assert plane.report("a", 60, 1000).taken == pytest.approx(40 * (1 - 10 / 60))
+    assert plane.report("a", 60, 1000).taken == pytest.approx(20 * (1 - 10 / 60))
     plane = Plane(ShareLedger(0.0, ("a",)), now=10.0)
     plane.begin("a")
     assert plane.report("a", 60, 1000) == Share(100, 100)

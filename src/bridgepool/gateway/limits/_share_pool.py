@@ -144,7 +144,7 @@ class SharePool:
         elif self.period is not None:
             same = asked.period == holder.period
             # What a gateway spent before this one started counts, if it was in this period.
-            if same or not is_new or asked.period == self.start:
+            if same or not is_new:
                 self.spent = max(0.0, self.spent + asked.used - (holder.used if same else 0.0))
         if holder.given.taken and asked.held >= holder.given.share * (1 - ROUNDING):
             self.lost.pass_on(holder.given.taken, now)
@@ -175,10 +175,9 @@ class SharePool:
             unheld = (free - holder.held) / max(1, gateways)
             target = min(target, holder.held + max(unheld, holder.demand))
         if settling and not self.stored:
-            small = max(LEAST_SHARE * self.limit, 1.0 if whole_units else 0.0)
-            target = min(target, max(holder.held, small))
+            target = min(target, max(holder.held, LEAST_SHARE * self.limit))
         share = min(math.ceil(target - ROUNDING) if whole_units else target, free)
-        share = max(0.0, math.floor(share + ROUNDING) if whole_units else share)
+        share = max(0.0, math.floor(share) if whole_units else share)
         holder.held = max(holder.held, share)
         return share
 
