@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Test processes at a time; a core each. JOBS=0 runs the suite in one process.
-JOBS ?= 2
+# Test processes at a time; `auto` is one for each core, and 0 runs the suite in this process.
+JOBS ?= auto
 # Seconds under load of the system that is killed in the middle: make soak SOAK_SECONDS=600
 SOAK_SECONDS ?= 60
 NODE := tests/clients/node
