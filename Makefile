@@ -14,7 +14,7 @@ PYTEST := -m pytest -n $(JOBS) --dist worksteal
 # compile the package anew, and each run all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test quick check lint types coverage docs drawings mutants bench soak fuzz \
+.PHONY: help setup demo test quick check async lint types coverage docs drawings mutants bench soak fuzz \
   clients monitoring lock clean
 help:           ## list the commands
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -37,8 +37,10 @@ quick: lint     ## lint, types, and the tests of the core and the pure parts: un
 	$(BIN)/python $(PYTEST) -q tests/core tests/properties tests/gateway/providers \
 	  tests/http/test_wire.py tests/test_layers.py tests/test_invariants.py
 
-check: lint     ## format, lint, types; with the slow linter for async code, too
-	$(BIN)/flake8-async $$(find src examples -name "*.py")
+check: lint async  ## format, lint, types; with the slow linter for async code, too
+
+async: setup
+	find src examples -name "*.py" -print0 | xargs -0 -n 50 -P "$$(nproc)" $(BIN)/flake8-async
 
 lint: setup types ## format, lint, types
 	$(BIN)/ruff format --check .
