@@ -26,7 +26,7 @@ from bridgepool._secret import Secret
 from bridgepool.gateway.commands._root import STORE_VARIABLE, fail, store_argument
 from bridgepool.gateway.control._records import Actor
 from bridgepool.gateway.control.operations import Admin, Operation
-from bridgepool.gateway.providers import KEYS_LIMIT
+from bridgepool.gateway.providers import KEYS_LIMIT, MAX_KEYS
 from bridgepool.gateway.providers._access_keys import ADMIN_KEYS, other_kind
 from bridgepool.gateway.serving._logs import text_formatter
 
@@ -63,7 +63,9 @@ class Where:
     store: Annotated[str | None, Parameter(metavar="STORE")] = None
     create: bool = False
     encryption_key_file: Path | None = None
-    max_keys: Annotated[int, Parameter(metavar="COUNT")] = 5
+    max_keys: Annotated[
+        int, Parameter(validator=Number(gte=1, lte=KEYS_LIMIT), metavar="COUNT")
+    ] = MAX_KEYS
 
 
 WHERE_DEFAULT = Where()
@@ -161,8 +163,6 @@ async def _open(options: Where) -> AsyncIterator[Admin]:
         from bridgepool.gateway.control.operations._store_admin import StoreAdmin
         from bridgepool.gateway.control.store import open_store
 
-        if not 1 <= options.max_keys <= KEYS_LIMIT:
-            fail(f"--max-keys: is not from 1 to {KEYS_LIMIT}")
         if not options.create:
             check_store_exists(store, "check the name; --create makes a new, empty store")
         keys = find_encryption_keys(store, key_file=options.encryption_key_file)

@@ -11,7 +11,6 @@ import msgspec
 
 from bridgepool.gateway.commands._connecting import Wait, Where, administer
 from bridgepool.gateway.commands._root import fail
-from bridgepool.gateway.control._applied import AppliedReport
 from bridgepool.gateway.control._records import (
     AccessKeyChange,
     ApplyResult,
@@ -103,8 +102,15 @@ def report_key(options: Where, whose: str, made: NewKey | NewClient, wait: Wait)
     return report_applied(options, made.revision, wait, file=sys.stderr)
 
 
-def _wait_for(options: Where, revision: int, wait: Wait) -> AppliedReport:
-    """Wait until a revision is live; then warn of the gateways that are not there."""
+def report_applied(
+    options: Where,
+    revision: int,
+    wait: Wait,
+    *,
+    as_json: bool = False,
+    file: TextIO | None = None,
+) -> int:
+    """Wait until a revision is live and report where; returns the exit status."""
     seconds, expect = wait.wait or 0.0, wait.expect
     report = administer(
         options, lambda admin: wait_long(admin, revision, seconds, expect, wait.min)
@@ -116,19 +122,6 @@ def _wait_for(options: Where, revision: int, wait: Wait) -> AppliedReport:
         print(line, file=sys.stderr)
     if report.missing:
         print(f"not live on {', '.join(report.missing)}, expected by --expect", file=sys.stderr)
-    return report
-
-
-def report_applied(
-    options: Where,
-    revision: int,
-    wait: Wait,
-    *,
-    as_json: bool = False,
-    file: TextIO | None = None,
-) -> int:
-    """Wait until a revision is live and report where; returns the exit status."""
-    report = _wait_for(options, revision, wait)
     if as_json:
         print_json(report)
     elif report.gateways:

@@ -14,6 +14,7 @@ import attrs
 from bridgepool.gateway.providers import Headers, UsageFields
 from bridgepool.gateway.usage._event_reader import EventReader
 from bridgepool.gateway.usage._json_reader import JsonReader
+from bridgepool.gateway.usage._request_reader import content_form
 from bridgepool.gateway.usage._tokens import Findings, Usage
 
 _GZIP: Final = 31  # zlib's number for a gzip header
@@ -107,12 +108,7 @@ def make_usage_reader(fields: UsageFields, headers: Headers) -> UsageReader | No
         fields: Where the API tells it.
         headers: The upstream's, names in lower case.
     """
-    kind, encoding = b"", b""
-    for name, value in headers:
-        if name == b"content-type":
-            kind = value.partition(b";")[0].strip().lower()
-        elif name == b"content-encoding":
-            encoding = value.strip().lower()
+    kind, encoding = content_form(headers)
     reader: UsageReader
     if kind == b"text/event-stream":
         reader = EventReader(Findings(fields))

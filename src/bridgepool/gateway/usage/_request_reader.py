@@ -15,6 +15,7 @@ import msgspec
 from bridgepool.gateway.providers import Headers, UsageFields
 from bridgepool.gateway.usage._scanner import Scanner
 from bridgepool.gateway.usage._tokens import Findings, kept_text
+from bridgepool.http import get_header
 
 _MAX_DECODED: Final = 64 * 1024  # bytes of a whole body; others are scanned
 _MAX_STEPS: Final = 20_000
@@ -70,12 +71,14 @@ def _model_in(body: bytes) -> str:
         return ""
 
 
+def content_form(headers: Headers) -> tuple[bytes, bytes]:
+    """Return the media type of a body, and its encoding; empty if they are not given."""
+    kind = get_header(headers, b"content-type") or b""
+    encoding = get_header(headers, b"content-encoding") or b""
+    return kind.partition(b";")[0].strip().lower(), encoding.strip().lower()
+
+
 def is_plain_json(headers: Headers) -> bool:
     """Return whether the body of a request with these fields can be read."""
-    kind, encoding = b"application/json", b""
-    for name, value in headers:
-        if name == b"content-type":
-            kind = value.partition(b";")[0].strip().lower()
-        elif name == b"content-encoding":
-            encoding = value.strip().lower()
-    return kind == b"application/json" and encoding in (b"", b"identity")
+    kind, encoding = content_form(headers)
+    return kind in (b"", b"application/json") and encoding in (b"", b"identity")
