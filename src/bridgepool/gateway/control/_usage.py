@@ -35,16 +35,18 @@ Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=256)] | None
 
 
 class UsageFilter(TypedDict, total=False):
-    """Which records count, and the queries for that. What is missing or None admits all."""
+    """Which records count, and the queries for that. What is missing or None admits all.
+
+    ``since`` is the first day, `YYYY-MM-DD` in UTC, and ``until`` the day after the last one.
+    ``model`` is the model that answered; the model that was asked for, if that is not known.
+    ``client``, ``provider``, ``gateway`` and ``session`` are those of the record.
+    """
 
     since: Annotated[str, _day("The first day, in UTC, such as 2026-01-31.")] | None
-    """The first day, `YYYY-MM-DD` in UTC."""
     until: Annotated[str, _day("The day after the last, in UTC, such as 2026-02-01.")] | None
-    """The day after the last one."""
     client: Name
     provider: Name
     model: Text
-    """The model that answered; the model that was asked for, if that is not known."""
     gateway: Name
     session: Text
 
