@@ -59,6 +59,8 @@ class ConnectionLimiter:
     """Connections open now, over a limit."""
     refused: int = attrs.field(default=0, init=False)
     """Connections that were over a limit; only grows."""
+    handshakes_failed: int = attrs.field(default=0, init=False)
+    """Connections of TLS that ended before their handshake had succeeded; only grows."""
     _of_peer: Counter[tuple[str, bool]] = attrs.field(factory=Counter, init=False)
     _refusals: RefusalLog = attrs.field(factory=lambda: RefusalLog(_log), init=False)
 
@@ -86,8 +88,14 @@ class ConnectionLimiter:
             return self._take(ConnectionPlace(True, peer))
         return None
 
-    def leave(self, place: ConnectionPlace) -> None:
-        """Give a place back; exactly once."""
+    def leave(self, place: ConnectionPlace, *, handshake_failed: bool = False) -> None:
+        """Give a place back; exactly once.
+
+        Args:
+            place: The place.
+            handshake_failed: The connection is to be counted in `handshakes_failed`.
+        """
+        self.handshakes_failed += handshake_failed
         if place.reserved:
             self.reserved -= 1
         else:

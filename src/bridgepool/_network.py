@@ -197,6 +197,17 @@ def peer_address(stream: trio.abc.Stream) -> tuple[str, int] | None:
     return (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
 
 
+def lacks_handshake(stream: trio.abc.Stream) -> bool:
+    """Return whether a stream is one of TLS whose handshake has not succeeded."""
+    if not isinstance(stream, trio.SSLStream):
+        return False
+    try:
+        stream.version()
+    except trio.NeedHandshakeError:
+        return True
+    return False
+
+
 def format_address(address: tuple[str, int] | None) -> str:
     """Return `host:port` as in a URL; empty for None."""
     if address is None:

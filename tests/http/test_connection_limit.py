@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from contextlib import AsyncExitStack
+import ssl
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+import trustme
 
 from bridgepool._connection_limiter import ConnectionPlace
 from bridgepool.http import ConnectionLimiter, Exchange, HttpLimits, serve_http
+from bridgepool.transports._handshake import Handshake, Refused
+from bridgepool.transports.websocket import serve_websockets
 from tests.http.support import GET, RawClient, Waiting, echo, serving
 from tests.waiting import wait_until
 
@@ -106,6 +110,51 @@ def test_one_address_gets_its_share_of_the_places_and_leaves_the_others_to_other
             limiter.leave(place)
     assert limiter.enter("192.0.2.1", 0.0) == ConnectionPlace(False, "192.0.2.1")
     assert (limiter.open, limiter.reserved) == (2, 0)
+
+
+async def refuse(_: Handshake) -> Refused:
+    await trio.lowlevel.checkpoint()
+    return Refused(403, "no", "no")
+
+
+async def no_handler(_: trio.abc.Channel[bytes], __: object) -> None:
+    raise AssertionError("nobody is admitted")
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [partial(serve_http, echo), partial(serve_websockets, no_handler, admit=refuse)],
+    ids=["http", "websockets"],
+)
+async def test_connections_whose_tls_handshake_fails_are_counted(serve: Any) -> None:
+    """Nothing showed clients that do not trust a new certificate."""
+    authority, limiter = trustme.CA(), ConnectionLimiter()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    trusting, stranger = ssl.create_default_context(), ssl.create_default_context()
+    authority.configure_trust(trusting)
+    async with trio.open_nursery() as nursery:
+        [plain] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        host, port = plain.socket.getsockname()
+        listener = trio.SSLListener(plain, context)
+        await nursery.start(partial(serve, [listener], limiter=limiter))
+
+        async def talk(client: ssl.SSLContext | None) -> None:
+            stream: trio.abc.Stream = await trio.open_tcp_stream(host, port)
+            if client is not None:
+                stream = trio.SSLStream(stream, client, server_hostname="localhost")
+            async with stream:
+                with suppress(trio.BrokenResourceError):
+                    await stream.send_all(b"GET / HTTP/1.0\r\n\r\n")
+                    while await stream.receive_some():
+                        pass
+
+        for client, failed in ((trusting, 0), (None, 1), (stranger, 2), (trusting, 2)):
+            await talk(client)
+            while limiter.open:
+                await trio.lowlevel.checkpoint()
+            assert limiter.handshakes_failed == failed
+        nursery.cancel_scope.cancel()
 
 
 def test_a_full_server_keeps_a_reserve_for_health_checks() -> None:

@@ -11,7 +11,7 @@ import trio
 
 from bridgepool._accepting import serve_streams
 from bridgepool._connection_limiter import ConnectionLimiter
-from bridgepool._network import format_address, peer_address
+from bridgepool._network import format_address, lacks_handshake, peer_address
 from bridgepool._services import require_trio
 from bridgepool.http._errors import RemoteProtocolError
 from bridgepool.http._exchange import Exchange, Handler
@@ -156,7 +156,7 @@ class _HttpServer:
         except Exception:
             _log.exception("HTTP connection failed by an internal error")
         finally:
-            self.limiter.leave(place)
+            self.limiter.leave(place, handshake_failed=lacks_handshake(stream))
 
     async def _serve_connection(
         self, transport: trio.abc.Stream, client: str, reserved: bool

@@ -13,7 +13,7 @@ from trio_websocket import WebSocketConnection, WebSocketRequest, wrap_server_st
 
 from bridgepool._accepting import serve_streams
 from bridgepool._connection_limiter import ConnectionLimiter
-from bridgepool._network import format_address, peer_address
+from bridgepool._network import format_address, lacks_handshake, peer_address
 from bridgepool._refusal_log import RefusalLog
 from bridgepool._secret import Secret
 from bridgepool._services import open_service_nursery
@@ -87,7 +87,7 @@ class _WebSocketServer(Generic[T]):
                 await self.serve_connection(stream, format_address(address))
         finally:
             if place is not None:
-                self.limiter.leave(place)
+                self.limiter.leave(place, handshake_failed=lacks_handshake(stream))
 
     async def serve_connection(self, stream: trio.abc.Stream, peer: str) -> None:
         """Perform the handshake, and run the handler; only cancellation raises."""

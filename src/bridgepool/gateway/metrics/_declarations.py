@@ -53,6 +53,13 @@ CONNECTIONS_REFUSED: Final = Metric(
     "Connections that were over a limit, by port.",
     ("port",),
 )
+HANDSHAKES_FAILED: Final = Metric(
+    "bridgepool_tls_handshakes_failed_total",
+    "counter",
+    "Connections that ended before their TLS handshake had succeeded, by port. Probes that only "
+    "connect are among them.",
+    ("port",),
+)
 REVISION: Final = Metric(
     "bridgepool_revision",
     "gauge",

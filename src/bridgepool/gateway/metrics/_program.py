@@ -40,5 +40,9 @@ class ProgramMetrics:
         yield from family(
             names.CONNECTIONS_REFUSED, (((port,), limiter.refused) for port, limiter in limiters)
         )
+        yield from family(
+            names.HANDSHAKES_FAILED,
+            (((port,), limiter.handshakes_failed) for port, limiter in limiters),
+        )
         if self.certificate is not None:
             yield from family(names.CERTIFICATE_END, [((), self.certificate.end)])
