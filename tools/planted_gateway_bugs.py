@@ -151,8 +151,7 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "an address that leads elsewhere passes", _URLS, "gateway/proxy/_answer_urls.py:_own",
-        "            return base + path[start:].decode(\"ascii\")\n    return None",
-        "            return base + path[start:].decode(\"ascii\")\n    return value",
+        "if found is not None else None", "if found is not None else value",
     ),
     bug(
         "one connection is accepted in a turn", ("tests/http/test_accepting.py",),

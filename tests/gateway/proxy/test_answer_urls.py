@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
+from contextlib import suppress
 
 import pytest
 import trio
 
 from bridgepool.gateway.providers import Client, hash_key, new_client_key
+from bridgepool.gateway.providers._anthropic import ANTHROPIC
+from bridgepool.gateway.proxy._answer_urls import rewrite
 from bridgepool.http import Headers
 from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head, says
 from tests.gateway.proxy.rig import anthropic, open_rig, openai
@@ -148,10 +152,20 @@ async def test_no_spelling_hides_an_address(nursery: trio.Nursery, body: bytes) 
         answer(b'{"results_url": "https://evil.example/",}'),
         answer(b"[" * 100_000 + b"]" * 100_000),
         answer(b'{"a": "' + b"x" * (2 << 20) + b'"}'),
+        answer(b'{"data": [' + b",".join([b"{}"] * 100_000) + b"]}"),
         answer(b"\xff\xfe{\x00}\x00"),
         answer(json.dumps(batch()).encode()[5:], status=b"206 Partial Content"),
     ],
-    ids=["compressed", "byte order mark", "lenient", "deep", "too long", "utf-16", "a part"],
+    ids=[
+        "compressed",
+        "byte order mark",
+        "lenient",
+        "deep",
+        "too long",
+        "many values",
+        "utf-16",
+        "a part",
+    ],
 )
 async def test_an_answer_that_cannot_be_read_is_refused(
     nursery: trio.Nursery, unreadable: bytes
@@ -160,6 +174,23 @@ async def test_an_answer_that_cannot_be_read_is_refused(
     async with open_rig(anthropic(raw), nursery=nursery) as rig:
         found = await rig.ask(BATCHES + "/b")
         assert (found.status, found.code) == (502, "upstream_bad_answer")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        json.dumps({"data": [batch("/" * 1000)] * 1900}),
+        json.dumps({"results_url": "/v1/messages/batches" * 100_000}),
+        json.dumps({"data": [1] * 99_000}),
+        "[[],[[" * 340_000,
+    ],
+)
+def test_no_answer_that_is_read_whole_holds_the_program_for_long(document: str) -> None:
+    """One of 2 MB held it for a second, and all that it served."""
+    begun = time.thread_time()
+    with suppress(ValueError):
+        rewrite(document.encode(), ANTHROPIC.url_fields, "http://gateway/claude")
+    assert time.thread_time() - begun < 0.5
 
 
 async def test_results_and_other_routes_are_streamed_untouched(nursery: trio.Nursery) -> None:

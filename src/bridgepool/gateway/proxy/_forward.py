@@ -263,7 +263,8 @@ async def _send_rewritten(
     runtime = call.runtime
     base = f"{address}/{runtime.provider.name}{runtime.kind.prefix.decode('ascii')}"
     try:
-        data = rewrite(data, fields, base if address is not None else None) if data else data
+        if data and fields:
+            data = rewrite(data, fields, base if address is not None else None)
         if data and call.use is not None and call.use.lists_models:
             data = keep_models(data, call.use.allow_model)
     except ValueError as error:
