@@ -135,8 +135,14 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         f"{_POOL}:SharePool.turn", "if start > self.start", "if start != self.start",
     ),
     bug(
-        "a report of a gateway breaks those of others", _LEASE_TESTS,
+        "a report of a gateway breaks those of others",
+        ("tests/gateway/control/test_gateway_service.py",),
         "gateway/control/_gateway_service.py:_is_sound", "abs(number) <= _MOST", "True",
+    ),
+    bug(
+        "a share that is no number is taken", _LEASE_TESTS,
+        "gateway/sources/_limit_leases.py:LimitLeases._ask",
+        "if all(map(math.isfinite, (share.share, share.remaining, share.taken)))", "if True",
     ),
     bug(
         "a gateway can make up any number of limits", _SHARE_TESTS,

@@ -1,5 +1,6 @@
 """The control plane's end of a session with a gateway: keys, and whose key a client sent."""
 
+import math
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,8 @@ from bridgepool.gateway._protocol import (
     Authorization,
     Authorize,
     ClientsRevision,
+    LeasedShares,
+    LeaseShares,
     StoreUsage,
     UsageStored,
     WatchClients,
@@ -26,6 +29,7 @@ from bridgepool.gateway.control import (
     StoreUnavailableError,
     open_gateway_service,
 )
+from bridgepool.gateway.limits._share_pool import ShareDemand
 from bridgepool.gateway.providers import Caller, Client, Clients, hash_key, new_client_key
 from bridgepool.gateway.providers._wire import ProviderRow
 from bridgepool.remote import Admitted, Handshake, Identity, Refused, RemoteError, RemoteService
@@ -34,6 +38,8 @@ from bridgepool.remote._rpc import NoticeHandler, RpcPeer, open_rpc
 from tests.gateway.test_protocol import row
 
 HELLO = Hello(name="front", instance="i", software="test/1", services={"clients": "1.0"})
+
+DEMAND = ShareDemand(scope="client", id="a", rule="tokens_per_minute", limit=10, held=0, demand=1)
 
 
 def handshake(bearer: Secret | None) -> Handshake:
@@ -250,3 +256,23 @@ async def test_a_backend_that_fails_costs_a_call_and_not_the_session(
         assert caught.value.code == "unavailable"
         assert "secret place" not in str(caught.value)
         await rpc.call("watch", Watch(), RowSet)
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        attrs.evolve(DEMAND, limit=math.nan),
+        attrs.evolve(DEMAND, held=math.inf),
+        attrs.evolve(DEMAND, demand=-1.0),
+        attrs.evolve(DEMAND, limit=1e308, demand=1e308),  # reports of others failed, too
+        attrs.evolve(DEMAND, held=-1e303),  # nothing could be drawn of any budget
+        attrs.evolve(DEMAND, id="a\0"),  # nor here, in PostgreSQL
+        attrs.evolve(DEMAND, id="a" * 1000),
+        attrs.evolve(DEMAND, scope="everybody"),
+    ],
+)
+async def test_a_report_of_what_cannot_be_is_refused(demand: ShareDemand) -> None:
+    async with open_gateway_service(Open()) as service, talk(service) as rpc:
+        with pytest.raises(RemoteError) as refused:
+            await rpc.call("clients.lease", LeaseShares((demand,)), LeasedShares)
+        assert refused.value.code == "invalid_params"

@@ -33,7 +33,7 @@ from bridgepool.gateway.limits._limiter import (
     SharedLimits,
     costs_of,
 )
-from bridgepool.gateway.limits._share_pool import ShareDemand
+from bridgepool.gateway.limits._share_pool import Share
 from bridgepool.gateway.providers import Caller, ClientRules
 from bridgepool.gateway.providers._access_keys import GATEWAY_KEYS
 from bridgepool.gateway.providers._wire import ProviderRow
@@ -41,9 +41,6 @@ from bridgepool.gateway.sources._limit_leases import LimitLeases
 from bridgepool.remote import Identity, RemoteError, RemoteService
 from tests.gateway.control.stores import ADA
 from tests.gateway.control.stores import opened as opened_store
-from tests.gateway.control.test_gateway_service import Open, talk
-
-DEMAND = ShareDemand(scope="client", id="a", rule="tokens_per_minute", limit=10, held=0, demand=1)
 
 
 def ada(**rules: Any) -> Caller:
@@ -351,6 +348,26 @@ async def test_a_client_whose_gateway_stops_is_served_by_the_next_one_at_once(
     assert 78 <= done[1] <= 86
 
 
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+async def test_a_share_that_is_no_number_is_not_taken(
+    autojump_clock: trio.testing.MockClock, number: float
+) -> None:
+    """Requests got 500, and no further report of the gateway was taken, until it was restarted."""
+    limits, caller, given = LimitLeases(), ada(requests_per_minute=10, max_concurrent=5), [number]
+
+    async def lease(asked: LeaseShares) -> LeasedShares:
+        await trio.lowlevel.checkpoint()
+        assert all(math.isfinite(demand.held) for demand in asked.demands)
+        return LeasedShares(tuple(Share(given[0], given[0]) for _ in asked.demands))
+
+    limits.note_session(lease)
+    assert await admits(limits, caller) == ""
+    given[0] = 5.0
+    await trio.sleep(60)
+    assert await admits(limits, caller) == ""
+    assert limits.limiter.scopes["client", "ada"].rates["requests_per_minute"].share == 5
+
+
 async def test_a_client_that_paused_is_served_while_the_control_plane_is_away(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -373,23 +390,3 @@ async def test_a_client_that_paused_is_served_while_the_control_plane_is_away(
             found.end(None)
         assert grants == ["max_concurrent", "max_concurrent"]
         assert await admits(leases, caller) == "requests_per_minute"
-
-
-@pytest.mark.parametrize(
-    "demand",
-    [
-        attrs.evolve(DEMAND, limit=math.nan),
-        attrs.evolve(DEMAND, held=math.inf),
-        attrs.evolve(DEMAND, demand=-1.0),
-        attrs.evolve(DEMAND, limit=1e308, demand=1e308),  # reports of others failed, too
-        attrs.evolve(DEMAND, held=-1e303),  # nothing could be drawn of any budget
-        attrs.evolve(DEMAND, id="a\0"),  # nor here, in PostgreSQL
-        attrs.evolve(DEMAND, id="a" * 1000),
-        attrs.evolve(DEMAND, scope="everybody"),
-    ],
-)
-async def test_a_report_of_what_cannot_be_is_refused(demand: ShareDemand) -> None:
-    async with open_gateway_service(Open()) as service, talk(service) as rpc:
-        with pytest.raises(RemoteError) as refused:
-            await rpc.call("clients.lease", LeaseShares((demand,)), LeasedShares)
-        assert refused.value.code == "invalid_params"

@@ -158,7 +158,9 @@ class LimitLeases:
         self._in_memory = answer.in_memory
         now = trio.current_time()
         for (scope, one), share in zip(asked, answer.shares, strict=False):
-            scope.apply(one, share, now)
+            # One that is no number would be in all reports that follow.
+            if all(map(math.isfinite, (share.share, share.remaining, share.taken))):
+                scope.apply(one, share, now)
 
     def _demands(self) -> Iterator[tuple[LeasedScope, ShareDemand]]:
         now = trio.current_time()
