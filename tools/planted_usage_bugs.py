@@ -32,6 +32,19 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "if not is_escaped:", "if True:",
     ),
     bug(
+        "a count before a tab is lost", _READERS,
+        "gateway/usage/_scanner.py:Scanner.feed", "b' \\t", "b' ",
+    ),
+    bug(
+        "an answer of very many small objects holds the program up", _READERS,
+        "gateway/usage/_scanner.py:Scanner.feed", "self._followed += 1", "pass",
+    ),
+    bug(
+        "a number without an end grows in memory", _READERS,
+        "gateway/usage/_scanner.py:Scanner._begin_literal",
+        "if self._kept is not None and len(self._kept) > _MAX_TOKEN:", "if False:",
+    ),
+    bug(
         "a compressed answer expands without bound", _READERS,
         "gateway/usage/_reader.py:GzipReader._read",
         "self._zlib.decompress(data, _PIECE)", "self._zlib.decompress(data)",

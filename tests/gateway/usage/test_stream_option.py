@@ -22,11 +22,10 @@ def test_a_stream_is_asked_for_its_usage_and_nothing_else_is_changed() -> None:
     assert json.loads(asked) == json.loads(body) | {"stream_options": {"include_usage": True}}
     assert b'"n":1.0' in asked
     assert b'[ {"a":"\\u00e9"} ]' in asked
-    given_ = b'{"stream": true, "stream_options": {"include_obfuscation": false}}'
-    asked = ask_for_usage(given_)
-    assert asked is not None
-    options = {"include_obfuscation": False, "include_usage": True}
-    assert json.loads(asked)["stream_options"] == options
+    for given_ in ({"include_obfuscation": False}, {"include_usage": False}):
+        asked = ask_for_usage(json.dumps({"stream": True, "stream_options": given_}).encode())
+        assert asked is not None
+        assert json.loads(asked)["stream_options"] == given_ | {"include_usage": True}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +35,8 @@ def test_a_stream_is_asked_for_its_usage_and_nothing_else_is_changed() -> None:
         b'{"model": "m"}',
         b'{"stream": true, "stream_options": {"include_usage": true}}',
         b'{"stream": true, "stream_options": 5}',
+        b'{"stream": true, "stream_options": {"a": "\xff"}}',
+        b'{"stream": true, "stream_options": {"a": %b}}' % (b"[" * 5000 + b"]" * 5000),
         b'{"stream": "true"}',
         b'[{"stream": true}]',
         b'{"stream": true',
@@ -81,6 +82,8 @@ def test_whole_events_pass_at_once_and_long_ones_are_not_held_back() -> None:
     assert stripper.feed(b"more") == b"more"
     assert stripper.feed(b"\n\n" + one) == b"\n\n" + one
     usage = events([{"choices": [], "usage": CHAT_USAGE}])
+    assert stripper.feed(long + b"\n") == long + b"\n"
+    assert stripper.feed(usage) == usage  # a line of the event that has begun
     assert stripper.feed(usage) == b""
 
 
@@ -109,6 +112,8 @@ def test_many_small_events_in_one_piece_take_no_longer_than_as_many_pieces() -> 
         events([{"choices": [{"index": 0}], "usage": CHAT_USAGE}]),  # as some tell it all the time
         events([{"usage": CHAT_USAGE}]),
         b'data: {"choices": [], "usage": {\n\n',
+        b'data: {"choices": [], "usage": {"a": "\xff"}}\n\n',
+        b'data: {"choices": [], "usage": {"a": %b}}\n\n' % (b"[" * 5000 + b"]" * 5000),
         b': "usage"\n\n',
         b'data: {"choices": [],\ndata: "usage": {}}\n\n',
     ],

@@ -133,7 +133,6 @@ class Scanner:
             self._at_name, self._node = is_object, None if is_object else node.each
 
     def _close_bracket(self) -> None:
-        self._node, self._at_name = None, False
         if self._open:
             self._open.pop()
         self.ended = not self._open
@@ -171,8 +170,6 @@ class Scanner:
 
     def _end_string(self) -> None:
         self._in_string = False
-        if self._skipping:
-            return
         text = _value(b"".join((b'"', self._kept, b'"'))) if self._kept is not None else None
         if self._at_name:
             names = self._open[-1][0].names
@@ -193,14 +190,11 @@ class Scanner:
     def _end_literal(self) -> None:
         self._in_literal = False
         if self._kept is not None and self._node is not None and self._node.field is not None:
-            value = _value(bytes(self._kept))
-            if value is not None:
-                self.findings.note(self._node.field, value)
-        self._kept = None
+            self.findings.note(self._node.field, _value(bytes(self._kept)))
 
 
 def _value(text: bytes) -> Any:
     try:
         return _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return None
