@@ -263,6 +263,10 @@ LIMIT_BUGS: tuple[Bug, ...] = (
         f"{_USE}:ClientUses.costs_of_answer", ", *cached", "",
     ),
     bug(
+        "any number of inputs of unknown length come at the same time", _CHARGE_TESTS,
+        f"{_USE}:ClientUses._estimate", "_UNKNOWN_INPUT if has_body(headers) else 0.0", "0.0",
+    ),
+    bug(
         "a client is told to come back before there is room", _CHARGE_TESTS, f"{_USE}:exceeded",
         "max(1, math.ceil(found.retry_after))", "int(found.retry_after)",
     ),

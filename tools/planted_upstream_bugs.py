@@ -87,6 +87,10 @@ UPSTREAM_BUGS: tuple[Bug, ...] = (
         f"{_ATTEMPTS}.serve", "self._delay = 0.0", "pass",
     ),
     bug(
+        "no delay is longer than the first", _RETRY_TESTS, f"{_ATTEMPTS}._may_retry",
+        "self._delays or Backoff", "Backoff",
+    ),
+    bug(
         "a key that was limited before a delay is not tried after it", _RETRY_TESTS,
         f"{_ATTEMPTS}._may_retry", "self._tried = ()", "pass",
     ),

@@ -45,6 +45,15 @@ USAGE_BUGS: tuple[Bug, ...] = (
         "if self._kept is not None and len(self._kept) > _MAX_TOKEN:", "if False:",
     ),
     bug(
+        "an event that is no object ends a stream", _OPTION,
+        "gateway/usage/_stream_option.py:_is_it", "type(chunk) is dict and ", "",
+    ),
+    bug(
+        "what is held back at the end of a stream is lost", _OPTION,
+        "gateway/usage/_stream_option.py:UsageStripper.rest", 'b"" if _is_it(held) else held',
+        'b""',
+    ),
+    bug(
         "a compressed answer expands without bound", _READERS,
         "gateway/usage/_reader.py:GzipReader._read",
         "self._zlib.decompress(data, _PIECE)", "self._zlib.decompress(data)",

@@ -103,6 +103,27 @@ async def test_an_input_of_unknown_length_is_estimated_by_what_came(nursery: tri
         assert (await both.ask(body={})).code == "budget_exceeded"
 
 
+async def test_an_input_of_unknown_length_takes_tokens_before_it_has_come(
+    nursery: trio.Nursery,
+) -> None:
+    """Any number of them ran at the same time, whatever the limit was."""
+    async with opened(nursery) as both, trio.open_nursery() as asking:
+        both.rules({"tokens_per_minute": 1500})
+        both.upstream.gate = trio.Event()
+        own = ((b"authorization", b"Bearer " + KEY.reveal().encode()), *JSON)
+
+        async def ask() -> int:
+            body = Pieces(b"{}")
+            async with both.rig.client.request(b"POST", CHAT.encode(), own, body) as got:
+                return got.status
+
+        asking.start_soon(ask)
+        with trio.fail_after(60):
+            await both.upstream.arrived.wait()
+            assert await ask() == 429
+        both.upstream.gate.set()
+
+
 async def test_an_answer_that_tells_no_tokens_is_estimated(nursery: trio.Nursery) -> None:
     async with opened(nursery) as both:
         both.rules({"tokens_per_day": 400})

@@ -88,6 +88,20 @@ async def test_a_short_retry_after_is_honoured(
     assert (line.failure, line.retry_in) == ("503", 5.0)  # type: ignore[attr-defined]
 
 
+async def test_each_delay_may_be_twice_as_long_as_the_one_before(
+    nursery: trio.Nursery,
+    clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    upstream = await start_dying(nursery, CUT, CUT, CUT)
+    async with open_rig(openai(upstream.url, retries=3), nursery=nursery) as rig:
+        assert (await ask(rig)).status == 200
+    lines = [vars(one) for one in caplog.records if one.message == "upstream attempt failed"]
+    assert [line["retry_in"] for line in lines] == [0.25, 0.5, 1.0]
+
+
 async def test_a_failure_that_opens_the_breaker_is_not_tried_again(nursery: trio.Nursery) -> None:
     upstream = await start_dying(nursery, then=answer(503, "x-theirs: 1"))
     provider = openai(upstream.url, retries=5, breaker=True, breaker_failures=2)

@@ -87,6 +87,15 @@ def test_whole_events_pass_at_once_and_long_ones_are_not_held_back() -> None:
     assert stripper.feed(usage) == b""
 
 
+def test_what_is_held_back_at_the_end_of_a_stream_passes_unless_it_is_the_usage() -> None:
+    usage = events([{"choices": [], "usage": CHAT_USAGE}])
+    other = events([chunk({"content": "x"}, usage=None)])
+    for missing in (1, 2):
+        assert _strip([usage[:-missing]]) == b""
+        assert _strip([other[:-missing]]) == other[:-missing]
+    assert _strip([usage[:20]]) == usage[:20]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_the_end_of_a_long_event_is_found_wherever_it_is_split(end: str) -> None:
     long = b"data: " + b"x" * MAX_HELD_BYTES
@@ -114,7 +123,10 @@ def test_many_small_events_in_one_piece_take_no_longer_than_as_many_pieces() -> 
         b'data: {"choices": [], "usage": {\n\n',
         b'data: {"choices": [], "usage": {"a": "\xff"}}\n\n',
         b'data: {"choices": [], "usage": {"a": %b}}\n\n' % (b"[" * 5000 + b"]" * 5000),
+        events([{"choices": [], "usage": {"a": "x" * MAX_HELD_BYTES}}]),  # whole or in pieces
         b': "usage"\n\n',
+        b'data: ["usage"]\n\n',
+        b'data: {"choices": [], "usage": {}}\ndata: x\n\n',
         b'data: {"choices": [],\ndata: "usage": {}}\n\n',
     ],
 )
