@@ -127,6 +127,11 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "connection.not_reusable = True", "pass",
     ),
     bug(
+        "a body that breaks like an upstream is taken for an early end",
+        ("tests/http_client/test_uploads.py",), "http/_upload.py:Upload.run",
+        "await self._connection.abort(error)  # raised by the user's body", "pass",
+    ),
+    bug(
         "an answer that comes unasked is used", ("tests/corpus/test_answers.py",),
         "http/_upstream_connection.py:UpstreamConnection.is_dead",
         "return self._poll is not None and bool(self._poll(0))", "return False",

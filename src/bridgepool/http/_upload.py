@@ -74,8 +74,9 @@ class Upload:
                     with trio.move_on_after(self._limits.expect_timeout):
                         await self._continued.wait()
                 await self._send()
-        except UpstreamCut:
-            self._connection.not_reusable = True  # the reader finds the error, or a response
+        except UpstreamCut as error:
+            if not self._connection.not_reusable:  # else the reader finds the error, or a response
+                await self._connection.abort(error)  # raised by the user's body
         except Exception as error:  # raised by the user's body: report it to the reader
             await self._connection.abort(error)
         finally:
