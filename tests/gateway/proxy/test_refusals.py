@@ -1,11 +1,19 @@
 import json
+from collections.abc import Callable
 
 import pytest
 
 from bridgepool.gateway.providers import ANTHROPIC, OPENAI, PROVIDER_TYPES, ProviderType
 from bridgepool.gateway.proxy import _refusals as refusals
 from bridgepool.gateway.proxy._client_statuses import with_status
-from bridgepool.gateway.proxy._refusals import Refusal, find_error_form, render, render_event
+from bridgepool.gateway.proxy._refusals import (
+    Refusal,
+    Retry,
+    find_error_form,
+    render,
+    render_event,
+)
+from bridgepool.http import BodyTooLarge, HeadTooLarge, RemoteProtocolError, RequestTimeout
 
 
 def test_openai_clients_get_an_error_object_with_message_type_param_and_code() -> None:
@@ -81,6 +89,7 @@ def test_the_form_of_errors_is_found_by_header_or_path() -> None:
     assert find_error_form(PROVIDER_TYPES, b"/x", version) is ANTHROPIC.errors
     assert find_error_form(PROVIDER_TYPES, b"/nowhere/v1/messages", ()) is ANTHROPIC.errors
     assert find_error_form(PROVIDER_TYPES, b"/nowhere/v1/chat/completions", ()) is OPENAI.errors
+    assert find_error_form(PROVIDER_TYPES, b"/", ()) is PROVIDER_TYPES[0].errors
 
 
 CODEX = "codex_cli_rs/0.79.0 (Debian 12; x86_64) xterm"
@@ -125,3 +134,46 @@ def test_an_unknown_provider_is_told_from_those_that_there_are() -> None:
     assert "The providers are: a, b." in refusals.unknown_provider(("a", "b")).message
     assert "none" in refusals.unknown_provider(()).message
     assert len(refusals.unknown_provider(["name"] * 500).message) < 300
+    assert "…" in refusals.unknown_provider(["name"] * 21).message
+    assert "…" not in refusals.unknown_provider(["name"] * 20).message
+
+
+def test_a_long_name_of_a_model_is_not_repeated_whole() -> None:
+    assert len(refusals.model_not_allowed("m" * 10_000).message) < 200
+
+
+@pytest.mark.parametrize(
+    "refuse",
+    [
+        refusals.circuit_open,
+        refusals.authorization_unavailable,
+        refusals.provider_keys_exhausted,
+    ],
+)
+def test_no_client_is_told_to_come_back_too_early(refuse: Callable[[float], Refusal]) -> None:
+    assert [refuse(left).retry_after for left in (0.0, 0.2, 1.0, 1.2)] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("kind", PROVIDER_TYPES)
+def test_each_field_of_a_refusal_comes_once_and_its_own_come_too(kind: ProviderType) -> None:
+    for refusal in (refusals.WRONG_CLIENT_KEY, refusals.NOT_READY, refusals.WEBSOCKET_VERSION):
+        names = [name for name, _ in render(refusal, kind.errors, "r-1")[0]]
+        assert len(set(names)) == len(names)
+        assert {name for name, _ in refusal.headers} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "retry"),
+    [
+        (RequestTimeout("late"), "request_timeout", Retry.CLIENT_DECIDES),
+        (HeadTooLarge("long"), "headers_too_large", Retry.USELESS),
+        (RemoteProtocolError("odd"), "bad_request", Retry.USELESS),
+    ],
+)
+def test_input_that_cannot_be_read_is_not_to_be_sent_again_unless_it_was_late(
+    error: RemoteProtocolError, code: str, retry: Retry
+) -> None:
+    found = refusals.invalid_request(error)
+    assert (found.status, found.code, found.retry) == (error.status_hint, code, retry)
+    assert refusals.bad_body(error).status == error.status_hint
+    assert refusals.bad_body(BodyTooLarge("long")) == refusals.BODY_TOO_LARGE
