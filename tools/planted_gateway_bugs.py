@@ -132,6 +132,22 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
         "await self._connection.abort(error)  # raised by the user's body", "pass",
     ),
     bug(
+        "the end of a body begins a wait for a head that has come",
+        ("tests/http_client/test_uploads.py",), "http/_upload.py:Upload._send",
+        "if not self.answered:", "if connection.read_due == math.inf:",
+    ),
+    bug(
+        "a body is read although its request has ended",
+        ("tests/http_client/test_uploads.py",), "http/_upload.py:Upload.wait_stopped",
+        "_STOP_TIMEOUT, shield=True", "_STOP_TIMEOUT",
+    ),
+    bug(
+        "a reader that is busy after the head has its response cut",
+        ("tests/http_client/test_bad_upstreams.py",),
+        "http/_upstream_call.py:UpstreamCall.__aenter__",
+        "        connection.read_due = math.inf\n", "",
+    ),
+    bug(
         "an answer that comes unasked is used", ("tests/corpus/test_answers.py",),
         "http/_upstream_connection.py:UpstreamConnection.is_dead",
         "return self._poll is not None and bool(self._poll(0))", "return False",

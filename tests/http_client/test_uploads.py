@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import lockstep_stream_pair, wait_all_tasks_blocked
 
-from bridgepool.http import LocalProtocolError, UpstreamCut
+from bridgepool.http import LocalProtocolError, UpstreamCut, UpstreamLimits
 from tests.http_client.support import OK, Peer, Pieces, answer_all, client_of, read_all
 
 
@@ -277,6 +277,58 @@ async def test_an_exception_of_the_body_is_raised_by_the_request(error: type[Exc
         await wait_all_tasks_blocked()
         assert upstream.open == 0
         assert client.statistics().in_use == client.statistics().idle == 0
+
+
+async def test_the_end_of_a_body_is_no_beginning_of_a_wait_for_a_head_that_has_come(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A reader that was busy then had its response cut after the timeout for heads."""
+
+    async def script(peer: Peer) -> None:
+        await peer.read_head()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok")
+        await peer.read_until(b"0\r\n\r\n")
+        await peer.send(b"ok")
+
+    send, receive = trio.testing.memory_stream_one_way_pair()
+    async with client_of(script, limits=UpstreamLimits(head_timeout=10)) as (client, _):
+        async with client.request(b"POST", b"/", (), receive) as response:
+            assert await response.receive_some() == b"ok"
+            await send.aclose()
+            await trio.sleep(1000)
+            assert await response.receive_some() == b"ok"
+        assert client.statistics().timed_out == 0
+
+
+async def test_a_request_that_is_cancelled_ends_when_its_body_is_read_no_longer() -> None:
+    """A body that was still read after it could break what came next on its connection."""
+
+    class Tidy(Endless):
+        async def receive_some(self) -> bytes:
+            self.readers += 1
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True):
+                    for _ in range(30):
+                        await trio.lowlevel.checkpoint()
+                self.readers -= 1
+            raise AssertionError
+
+    body = Tidy()
+    async with client_of(Peer.wait_closed) as (client, _), trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            try:
+                async with client.request(b"POST", b"/", (), body):
+                    raise AssertionError
+            finally:
+                assert body.readers == 0
+
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        assert body.readers == 1
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

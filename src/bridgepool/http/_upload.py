@@ -62,6 +62,7 @@ class Upload:
     _awaits_continue: bool  # wait for 100 (Continue) first
     _on_sent: Callable[[], None] | None
     complete: bool = False  # all of the body was sent
+    answered: bool = False  # the head of the response came before
     _continued: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     _done: trio.Event = attrs.field(factory=trio.Event)
@@ -91,7 +92,7 @@ class Upload:
         self.complete = True
         if self._on_sent is not None:
             self._on_sent()
-        if connection.read_due == math.inf:
+        if not self.answered:
             connection.read_due = trio.current_time() + self._limits.head_timeout
 
     async def _write(self, data: bytes) -> None:
@@ -105,10 +106,8 @@ class Upload:
         self._continued.set()
 
     def stop(self) -> None:
-        """Stop sending; an incomplete request makes the connection not reusable."""
-        if not self._done.is_set():
-            self._scope.cancel()
-            self._connection.not_reusable = True
+        """Stop sending."""
+        self._scope.cancel()
 
     async def wait_stopped(self) -> None:
         """Stop sending, and wait until the body is no longer read."""

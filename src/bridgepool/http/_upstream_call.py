@@ -181,6 +181,7 @@ class UpstreamCall:
         connection.read_due = math.inf
         if self._upload is not None and not self._upload.complete:
             connection.not_reusable = True  # the upstream may take the rest for a request
+            self._upload.answered = True
             if head.status >= 300:
                 self._upload.stop()  # the rest is not wanted (RFC 9112 section 9.5)
         self._response = UpstreamResponse(self, head)
