@@ -54,6 +54,16 @@ USAGE_BUGS: tuple[Bug, ...] = (
         'b""',
     ),
     bug(
+        "what had come of a request is lost where there is no memory to ask it for usage", _OPTION,
+        "gateway/proxy/_include_usage.py:receive_asking",
+        'received.put_back(b"".join(pieces))', "pass",
+    ),
+    bug(
+        "a stream without its usage has the length that it had with it", _OPTION,
+        "gateway/proxy/_stripped_response.py:StrippedResponse.headers",
+        ' if one[0] != b"content-length"', "",
+    ),
+    bug(
         "a compressed answer expands without bound", _READERS,
         "gateway/usage/_reader.py:GzipReader._read",
         "self._zlib.decompress(data, _PIECE)", "self._zlib.decompress(data)",

@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from bridgepool.gateway import UsageRecord
-from bridgepool.http import Exchange, serve_http
-from tests.gateway.proxy.raw import connect, post, raw_upstream, says
+from bridgepool.http import Exchange, Headers, serve_http
+from tests.gateway.proxy.raw import connect, post, raw_upstream, read_head, says
 from tests.gateway.proxy.rig import open_rig, openai, start_upstream
 from tests.gateway.usage.answers import CHAT_CHUNKS, events
+from tests.http_client.support import Pieces
+
+CHAT = b"/ai/v1/chat/completions"
+STREAM, WITHOUT = events(CHAT_CHUNKS, done=True), events(CHAT_CHUNKS[:-1], done=True)
 
 
 async def test_streams_are_asked_for_usage_that_the_client_does_not_get(
@@ -97,3 +102,88 @@ async def test_a_request_that_asks_for_usage_is_sent_again_with_another_key(
     [record] = usage
     assert (record.attempts, record.output_tokens, record.complete) == (2, 45, True)
     assert record.upstream_key
+
+
+@pytest.mark.parametrize("why", ["chunked", "long", "encoded", "expected"])
+async def test_a_request_that_cannot_be_read_whole_is_sent_as_it_is(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr("bridgepool.gateway.proxy._include_usage.MAX_BODY_BYTES", 1000)
+    upstream = await start_upstream(nursery)
+    filler = "x" * (1000 if why == "long" else 10)
+    body = json.dumps({"model": "m", "stream": True, "user": filler}).encode()
+    fields: dict[str, Headers] = {
+        "encoded": ((b"content-encoding", b"br"),),
+        "expected": ((b"expect", b"100-continue"),),
+    }
+    headers = fields.get(why, ())
+    if why != "chunked":
+        headers += ((b"content-length", b"%d" % len(body)),)
+    async with open_rig(
+        openai(upstream, include_usage=True), nursery=nursery, on_usage=lambda _: None
+    ) as rig:
+        async with rig.client.request(b"POST", CHAT, headers, Pieces(body)) as response:
+            while await response.receive_some():
+                pass
+        assert rig.gateway._replay_budget.used == 0
+    assert upstream.received[-1].body == body
+
+
+async def test_a_request_that_finds_no_memory_is_sent_as_it_is(nursery: trio.Nursery) -> None:
+    upstream = await start_upstream(nursery)
+    body = {"model": "m", "stream": True, "user": "x" * 200_000}
+    async with open_rig(
+        openai(upstream, include_usage=True), nursery=nursery, on_usage=lambda _: None
+    ) as rig:
+        rig.gateway._replay_budget.limit = 150_000
+        assert (await rig.ask("/ai/v1/chat/completions", body)).status == 200
+        assert rig.gateway._replay_budget.used == 0
+    assert json.loads(upstream.received[-1].body) == body
+
+
+async def test_a_request_whose_client_leaves_within_its_body_holds_no_memory(
+    nursery: trio.Nursery,
+) -> None:
+    upstream = await start_upstream(nursery)
+    async with open_rig(
+        openai(upstream, include_usage=True), nursery=nursery, on_usage=lambda _: None
+    ) as rig:
+        async with connect(rig.address) as client:
+            whole = post("/ai/v1/chat/completions", b"x" * 300_000)
+            await client.send(whole[:200_000])
+            with trio.fail_after(60):
+                while not rig.gateway._replay_budget.used:  # noqa: ASYNC110 -- no event tells
+                    await trio.sleep(0.001)
+        await rig.wait_records(1)
+        assert rig.gateway._replay_budget.used == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent", "comes"),
+    [
+        (b"", STREAM, WITHOUT),
+        (b"", STREAM[:-2], WITHOUT[:-2]),
+        (b"content-length: %d\r\n" % len(STREAM), STREAM, WITHOUT),
+        (b"content-encoding: br\r\ncontent-length: 5\r\n", b"\1\2\3\4\5", b"\1\2\3\4\5"),
+    ],
+    ids=["plain", "no end", "length", "encoded"],
+)
+async def test_what_comes_of_a_stream_is_all_but_the_usage(
+    nursery: trio.Nursery, fields: bytes, sent: bytes, comes: bytes
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n%b" % fields
+
+    async def speak(stream: trio.SocketStream) -> None:
+        await read_head(stream)
+        await stream.send_all(head + b"connection: close\r\n\r\n" + sent[:3])
+        await trio.testing.wait_all_tasks_blocked()
+        await stream.send_all(sent[3:])
+
+    url = await raw_upstream(nursery, speak)
+    async with open_rig(
+        openai(url, include_usage=True), nursery=nursery, on_usage=lambda _: None
+    ) as rig:
+        answer = await rig.ask("/ai/v1/chat/completions", {"stream": True})
+    assert answer.body == comes
+    if b"encoding" in fields:
+        assert answer.headers[b"content-length"] == b"5"
