@@ -23,6 +23,7 @@ from tests.gateway.proxy.websockets.peers import Socket, connect_socket, start_u
 from tests.gateway.proxy.websockets.rig import (
     BEARER,
     RESPONSES,
+    SERVED,
     SETTINGS,
     Opened,
     Upstream,
@@ -115,6 +116,22 @@ async def test_of_responses_that_a_provider_never_begins_few_are_waited_for(
                 await socket.send_text(create())
             assert await events(socket, 1) == ["rate_limited"]
             await both.upstream.wait_messages(100)
+
+
+async def test_a_response_that_has_not_begun_gives_its_place_back_with_its_websocket(
+    nursery: trio.Nursery,
+) -> None:
+    async with opened(nursery) as both:
+        both.rules(max_concurrent=1)
+        both.upstream.mute = True
+        async with connected(both) as socket:
+            await socket.send_text(create())
+            await both.upstream.wait_messages(1)
+        await both.rig.wait_records(1)
+        both.upstream.mute = False
+        async with connected(both) as socket:
+            await socket.send_text(create())
+            assert await events(socket, 2) == SERVED
 
 
 def test_of_responses_that_a_client_asks_for_few_are_waited_for_in_the_log() -> None:

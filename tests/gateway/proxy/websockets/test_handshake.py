@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
-from wsproto.events import RejectConnection
+from wsproto.events import AcceptConnection, RejectConnection
 
+from bridgepool.gateway import WebSocketLimits
 from bridgepool.http import websocket_accept
 from tests.gateway.proxy.raw import raw_upstream, read_head, silence_to_end
 from tests.gateway.proxy.rig import open_rig, openai
 from tests.gateway.proxy.websockets.peers import connect_socket, echo, start_upstream
+from tests.gateway.proxy.websockets.test_websockets import OPEN
 
 
 async def test_a_handshake_that_is_not_sound_is_refused_as_http(nursery: trio.Nursery) -> None:
@@ -60,3 +63,27 @@ async def test_an_upstream_whose_101_is_not_sound_is_a_bad_answer(
             assert answer.status_code == 502
         [record] = await rig.wait_records(1)
     assert record.code == "upstream_bad_answer"
+
+
+async def test_the_page_that_a_websocket_comes_from_is_not_told_to_the_upstream(
+    nursery: trio.Nursery,
+) -> None:
+    north = await start_upstream(nursery, echo)
+    origin = [(b"origin", b"http://localhost")]
+    async with (
+        open_rig(openai(north.url), nursery=nursery) as rig,
+        connect_socket(rig.address, headers=origin) as (_, answer),
+    ):
+        assert isinstance(answer, AcceptConnection)
+    [request] = north.requests
+    assert b"origin" not in dict(request.extra_headers)
+
+
+async def test_a_gateway_that_relays_none_says_so(nursery: trio.Nursery) -> None:
+    north = await start_upstream(nursery, echo)
+    settings = attrs.evolve(OPEN, websockets=WebSocketLimits(max_websockets=0))
+    async with open_rig(openai(north.url), nursery=nursery, settings=settings) as rig:
+        async with connect_socket(rig.address) as (_, answer):
+            assert isinstance(answer, RejectConnection)
+        [record] = await rig.wait_records(1)
+    assert (record.status, record.code) == (426, "websocket_not_supported")

@@ -363,7 +363,7 @@ async def test_each_time_that_a_provider_is_disabled_a_client_is_told(
     """Of several messages the first is answered; after an interval, it is so again."""
     north = await start_upstream(nursery, echo)
     async with (
-        open_rig(openai(north.url), nursery=nursery) as rig,
+        open_rig(openai(north.url), nursery=nursery, usage_full=lambda: False) as rig,
         connect_socket(rig.address) as (socket, _),
     ):
         for _ in range(2):
