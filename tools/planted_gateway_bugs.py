@@ -191,7 +191,8 @@ GATEWAY_BUGS: tuple[Bug, ...] = (
     ),
     bug(
         "who leaves with the whole response has left early", ("tests/http/test_disconnects.py",),
-        "http/_server_connection.py:ServerConnection._send", "pending and not last", "pending",
+        "http/_server_connection.py:ServerConnection._send_last",
+        "self.stream.response_pending = False", "pass",
     ),
     bug(
         "all connections time out in one turn", ("tests/http/test_connection_limit.py",),

@@ -241,7 +241,7 @@ class ReadChunks:
 
     def __call__(self, buffer: ReceiveBuffer) -> bytes | EndOfMessage | None:
         """Return the next piece, the end, or None."""
-        pieces = list[bytes]()
+        pieces: list[bytes] = []
         try:
             while not self.in_trailers and len(pieces) < _MAX_STEPS:
                 piece = self._step(buffer)

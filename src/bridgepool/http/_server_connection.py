@@ -319,40 +319,40 @@ class ServerConnection:
             raw += wire.send_data(data)
         if finish:
             raw += wire.send_end()
-        await self._send(raw, last=finish or wire.body_sent)
+        await (self._send_last if finish or wire.body_sent else self.stream.send)(raw)
         self.finished = finish
 
     async def upgrade(self, headers: Headers) -> trio.abc.Stream:
         """See `ExchangePort`."""
         raw = self.wire.send_upgrade(headers)
         self.responded = self._body_ended = True
-        await self._send(raw, last=True)
+        await self._send_last(raw)
         self.finished = self.stream.upgraded = True
         return UpgradedServerStream(self.stream)
 
     async def send_data(self, data: bytes) -> None:
         """See `ExchangePort`."""
         raw = self.wire.send_data(data)
-        await self._send(raw, last=self.wire.body_sent)
+        await (self._send_last if self.wire.body_sent else self.stream.send)(raw)
 
     async def send_end(self, trailers: Headers) -> None:
         """See `ExchangePort`."""
         raw = self.wire.send_end(trailers)
         if raw:
-            await self._send(raw, last=True)
+            await self._send_last(raw)
         else:
             self.stream.response_pending = False  # the client may leave; it has all bytes
             await trio.lowlevel.checkpoint()
         self.finished = True
 
-    async def _send(self, raw: bytes, *, last: bool) -> None:
-        """Send bytes of a response.
+    async def _send_last(self, raw: bytes) -> None:
+        """Send the last bytes of a response.
 
-        Once the client has the last ones, it may leave, also before this side sees that they were
-        sent. So its disconnect matters to the handler no more, unless the send fails.
+        Once the client has them, it may leave, also before this side sees that they were sent. So
+        its disconnect matters to the handler no more, unless the send fails.
         """
         pending = self.stream.response_pending
-        self.stream.response_pending = pending and not last
+        self.stream.response_pending = False
         try:
             await self.stream.send(raw)
         except BaseException:

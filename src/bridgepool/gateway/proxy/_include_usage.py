@@ -47,7 +47,7 @@ async def receive_asking(
     """
     held = 0
     if isinstance(received, BegunBody):
-        pieces = list[bytes]()
+        pieces: list[bytes] = []
         try:
             while piece := await received.receive_some():
                 pieces.append(piece)

@@ -70,7 +70,8 @@ async def read_models(
     length = get_header(headers, b"content-length")
     expected = None if length is None else int(length)
     reader: ModelReader | None = None  # of a long body
-    pieces, size = list[bytes](), 0
+    pieces: list[bytes] = []
+    size = 0
     refusal: Refusal | None = None
     try:
         boundary = _find_boundary(match, headers)

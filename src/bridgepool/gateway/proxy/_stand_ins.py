@@ -48,7 +48,8 @@ class StandIns:
         return runtime
 
     async def _find_all(self) -> list[ProviderRuntime]:
-        call, runtimes = self._call, list[ProviderRuntime]()
+        call = self._call
+        runtimes: list[ProviderRuntime] = []
         match, names = call.match, call.runtime._resilience.fallback
         if not names or match.route_class == STORED or match.path != match.route.path:
             return runtimes  # it may be about something that only this provider has

@@ -61,7 +61,8 @@ class UsageStripper:
     def feed(self, data: bytes) -> bytes:
         """Take a piece of the stream; return what goes to the client now."""
         before, begin = (self._last, len(self._last)) if self._passing else (self._held, 0)
-        data, passed, self._held = before + data, list[bytes](), b""
+        data, self._held = before + data, b""
+        passed: list[bytes] = []
         for found in _end_of_event.finditer(data, max(0, len(before) - 3)):
             event = data[begin : found.end()]
             begin = found.end()
